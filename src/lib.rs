@@ -1,0 +1,10 @@
+//! postrider, a mail transfer agent for small hosts.
+//!
+//! The modules, from the door to the ground, and the layers they stand on are described in
+//! `ARCHITECTURE.md`; `tests/suite/tidy.rs` holds the table and checks it.
+
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, reason = "tests write files and read the clock as they like")
+)]
+
