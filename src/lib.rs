@@ -8,3 +8,4 @@
     allow(clippy::disallowed_methods, reason = "tests write files and read the clock as they like")
 )]
 
+pub mod mail;

@@ -1,0 +1,146 @@
+//! Everything we know about a message, apart from its octets.
+//!
+//! Written down beside the octets before the promise and never changed afterwards. Version 1
+//! holds what later work needs (DSN, REQUIRETLS, the fields we add, ranges to leave out), so
+//! that mail which waits through an upgrade is still understood.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::id::MessageId;
+use super::mailbox::{Mailbox, ReversePath};
+use super::recipient::Recipient;
+use super::time::Timestamp;
+
+/// The envelope of a message in our care, version [`Envelope::VERSION`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Envelope {
+    /// Always 1 in what this program writes; a higher one is refused when read.
+    pub version: u32,
+    /// Our name for the message.
+    pub id: MessageId,
+    /// When we took it.
+    pub arrived: Timestamp,
+    /// Where failures are reported.
+    pub reverse_path: ReversePath,
+    /// Final destinations, after aliases. Their order never changes: outcomes go by position.
+    pub recipients: Vec<Recipient>,
+    /// Header fields that we add, CRLF line ends, put before the octets at each delivery.
+    #[serde(default)]
+    pub stamp: String,
+    /// Octet ranges `[start, end)` of the message that are left out at each delivery, such as a
+    /// forged Authentication-Results. In ascending order, not overlapping.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skip: Vec<(u64, u64)>,
+    /// BODY, as the client declared it (RFC 6152 §3).
+    #[serde(default)]
+    pub body: BodyType,
+    /// Octets above 127 were seen.
+    #[serde(default)]
+    pub has_8bit: bool,
+    /// Lines over 998 octets were seen (RFC 5322 §2.1.1).
+    #[serde(default)]
+    pub has_long_lines: bool,
+    /// The client asked for SMTPUTF8 (RFC 6531 §3.4).
+    #[serde(default)]
+    pub smtputf8: bool,
+    /// RET (RFC 3461 §4.3).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ret: Option<Ret>,
+    /// ENVID, as xtext (RFC 3461 §4.4).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub envid: Option<String>,
+    /// REQUIRETLS (RFC 8689 §4).
+    #[serde(default)]
+    pub requiretls: bool,
+    /// Who submitted it, if it was a user of ours.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Mailbox>,
+    /// Who handed it to us; nobody for mail that we write ourselves.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client: Option<Client>,
+}
+
+impl Envelope {
+    /// The version that this program writes.
+    pub const VERSION: u32 = 1;
+
+    /// An envelope with nothing special about it.
+    #[must_use]
+    pub fn new(
+        id: MessageId,
+        arrived: Timestamp,
+        reverse_path: ReversePath,
+        recipients: Vec<Recipient>,
+    ) -> Self {
+        Self {
+            version: Self::VERSION,
+            id,
+            arrived,
+            reverse_path,
+            recipients,
+            stamp: String::new(),
+            skip: Vec::new(),
+            body: BodyType::SevenBit,
+            has_8bit: false,
+            has_long_lines: false,
+            smtputf8: false,
+            ret: None,
+            envid: None,
+            requiretls: false,
+            login: None,
+            client: None,
+        }
+    }
+}
+
+/// BODY (RFC 6152 §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub enum BodyType {
+    /// `7BIT`, and the default.
+    #[default]
+    #[serde(rename = "7bit")]
+    SevenBit,
+    /// `8BITMIME`.
+    #[serde(rename = "8bitmime")]
+    EightBitMime,
+}
+
+/// RET: how much of a failed message its report returns (RFC 3461 §4.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ret {
+    /// `FULL`.
+    Full,
+    /// `HDRS`.
+    Headers,
+}
+
+/// Who handed us a message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// Address of the connection, or what a trusted proxy said it was.
+    pub address: IpAddr,
+    /// The word after EHLO or HELO, printable.
+    pub hello: String,
+    /// What TLS was in use, if any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFacts>,
+}
+
+/// What is worth knowing of a TLS session.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsFacts {
+    /// `TLSv1.3`, `TLSv1.2`.
+    pub version: String,
+    /// Cipher suite, by its IANA name.
+    pub cipher: String,
+}
+
+impl fmt::Display for TlsFacts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.version, self.cipher)
+    }
+}

@@ -1,0 +1,123 @@
+//! Fields at the head of a message: found, not interpreted.
+//!
+//! Works on octets, because a header section may hold anything, and never fails: what is not a
+//! field (no colon, a space in the name) ends the header section, as it does for every reader
+//! that we know of. The caller bounds how much of a message it hands in.
+
+use std::ops::Range;
+
+/// One header field (RFC 5322 §2.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// Without the colon, as written.
+    pub name: &'a str,
+    /// Everything behind the colon, folding and last line end included.
+    pub raw_value: &'a [u8],
+    /// Where the field stands, line end included.
+    pub range: Range<usize>,
+}
+
+impl Field<'_> {
+    /// Names are compared without regard to case.
+    #[must_use]
+    pub fn is(&self, name: &str) -> bool {
+        self.name.eq_ignore_ascii_case(name)
+    }
+
+    /// The value unfolded: line ends removed, white space trimmed (RFC 5322 §2.2.3).
+    #[must_use]
+    pub fn value(&self) -> String {
+        let unfolded: Vec<u8> =
+            self.raw_value.iter().copied().filter(|b| !matches!(b, b'\r' | b'\n')).collect();
+        String::from_utf8_lossy(&unfolded).trim().to_owned()
+    }
+}
+
+/// The fields of a header section, from the top.
+#[derive(Debug, Clone)]
+pub struct Fields<'a> {
+    octets: &'a [u8],
+    position: usize,
+}
+
+impl<'a> Fields<'a> {
+    /// Reads the head of a message, or of as much of it as there is. CRLF or LF line ends.
+    #[must_use]
+    pub fn of(octets: &'a [u8]) -> Self {
+        Self { octets, position: 0 }
+    }
+
+    /// Octets up to the body's first: after the last field and the empty line, if there is one.
+    #[must_use]
+    pub fn section_length(octets: &'a [u8]) -> usize {
+        let mut fields = Self::of(octets);
+        while fields.next().is_some() {}
+        let rest = octets.get(fields.position..).unwrap_or_default();
+        fields.position
+            + match rest {
+                [b'\r', b'\n', ..] => 2,
+                [b'\n', ..] => 1,
+                _ => 0,
+            }
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Field<'a>;
+
+    fn next(&mut self) -> Option<Field<'a>> {
+        let rest = self.octets.get(self.position..)?;
+        let colon = rest.iter().position(|&b| b == b':')?;
+        let name = rest.get(..colon)?;
+        // RFC 5322 §2.2: printable US-ASCII except the colon. Space before the colon is obsolete
+        // syntax (§4.5.8) and taken.
+        let name = name.trim_ascii_end();
+        if name.is_empty() || !name.iter().all(|b| (33..=126).contains(b)) {
+            return None;
+        }
+        let mut end = colon + 1;
+        loop {
+            end += match rest.get(end..)?.iter().position(|&b| b == b'\n') {
+                Some(line_end) => line_end + 1,
+                None => rest.len() - end,
+            };
+            // A line that starts with white space continues the field (RFC 5322 §2.2.3).
+            if !matches!(rest.get(end), Some(b' ' | b'\t')) {
+                break;
+            }
+        }
+        let start = self.position;
+        self.position += end;
+        Some(Field {
+            name: std::str::from_utf8(name).ok()?,
+            raw_value: rest.get(colon + 1..end)?,
+            range: start..self.position,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LETTER: &[u8] = b"Received: by a\r\n\twith b\r\nSubject : hello\r\n there\r\n\r\nBody: no\r\n";
+
+    #[test]
+    fn folded_fields_are_found_and_the_body_is_left_alone() {
+        let fields: Vec<_> = Fields::of(LETTER).collect();
+        assert_eq!(fields.len(), 2);
+        assert_eq!(fields[0].value(), "by a\twith b");
+        assert_eq!(fields[0].range, 0..25);
+        assert_eq!(&LETTER[fields[1].range.clone()], b"Subject : hello\r\n there\r\n");
+        assert_eq!(&LETTER[Fields::section_length(LETTER)..], b"Body: no\r\n");
+    }
+
+    #[test]
+    fn a_line_that_is_no_field_ends_the_section() {
+        assert_eq!(Fields::of(b"not a field\r\nA: b\r\n").count(), 0);
+        assert_eq!(Fields::of(b"").count(), 0);
+        assert_eq!(Fields::of(b"A:").count(), 1);
+        assert_eq!(Fields::section_length(b"A: b"), 4);
+        assert_eq!(Fields::section_length(b"\r\nbody"), 2);
+    }
+}

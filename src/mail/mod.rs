@@ -1,0 +1,40 @@
+//! The nouns of mail: what every other module talks about.
+//!
+//! Pure values without sockets, files, clocks or logging. A raw string becomes one of these
+//! by `parse`, once, at the border; from then on nobody checks it again.
+//!
+//! - `domain`: a domain name or address literal, one value for all its spellings
+//! - `mailbox`: `local-part@domain`, reverse-path and forward-path
+//! - `recipient`: one final destination, and what its sender asked to be told
+//! - `envelope`: everything we know about a message apart from its octets
+//! - `outcome`: how an attempt ended; whether trying again can help
+//! - `header`: fields at the head of a message, found but not interpreted
+//! - `id`: the name of a message in our spool and logs
+//! - `network`: a range of addresses in CIDR notation
+//! - `time`: wall time as it is stored
+//! - `verdict`: what was found out about who sent a message
+//! - `words`: remote words made safe for logs, JSON and reports
+
+mod domain;
+mod envelope;
+mod header;
+mod id;
+mod mailbox;
+mod network;
+mod outcome;
+mod recipient;
+mod time;
+mod verdict;
+mod words;
+
+pub use domain::{Domain, DomainError};
+pub use envelope::{BodyType, Client, Envelope, Ret, TlsFacts};
+pub use header::{Field, Fields};
+pub use id::MessageId;
+pub use mailbox::{ForwardPath, LocalPart, Mailbox, MailboxError, ReversePath};
+pub use network::{Network, NetworkError};
+pub use outcome::{Failure, Outcome, Reason, Remote};
+pub use recipient::{Destination, NextHop, Notify, Recipient};
+pub use time::Timestamp;
+pub use verdict::SpfResult;
+pub use words::printable;

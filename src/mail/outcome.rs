@@ -1,0 +1,172 @@
+//! How an attempt ended, for one recipient, and why.
+//!
+//! Whether trying again can help is decided where a failure is first understood, by choosing a
+//! variant; it is never a flag that travels beside an error. This file imports no other module,
+//! so that every layer can speak of outcomes.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What became of one recipient in one attempt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// The next hop took responsibility: a mailbox, a program, or another server.
+    Delivered(Reason),
+    /// Not now; the queue tries again.
+    Deferred(Reason),
+    /// Never; the sender gets a report.
+    Failed(Reason),
+}
+
+/// Why one attempt did not deliver. The variant decides what the queue does.
+///
+/// There is deliberately no `From<io::Error>`: a broken pipe to an MX host is transient, a
+/// program that is not there may not be, and only the caller knows which it holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// Trying again later may help: 4.x.x (RFC 3463 §2), replies 4yz (RFC 5321 §4.2.1).
+    Transient(Reason),
+    /// Trying again cannot help: 5.x.x, replies 5yz.
+    Permanent(Reason),
+}
+
+/// An enhanced status (RFC 3463) without its class, and words for a person.
+///
+/// The class digit is not kept: the outcome decides it, so that the two cannot disagree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reason {
+    /// Subject of the enhanced status, the middle digit group.
+    pub subject: u16,
+    /// Detail of the enhanced status, the last digit group.
+    pub detail: u16,
+    /// One sentence for the log and the report, printable and on one line.
+    pub text: String,
+    /// What the other side said, word for word, if there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<Remote>,
+}
+
+/// The remote side of a reason, for the report (RFC 3464 §2.3.5, §2.3.6).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remote {
+    /// The host that spoke, by name or address literal; empty for a program.
+    pub host: String,
+    /// Its reply or output, escaped by [`super::printable`]; lines are joined by a space.
+    pub said: String,
+}
+
+impl Reason {
+    /// A reason of our own. `subject` and `detail` as in RFC 3463 §3, for example 4 and 1.
+    #[must_use]
+    pub fn new(subject: u16, detail: u16, text: impl Into<String>) -> Self {
+        Self { subject, detail, text: text.into(), remote: None }
+    }
+
+    /// The same, with what the other side said.
+    #[must_use]
+    pub fn with_remote(mut self, host: impl Into<String>, said: impl Into<String>) -> Self {
+        self.remote = Some(Remote { host: host.into(), said: said.into() });
+        self
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)?;
+        match &self.remote {
+            Some(Remote { host, said }) if host.is_empty() => write!(f, ": {said}"),
+            Some(Remote { host, said }) => write!(f, ": {host} said: {said}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Failure {
+    /// Trying again later may help.
+    #[must_use]
+    pub fn transient(subject: u16, detail: u16, text: impl Into<String>) -> Self {
+        Self::Transient(Reason::new(subject, detail, text))
+    }
+
+    /// Trying again cannot help.
+    #[must_use]
+    pub fn permanent(subject: u16, detail: u16, text: impl Into<String>) -> Self {
+        Self::Permanent(Reason::new(subject, detail, text))
+    }
+
+    /// Why, whichever it is.
+    #[must_use]
+    pub fn reason(&self) -> &Reason {
+        match self {
+            Self::Transient(reason) | Self::Permanent(reason) => reason,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (class, reason) = match self {
+            Self::Transient(reason) => (4, reason),
+            Self::Permanent(reason) => (5, reason),
+        };
+        write!(f, "{class}.{}.{} {reason}", reason.subject, reason.detail)
+    }
+}
+
+impl Outcome {
+    /// Why, whichever it is.
+    #[must_use]
+    pub fn reason(&self) -> &Reason {
+        match self {
+            Self::Delivered(reason) | Self::Deferred(reason) | Self::Failed(reason) => reason,
+        }
+    }
+
+    /// The enhanced status, class and all: `2.0.0`, `4.4.1` … (RFC 3463 §2).
+    #[must_use]
+    pub fn status(&self) -> String {
+        let class = match self {
+            Self::Delivered(_) => 2,
+            Self::Deferred(_) => 4,
+            Self::Failed(_) => 5,
+        };
+        let Reason { subject, detail, .. } = self.reason();
+        format!("{class}.{subject}.{detail}")
+    }
+
+    /// Nothing is left to try.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::Deferred(_))
+    }
+}
+
+impl From<Failure> for Outcome {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Transient(reason) => Self::Deferred(reason),
+            Failure::Permanent(reason) => Self::Failed(reason),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.status(), self.reason())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_class_digit_follows_the_variant() {
+        let reason = Reason::new(4, 1, "no answer");
+        assert_eq!(Outcome::from(Failure::Transient(reason.clone())).status(), "4.4.1");
+        assert_eq!(Outcome::from(Failure::Permanent(reason.clone())).status(), "5.4.1");
+        assert_eq!(Outcome::Delivered(reason).status(), "2.4.1");
+    }
+}

@@ -1,0 +1,128 @@
+//! One final destination of a message, after aliases, and what its sender wants to hear of it.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::domain::Domain;
+use super::mailbox::Mailbox;
+
+/// One recipient. Settled by itself: each has an outcome of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipient {
+    /// Where it goes.
+    pub destination: Destination,
+    /// The forward-path the client named, before aliases: what the sender knows it by.
+    pub original: Mailbox,
+    /// ORCPT as the client gave it, `addr-type;xtext`, kept to the next hop (RFC 3461 §4.2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orcpt: Option<String>,
+    /// NOTIFY (RFC 3461 §4.1).
+    #[serde(default)]
+    pub notify: Notify,
+}
+
+/// Where one recipient's mail goes. Only an alias file can name a program or hosts; a text from
+/// the network is never more than a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Destination {
+    /// A mailbox, here or elsewhere: the router decides.
+    Mailbox(Mailbox),
+    /// A program of the operator's, with its arguments; it reads the message.
+    Program {
+        /// Program and arguments, never seen by a shell. Not empty.
+        command: Vec<String>,
+        /// Whose alias this is.
+        owner: Mailbox,
+    },
+    /// A mailbox, by way of these hosts instead of its domain's MX hosts.
+    Via {
+        /// The mailbox.
+        mailbox: Mailbox,
+        /// Hosts in the order in which to try them. Not empty.
+        hosts: Vec<NextHop>,
+    },
+}
+
+/// A host to hand mail to, named by the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NextHop {
+    /// By name; `port` 0 means the courier's own.
+    Name {
+        /// Host name, looked up by A and AAAA.
+        host: Domain,
+        /// TCP port, or 0.
+        port: u16,
+    },
+    /// By address.
+    Address(SocketAddr),
+}
+
+/// What the sender wants to be told (RFC 3461 §4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Notify {
+    /// `NEVER`: nothing, whatever happens.
+    Never,
+    /// Any of the three; without the parameter, failures and, by local choice, delays.
+    When {
+        /// `SUCCESS`.
+        success: bool,
+        /// `FAILURE`.
+        failure: bool,
+        /// `DELAY`.
+        delay: bool,
+    },
+}
+
+impl Default for Notify {
+    fn default() -> Self {
+        Self::When { success: false, failure: true, delay: true }
+    }
+}
+
+impl Notify {
+    /// A failure is to be reported.
+    #[must_use]
+    pub fn on_failure(self) -> bool {
+        matches!(self, Self::When { failure: true, .. })
+    }
+}
+
+impl Recipient {
+    /// A recipient who goes where its forward-path says.
+    #[must_use]
+    pub fn mailbox(mailbox: Mailbox) -> Self {
+        Self {
+            destination: Destination::Mailbox(mailbox.clone()),
+            original: mailbox,
+            orcpt: None,
+            notify: Notify::default(),
+        }
+    }
+
+    /// The final mailbox: the destination's, or for a program its owner's.
+    #[must_use]
+    pub fn final_mailbox(&self) -> &Mailbox {
+        match &self.destination {
+            Destination::Mailbox(mailbox)
+            | Destination::Via { mailbox, .. }
+            | Destination::Program { owner: mailbox, .. } => mailbox,
+        }
+    }
+}
+
+/// For the log: a mailbox, or `|program` (RFC 3464 has no word for one).
+impl fmt::Display for Recipient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.destination {
+            Destination::Mailbox(mailbox) | Destination::Via { mailbox, .. } => write!(f, "{mailbox}"),
+            Destination::Program { command, owner } => {
+                write!(f, "{owner} |{}", command.first().map_or("", String::as_str))
+            }
+        }
+    }
+}

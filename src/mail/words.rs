@@ -1,0 +1,49 @@
+//! Remote words, made safe to keep.
+//!
+//! What a peer or a program says may be any octets. One rule serves logs, JSON and reports:
+//! printable UTF-8 stays, everything else becomes `\xHH`, and a backslash is doubled, so that
+//! the escape can be read back and nothing remote can start a line of its own.
+
+use std::fmt::Write as _;
+
+/// At most `octets_max` octets of `raw`, printable, on one line. What was cut off is marked `…`.
+#[must_use]
+pub fn printable(raw: &[u8], octets_max: usize) -> String {
+    let shown = raw.get(..octets_max).unwrap_or(raw);
+    let mut text = String::with_capacity(shown.len());
+    for chunk in shown.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\\' => text.push_str("\\\\"),
+                // Line and paragraph separators and bidirectional controls rearrange a line.
+                c if c.is_control() || matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') => {
+                    let mut octets = [0; 4];
+                    for octet in c.encode_utf8(&mut octets).bytes() {
+                        let _ = write!(text, "\\x{octet:02x}");
+                    }
+                }
+                c => text.push(c),
+            }
+        }
+        for octet in chunk.invalid() {
+            let _ = write!(text, "\\x{octet:02x}");
+        }
+    }
+    if shown.len() < raw.len() {
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_remote_starts_a_line_of_its_own() {
+        assert_eq!(printable(b"550 no\r\nnew line\x1b[31m", 100), "550 no\\x0d\\x0anew line\\x1b[31m");
+        assert_eq!(printable("grüße \u{202e}evil".as_bytes(), 100), "grüße \\xe2\\x80\\xaeevil");
+        assert_eq!(printable(b"\xff\\", 100), "\\xff\\\\");
+        assert_eq!(printable(b"abcdef", 3), "abc…");
+    }
+}
