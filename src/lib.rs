@@ -8,4 +8,8 @@
     allow(clippy::disallowed_methods, reason = "tests write files and read the clock as they like")
 )]
 
+#[cfg(any(test, feature = "fakes"))]
+pub mod fakes;
 pub mod mail;
+pub mod observe;
+pub mod sys;

@@ -1,0 +1,402 @@
+//! A disk in memory that keeps only what was synced.
+//!
+//! Files grow at the end; data is durable after `sync` of the file, names after `sync_dir` of the
+//! directory. A test can stop it after the n-th verb (everything fails from then on, as for a
+//! process that was killed), let one verb fail (a full disk, an I/O error), and crash it: what was
+//! not synced is kept, dropped, or torn by a seed: a part of the data, some of the names, in
+//! no order, so that a rename may be durable without the data behind it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::SeededRandom;
+use crate::mail::Timestamp;
+use crate::sys::{Disk, DiskFile, Entry, Mutex, Random as _};
+
+/// What a crash does to what was not synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Crash {
+    /// The process was killed; the machine goes on: nothing is lost.
+    Killed,
+    /// Power was cut, and nothing that was not synced is there.
+    Dropped,
+    /// Power was cut, and by this seed some of it is there, in part, in no order.
+    Torn(u64),
+}
+
+/// One verb, by name.
+type Verb = &'static str;
+
+/// The disk; clones share it.
+#[derive(Clone, Default)]
+pub struct SimulatedDisk(Arc<Mutex<World>>);
+
+#[derive(Default)]
+struct World {
+    files: HashMap<u64, Inode>,
+    names: BTreeMap<PathBuf, u64>,
+    durable_names: BTreeMap<PathBuf, u64>,
+    /// Changes of names that are not durable, in order.
+    pending: Vec<Change>,
+    dirs: BTreeSet<PathBuf>,
+    next: u64,
+    verbs: Vec<Verb>,
+    stop_after: Option<usize>,
+    fail: Option<(usize, io::ErrorKind)>,
+    is_full: bool,
+    ignores_sync: Option<Verb>,
+    opened: usize,
+    /// Raised by a crash: files that were open then are gone.
+    epoch: u64,
+}
+
+#[derive(Default, Clone)]
+struct Inode {
+    now: Vec<u8>,
+    durable: Vec<u8>,
+    modified: i64,
+}
+
+#[derive(Clone)]
+enum Change {
+    Link {
+        path: PathBuf,
+        inode: u64,
+    },
+    Unlink {
+        path: PathBuf,
+        inode: u64,
+    },
+    /// As one: a journalling file system never loses both names.
+    Rename {
+        from: PathBuf,
+        to: PathBuf,
+        inode: u64,
+    },
+}
+
+impl SimulatedDisk {
+    /// Everything fails after `n` more verbs.
+    pub fn stop_after(&self, n: usize) {
+        let mut world = self.0.lock();
+        world.stop_after = Some(world.verbs.len() + n);
+    }
+
+    /// The verb after `n` more fails once; a write leaves half of itself behind.
+    pub fn fail_after(&self, n: usize, kind: io::ErrorKind) {
+        let mut world = self.0.lock();
+        world.fail = Some((world.verbs.len() + n, kind));
+    }
+
+    /// Every write fails for want of space until this is taken back.
+    pub fn set_full(&self, is_full: bool) {
+        self.0.lock().is_full = is_full;
+    }
+
+    /// A dishonest disk, or a program that forgot: this verb (`sync` or `sync_dir`) does nothing.
+    pub fn ignore(&self, verb: &'static str) {
+        self.0.lock().ignores_sync = Some(verb);
+    }
+
+    /// Verbs done so far that change something.
+    #[must_use]
+    pub fn verbs(&self) -> Vec<&'static str> {
+        self.0.lock().verbs.clone()
+    }
+
+    /// How many of one kind.
+    #[must_use]
+    pub fn count(&self, verb: &'static str) -> usize {
+        self.0.lock().verbs.iter().filter(|one| **one == verb).count()
+    }
+
+    /// How often a file that was there was opened.
+    #[must_use]
+    pub fn opened(&self) -> usize {
+        self.0.lock().opened
+    }
+
+    /// The machine stops and starts again: what is left can be opened.
+    pub fn crash(&self, crash: Crash) {
+        let mut guard = self.0.lock();
+        let world = &mut *guard;
+        match crash {
+            Crash::Killed => {}
+            Crash::Dropped => {
+                world.names = world.durable_names.clone();
+                world.files.values_mut().for_each(|inode| inode.now = inode.durable.clone());
+            }
+            Crash::Torn(seed) => world.tear(&SeededRandom::new(seed)),
+        }
+        world.durable_names = world.names.clone();
+        world.files.values_mut().for_each(|inode| inode.durable = inode.now.clone());
+        world.pending.clear();
+        world.stop_after = None;
+        world.fail = None;
+        world.is_full = false;
+        world.epoch += 1;
+    }
+
+    /// A file's octets as they are now.
+    #[must_use]
+    pub fn octets(&self, path: &Path) -> Option<Vec<u8>> {
+        let world = self.0.lock();
+        world.names.get(path).and_then(|inode| world.files.get(inode)).map(|inode| inode.now.clone())
+    }
+
+    /// Damages one octet of a file.
+    pub fn damage(&self, path: &Path, offset: usize) {
+        let mut world = self.0.lock();
+        let inode = world.names.get(path).copied();
+        let octet =
+            inode.and_then(|inode| world.files.get_mut(&inode)).and_then(|one| one.now.get_mut(offset));
+        if let Some(octet) = octet {
+            *octet ^= 0x55;
+        }
+    }
+
+    /// All files, by name.
+    #[must_use]
+    pub fn names(&self) -> Vec<PathBuf> {
+        self.0.lock().names.keys().cloned().collect()
+    }
+}
+
+impl World {
+    /// One verb more; says why it fails, if it does. The flag: half of a write is done.
+    fn verb(&mut self, verb: Verb) -> Result<(), (io::Error, bool)> {
+        let number = self.verbs.len();
+        if self.stop_after.is_some_and(|stop| number >= stop) {
+            // The verb at which we stop may be half done; later ones are not.
+            let is_half = self.stop_after == Some(number);
+            self.verbs.push(verb);
+            return Err((io::Error::other("the machine stopped"), is_half));
+        }
+        self.verbs.push(verb);
+        if let Some((_, kind)) = self.fail.take_if(|(at, _)| *at == number) {
+            return Err((kind.into(), true));
+        }
+        if self.is_full && matches!(verb, "append" | "create") {
+            return Err((io::ErrorKind::StorageFull.into(), true));
+        }
+        Ok(())
+    }
+
+    fn whole(&mut self, verb: Verb) -> io::Result<()> {
+        self.verb(verb).map_err(|(e, _)| e)
+    }
+
+    fn apply(names: &mut BTreeMap<PathBuf, u64>, change: &Change) {
+        match change {
+            Change::Link { path, inode } => {
+                names.insert(path.clone(), *inode);
+            }
+            Change::Unlink { path, inode } => {
+                if names.get(path) == Some(inode) {
+                    names.remove(path);
+                }
+            }
+            Change::Rename { from, to, inode } => {
+                if names.get(from) == Some(inode) {
+                    names.remove(from);
+                }
+                names.insert(to.clone(), *inode);
+            }
+        }
+    }
+
+    /// Keeps each unsynced name or not, and a random part of unsynced data, perhaps as zeros.
+    fn tear(&mut self, dice: &SeededRandom) {
+        let mut names = self.durable_names.clone();
+        for change in &self.pending {
+            if dice.below(2) == 0 {
+                Self::apply(&mut names, change);
+            }
+        }
+        self.names = names;
+        let mut numbers: Vec<_> = self.files.keys().copied().collect();
+        numbers.sort_unstable();
+        for number in numbers {
+            let Some(inode) = self.files.get_mut(&number) else { continue };
+            if !inode.now.starts_with(&inode.durable) {
+                // It was cut; the cut may be lost.
+                if dice.below(2) == 0 {
+                    inode.now = inode.durable.clone();
+                }
+                continue;
+            }
+            let durable = inode.durable.len();
+            let kept =
+                durable + usize::try_from(dice.below((inode.now.len() - durable) as u64 + 1)).unwrap_or(0);
+            inode.now.truncate(kept);
+            if dice.below(4) == 0 {
+                // A page of the file was never written, though its length was.
+                let hole = durable + usize::try_from(dice.below((kept - durable) as u64 + 1)).unwrap_or(0);
+                inode.now.iter_mut().skip(hole).take(64).for_each(|octet| *octet = 0);
+            }
+        }
+    }
+}
+
+impl Disk for SimulatedDisk {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut world = self.0.lock();
+        world.whole("create")?;
+        if world.names.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        if !path.parent().is_some_and(|dir| world.dirs.contains(dir)) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        world.next += 1;
+        let inode = world.next;
+        world.files.insert(inode, Inode::default());
+        world.names.insert(path.to_owned(), inode);
+        world.pending.push(Change::Link { path: path.to_owned(), inode });
+        Ok(Arc::new(SimulatedFile { world: Arc::clone(&self.0), inode, epoch: world.epoch }))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut world = self.0.lock();
+        let inode = *world.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        world.opened += 1;
+        Ok(Arc::new(SimulatedFile { world: Arc::clone(&self.0), inode, epoch: world.epoch }))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut world = self.0.lock();
+        world.whole("rename")?;
+        let inode = *world.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+        let change = Change::Rename { from: from.to_owned(), to: to.to_owned(), inode };
+        World::apply(&mut world.names, &change);
+        world.pending.push(change);
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut world = self.0.lock();
+        world.whole("remove")?;
+        let inode = world.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
+        world.pending.push(Change::Unlink { path: path.to_owned(), inode });
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut guard = self.0.lock();
+        guard.whole("sync_dir")?;
+        let world = &mut *guard;
+        if world.ignores_sync == Some("sync_dir") {
+            return Ok(());
+        }
+        let in_dir = |path: &Path| path.parent() == Some(dir);
+        let (synced, pending): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut world.pending).into_iter().partition(|change| match change {
+                Change::Link { path, .. } | Change::Unlink { path, .. } => in_dir(path),
+                Change::Rename { from, to, .. } => in_dir(to) || in_dir(from),
+            });
+        synced.iter().for_each(|change| World::apply(&mut world.durable_names, change));
+        world.pending = pending;
+        Ok(())
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        // Directories are durable at once: the spool makes them at its first start only.
+        let mut world = self.0.lock();
+        for above in dir.ancestors() {
+            world.dirs.insert(above.to_owned());
+        }
+        Ok(())
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        let world = self.0.lock();
+        let inside = world.names.iter().filter(|(path, _)| path.parent() == Some(dir));
+        let entries = inside.filter_map(|(path, inode)| {
+            let inode = world.files.get(inode)?;
+            Some(Entry {
+                name: path.file_name()?.to_str()?.to_owned(),
+                octets: inode.now.len() as u64,
+                modified: Timestamp::from_millis(inode.modified),
+            })
+        });
+        Ok(entries.collect())
+    }
+
+    fn set_modified(&self, path: &Path, when: Timestamp) -> io::Result<()> {
+        let mut world = self.0.lock();
+        let inode = *world.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        if let Some(inode) = world.files.get_mut(&inode) {
+            inode.modified = when.as_millis();
+        }
+        Ok(())
+    }
+}
+
+struct SimulatedFile {
+    world: Arc<Mutex<World>>,
+    inode: u64,
+    epoch: u64,
+}
+
+impl SimulatedFile {
+    fn with<T>(&self, act: impl FnOnce(&mut World, &mut Inode) -> io::Result<T>) -> io::Result<T> {
+        let mut world = self.world.lock();
+        if world.epoch != self.epoch {
+            return Err(io::Error::other("this file belongs to a process that is gone"));
+        }
+        let mut inode = world.files.remove(&self.inode).ok_or(io::ErrorKind::NotFound)?;
+        let result = act(&mut world, &mut inode);
+        world.files.insert(self.inode, inode);
+        result
+    }
+}
+
+impl DiskFile for SimulatedFile {
+    fn append(&self, octets: &[u8]) -> io::Result<()> {
+        self.with(|world, inode| match world.verb("append") {
+            Ok(()) => {
+                inode.now.extend_from_slice(octets);
+                Ok(())
+            }
+            Err((e, is_half)) => {
+                let half = if is_half { octets.len() / 2 } else { 0 };
+                inode.now.extend_from_slice(octets.get(..half).unwrap_or_default());
+                Err(e)
+            }
+        })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.with(|world, inode| {
+            world.whole("sync")?;
+            if world.ignores_sync != Some("sync") {
+                inode.durable = inode.now.clone();
+            }
+            Ok(())
+        })
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.with(|_, inode| {
+            let rest = usize::try_from(offset).ok().and_then(|offset| inode.now.get(offset..));
+            let rest = rest.unwrap_or_default();
+            let n = rest.len().min(buffer.len());
+            buffer.iter_mut().zip(rest).for_each(|(slot, octet)| *slot = *octet);
+            Ok(n)
+        })
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.with(|_, inode| Ok(inode.now.len() as u64))
+    }
+
+    fn truncate(&self, octets: u64) -> io::Result<()> {
+        self.with(|world, inode| {
+            world.whole("truncate")?;
+            inode.now.truncate(usize::try_from(octets).unwrap_or(usize::MAX));
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,265 @@
+//! The mail log: one line for each thing that happens to a message.
+//!
+//! This is the only place that words those lines. A line is an event's name and `key=value`
+//! pairs; a message's events all carry its `id`, so that `grep ID` tells its story:
+//!
+//! ```text
+//! queued id=01ktv… from=<ana@there.example> to=bo@here.example octets=1420 client=192.0.2.7
+//! delivered id=01ktv… from=<ana@there.example> to=bo@here.example courier=maildir status=2.0.0 …
+//! ```
+//!
+//! One rule for every value: it goes through [`printable`], and in double quotes if it is empty or
+//! holds a space, a quote or a backslash. So nothing remote can begin a line, forge a pair, or
+//! reach a terminal. Lines go through the `log` facade with target [`TARGET`], level info.
+
+use std::fmt::{self, Write as _};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use crate::mail::{Envelope, MessageId, Outcome, Recipient, ReversePath, printable};
+
+/// The `log` target of mail lines.
+pub const TARGET: &str = "mail";
+
+/// Octets of one value that are shown; what a peer said is kept in full in the queue.
+const VALUE_OCTETS_MAX: usize = 1000;
+/// Recipients named on a `queued` line; each has a line of its own when it is attempted.
+const RECIPIENTS_SHOWN: usize = 20;
+
+/// One attempt for one recipient.
+#[derive(Debug, Clone, Copy)]
+pub struct Attempt<'a> {
+    /// Which message.
+    pub id: &'a MessageId,
+    /// Its reverse-path.
+    pub reverse_path: &'a ReversePath,
+    /// To whom.
+    pub recipient: &'a Recipient,
+    /// By which courier: the name that it gives itself.
+    pub courier: &'a str,
+    /// How it ended.
+    pub outcome: &'a Outcome,
+    /// Which attempt this was, from 1.
+    pub number: u32,
+    /// How long it took.
+    pub took: Duration,
+    /// When the next attempt is due, from now; nothing if none is.
+    pub next: Option<Duration>,
+}
+
+/// How a login ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Login {
+    /// They are who they say.
+    Succeeded,
+    /// No such user, or wrong password. What counts against a client, for example in fail2ban.
+    Failed,
+    /// We could not find out: no fault of the client's.
+    Unavailable,
+}
+
+/// We promised to look after a message of this many octets.
+pub fn queued(envelope: &Envelope, octets: u64) {
+    write(&queued_line(envelope, octets));
+}
+
+/// One attempt for one recipient ended: `delivered`, `deferred` or `failed`.
+pub fn attempted(attempt: &Attempt<'_>) {
+    write(&attempted_line(attempt));
+}
+
+/// The lifetime of a message is over for a recipient; `last` is how its last attempt ended, if
+/// there was one.
+pub fn expired(id: &MessageId, reverse_path: &ReversePath, recipient: &Recipient, last: Option<&Outcome>) {
+    let line = Line::new("expired")
+        .with("id", id)
+        .with("from", reverse_path)
+        .with("to", recipient)
+        .with_some("last", last);
+    write(&line);
+}
+
+/// A report about the message `id` was queued as the message `report`, to the reverse-path of `id`.
+pub fn reported(id: &MessageId, reverse_path: &ReversePath, report: &MessageId) {
+    write(&Line::new("reported").with("id", id).with("to", reverse_path).with("report", report));
+}
+
+/// A report is owed to nobody: `why` says what stands against it, such as a null reverse-path.
+pub fn not_reported(id: &MessageId, why: &str) {
+    write(&Line::new("not-reported").with("id", id).with("why", why));
+}
+
+/// Every recipient is settled; the message has left the spool.
+pub fn done(id: &MessageId) {
+    write(&Line::new("done").with("id", id));
+}
+
+/// An operator took the message out of the queue.
+pub fn removed(id: &MessageId) {
+    write(&Line::new("removed").with("id", id));
+}
+
+/// A client was refused: its transaction's reverse-path and the forward-path at fault, as far as
+/// they are known, and the reply that it was given.
+pub fn refused(
+    client: IpAddr,
+    reverse_path: Option<&ReversePath>,
+    forward_path: Option<&dyn fmt::Display>,
+    reply: &str,
+) {
+    let line = Line::new("refused")
+        .with("client", client)
+        .with_some("from", reverse_path)
+        .with_some("to", forward_path)
+        .with("reply", reply);
+    write(&line);
+}
+
+/// A client tried to log in as `who`, in the client's own words.
+pub fn login(client: IpAddr, who: &str, login: Login) {
+    let event = match login {
+        Login::Succeeded => "login",
+        Login::Failed => "login-failed",
+        Login::Unavailable => "login-unavailable",
+    };
+    write(&Line::new(event).with("client", client).with("who", who));
+}
+
+fn queued_line(envelope: &Envelope, octets: u64) -> Line {
+    let mut line = Line::new("queued").with("id", envelope.id).with("from", &envelope.reverse_path);
+    for recipient in envelope.recipients.iter().take(RECIPIENTS_SHOWN) {
+        line = line.with("to", recipient);
+    }
+    if envelope.recipients.len() > RECIPIENTS_SHOWN {
+        line = line.with("recipients", envelope.recipients.len());
+    }
+    let client = envelope.client.as_ref();
+    line.with("octets", octets)
+        .with_some("client", client.map(|client| client.address))
+        .with_some("tls", client.and_then(|client| client.tls.as_ref()))
+        .with_some("login", envelope.login.as_ref())
+}
+
+fn attempted_line(attempt: &Attempt<'_>) -> Line {
+    let event = match attempt.outcome {
+        Outcome::Delivered(_) => "delivered",
+        Outcome::Deferred(_) => "deferred",
+        Outcome::Failed(_) => "failed",
+    };
+    let Recipient { original, .. } = attempt.recipient;
+    // What the sender knows the recipient by, where an alias made another of it.
+    let original = (original != attempt.recipient.final_mailbox()).then_some(original);
+    Line::new(event)
+        .with("id", attempt.id)
+        .with("from", attempt.reverse_path)
+        .with("to", attempt.recipient)
+        .with_some("for", original)
+        .with("courier", attempt.courier)
+        .with("attempt", attempt.number)
+        .with("took", format_args!("{:.3}s", attempt.took.as_secs_f64()))
+        .with_some("next", attempt.next.map(|next| format!("{}s", next.as_secs())))
+        .with("status", attempt.outcome.status())
+        .with("reason", attempt.outcome.reason())
+}
+
+fn write(line: &Line) {
+    log::info!(target: TARGET, "{}", line.0);
+}
+
+/// A line in the making.
+struct Line(String);
+
+impl Line {
+    fn new(event: &'static str) -> Self {
+        Self(event.to_owned())
+    }
+
+    fn with(mut self, key: &'static str, value: impl fmt::Display) -> Self {
+        // Writing into a String does not fail.
+        let _ = write!(self.0, " {key}={}", quoted(&value.to_string()));
+        self
+    }
+
+    fn with_some(self, key: &'static str, value: Option<impl fmt::Display>) -> Self {
+        match value {
+            Some(value) => self.with(key, value),
+            None => self,
+        }
+    }
+}
+
+/// The one rule: printable, and in quotes unless it is plainly one word.
+fn quoted(value: &str) -> String {
+    let shown = printable(value.as_bytes(), VALUE_OCTETS_MAX);
+    let is_word = !shown.is_empty() && !shown.chars().any(|c| c.is_whitespace() || matches!(c, '"' | '\\'));
+    if is_word { shown } else { format!("\"{}\"", shown.replace('"', "\\\"")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{Client, Mailbox, Reason, Timestamp};
+
+    fn id() -> MessageId {
+        MessageId::new(Timestamp::from_millis(1_795_408_663_042), 7)
+    }
+
+    fn recipient(address: &str) -> Recipient {
+        Recipient::mailbox(Mailbox::parse(address).unwrap())
+    }
+
+    #[test]
+    fn a_queued_message_is_one_line_with_its_id() {
+        let sender = ReversePath::Mailbox(Mailbox::parse("ana@there.example").unwrap());
+        let mut envelope =
+            Envelope::new(id(), Timestamp::from_millis(0), sender, vec![recipient("bo@here.example")]);
+        envelope.client =
+            Some(Client { address: [192, 0, 2, 7].into(), hello: "there.example".into(), tls: None });
+        assert_eq!(
+            queued_line(&envelope, 1420).0,
+            format!(
+                "queued id={} from=<ana@there.example> to=bo@here.example octets=1420 client=192.0.2.7",
+                id()
+            )
+        );
+    }
+
+    #[test]
+    fn what_a_peer_said_stays_inside_its_quotes() {
+        let said = printable(b"550 no\nqueued id=forged \"quoted\"", 500);
+        let outcome = Outcome::Failed(Reason::new(1, 1, "refused").with_remote("mx.example", said));
+        let line = attempted_line(&Attempt {
+            id: &id(),
+            reverse_path: &ReversePath::Null,
+            recipient: &recipient("bo@there.example"),
+            courier: "smtp",
+            outcome: &outcome,
+            number: 3,
+            took: Duration::from_millis(1204),
+            next: None,
+        });
+        assert_eq!(
+            line.0,
+            format!(
+                "failed id={} from=<> to=bo@there.example courier=smtp attempt=3 took=1.204s status=5.1.1 \
+                 reason=\"refused: mx.example said: 550 no\\\\x0aqueued id=forged \\\"quoted\\\"\"",
+                id()
+            )
+        );
+    }
+
+    #[test]
+    fn a_value_is_quoted_unless_it_is_one_word() {
+        for (value, shown) in [
+            ("word", "word"),
+            ("<a=b@here.example>", "<a=b@here.example>"),
+            ("", "\"\""),
+            ("two words", "\"two words\""),
+            ("o\"brien", "\"o\\\"brien\""),
+            ("line\r\nline", "\"line\\x0d\\x0aline\""),
+            ("non\u{a0}breaking", "\"non\u{a0}breaking\""),
+        ] {
+            assert_eq!(quoted(value), shown);
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! What the operator sees.
+//!
+//! - `log`: set-up of the `log` facade: one line per event on standard error
+//! - `maillog`: one line for each thing that happens to a message
+//! - `metrics`: counters and gauges, as OpenMetrics and as JSON
+//! - `trace`: what a recent session or attempt did, event by event, in bounded memory
+
+mod log;
+pub mod maillog;
+mod metrics;
+mod trace;
+
+pub use log::{FILTER_VARIABLE, set_up_log};
+pub use metrics::{Counter, CounterFamily, Gauge, Metrics};
+pub use trace::{Event, Trace, TraceView, Traces};

@@ -1,0 +1,43 @@
+//! The operating system, behind small traits.
+//!
+//! The only place that asks for the time, for randomness, for files that must be durable, for
+//! connections, programs and threads. Everything above takes these as values, so that a test can
+//! turn the clock, forget what was not synced, or answer in a peer's name.
+//!
+//! - `clock`: now, on the clock that does not jump and on the one that people read
+//! - `random`: octets that nobody can guess
+//! - `disk`: the verbs of which durable files are made
+//! - `stamp`: whether a file is still the one that was read
+//! - `host`: the host's own name
+//! - `lock`: one process at a time
+//! - `net`: connections with a deadline
+//! - `process`: programs, started without a shell and ended in time
+//! - `stop`: a request to stop that can be waited for together with sockets
+//! - `thread`: named threads with small stacks, and a lock that survives a panic
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the fences keep others out; this is where the real calls are made"
+)]
+
+mod clock;
+mod disk;
+mod host;
+mod lock;
+mod net;
+mod process;
+mod random;
+mod stamp;
+mod stop;
+mod thread;
+
+pub use clock::{Clock, Moment, SystemClock};
+pub use disk::{Disk, DiskFile, Entry, SystemDisk, create_dir_all, read_text, replace, replace_like};
+pub use host::host_name;
+pub use lock::FileLock;
+pub use net::{Dial, Interrupt, Stream, TcpDial, accepted};
+pub use process::{Ended, Program};
+pub use random::{Random, SystemRandom};
+pub use stamp::Stamp;
+pub use stop::{Stop, Woken};
+pub use thread::{Condvar, Mutex, MutexGuard, spawn};

@@ -1,0 +1,437 @@
+//! Programs: started without a shell, fed, listened to, and ended in time.
+//!
+//! One thread does it all by polling: it feeds standard input, collects what the program prints,
+//! and notices its end. The program leads a process group of its own, and past its deadline the
+//! whole group is ended. A grandchild that keeps the pipes open does not hold us up: what counts
+//! is the program's own end.
+//!
+//! Nothing is inherited but what is named here: the environment is given in full, and every other
+//! file descriptor of ours closes when the program starts.
+
+use std::ffi::OsString;
+use std::io::{self, PipeReader, Read, Write as _};
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+
+use super::clock::{Clock as _, Moment, SystemClock};
+use super::thread::spawn;
+
+/// A program to run.
+pub struct Program<'a> {
+    /// A path, or a name to be found in the PATH of `environment`.
+    pub program: &'a str,
+    /// What it is given, word by word; no shell sees it.
+    pub arguments: &'a [String],
+    /// All of its environment.
+    pub environment: &'a [(&'static str, OsString)],
+    /// Where it runs.
+    pub directory: &'a Path,
+    /// Time it has; then its process group is ended, which takes at most [`Program::GRACE`] more.
+    pub time: Duration,
+    /// Octets kept of what it prints, standard output and standard error together as they come;
+    /// the rest is read and thrown away.
+    pub output_octets_max: usize,
+}
+
+/// How a program ended, and what it had printed.
+#[derive(Debug)]
+pub enum Ended {
+    /// By itself.
+    Exited {
+        /// 0 to 255.
+        code: i32,
+        /// What it printed, cut off at the limit.
+        output: Vec<u8>,
+    },
+    /// Somebody killed it.
+    Killed {
+        /// Number of the signal.
+        signal: i32,
+        /// What it printed, cut off at the limit.
+        output: Vec<u8>,
+    },
+    /// We ended it, because its time was over.
+    DeadlinePassed {
+        /// What it printed, cut off at the limit.
+        output: Vec<u8>,
+    },
+    /// It is not there, may not be run, or the host has no room for it.
+    NotStarted(io::Error),
+    /// Its input could not be read to the end. It was killed before it could take the part for
+    /// the whole.
+    InputFailed(io::Error),
+    /// The operating system would not let us wait for it. It may have done its work.
+    Lost(io::Error),
+}
+
+impl Program<'_> {
+    /// Time between SIGTERM and SIGKILL; what [`Program::run`] may take beyond its `time`.
+    pub const GRACE: Duration = Duration::from_secs(1);
+
+    /// Runs the program with `input` as its standard input, and waits for its end.
+    ///
+    /// A program that ends or closes its standard input before it has read all of it is fine: its
+    /// exit status counts.
+    pub fn run(&self, input: &mut dyn Read) -> Ended {
+        match self.start() {
+            Ok(mut running) => running.attend(input, SystemClock.now() + self.time),
+            Err(error) => Ended::NotStarted(error),
+        }
+    }
+
+    fn start(&self) -> io::Result<Running> {
+        let (output, theirs) = io::pipe()?;
+        let (end, ended) = io::pipe()?;
+        let mut command = Command::new(self.program);
+        command
+            .args(self.arguments)
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .current_dir(self.directory)
+            .stdin(Stdio::piped())
+            .stdout(theirs.try_clone()?)
+            .stderr(theirs)
+            .process_group(0);
+        let mut child = command.spawn()?;
+        // The command holds the writing end of the output.
+        drop(command);
+        let stdin = child.stdin.take();
+        let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+        let mut running =
+            Running { child, group, stdin, output, end, kept: Vec::new(), keep: self.output_octets_max };
+        if let Err(error) = running.prepare(ended) {
+            running.kill(Signal::SIGKILL);
+            // Killed, so it ends.
+            let _ = running.child.wait();
+            return Err(error);
+        }
+        Ok(running)
+    }
+}
+
+/// A program under way.
+struct Running {
+    child: Child,
+    /// Its process group. The number is the program's until it is reaped, which is why that comes
+    /// last: a signal never goes to a stranger.
+    group: Pid,
+    /// Closed at the end of the input, or when the program closed it.
+    stdin: Option<ChildStdin>,
+    output: PipeReader,
+    /// Readable when the program has ended.
+    end: PipeReader,
+    kept: Vec<u8>,
+    keep: usize,
+}
+
+/// Why we stopped attending to a program.
+enum Over {
+    Ended,
+    DeadlinePassed,
+    InputFailed(io::Error),
+    Lost(io::Error),
+}
+
+impl Running {
+    /// Makes our ends of the pipes fit for polling, and lets a thread wait for the end: the
+    /// program's own, which the pipes' ends do not tell when a grandchild holds them.
+    fn prepare(&mut self, ended: io::PipeWriter) -> io::Result<()> {
+        if let Some(stdin) = &self.stdin {
+            fcntl(stdin, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
+        fcntl(&self.output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let program = self.group;
+        spawn("program", move || {
+            // It is only looked at here, and reaped later.
+            while waitid(Id::Pid(program), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {
+            }
+            drop(ended);
+        })?;
+        Ok(())
+    }
+
+    fn attend(&mut self, input: &mut dyn Read, deadline: Moment) -> Ended {
+        let over = self.feed_until(input, deadline);
+        // Whatever it was, no more input comes.
+        self.stdin = None;
+        match over {
+            Over::Ended => {}
+            Over::DeadlinePassed => {
+                self.kill(Signal::SIGTERM);
+                let last = SystemClock.now() + Program::GRACE;
+                // A second deadline and an error are the same here: SIGKILL.
+                self.feed_until(&mut io::empty(), last);
+                self.kill(Signal::SIGKILL);
+            }
+            Over::InputFailed(_) | Over::Lost(_) => self.kill(Signal::SIGKILL),
+        }
+        self.listen();
+        let status = self.child.wait();
+        let output = std::mem::take(&mut self.kept);
+        match (over, status) {
+            (Over::Ended, Ok(status)) => ended(status, output),
+            (Over::DeadlinePassed, _) => Ended::DeadlinePassed { output },
+            (Over::InputFailed(error), _) => Ended::InputFailed(error),
+            (Over::Lost(error), _) | (Over::Ended, Err(error)) => Ended::Lost(error),
+        }
+    }
+
+    /// Feeds and listens until something is over.
+    fn feed_until(&mut self, input: &mut dyn Read, deadline: Moment) -> Over {
+        let mut feed = Feed { octets: vec![0; FEED_OCTETS], from: 0, to: 0 };
+        let mut is_listening = true;
+        loop {
+            let left = deadline.since(SystemClock.now());
+            if left.is_zero() {
+                return Over::DeadlinePassed;
+            }
+            // Rounded up, so that the last wait is not a busy one.
+            let left = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
+            let ready = match self.poll(is_listening, left) {
+                Ok(ready) => ready,
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Over::Lost(errno.into()),
+            };
+            if ready.output {
+                is_listening = self.listen();
+            }
+            if ready.end {
+                return Over::Ended;
+            }
+            if ready.stdin
+                && let Some(stdin) = &mut self.stdin
+            {
+                match feed.some(input, stdin) {
+                    Ok(true) => {}
+                    Ok(false) => self.stdin = None,
+                    Err(error) => return Over::InputFailed(error),
+                }
+            }
+        }
+    }
+
+    fn poll(&self, is_listening: bool, timeout: PollTimeout) -> Result<Ready, Errno> {
+        let mut fds = vec![PollFd::new(self.end.as_fd(), PollFlags::POLLIN)];
+        if is_listening {
+            fds.push(PollFd::new(self.output.as_fd(), PollFlags::POLLIN));
+        }
+        if let Some(stdin) = &self.stdin {
+            fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLOUT));
+        }
+        poll(&mut fds, timeout)?;
+        let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true));
+        Ok(Ready {
+            end: ready.next().unwrap_or(false),
+            output: is_listening && ready.next().unwrap_or(false),
+            stdin: ready.next().unwrap_or(false),
+        })
+    }
+
+    /// Takes in what has been printed so far; false if nothing more can come.
+    fn listen(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        // Bounded, so that a program that prints without end does not keep us from its deadline.
+        for _ in 0..64 {
+            match self.output.read(&mut buffer) {
+                Ok(0) => return false,
+                Ok(count) => {
+                    let room = self.keep.saturating_sub(self.kept.len());
+                    self.kept.extend_from_slice(buffer.get(..count.min(room)).unwrap_or_default());
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return e.kind() == io::ErrorKind::WouldBlock,
+            }
+        }
+        true
+    }
+
+    fn kill(&self, signal: Signal) {
+        // All of them may be gone already.
+        let _ = killpg(self.group, signal);
+    }
+}
+
+/// Which pipes have something to say.
+struct Ready {
+    end: bool,
+    output: bool,
+    stdin: bool,
+}
+
+/// Octets read and not yet written.
+struct Feed {
+    octets: Vec<u8>,
+    from: usize,
+    to: usize,
+}
+
+/// Half of a Linux pipe, so that there is room for the next piece while one is read.
+const FEED_OCTETS: usize = 32 * 1024;
+
+impl Feed {
+    /// Writes as much as the pipe takes; false when there is no more to write. An error is the
+    /// input's: a program that does not want to read is not at fault.
+    fn some(&mut self, input: &mut dyn Read, stdin: &mut ChildStdin) -> io::Result<bool> {
+        if self.from == self.to {
+            (self.from, self.to) = (0, 0);
+            self.to = loop {
+                match input.read(&mut self.octets) {
+                    Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                    other => break other?,
+                }
+            };
+        }
+        if self.from == self.to {
+            return Ok(false);
+        }
+        match stdin.write(self.octets.get(self.from..self.to).unwrap_or_default()) {
+            Ok(count) => self.from += count,
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            Err(_) => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+fn ended(status: ExitStatus, output: Vec<u8>) -> Ended {
+    match status.code() {
+        Some(code) => Ended::Exited { code, output },
+        None => Ended::Killed { signal: status.signal().unwrap_or(0), output },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn run(script: &str, input: &[u8], time: Duration) -> Ended {
+        run_reading(script, &mut &*input, time)
+    }
+
+    fn run_reading(script: &str, input: &mut dyn Read, time: Duration) -> Ended {
+        Program {
+            program: "sh",
+            arguments: &["-c".to_owned(), script.to_owned()],
+            environment: &[("PATH", "/usr/bin:/bin".into()), ("COLOUR", "blue".into())],
+            directory: Path::new("/"),
+            time,
+            output_octets_max: 100,
+        }
+        .run(input)
+    }
+
+    fn output(ended: Ended, expected: i32) -> String {
+        match ended {
+            Ended::Exited { code, output } if code == expected => String::from_utf8(output).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_goes_in_comes_out_and_the_exit_status_is_told() {
+        assert_eq!(output(run("cat; echo oops >&2; exit 3", b"hello ", MINUTE), 3), "hello oops\n");
+    }
+
+    #[test]
+    fn a_large_input_and_a_large_output_do_not_lock_each_other_up() {
+        let input = vec![b'x'; 1 << 20];
+        assert_eq!(output(run("cat", &input, MINUTE), 0), "x".repeat(100));
+    }
+
+    #[test]
+    fn a_program_that_does_not_read_may_still_succeed() {
+        assert_eq!(output(run("exec <&-; echo fine", &vec![b'x'; 1 << 20], MINUTE), 0), "fine\n");
+    }
+
+    #[test]
+    fn only_the_environment_that_was_given_is_there() {
+        let shown = output(run("env | grep -v '^\\(PWD\\|SHLVL\\|_\\)=' | sort", b"", MINUTE), 0);
+        assert_eq!(shown, "COLOUR=blue\nPATH=/usr/bin:/bin\n");
+    }
+
+    #[test]
+    fn a_grandchild_that_keeps_the_pipes_does_not_hold_us_up() {
+        let began = SystemClock.now();
+        assert_eq!(output(run("sleep 20 & echo done", b"", MINUTE), 0), "done\n");
+        assert!(SystemClock.now().since(began) < Duration::from_secs(10));
+    }
+
+    #[test]
+    fn past_the_deadline_the_whole_group_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = dir.path().display();
+        // Neither of the two heeds SIGTERM; the pipe tells when both are gone.
+        let (mut reader, writer) = io::pipe().unwrap();
+        let pipe = std::os::fd::AsRawFd::as_raw_fd(&writer);
+        let inherited = format!("/proc/{}/fd/{pipe}", std::process::id());
+        let script = format!(
+            "trap '' TERM; exec 3>{inherited}; echo begun; touch {here}/begun; sleep 600 & sleep 600; touch {here}/late"
+        );
+        let began = SystemClock.now();
+        let ended = run(&script, b"", Duration::from_millis(700));
+        assert!(matches!(&ended, Ended::DeadlinePassed { output } if output == b"begun\n"), "{ended:?}");
+        assert!(SystemClock.now().since(began) < Duration::from_secs(20));
+        drop(writer);
+        // Ends only when nobody holds the writing end any more.
+        assert_eq!(reader.read_to_end(&mut Vec::new()).unwrap(), 0);
+        assert!(!dir.path().join("late").exists());
+    }
+
+    #[test]
+    fn a_program_that_heeds_sigterm_may_say_goodbye() {
+        let script = "trap 'echo bye; exit 0' TERM; echo hello; while :; do sleep 0.01; done";
+        let ended = run(script, b"", Duration::from_millis(500));
+        assert!(
+            matches!(&ended, Ended::DeadlinePassed { output } if output.starts_with(b"hello\n") && output.ends_with(b"bye\n")),
+            "{ended:?}"
+        );
+    }
+
+    #[test]
+    fn half_an_input_is_never_taken_for_the_whole() {
+        struct Breaks(bool);
+        impl Read for Breaks {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                if std::mem::replace(&mut self.0, true) {
+                    return Err(io::Error::other("bad sector"));
+                }
+                buffer[0] = b'x';
+                Ok(1)
+            }
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let taken = dir.path().join("taken");
+        let ended =
+            run_reading(&format!("cat >/dev/null; touch {}", taken.display()), &mut Breaks(false), MINUTE);
+        assert!(matches!(ended, Ended::InputFailed(_)), "{ended:?}");
+        assert!(!taken.exists());
+    }
+
+    #[test]
+    fn how_it_was_killed_and_why_it_did_not_start_is_told() {
+        let ended = run("kill -9 $$", b"", MINUTE);
+        assert!(matches!(ended, Ended::Killed { signal: 9, .. }), "{ended:?}");
+        let missing = Program {
+            program: "/no/such/program",
+            arguments: &[],
+            environment: &[],
+            directory: Path::new("/"),
+            time: MINUTE,
+            output_octets_max: 0,
+        };
+        let ended = missing.run(&mut io::empty());
+        assert!(matches!(&ended, Ended::NotStarted(e) if e.kind() == io::ErrorKind::NotFound), "{ended:?}");
+    }
+}
