@@ -12,4 +12,5 @@
 pub mod fakes;
 pub mod mail;
 pub mod observe;
+pub mod smtp;
 pub mod sys;

@@ -1,0 +1,117 @@
+//! What the server machine wants done, what it wants to know, and how it is told.
+
+use crate::mail::{Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath};
+
+use super::body::BodyFacts;
+use super::command::MailParameters;
+use super::reply::Reply;
+use super::sasl::Login;
+
+/// What the shell does next. One call of the machine yields exactly one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Send it, at the latest before waiting for more input; then go on with the next line.
+    Reply(Reply),
+    /// Find out, and call [`super::Server::answer`].
+    Ask(Question),
+    /// Send it, at once; then feed a [`super::BodyReader`] and call [`super::Server::body`].
+    ReceiveBody {
+        /// 354.
+        reply: Reply,
+        /// For the reader; 0 is no limit.
+        octets_max: u64,
+    },
+    /// Send it, at once; throw away all input that is buffered; make the handshake and call
+    /// [`super::Server::tls`].
+    StartTls(Reply),
+    /// Send it and close the connection.
+    ReplyAndClose(Reply),
+    /// Nothing to say; go on with the next line. After a handshake it is the client's turn.
+    Continue,
+    /// Close the connection; there is nobody to talk to.
+    Close,
+}
+
+/// What the machine cannot know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// May this reverse-path send here? [`Answer::Accepted`].
+    Sender {
+        /// Null or a mailbox.
+        reverse_path: ReversePath,
+        /// What the client asks for.
+        parameters: MailParameters,
+    },
+    /// Do we take mail for it, and who is behind it? [`Answer::Recipients`].
+    Recipient(ForwardPath),
+    /// Is this the user? [`Answer::User`], [`Answer::WrongLogin`]; a failure that is transient
+    /// says that we cannot tell now.
+    Login(Login),
+    /// The message is complete, and has gone where the shell keeps it: may it be queued? If so it
+    /// is put into the queue, synced, before this is answered with [`Answer::Queued`].
+    Content(BodyFacts),
+}
+
+/// The answer to a [`Question`], and how it came about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// What the machine goes on with.
+    pub answer: Answer,
+    /// Reasons in order, one sentence each, for the log and the trace. The machine does not
+    /// look at them.
+    pub because: Vec<String>,
+}
+
+/// What the machine may be told. One that does not fit its question is a fault of ours: the
+/// client hears 451 4.3.0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The sender may.
+    Accepted,
+    /// Recipients behind the forward-path, after aliases. If there are none, it is as unknown.
+    Recipients(Vec<Recipient>),
+    /// The login is right: this user of ours.
+    User(Mailbox),
+    /// The login is wrong. Who is unknown and whose password is wrong hear the same.
+    WrongLogin,
+    /// The message is in the queue by this name; the promise may be given.
+    Queued(MessageId),
+    /// No. The machine makes the reply.
+    Refused(Failure),
+    /// No, in these words; a 4yz or 5yz. After 421 the connection is closed.
+    RefusedWith(Reply),
+}
+
+impl Verdict {
+    /// An answer, without reasons so far.
+    #[must_use]
+    pub fn new(answer: Answer) -> Self {
+        Self { answer, because: Vec::new() }
+    }
+
+    /// A refusal.
+    #[must_use]
+    pub fn refused(failure: Failure) -> Self {
+        Self::new(Answer::Refused(failure))
+    }
+
+    /// The same, with one more reason.
+    #[must_use]
+    pub fn because(mut self, reason: impl Into<String>) -> Self {
+        self.because.push(reason.into());
+        self
+    }
+}
+
+/// Why a conversation ends that the client did not end with QUIT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The client is gone.
+    InputOver,
+    /// It said nothing, or not enough, until the deadline.
+    TimedOut,
+    /// We are stopping.
+    Stopping,
+    /// There are too many sessions, in all or from its address. Instead of a greeting.
+    TooManySessions,
+}

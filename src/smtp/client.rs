@@ -1,0 +1,593 @@
+//! The SMTP client, as a machine without a socket: the mirror of the server.
+//!
+//! Replies go in, steps come out. The machine knows what may be said when, what each reply means
+//! for each recipient, and when this host is of no use but another may be. It knows nothing of
+//! sockets, clocks, certificates or DNS. End of input, a timeout and a failed handshake are inputs
+//! too, and whatever a peer says is a value, never a panic.
+//!
+//! Promises: every recipient has an [`Answer`] at the end, whatever happened; a recipient that was
+//! taken by the reply to the final dot stays delivered, whatever happens later; nothing that was
+//! learnt before TLS is known after it; no 8-bit octet goes to a peer that did not offer to take it.
+//!
+//! Does not: send the message itself (the shell streams it), hold the connection, choose hosts,
+//! decide whether a level of TLS is good enough (the shell is asked by [`Step::Settled`]).
+//!
+//! Called by `courier/smtp`, one machine for each connection. LMTP differs in the hello word and in
+//! that the dot is answered once for each accepted recipient; both have one place here
+//! (`Client::hello` and `Client::on_dot`).
+//!
+//! Standards: RFC 5321, 1870 (SIZE), 2920 (PIPELINING), 3207 (STARTTLS), 6152 (8BITMIME),
+//! 6531 (SMTPUTF8).
+
+mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use super::extension::Extensions;
+use super::reply::Reply;
+use crate::mail::{Failure, Mailbox, Outcome, Reason, ReversePath};
+
+pub use self::plan::{Encryption, Plan};
+
+/// What the shell does next.
+#[must_use]
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Read one reply, then [`Client::reply`].
+    Receive(Wait),
+    /// Write these octets, one command or a pipelined group, read one reply, then [`Client::reply`].
+    Send(Vec<u8>, Wait),
+    /// Forget every octet that was read ahead, do the handshake, then [`Client::secured`] or
+    /// [`Client::handshake_failed`].
+    StartTls,
+    /// It is known now whether this connection is encrypted, and the transaction has not begun:
+    /// [`Client::withhold`] recipients for whom that is not enough, then [`Client::go_ahead`].
+    Settled,
+    /// Write the message, dot-stuffed and with its final dot, then [`Client::message_sent`]; if the
+    /// peer stops reading, look for a reply of its own accord, then [`Client::reply`].
+    SendMessage,
+    /// All is decided: write these octets, wait a little for a reply, and close.
+    Quit(Vec<u8>),
+    /// Close.
+    Close,
+}
+
+/// What a reply is awaited to; each has a timeout of its own (RFC 5321 §4.5.3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// The greeting (§4.5.3.2.1).
+    Greeting,
+    /// EHLO, HELO or STARTTLS.
+    Hello,
+    /// MAIL (§4.5.3.2.2).
+    Mail,
+    /// RCPT (§4.5.3.2.3).
+    Rcpt,
+    /// DATA (§4.5.3.2.4).
+    Data,
+    /// The final dot (§4.5.3.2.6).
+    Dot,
+}
+
+/// What one connection made of one recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The host had its say: other hosts are not asked in the same attempt.
+    Outcome(Outcome),
+    /// The host gave no answer. Another may; if there is none, this is why. Permanent if this host
+    /// lacks what the message needs: asking it again, at any address of its, would be in vain.
+    Open(Failure),
+}
+
+/// One conversation with one host.
+#[derive(Debug)]
+pub struct Client {
+    plan: Plan,
+    state: State,
+    offers: Extensions,
+    fates: Vec<Fate>,
+    next: Next,
+    asked: VecDeque<Asked>,
+    is_encrypted: bool,
+    refused_starttls: Option<Reply>,
+    /// Why whoever is still waiting at the end got no answer.
+    why: Option<Failure>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Greeting,
+    Ehlo,
+    Helo,
+    StartTls,
+    Handshake,
+    Settled,
+    Transaction,
+    Message,
+    Dot,
+    /// All recipients were refused, and 354 came nevertheless.
+    LoneDot,
+    Over,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Fate {
+    /// Not asked yet, or not answered.
+    Waiting,
+    /// Not asked, or asked in vain: another host may do better.
+    Open(Failure),
+    /// RCPT was accepted.
+    Accepted,
+    Answered(Outcome),
+}
+
+/// The command that comes next in the transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Mail,
+    Rcpt(usize),
+    Data,
+    Nothing,
+}
+
+/// A command whose reply has not come yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Mail,
+    Rcpt(usize),
+    Data,
+}
+
+/// Commands in one pipelined group. Bounded, so that neither side's socket buffer fills up while
+/// both of us write (RFC 2920 §3.1): 100 commands are under 32 KiB, and so are their replies.
+const GROUP_COMMANDS_MAX: usize = 100;
+
+impl Client {
+    /// A conversation that begins; the first step is to wait for the greeting.
+    pub fn new(plan: Plan) -> (Self, Step) {
+        let fates = vec![Fate::Waiting; plan.recipients.len()];
+        let client = Self {
+            plan,
+            state: State::Greeting,
+            offers: Extensions::default(),
+            fates,
+            next: Next::Mail,
+            asked: VecDeque::new(),
+            is_encrypted: false,
+            refused_starttls: None,
+            why: None,
+        };
+        (client, Step::Receive(Wait::Greeting))
+    }
+
+    /// The peer replied.
+    pub fn reply(&mut self, reply: &Reply) -> Step {
+        // RFC 5321 §3.8: 421 may come at any time, and the connection is over. What it answers after
+        // the final dot is the message, and that is not handed to another host.
+        if reply.code == 421 && self.state != State::Dot {
+            return self.leave(reply.to_failure(&self.plan.host_said(), "to go on"));
+        }
+        match self.state {
+            State::Greeting if reply.is_positive() => self.hello(State::Ehlo),
+            State::Greeting => self.move_on(reply, "the session"),
+            State::Ehlo => self.on_ehlo(reply),
+            State::Helo if reply.is_positive() => self.settle(),
+            State::Helo => self.move_on(reply, "HELO"),
+            State::StartTls if reply.code == 220 => {
+                self.state = State::Handshake;
+                Step::StartTls
+            }
+            // RFC 3207 §4: it cannot, for now, and the connection is as sound as before. Whether plain
+            // text is good enough is not ours to say.
+            State::StartTls => {
+                self.refused_starttls = Some(reply.clone());
+                self.settle()
+            }
+            State::Transaction => self.on_transaction(reply),
+            State::Message => self.on_early_reply(reply),
+            State::Dot => self.on_dot(reply),
+            State::LoneDot => self.quit(),
+            State::Handshake | State::Settled | State::Over => {
+                self.interrupted(&format!("a reply that nothing asked for: {reply}"))
+            }
+        }
+    }
+
+    /// The handshake is done.
+    pub fn secured(&mut self) -> Step {
+        self.is_encrypted = true;
+        // RFC 3207 §4.2: what the peer said before is forgotten.
+        self.offers = Extensions::default();
+        self.hello(State::Ehlo)
+    }
+
+    /// The handshake failed: `why`, in the words of the TLS library.
+    pub fn handshake_failed(&mut self, why: &str) -> Step {
+        self.leave(Failure::transient(
+            7,
+            5,
+            format!("TLS handshake with {} failed: {why}", self.plan.place()),
+        ))
+    }
+
+    /// The peer offered STARTTLS, and this is its refusal; so the connection is in plain text.
+    #[must_use]
+    pub fn refused_starttls(&self) -> Option<&Reply> {
+        self.refused_starttls.as_ref()
+    }
+
+    /// The connection is not good enough for this recipient, by its position in the plan; it goes
+    /// without an answer from this host.
+    pub fn withhold(&mut self, recipient: usize, failure: Failure) {
+        if let Some(fate @ Fate::Waiting) = self.fates.get_mut(recipient) {
+            *fate = Fate::Open(failure);
+        }
+    }
+
+    /// Begins the transaction for everyone who was not withheld.
+    pub fn go_ahead(&mut self) -> Step {
+        self.refuse_what_cannot_go();
+        self.state = State::Transaction;
+        self.next_group()
+    }
+
+    /// The message is written, its final dot included.
+    pub fn message_sent(&mut self) -> Step {
+        self.state = State::Dot;
+        Step::Receive(Wait::Dot)
+    }
+
+    /// The message cannot be sent for a reason of our own: nobody else is asked. The final dot must
+    /// not be written.
+    pub fn abandon(&mut self, failure: &Failure) -> Step {
+        self.answer_unsettled(failure);
+        self.state = State::Over;
+        Step::Close
+    }
+
+    /// The connection ended, timed out, or carries something that is not SMTP.
+    pub fn interrupted(&mut self, why: &str) -> Step {
+        let host = self.plan.place();
+        let failure = |end: &str| {
+            let stage = self.stage();
+            Failure::transient(4, 2, format!("the conversation with {host} broke off at {stage}: {why}{end}"))
+        };
+        match self.state {
+            // Nobody knows whether the message was taken. A copy for the next host now would be a
+            // double for sure if it was; the same host, later, may know better (RFC 1047).
+            State::Dot => {
+                let failure = failure("; whether it took the message is unknown");
+                self.abandon(&failure)
+            }
+            _ => {
+                let failure = failure("");
+                self.leave(failure)
+            }
+        }
+    }
+
+    /// What became of each recipient, in the order of the plan. Complete after [`Step::Quit`] and
+    /// [`Step::Close`].
+    #[must_use]
+    pub fn into_answers(self) -> Vec<Answer> {
+        let host = self.plan.place();
+        let why = self
+            .why
+            .unwrap_or_else(|| Failure::transient(4, 2, format!("the conversation with {host} had no end")));
+        let answer = |fate| match fate {
+            Fate::Answered(outcome) => Answer::Outcome(outcome),
+            Fate::Open(failure) => Answer::Open(failure),
+            Fate::Waiting | Fate::Accepted => Answer::Open(why.clone()),
+        };
+        self.fates.into_iter().map(answer).collect()
+    }
+
+    /// Where we are, for a sentence.
+    fn stage(&self) -> &'static str {
+        match (self.state, self.asked.front()) {
+            (State::Greeting, _) => "the greeting",
+            (State::Ehlo, _) => "EHLO",
+            (State::Helo, _) => "HELO",
+            (State::StartTls | State::Handshake, _) => "STARTTLS",
+            (State::Transaction, Some(Asked::Rcpt(_))) => "RCPT",
+            (State::Transaction, Some(Asked::Data)) => "DATA",
+            (State::Settled | State::Transaction, _) => "MAIL",
+            (State::Message, _) => "the message",
+            (State::Dot | State::LoneDot, _) => "the final dot",
+            (State::Over, _) => "the end",
+        }
+    }
+
+    fn hello(&mut self, state: State) -> Step {
+        self.state = state;
+        let verb = if state == State::Helo { "HELO" } else { "EHLO" };
+        // RFC 5321 §4.1.4; a name goes out in A-labels, always.
+        Step::Send(format!("{verb} {}\r\n", self.plan.hello.as_ascii()).into_bytes(), Wait::Hello)
+    }
+
+    fn on_ehlo(&mut self, reply: &Reply) -> Step {
+        if reply.is_permanent() {
+            // RFC 5321 §3.2: a server of the old kind.
+            return self.hello(State::Helo);
+        }
+        if !reply.is_positive() {
+            return self.move_on(reply, "EHLO");
+        }
+        self.offers = Extensions::read(reply);
+        let wants_tls = self.plan.encryption == Encryption::WhenOffered;
+        if self.offers.starttls && wants_tls && !self.is_encrypted {
+            self.state = State::StartTls;
+            return Step::Send(b"STARTTLS\r\n".to_vec(), Wait::Hello);
+        }
+        self.settle()
+    }
+
+    fn settle(&mut self) -> Step {
+        self.state = State::Settled;
+        Step::Settled
+    }
+
+    /// What this peer cannot take is not sent to it. What is too large for one host of a domain is so
+    /// for all of them; but an extension that this one lacks another may have.
+    fn refuse_what_cannot_go(&mut self) {
+        let Plan { reverse_path, recipients, message_octets, has_8bit, has_utf8_header, .. } = &self.plan;
+        let host = &self.plan.place();
+        // RFC 1870 §6.
+        if let Some(limit) = self.offers.size.filter(|limit| *limit > 0 && message_octets > limit) {
+            let text = format!("the message has {message_octets} octets, and {host} takes at most {limit}");
+            return self.answer_unsettled(&Failure::permanent(3, 4, text));
+        }
+        let sender_needs_utf8 = reverse_path.mailbox().is_some_and(Mailbox::needs_smtputf8);
+        let for_all = match () {
+            // RFC 6531 §3.5: what needs SMTPUTF8 is not sent without it, and not mangled either.
+            () if sender_needs_utf8 && !self.offers.smtputf8 => {
+                Some(no_smtputf8(host, "the sender's address"))
+            }
+            () if *has_utf8_header && !self.offers.smtputf8 => {
+                Some(no_smtputf8(host, "the message's header"))
+            }
+            // RFC 6152 §3: without conversion, the honest thing is to fail.
+            () if *has_8bit && !self.offers.eight_bit_mime => Some(Failure::permanent(
+                6,
+                3,
+                format!("the message has 8-bit octets, and {host} does not offer 8BITMIME"),
+            )),
+            () => None,
+        };
+        for (fate, mailbox) in self.fates.iter_mut().zip(recipients) {
+            let failure = match &for_all {
+                Some(failure) => Some(failure.clone()),
+                None if mailbox.needs_smtputf8() && !self.offers.smtputf8 => {
+                    Some(no_smtputf8(host, "the recipient's address"))
+                }
+                None => None,
+            };
+            if let (Fate::Waiting, Some(failure)) = (&*fate, failure) {
+                *fate = Fate::Open(failure);
+            }
+        }
+    }
+
+    /// RFC 6531 §3.4: SMTPUTF8 is asked for when something needs it, and not otherwise.
+    fn needs_smtputf8(&self) -> bool {
+        let waiting = self.fates.iter().zip(&self.plan.recipients);
+        self.plan.has_utf8_header
+            || self.plan.reverse_path.mailbox().is_some_and(Mailbox::needs_smtputf8)
+            || waiting
+                .filter(|(fate, _)| **fate == Fate::Waiting)
+                .any(|(_, mailbox)| mailbox.needs_smtputf8())
+    }
+
+    /// Writes the next command, or a group of them when the peer takes groups.
+    fn next_group(&mut self) -> Step {
+        let room = if self.offers.pipelining { GROUP_COMMANDS_MAX } else { 1 };
+        let mut octets = Vec::new();
+        while self.asked.len() < room {
+            let Some((asked, line)) = self.next_command() else { break };
+            self.asked.push_back(asked);
+            octets.extend_from_slice(line.as_bytes());
+            octets.extend_from_slice(b"\r\n");
+        }
+        match self.asked.front() {
+            Some(asked) => Step::Send(octets, asked.wait()),
+            None => self.quit(),
+        }
+    }
+
+    fn next_command(&mut self) -> Option<(Asked, String)> {
+        loop {
+            match self.next {
+                Next::Mail if self.fates.contains(&Fate::Waiting) => {
+                    self.next = Next::Rcpt(0);
+                    return Some((Asked::Mail, self.mail()));
+                }
+                Next::Mail => self.next = Next::Nothing,
+                Next::Rcpt(n) => {
+                    self.next = Next::Rcpt(n + 1);
+                    match (self.fates.get(n), self.plan.recipients.get(n)) {
+                        (Some(Fate::Waiting), Some(mailbox)) => {
+                            return Some((Asked::Rcpt(n), format!("RCPT TO:<{}>", written(mailbox))));
+                        }
+                        (Some(_), Some(_)) => {}
+                        _ => self.next = Next::Data,
+                    }
+                }
+                Next::Data => {
+                    self.next = Next::Nothing;
+                    let in_flight = self.asked.iter().any(|asked| matches!(asked, Asked::Rcpt(_)));
+                    if in_flight || self.has_accepted() {
+                        return Some((Asked::Data, "DATA".to_owned()));
+                    }
+                }
+                Next::Nothing => return None,
+            }
+        }
+    }
+
+    fn mail(&self) -> String {
+        let mut line = match &self.plan.reverse_path {
+            ReversePath::Null => "MAIL FROM:<>".to_owned(),
+            ReversePath::Mailbox(mailbox) => format!("MAIL FROM:<{}>", written(mailbox)),
+        };
+        if self.offers.size.is_some() {
+            line.push_str(&format!(" SIZE={}", self.plan.message_octets));
+        }
+        if self.plan.has_8bit {
+            line.push_str(" BODY=8BITMIME");
+        }
+        if self.needs_smtputf8() {
+            line.push_str(" SMTPUTF8");
+        }
+        line
+    }
+
+    /// The reply to the oldest command that has none yet (RFC 2920 §3.1: they come in order).
+    fn on_transaction(&mut self, reply: &Reply) -> Step {
+        match self.asked.pop_front() {
+            Some(Asked::Mail) => self.on_mail(reply),
+            Some(Asked::Rcpt(n)) => self.on_rcpt(n, reply),
+            Some(Asked::Data) => return self.on_data(reply),
+            None => return self.interrupted(&format!("a reply that nothing asked for: {reply}")),
+        }
+        match self.asked.front() {
+            Some(asked) => Step::Receive(asked.wait()),
+            None => self.next_group(),
+        }
+    }
+
+    fn on_mail(&mut self, reply: &Reply) {
+        if reply.is_positive() {
+            return;
+        }
+        // RFC 3207 §4: it asks for the TLS that it offered and that did not work out. That is a refusal of
+        // this connection and not of the sender.
+        let wants_tls = reply.code == 530 && self.offers.starttls && !self.is_encrypted;
+        match reply.to_failure(&self.plan.host_said(), "the sender") {
+            Failure::Permanent(reason) if wants_tls => {
+                self.leave_open(&Failure::Transient(reason));
+            }
+            failure @ Failure::Permanent(_) => self.answer_unsettled(&failure),
+            // No transaction took place: another host may be in a better mood.
+            failure @ Failure::Transient(_) => self.leave_open(&failure),
+        }
+    }
+
+    /// Whoever was not asked about yet may do better at another host.
+    fn leave_open(&mut self, failure: &Failure) {
+        for fate in self.fates.iter_mut().filter(|fate| **fate == Fate::Waiting) {
+            *fate = Fate::Open(failure.clone());
+        }
+    }
+
+    fn on_rcpt(&mut self, n: usize, reply: &Reply) {
+        // Whoever is settled already (MAIL was refused) is not unsettled by what follows in the group.
+        let Some(fate @ Fate::Waiting) = self.fates.get_mut(n) else { return };
+        *fate = if reply.is_positive() {
+            Fate::Accepted
+        } else {
+            let failure = match reply.to_failure(&self.plan.host_said(), "the recipient") {
+                // RFC 5321 §4.5.3.1.10: some servers say 552 where they mean 452, too many at once.
+                Failure::Permanent(reason) if reply.code == 552 => Failure::Transient(reason),
+                failure => failure,
+            };
+            Fate::Answered(failure.into())
+        };
+    }
+
+    fn on_data(&mut self, reply: &Reply) -> Step {
+        match (reply.code / 100 == 3, self.has_accepted()) {
+            (true, true) => {
+                self.state = State::Message;
+                Step::SendMessage
+            }
+            // RFC 2920 §3.1: it waits for a message that nobody is to get.
+            (true, false) => {
+                self.state = State::LoneDot;
+                Step::Send(b".\r\n".to_vec(), Wait::Dot)
+            }
+            (false, _) => {
+                self.answer_unsettled(&reply.to_failure(&self.plan.host_said(), "DATA"));
+                self.quit()
+            }
+        }
+    }
+
+    /// The peer did not wait for the end of the message.
+    fn on_early_reply(&mut self, reply: &Reply) -> Step {
+        let failure = reply.to_failure(&self.plan.host_said(), "the message before its end");
+        self.answer_unsettled(&failure);
+        self.state = State::Over;
+        // What we say now would be part of the message.
+        Step::Close
+    }
+
+    fn on_dot(&mut self, reply: &Reply) -> Step {
+        if !reply.is_positive() {
+            self.answer_unsettled(&reply.to_failure(&self.plan.host_said(), "the message"));
+            return self.quit();
+        }
+        let (subject, detail) = reply.status.map_or((0, 0), |status| (status.subject, status.detail));
+        let reason =
+            Reason::new(subject, detail, "accepted").with_remote(self.plan.host_said(), reply.said());
+        for fate in self.fates.iter_mut().filter(|fate| **fate == Fate::Accepted) {
+            *fate = Fate::Answered(Outcome::Delivered(reason.clone()));
+        }
+        self.quit()
+    }
+
+    fn has_accepted(&self) -> bool {
+        self.fates.contains(&Fate::Accepted)
+    }
+
+    /// The failure is everybody's who has no other answer.
+    fn answer_unsettled(&mut self, failure: &Failure) {
+        for fate in &mut self.fates {
+            if matches!(fate, Fate::Waiting | Fate::Accepted) {
+                *fate = Fate::Answered(failure.clone().into());
+            }
+        }
+    }
+
+    /// Before the transaction even a 5yz speaks for this host only (RFC 5321 §4.2.4.2, RFC 7504):
+    /// another may be better, and if there is none, later may be.
+    fn move_on(&mut self, reply: &Reply, asked: &str) -> Step {
+        let (Failure::Permanent(reason) | Failure::Transient(reason)) =
+            reply.to_failure(&self.plan.host_said(), asked);
+        self.why = Some(Failure::Transient(reason));
+        self.quit()
+    }
+
+    /// The connection is of no more use.
+    fn leave(&mut self, failure: Failure) -> Step {
+        self.why = Some(failure);
+        self.state = State::Over;
+        Step::Close
+    }
+
+    fn quit(&mut self) -> Step {
+        self.state = State::Over;
+        Step::Quit(b"QUIT\r\n".to_vec())
+    }
+}
+
+impl Asked {
+    const fn wait(self) -> Wait {
+        match self {
+            Self::Mail => Wait::Mail,
+            Self::Rcpt(_) => Wait::Rcpt,
+            Self::Data => Wait::Data,
+        }
+    }
+}
+
+/// As it goes over the wire: the domain in A-labels, which every peer understands, unless the local
+/// part needs SMTPUTF8 anyway (RFC 6531 §3.2).
+fn written(mailbox: &Mailbox) -> String {
+    if mailbox.needs_smtputf8() { mailbox.to_string() } else { mailbox.to_ascii_domain() }
+}
+
+fn no_smtputf8(host: &str, what: &str) -> Failure {
+    Failure::permanent(6, 7, format!("{what} is not ASCII, and {host} does not offer SMTPUTF8"))
+}

@@ -1,0 +1,56 @@
+//! What one connection is to achieve.
+
+use std::net::SocketAddr;
+
+use crate::mail::{Domain, Mailbox, ReversePath};
+
+/// What one connection is to achieve.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The host's name, or an address literal.
+    pub host: Domain,
+    /// Where it was dialled.
+    pub address: SocketAddr,
+    /// Our name in EHLO and HELO.
+    pub hello: Domain,
+    /// Where failures are reported.
+    pub reverse_path: ReversePath,
+    /// Whom the message is for; answers come in the same order.
+    pub recipients: Vec<Mailbox>,
+    /// Length of the message in octets, as SIZE counts it (RFC 1870 §5): without stuffed dots.
+    pub message_octets: u64,
+    /// The message has octets above 127.
+    pub has_8bit: bool,
+    /// The message's header has octets above 127: only a peer with SMTPUTF8 can take it.
+    pub has_utf8_header: bool,
+    /// Whether to use TLS.
+    pub encryption: Encryption,
+}
+
+impl Plan {
+    /// The host as it stands in sentences: `mx1.there.example [192.0.2.1]:25`.
+    #[must_use]
+    pub fn place(&self) -> String {
+        let address = Domain::from(self.address.ip());
+        let port = self.address.port();
+        if self.host == address {
+            format!("{address}:{port}")
+        } else {
+            format!("{} {address}:{port}", self.host)
+        }
+    }
+
+    /// The host as it stands in reports (RFC 3464 §2.3.5).
+    pub(super) fn host_said(&self) -> String {
+        if self.host.as_address().is_some() { self.host.to_string() } else { self.host.as_ascii().to_owned() }
+    }
+}
+
+/// Whether a connection is to be encrypted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encryption {
+    /// STARTTLS if the peer offers it.
+    WhenOffered,
+    /// Plain text, although the peer may offer more: every handshake has failed.
+    Never,
+}

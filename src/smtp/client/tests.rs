@@ -1,0 +1,367 @@
+//! What the client machine says and concludes, reply by reply.
+
+use super::*;
+use crate::mail::Domain;
+
+const TO: [&str; 3] = ["bo@there.example", "cy@there.example", "di@there.example"];
+
+fn mailbox(raw: &str) -> Mailbox {
+    Mailbox::parse(raw).unwrap()
+}
+
+fn plan(recipients: &[&str]) -> Plan {
+    Plan {
+        host: Domain::parse("mx.there.example").unwrap(),
+        address: "192.0.2.1:25".parse().unwrap(),
+        hello: Domain::parse("here.example").unwrap(),
+        reverse_path: ReversePath::Mailbox(mailbox("ana@here.example")),
+        recipients: recipients.iter().map(|raw| mailbox(raw)).collect(),
+        message_octets: 1000,
+        has_8bit: false,
+        has_utf8_header: false,
+        encryption: Encryption::WhenOffered,
+    }
+}
+
+/// A reply from its lines, written `250-first|250 last`.
+fn reply(lines: &str) -> Reply {
+    let mut lines: Vec<Vec<u8>> = lines.split('|').map(|line| line.as_bytes().to_vec()).collect();
+    Reply::read(&mut lines).unwrap().unwrap()
+}
+
+/// Plays `dialog` line by line: `S:` is a reply, `C:` what must then be written (`C: a|b` for a
+/// group), `message` that the message is asked for, `settled`, `starttls`, `receive`, `close`.
+fn play(plan: Plan, dialog: &str) -> Vec<Answer> {
+    let (mut client, mut step) = Client::new(plan);
+    for line in dialog.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if let Some(said) = line.strip_prefix("S: ") {
+            step = client.reply(&reply(said));
+        } else if let Some(commands) = line.strip_prefix("C: ") {
+            let expected = format!("{}\r\n", commands.replace('|', "\r\n"));
+            match &step {
+                Step::Send(octets, _) | Step::Quit(octets) => {
+                    assert_eq!(String::from_utf8_lossy(octets), expected, "in {dialog}");
+                }
+                other => panic!("{line}: {other:?}"),
+            }
+        } else {
+            step = match (line, step) {
+                ("receive", step @ Step::Receive(_)) | ("close", step @ Step::Close) => step,
+                ("starttls", Step::StartTls) => client.secured(),
+                ("settled", Step::Settled) => client.go_ahead(),
+                ("message", Step::SendMessage) => client.message_sent(),
+                ("lost", _) => client.interrupted("connection reset"),
+                (_, step) => panic!("{line}: {step:?}"),
+            };
+        }
+    }
+    assert!(matches!(step, Step::Quit(_) | Step::Close), "{step:?}");
+    client.into_answers()
+}
+
+fn shown(answers: &[Answer]) -> Vec<String> {
+    let shown = |answer: &Answer| match answer {
+        Answer::Outcome(outcome) => outcome.status(),
+        Answer::Open(failure) => format!("open {}", Outcome::from(failure.clone()).status()),
+    };
+    answers.iter().map(shown).collect()
+}
+
+const HELLO: &str = "S: 220 hi\nC: EHLO here.example\nS: 250 mx\nsettled\nC: MAIL FROM:<ana@here.example>\n";
+const PIPELINED: &str = "S: 220 hi\nC: EHLO here.example\nS: 250-mx|250 PIPELINING\nsettled\n\
+    C: MAIL FROM:<ana@here.example>|RCPT TO:<bo@there.example>|RCPT TO:<cy@there.example>|RCPT TO:<di@there.example>|DATA\n";
+
+#[test]
+fn a_letter_goes_out_command_by_command() {
+    let answers = play(
+        plan(&TO[..1]),
+        &format!(
+            "{HELLO} S: 250 ok\nC: RCPT TO:<bo@there.example>\nS: 250 ok\nC: DATA\nS: 354 go\nmessage\n\
+             S: 250 2.6.0 queued\nC: QUIT"
+        ),
+    );
+    let [Answer::Outcome(Outcome::Delivered(reason))] = answers.as_slice() else { panic!("{answers:?}") };
+    assert_eq!(reason.to_string(), "accepted: mx.there.example said: 250 2.6.0 queued");
+    assert_eq!(shown(&answers), ["2.6.0"]);
+}
+
+#[test]
+fn a_peer_with_pipelining_gets_the_commands_in_one_group() {
+    let answers = play(
+        plan(&TO),
+        &format!(
+            "{PIPELINED} S: 250 ok\nreceive\nS: 250 ok\nreceive\nS: 550 5.1.1 no\nreceive\nS: 452 4.5.3 many\n\
+             receive\nS: 354 go\nmessage\nS: 250 2.0.0 ok\nC: QUIT"
+        ),
+    );
+    assert_eq!(shown(&answers), ["2.0.0", "5.1.1", "4.5.3"]);
+}
+
+#[test]
+fn a_group_is_bounded_and_the_next_one_follows() {
+    let many: Vec<String> = (0..150).map(|n| format!("r{n}@there.example")).collect();
+    let (mut client, _) = Client::new(plan(&many.iter().map(String::as_str).collect::<Vec<_>>()));
+    let _ = client.reply(&reply("220 hi"));
+    assert_eq!(client.reply(&reply("250-mx|250 PIPELINING")), Step::Settled);
+    let mut commands = Vec::new();
+    let mut step = client.go_ahead();
+    loop {
+        step = match step {
+            Step::Send(octets, _) => {
+                commands.push(octets.iter().filter(|&&octet| octet == b'\n').count());
+                client.reply(&reply("250 ok"))
+            }
+            Step::Receive(Wait::Data) => client.reply(&reply("354 go")),
+            Step::Receive(_) => client.reply(&reply("250 ok")),
+            Step::SendMessage => client.message_sent(),
+            Step::Quit(_) => break,
+            other => panic!("{other:?}"),
+        };
+    }
+    assert_eq!(commands, [100, 52]);
+    assert_eq!(shown(&client.into_answers()), ["2.0.0"; 150]);
+}
+
+#[test]
+fn when_all_are_refused_no_data_is_sent() {
+    let dialog = format!("{HELLO} S: 250 ok\nC: RCPT TO:<bo@there.example>\nS: 550 5.1.1 no\nC: QUIT");
+    assert_eq!(shown(&play(plan(&TO[..1]), &dialog)), ["5.1.1"]);
+}
+
+#[test]
+fn when_all_are_refused_in_a_group_a_354_is_answered_by_a_lone_dot() {
+    let dialog = format!(
+        "{PIPELINED} S: 250 ok\nS: 550 5.1.1 no\nS: 550 5.1.1 no\nS: 450 4.2.0 no\nS: 354 go\nC: .\nS: 250 ok\nC: QUIT"
+    );
+    assert_eq!(shown(&play(plan(&TO), &dialog)), ["5.1.1", "5.1.1", "4.2.0"]);
+    let dialog = format!(
+        "{PIPELINED} S: 250 ok\nS: 550 5.1.1 no\nS: 550 5.1.1 no\nS: 450 4.2.0 no\nS: 503 5.5.1 no\nC: QUIT"
+    );
+    assert_eq!(shown(&play(plan(&TO), &dialog)), ["5.1.1", "5.1.1", "4.2.0"]);
+}
+
+#[test]
+fn a_552_to_rcpt_counts_as_452() {
+    let dialog = format!("{HELLO} S: 250 ok\nC: RCPT TO:<bo@there.example>\nS: 552 5.5.3 many\nC: QUIT");
+    assert_eq!(shown(&play(plan(&TO[..1]), &dialog)), ["4.5.3"]);
+}
+
+#[test]
+fn a_5yz_to_mail_data_or_the_dot_is_permanent_and_a_4yz_is_not() {
+    let one = &TO[..1];
+    for (code, mail, data) in [("554 5.7.1", "5.7.1", "5.7.1"), ("451 4.7.1", "open 4.7.1", "4.7.1")] {
+        assert_eq!(shown(&play(plan(one), &format!("{HELLO} S: {code} no\nC: QUIT"))), [mail]);
+        let rcpt = format!("{HELLO} S: 250 ok\nC: RCPT TO:<bo@there.example>\nS: 250 ok\nC: DATA\n");
+        assert_eq!(shown(&play(plan(one), &format!("{rcpt} S: {code} no\nC: QUIT"))), [data]);
+        let dot = format!("{rcpt} S: 354 go\nmessage\nS: {code} no\nC: QUIT");
+        assert_eq!(shown(&play(plan(one), &dot)), [data]);
+    }
+    let group = format!("{PIPELINED} S: 550 5.7.1 no\nS: 503 no\nS: 503 no\nS: 503 no\nS: 503 no\nC: QUIT");
+    assert_eq!(shown(&play(plan(&TO), &group)), ["5.7.1"; 3], "what follows in the group changes nothing");
+}
+
+#[test]
+fn refusals_before_the_transaction_leave_it_to_other_hosts() {
+    let one = || plan(&TO[..1]);
+    for (dialog, status) in [
+        ("S: 554 5.3.2 no\nC: QUIT", "open 4.3.2"),
+        ("S: 450 later\nC: QUIT", "open 4.2.0"),
+        ("S: 421 4.3.2 busy\nclose", "open 4.3.2"),
+        (
+            "S: 220 hi\nC: EHLO here.example\nS: 502 no\nC: HELO here.example\nS: 550 no\nC: QUIT",
+            "open 4.2.0",
+        ),
+        ("S: 220 hi\nC: EHLO here.example\nS: 451 no\nC: QUIT", "open 4.3.0"),
+    ] {
+        assert_eq!(shown(&play(one(), dialog)), [status], "{dialog}");
+    }
+}
+
+#[test]
+fn a_server_of_the_old_kind_is_greeted_by_helo() {
+    let dialog = "S: 220 hi\nC: EHLO here.example\nS: 500 what\nC: HELO here.example\nS: 250 mx\nsettled\n\
+        C: MAIL FROM:<ana@here.example>\nS: 250 ok\nC: RCPT TO:<bo@there.example>\nS: 250 ok\nC: DATA\n\
+        S: 354 go\nmessage\nS: 250 ok\nC: QUIT";
+    assert_eq!(shown(&play(plan(&TO[..1]), dialog)), ["2.0.0"]);
+}
+
+#[test]
+fn what_was_offered_before_tls_is_forgotten_after_it() {
+    let dialog = "S: 220 hi\nC: EHLO here.example\nS: 250-mx|250-SIZE 10|250-PIPELINING|250 STARTTLS\nC: STARTTLS\n\
+        S: 220 go\nstarttls\nC: EHLO here.example\nS: 250-mx|250-STARTTLS|250 size\nsettled\n\
+        C: MAIL FROM:<ana@here.example> SIZE=1000\nS: 550 5.7.1 no\nC: QUIT";
+    assert_eq!(shown(&play(plan(&TO[..1]), dialog)), ["5.7.1"]);
+}
+
+#[test]
+fn a_starttls_that_is_refused_leaves_plain_text_and_the_shell_to_judge_it() {
+    for refusal in ["454 4.7.0 not now", "554 5.7.0 not for you", "250 what?", "354 go"] {
+        let dialog = format!(
+            "S: 220 hi\nC: EHLO here.example\nS: 250-mx|250 STARTTLS\nC: STARTTLS\nS: {refusal}\nsettled\n\
+             C: MAIL FROM:<ana@here.example>\nS: 550 5.7.1 no\nC: QUIT"
+        );
+        assert_eq!(shown(&play(plan(&TO[..1]), &dialog)), ["5.7.1"], "{refusal}");
+    }
+}
+
+#[test]
+fn a_530_to_mail_for_want_of_tls_is_no_word_about_the_sender() {
+    let refused = "S: 220 hi\nC: EHLO here.example\nS: 250-mx|250 STARTTLS\nC: STARTTLS\n\
+        S: 454 4.7.0 not now\nsettled\nC: MAIL FROM:<ana@here.example>\nS: 530 5.7.0 STARTTLS first\nC: QUIT";
+    assert_eq!(shown(&play(plan(&TO[..1]), refused)), ["open 4.7.0"]);
+    let never = Plan { encryption: Encryption::Never, ..plan(&TO[..1]) };
+    let dialog = "S: 220 hi\nC: EHLO here.example\nS: 250-mx|250 STARTTLS\nsettled\n\
+        C: MAIL FROM:<ana@here.example>\nS: 530 5.7.0 STARTTLS first\nC: QUIT";
+    assert_eq!(shown(&play(never, dialog)), ["open 4.7.0"]);
+    let not_offered = format!("{HELLO} S: 530 5.7.0 log in first\nC: QUIT");
+    assert_eq!(shown(&play(plan(&TO[..1]), &not_offered)), ["5.7.0"]);
+}
+
+#[test]
+fn plain_text_means_no_starttls() {
+    let dialog = "S: 220 hi\nC: EHLO here.example\nS: 250-mx|250 STARTTLS\nsettled\n\
+        C: MAIL FROM:<ana@here.example>\nS: 550 5.7.1 no\nC: QUIT";
+    let answers = play(Plan { encryption: Encryption::Never, ..plan(&TO[..1]) }, dialog);
+    assert_eq!(shown(&answers), ["5.7.1"]);
+}
+
+#[test]
+fn a_421_leaves_the_unanswered_to_another_host_and_the_answered_alone() {
+    let dialog = format!("{PIPELINED} S: 250 ok\nS: 250 ok\nS: 550 5.1.1 no\nS: 421 4.3.2 bye\nclose");
+    assert_eq!(shown(&play(plan(&TO), &dialog)), ["open 4.3.2", "5.1.1", "open 4.3.2"]);
+}
+
+#[test]
+fn a_connection_lost_before_the_dot_is_another_hosts_chance_and_after_it_nobodys() {
+    let rcpt = format!("{HELLO} S: 250 ok\nC: RCPT TO:<bo@there.example>\nS: 250 ok\nC: DATA\n");
+    for (end, status) in [
+        ("lost\nclose", "open 4.4.2"),
+        ("S: 354 go\nlost\nclose", "open 4.4.2"),
+        ("S: 354 go\nmessage\nlost\nclose", "4.4.2"),
+    ] {
+        assert_eq!(shown(&play(plan(&TO[..1]), &format!("{rcpt}{end}"))), [status], "{end}");
+    }
+    let dot = format!("{rcpt} S: 354 go\nmessage\nS: 421 4.3.2 bye\nC: QUIT");
+    assert_eq!(shown(&play(plan(&TO[..1]), &dot)), ["4.3.2"]);
+}
+
+#[test]
+fn the_message_is_announced_with_its_size_and_body() {
+    let hello = "S: 220 hi\nC: EHLO here.example\nS: 250-mx|250-SIZE 0|250 8BITMIME\nsettled\n";
+    let mail = "C: MAIL FROM:<ana@here.example> SIZE=1000 BODY=8BITMIME\nS: 550 5.7.1 no\nC: QUIT";
+    let answers = play(Plan { has_8bit: true, ..plan(&TO[..1]) }, &format!("{hello}{mail}"));
+    assert_eq!(shown(&answers), ["5.7.1"]);
+    let mail = "C: MAIL FROM:<ana@here.example> SIZE=1000\nS: 550 5.7.1 no\nC: QUIT";
+    assert_eq!(shown(&play(plan(&TO[..1]), &format!("{hello}{mail}"))), ["5.7.1"]);
+}
+
+#[test]
+fn what_a_peer_cannot_take_is_known_before_mail() {
+    let bare = "S: 220 hi\nC: EHLO here.example\nS: 250 mx\nsettled\nC: QUIT";
+    assert_eq!(shown(&play(Plan { has_8bit: true, ..plan(&TO[..1]) }, bare)), ["open 5.6.3"]);
+    let small = "S: 220 hi\nC: EHLO here.example\nS: 250-mx|250 SIZE 999\nsettled\nC: QUIT";
+    assert_eq!(shown(&play(plan(&TO[..1]), small)), ["5.3.4"]);
+    let sender = ReversePath::Mailbox(mailbox("añña@here.example"));
+    assert_eq!(shown(&play(Plan { reverse_path: sender, ..plan(&TO) }, bare)), ["open 5.6.7"; 3]);
+    let header = Plan { has_8bit: true, has_utf8_header: true, ..plan(&TO[..1]) };
+    assert_eq!(shown(&play(header, bare)), ["open 5.6.7"]);
+}
+
+#[test]
+fn a_local_part_beyond_ascii_is_left_out_alone_where_smtputf8_is_missing() {
+    let dialog = format!(
+        "{HELLO} S: 250 ok\nC: RCPT TO:<bo@xn--bcher-kva.example>\nS: 250 ok\nC: DATA\nS: 354 go\nmessage\n\
+         S: 250 ok\nC: QUIT"
+    );
+    let answers = play(plan(&["δοκιμή@there.example", "bo@bücher.example"]), &dialog);
+    assert_eq!(shown(&answers), ["open 5.6.7", "2.0.0"]);
+}
+
+#[test]
+fn smtputf8_is_asked_for_when_it_is_needed_and_offered() {
+    let hello = "S: 220 hi\nC: EHLO here.example\nS: 250-mx|250-8BITMIME|250 SMTPUTF8\nsettled\n";
+    let dialog = format!(
+        "{hello}C: MAIL FROM:<ana@here.example> SMTPUTF8\nS: 250 ok\nC: RCPT TO:<δοκιμή@bücher.example>\n\
+         S: 550 5.1.1 no\nC: QUIT"
+    );
+    assert_eq!(shown(&play(plan(&["δοκιμή@bücher.example"]), &dialog)), ["5.1.1"]);
+    let header = Plan { has_8bit: true, has_utf8_header: true, ..plan(&TO[..1]) };
+    let dialog =
+        format!("{hello}C: MAIL FROM:<ana@here.example> BODY=8BITMIME SMTPUTF8\nS: 550 5.7.1 no\nC: QUIT");
+    assert_eq!(shown(&play(header, &dialog)), ["5.7.1"]);
+    let dialog = format!("{hello}C: MAIL FROM:<ana@here.example>\nS: 550 5.7.1 no\nC: QUIT");
+    assert_eq!(shown(&play(plan(&["bo@bücher.example"]), &dialog)), ["5.7.1"], "a domain does not need it");
+}
+
+#[test]
+fn who_is_withheld_is_not_named_to_the_peer() {
+    let (mut client, _) = Client::new(plan(&TO[..2]));
+    let _ = client.reply(&reply("220 hi"));
+    let _ = client.reply(&reply("250 mx"));
+    client.withhold(0, Failure::transient(7, 4, "not encrypted"));
+    let _ = client.go_ahead();
+    let step = client.reply(&reply("250 ok"));
+    assert_eq!(step, Step::Send(b"RCPT TO:<cy@there.example>\r\n".to_vec(), Wait::Rcpt));
+    let _ = client.reply(&reply("550 5.1.1 no"));
+    assert_eq!(shown(&client.into_answers()), ["open 4.7.4", "5.1.1"]);
+}
+
+#[test]
+fn a_reply_before_the_end_of_the_message_is_no_delivery() {
+    for (code, status) in [("250 2.0.0", "4.0.0"), ("552 5.3.4", "5.3.4"), ("451 4.3.0", "4.3.0")] {
+        let (mut client, _) = Client::new(plan(&TO[..1]));
+        let _ = client.reply(&reply("220 hi"));
+        let _ = client.reply(&reply("250 mx"));
+        let _ = client.go_ahead();
+        let _ = client.reply(&reply("250 ok"));
+        let _ = client.reply(&reply("250 ok"));
+        assert_eq!(client.reply(&reply("354 go")), Step::SendMessage);
+        assert_eq!(client.reply(&reply(&format!("{code} early"))), Step::Close);
+        assert_eq!(shown(&client.into_answers()), [status]);
+    }
+}
+
+/// Small and seeded: whatever a peer says, in whatever order, there is an end and an answer for all.
+#[test]
+fn whatever_a_peer_says_there_is_an_end_and_an_answer_for_everyone() {
+    let replies = [
+        "220 a",
+        "250 b",
+        "250-c|250-STARTTLS|250 PIPELINING",
+        "250-d|250-SIZE 5000|250 SMTPUTF8",
+        "354 e",
+        "421 f",
+        "450 g",
+        "550 h",
+        "552 i",
+        "299 j",
+        "399 k",
+    ];
+    for seed in 0..2000 {
+        // Xorshift: the machine is pure, and so is its test.
+        let mut bits: u64 = seed + 1;
+        let mut below = |end: u64| {
+            bits ^= bits << 13;
+            bits ^= bits >> 7;
+            bits ^= bits << 17;
+            bits % end
+        };
+        let (mut client, mut step) = Client::new(plan(&TO));
+        for round in 0.. {
+            assert!(round < 100, "seed {seed} has no end");
+            step = match step {
+                Step::Quit(_) | Step::Close => break,
+                Step::StartTls if below(2) == 0 => client.handshake_failed("no common suite"),
+                Step::StartTls => client.secured(),
+                Step::Settled => client.go_ahead(),
+                Step::SendMessage if below(4) > 0 => client.message_sent(),
+                _ if below(20) == 0 => client.interrupted("timed out"),
+                _ => {
+                    let said = replies[usize::try_from(below(replies.len() as u64)).unwrap()];
+                    client.reply(&reply(said))
+                }
+            };
+        }
+        assert_eq!(client.into_answers().len(), TO.len());
+    }
+}

@@ -1,0 +1,545 @@
+//! One command line, understood.
+//!
+//! The grammar of RFC 5321 §4.1.1 and nothing more generous, with the exceptions that are marked.
+//! What is wrong becomes the [`Reply`] that says so; whether a command may come now is for the
+//! server machine to know.
+
+use crate::mail::{
+    BodyType, Domain, DomainError, ForwardPath, Mailbox, MailboxError, ReversePath, printable,
+};
+
+use super::reply::Reply;
+
+/// A command, its arguments checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// HELO: a client without extensions.
+    Helo(Hello),
+    /// EHLO.
+    Ehlo(Hello),
+    /// MAIL.
+    Mail {
+        /// Where failures are reported.
+        reverse_path: ReversePath,
+        /// What the client asks of us.
+        parameters: MailParameters,
+        /// No octet of the path is above 127; otherwise SMTPUTF8 is needed.
+        is_ascii: bool,
+    },
+    /// RCPT.
+    Rcpt {
+        /// Who is to have the message.
+        forward_path: ForwardPath,
+        /// No octet of the path is above 127; otherwise SMTPUTF8 is needed.
+        is_ascii: bool,
+    },
+    /// DATA.
+    Data,
+    /// RSET.
+    Rset,
+    /// NOOP; what it says is of no matter.
+    Noop,
+    /// QUIT.
+    Quit,
+    /// VRFY; we do not say who exists.
+    Vrfy,
+    /// EXPN; we do not say who is behind a name.
+    Expn,
+    /// HELP.
+    Help,
+    /// STARTTLS.
+    StartTls,
+    /// AUTH.
+    Auth {
+        /// Name of the mechanism in upper case.
+        mechanism: String,
+        /// The initial response in base64; empty if the client sent `=` (RFC 4954 §4).
+        initial: Option<String>,
+    },
+    /// The first line of an HTTP request: a page in a browser that speaks to our port.
+    Http,
+}
+
+/// What a client calls itself. Printable, at most [`Hello::OCTETS_MAX`] octets of what it said.
+///
+/// Nothing follows from it (RFC 5321 §4.1.4: a server must not refuse mail because it does not
+/// fit), and so it is not even required to be a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hello(String);
+
+impl Hello {
+    /// Octets kept of it: the longest domain.
+    pub const OCTETS_MAX: usize = 255;
+
+    fn parse(raw: &str) -> Self {
+        Self(printable(raw.as_bytes(), Self::OCTETS_MAX))
+    }
+
+    /// The word, for the log and the stamp.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The word as a domain or address literal, if it is one.
+    #[must_use]
+    pub fn domain(&self) -> Option<Domain> {
+        Domain::parse(&self.0).ok()
+    }
+}
+
+/// The parameters of MAIL. Those of DSN come with their extension.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MailParameters {
+    /// SIZE: octets that the client says it will send (RFC 1870 §5).
+    pub size: Option<u64>,
+    /// BODY (RFC 6152 §3).
+    pub body: BodyType,
+    /// SMTPUTF8 (RFC 6531 §3.4).
+    pub smtputf8: bool,
+}
+
+impl Command {
+    /// The verb of a line, for counters: one of a fixed set, whatever the client sends.
+    #[must_use]
+    pub fn verb(line: &[u8]) -> &'static str {
+        let word = line.split(|octet| matches!(octet, b' ' | b'\t')).next().unwrap_or_default();
+        let is = |verb: &&&str| verb.as_bytes().eq_ignore_ascii_case(word);
+        VERBS.iter().find(is).copied().unwrap_or("other")
+    }
+
+    /// A line as it may be logged and traced: printable, on one line, without a password.
+    #[must_use]
+    pub fn shown(line: &[u8]) -> String {
+        match Self::verb(line) {
+            "AUTH" => {}
+            // A client that did not wait for the refusal of its AUTH sends its response next, and
+            // there are short passwords: this much is enough to know HTTP or TLS by.
+            "other" => return printable(line, 4),
+            // A trace holds many of them.
+            _ => return printable(line, 200),
+        }
+        let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let mechanism = words.nth(1).map(|word| printable(word, 20));
+        match (mechanism, words.next()) {
+            (Some(mechanism), Some(_)) => format!("AUTH {mechanism} (response not shown)"),
+            (Some(mechanism), None) => format!("AUTH {mechanism}"),
+            (None, _) => "AUTH".to_owned(),
+        }
+    }
+
+    /// Reads a line, which has no line end any more.
+    ///
+    /// # Errors
+    /// The reply that tells the client what is wrong: 500, 501 or 555.
+    pub fn parse(line: &[u8]) -> Result<Self, Reply> {
+        let text = std::str::from_utf8(line).map_err(|_| unrecognised())?;
+        if text.contains(|c: char| c.is_control() && c != '\t') {
+            return Err(Reply::new(500, 5, 2, "Control characters are not part of any command"));
+        }
+        // RFC 5321 §4.1.1: white space before the line end is to be tolerated.
+        let text = text.trim_end_matches([' ', '\t']);
+        let (verb, rest) = text.split_once([' ', '\t']).unwrap_or((text, ""));
+        let rest = rest.trim_start_matches(' ');
+        match verb.to_ascii_uppercase().as_str() {
+            "HELO" => hello(rest, "HELO").map(Self::Helo),
+            "EHLO" => hello(rest, "EHLO").map(Self::Ehlo),
+            "MAIL" => mail(rest),
+            "RCPT" => rcpt(rest),
+            "DATA" => alone(rest, Self::Data),
+            "RSET" => alone(rest, Self::Rset),
+            "QUIT" => alone(rest, Self::Quit),
+            // RFC 3207 §4: with an argument 501.
+            "STARTTLS" => alone(rest, Self::StartTls),
+            "NOOP" => Ok(Self::Noop),
+            "HELP" => Ok(Self::Help),
+            "VRFY" if rest.is_empty() => Err(Reply::new(501, 5, 4, "VRFY needs a name")),
+            "VRFY" => Ok(Self::Vrfy),
+            "EXPN" => Ok(Self::Expn),
+            "AUTH" => auth(rest),
+            "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" | "CONNECT" | "TRACE" => {
+                Ok(Self::Http)
+            }
+            _ => Err(unrecognised()),
+        }
+    }
+}
+
+const VERBS: &[&str] = &[
+    "HELO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT", "VRFY", "EXPN", "HELP", "STARTTLS",
+    "AUTH",
+];
+
+fn unrecognised() -> Reply {
+    Reply::new(500, 5, 2, "That is no command")
+}
+
+fn syntax(text: &str) -> Reply {
+    Reply::new(501, 5, 2, text)
+}
+
+fn parameter(text: impl Into<String>) -> Reply {
+    Reply::new(501, 5, 4, text)
+}
+
+fn alone(rest: &str, command: Command) -> Result<Command, Reply> {
+    if rest.is_empty() { Ok(command) } else { Err(parameter("No argument is allowed here")) }
+}
+
+/// Departs from RFC 5321 §4.1.1.1: names with underscores, spaces behind them and the like are
+/// common among honest clients, and nothing depends on them.
+fn hello(rest: &str, verb: &str) -> Result<Hello, Reply> {
+    match rest.split_ascii_whitespace().next() {
+        Some(word) => Ok(Hello::parse(word)),
+        None => Err(parameter(format!("{verb} needs your name"))),
+    }
+}
+
+fn auth(rest: &str) -> Result<Command, Reply> {
+    let mut words = rest.split_ascii_whitespace();
+    let (Some(mechanism), initial, None) = (words.next(), words.next(), words.next()) else {
+        return Err(parameter("AUTH needs a mechanism and takes one initial response"));
+    };
+    // RFC 4954 §4: "=" is an initial response of no octets.
+    let initial = initial.map(|word| if word == "=" { String::new() } else { word.to_owned() });
+    Ok(Command::Auth { mechanism: mechanism.to_ascii_uppercase(), initial })
+}
+
+/// Whose path it is: the enhanced statuses differ (RFC 3463 §3.2).
+#[derive(Clone, Copy)]
+enum Whose {
+    Sender,
+    Recipient,
+}
+
+fn mail(rest: &str) -> Result<Command, Reply> {
+    let (path, words) = split_path(rest, "FROM:").ok_or_else(|| syntax("The form is MAIL FROM:<address>"))?;
+    let parameters = mail_parameters(words)?;
+    let reverse_path = match path {
+        "" => ReversePath::Null,
+        path => ReversePath::Mailbox(mailbox(path, Whose::Sender)?),
+    };
+    Ok(Command::Mail { reverse_path, parameters, is_ascii: path.is_ascii() })
+}
+
+fn rcpt(rest: &str) -> Result<Command, Reply> {
+    let (path, words) = split_path(rest, "TO:").ok_or_else(|| syntax("The form is RCPT TO:<address>"))?;
+    if let Some(word) = words.split(' ').find(|word| !word.is_empty()) {
+        return Err(unknown_parameter(word));
+    }
+    // RFC 5321 §4.1.1.3: the one name that needs no domain, in any case.
+    let forward_path = if path.eq_ignore_ascii_case("postmaster") {
+        ForwardPath::Postmaster
+    } else {
+        ForwardPath::Mailbox(mailbox(path, Whose::Recipient)?)
+    };
+    Ok(Command::Rcpt { forward_path, is_ascii: path.is_ascii() })
+}
+
+/// What is inside the brackets, and what is behind them.
+fn split_path<'a>(rest: &'a str, keyword: &str) -> Option<(&'a str, &'a str)> {
+    let (head, path) = rest.split_at_checked(keyword.len())?;
+    if !head.eq_ignore_ascii_case(keyword) {
+        return None;
+    }
+    // Departs from RFC 5321 §4.1.1.2, which has no space here: common clients send one.
+    let inside = path.strip_prefix(' ').unwrap_or(path).strip_prefix('<')?;
+    let mut is_quoted = false;
+    let mut is_escaped = false;
+    for (at, c) in inside.char_indices() {
+        match c {
+            _ if is_escaped => is_escaped = false,
+            '\\' if is_quoted => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            '>' if !is_quoted => {
+                let behind = inside.get(at + 1..)?;
+                return (behind.is_empty() || behind.starts_with(' ')).then_some((inside.get(..at)?, behind));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+fn mailbox(path: &str, whose: Whose) -> Result<Mailbox, Reply> {
+    let refused = |error: &MailboxError| {
+        let detail = match (whose, error) {
+            (Whose::Sender, MailboxError::Domain(_)) => 8,
+            (Whose::Sender, _) => 7,
+            (Whose::Recipient, MailboxError::Domain(_)) => 2,
+            (Whose::Recipient, _) => 3,
+        };
+        Reply::new(501, 1, detail, format!("Bad address: {error}"))
+    };
+    let path = without_source_route(path).ok_or_else(|| refused(&MailboxError::LocalPart))?;
+    Mailbox::parse(path).map_err(|error| refused(&error))
+}
+
+/// RFC 5321 §4.1.1.3, appendix C: `@a,@b:` before a mailbox is accepted, and ignored.
+fn without_source_route(path: &str) -> Option<&str> {
+    let Some(mut rest) = path.strip_prefix('@') else { return Some(path) };
+    loop {
+        let end = match rest.strip_prefix('[') {
+            Some(_) => rest.find(']')? + 1,
+            None => rest.find([',', ':'])?,
+        };
+        let (host, behind) = rest.split_at_checked(end)?;
+        let known: Result<Domain, DomainError> = Domain::parse(host);
+        known.ok()?;
+        if let Some(mailbox) = behind.strip_prefix(':') {
+            return Some(mailbox);
+        }
+        rest = behind.strip_prefix(",@")?;
+    }
+}
+
+fn unknown_parameter(word: &str) -> Reply {
+    let keyword = word.split('=').next().unwrap_or_default();
+    Reply::new(555, 5, 4, format!("The parameter {} is not known here", printable(keyword.as_bytes(), 40)))
+}
+
+fn mail_parameters(words: &str) -> Result<MailParameters, Reply> {
+    let mut parameters = MailParameters::default();
+    let mut seen = Vec::new();
+    for word in words.split(' ').filter(|word| !word.is_empty()) {
+        let (keyword, value) = match word.split_once('=') {
+            Some((keyword, value)) => (keyword.to_ascii_uppercase(), Some(value)),
+            None => (word.to_ascii_uppercase(), None),
+        };
+        match (keyword.as_str(), value) {
+            ("SIZE", Some(value)) => parameters.size = Some(size(value)?),
+            ("BODY", Some(value)) if value.eq_ignore_ascii_case("7BIT") => {
+                parameters.body = BodyType::SevenBit;
+            }
+            ("BODY", Some(value)) if value.eq_ignore_ascii_case("8BITMIME") => {
+                parameters.body = BodyType::EightBitMime;
+            }
+            ("SMTPUTF8", None) => parameters.smtputf8 = true,
+            // RFC 4954 §5: from a client that nobody vouches for it is to be treated as `<>`.
+            ("AUTH", Some(value)) if is_xtext(value) => {}
+            ("SIZE" | "BODY" | "SMTPUTF8" | "AUTH", _) => {
+                return Err(parameter(format!("The parameter {keyword} has a bad value")));
+            }
+            _ => return Err(unknown_parameter(word)),
+        }
+        if seen.contains(&keyword) {
+            return Err(parameter(format!("The parameter {keyword} comes twice")));
+        }
+        seen.push(keyword);
+    }
+    Ok(parameters)
+}
+
+/// RFC 1870 §5: one to twenty digits. What does not fit is larger than any limit.
+fn size(value: &str) -> Result<u64, Reply> {
+    if value.is_empty() || value.len() > 20 || !value.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(parameter("SIZE is a number of octets"));
+    }
+    Ok(value.parse().unwrap_or(u64::MAX))
+}
+
+/// RFC 3461 §4: printable ASCII without `=`, and `+` only before two upper-case hex digits.
+fn is_xtext(value: &str) -> bool {
+    let mut octets = value.bytes();
+    let is_hex = |octet: Option<u8>| matches!(octet, Some(b'0'..=b'9' | b'A'..=b'F'));
+    while let Some(octet) = octets.next() {
+        match octet {
+            b'+' if is_hex(octets.next()) && is_hex(octets.next()) => {}
+            b'+' | b'=' => return false,
+            b'!'..=b'~' => {}
+            _ => return false,
+        }
+    }
+    !value.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Command, String> {
+        Command::parse(line.as_bytes()).map_err(|reply| {
+            let status = reply.status.expect("a refusal has a status");
+            format!("{} {status}", reply.code)
+        })
+    }
+
+    fn mail(line: &str) -> (ReversePath, MailParameters) {
+        match parse(line) {
+            Ok(Command::Mail { reverse_path, parameters, .. }) => (reverse_path, parameters),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn rcpt(line: &str) -> String {
+        match parse(line) {
+            Ok(Command::Rcpt { forward_path, .. }) => forward_path.to_string(),
+            other => panic!("{line}: {other:?}"),
+        }
+    }
+
+    fn refused(line: &str, with: &str) {
+        assert_eq!(parse(line), Err(with.to_owned()), "{line:?}");
+    }
+
+    #[test]
+    fn verbs_are_taken_in_any_case_and_with_white_space_behind() {
+        assert_eq!(parse("quit"), Ok(Command::Quit));
+        assert_eq!(parse("QuIt  \t"), Ok(Command::Quit));
+        assert_eq!(parse("noop anything at all"), Ok(Command::Noop));
+        assert_eq!(parse("HELP MAIL"), Ok(Command::Help));
+        assert_eq!(parse("VRFY ana"), Ok(Command::Vrfy));
+        assert_eq!(parse("GET / HTTP/1.1"), Ok(Command::Http));
+        for line in ["", " QUIT", "QUITE", "BDAT 5", "X", "\u{e9}", "MAILFROM:<a@b.example>"] {
+            refused(line, "500 5.5.2");
+        }
+        for line in
+            ["QUIT now", "DATA x", "RSET x", "STARTTLS x", "VRFY", "AUTH", "AUTH PLAIN a b", "EHLO", "helo  "]
+        {
+            refused(line, "501 5.5.4");
+        }
+        refused("NOOP \0", "500 5.5.2");
+        assert!(Command::parse(b"NOOP \xff").is_err());
+    }
+
+    #[test]
+    fn what_is_logged_has_no_password_and_what_is_counted_is_of_a_fixed_set() {
+        for (line, verb, shown) in [
+            ("mail FROM:<a@b.example>", "MAIL", "mail FROM:<a@b.example>"),
+            ("auth PLAIN AGFuYQBzZWNyZXQ=", "AUTH", "AUTH PLAIN (response not shown)"),
+            ("AUTH\tPLAIN AGFuYQBzZWNyZXQ=", "AUTH", "AUTH PLAIN (response not shown)"),
+            ("AUTH PLAIN", "AUTH", "AUTH PLAIN"),
+            ("AUTH", "AUTH", "AUTH"),
+            ("non\x07sense", "other", "non\\x07…"),
+            // ana, secret
+            ("AGFuYQBzZWNyZXQ=", "other", "AGFu…"),
+            ("XYZ", "other", "XYZ"),
+        ] {
+            assert_eq!(Command::verb(line.as_bytes()), verb, "{line:?}");
+            assert_eq!(Command::shown(line.as_bytes()), shown, "{line:?}");
+        }
+        let long = format!("RCPT TO:<{}@here.example>", "a".repeat(800));
+        assert!(Command::shown(long.as_bytes()).len() <= 203);
+    }
+
+    #[test]
+    fn a_client_may_call_itself_almost_anything() {
+        for (line, word) in [
+            ("EHLO there.example", "there.example"),
+            ("EHLO [192.0.2.1]", "[192.0.2.1]"),
+            ("EHLO under_score", "under_score"),
+            ("EHLO a b c", "a"),
+            ("EHLO \u{202e}x", "\\xe2\\x80\\xaex"),
+        ] {
+            match parse(line) {
+                Ok(Command::Ehlo(hello)) => assert_eq!(hello.as_str(), word),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn paths_are_read_by_the_grammar() {
+        assert_eq!(mail("MAIL FROM:<>").0, ReversePath::Null);
+        for (line, path) in [
+            ("mail from:<ana@there.example>", "<ana@there.example>"),
+            ("MAIL FROM: <ana@there.example>", "<ana@there.example>"),
+            ("MAIL FROM:<\"a > b\"@there.example>", "<\"a > b\"@there.example>"),
+            ("MAIL FROM:<\"a\\\"> b\"@there.example>", "<\"a\\\"> b\"@there.example>"),
+            ("MAIL FROM:<@a.example,@b.example:ana@there.example>", "<ana@there.example>"),
+            ("MAIL FROM:<@[IPv6:::1]:ana@there.example>", "<ana@there.example>"),
+            ("MAIL FROM:<ana@[192.0.2.7]>", "<ana@[192.0.2.7]>"),
+        ] {
+            assert_eq!(mail(line).0.to_string(), path, "{line}");
+        }
+        assert_eq!(rcpt("RCPT TO:<@a.example,@b.example:bo@here.example>"), "<bo@here.example>");
+        assert_eq!(rcpt("RCPT TO:<PostMaster>"), "<postmaster>");
+        assert_eq!(rcpt("RCPT TO:<postmaster@here.example>"), "<postmaster@here.example>");
+        for line in [
+            "MAIL",
+            "MAIL FROM",
+            "MAIL FROM:",
+            "MAIL FROM:ana@there.example",
+            "MAIL FROM:<ana@there.example",
+            "MAIL FROM:  <ana@there.example>",
+            "MAIL FROM :<ana@there.example>",
+            "MAIL TO:<ana@there.example>",
+            "MAIL FROM:<ana@there.example>SIZE=1",
+            "RCPT TO:<\"bo@here.example>",
+            "RCPT <bo@here.example>",
+        ] {
+            refused(line, "501 5.5.2");
+        }
+        for line in [
+            "MAIL FROM:<ana>",
+            "MAIL FROM:<a b@there.example>",
+            "MAIL FROM:<ana@there.example\\>>",
+            "MAIL FROM:<@a.example>",
+            "MAIL FROM:<@a.example,ana@there.example>",
+            "MAIL FROM:< >",
+        ] {
+            assert!(parse(line).is_err(), "{line:?}");
+        }
+        refused("MAIL FROM:<ana>", "501 5.1.7");
+        refused("MAIL FROM:<ana@-there.example>", "501 5.1.8");
+        refused("RCPT TO:<>", "501 5.1.3");
+        refused("RCPT TO:<bo>", "501 5.1.3");
+        refused("RCPT TO:<bo@a..example>", "501 5.1.2");
+        refused(&format!("RCPT TO:<{}@here.example>", "x".repeat(250)), "501 5.1.3");
+    }
+
+    #[test]
+    fn parameters_are_known_and_sound_or_refused() {
+        let (_, parameters) = mail("MAIL FROM:<> SIZE=1000 body=8bitmime smtputf8 AUTH=<>");
+        assert_eq!(
+            parameters,
+            MailParameters { size: Some(1000), body: BodyType::EightBitMime, smtputf8: true }
+        );
+        assert_eq!(mail("MAIL FROM:<> SIZE=99999999999999999999").1.size, Some(u64::MAX));
+        for line in [
+            "MAIL FROM:<> SIZE",
+            "MAIL FROM:<> SIZE=",
+            "MAIL FROM:<> SIZE=-1",
+            "MAIL FROM:<> SIZE=1 SIZE=1",
+            "MAIL FROM:<> SIZE=100000000000000000000",
+            "MAIL FROM:<> BODY=BINARYMIME",
+            "MAIL FROM:<> BODY",
+            "MAIL FROM:<> SMTPUTF8=yes",
+            "MAIL FROM:<> AUTH=a+zz",
+            "MAIL FROM:<> AUTH",
+        ] {
+            refused(line, "501 5.5.4");
+        }
+        for line in ["MAIL FROM:<> RET=HDRS", "MAIL FROM:<> =", "RCPT TO:<bo@here.example> NOTIFY=NEVER"] {
+            refused(line, "555 5.5.4");
+        }
+    }
+
+    #[test]
+    fn a_path_beyond_ascii_is_told_from_one_in_a_labels() {
+        for (line, expected) in [
+            ("RCPT TO:<bo@xn--bcher-kva.example>", true),
+            ("RCPT TO:<bo@bücher.example>", false),
+            ("RCPT TO:<bö@here.example>", false),
+        ] {
+            match parse(line) {
+                Ok(Command::Rcpt { is_ascii, .. }) => assert_eq!(is_ascii, expected, "{line}"),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic(line in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = Command::parse(&line);
+        }
+
+        #[test]
+        fn no_path_makes_it_panic(line in "(MAIL FROM:|RCPT TO:) ?<[@a.:,\\[\\]\"\\\\<> é]{0,20}>?[ A-Z=+]{0,12}") {
+            let _ = Command::parse(line.as_bytes());
+        }
+    }
+}

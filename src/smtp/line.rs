@@ -1,0 +1,325 @@
+//! Octets in, command lines out.
+//!
+//! A line ends with CRLF and with nothing else (RFC 5321 §2.3.8): what one server takes for a line
+//! end and another does not is how a second message is smuggled inside a first. A line that is too
+//! long is thrown away up to its end and reported once, in its place in the order of lines, so
+//! that the conversation can go on (RFC 5321 §4.5.3.1.9).
+//!
+//! Holds no memory until something arrives, and at most one line and one read of the shell's.
+//! What is behind DATA's line end belongs to the message: the shell gives [`LineBuffer::pending`]
+//! to the body reader, and pushes back what is behind the body's end.
+
+/// Collects octets and hands out lines. One for each connection.
+#[derive(Debug, Default)]
+pub struct LineBuffer {
+    octets: Vec<u8>,
+    /// Octets before this have been handed out.
+    start: usize,
+    /// Octets before this hold no line end, counted from the beginning of `octets`.
+    scanned: usize,
+    /// The line that is coming in is too long; what comes is thrown away until it ends.
+    is_draining: bool,
+    /// The last octet thrown away was a CR.
+    drained_cr: bool,
+}
+
+/// Why what came in is no line; the client is at fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LineError {
+    /// A CR without LF or a LF without CR. The connection is of no more use: nobody knows where
+    /// the other side thinks that its lines end.
+    #[error("a line ends with something else than CR and LF")]
+    BareLineEnd,
+    /// Longer than it may be. It was thrown away, the next line is sound.
+    #[error("the line is too long")]
+    TooLong,
+}
+
+/// Where the next line ends, if that can be told.
+enum Found {
+    /// At this LF, which has a CR before it.
+    Line(usize),
+    /// A lone CR or LF is in the way; what is before this position goes with it.
+    Bare(usize),
+    /// Not yet; nothing before this position needs to be looked at again.
+    Nothing(usize),
+}
+
+impl LineBuffer {
+    /// Longest command line in octets, CRLF included. RFC 5321 §4.5.3.1.4 asks for 512, and
+    /// extensions add to that: SIZE 26, 8BITMIME 17, SMTPUTF8 10, DSN 628 in RCPT.
+    pub const COMMAND_OCTETS_MAX: usize = 1000;
+
+    /// Longest line of an authentication exchange in octets, CRLF included (RFC 4954 §4). Holds
+    /// for a line that begins with AUTH without being asked, because of initial responses.
+    pub const AUTH_OCTETS_MAX: usize = 12288;
+
+    /// An empty buffer without memory.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { octets: Vec::new(), start: 0, scanned: 0, is_draining: false, drained_cr: false }
+    }
+
+    /// Takes what came in. The shell reads only when [`Self::has_line`] says no, so that this
+    /// stays small.
+    pub fn push(&mut self, octets: &[u8]) {
+        if self.start > 0 {
+            self.octets.drain(..self.start);
+            self.scanned -= self.start.min(self.scanned);
+            self.start = 0;
+        }
+        self.octets.extend_from_slice(octets);
+    }
+
+    /// The next line without its CRLF, or `None` while it is not all there. `octets_max` is the
+    /// longest line with CRLF: what [`super::Server::line_octets_max`] says.
+    ///
+    /// # Errors
+    /// As a value inside the option: the line was there, and is not one; see [`LineError`].
+    pub fn next_line(&mut self, octets_max: usize) -> Option<Result<&[u8], LineError>> {
+        if self.is_draining {
+            return self.drain().map(Err);
+        }
+        match self.find() {
+            Found::Bare(end) => {
+                self.consume_to(end);
+                Some(Err(LineError::BareLineEnd))
+            }
+            Found::Line(lf) => {
+                let start = self.start;
+                self.consume_to(lf + 1);
+                let line = self.octets.get(start..lf - 1).unwrap_or_default();
+                if line.len() + 2 > limit_of(line, octets_max) {
+                    return Some(Err(LineError::TooLong));
+                }
+                Some(Ok(line))
+            }
+            Found::Nothing(scanned) => {
+                self.scanned = scanned;
+                let partial = self.pending();
+                let (is_long, has_cr) =
+                    (partial.len() >= limit_of(partial, octets_max), partial.ends_with(b"\r"));
+                if is_long {
+                    (self.is_draining, self.drained_cr) = (true, has_cr);
+                    self.release();
+                }
+                None
+            }
+        }
+    }
+
+    /// A line, or an error, is there: [`Self::next_line`] will not say `None`. While this holds,
+    /// replies are collected and not yet sent (RFC 2920 §3.2).
+    #[must_use]
+    pub fn has_line(&self) -> bool {
+        !matches!(self.find(), Found::Nothing(_))
+    }
+
+    /// Nothing is left over.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.start >= self.octets.len()
+    }
+
+    /// What came in and was not handed out: behind DATA's line end, the message's beginning.
+    #[must_use]
+    pub fn pending(&self) -> &[u8] {
+        self.octets.get(self.start..).unwrap_or_default()
+    }
+
+    /// Somebody else has taken the first `octets` of [`Self::pending`].
+    pub fn consume(&mut self, octets: usize) {
+        self.consume_to(self.start.saturating_add(octets).min(self.octets.len()));
+    }
+
+    /// Throws away what is left. For STARTTLS: what came before the handshake was not protected
+    /// by it (RFC 3207 §4.2).
+    pub fn clear(&mut self) {
+        *self = Self::new();
+    }
+
+    /// Lets go of the memory of a buffer that holds nothing, when the session becomes idle.
+    pub fn release_if_empty(&mut self) {
+        if self.is_empty() {
+            self.release();
+        }
+    }
+
+    fn find(&self) -> Found {
+        let from = self.scanned.max(self.start);
+        let rest = self.octets.get(from..).unwrap_or_default();
+        // A CR that waits for its LF is still here, and `scanned` is before it; unless it was thrown
+        // away with a line that is too long.
+        let had_cr = self.is_draining && self.drained_cr && from == self.start;
+        match (had_cr, rest.first()) {
+            (true, Some(b'\n')) => return Found::Line(from),
+            (true, Some(_)) => return Found::Bare(from),
+            _ => {}
+        }
+        let Some(at) = rest.iter().position(|octet| matches!(octet, b'\r' | b'\n')) else {
+            return Found::Nothing(self.octets.len());
+        };
+        match (rest.get(at), rest.get(at + 1)) {
+            (Some(b'\r'), Some(b'\n')) => Found::Line(from + at + 1),
+            (Some(b'\r'), None) => Found::Nothing(from + at),
+            _ => Found::Bare(from + at + 1),
+        }
+    }
+
+    /// Throws away up to the end of the line that was too long.
+    fn drain(&mut self) -> Option<LineError> {
+        match self.find() {
+            Found::Line(lf) => {
+                self.is_draining = false;
+                self.drained_cr = false;
+                self.consume_to(lf + 1);
+                Some(LineError::TooLong)
+            }
+            Found::Bare(end) => {
+                self.is_draining = false;
+                self.drained_cr = false;
+                self.consume_to(end);
+                Some(LineError::BareLineEnd)
+            }
+            Found::Nothing(_) => {
+                if let Some(last) = self.pending().last() {
+                    self.drained_cr = *last == b'\r';
+                }
+                self.release();
+                None
+            }
+        }
+    }
+
+    fn consume_to(&mut self, end: usize) {
+        self.start = end;
+        self.scanned = end;
+    }
+
+    fn release(&mut self) {
+        self.octets = Vec::new();
+        self.start = 0;
+        self.scanned = 0;
+    }
+}
+
+fn limit_of(line: &[u8], octets_max: usize) -> usize {
+    match line.get(..5) {
+        Some(verb) if verb.eq_ignore_ascii_case(b"AUTH ") => octets_max.max(LineBuffer::AUTH_OCTETS_MAX),
+        _ => octets_max,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    type Line = Result<Vec<u8>, LineError>;
+
+    /// Every line of `octets`, when they come in pieces of `size`.
+    fn lines(octets: &[u8], size: usize) -> Vec<Line> {
+        let mut buffer = LineBuffer::new();
+        let mut lines = Vec::new();
+        for piece in octets.chunks(size.max(1)) {
+            buffer.push(piece);
+            loop {
+                let has_line = buffer.has_line();
+                let line =
+                    buffer.next_line(LineBuffer::COMMAND_OCTETS_MAX).map(|line| line.map(<[u8]>::to_vec));
+                assert_eq!(has_line, line.is_some());
+                let Some(line) = line else { break };
+                let is_over = line == Err(LineError::BareLineEnd);
+                lines.push(line);
+                if is_over {
+                    return lines;
+                }
+            }
+        }
+        lines
+    }
+
+    fn line(text: &str) -> Line {
+        Ok(text.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn a_line_ends_with_crlf_and_with_nothing_else() {
+        for size in 1..12 {
+            assert_eq!(lines(b"NOOP\r\n\r\nQUIT\r\n", size), [line("NOOP"), line(""), line("QUIT")]);
+            for bare in [&b"NOOP\nQUIT\r\n"[..], b"NOOP\rQUIT\r\n", b"NOOP\r\r\n", b"NOOP\n\r\n"] {
+                assert_eq!(lines(bare, size), [Err(LineError::BareLineEnd)], "{bare:?} by {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_thrown_away_and_the_next_one_is_sound() {
+        for length in [LineBuffer::COMMAND_OCTETS_MAX - 1, 5000, 100_000] {
+            let octets = format!("RSET\r\n{}\r\nQUIT\r\n", "x".repeat(length)).into_bytes();
+            for size in [1, 7, 999, 1000, 4096, octets.len()] {
+                assert_eq!(
+                    lines(&octets, size),
+                    [line("RSET"), Err(LineError::TooLong), line("QUIT")],
+                    "{length} octets by {size}"
+                );
+            }
+        }
+        let longest = "x".repeat(LineBuffer::COMMAND_OCTETS_MAX - 2);
+        assert_eq!(lines(format!("{longest}\r\n").as_bytes(), 10), [line(&longest)]);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_takes_no_memory() {
+        let mut buffer = LineBuffer::new();
+        for _ in 0..1000 {
+            buffer.push(&[b'x'; 4096]);
+            assert!(buffer.next_line(LineBuffer::COMMAND_OCTETS_MAX).is_none());
+            assert!(buffer.octets.capacity() <= 8192);
+        }
+    }
+
+    #[test]
+    fn an_auth_line_may_be_longer() {
+        let auth = format!("auth PLAIN {}", "A".repeat(12000));
+        for size in [1, 4096] {
+            assert_eq!(lines(format!("{auth}\r\n").as_bytes(), size), [line(&auth)]);
+        }
+        let longer = format!("AUTH PLAIN {}\r\n", "A".repeat(13000));
+        assert_eq!(lines(longer.as_bytes(), 100), [Err(LineError::TooLong)]);
+    }
+
+    #[test]
+    fn what_is_behind_a_line_can_be_taken_as_a_body_and_be_put_back() {
+        let mut buffer = LineBuffer::new();
+        buffer.push(b"DATA\r\nhello\r\n.\r\nQUIT\r\n");
+        assert_eq!(buffer.next_line(1000), Some(Ok(&b"DATA"[..])));
+        assert_eq!(buffer.pending(), b"hello\r\n.\r\nQUIT\r\n");
+        buffer.consume(10);
+        assert_eq!(buffer.next_line(1000), Some(Ok(&b"QUIT"[..])));
+        assert!(buffer.is_empty());
+        buffer.release_if_empty();
+        assert_eq!(buffer.octets.capacity(), 0);
+    }
+
+    #[test]
+    fn nothing_is_left_after_clear() {
+        let mut buffer = LineBuffer::new();
+        buffer.push(b"STARTTLS\r\nMAIL FROM:<x@y.example>\r\n");
+        assert!(buffer.next_line(1000).is_some());
+        buffer.clear();
+        assert!(buffer.is_empty() && !buffer.has_line());
+        assert_eq!(buffer.next_line(1000), None);
+    }
+
+    proptest! {
+        #[test]
+        fn lines_do_not_depend_on_the_segments(
+            octets in prop::collection::vec(prop::sample::select(b"ax \r\n".to_vec()), 0..60),
+            size in 1..20_usize,
+        ) {
+            prop_assert_eq!(lines(&octets, size), lines(&octets, octets.len()));
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! One mail transaction: what MAIL and RCPT have said so far (RFC 5321 §3.3).
+
+use std::collections::HashSet;
+
+use crate::mail::{Destination, Mailbox, Recipient, ReversePath, TlsFacts};
+
+use super::command::{Hello, MailParameters};
+
+/// A transaction that is under way: all that the envelope and the stamp need to know of it.
+#[derive(Debug, Clone)]
+pub struct Transaction {
+    /// Where failures are reported.
+    pub reverse_path: ReversePath,
+    /// What the client asked for in MAIL.
+    pub parameters: MailParameters,
+    /// Final destinations, after aliases, in the order of RCPT; none twice.
+    pub recipients: Vec<Recipient>,
+    /// What the client calls itself.
+    pub hello: Hello,
+    /// It said EHLO, not HELO.
+    pub is_esmtp: bool,
+    /// The user that has logged in.
+    pub login: Option<Mailbox>,
+    /// The TLS session, if there is one.
+    pub tls: Option<TlsFacts>,
+    /// Forward-paths that were accepted: what `recipients_max` counts.
+    pub accepted: usize,
+    seen: HashSet<Destination>,
+}
+
+impl Transaction {
+    pub(super) fn new(begun: Begun, reverse_path: ReversePath, parameters: MailParameters) -> Self {
+        let Begun { hello, is_esmtp, login, tls } = begun;
+        Self {
+            reverse_path,
+            parameters,
+            recipients: Vec::new(),
+            hello,
+            is_esmtp,
+            login,
+            tls,
+            accepted: 0,
+            seen: HashSet::new(),
+        }
+    }
+
+    /// One more forward-path is accepted. Who is a recipient already does not become one twice.
+    pub(super) fn accept(&mut self, recipients: Vec<Recipient>) {
+        self.accepted += 1;
+        for recipient in recipients {
+            if self.seen.insert(recipient.destination.clone()) {
+                self.recipients.push(recipient);
+            }
+        }
+    }
+}
+
+/// What a session knows of its client when a transaction begins.
+pub(super) struct Begun {
+    pub(super) hello: Hello,
+    pub(super) is_esmtp: bool,
+    pub(super) login: Option<Mailbox>,
+    pub(super) tls: Option<TlsFacts>,
+}
