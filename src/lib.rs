@@ -8,6 +8,7 @@
     allow(clippy::disallowed_methods, reason = "tests write files and read the clock as they like")
 )]
 
+pub mod dns;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fakes;
 pub mod mail;

@@ -1,0 +1,211 @@
+//! Which name servers to ask, and how patiently.
+//!
+//! The operator's, or those of the host's resolv.conf (resolv.conf(5): `nameserver`, and of
+//! `options` `timeout` and `attempts`). That file is looked at before each question and read again
+//! when it has changed: hosts move between networks. A search list is not for mail and is ignored.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::sys::{Mutex, read_text};
+
+/// Larger than any resolv.conf that is meant.
+const RESOLV_CONF_OCTETS_MAX: u64 = 65_536;
+/// Name servers asked. glibc stops at three.
+const SERVERS_MAX: usize = 8;
+const PORT: u16 = 53;
+
+/// What the stub resolver is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Whom to ask, in this order; nobody means the servers of `resolv_conf`.
+    pub servers: Vec<SocketAddr>,
+    /// The host's own list. Default: `/etc/resolv.conf`.
+    pub resolv_conf: PathBuf,
+    /// How long to wait for one server's reply. Default: 5 s. Its `options timeout` goes before.
+    pub timeout: Duration,
+    /// How many times to ask each server that does not reply. Default: 2. Its `options attempts`
+    /// goes before.
+    pub attempts: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            resolv_conf: PathBuf::from("/etc/resolv.conf"),
+            timeout: Duration::from_secs(5),
+            attempts: 2,
+        }
+    }
+}
+
+/// Reads a server as an operator writes it: an address, or `address:port` with brackets around an
+/// IPv6 address. The port is 53 if none is given. `None` if it is neither.
+#[must_use]
+pub fn server_address(raw: &str) -> Option<SocketAddr> {
+    match raw.parse::<IpAddr>() {
+        Ok(address) => Some(SocketAddr::new(address, PORT)),
+        Err(_) => raw.parse().ok(),
+    }
+}
+
+/// Servers and patience, as they are now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Servers {
+    /// At least one.
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) timeout: Duration,
+    pub(super) attempts: u32,
+}
+
+/// The list that is in force.
+pub(super) struct ServerList {
+    settings: Settings,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    servers: Arc<Servers>,
+    read: Option<FileState>,
+}
+
+/// Tells one state of a file from the next: inode, length, time of modification.
+type FileState = (u64, u64, i64, i64);
+
+impl ServerList {
+    pub(super) fn new(settings: Settings) -> Self {
+        let servers = Servers {
+            addresses: if settings.servers.is_empty() { vec![fallback()] } else { settings.servers.clone() },
+            timeout: settings.timeout,
+            attempts: settings.attempts.max(1),
+        };
+        Self { settings, current: Mutex::new(Current { servers: Arc::new(servers), read: None }) }
+    }
+
+    /// The servers to ask now. A file that cannot be read leaves those in force that are.
+    pub(super) fn now(&self) -> Arc<Servers> {
+        let path = &self.settings.resolv_conf;
+        let state = if self.settings.servers.is_empty() { fs::metadata(path).ok() } else { None };
+        let state = state.map(|facts| (facts.ino(), facts.size(), facts.mtime(), facts.mtime_nsec()));
+        {
+            let current = self.current.lock();
+            if state.is_none() || state == current.read {
+                return Arc::clone(&current.servers);
+            }
+        }
+        let text = match read_text(path, RESOLV_CONF_OCTETS_MAX) {
+            Ok(text) => text,
+            Err(error) => {
+                log::warn!("{}: {error}; asking the same name servers as before", path.display());
+                return Arc::clone(&self.current.lock().servers);
+            }
+        };
+        let servers = Arc::new(parse(&text, &self.settings));
+        let mut current = self.current.lock();
+        current.servers = Arc::clone(&servers);
+        current.read = state;
+        servers
+    }
+}
+
+/// resolv.conf(5): without a `nameserver` line, the one on this host.
+fn fallback() -> SocketAddr {
+    SocketAddr::new(Ipv4Addr::LOCALHOST.into(), PORT)
+}
+
+fn parse(text: &str, settings: &Settings) -> Servers {
+    let mut servers =
+        Servers { addresses: Vec::new(), timeout: settings.timeout, attempts: settings.attempts.max(1) };
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("nameserver") => match words.next().and_then(|raw| raw.parse::<IpAddr>().ok()) {
+                Some(address) if servers.addresses.len() < SERVERS_MAX => {
+                    servers.addresses.push(SocketAddr::new(address, PORT));
+                }
+                Some(_) => {}
+                None => log::warn!("resolv.conf: no address in {line:?}; the line is ignored"),
+            },
+            Some("options") => {
+                for option in words {
+                    match option.split_once(':').and_then(|(name, value)| Some((name, value.parse().ok()?))) {
+                        // The bounds are glibc's.
+                        Some(("timeout", seconds)) => {
+                            servers.timeout = Duration::from_secs(u64::from(u32::clamp(seconds, 1, 30)));
+                        }
+                        Some(("attempts", times)) => servers.attempts = u32::clamp(times, 1, 5),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    if servers.addresses.is_empty() {
+        servers.addresses.push(fallback());
+    }
+    servers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::{SystemDisk, SystemRandom, replace};
+
+    fn shown(servers: &Servers) -> Vec<String> {
+        servers.addresses.iter().map(SocketAddr::to_string).collect()
+    }
+
+    #[test]
+    fn a_server_is_an_address_with_or_without_a_port() {
+        for (raw, shown) in [
+            ("192.0.2.1", "192.0.2.1:53"),
+            ("192.0.2.1:5353", "192.0.2.1:5353"),
+            ("2001:db8::1", "[2001:db8::1]:53"),
+            ("[2001:db8::1]:5353", "[2001:db8::1]:5353"),
+        ] {
+            assert_eq!(server_address(raw).unwrap().to_string(), shown);
+        }
+        for raw in ["", "ns.example", "ns.example:53", "192.0.2.1:x", "192.0.2.1:66000"] {
+            assert_eq!(server_address(raw), None, "{raw}");
+        }
+    }
+
+    #[test]
+    fn resolv_conf_names_servers_and_patience() {
+        let text = "# made by hand\nsearch here.example\nnameserver 192.0.2.1\n\
+                    nameserver 2001:db8::1 # second\nnameserver ns.example\n\
+                    options rotate timeout:2 attempts:99 trust-ad\n";
+        let servers = parse(text, &Settings::default());
+        assert_eq!(shown(&servers), ["192.0.2.1:53", "[2001:db8::1]:53"]);
+        assert_eq!((servers.timeout, servers.attempts), (Duration::from_secs(2), 5));
+        assert_eq!(shown(&parse("", &Settings::default())), ["127.0.0.1:53"]);
+    }
+
+    #[test]
+    fn a_changed_resolv_conf_is_read_again_and_a_missing_one_keeps_the_servers() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("resolv.conf");
+        let write = |text: &str| replace(&SystemDisk, &SystemRandom, &path, text.as_bytes()).unwrap();
+        let list = ServerList::new(Settings { resolv_conf: path.clone(), ..Settings::default() });
+        assert_eq!(shown(&list.now()), ["127.0.0.1:53"]);
+        write("nameserver 192.0.2.1\n");
+        assert_eq!(shown(&list.now()), ["192.0.2.1:53"]);
+        write("nameserver 192.0.2.2\n");
+        assert_eq!(shown(&list.now()), ["192.0.2.2:53"]);
+        crate::sys::Disk::remove(&SystemDisk, &path).unwrap();
+        assert_eq!(shown(&list.now()), ["192.0.2.2:53"]);
+    }
+
+    #[test]
+    fn servers_that_the_operator_names_go_before_the_hosts() {
+        let server = server_address("192.0.2.9:5353").unwrap();
+        let list = ServerList::new(Settings { servers: vec![server], ..Settings::default() });
+        assert_eq!(list.now().addresses, [server]);
+    }
+}
