@@ -9,9 +9,11 @@
 )]
 
 pub mod dns;
+pub mod domaininfo;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fakes;
 pub mod mail;
 pub mod observe;
 pub mod smtp;
 pub mod sys;
+pub mod tls;

@@ -1,0 +1,100 @@
+//! A second TLS stack, the system's OpenSSL, for peers that rustls cannot reach.
+//!
+//! Such a peer offers TLS 1.2 with CBC suites, DHE or RSA key exchange, or shows a certificate with
+//! RSA-1024: better than plain text, and no more than that. So nothing is verified, and what comes
+//! out is never better than [`Level::TlsUnverified`]. TLS 1.1 and older are not spoken here either
+//! (RFC 8996).
+//!
+//! Called by `courier/smtp` on a new connection, after rustls has failed on another one and only if
+//! what we know of the domain allows it. Behind the feature `legacy-tls`.
+
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+
+use native_tls::{HandshakeError as NativeError, Protocol, TlsConnector};
+
+use super::client::{HandshakeError, Secured};
+use super::level::Level;
+use super::stream::GOODBYE;
+use crate::mail::{Domain, TlsFacts};
+use crate::sys::{Clock as _, Moment, Stream, SystemClock};
+
+/// Encrypts `stream` with OpenSSL; `host` is sent as SNI unless it is an address literal. Takes as
+/// long as the stream's deadline allows.
+///
+/// # Errors
+/// [`HandshakeError`] whatever happened; the connection is then closed.
+pub fn handshake(stream: Box<dyn Stream>, host: &Domain) -> Result<Secured, HandshakeError> {
+    let connector = TlsConnector::builder()
+        .min_protocol_version(Some(Protocol::Tlsv12))
+        .danger_accept_invalid_certs(true)
+        .danger_accept_invalid_hostnames(true)
+        .use_sni(host.as_address().is_none())
+        .build()
+        .map_err(|error| HandshakeError::new(&error))?;
+    let stream = connector.connect(host.as_ascii(), stream).map_err(|error| match error {
+        NativeError::Failure(error) => HandshakeError::new(&error),
+        // Our streams block; dropping what is half done closes it.
+        NativeError::WouldBlock(_) => HandshakeError("the connection did not wait".to_owned()),
+    })?;
+    Ok(Secured {
+        stream: Box::new(LegacyStream { inner: stream, is_aborted: false }),
+        level: Level::TlsUnverified,
+        // The library does not say more.
+        facts: TlsFacts { version: "TLSv1.2 or later".to_owned(), cipher: "chosen by OpenSSL".to_owned() },
+        because: "it was reached by the legacy TLS library, which verifies nothing".to_owned(),
+    })
+}
+
+#[derive(Debug)]
+struct LegacyStream {
+    inner: native_tls::TlsStream<Box<dyn Stream>>,
+    is_aborted: bool,
+}
+
+impl Read for LegacyStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer)
+    }
+}
+
+impl Write for LegacyStream {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.inner.write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl Stream for LegacyStream {
+    fn set_deadline(&mut self, deadline: Moment) {
+        self.inner.get_mut().set_deadline(deadline);
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        // The peer may be gone already.
+        let _ = self.inner.shutdown();
+        self.inner.get_mut().finish()
+    }
+
+    fn abort(&mut self) {
+        self.is_aborted = true;
+        self.inner.get_mut().abort();
+    }
+
+    fn peer(&self) -> SocketAddr {
+        self.inner.get_ref().peer()
+    }
+}
+
+impl Drop for LegacyStream {
+    fn drop(&mut self) {
+        if !self.is_aborted {
+            self.inner.get_mut().set_deadline(SystemClock.now() + GOODBYE);
+            // The peer may be gone already.
+            let _ = self.inner.shutdown();
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! A rustls connection over a stream of ours, whichever side we are on.
+
+use std::fmt::{self, Debug};
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::ops::DerefMut;
+use std::time::Duration;
+
+use rustls::{ConnectionCommon, SideData, StreamOwned};
+
+use crate::sys::{Clock as _, Moment, Stream, SystemClock};
+
+/// A goodbye is said within this, or not at all.
+pub(super) const GOODBYE: Duration = Duration::from_secs(5);
+
+/// Encrypts. Says goodbye when it is dropped, unless it was aborted.
+pub(super) struct TlsStream<C, S>
+where
+    C: DerefMut<Target = ConnectionCommon<S>>,
+    S: SideData,
+{
+    inner: StreamOwned<C, Box<dyn Stream>>,
+    is_over: bool,
+}
+
+impl<C, S> TlsStream<C, S>
+where
+    C: DerefMut<Target = ConnectionCommon<S>>,
+    S: SideData,
+{
+    /// After the handshake.
+    pub(super) fn new(connection: C, stream: Box<dyn Stream>) -> Self {
+        Self { inner: StreamOwned::new(connection, stream), is_over: false }
+    }
+
+    /// RFC 8446 §6.1: without it the peer cannot tell an end from a cut. It may be gone already.
+    fn say_goodbye(&mut self) {
+        if !self.is_over {
+            self.is_over = true;
+            self.inner.conn.send_close_notify();
+            let _ = self.inner.flush();
+        }
+    }
+}
+
+impl<C, S> Read for TlsStream<C, S>
+where
+    C: DerefMut<Target = ConnectionCommon<S>>,
+    S: SideData,
+{
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer)
+    }
+}
+
+impl<C, S> Write for TlsStream<C, S>
+where
+    C: DerefMut<Target = ConnectionCommon<S>>,
+    S: SideData,
+{
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        self.inner.write(octets)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<C, S> Stream for TlsStream<C, S>
+where
+    C: DerefMut<Target = ConnectionCommon<S>> + Send,
+    S: SideData,
+{
+    fn set_deadline(&mut self, deadline: Moment) {
+        self.inner.sock.set_deadline(deadline);
+    }
+
+    fn finish(&mut self) -> io::Result<()> {
+        self.say_goodbye();
+        self.inner.sock.finish()
+    }
+
+    fn abort(&mut self) {
+        self.is_over = true;
+        self.inner.sock.abort();
+    }
+
+    fn peer(&self) -> SocketAddr {
+        self.inner.sock.peer()
+    }
+}
+
+impl<C, S> Debug for TlsStream<C, S>
+where
+    C: DerefMut<Target = ConnectionCommon<S>>,
+    S: SideData,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TlsStream({:?})", self.inner.sock)
+    }
+}
+
+impl<C, S> Drop for TlsStream<C, S>
+where
+    C: DerefMut<Target = ConnectionCommon<S>>,
+    S: SideData,
+{
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.inner.sock.set_deadline(SystemClock.now() + GOODBYE);
+            self.say_goodbye();
+        }
+    }
+}
