@@ -8,12 +8,14 @@
     allow(clippy::disallowed_methods, reason = "tests write files and read the clock as they like")
 )]
 
+pub mod courier;
 pub mod dns;
 pub mod domaininfo;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fakes;
 pub mod mail;
 pub mod observe;
+pub mod route;
 pub mod smtp;
 pub mod sys;
 pub mod tls;

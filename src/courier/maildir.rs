@@ -1,0 +1,505 @@
+//! To a Maildir on this host.
+//!
+//! The message is written below `tmp`, synced, moved to `new`, and `new` is synced: only then is
+//! the recipient delivered. Two syncs for each recipient, and a few more for the first message to
+//! a mailbox since the start, by which the folders themselves are made and durable. Line ends are
+//! LF, as in every file of this host.
+//!
+//! A name in an address chooses the folder, so a name that could leave the mail folder is refused
+//! for good (5.1.3): see [`is_safe_name`]. It is looked at as it will be used, after PRECIS, which
+//! turns a full-width solidus into an ordinary one.
+//!
+//! Standards: the Maildir specification (cr.yp.to/proto/maildir.html), RFC 5321 §4.4.
+
+use std::collections::HashSet;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::contract::{Courier, Delivery};
+use super::mailbox_form::{self, LineEnds};
+use super::template::Template;
+use crate::mail::{Destination, Domain, Failure, Mailbox, Outcome, Reason, Recipient};
+use crate::sys::{Clock, Disk, DiskFile, Mutex, Random, create_dir_all};
+
+/// What the courier needs to know.
+#[derive(Debug, Clone)]
+pub struct MaildirSettings {
+    /// Path of a mailbox's Maildir, with `%user%` (the user as our users file has it) and
+    /// `%domain%` (in U-labels) filled in.
+    pub path: String,
+    /// Our name, the last part of a file's.
+    pub hostname: Domain,
+}
+
+/// Delivers to Maildirs.
+pub struct MaildirCourier {
+    path: Template,
+    host: String,
+    disk: Arc<dyn Disk>,
+    random: Arc<dyn Random>,
+    clock: Arc<dyn Clock>,
+    deliveries: AtomicU64,
+    /// Maildirs that this process has made durable.
+    known: Mutex<HashSet<PathBuf>>,
+}
+
+/// Maildirs remembered; beyond, all are forgotten, and some syncs made again.
+const KNOWN_MAX: usize = 10_000;
+/// Octets written at a time.
+const WRITE_OCTETS: usize = 64 * 1024;
+
+impl MaildirCourier {
+    /// A courier that writes to `disk`.
+    #[must_use]
+    pub fn new(
+        settings: &MaildirSettings,
+        disk: Arc<dyn Disk>,
+        random: Arc<dyn Random>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            path: Template::new(&settings.path, &["user", "domain"]),
+            // As the specification says; neither is in a domain, but an address literal has colons.
+            host: settings.hostname.as_ascii().replace('/', "\\057").replace(':', "\\072"),
+            disk,
+            random,
+            clock,
+            deliveries: AtomicU64::new(0),
+            known: Mutex::default(),
+        }
+    }
+
+    fn deliver(&self, delivery: &Delivery<'_>, recipient: &Recipient) -> Result<(), Failure> {
+        let mailbox = match &recipient.destination {
+            Destination::Mailbox(mailbox) | Destination::Via { mailbox, .. } => mailbox,
+            Destination::Program { .. } => {
+                return Err(Failure::transient(3, 5, "a program was routed to the courier for Maildirs"));
+            }
+        };
+        if delivery.deadline <= self.clock.now() {
+            return Err(Failure::transient(3, 0, "there was no time left for this recipient"));
+        }
+        let dir = self.dir(mailbox)?;
+        delivery.trace.event(format!("writing to {}", dir.display()));
+        let mut message =
+            mailbox_form::open(delivery, mailbox, LineEnds::Lf).map_err(|error| unreadable(&error))?;
+        self.make_known(&dir).map_err(|error| unwritable(&error))?;
+        self.write(&dir, &mut *message)
+    }
+
+    /// The Maildir of a mailbox.
+    fn dir(&self, mailbox: &Mailbox) -> Result<PathBuf, Failure> {
+        let (user, domain) = (mailbox.local_part.key(), mailbox.domain.to_unicode());
+        if !is_safe_name(&user) || !is_safe_name(&domain) {
+            return Err(Failure::permanent(1, 3, format!("{mailbox} cannot be the name of a mail folder")));
+        }
+        let path = self.path.fill(|place| match place {
+            "user" => &user,
+            _ => &domain,
+        });
+        Ok(PathBuf::from(path))
+    }
+
+    /// Makes the Maildir if it is missing, and durable if this process has not done so before: the
+    /// one that made it may have crashed half-way.
+    fn make_known(&self, dir: &Path) -> io::Result<()> {
+        if self.known.lock().contains(dir) {
+            return Ok(());
+        }
+        create_dir_all(&*self.disk, dir)?;
+        for part in ["tmp", "new", "cur"] {
+            self.disk.create_dir(&dir.join(part))?;
+        }
+        self.disk.sync_dir(dir)?;
+        let mut known = self.known.lock();
+        if known.len() >= KNOWN_MAX {
+            known.clear();
+        }
+        known.insert(dir.to_owned());
+        Ok(())
+    }
+
+    fn write(&self, dir: &Path, message: &mut dyn Read) -> Result<(), Failure> {
+        let name = self.unique_name();
+        let (draft, letter) = (dir.join("tmp").join(&name), dir.join("new").join(&name));
+        let file = match self.disk.create(&draft) {
+            // Its owner removed the Maildir since we made it.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                self.known.lock().remove(dir);
+                self.make_known(dir).and_then(|()| self.disk.create(&draft))
+            }
+            other => other,
+        };
+        let file = file.map_err(|error| unwritable(&error))?;
+        let written = copy(message, &*file).and_then(|()| {
+            file.sync()
+                .and_then(|()| self.disk.rename(&draft, &letter))
+                .and_then(|()| self.disk.sync_dir(&dir.join("new")))
+                .map_err(|error| unwritable(&error))
+        });
+        if written.is_err() {
+            // The queue keeps the message: what lies here would be a second copy, or half of one.
+            // Only one of the names is there, and if neither can be removed nothing is lost.
+            let _ = self.disk.remove(&draft);
+            let _ = self.disk.remove(&letter);
+            self.known.lock().remove(dir);
+        }
+        written
+    }
+
+    /// Never the same twice: time, process and number as the specification says, and random bits
+    /// for a clock that was set back before a restart.
+    fn unique_name(&self) -> String {
+        let millis = self.clock.wall().as_millis();
+        format!(
+            "{}.M{}P{}Q{}R{:016x}.{}",
+            millis.div_euclid(1000),
+            millis.rem_euclid(1000) * 1000,
+            std::process::id(),
+            self.deliveries.fetch_add(1, Ordering::Relaxed),
+            self.random.bits(),
+            self.host
+        )
+    }
+}
+
+impl Courier for MaildirCourier {
+    fn name(&self) -> &'static str {
+        "maildir"
+    }
+
+    fn carry(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
+        let carried = delivery.recipients.iter().map(|recipient| match self.deliver(delivery, recipient) {
+            Ok(()) => {
+                delivery.trace.event(format!("{recipient}: delivered"));
+                Outcome::Delivered(Reason::new(0, 0, "delivered to the mailbox"))
+            }
+            Err(failure) => {
+                delivery.trace.error(format!("{recipient}: {failure}"));
+                failure.into()
+            }
+        });
+        carried.collect()
+    }
+}
+
+/// The name can be one folder's and nothing else: not empty, no `/` and nothing unprintable, and no
+/// dot in front, which rules out `.` and `..`, what `ls` hides, and subfolders of Maildir++.
+fn is_safe_name(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.chars().any(|c| c == '/' || c.is_control())
+}
+
+fn copy(message: &mut dyn Read, file: &dyn DiskFile) -> Result<(), Failure> {
+    let mut buffer = vec![0; WRITE_OCTETS];
+    let mut filled = 0;
+    loop {
+        let room = buffer.get_mut(filled..).unwrap_or_default();
+        let count = match message.read(room) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            other => other.map_err(|error| unreadable(&error))?,
+        };
+        filled += count;
+        if filled == buffer.len() || count == 0 {
+            let octets = buffer.get(..filled).unwrap_or_default();
+            file.append(octets).map_err(|error| unwritable(&error))?;
+            filled = 0;
+        }
+        if count == 0 {
+            return Ok(());
+        }
+    }
+}
+
+fn unreadable(error: &io::Error) -> Failure {
+    Failure::transient(3, 0, format!("the message cannot be read from the spool: {error}"))
+}
+
+/// What stopped us from writing to a mailbox: all of it can be mended, apart from the name.
+fn unwritable(error: &io::Error) -> Failure {
+    match error.kind() {
+        io::ErrorKind::StorageFull => Failure::transient(3, 1, "the disk with the mailboxes is full"),
+        io::ErrorKind::QuotaExceeded => Failure::transient(2, 2, "the mailbox is full"),
+        io::ErrorKind::PermissionDenied => Failure::transient(
+            3,
+            0,
+            "the mail folder may not be written: it must belong to the user that postrider runs as",
+        ),
+        io::ErrorKind::ReadOnlyFilesystem => {
+            Failure::transient(3, 0, "the file system with the mailboxes is read-only")
+        }
+        io::ErrorKind::InvalidFilename => Failure::permanent(1, 3, "the name of the mail folder is too long"),
+        _ => Failure::transient(3, 0, format!("the mailbox cannot be written: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use tempfile::{TempDir, tempdir};
+
+    use super::*;
+    use crate::courier::trial::{Trial, mailbox};
+    use crate::fakes::{SeededRandom, TestClock};
+    use crate::mail::Timestamp;
+    use crate::sys::{Entry, SystemClock, SystemDisk};
+
+    /// The real disk, which writes down what it is asked and can fail.
+    #[derive(Default)]
+    struct Witness {
+        root: PathBuf,
+        seen: Mutex<Vec<String>>,
+        fails: Mutex<Option<(&'static str, io::ErrorKind)>>,
+    }
+
+    impl Witness {
+        fn note(&self, verb: &'static str, path: &Path) -> io::Result<()> {
+            let path = path.strip_prefix(&self.root).unwrap_or(path).display().to_string();
+            let at = path.rfind("/1767225600").map_or(path.len(), |at| at + 1);
+            self.seen.lock().push(format!("{verb} {}", path.get(..at).unwrap_or_default()));
+            match *self.fails.lock() {
+                Some((failing, kind)) if failing == verb => Err(kind.into()),
+                _ => Ok(()),
+            }
+        }
+    }
+
+    struct WitnessedFile(Arc<Witness>, PathBuf, Arc<dyn DiskFile>);
+
+    impl DiskFile for WitnessedFile {
+        fn append(&self, octets: &[u8]) -> io::Result<()> {
+            self.0.note("append", &self.1)?;
+            self.2.append(octets)
+        }
+        fn sync(&self) -> io::Result<()> {
+            self.0.note("sync", &self.1)?;
+            self.2.sync()
+        }
+        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+            self.2.read_at(buffer, offset)
+        }
+        fn length(&self) -> io::Result<u64> {
+            self.2.length()
+        }
+        fn truncate(&self, octets: u64) -> io::Result<()> {
+            self.2.truncate(octets)
+        }
+    }
+
+    struct WitnessedDisk(Arc<Witness>);
+
+    impl Disk for WitnessedDisk {
+        fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+            self.0.note("create", path)?;
+            let file = SystemDisk.create(path)?;
+            Ok(Arc::new(WitnessedFile(Arc::clone(&self.0), path.to_owned(), file)))
+        }
+        fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+            SystemDisk.open(path)
+        }
+        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+            self.0.note("rename", to)?;
+            SystemDisk.rename(from, to)
+        }
+        fn remove(&self, path: &Path) -> io::Result<()> {
+            self.0.note("remove", path)?;
+            SystemDisk.remove(path)
+        }
+        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+            self.0.note("sync-dir", dir)?;
+            SystemDisk.sync_dir(dir)
+        }
+        fn create_dir(&self, dir: &Path) -> io::Result<()> {
+            self.0.note("create-dir", dir)?;
+            SystemDisk.create_dir(dir)
+        }
+        fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+            SystemDisk.list(dir)
+        }
+        fn set_modified(&self, path: &Path, when: Timestamp) -> io::Result<()> {
+            SystemDisk.set_modified(path, when)
+        }
+    }
+
+    struct House {
+        dir: TempDir,
+        witness: Arc<Witness>,
+        courier: MaildirCourier,
+    }
+
+    impl House {
+        fn new() -> Self {
+            let dir = tempdir().unwrap();
+            let witness = Arc::new(Witness { root: dir.path().to_owned(), ..Witness::default() });
+            let settings = MaildirSettings {
+                path: format!("{}/%domain%/%user%", dir.path().display()),
+                hostname: Domain::parse("mail.here.example").unwrap(),
+            };
+            let disk = Arc::new(WitnessedDisk(Arc::clone(&witness)));
+            let clock = Arc::new(TestClock::default());
+            let courier = MaildirCourier::new(&settings, disk, Arc::new(SeededRandom::new(1)), clock);
+            Self { dir, witness, courier }
+        }
+
+        fn deliver(&self, trial: &Trial) -> Vec<Outcome> {
+            trial.carry_from(&self.courier, self.courier.clock.now())
+        }
+
+        fn files(&self, folder: &str) -> Vec<PathBuf> {
+            let entries = fs::read_dir(self.dir.path().join(folder)).unwrap();
+            entries.map(|entry| entry.unwrap().path()).collect()
+        }
+    }
+
+    fn letter(to: &[&str]) -> Trial {
+        Trial::new("ana@there.example", to)
+    }
+
+    #[test]
+    fn a_letter_lies_in_new_with_its_paths_on_top_and_lf_line_ends() {
+        let house = House::new();
+        assert_eq!(house.deliver(&letter(&["bo@here.example"]))[0].status(), "2.0.0");
+        let [file] = &house.files("here.example/bo/new")[..] else { panic!() };
+        assert_eq!(
+            fs::read_to_string(file).unwrap(),
+            "Return-Path: <ana@there.example>\nDelivered-To: bo@here.example\nSubject: hello\n\nDear Bo\n"
+        );
+        let name = file.file_name().unwrap().to_str().unwrap();
+        assert!(name.starts_with("1767225600.M0P") && name.ends_with(".mail.here.example"), "{name}");
+        assert!(house.files("here.example/bo/tmp").is_empty());
+    }
+
+    #[test]
+    fn file_and_new_are_synced_before_the_outcome_and_in_that_order() {
+        let house = House::new();
+        house.deliver(&letter(&["bo@here.example"]));
+        assert_eq!(
+            house.witness.seen.lock().split_off(0),
+            [
+                "create-dir here.example/bo",
+                "create-dir here.example",
+                "sync-dir ",
+                "create-dir here.example/bo",
+                "sync-dir here.example",
+                "create-dir here.example/bo/tmp",
+                "create-dir here.example/bo/new",
+                "create-dir here.example/bo/cur",
+                "sync-dir here.example/bo",
+                "create here.example/bo/tmp/",
+                "append here.example/bo/tmp/",
+                "sync here.example/bo/tmp/",
+                "rename here.example/bo/new/",
+                "sync-dir here.example/bo/new",
+            ]
+        );
+        house.deliver(&letter(&["bo@here.example"]));
+        assert_eq!(
+            house.witness.seen.lock().split_off(0),
+            [
+                "create here.example/bo/tmp/",
+                "append here.example/bo/tmp/",
+                "sync here.example/bo/tmp/",
+                "rename here.example/bo/new/",
+                "sync-dir here.example/bo/new",
+            ],
+            "two syncs are enough for a Maildir that we know"
+        );
+    }
+
+    #[test]
+    fn whatever_fails_nothing_is_left_behind_and_the_next_attempt_delivers() {
+        for (verb, kind, status) in [
+            ("create-dir", io::ErrorKind::PermissionDenied, "4.3.0"),
+            ("create", io::ErrorKind::StorageFull, "4.3.1"),
+            ("append", io::ErrorKind::QuotaExceeded, "4.2.2"),
+            ("sync", io::ErrorKind::Other, "4.3.0"),
+            ("rename", io::ErrorKind::ReadOnlyFilesystem, "4.3.0"),
+            ("sync-dir", io::ErrorKind::Other, "4.3.0"),
+        ] {
+            let house = House::new();
+            *house.witness.fails.lock() = Some((verb, kind));
+            let outcomes = house.deliver(&letter(&["bo@here.example"]));
+            assert_eq!(outcomes[0].status(), status, "{verb}: {outcomes:?}");
+            *house.witness.fails.lock() = None;
+            assert_eq!(house.deliver(&letter(&["bo@here.example"]))[0].status(), "2.0.0", "{verb}");
+            assert_eq!(house.files("here.example/bo/new").len(), 1, "{verb}");
+            assert!(house.files("here.example/bo/tmp").is_empty(), "{verb}");
+        }
+    }
+
+    #[test]
+    fn a_new_that_could_not_be_synced_is_no_delivery() {
+        let house = House::new();
+        house.deliver(&letter(&["bo@here.example"]));
+        *house.witness.fails.lock() = Some(("sync-dir", io::ErrorKind::Other));
+        assert_eq!(house.deliver(&letter(&["bo@here.example"]))[0].status(), "4.3.0");
+        assert_eq!(house.files("here.example/bo/new").len(), 1, "the second copy was taken back");
+    }
+
+    #[test]
+    fn half_a_message_is_never_delivered() {
+        let house = House::new();
+        let mut trial = letter(&["bo@here.example"]);
+        trial.break_after(10);
+        assert_eq!(house.deliver(&trial)[0].status(), "4.3.0");
+        assert!(house.files("here.example/bo/new").is_empty());
+        assert!(house.files("here.example/bo/tmp").is_empty());
+    }
+
+    #[test]
+    fn a_maildir_that_was_removed_is_made_again() {
+        let house = House::new();
+        house.deliver(&letter(&["bo@here.example"]));
+        fs::remove_dir_all(house.dir.path().join("here.example")).unwrap();
+        assert_eq!(house.deliver(&letter(&["bo@here.example"]))[0].status(), "2.0.0");
+        assert_eq!(house.files("here.example/bo/new").len(), 1);
+    }
+
+    #[test]
+    fn a_name_that_could_leave_the_mail_folder_is_refused_for_good() {
+        let house = House::new();
+        for user in
+            ["..", ".", ".hidden", "../bo", "a/b", "/etc", "\u{ff0e}\u{ff0e}", "x\u{ff0f}..\u{ff0f}bo"]
+        {
+            let outcomes = house.deliver(&letter(&[&format!("{user}@here.example")]));
+            assert_eq!(outcomes[0].status(), "5.1.3", "{user}");
+        }
+        assert!(house.witness.seen.lock().is_empty(), "the disk was not touched");
+        for user in ["o'brien", "%domain%", "a b", "~", "-x", "ünal"] {
+            let outcomes = house.deliver(&letter(&[&format!("{user}@here.example")]));
+            assert_eq!(outcomes[0].status(), "2.0.0", "{user}");
+            assert_eq!(house.files(&format!("here.example/{user}/new")).len(), 1, "{user}");
+        }
+    }
+
+    #[test]
+    fn every_spelling_of_a_mailbox_is_one_folder() {
+        let house = House::new();
+        house.deliver(&letter(&["Bo@bücher.test", "bo@xn--bcher-kva.test", "BO@BÜCHER.test"]));
+        assert_eq!(house.files("bücher.test/bo/new").len(), 3);
+    }
+
+    #[test]
+    fn each_recipient_has_an_outcome_of_its_own() {
+        let house = House::new();
+        let outcomes = house.deliver(&letter(&["a/b@here.example", "bo@here.example"]));
+        let statuses: Vec<_> = outcomes.iter().map(Outcome::status).collect();
+        assert_eq!(statuses, ["5.1.3", "2.0.0"]);
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_is_refused_for_good() {
+        let dir = tempdir().unwrap();
+        let settings = MaildirSettings {
+            path: format!("{}/{}%user%", dir.path().display(), "x".repeat(250)),
+            hostname: Domain::from(std::net::IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])),
+        };
+        let random = Arc::new(SeededRandom::new(1));
+        let courier = MaildirCourier::new(&settings, Arc::new(SystemDisk), random, Arc::new(SystemClock));
+        assert_eq!(letter(&["longname@here.example"]).carry(&courier)[0].status(), "5.1.3");
+        assert!(!courier.unique_name().contains(':'));
+        assert_eq!(courier.dir(&mailbox("a@here.example")).unwrap().file_name().unwrap().len(), 251);
+    }
+}

@@ -1,0 +1,31 @@
+//! One hop, one attempt.
+//!
+//! - `contract`: what the queue and every courier agree on
+//! - `maildir`: to a Maildir on this host
+//! - `command`: to the operator's delivery agent
+//! - `pipe`: to a program that an alias file names
+//! - `program`: what `command` and `pipe` share
+//! - `mailbox_form`: a message as a mailbox or a program gets it
+//! - `template`: texts of the operator's with places to fill in
+//! - `trial`: one attempt, for tests
+//! - `mx`: the hosts of a domain, in the order in which to try them
+//! - `smtp`: to the MX hosts of a domain, or to hosts named by an alias
+
+mod command;
+mod contract;
+mod mailbox_form;
+mod maildir;
+mod mx;
+mod pipe;
+mod program;
+pub mod smtp;
+mod template;
+#[cfg(test)]
+mod trial;
+
+pub use command::{CommandCourier, CommandSettings};
+pub use contract::{Courier, Delivery, Message};
+pub use mailbox_form::LineEnds;
+pub use maildir::{MaildirCourier, MaildirSettings};
+pub use mx::{Host, addresses, hosts};
+pub use pipe::{Exit75, PipeCourier, PipeSettings};

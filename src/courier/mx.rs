@@ -1,0 +1,283 @@
+//! The hosts of a domain, in the order in which to try them (RFC 5321 §5.1).
+//!
+//! Says for every answer of DNS whether mail can be carried now, later or never:
+//!
+//! | DNS says | then |
+//! |---|---|
+//! | MX records | their hosts, lower preference first, equals in random order |
+//! | no MX record | the domain itself, the "implicit MX" |
+//! | one MX, `0 .` | permanent 5.1.10: it takes no mail (RFC 7505) |
+//! | no such domain | permanent 5.1.2 |
+//! | we could not find out | transient 4.4.3; never the implicit MX, which might be a stranger |
+//! | hosts, but none has an address | permanent 5.4.4 |
+//!
+//! Addresses are looked up one host at a time, because most mail goes to the first. An address
+//! literal is its own host and is never looked up. Does not connect and does not know whether a
+//! host is ourselves. Called by the SMTP courier.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use crate::dns::{DnsError, Exchange, Mx, Resolver};
+use crate::mail::{Domain, Failure};
+use crate::sys::{Moment, Random};
+
+/// Hosts tried in one attempt. RFC 5321 §5.1 lets us stop after two; nobody serious has more
+/// than a few, and a list of hundreds is meant to keep us busy.
+const HOSTS_MAX: usize = 10;
+
+/// Addresses tried of one host.
+const ADDRESSES_MAX: usize = 6;
+
+/// A host that takes mail for a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its name, which its certificate must bear; or an address literal.
+    pub name: Domain,
+    /// Of its MX record; 0 for an implicit MX or a literal.
+    pub preference: u16,
+}
+
+/// The hosts to try for `domain`, in order: at least one, at most ten.
+///
+/// # Errors
+/// Permanent or transient as the table above says; the receiving domain or its DNS is at fault.
+pub fn hosts(
+    resolver: &dyn Resolver,
+    random: &dyn Random,
+    domain: &Domain,
+    deadline: Moment,
+) -> Result<Vec<Host>, Failure> {
+    if domain.as_address().is_some() {
+        return Ok(vec![Host { name: domain.clone(), preference: 0 }]);
+    }
+    let records = resolver.mx(domain, deadline).map_err(|error| match error {
+        DnsError::NoSuchDomain => Failure::permanent(1, 2, format!("the domain {domain} does not exist")),
+        DnsError::Temporary(why) => trouble(domain, &why),
+    })?;
+    match records.as_slice() {
+        // RFC 5321 §5.1: the implicit MX, with a preference of 0.
+        [] => return Ok(vec![Host { name: domain.clone(), preference: 0 }]),
+        // RFC 7505 §3, §4.2: exactly one record, with preference 0 and the root.
+        [Mx { preference: 0, exchange: Exchange::Root }] => {
+            return Err(Failure::permanent(1, 10, format!("the domain {domain} takes no mail (null MX)")));
+        }
+        _ => {}
+    }
+    let mut hosts: Vec<_> = records.into_iter().filter_map(usable).collect();
+    shuffle(&mut hosts, random);
+    hosts.sort_by_key(|host| host.preference);
+    let mut seen = HashSet::new();
+    hosts.retain(|host| seen.insert(host.name.clone()));
+    hosts.truncate(HOSTS_MAX);
+    if hosts.is_empty() {
+        // The implicit MX is only for domains without any MX record (RFC 5321 §5.1).
+        return Err(Failure::permanent(4, 4, format!("no MX record of {domain} names a host")));
+    }
+    Ok(hosts)
+}
+
+/// The addresses of a host, in the order in which to try them: at least one, at most six. Families
+/// alternate, IPv6 first, so that a family without a working route costs one try and not all.
+///
+/// # Errors
+/// Permanent 5.4.4 if the host truly has none, transient 4.4.3 if we could not find out. Either is
+/// about this host: as long as one of a domain's hosts may work later, so may the domain.
+pub fn addresses(resolver: &dyn Resolver, host: &Domain, deadline: Moment) -> Result<Vec<IpAddr>, Failure> {
+    if let Some(address) = host.as_address() {
+        return Ok(vec![address]);
+    }
+    match resolver.addresses(host, deadline) {
+        Ok(found) if !found.is_empty() => {
+            let mut ordered = alternate(found);
+            ordered.truncate(ADDRESSES_MAX);
+            Ok(ordered)
+        }
+        Ok(_) => Err(Failure::permanent(4, 4, format!("the host {host} has no address"))),
+        Err(DnsError::NoSuchDomain) => {
+            Err(Failure::permanent(4, 4, format!("the host {host} does not exist")))
+        }
+        Err(DnsError::Temporary(why)) => Err(trouble(host, &why)),
+    }
+}
+
+fn trouble(name: &Domain, why: &str) -> Failure {
+    Failure::transient(4, 3, format!("DNS does not answer for {name}: {why}"))
+}
+
+/// The record's host, if mail can be carried to it. The root beside other records means nothing
+/// (RFC 7505 §3 forbids it), and `localhost` would be ourselves, whoever says it.
+fn usable(record: Mx) -> Option<Host> {
+    match record.exchange {
+        Exchange::Host(name) if !is_localhost(&name) => Some(Host { name, preference: record.preference }),
+        Exchange::Host(_) | Exchange::Root | Exchange::NoHostName(_) => None,
+    }
+}
+
+fn is_localhost(name: &Domain) -> bool {
+    name.as_ascii() == "localhost" || name.as_ascii().ends_with(".localhost")
+}
+
+/// Fisher and Yates.
+fn shuffle<T>(items: &mut [T], random: &dyn Random) {
+    for last in (1..items.len()).rev() {
+        let other = usize::try_from(random.below(last as u64 + 1)).unwrap_or(last);
+        items.swap(last, other);
+    }
+}
+
+fn alternate(found: Vec<IpAddr>) -> Vec<IpAddr> {
+    let mut seen = HashSet::new();
+    let (v6, v4): (Vec<_>, Vec<_>) =
+        found.into_iter().filter(|address| seen.insert(*address)).partition(IpAddr::is_ipv6);
+    let (mut v6, mut v4) = (v6.into_iter(), v4.into_iter());
+    let mut ordered = Vec::with_capacity(v6.len() + v4.len());
+    while v6.len() + v4.len() > 0 {
+        ordered.extend(v6.next());
+        ordered.extend(v4.next());
+    }
+    ordered
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::Zone;
+    use crate::fakes::SeededRandom;
+
+    fn domain(name: &str) -> Domain {
+        Domain::parse(name).unwrap()
+    }
+
+    fn hosts_of(zone: &str, name: &str) -> Result<Vec<String>, String> {
+        let zone = Zone::parse(zone).unwrap();
+        match hosts(&zone, &SeededRandom::new(1), &domain(name), Moment::default()) {
+            Ok(hosts) => Ok(hosts.iter().map(|host| host.name.as_ascii().to_owned()).collect()),
+            Err(failure) => Err(status(&failure)),
+        }
+    }
+
+    fn status(failure: &Failure) -> String {
+        failure.to_string().split(' ').next().unwrap().to_owned()
+    }
+
+    #[test]
+    fn lower_preference_comes_first() {
+        let zone =
+            "there.example. MX 20 c.example\nthere.example. MX 5 a.example\nthere.example. MX 10 b.example";
+        assert_eq!(hosts_of(zone, "there.example").unwrap(), ["a.example", "b.example", "c.example"]);
+    }
+
+    #[test]
+    fn equal_preferences_come_in_any_order() {
+        let zone = Zone::parse(
+            "there.example. MX 10 a.example\nthere.example. MX 10 b.example\n\
+             there.example. MX 10 c.example\nthere.example. MX 20 last.example",
+        )
+        .unwrap();
+        let random = SeededRandom::new(7);
+        let mut orders = HashSet::new();
+        for _ in 0..200 {
+            let hosts = hosts(&zone, &random, &domain("there.example"), Moment::default()).unwrap();
+            assert_eq!(hosts[3].name, domain("last.example"));
+            orders.insert(hosts.into_iter().map(|host| host.name).collect::<Vec<_>>());
+        }
+        assert_eq!(orders.len(), 6, "all orders of three");
+    }
+
+    #[test]
+    fn a_domain_without_mx_is_its_own_host() {
+        assert_eq!(hosts_of("there.example. A 192.0.2.1", "there.example").unwrap(), ["there.example"]);
+    }
+
+    #[test]
+    fn trouble_with_dns_is_never_taken_for_no_mx() {
+        for trouble in ["SERVFAIL", "SILENT"] {
+            assert_eq!(hosts_of(&format!("there.example. {trouble}"), "there.example"), Err("4.4.3".into()));
+        }
+    }
+
+    #[test]
+    fn a_null_mx_is_permanent_at_once() {
+        assert_eq!(hosts_of("null.example. MX 0 .", "null.example"), Err("5.1.10".into()));
+    }
+
+    #[test]
+    fn the_root_beside_other_hosts_is_passed_over() {
+        let zone = "there.example. MX 0 .\nthere.example. MX 10 mx.there.example.";
+        assert_eq!(hosts_of(zone, "there.example").unwrap(), ["mx.there.example"]);
+    }
+
+    #[test]
+    fn a_domain_that_does_not_exist_is_permanent_at_once() {
+        assert_eq!(hosts_of("", "nowhere.example"), Err("5.1.2".into()));
+    }
+
+    #[test]
+    fn an_mx_that_names_no_host_is_passed_over() {
+        let zone = "there.example. MX 0 192.0.2.1\nthere.example. MX 5 localhost.\n\
+                    there.example. MX 10 mx.there.example.";
+        assert_eq!(hosts_of(zone, "there.example").unwrap(), ["mx.there.example"]);
+    }
+
+    #[test]
+    fn mx_records_without_a_host_do_not_fall_back_to_the_domain() {
+        let zone = "there.example. MX 5 192.0.2.1\nthere.example. MX 10 .\nthere.example. A 192.0.2.1";
+        assert_eq!(hosts_of(zone, "there.example"), Err("5.4.4".into()));
+    }
+
+    #[test]
+    fn a_host_named_twice_is_tried_once_and_a_long_list_is_cut() {
+        let mut zone = "there.example. MX 1 mx0.example.\n".to_owned();
+        for n in 0..50 {
+            zone += &format!("there.example. MX {} mx{}.example.\n", 10 + n, n % 20);
+        }
+        let names: Vec<_> = (0..HOSTS_MAX).map(|n| format!("mx{n}.example")).collect();
+        assert_eq!(hosts_of(&zone, "there.example").unwrap(), names);
+    }
+
+    #[test]
+    fn an_address_literal_is_its_own_host_without_dns() {
+        let zone = Zone::default();
+        for literal in ["[192.0.2.1]", "[IPv6:2001:db8::1]"] {
+            let literal = domain(literal);
+            let hosts = hosts(&zone, &SeededRandom::new(1), &literal, Moment::default()).unwrap();
+            assert_eq!(hosts, [Host { name: literal.clone(), preference: 0 }]);
+            let found = addresses(&zone, &literal, Moment::default()).unwrap();
+            assert_eq!(found, [literal.as_address().unwrap()]);
+        }
+    }
+
+    #[test]
+    fn families_alternate_and_ipv6_comes_first() {
+        let zone = Zone::parse(
+            "mx.example. A 192.0.2.1\nmx.example. A 192.0.2.2\nmx.example. A 192.0.2.3\n\
+             mx.example. AAAA 2001:db8::1\nmx.example. A 192.0.2.1",
+        )
+        .unwrap();
+        let found = addresses(&zone, &domain("mx.example"), Moment::default()).unwrap();
+        let shown: Vec<_> = found.iter().map(IpAddr::to_string).collect();
+        assert_eq!(shown, ["2001:db8::1", "192.0.2.1", "192.0.2.2", "192.0.2.3"]);
+    }
+
+    #[test]
+    fn a_host_with_many_addresses_is_tried_at_few_of_both_families() {
+        let mut text = String::new();
+        for n in 1..=20 {
+            text += &format!("mx.example. A 192.0.2.{n}\nmx.example. AAAA 2001:db8::{n}\n");
+        }
+        let zone = Zone::parse(&text).unwrap();
+        let found = addresses(&zone, &domain("mx.example"), Moment::default()).unwrap();
+        assert_eq!(found.len(), ADDRESSES_MAX);
+        assert_eq!(found.iter().filter(|address| address.is_ipv6()).count(), ADDRESSES_MAX / 2);
+    }
+
+    #[test]
+    fn a_host_without_addresses_is_permanent_unless_they_may_come_back() {
+        let zone = Zone::parse("empty.example. EMPTY\nbroken.example. SERVFAIL").unwrap();
+        let ask = |name: &str| addresses(&zone, &domain(name), Moment::default()).unwrap_err();
+        assert_eq!(status(&ask("empty.example")), "5.4.4");
+        assert_eq!(status(&ask("nowhere.example")), "5.4.4");
+        assert_eq!(status(&ask("broken.example")), "4.4.3");
+    }
+}

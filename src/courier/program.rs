@@ -1,0 +1,181 @@
+//! Programs that take a message on standard input: what the two couriers that run them share.
+//!
+//! A program gets the message with Return-Path and Delivered-To on top, and this environment and
+//! no other: `PATH`, `LANG=C.UTF-8`; `HOME`, `USER`, `LOGNAME` and `SHELL` as postrider has them;
+//! `SENDER` (the reverse-path, empty if null), `RECIPIENT` (the mailbox) and `ORIGINAL_RECIPIENT`
+//! (the forward-path before aliases). What it prints is kept for the log and the report.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::contract::Delivery;
+use super::mailbox_form::{self, LineEnds};
+use crate::mail::{Failure, Outcome, Reason, Recipient, printable};
+use crate::sys::{Clock, Ended, Program};
+
+/// Octets kept of what a program prints.
+const OUTPUT_OCTETS_MAX: usize = 8 * 1024;
+/// Where a program without a path is looked for.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// What a program learns of the user that postrider runs as.
+const INHERITED: &[&str] = &["HOME", "USER", "LOGNAME", "SHELL"];
+
+/// `EX_TEMPFAIL` of sysexits.h: the program asks to be tried again.
+pub(super) const EXIT_TEMPFAIL: i32 = 75;
+
+/// One run, for one recipient.
+pub(super) struct Run<'a> {
+    pub(super) program: &'a str,
+    pub(super) arguments: &'a [String],
+    pub(super) directory: &'a PathBuf,
+    pub(super) line_ends: LineEnds,
+    /// Time the operator allows.
+    pub(super) time: Duration,
+}
+
+/// How a run ended that was no success. What it is worth is for each courier to say.
+pub(super) enum Trouble {
+    /// It exited with this status, not 0.
+    Exited(i32, Reason),
+    /// A signal ended it, or we did, past the operator's deadline.
+    Killed(Reason),
+    /// It is missing, or may not be run.
+    NotStarted(Reason),
+    /// Nothing that the program could help; always transient.
+    OurOwn(Reason),
+}
+
+impl Run<'_> {
+    /// Runs the program for `recipient`.
+    pub(super) fn run(
+        &self,
+        clock: &dyn Clock,
+        delivery: &Delivery<'_>,
+        recipient: &Recipient,
+    ) -> Result<Reason, Trouble> {
+        // We must be back by the deadline, with the program gone.
+        let left = delivery.deadline.since(clock.now()).saturating_sub(Program::GRACE);
+        if left.is_zero() {
+            return Err(Trouble::OurOwn(Reason::new(3, 0, "there was no time left for this recipient")));
+        }
+        let mut message = mailbox_form::open(delivery, recipient.final_mailbox(), self.line_ends)
+            .map_err(|error| Trouble::OurOwn(unreadable(&error)))?;
+        delivery.trace.event(format!("running {}", self.shown()));
+        let ended = Program {
+            program: self.program,
+            arguments: self.arguments,
+            environment: &environment(delivery, recipient),
+            directory: self.directory,
+            time: self.time.min(left),
+            output_octets_max: OUTPUT_OCTETS_MAX,
+        }
+        .run(&mut *message);
+        self.judge(ended, left)
+    }
+
+    fn judge(&self, ended: Ended, left: Duration) -> Result<Reason, Trouble> {
+        let name = printable(self.program.as_bytes(), 300);
+        match ended {
+            Ended::Exited { code: 0, output } => {
+                Ok(with_output(Reason::new(0, 0, format!("taken by {name}")), &output))
+            }
+            Ended::Exited { code, output } => {
+                let (subject, detail) = status(code);
+                let reason = Reason::new(subject, detail, format!("{name} ended with exit status {code}"));
+                Err(Trouble::Exited(code, with_output(reason, &output)))
+            }
+            Ended::Killed { signal, output } => {
+                let reason = Reason::new(3, 0, format!("{name} was killed by signal {signal}"));
+                Err(Trouble::Killed(with_output(reason, &output)))
+            }
+            Ended::DeadlinePassed { output } => {
+                let seconds = self.time.min(left).as_secs();
+                let reason = Reason::new(3, 0, format!("{name} took longer than {seconds} s and was ended"));
+                let reason = with_output(reason, &output);
+                // The attempt's deadline came first: the program had less time than it may take.
+                Err(if left < self.time { Trouble::OurOwn(reason) } else { Trouble::Killed(reason) })
+            }
+            Ended::NotStarted(error) => {
+                let reason = Reason::new(3, 5, format!("{name} cannot be run: {error}"));
+                Err(if is_shortage(&error) { Trouble::OurOwn(reason) } else { Trouble::NotStarted(reason) })
+            }
+            Ended::InputFailed(error) => Err(Trouble::OurOwn(unreadable(&error))),
+            Ended::Lost(error) => {
+                Err(Trouble::OurOwn(Reason::new(3, 0, format!("how {name} ended is not known: {error}"))))
+            }
+        }
+    }
+
+    /// For the trace and for reasons.
+    fn shown(&self) -> String {
+        let words = std::iter::once(self.program).chain(self.arguments.iter().map(String::as_str));
+        let words: Vec<_> = words.map(|word| printable(word.as_bytes(), 300)).collect();
+        words.join(" ")
+    }
+}
+
+/// Says in the trace how it went with `recipient`, and passes it on.
+pub(super) fn traced(
+    delivery: &Delivery<'_>,
+    recipient: &Recipient,
+    result: Result<Reason, Failure>,
+) -> Outcome {
+    match result {
+        Ok(reason) => {
+            delivery.trace.event(format!("{recipient}: {reason}"));
+            Outcome::Delivered(reason)
+        }
+        Err(failure) => {
+            delivery.trace.error(format!("{recipient}: {failure}"));
+            failure.into()
+        }
+    }
+}
+
+fn environment(delivery: &Delivery<'_>, recipient: &Recipient) -> Vec<(&'static str, OsString)> {
+    let sender = delivery.envelope.reverse_path.mailbox().map(ToString::to_string).unwrap_or_default();
+    let inherited = INHERITED.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
+    let ours = [
+        ("PATH", PATH.into()),
+        ("LANG", "C.UTF-8".into()),
+        ("SENDER", sender.into()),
+        ("RECIPIENT", recipient.final_mailbox().to_string().into()),
+        ("ORIGINAL_RECIPIENT", recipient.original.to_string().into()),
+    ];
+    inherited.chain(ours).collect()
+}
+
+fn unreadable(error: &std::io::Error) -> Reason {
+    Reason::new(3, 0, format!("the message cannot be read from the spool: {error}"))
+}
+
+/// The host has no process, file or memory to give, or the program is being replaced just now: not
+/// the program's fault.
+fn is_shortage(error: &std::io::Error) -> bool {
+    use nix::errno::Errno;
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(errno, Some(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::ETXTBSY))
+}
+
+/// What sysexits.h says, in RFC 3463's words, as far as it concerns a sender.
+fn status(code: i32) -> (u16, u16) {
+    match code {
+        65 => (6, 0), // EX_DATAERR: the message
+        67 => (1, 1), // EX_NOUSER
+        68 => (1, 2), // EX_NOHOST
+        73 => (2, 0), // EX_CANTCREAT: the mailbox
+        77 => (7, 1), // EX_NOPERM
+        _ => (3, 0),
+    }
+}
+
+/// The last words of a program, on one line.
+fn with_output(reason: Reason, output: &[u8]) -> Reason {
+    let lines = output.split(|octet| matches!(octet, b'\n' | b'\r')).map(<[u8]>::trim_ascii);
+    let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();
+    if lines.is_empty() {
+        return reason;
+    }
+    reason.with_remote("", printable(&lines.join(&b' '), OUTPUT_OCTETS_MAX))
+}

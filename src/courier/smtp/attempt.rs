@@ -1,0 +1,361 @@
+//! The courier, and its way from host to host.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::hello;
+use super::settings::Settings;
+use super::visit::Place;
+use crate::courier::{Courier, Delivery, Host, addresses, hosts};
+use crate::dns::Resolver;
+use crate::domaininfo::DomainInfo;
+use crate::mail::{Destination, Domain, Failure, Mailbox, NextHop, Outcome, Recipient};
+use crate::observe::{Counter, CounterFamily, Metrics};
+use crate::route::Router;
+use crate::smtp::client::Answer;
+use crate::sys::{Clock, Dial, Moment, Random};
+use crate::tls::TlsClient;
+
+/// Carries mail to other servers.
+pub struct SmtpCourier {
+    pub(super) settings: Settings,
+    pub(super) parts: Parts,
+    pub(super) counters: Counters,
+}
+
+/// What the courier works with.
+pub struct Parts {
+    /// Knows MX hosts and addresses.
+    pub resolver: Arc<dyn Resolver>,
+    /// Opens connections.
+    pub dial: Arc<dyn Dial>,
+    /// Knows how well domains were reached before.
+    pub domaininfo: Arc<DomainInfo>,
+    /// Encrypts.
+    pub tls: Arc<TlsClient>,
+    /// Shuffles MX hosts of equal preference.
+    pub random: Arc<dyn Random>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Knows which domains are ours; a snapshot is taken for each attempt.
+    pub router: Arc<ArcSwap<Router>>,
+}
+
+pub(super) struct Counters {
+    attempts: Counter,
+    pub(super) tls: CounterFamily,
+    pub(super) level_check: CounterFamily,
+}
+
+impl SmtpCourier {
+    /// A courier; asks `metrics` for its counters.
+    #[must_use]
+    pub fn new(settings: Settings, parts: Parts, metrics: &Metrics) -> Self {
+        let counters = Counters {
+            attempts: metrics.counter("smtp_out_attempts", "Attempts to carry a message to another server"),
+            tls: metrics.family("smtp_out_tls", "Connections to other servers, by level of TLS", "level"),
+            level_check: metrics.family(
+                "smtp_out_level_check",
+                "Comparisons of a connection with the level known of its domain, by result",
+                "result",
+            ),
+        };
+        Self { settings, parts, counters }
+    }
+}
+
+impl Courier for SmtpCourier {
+    fn name(&self) -> &'static str {
+        "smtp"
+    }
+
+    fn carry(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
+        self.counters.attempts.add_one();
+        let facts = match Facts::of(delivery) {
+            Ok(facts) => facts,
+            Err(error) => {
+                let failure = Failure::transient(3, 0, format!("the message cannot be read here: {error}"));
+                return vec![failure.into(); delivery.recipients.len()];
+            }
+        };
+        let hello = hello::name(
+            self.settings.hello,
+            &self.settings.hostname,
+            &delivery.envelope.reverse_path,
+            &self.parts.router.load(),
+        );
+        let open = |_: &&Recipient| Standing::Open(None);
+        let standings = delivery.recipients.iter().map(open).collect();
+        let mut attempt = Attempt {
+            courier: self,
+            delivery,
+            hello,
+            facts,
+            standings,
+            search_end: delivery.deadline.min(self.parts.clock.now() + self.settings.timeouts.search),
+            visits_left: VISITS_MAX,
+        };
+        attempt.run();
+        attempt.standings.into_iter().map(Standing::into_outcome).collect()
+    }
+}
+
+/// What must be known of the octets before the first of them is sent.
+pub(super) struct Facts {
+    pub(super) has_8bit: bool,
+    pub(super) has_utf8_header: bool,
+}
+
+impl Facts {
+    fn of(delivery: &Delivery<'_>) -> io::Result<Self> {
+        let envelope = delivery.envelope;
+        // Who asked for SMTPUTF8 may have meant an address only: look, at the header and no further.
+        let has_utf8_header = envelope.smtputf8 && has_utf8_header(delivery.message.open()?)?;
+        let has_8bit = envelope.has_8bit || has_utf8_header || !envelope.stamp.is_ascii();
+        Ok(Self { has_8bit, has_utf8_header })
+    }
+}
+
+/// Octets above 127 come before the first empty line.
+fn has_utf8_header(mut message: Box<dyn io::Read + '_>) -> io::Result<bool> {
+    let mut block = vec![0; 4096];
+    let mut line_octets = 0_usize;
+    loop {
+        let count = match message.read(&mut block) {
+            Ok(0) => return Ok(false),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        for &octet in block.get(..count).unwrap_or_default() {
+            match octet {
+                128.. => return Ok(true),
+                b'\n' if line_octets == 0 => return Ok(false),
+                b'\n' => line_octets = 0,
+                b'\r' => {}
+                _ => line_octets += 1,
+            }
+        }
+    }
+}
+
+/// One attempt.
+pub(super) struct Attempt<'a> {
+    pub(super) courier: &'a SmtpCourier,
+    pub(super) delivery: &'a Delivery<'a>,
+    pub(super) hello: Domain,
+    pub(super) facts: Facts,
+    standings: Vec<Standing>,
+    /// No further address is asked after this.
+    search_end: Moment,
+    visits_left: usize,
+}
+
+/// Addresses asked in one attempt, of all hosts together. RFC 5321 §5.1 asks for at least two; a list
+/// of sixty is meant to keep us busy.
+const VISITS_MAX: usize = 8;
+
+/// Where a recipient stands.
+enum Standing {
+    /// No host has given an answer, and why the most telling one has not.
+    Open(Option<Failure>),
+    Answered(Outcome),
+}
+
+impl Standing {
+    fn into_outcome(self) -> Outcome {
+        match self {
+            Self::Answered(outcome) => outcome,
+            Self::Open(Some(failure)) => failure.into(),
+            Self::Open(None) => Failure::transient(4, 0, "no host was asked").into(),
+        }
+    }
+
+    /// One more host has given no answer.
+    fn note(&mut self, failure: Failure) {
+        if let Self::Open(why) = self {
+            *why = Some(match why.take() {
+                None => failure,
+                Some(before) => more_telling(before, failure),
+            });
+        }
+    }
+}
+
+/// As long as one host may work later, so may the domain. Otherwise the later word counts; but that
+/// there was no connection says less than anything that was heard on one.
+fn more_telling(before: Failure, now: Failure) -> Failure {
+    match (&before, &now) {
+        (Failure::Transient(_), Failure::Permanent(_)) => before,
+        (Failure::Permanent(_), Failure::Transient(_)) => now,
+        _ if is_no_connection(&now) && !is_no_connection(&before) => before,
+        _ => now,
+    }
+}
+
+/// The same, of two addresses of a host: what it lacks at one it will lack at the other, and that
+/// there was no connection to that one (an IPv6 address, say) does not keep the matter open.
+fn of_one_host(before: Failure, now: Failure) -> Failure {
+    match &now {
+        Failure::Permanent(_) if is_no_connection(&before) => now,
+        Failure::Permanent(_) | Failure::Transient(_) => more_telling(before, now),
+    }
+}
+
+fn is_no_connection(failure: &Failure) -> bool {
+    (failure.reason().subject, failure.reason().detail) == (4, 1)
+}
+
+/// Where a recipient's mail goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Target {
+    MxOf(Domain),
+    Named(Vec<NextHop>),
+}
+
+impl Attempt<'_> {
+    /// The queue brings recipients of one route, and those have one target. Were it otherwise, each
+    /// target would have its own walk.
+    fn run(&mut self) {
+        let mut groups: Vec<(Target, Vec<usize>)> = Vec::new();
+        for (position, recipient) in self.delivery.recipients.iter().enumerate() {
+            let target = match &recipient.destination {
+                Destination::Mailbox(mailbox) => Target::MxOf(mailbox.domain.clone()),
+                Destination::Via { hosts, .. } => Target::Named(hosts.clone()),
+                Destination::Program { .. } => {
+                    let failure = Failure::transient(3, 5, "a program is not reached by SMTP");
+                    self.note(&[position], &failure);
+                    continue;
+                }
+            };
+            match groups.iter_mut().find(|(known, _)| *known == target) {
+                Some((_, group)) => group.push(position),
+                None => groups.push((target, vec![position])),
+            }
+        }
+        for (target, group) in groups {
+            self.walk(&target, &group);
+        }
+    }
+
+    /// From host to host, until everyone in the group has an answer.
+    fn walk(&mut self, target: &Target, group: &[usize]) {
+        let stops = match self.stops(target) {
+            Ok(stops) => stops,
+            Err(failure) => return self.note(group, &failure),
+        };
+        for (host, port) in stops {
+            let open = self.open(group);
+            if open.is_empty() {
+                return;
+            }
+            let resolver = &*self.courier.parts.resolver;
+            match addresses(resolver, &host.name, self.delivery.deadline) {
+                Ok(found) => self.ask(&host, found.into_iter().map(|ip| SocketAddr::new(ip, port)), open),
+                Err(failure) => self.note(&open, &failure),
+            }
+            if self.is_search_over() {
+                return;
+            }
+        }
+    }
+
+    /// From address to address of one host, until everyone in `open` has an answer or the host has
+    /// said what it lacks.
+    fn ask(&mut self, host: &Host, addresses: impl Iterator<Item = SocketAddr>, open: Vec<usize>) {
+        let mut open: BTreeMap<usize, Option<Failure>> =
+            open.into_iter().map(|position| (position, None)).collect();
+        for address in addresses {
+            let is_worth_it = |why: &Option<Failure>| !matches!(why, Some(Failure::Permanent(_)));
+            let asked: Vec<usize> =
+                open.iter().filter(|(_, why)| is_worth_it(why)).map(|(position, _)| *position).collect();
+            if asked.is_empty() {
+                break;
+            }
+            let answers = if self.is_search_over() {
+                let text = "the time of this attempt was over before a host gave an answer";
+                let failure = Failure::transient(4, 1, text);
+                self.delivery.trace.error(failure.to_string());
+                vec![Answer::Open(failure); asked.len()]
+            } else {
+                self.visits_left -= 1;
+                let mailboxes: Vec<Mailbox> =
+                    asked.iter().filter_map(|&position| self.mailbox(position)).collect();
+                self.visit(&Place { host, address }, &mailboxes)
+            };
+            for (&position, answer) in asked.iter().zip(answers) {
+                match (answer, self.standings.get_mut(position)) {
+                    (Answer::Outcome(outcome), Some(standing)) => {
+                        *standing = Standing::Answered(outcome);
+                        open.remove(&position);
+                    }
+                    (Answer::Open(failure), _) => {
+                        let why = open.entry(position).or_default();
+                        *why = Some(match why.take() {
+                            None => failure,
+                            Some(before) => of_one_host(before, failure),
+                        });
+                    }
+                    (Answer::Outcome(_), None) => {}
+                }
+            }
+        }
+        for (position, why) in open {
+            if let (Some(standing), Some(failure)) = (self.standings.get_mut(position), why) {
+                standing.note(failure);
+            }
+        }
+    }
+
+    /// Time or patience for further addresses is over.
+    fn is_search_over(&self) -> bool {
+        self.visits_left == 0 || self.search_end <= self.courier.parts.clock.now()
+    }
+
+    /// The hosts to ask, each with its port.
+    fn stops(&self, target: &Target) -> Result<Vec<(Host, u16)>, Failure> {
+        let parts = &self.courier.parts;
+        let usual = self.courier.settings.port;
+        match target {
+            Target::MxOf(domain) => {
+                let found = hosts(&*parts.resolver, &*parts.random, domain, self.delivery.deadline)?;
+                let names: Vec<_> = found.iter().map(|host| host.name.to_string()).collect();
+                self.delivery.trace.event(format!("hosts of {domain}: {}", names.join(", ")));
+                Ok(found.into_iter().map(|host| (host, usual)).collect())
+            }
+            Target::Named(hops) => Ok(hops.iter().map(|hop| named(hop, usual)).collect()),
+        }
+    }
+
+    fn mailbox(&self, position: usize) -> Option<Mailbox> {
+        self.delivery.recipients.get(position).map(|recipient| recipient.final_mailbox().clone())
+    }
+
+    /// Who of the group has no answer yet.
+    fn open(&self, group: &[usize]) -> Vec<usize> {
+        let is_open = |position: &usize| matches!(self.standings.get(*position), Some(Standing::Open(_)));
+        group.iter().copied().filter(is_open).collect()
+    }
+
+    fn note(&mut self, group: &[usize], failure: &Failure) {
+        self.delivery.trace.error(failure.to_string());
+        for &position in group {
+            if let Some(standing) = self.standings.get_mut(position) {
+                standing.note(failure.clone());
+            }
+        }
+    }
+}
+
+/// A host that an alias names; its port, or the usual one.
+fn named(hop: &NextHop, usual: u16) -> (Host, u16) {
+    let (name, port) = match hop {
+        NextHop::Name { host, port } => (host.clone(), *port),
+        NextHop::Address(address) => (Domain::from(address.ip()), address.port()),
+    };
+    (Host { name, preference: 0 }, if port == 0 { usual } else { port })
+}

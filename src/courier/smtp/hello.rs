@@ -1,0 +1,69 @@
+//! The name that we say in EHLO.
+//!
+//! Always a real one: peers refuse, or distrust, whoever calls himself `localhost` or nothing
+//! (RFC 5321 §4.1.1.1). Chosen once for an attempt, so that a retry with other TLS is not another
+//! host to the peer.
+
+use super::settings::HelloMode;
+use crate::mail::{Domain, ReversePath};
+use crate::route::Router;
+
+/// The name for mail from this reverse-path.
+pub(super) fn name(
+    mode: HelloMode,
+    hostname: &Domain,
+    reverse_path: &ReversePath,
+    router: &Router,
+) -> Domain {
+    match (mode, reverse_path.mailbox().map(|mailbox| &mailbox.domain)) {
+        (HelloMode::SenderDomain, Some(domain)) if router.is_local(domain) && is_real(domain) => {
+            domain.clone()
+        }
+        // A null reverse-path, a domain of somebody else's, or the operator's wish.
+        (HelloMode::SenderDomain | HelloMode::Hostname, _) => hostname.clone(),
+    }
+}
+
+/// Means the same thing to the peer as it does to us.
+fn is_real(domain: &Domain) -> bool {
+    domain.is_qualified() && !domain.as_ascii().ends_with(".localhost")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::Mailbox;
+
+    fn name_for(mode: HelloMode, reverse_path: &str) -> String {
+        let ours = ["bücher.example", "here.example", "box", "box.localhost"];
+        let router = Router::new(ours.map(|raw| Domain::parse(raw).unwrap()));
+        let reverse_path = match reverse_path {
+            "" => ReversePath::Null,
+            raw => ReversePath::Mailbox(Mailbox::parse(raw).unwrap()),
+        };
+        let hostname = Domain::parse("mail.here.example").unwrap();
+        name(mode, &hostname, &reverse_path, &router).as_ascii().to_owned()
+    }
+
+    #[test]
+    fn a_domain_of_ours_speaks_for_itself_in_a_labels() {
+        assert_eq!(name_for(HelloMode::SenderDomain, "ana@here.example"), "here.example");
+        assert_eq!(name_for(HelloMode::SenderDomain, "ana@bücher.example"), "xn--bcher-kva.example");
+    }
+
+    #[test]
+    fn everybody_else_is_represented_by_the_host() {
+        for sender in
+            ["", "eve@elsewhere.example", "ana@localhost", "ana@box", "ana@box.localhost", "a@[192.0.2.9]"]
+        {
+            assert_eq!(name_for(HelloMode::SenderDomain, sender), "mail.here.example", "{sender}");
+        }
+    }
+
+    #[test]
+    fn with_hostname_it_is_always_the_host() {
+        for sender in ["", "ana@here.example", "eve@elsewhere.example"] {
+            assert_eq!(name_for(HelloMode::Hostname, sender), "mail.here.example", "{sender}");
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! One connection: what the client machine wants done, with a real stream.
+//!
+//! A blocking shell. It reads, writes, waits until a deadline and starts TLS; what a reply means it
+//! does not know. It ends by closing the connection, on every path: the stream is its own.
+
+use std::io::{self, Read as _, Write as _};
+use std::time::Duration;
+
+use super::settings::Timeouts;
+use super::visit::Method;
+use crate::courier::Message;
+use crate::mail::{Domain, Failure, printable};
+use crate::observe::Trace;
+use crate::smtp::client::{Answer, Client, Plan, Step, Wait};
+use crate::smtp::{DotStuffer, Replies, Reply};
+use crate::sys::{Clock, Moment, Stream};
+use crate::tls::{HandshakeError, Level, Secured, TlsClient};
+
+/// What a connection needs besides its stream.
+pub(super) struct Session<'a> {
+    pub(super) clock: &'a dyn Clock,
+    pub(super) timeouts: &'a Timeouts,
+    /// When the attempt must be over.
+    pub(super) deadline: Moment,
+    pub(super) trace: &'a Trace,
+    pub(super) message: &'a dyn Message,
+    pub(super) tls: &'a TlsClient,
+    pub(super) method: Method,
+    /// The name that the certificate should bear.
+    pub(super) host: &'a Domain,
+}
+
+/// How a connection ended.
+pub(super) struct Ended {
+    /// One for each recipient of the plan, in order.
+    pub(super) answers: Vec<Answer>,
+    /// STARTTLS was agreed and did not work out.
+    pub(super) handshake_error: Option<HandshakeError>,
+}
+
+/// Octets read from the message at once, and from the peer.
+const BLOCK_OCTETS: usize = 16 * 1024;
+const REPLY_OCTETS: usize = 2 * 1024;
+
+impl Session<'_> {
+    /// Talks to the end. `check` is asked once, when it is known what the connection is worth, and
+    /// may withhold recipients.
+    pub(super) fn talk(
+        &self,
+        mut stream: Box<dyn Stream>,
+        plan: Plan,
+        check: impl Fn(Level, &mut Client),
+    ) -> Ended {
+        let (mut client, mut step) = Client::new(plan);
+        let mut replies = Replies::default();
+        let mut level = Level::Plain;
+        loop {
+            step = match step {
+                Step::Receive(wait) => self.receive(&mut stream, &mut replies, &mut client, wait),
+                Step::Send(octets, wait) => match self.send(&mut stream, &octets, self.timeouts.of(wait)) {
+                    Ok(()) => self.receive(&mut stream, &mut replies, &mut client, wait),
+                    Err(error) => client.interrupted(&words(&error)),
+                },
+                Step::StartTls => {
+                    self.forget(&mut replies);
+                    match self.secure(stream) {
+                        Ok(secured) => {
+                            (stream, level) = (secured.stream, secured.level);
+                            client.secured()
+                        }
+                        Err(error) => {
+                            let _ = client.handshake_failed(&error.to_string());
+                            return Ended { answers: client.into_answers(), handshake_error: Some(error) };
+                        }
+                    }
+                }
+                Step::Settled => {
+                    check(level, &mut client);
+                    client.go_ahead()
+                }
+                Step::SendMessage => self.send_message(&mut stream, &mut replies, &mut client),
+                Step::Quit(octets) => {
+                    self.say_goodbye(&mut stream, &mut replies, &octets);
+                    break;
+                }
+                Step::Close => {
+                    stream.abort();
+                    break;
+                }
+            };
+        }
+        Ended { answers: client.into_answers(), handshake_error: None }
+    }
+
+    fn until(&self, timeout: Duration) -> Moment {
+        self.deadline.min(self.clock.now() + timeout)
+    }
+
+    fn send(&self, stream: &mut Box<dyn Stream>, octets: &[u8], timeout: Duration) -> io::Result<()> {
+        self.trace.event(format!("> {}", shown(octets)));
+        stream.set_deadline(self.until(timeout));
+        stream.write_all(octets)?;
+        stream.flush()
+    }
+
+    fn receive(
+        &self,
+        stream: &mut Box<dyn Stream>,
+        replies: &mut Replies,
+        client: &mut Client,
+        wait: Wait,
+    ) -> Step {
+        let deadline = match wait {
+            // RFC 5321 §4.5.3.2.6, RFC 1047: who gives up on this one sends the message twice. It has
+            // its ten minutes, though the attempt's time may be over.
+            Wait::Dot => self.clock.now() + self.timeouts.dot,
+            other => self.until(self.timeouts.of(other)),
+        };
+        match self.read_reply(stream, replies, deadline) {
+            Ok(reply) => client.reply(&reply),
+            Err(why) => {
+                self.trace.error(format!("no reply: {why}"));
+                client.interrupted(&why)
+            }
+        }
+    }
+
+    /// One reply, or why there is none.
+    fn read_reply(
+        &self,
+        stream: &mut Box<dyn Stream>,
+        replies: &mut Replies,
+        deadline: Moment,
+    ) -> Result<Reply, String> {
+        stream.set_deadline(deadline);
+        let mut octets = [0; REPLY_OCTETS];
+        loop {
+            if let Some(reply) = replies.take().map_err(|error| error.to_string())? {
+                // It is printable already; a long one is cut for the trace only.
+                self.trace.event(format!("< {reply}").chars().take(500).collect::<String>());
+                return Ok(reply);
+            }
+            match stream.read(&mut octets) {
+                Ok(0) => return Err("the other side closed the connection".to_owned()),
+                Ok(count) => replies.feed(octets.get(..count).unwrap_or_default()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(words(&error)),
+            }
+        }
+    }
+
+    /// RFC 3207 §4.2: what was read behind the reply to STARTTLS came before the encryption did, and
+    /// an honest server sends nothing there.
+    fn forget(&self, replies: &mut Replies) {
+        let ahead = replies.discard();
+        if ahead > 0 {
+            self.trace.error(format!("threw away {ahead} octets that came before TLS began"));
+        }
+    }
+
+    fn secure(&self, mut stream: Box<dyn Stream>) -> Result<Secured, HandshakeError> {
+        stream.set_deadline(self.until(self.timeouts.handshake));
+        let result = match self.method {
+            // A connection in plain text has no STARTTLS; were there one, this would be its way.
+            Method::Tls | Method::Plain => self.tls.handshake(stream, self.host),
+            #[cfg(feature = "legacy-tls")]
+            Method::LegacyTls => crate::tls::legacy::handshake(stream, self.host),
+        };
+        match &result {
+            Ok(Secured { level, facts, because, .. }) => {
+                self.trace.event(format!("{facts}; {level}: {because}"));
+            }
+            Err(error) => self.trace.error(format!("TLS handshake failed: {error}")),
+        }
+        result
+    }
+
+    fn send_message(&self, stream: &mut Box<dyn Stream>, replies: &mut Replies, client: &mut Client) -> Step {
+        // A reply that is here already cannot be about a message that is not written yet.
+        if let Ok(Some(reply)) = replies.take() {
+            self.trace.error(format!("< {reply}, before the message"));
+            return client.reply(&reply);
+        }
+        match self.write_message(stream) {
+            Ok(octets) => {
+                self.trace.event(format!("> the message, {octets} octets, and the final dot"));
+                client.message_sent()
+            }
+            Err(Trouble::Ours(why)) => {
+                self.trace.error(format!("the message cannot be read: {why}"));
+                client.abandon(&Failure::transient(3, 0, format!("the message cannot be read here: {why}")))
+            }
+            Err(Trouble::Theirs(error)) => {
+                let why = words(&error);
+                self.trace.error(format!("the message cannot be written: {why}"));
+                // A peer that stops reading often has said why.
+                match self.read_reply(stream, replies, self.until(self.timeouts.goodbye)) {
+                    Ok(reply) => client.reply(&reply),
+                    Err(_) => client.interrupted(&why),
+                }
+            }
+        }
+    }
+
+    /// Streams the message and ends it with the dot, unless it turns out to be incomplete.
+    fn write_message(&self, stream: &mut Box<dyn Stream>) -> Result<u64, Trouble> {
+        let ours = |error: io::Error| Trouble::Ours(error.to_string());
+        let mut message = self.message.open().map_err(ours)?;
+        let mut stuffer = DotStuffer::new();
+        let mut block = vec![0; BLOCK_OCTETS];
+        let mut out = Vec::with_capacity(BLOCK_OCTETS * 2);
+        let mut total = 0;
+        loop {
+            let count = match message.read(&mut block) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(ours(error)),
+            };
+            total += count as u64;
+            stuffer.feed(block.get(..count).unwrap_or_default(), &mut |part| out.extend_from_slice(part));
+            self.write_block(stream, &out)?;
+            out.clear();
+        }
+        if total != self.message.octets() {
+            let whole = self.message.octets();
+            return Err(Trouble::Ours(format!("it ends after {total} of {whole} octets")));
+        }
+        stuffer.finish(&mut |part| out.extend_from_slice(part));
+        self.write_block(stream, &out)?;
+        Ok(total)
+    }
+
+    fn write_block(&self, stream: &mut Box<dyn Stream>, octets: &[u8]) -> Result<(), Trouble> {
+        stream.set_deadline(self.until(self.timeouts.block));
+        stream.write_all(octets).and_then(|()| stream.flush()).map_err(Trouble::Theirs)
+    }
+
+    /// RFC 5321 §4.1.1.10: QUIT, and a wait for its reply; but nothing depends on that any more.
+    fn say_goodbye(&self, stream: &mut Box<dyn Stream>, replies: &mut Replies, octets: &[u8]) {
+        let said = self.send(stream, octets, self.timeouts.goodbye);
+        if said.is_err() || self.read_reply(stream, replies, self.until(self.timeouts.goodbye)).is_err() {
+            stream.abort();
+        }
+    }
+}
+
+/// Why the message was not written to its end.
+enum Trouble {
+    Ours(String),
+    Theirs(io::Error),
+}
+
+/// An error in plain words, without the number that the system has for it.
+pub(super) fn words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::TimedOut => "timed out".to_owned(),
+        io::ErrorKind::UnexpectedEof => "the other side closed the connection".to_owned(),
+        kind if error.get_ref().is_none() && !kind.to_string().starts_with("uncategorized") => {
+            kind.to_string()
+        }
+        _ => printable(error.to_string().as_bytes(), 300),
+    }
+}
+
+/// Commands on one line, for the trace.
+fn shown(octets: &[u8]) -> String {
+    let text = String::from_utf8_lossy(octets);
+    printable(text.trim_end().replace("\r\n", " | ").as_bytes(), 500)
+}

@@ -1,0 +1,99 @@
+//! What the operator may change, and what only tests do.
+
+use std::time::Duration;
+
+use crate::mail::Domain;
+use crate::smtp::client::Wait;
+
+/// What the courier is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// TCP port of MX hosts, and of named hosts without a port of their own. Default: 25.
+    pub port: u16,
+    /// Which name we say in EHLO.
+    pub hello: HelloMode,
+    /// This host's qualified name.
+    pub hostname: Domain,
+    /// How long to wait for what.
+    pub timeouts: Timeouts,
+}
+
+impl Settings {
+    /// The defaults, for a host of this qualified name.
+    #[must_use]
+    pub fn new(hostname: Domain) -> Self {
+        Self { port: 25, hello: HelloMode::default(), hostname, timeouts: Timeouts::default() }
+    }
+}
+
+/// Which name we say in EHLO.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HelloMode {
+    /// The reverse-path's domain if it is one of ours, else the host's name: each domain stands by
+    /// its own name.
+    #[default]
+    SenderDomain,
+    /// The host's name, always: for hosts whose address is checked against it.
+    Hostname,
+}
+
+/// How long to wait for what. The defaults are those of RFC 5321 §4.5.3.2 where it names one.
+#[derive(Debug, Clone)]
+pub struct Timeouts {
+    /// For a connection. Default: 30 seconds.
+    pub connect: Duration,
+    /// No further address is asked after this much of an attempt: a domain whose hosts are all dead
+    /// holds a delivery thread no longer. Default: 3 minutes.
+    pub search: Duration,
+    /// For a TLS handshake. Default: 1 minute.
+    pub handshake: Duration,
+    /// For the greeting. Default: 5 minutes.
+    pub greeting: Duration,
+    /// For the reply to EHLO, HELO or STARTTLS. Default: 5 minutes.
+    pub hello: Duration,
+    /// For the reply to MAIL. Default: 5 minutes.
+    pub mail: Duration,
+    /// For the reply to RCPT. Default: 5 minutes.
+    pub rcpt: Duration,
+    /// For the reply to DATA. Default: 2 minutes.
+    pub data: Duration,
+    /// For the peer to take one block of the message. Default: 3 minutes.
+    pub block: Duration,
+    /// For the reply to the final dot. Default: 10 minutes.
+    pub dot: Duration,
+    /// For the reply to QUIT, and for a reply that explains why a peer stopped reading: nothing
+    /// depends on either. Default: 1 second.
+    pub goodbye: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        const MINUTE: Duration = Duration::from_secs(60);
+        Self {
+            connect: MINUTE / 2,
+            search: MINUTE * 3,
+            handshake: MINUTE,
+            greeting: MINUTE * 5,
+            hello: MINUTE * 5,
+            mail: MINUTE * 5,
+            rcpt: MINUTE * 5,
+            data: MINUTE * 2,
+            block: MINUTE * 3,
+            dot: MINUTE * 10,
+            goodbye: Duration::from_secs(1),
+        }
+    }
+}
+
+impl Timeouts {
+    pub(super) const fn of(&self, wait: Wait) -> Duration {
+        match wait {
+            Wait::Greeting => self.greeting,
+            Wait::Hello => self.hello,
+            Wait::Mail => self.mail,
+            Wait::Rcpt => self.rcpt,
+            Wait::Data => self.data,
+            Wait::Dot => self.dot,
+        }
+    }
+}

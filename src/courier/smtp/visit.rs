@@ -1,0 +1,212 @@
+//! One address: TLS, the legacy TLS library, plain text; and what is known of the domain.
+//!
+//! A handshake that fails may be the peer's old age or somebody in between who would rather read
+//! along. What we know of the domain decides which it is taken for: the next, weaker method is tried,
+//! on a new connection, only if the domain was never seen at a level that this method cannot reach.
+//! A STARTTLS that is offered and then refused leaves plain text on the same connection: no other
+//! library would be told anything else.
+//! And whatever the connection turns out to be worth is compared once more before MAIL, because a
+//! peer may simply not offer STARTTLS any more.
+
+use std::net::SocketAddr;
+
+use super::attempt::{Attempt, Counters};
+use super::session::{Session, words};
+use crate::courier::Host;
+use crate::domaininfo::DomainInfo;
+use crate::mail::{Domain, Failure, Mailbox};
+use crate::smtp::client::{Answer, Client, Encryption, Plan};
+use crate::tls::{HandshakeError, Level};
+
+/// How a connection is to be encrypted, from the best to the worst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Method {
+    /// STARTTLS if offered, with rustls.
+    Tls,
+    /// STARTTLS if offered, with OpenSSL.
+    #[cfg(feature = "legacy-tls")]
+    LegacyTls,
+    /// No STARTTLS.
+    Plain,
+}
+
+impl Method {
+    /// The best level that this method can reach.
+    const fn best(self) -> Level {
+        match self {
+            Self::Tls => Level::TlsVerified,
+            #[cfg(feature = "legacy-tls")]
+            Self::LegacyTls => Level::TlsUnverified,
+            Self::Plain => Level::Plain,
+        }
+    }
+
+    const fn next(self) -> Option<Self> {
+        match self {
+            #[cfg(feature = "legacy-tls")]
+            Self::Tls => Some(Self::LegacyTls),
+            #[cfg(not(feature = "legacy-tls"))]
+            Self::Tls => Some(Self::Plain),
+            #[cfg(feature = "legacy-tls")]
+            Self::LegacyTls => Some(Self::Plain),
+            Self::Plain => None,
+        }
+    }
+
+    const fn encryption(self) -> Encryption {
+        match self {
+            Self::Tls => Encryption::WhenOffered,
+            #[cfg(feature = "legacy-tls")]
+            Self::LegacyTls => Encryption::WhenOffered,
+            Self::Plain => Encryption::Never,
+        }
+    }
+}
+
+/// Where to go.
+pub(super) struct Place<'a> {
+    pub(super) host: &'a Host,
+    pub(super) address: SocketAddr,
+}
+
+impl Attempt<'_> {
+    /// Asks this address on behalf of `recipients`; one answer each, in order.
+    pub(super) fn visit(&self, place: &Place<'_>, recipients: &[Mailbox]) -> Vec<Answer> {
+        let mut method = Method::Tls;
+        loop {
+            let plan = self.plan(place, recipients, method);
+            let shown = plan.place();
+            let (answers, error) = match self.connect(place, plan, method) {
+                Ok(ended) => (ended.answers, ended.handshake_error),
+                Err(failure) => return vec![Answer::Open(failure); recipients.len()],
+            };
+            let Some(error) = error else { return answers };
+            match self.weaker(method, recipients) {
+                Ok(next) => {
+                    self.delivery.trace.event(format!("trying {shown} again: {next:?}"));
+                    method = next;
+                }
+                Err(refused) => {
+                    let failures = recipients.iter().map(|mailbox| refused.failure(mailbox, &shown, &error));
+                    return failures.map(Answer::Open).collect();
+                }
+            }
+        }
+    }
+
+    fn plan(&self, place: &Place<'_>, recipients: &[Mailbox], method: Method) -> Plan {
+        Plan {
+            host: place.host.name.clone(),
+            address: place.address,
+            hello: self.hello.clone(),
+            reverse_path: self.delivery.envelope.reverse_path.clone(),
+            recipients: recipients.to_vec(),
+            message_octets: self.delivery.message.octets(),
+            has_8bit: self.facts.has_8bit,
+            has_utf8_header: self.facts.has_utf8_header,
+            encryption: method.encryption(),
+        }
+    }
+
+    fn connect(
+        &self,
+        place: &Place<'_>,
+        plan: Plan,
+        method: Method,
+    ) -> Result<super::session::Ended, Failure> {
+        let courier = self.courier;
+        let trace = self.delivery.trace;
+        let shown = plan.place();
+        trace.event(format!("connecting to {shown}"));
+        let connect_by =
+            self.delivery.deadline.min(courier.parts.clock.now() + courier.settings.timeouts.connect);
+        let stream = courier.parts.dial.dial(place.address, connect_by).map_err(|error| {
+            let text = format!("no connection to {shown}: {}", words(&error));
+            trace.error(text.clone());
+            // Refused, unreachable, timed out: all of them may be better later.
+            Failure::transient(4, 1, text)
+        })?;
+        let session = Session {
+            clock: &*courier.parts.clock,
+            timeouts: &courier.settings.timeouts,
+            deadline: self.delivery.deadline,
+            trace,
+            message: self.delivery.message,
+            tls: &courier.parts.tls,
+            method,
+            host: &place.host.name,
+        };
+        let recipients = plan.recipients.clone();
+        Ok(session.talk(stream, plan, |level, client| {
+            courier.counters.tls.add_one(&level.to_string());
+            self.check(level, &recipients, &shown, client);
+        }))
+    }
+
+    /// Withholds whoever's domain deserves better than this.
+    fn check(&self, level: Level, recipients: &[Mailbox], shown: &str, client: &mut Client) {
+        let offered = match client.refused_starttls() {
+            Some(reply) => format!("{shown} now refuses STARTTLS ({reply})"),
+            None => format!("{shown} now offers {level}"),
+        };
+        let Counters { level_check, .. } = &self.courier.counters;
+        let mut checked: Vec<(&Domain, Option<Failure>)> = Vec::new();
+        for (position, Mailbox { domain, .. }) in recipients.iter().enumerate() {
+            let failure =
+                match checked.iter().find(|(known, _)| *known == domain) {
+                    Some((_, failure)) => failure.clone(),
+                    None => {
+                        let failure =
+                            self.courier.parts.domaininfo.check_outgoing(domain, level).err().map(|lower| {
+                                Failure::transient(7, 5, too_low(domain, lower.known, &offered))
+                            });
+                        level_check.add_one(if failure.is_none() { "passed" } else { "refused" });
+                        if let Some(failure) = &failure {
+                            self.delivery.trace.error(failure.to_string());
+                        }
+                        checked.push((domain, failure.clone()));
+                        failure
+                    }
+                };
+            if let Some(failure) = failure {
+                client.withhold(position, failure);
+            }
+        }
+    }
+
+    /// The next method, if it is good enough for at least one of the domains.
+    fn weaker<'a>(&self, method: Method, recipients: &'a [Mailbox]) -> Result<Method, Refused<'a>> {
+        let info: &DomainInfo = &self.courier.parts.domaininfo;
+        let known = |mailbox: &'a Mailbox| (&mailbox.domain, info.known(&mailbox.domain).outgoing);
+        let known: Vec<_> = recipients.iter().map(known).collect();
+        let floor = known.iter().map(|(_, level)| *level).min().unwrap_or_default();
+        match method.next() {
+            Some(next) if next.best() >= floor => Ok(next),
+            // The legacy library could do no better than plain text's neighbour; nothing is left.
+            Some(_) | None => Err(Refused { known }),
+        }
+    }
+}
+
+/// No weaker method is allowed: what is known of each domain.
+struct Refused<'a> {
+    known: Vec<(&'a Domain, Level)>,
+}
+
+impl Refused<'_> {
+    fn failure(&self, mailbox: &Mailbox, shown: &str, error: &HandshakeError) -> Failure {
+        let domain = &mailbox.domain;
+        let level =
+            self.known.iter().find(|(known, _)| *known == domain).map_or(Level::Plain, |(_, level)| *level);
+        let offered = format!("the TLS handshake with {shown} now fails ({error})");
+        Failure::transient(7, 5, too_low(domain, level, &offered))
+    }
+}
+
+/// What was known, what was offered, and what the operator can do if that is how it should be.
+fn too_low(domain: &Domain, known: Level, offered: &str) -> String {
+    format!(
+        "{domain} was reached at {known} before, and {offered}; the mail waits. If this change is wanted: \
+         postrider domain forget {domain}"
+    )
+}

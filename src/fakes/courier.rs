@@ -1,0 +1,108 @@
+//! A courier that follows a script, and keeps what it carried.
+
+use std::collections::VecDeque;
+use std::io::Read as _;
+
+use super::SimulatedDisk;
+use crate::courier::{Courier, Delivery};
+use crate::mail::{Envelope, Outcome, Reason};
+use crate::sys::Mutex;
+
+/// One recipient's part of an attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Carried {
+    /// The envelope it came with.
+    pub envelope: Envelope,
+    /// To whom, as the log shows it.
+    pub to: String,
+    /// The octets, as they would go out.
+    pub octets: Vec<u8>,
+    /// What the script said.
+    pub outcome: Outcome,
+    /// How many verbs the disk had done, if one is watched.
+    pub verbs: usize,
+}
+
+/// Answers from a script, one outcome for each recipient; when the script is over, delivers.
+#[derive(Default)]
+pub struct ScriptedCourier {
+    script: Mutex<VecDeque<Step>>,
+    /// When the script is over, this and nothing else.
+    always: Mutex<Option<Outcome>>,
+    carried: Mutex<Vec<Carried>>,
+    watched: Option<SimulatedDisk>,
+}
+
+enum Step {
+    Outcome(Outcome),
+    Panic,
+}
+
+impl ScriptedCourier {
+    /// One that notes how far a disk is at each delivery.
+    #[must_use]
+    pub fn watching(disk: SimulatedDisk) -> Self {
+        Self { watched: Some(disk), ..Self::default() }
+    }
+
+    /// Adds outcomes to the script.
+    pub fn then(&self, outcomes: impl IntoIterator<Item = Outcome>) {
+        self.script.lock().extend(outcomes.into_iter().map(Step::Outcome));
+    }
+
+    /// Adds a panic to the script.
+    pub fn then_panic(&self) {
+        self.script.lock().push_back(Step::Panic);
+    }
+
+    /// What it says when the script is over, instead of delivering.
+    pub fn always(&self, outcome: Option<Outcome>) {
+        *self.always.lock() = outcome;
+    }
+
+    /// Everything it was asked to carry, in order.
+    #[must_use]
+    pub fn carried(&self) -> Vec<Carried> {
+        self.carried.lock().clone()
+    }
+
+    /// What it delivered.
+    #[must_use]
+    pub fn delivered(&self) -> Vec<Carried> {
+        let mut carried = self.carried();
+        carried.retain(|one| matches!(one.outcome, Outcome::Delivered(_)));
+        carried
+    }
+}
+
+impl Courier for ScriptedCourier {
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+
+    fn carry(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
+        let mut octets = Vec::new();
+        let read = delivery.message.open().and_then(|mut message| message.read_to_end(&mut octets));
+        if let Err(e) = read {
+            let reason = Reason::new(3, 0, e.to_string());
+            return vec![Outcome::Deferred(reason); delivery.recipients.len()];
+        }
+        let outcomes = delivery.recipients.iter().map(|recipient| {
+            let step = self.script.lock().pop_front();
+            let outcome = match step {
+                Some(Step::Outcome(outcome)) => outcome,
+                Some(Step::Panic) => std::panic::panic_any("as the script says"),
+                None => self.always.lock().clone().unwrap_or(Outcome::Delivered(Reason::new(0, 0, "taken"))),
+            };
+            self.carried.lock().push(Carried {
+                envelope: delivery.envelope.clone(),
+                to: recipient.to_string(),
+                octets: octets.clone(),
+                outcome: outcome.clone(),
+                verbs: self.watched.as_ref().map_or(0, |disk| disk.verbs().len()),
+            });
+            outcome
+        });
+        outcomes.collect()
+    }
+}

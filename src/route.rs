@@ -1,0 +1,129 @@
+//! Which courier carries to a recipient, and who may travel together.
+//!
+//! The router knows one thing: the list of local domains. Recipients of a message that share a
+//! route travel in one attempt; the queue counts attempts by the same key.
+
+use std::collections::BTreeSet;
+
+use crate::mail::{Destination, Domain, NextHop, Recipient};
+
+/// Who carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Carrier {
+    /// To a mailbox on this host, in the way that the operator chose.
+    Local,
+    /// To a program that an alias file names.
+    Program,
+    /// To another server by SMTP.
+    Smtp,
+}
+
+/// A courier and a destination; recipients of one message with equal routes travel together.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Route {
+    /// Who carries.
+    pub carrier: Carrier,
+    /// Where to: a domain in A-labels, `via` and hosts named by an alias, a program's owner, or
+    /// `local`.
+    pub destination: String,
+}
+
+/// Chooses routes. A snapshot: a reload makes a new one.
+#[derive(Debug, Clone, Default)]
+pub struct Router {
+    local_domains: BTreeSet<Domain>,
+}
+
+impl Router {
+    /// A router for these local domains; `localhost` is always one.
+    #[must_use]
+    pub fn new(local_domains: impl IntoIterator<Item = Domain>) -> Self {
+        let mut local_domains: BTreeSet<_> = local_domains.into_iter().collect();
+        local_domains.extend(Domain::parse("localhost"));
+        Self { local_domains }
+    }
+
+    /// The domain is one of ours.
+    #[must_use]
+    pub fn is_local(&self, domain: &Domain) -> bool {
+        self.local_domains.contains(domain)
+    }
+
+    /// The local domains, sorted by A-labels.
+    pub fn local_domains(&self) -> impl Iterator<Item = &Domain> {
+        self.local_domains.iter()
+    }
+
+    /// The route to a recipient.
+    #[must_use]
+    pub fn route(&self, recipient: &Recipient) -> Route {
+        match &recipient.destination {
+            Destination::Mailbox(mailbox) if self.is_local(&mailbox.domain) => {
+                Route { carrier: Carrier::Local, destination: "local".to_owned() }
+            }
+            Destination::Mailbox(mailbox) => {
+                Route { carrier: Carrier::Smtp, destination: mailbox.domain.as_ascii().to_owned() }
+            }
+            Destination::Program { owner, .. } => {
+                Route { carrier: Carrier::Program, destination: owner.to_string() }
+            }
+            Destination::Via { hosts, .. } => {
+                // A host may have the name of a domain: its MX hosts are another destination.
+                let names: Vec<_> = hosts.iter().map(shown).collect();
+                Route { carrier: Carrier::Smtp, destination: format!("via {}", names.join("/")) }
+            }
+        }
+    }
+}
+
+fn shown(hop: &NextHop) -> String {
+    match hop {
+        NextHop::Name { host, port: 0 } => host.as_ascii().to_owned(),
+        NextHop::Name { host, port } => format!("{}:{port}", host.as_ascii()),
+        NextHop::Address(address) => address.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::Mailbox;
+
+    fn route(address: &str) -> Route {
+        let router = Router::new([Domain::parse("bücher.test").unwrap()]);
+        router.route(&Recipient::mailbox(Mailbox::parse(address).unwrap()))
+    }
+
+    #[test]
+    fn a_local_domain_is_local_in_every_spelling() {
+        for address in ["ana@bücher.test", "ana@XN--BCHER-KVA.test", "ana@localhost"] {
+            assert_eq!(route(address).carrier, Carrier::Local, "{address}");
+        }
+        for address in ["ana@sub.bücher.test", "ana@[127.0.0.1]"] {
+            assert_eq!(route(address).carrier, Carrier::Smtp, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_named_host_is_not_the_domain_of_the_same_name() {
+        let via = |address: &str, hosts: &[NextHop]| {
+            let mailbox = Mailbox::parse(address).unwrap();
+            let destination = Destination::Via { mailbox: mailbox.clone(), hosts: hosts.to_vec() };
+            Router::default().route(&Recipient { destination, ..Recipient::mailbox(mailbox) })
+        };
+        let host = NextHop::Name { host: Domain::parse("a.example").unwrap(), port: 0 };
+        let literal = NextHop::Address("192.0.2.1:25".parse().unwrap());
+        assert_ne!(via("bo@b.example", std::slice::from_ref(&host)), route("ana@a.example"));
+        assert_eq!(
+            via("bo@b.example", std::slice::from_ref(&host)),
+            via("cy@c.example", std::slice::from_ref(&host))
+        );
+        assert_eq!(via("bo@b.example", &[host, literal]).destination, "via a.example/192.0.2.1:25");
+    }
+
+    #[test]
+    fn recipients_travel_together_by_domain() {
+        assert_eq!(route("ana@there.example"), route("bo@THERE.example"));
+        assert_ne!(route("ana@there.example"), route("ana@elsewhere.example"));
+    }
+}
