@@ -11,10 +11,12 @@
 pub mod courier;
 pub mod dns;
 pub mod domaininfo;
+pub mod dsn;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fakes;
 pub mod mail;
 pub mod observe;
+pub mod queue;
 pub mod route;
 pub mod smtp;
 pub mod sys;

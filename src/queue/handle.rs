@@ -1,0 +1,290 @@
+//! What other modules hold of the queue.
+//!
+//! A [`Handle`] is cheap to clone and may be used from every thread. Putting a message is the
+//! caller's own thread's work, sync included; everything else is a hint to the manager, which
+//! looks at the disk for the truth.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crossbeam_channel::Sender;
+
+use super::item::State;
+use super::parcel::Draft;
+use super::schedule::Settings;
+use super::spool::{LoadError, Spool};
+use crate::mail::{Envelope, MessageId, Recipient, ReversePath, Timestamp};
+use crate::observe::Counter;
+use crate::sys::{Clock, Moment, Random};
+
+/// The queue, as sessions, the monitor and the control socket see it.
+#[derive(Clone)]
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+/// What all handles share.
+pub(super) struct Shared {
+    pub(super) spool: Arc<Spool>,
+    pub(super) news: Sender<News>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) random: Arc<dyn Random>,
+    pub(super) settings: Settings,
+    pub(super) put: Counter,
+    /// Messages begun and not yet committed or dropped.
+    pub(super) coming: AtomicUsize,
+    pub(super) is_stopping: AtomicBool,
+}
+
+/// A hint to the manager: look again. Never the only copy of anything.
+pub(super) enum News {
+    /// A message was put.
+    Put {
+        id: MessageId,
+        envelope: Arc<Envelope>,
+        /// When it came: its age counts from here.
+        since: Moment,
+    },
+    /// An attempt is over.
+    Done(super::worker::Report),
+    /// Try this message now, or every message.
+    Retry(Option<MessageId>),
+    /// Forget this message, without a report.
+    Remove(MessageId),
+    /// Hand out no more attempts.
+    Stop,
+}
+
+/// Why a message was not taken. The sender still has it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PutError {
+    /// The queue holds `messages-max`, or the disk is full: 452 4.3.1.
+    #[error("the queue or its disk is full")]
+    Full,
+    /// The disk failed: 451 4.3.0.
+    #[error("the spool cannot be written: {0}")]
+    Io(String),
+    /// We are about to stop: 421 4.3.2.
+    #[error("the server is stopping")]
+    Stopping,
+}
+
+impl From<io::Error> for PutError {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
+            _ => Self::Io(error.to_string()),
+        }
+    }
+}
+
+/// A queued message, as the queue dump shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ItemView {
+    /// Its name.
+    pub id: MessageId,
+    /// When it came.
+    pub arrived: Timestamp,
+    /// How long it has been with us, by the clock that does not jump where one ran.
+    pub age: Duration,
+    /// Length of the message, without what we add.
+    pub octets: u64,
+    /// Where failures are reported.
+    pub reverse_path: ReversePath,
+    /// Rounds of attempts so far.
+    pub attempts: u32,
+    /// When it is due, as last written down; `retry` may have brought that forward.
+    pub due: Timestamp,
+    /// One for each recipient, in the envelope's order.
+    pub recipients: Vec<RecipientView>,
+}
+
+/// One recipient of a queued message.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RecipientView {
+    /// Who.
+    pub recipient: Recipient,
+    /// Where it stands, with what was heard last.
+    pub state: State,
+}
+
+impl Handle {
+    /// Messages that [`Handle::list`] shows at most.
+    pub const LIST_MAX: usize = 1000;
+
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    /// Begins to take a message, and gives it its id.
+    ///
+    /// # Errors
+    /// [`PutError::Full`] at `messages-max`, [`PutError::Stopping`] after [`Handle::stop`].
+    pub fn begin(&self) -> Result<Incoming, PutError> {
+        let shared = &self.shared;
+        if shared.is_stopping.load(Ordering::Acquire) {
+            return Err(PutError::Stopping);
+        }
+        let coming = shared.coming.load(Ordering::Relaxed);
+        if shared.spool.count() + coming >= shared.settings.messages_max {
+            return Err(PutError::Full);
+        }
+        self.begin_own()
+    }
+
+    /// Begins a message of our own: exempt from `messages-max`, and possible while stopping, so
+    /// that no report is lost. For [`super::OwnMail`] only.
+    ///
+    /// # Errors
+    /// None so far; the disk speaks later.
+    pub fn begin_own(&self) -> Result<Incoming, PutError> {
+        let id = MessageId::new(self.wall(), self.shared.random.bits());
+        self.shared.coming.fetch_add(1, Ordering::Relaxed);
+        Ok(Incoming { shared: Arc::clone(&self.shared), id, octets: 0, held: Held::Small(Vec::new()) })
+    }
+
+    /// The wall clock of the queue.
+    #[must_use]
+    pub fn wall(&self) -> Timestamp {
+        self.shared.clock.wall()
+    }
+
+    /// Messages in our care.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.shared.spool.count()
+    }
+
+    /// The oldest [`Handle::LIST_MAX`] messages in our care, oldest first, read from disk.
+    #[must_use]
+    pub fn list(&self) -> Vec<ItemView> {
+        self.shared.spool.oldest(Self::LIST_MAX).into_iter().filter_map(|id| self.view(&id)).collect()
+    }
+
+    /// One message; nothing if it is not, or no longer, in our care, or cannot be read.
+    #[must_use]
+    pub fn view(&self, id: &MessageId) -> Option<ItemView> {
+        let loaded = match self.shared.spool.load(id) {
+            Ok(loaded) => loaded,
+            Err(LoadError::Gone) => return None,
+            Err(e) => {
+                log::warn!(target: "queue", "{id} cannot be shown: {e}");
+                return None;
+            }
+        };
+        let states = loaded.progress.states.into_iter();
+        let recipients = loaded.envelope.recipients.iter().cloned().zip(states);
+        Some(ItemView {
+            id: *id,
+            arrived: loaded.envelope.arrived,
+            age: loaded.progress.age + self.wall().since(loaded.progress.noted),
+            octets: loaded.octets,
+            reverse_path: loaded.envelope.reverse_path.clone(),
+            attempts: loaded.progress.attempts,
+            due: loaded.progress.due,
+            recipients: recipients.map(|(recipient, state)| RecipientView { recipient, state }).collect(),
+        })
+    }
+
+    /// Makes a message due now. False if it is not in our care.
+    pub fn retry(&self, id: &MessageId) -> bool {
+        self.shared.spool.has(id) && self.shared.news.send(News::Retry(Some(*id))).is_ok()
+    }
+
+    /// Makes every message due now.
+    pub fn retry_all(&self) {
+        // Only a manager that has ended does not hear.
+        let _ = self.shared.news.send(News::Retry(None));
+    }
+
+    /// Forgets a message, without a report, as soon as the attempts under way are back.
+    /// False if it is not in our care.
+    pub fn remove(&self, id: &MessageId) -> bool {
+        self.shared.spool.has(id) && self.shared.news.send(News::Remove(*id)).is_ok()
+    }
+
+    /// Begins to stop: no more attempts are handed out and no message can be begun. What has
+    /// been begun may still be committed; attempts under way may come back.
+    pub fn stop(&self) {
+        self.shared.is_stopping.store(true, Ordering::Release);
+        let _ = self.shared.news.send(News::Stop);
+    }
+}
+
+/// A message on its way in. Dropped without [`Incoming::commit`], nothing remains of it.
+pub struct Incoming {
+    shared: Arc<Shared>,
+    id: MessageId,
+    octets: u64,
+    held: Held,
+}
+
+enum Held {
+    /// In memory, on its way to the journal.
+    Small(Vec<u8>),
+    /// In a file of its own.
+    Large(Draft),
+}
+
+impl Incoming {
+    /// The message's id: for the stamp, the log and the reply.
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        self.id
+    }
+
+    /// Octets appended so far.
+    #[must_use]
+    pub fn octets(&self) -> u64 {
+        self.octets
+    }
+
+    /// Adds octets as they go out: CRLF line ends, not dot-stuffed. What comes in small pieces is
+    /// collected; a message over `small_octets_max` goes to disk from there on.
+    ///
+    /// # Errors
+    /// The disk refused; drop the value.
+    pub fn append(&mut self, octets: &[u8]) -> Result<(), PutError> {
+        self.octets += octets.len() as u64;
+        match &mut self.held {
+            Held::Large(draft) => draft.append(octets)?,
+            Held::Small(held) if held.len() + octets.len() <= self.shared.settings.small_octets_max => {
+                held.extend_from_slice(octets);
+            }
+            Held::Small(held) => {
+                let mut draft = self.shared.spool.draft(&self.id)?;
+                draft.append(held)?;
+                draft.append(octets)?;
+                self.held = Held::Large(draft);
+            }
+        }
+        Ok(())
+    }
+
+    /// The promise: octets, envelope and name are durable when this returns `Ok`. The envelope's
+    /// id must be this message's; it is set to it.
+    ///
+    /// # Errors
+    /// The disk refused: the message is not ours. After a failed sync it may come to life again
+    /// at the next start all the same, as a duplicate; never half of it.
+    pub fn commit(mut self, mut envelope: Envelope) -> Result<(), PutError> {
+        envelope.id = self.id;
+        let since = self.shared.clock.now();
+        match std::mem::replace(&mut self.held, Held::Small(Vec::new())) {
+            Held::Small(octets) => self.shared.spool.put_small(&envelope, &octets)?,
+            Held::Large(draft) => self.shared.spool.put_large(draft, &envelope)?,
+        }
+        self.shared.put.add_one();
+        // A manager that has ended does not hear; the next one finds the message on disk.
+        let _ = self.shared.news.send(News::Put { id: self.id, envelope: Arc::new(envelope), since });
+        Ok(())
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.shared.coming.fetch_sub(1, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,189 @@
+//! One queued message: what became of each recipient, and how long it has waited.
+//!
+//! A record is one attempt's news; the state of a message is its envelope and its records in
+//! order. Records only ever add: a delivered recipient is never waiting again.
+//!
+//! **Age** is the sum of waits on the monotonic clock, written down with each record, so that a
+//! wall clock that jumps does not expire the queue. Across a restart, when no monotonic clock
+//! runs, the gap counts as the wall clock says but never more than the wait that was planned.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::mail::{Envelope, Outcome, Reason, Timestamp};
+
+/// Where one recipient stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// To be tried, again if there is a reason.
+    Waiting(Option<Reason>),
+    /// The next hop has it.
+    Delivered(Reason),
+    /// It will never arrive; the sender was told, if that is owed.
+    Failed(Reason),
+    /// The lifetime ended while it was waiting for this reason; reported as 4.4.7.
+    Expired(Reason),
+}
+
+impl State {
+    /// Nothing is left to do.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        !matches!(self, Self::Waiting(_))
+    }
+
+    /// What was heard last.
+    #[must_use]
+    pub fn reason(&self) -> Option<&Reason> {
+        match self {
+            Self::Waiting(reason) => reason.as_ref(),
+            Self::Delivered(reason) | Self::Failed(reason) | Self::Expired(reason) => Some(reason),
+        }
+    }
+}
+
+impl From<Outcome> for State {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Delivered(reason) => Self::Delivered(reason),
+            Outcome::Deferred(reason) => Self::Waiting(Some(reason)),
+            Outcome::Failed(reason) => Self::Failed(reason),
+        }
+    }
+}
+
+/// What one attempt changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// Wall time when it was written.
+    pub(super) at: Timestamp,
+    /// Rounds of attempts so far, this one included.
+    pub(super) attempts: u32,
+    /// Age at `at`, in milliseconds.
+    pub(super) age_ms: u64,
+    /// When the recipients that still wait are due.
+    pub(super) due: Timestamp,
+    /// New states, by the recipient's position in the envelope.
+    pub(super) states: Vec<(usize, State)>,
+}
+
+/// Where a message stands: the sum of its records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Progress {
+    /// One for each recipient of the envelope, in its order.
+    pub states: Vec<State>,
+    /// Rounds of attempts so far.
+    pub attempts: u32,
+    /// Age when `noted` was true.
+    pub age: Duration,
+    /// Wall time of the last record, or of arrival.
+    pub noted: Timestamp,
+    /// When it is due, as last written down; arrival if no attempt was made.
+    pub due: Timestamp,
+}
+
+impl Progress {
+    /// Nothing has happened yet.
+    #[must_use]
+    pub fn new(envelope: &Envelope) -> Self {
+        Self {
+            states: vec![State::Waiting(None); envelope.recipients.len()],
+            attempts: 0,
+            age: Duration::ZERO,
+            noted: envelope.arrived,
+            due: envelope.arrived,
+        }
+    }
+
+    /// Adds one record. Positions outside the envelope are passed over.
+    pub(super) fn apply(&mut self, record: &Record) {
+        for (position, state) in &record.states {
+            if let Some(slot) = self.states.get_mut(*position)
+                && !slot.is_settled()
+            {
+                *slot = state.clone();
+            }
+        }
+        self.attempts = self.attempts.max(record.attempts);
+        self.age = self.age.max(Duration::from_millis(record.age_ms));
+        self.noted = record.at;
+        self.due = record.due;
+    }
+
+    /// Everything at once, as one record.
+    pub(super) fn to_record(&self) -> Record {
+        let states = self.states.iter().cloned().enumerate();
+        Record {
+            at: self.noted,
+            attempts: self.attempts,
+            age_ms: u64::try_from(self.age.as_millis()).unwrap_or(u64::MAX),
+            due: self.due,
+            states: states.filter(|(_, state)| *state != State::Waiting(None)).collect(),
+        }
+    }
+
+    /// No recipient waits any more.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.states.iter().all(State::is_settled)
+    }
+
+    /// Positions of the recipients that wait.
+    pub fn waiting(&self) -> impl Iterator<Item = usize> {
+        self.states.iter().enumerate().filter(|(_, state)| !state.is_settled()).map(|(position, _)| position)
+    }
+
+    /// Age after a restart: the gap counts, but never for more than the wait that was planned.
+    #[must_use]
+    pub fn age_at_restart(&self, wall: Timestamp) -> Duration {
+        self.age + wall.since(self.noted).min(self.due.since(self.noted))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{Mailbox, MessageId, Recipient, ReversePath};
+
+    fn envelope() -> Envelope {
+        let at = Timestamp::from_millis(1_000_000);
+        let recipients =
+            ["a@x.example", "b@x.example"].map(|raw| Recipient::mailbox(Mailbox::parse(raw).unwrap()));
+        Envelope::new(MessageId::new(at, 1), at, ReversePath::Null, recipients.to_vec())
+    }
+
+    #[test]
+    fn records_add_up_and_nothing_settled_waits_again() {
+        let mut progress = Progress::new(&envelope());
+        let busy = Reason::new(4, 1, "busy");
+        let record = |states| Record {
+            at: Timestamp::from_millis(2_000_000),
+            attempts: 1,
+            age_ms: 5,
+            due: Timestamp::from_millis(3_000_000),
+            states,
+        };
+        progress.apply(&record(vec![(0, State::Delivered(busy.clone())), (9, State::Waiting(None))]));
+        progress.apply(&record(vec![(0, State::Waiting(None)), (1, State::Waiting(Some(busy.clone())))]));
+        assert_eq!(progress.waiting().collect::<Vec<_>>(), [1]);
+        assert!(!progress.is_settled());
+
+        let mut copy = Progress::new(&envelope());
+        copy.apply(&progress.to_record());
+        assert_eq!(copy, progress);
+    }
+
+    #[test]
+    fn a_gap_counts_no_more_than_the_wait_that_was_planned() {
+        let mut progress = Progress::new(&envelope());
+        progress.age = Duration::from_secs(60);
+        progress.due = progress.noted.after(Duration::from_secs(300));
+        let a_while = progress.noted.after(Duration::from_secs(100));
+        let years = progress.noted.after(Duration::from_secs(100_000_000));
+        assert_eq!(progress.age_at_restart(a_while), Duration::from_secs(160));
+        assert_eq!(progress.age_at_restart(years), Duration::from_secs(360));
+        assert_eq!(progress.age_at_restart(Timestamp::from_millis(0)), Duration::from_secs(60));
+    }
+}

@@ -1,0 +1,624 @@
+//! Append-only segments with a shared sync.
+//!
+//! Small messages arrive here. A session appends its record under a short lock (a write into the
+//! page cache; the one place where a lock is held across a system call, because the order of
+//! records and of their numbers must be the same), then waits until it is durable. One of those
+//! who wait becomes the leader and syncs for everybody; those who come meanwhile are carried by
+//! the next sync. Notes (outcomes, moves) are appended without a sync of their own and ride on
+//! the next.
+//!
+//! **A sync that fails** says nothing about what is durable, and the next one on the same file
+//! may succeed without having written anything. So the segment is closed: it is cut back to what
+//! was durable, whoever waited hears the error, notes in the lost part are written again into the
+//! next segment, and a `cancel` is written there for each message that was refused, in case the
+//! cut itself is lost. A segment of which nothing was durable goes at once, with its messages, or a
+//! disk that refuses for hours would cost a file, a descriptor and a `cancel` for each of them.
+//!
+//! Segments are removed from the oldest on, each removal durable before the next: a note always
+//! stands in its message's segment or a later one, and may not go before it.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::frame::{self, Blank, Found, Kind};
+use crate::mail::MessageId;
+use crate::sys::{Condvar, Disk, DiskFile, Mutex, MutexGuard, Random};
+
+/// Where a message stands in the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) segment: u64,
+    /// Where its envelope begins; the octets follow it.
+    pub(super) offset: u64,
+    pub(super) envelope_octets: u32,
+    pub(super) octets: u64,
+}
+
+/// A number for everything appended so far; durable together, in order.
+type Mark = u64;
+
+/// Of one note: whether it is durable is a question about it alone, since the mark under which it
+/// stands changes when a failed sync loses it and it is written again.
+#[derive(Clone)]
+pub(super) struct Ticket(Arc<AtomicU64>);
+
+impl Ticket {
+    fn owed() -> Self {
+        Self(Arc::new(AtomicU64::new(OWED)))
+    }
+
+    /// Under the journal's lock, as is `set`.
+    fn mark(&self) -> Mark {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn set(&self, mark: Mark) {
+        self.0.store(mark, Ordering::Relaxed);
+    }
+}
+
+/// The mark of a note that is not in the journal (yet, or any more). Never durable.
+const OWED: Mark = Mark::MAX;
+
+/// The segments of one directory.
+pub(super) struct Journal {
+    disk: Arc<dyn Disk>,
+    random: Arc<dyn Random>,
+    dir: PathBuf,
+    segment_octets: u64,
+    state: Mutex<State>,
+    turned: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    segments: BTreeMap<u64, Segment>,
+    current: Option<u64>,
+    last_number: u64,
+    /// Counts records.
+    mark: Mark,
+    durable: Mark,
+    /// Records behind `durable`, in order.
+    tail: VecDeque<(Mark, Tail)>,
+    /// Notes that could not be written yet, in order.
+    owed: VecDeque<Note>,
+    /// Messages that a failed sync refused, until their sessions hear of it.
+    refused: HashMap<Mark, (io::ErrorKind, String)>,
+    is_syncing: bool,
+}
+
+enum Tail {
+    Put { id: MessageId, segment: u64 },
+    Note(Note),
+}
+
+struct Note {
+    blank: Blank,
+    ticket: Ticket,
+}
+
+struct Segment {
+    path: PathBuf,
+    salt: u32,
+    file: Option<Arc<dyn DiskFile>>,
+    length: u64,
+    /// Durable up to here.
+    durable: u64,
+    /// The directory knows it, durably.
+    is_named: bool,
+    /// Messages in it that are not settled and not moved.
+    live: usize,
+}
+
+/// What was found in the segments at the start.
+pub(super) struct Replayed<'a> {
+    pub(super) kind: Kind,
+    pub(super) id: MessageId,
+    pub(super) text: &'a [u8],
+    pub(super) place: Place,
+}
+
+/// What a start must tell the operator.
+pub(super) enum Oddity {
+    /// These octets of a segment are no record; they were copied aside.
+    Damaged { segment: PathBuf, octets: Vec<u8>, offset: u64 },
+    /// A segment was written by a later version.
+    Newer { segment: PathBuf, version: u32 },
+}
+
+impl Journal {
+    /// Reads all segments of `dir`, in order; every sound record goes to `each`, what is not
+    /// sound to `odd`. What is written from now on goes to a new segment.
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        random: Arc<dyn Random>,
+        dir: &Path,
+        segment_octets: u64,
+        each: &mut dyn FnMut(Replayed<'_>),
+        odd: &mut dyn FnMut(Oddity) -> io::Result<()>,
+    ) -> io::Result<Self> {
+        let mut state = State::default();
+        for entry in disk.list(dir)? {
+            let Some((number, salt)) = parse_name(&entry.name) else { continue };
+            let path = dir.join(&entry.name);
+            let segment = Segment {
+                path,
+                salt,
+                file: None,
+                length: entry.octets,
+                durable: entry.octets,
+                is_named: true,
+                live: 0,
+            };
+            state.segments.insert(number, segment);
+        }
+        for (number, segment) in &mut state.segments {
+            let file = disk.open(&segment.path)?;
+            // What the last process wrote is taken for true below, so it must stay true.
+            file.sync()?;
+            replay(*number, segment, file.as_ref(), each, odd)?;
+            segment.file = Some(file);
+            state.last_number = *number;
+        }
+        disk.sync_dir(dir)?;
+        let (state, turned) = (Mutex::new(state), Condvar::new());
+        Ok(Self { disk, random, dir: dir.to_owned(), segment_octets, state, turned })
+    }
+
+    /// Appends a message and waits until it is durable.
+    pub(super) fn put(&self, id: &MessageId, envelope: &[u8], octets: &[u8]) -> io::Result<Place> {
+        let mut blank = Blank::new(Kind::Put, id, envelope, octets);
+        let mut state = self.state.lock();
+        self.pay(&mut state)?;
+        let (mark, segment, offset) = self.append(&mut state, &mut blank)?;
+        let envelope_octets = u32::try_from(envelope.len()).unwrap_or(u32::MAX);
+        let place = Place { segment, offset, envelope_octets, octets: octets.len() as u64 };
+        state.tail.push_back((mark, Tail::Put { id: *id, segment: place.segment }));
+        if let Some(segment) = state.segments.get_mut(&place.segment) {
+            segment.live += 1;
+        }
+        self.wait_for(state, mark)?;
+        Ok(place)
+    }
+
+    /// Appends a note without a sync of its own. If the disk refuses, it is kept and written
+    /// with the next record.
+    pub(super) fn note(&self, kind: Kind, id: &MessageId, text: &[u8]) -> Ticket {
+        let ticket = Ticket::owed();
+        let note = Note { blank: Blank::new(kind, id, text, b""), ticket: ticket.clone() };
+        let mut state = self.state.lock();
+        state.owed.push_back(note);
+        if let Err(e) = self.pay(&mut state) {
+            log::warn!(target: "queue", "{id} cannot be noted in the journal yet: {e}");
+        }
+        ticket
+    }
+
+    /// Makes one note durable. Needs no room on the disk if it has been written, whatever else
+    /// is owed.
+    pub(super) fn sync(&self, ticket: &Ticket) -> io::Result<()> {
+        loop {
+            let mut state = self.state.lock();
+            // Comes back when another thread's sync failed meanwhile.
+            if ticket.mark() == OWED {
+                self.pay(&mut state)?;
+            }
+            let mark = ticket.mark();
+            if state.durable >= mark {
+                return Ok(());
+            }
+            self.wait_for(state, mark)?;
+        }
+    }
+
+    /// The file of a segment, to read from.
+    pub(super) fn file(&self, segment: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let state = self.state.lock();
+        let file = state.segments.get(&segment).and_then(|segment| segment.file.clone());
+        file.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// A segment holds one more message that is not settled; for the start.
+    pub(super) fn add_live(&self, segment: u64) {
+        if let Some(segment) = self.state.lock().segments.get_mut(&segment) {
+            segment.live += 1;
+        }
+    }
+
+    /// A segment holds one less.
+    pub(super) fn take_live(&self, segment: u64) {
+        if let Some(segment) = self.state.lock().segments.get_mut(&segment) {
+            segment.live = segment.live.saturating_sub(1);
+        }
+    }
+
+    /// The oldest segment, if there are more than `max`: its messages should move.
+    pub(super) fn crowded(&self, max: usize) -> Option<u64> {
+        let state = self.state.lock();
+        let oldest = state.segments.first_key_value().map(|(number, _)| *number)?;
+        (state.segments.len() > max.max(1) && state.current != Some(oldest)).then_some(oldest)
+    }
+
+    /// Whether there is something that a sweep might get rid of without further news.
+    pub(super) fn is_untidy(&self, max: usize) -> bool {
+        !self.state.lock().owed.is_empty() || self.crowded(max).is_some()
+    }
+
+    /// Tries again to write what is owed.
+    pub(super) fn pay_owed(&self) -> io::Result<()> {
+        self.pay(&mut self.state.lock())
+    }
+
+    /// Removes segments in which nothing is left to do, the oldest first, until it is late.
+    /// For one thread only.
+    pub(super) fn sweep(&self, is_late: &dyn Fn() -> bool) -> io::Result<()> {
+        loop {
+            let (number, path) = {
+                let state = self.state.lock();
+                match state.segments.first_key_value() {
+                    Some((number, segment)) if segment.live == 0 && state.current != Some(*number) => {
+                        (*number, segment.path.clone())
+                    }
+                    _ => return Ok(()),
+                }
+            };
+            match self.disk.remove(&path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => self.disk.sync_dir(&self.dir)?,
+            }
+            self.state.lock().segments.remove(&number);
+            if is_late() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Writes the notes that are owed.
+    fn pay(&self, state: &mut MutexGuard<'_, State>) -> io::Result<()> {
+        while let Some(mut note) = state.owed.pop_front() {
+            match self.append(state, &mut note.blank) {
+                Ok((mark, ..)) => {
+                    note.ticket.set(mark);
+                    state.tail.push_back((mark, Tail::Note(note)));
+                }
+                Err(e) => {
+                    state.owed.push_front(note);
+                    return Err(e);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The record's mark, its segment, and where its text begins there.
+    fn append(&self, state: &mut MutexGuard<'_, State>, blank: &mut Blank) -> io::Result<(Mark, u64, u64)> {
+        let number = self.current(state)?;
+        let Some(segment) = state.segments.get_mut(&number) else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        let Some(file) = segment.file.clone() else { return Err(io::ErrorKind::NotFound.into()) };
+        let (record, text_at) = blank.fill(segment.salt);
+        if let Err(e) = file.append(record) {
+            // What was half written must not stand before the next record. If it cannot be cut
+            // off, the segment is closed, and it is a torn tail.
+            if file.truncate(segment.length).is_err() {
+                state.current = None;
+            }
+            return Err(e);
+        }
+        let offset = segment.length + text_at as u64;
+        segment.length += record.len() as u64;
+        state.mark += 1;
+        Ok((state.mark, number, offset))
+    }
+
+    /// The segment to write to; a new one when there is none or it is long enough.
+    fn current(&self, state: &mut MutexGuard<'_, State>) -> io::Result<u64> {
+        if let Some(number) = state.current
+            && state.segments.get(&number).is_some_and(|segment| segment.length < self.segment_octets)
+        {
+            return Ok(number);
+        }
+        let number = state.last_number + 1;
+        let salt = u32::try_from(self.random.bits() >> 32).unwrap_or(0);
+        let path = self.dir.join(format!("{number:08}-{salt:08x}.journal"));
+        let file = Some(self.disk.create(&path)?);
+        let segment = Segment { path, salt, file, length: 0, durable: 0, is_named: false, live: 0 };
+        state.segments.insert(number, segment);
+        state.last_number = number;
+        state.current = Some(number);
+        Ok(number)
+    }
+
+    /// Waits until `mark` is durable; leads a sync when nobody else does.
+    fn wait_for<'a>(&'a self, mut state: MutexGuard<'a, State>, mark: Mark) -> io::Result<()> {
+        loop {
+            if let Some((kind, text)) = state.refused.remove(&mark) {
+                return Err(io::Error::new(kind, text));
+            }
+            if state.durable >= mark {
+                return Ok(());
+            }
+            if state.is_syncing {
+                state = self.turned.wait(state);
+                continue;
+            }
+            state.is_syncing = true;
+            let (upto, dirty) = (state.mark, dirty(&state));
+            drop(state);
+            // A panic must not leave the others waiting for a leader for ever.
+            let synced = catch_unwind(AssertUnwindSafe(|| self.sync_all(&dirty)));
+            let result = synced.unwrap_or_else(|_| Err(io::Error::other("the sync panicked")));
+            state = self.state.lock();
+            state.is_syncing = false;
+            let failed = result.as_ref().err().map(|e| (e.kind(), e.to_string()));
+            match failed {
+                None => settle(&mut state, upto, &dirty),
+                Some(why) => self.refuse(&mut state, &why),
+            }
+            self.turned.notify_all();
+            // Whoever only waits for a mark, without a message of its own, hears it here.
+            if let Err(e) = result {
+                state.refused.remove(&mark);
+                return Err(e);
+            }
+        }
+    }
+
+    /// A sync failed: see the head of this file.
+    fn refuse(&self, state: &mut State, why: &(io::ErrorKind, String)) {
+        log::error!(target: "queue", "the journal cannot be synced: {}", why.1);
+        for segment in state.segments.values_mut().filter(|segment| segment.length > segment.durable) {
+            if let Some(file) = &segment.file {
+                // If it cannot be cut, the `cancel` records do it.
+                let _ = file.truncate(segment.durable);
+            }
+            segment.length = segment.durable;
+        }
+        state.current = None;
+        // Nothing stands in these. One that cannot be removed is left to a sweep, and not kept open.
+        state.segments.retain(|_, segment| {
+            if segment.length > 0 {
+                return true;
+            }
+            segment.file = None;
+            self.disk.remove(&segment.path).is_err()
+        });
+        take_back(state, why);
+    }
+
+    /// Names first: a record is worth nothing in a file that a power cut forgets.
+    fn sync_all(&self, dirty: &[Dirty]) -> io::Result<()> {
+        if dirty.iter().any(|one| !one.is_named) {
+            self.disk.sync_dir(&self.dir)?;
+        }
+        dirty.iter().try_for_each(|one| one.file.sync())
+    }
+}
+
+/// A segment to be synced.
+struct Dirty {
+    number: u64,
+    file: Arc<dyn DiskFile>,
+    length: u64,
+    is_named: bool,
+}
+
+fn dirty(state: &State) -> Vec<Dirty> {
+    let unsynced = state.segments.iter().filter(|(_, segment)| segment.length > segment.durable);
+    unsynced
+        .filter_map(|(number, segment)| {
+            let file = segment.file.clone()?;
+            Some(Dirty { number: *number, file, length: segment.length, is_named: segment.is_named })
+        })
+        .collect()
+}
+
+/// A sync succeeded: everything up to `upto` is durable.
+fn settle(state: &mut State, upto: Mark, dirty: &[Dirty]) {
+    state.durable = state.durable.max(upto);
+    for one in dirty {
+        if let Some(segment) = state.segments.get_mut(&one.number) {
+            segment.durable = segment.durable.max(one.length);
+            segment.is_named = true;
+        }
+    }
+    while state.tail.front().is_some_and(|(mark, _)| *mark <= upto) {
+        state.tail.pop_front();
+    }
+}
+
+/// Takes back what was appended and is not durable: whoever put it hears of it, notes are owed.
+fn take_back(state: &mut State, why: &(io::ErrorKind, String)) {
+    // They were written before what is owed already, and are written again before it.
+    let behind = std::mem::take(&mut state.owed);
+    for (mark, one) in std::mem::take(&mut state.tail) {
+        let note = match one {
+            Tail::Note(note) => {
+                note.ticket.set(OWED);
+                note
+            }
+            Tail::Put { id, segment } => {
+                state.refused.insert(mark, why.clone());
+                // Gone with its segment: a cut that holds, or the owed would grow with each retry.
+                let Some(segment) = state.segments.get_mut(&segment) else { continue };
+                segment.live = segment.live.saturating_sub(1);
+                Note { blank: Blank::new(Kind::Cancel, &id, b"", b""), ticket: Ticket::owed() }
+            }
+        };
+        state.owed.push_back(note);
+    }
+    state.owed.extend(behind);
+}
+
+fn parse_name(name: &str) -> Option<(u64, u32)> {
+    let (number, salt) = name.strip_suffix(".journal")?.split_once('-')?;
+    Some((number.parse().ok()?, u32::from_str_radix(salt, 16).ok()?))
+}
+
+fn replay(
+    number: u64,
+    segment: &Segment,
+    file: &dyn DiskFile,
+    each: &mut dyn FnMut(Replayed<'_>),
+    odd: &mut dyn FnMut(Oddity) -> io::Result<()>,
+) -> io::Result<()> {
+    let octets = read_all(file, 0, usize::try_from(segment.length).unwrap_or(usize::MAX))?;
+    let mut position = 0;
+    let damaged = |range: &std::ops::Range<usize>| Oddity::Damaged {
+        segment: segment.path.clone(),
+        octets: octets.get(range.clone()).unwrap_or_default().to_vec(),
+        offset: range.start as u64,
+    };
+    loop {
+        match frame::scan(&octets, segment.salt, position) {
+            Found::End => return Ok(()),
+            Found::Newer(version) => return odd(Oddity::Newer { segment: segment.path.clone(), version }),
+            Found::Damaged(range) => {
+                odd(damaged(&range))?;
+                position = range.end;
+            }
+            Found::Tail { range, is_whole } => {
+                log::info!(target: "queue", "{}: the last record is torn", segment.path.display());
+                return if is_whole { odd(damaged(&range)) } else { Ok(()) };
+            }
+            Found::Frame(frame) => {
+                let place = Place {
+                    segment: number,
+                    offset: frame.text.start as u64,
+                    envelope_octets: u32::try_from(frame.text.len()).unwrap_or(u32::MAX),
+                    octets: frame.octets.len() as u64,
+                };
+                let text = octets.get(frame.text).unwrap_or_default();
+                each(Replayed { kind: frame.kind, id: frame.id, text, place });
+                position = frame.end;
+            }
+        }
+    }
+}
+
+/// Reads up to `octets` octets from `offset`; fewer at the end of the file.
+pub(super) fn read_all(file: &dyn DiskFile, offset: u64, octets: usize) -> io::Result<Vec<u8>> {
+    let mut all = vec![0; octets];
+    let mut filled = 0;
+    while let Some(rest) = all.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match file.read_at(rest, offset + filled as u64) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    all.truncate(filled);
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fakes::{Crash, SeededRandom, SimulatedDisk};
+    use crate::mail::Timestamp;
+
+    fn id(n: u64) -> MessageId {
+        MessageId::new(Timestamp::from_millis(0), n)
+    }
+
+    /// The journal on `disk`, and what it found there.
+    fn open(disk: &SimulatedDisk) -> (Journal, Vec<(Kind, MessageId)>) {
+        let dir = Path::new("/journal");
+        disk.create_dir(dir).unwrap();
+        let mut found = Vec::new();
+        let journal = Journal::open(
+            Arc::new(disk.clone()),
+            Arc::new(SeededRandom::new(disk.verbs().len() as u64)),
+            dir,
+            1000,
+            &mut |record| found.push((record.kind, record.id)),
+            &mut |_| Ok(()),
+        );
+        (journal.unwrap(), found)
+    }
+
+    /// A file whose sync panics.
+    struct Panicking;
+
+    impl DiskFile for Panicking {
+        fn append(&self, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+        fn sync(&self) -> io::Result<()> {
+            panic!("a mistake")
+        }
+        fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+            Ok(0)
+        }
+        fn length(&self) -> io::Result<u64> {
+            Ok(0)
+        }
+        fn truncate(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_sync_that_panics_refuses_and_the_next_is_led_again() {
+        let disk = SimulatedDisk::default();
+        let (journal, _) = open(&disk);
+        journal.put(&id(1), b"{}", b"").unwrap();
+        for segment in journal.state.lock().segments.values_mut() {
+            segment.file = Some(Arc::new(Panicking));
+        }
+        journal.put(&id(2), b"{}", b"").unwrap_err();
+        journal.put(&id(3), b"{}", b"").unwrap();
+    }
+
+    #[test]
+    fn a_note_that_was_owed_is_durable_when_it_is_and_not_before() {
+        let disk = SimulatedDisk::default();
+        let (journal, _) = open(&disk);
+        journal.put(&id(1), b"{}", b"").unwrap();
+        disk.fail_after(0, io::ErrorKind::StorageFull);
+        let moved = journal.note(Kind::Moved, &id(1), b"");
+        // This writes both, and syncs none.
+        journal.note(Kind::Done, &id(2), b"");
+        let syncs = disk.count("sync");
+        journal.sync(&moved).unwrap();
+        assert_eq!(disk.count("sync"), syncs + 1);
+        journal.sync(&moved).unwrap();
+        assert_eq!(disk.count("sync"), syncs + 1, "once is enough");
+        disk.crash(Crash::Dropped);
+        assert_eq!(open(&disk).1, [(Kind::Put, id(1)), (Kind::Moved, id(1)), (Kind::Done, id(2))]);
+    }
+
+    #[test]
+    fn a_note_that_a_failed_sync_lost_is_written_again_in_its_order() {
+        let disk = SimulatedDisk::default();
+        let (journal, _) = open(&disk);
+        journal.put(&id(1), b"{}", b"").unwrap();
+        let moved = journal.note(Kind::Moved, &id(1), b"");
+        disk.fail_after(1, io::ErrorKind::Other);
+        journal.put(&id(2), b"{}", b"").unwrap_err();
+        // Its cut left an empty tail: a sync of that says nothing about the note.
+        journal.sync(&moved).unwrap();
+        disk.crash(Crash::Dropped);
+        assert_eq!(open(&disk).1, [(Kind::Put, id(1)), (Kind::Moved, id(1)), (Kind::Cancel, id(2))]);
+    }
+
+    #[test]
+    fn a_note_that_is_written_becomes_durable_though_others_are_owed() {
+        let disk = SimulatedDisk::default();
+        let (journal, _) = open(&disk);
+        journal.put(&id(1), b"{}", b"").unwrap();
+        let moved = journal.note(Kind::Moved, &id(1), b"");
+        disk.set_full(true);
+        let done = journal.note(Kind::Done, &id(2), b"");
+        journal.sync(&moved).unwrap();
+        assert!(journal.sync(&done).is_err());
+        disk.crash(Crash::Dropped);
+        assert_eq!(open(&disk).1, [(Kind::Put, id(1)), (Kind::Moved, id(1))]);
+    }
+}

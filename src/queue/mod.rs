@@ -1,0 +1,39 @@
+//! Mail that we have promised to look after.
+//!
+//! - `handle`: what other modules hold: put, list, retry, remove, count, stop
+//! - `item`: one queued message: its recipients, and what became of each
+//! - `spool`: items on disk; the table of states is at its head
+//! - `journal`: append-only segments with a shared sync, for what is small and soon gone
+//! - `frame`: one record of the journal, with its checksum
+//! - `parcel`: a message in a plain file of its own, for what is large or must wait
+//! - `octets`: a message as a courier reads it
+//! - `recovery`: what a start finds in the spool
+//! - `schedule`: what is due next, by route; caps per destination
+//! - `manager`: the thread that decides when and whither
+//! - `worker`: the threads: opening, starting, stopping
+//! - `attempt`: one attempt, and what is written down of it
+//! - `bounce`: when a report is owed, to whom, and in whose name
+//! - `own_mail`: the one door for mail that we write ourselves
+
+mod attempt;
+mod bounce;
+mod frame;
+mod handle;
+mod item;
+mod journal;
+mod manager;
+mod octets;
+mod own_mail;
+mod parcel;
+mod recovery;
+mod schedule;
+mod spool;
+mod worker;
+
+pub use handle::{Handle, Incoming, ItemView, PutError, RecipientView};
+pub use item::{Progress, State};
+pub use manager::{Job, Manager};
+pub use own_mail::{Direct, Letter, OwnMail};
+pub use schedule::{Lane, Settings};
+pub use spool::{OpenError, SpoolParts};
+pub use worker::{Couriers, Crew, Opened, Running, Stepped, open, open_unlocked};

@@ -1,0 +1,153 @@
+//! What a start finds in the spool.
+//!
+//! Clears `incoming/`, lists `waiting/` without opening a file, replays the journal, and sets aside
+//! what is damaged. Which of two traces of a message counts is `spool`'s business.
+
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::frame::Kind;
+use super::item::Record;
+use super::journal::{Journal, Oddity, Place, Replayed, read_all};
+use super::parcel;
+use super::spool::{Dirs, OpenError, SpoolParts};
+use crate::mail::{MessageId, Timestamp};
+use crate::observe::Counter;
+use crate::sys::Disk;
+
+/// The version of the layout that this program writes.
+const VERSION: &str = "1";
+
+/// Messages of the journal that are neither settled nor moved, with the notes about them.
+pub(super) type Puts = HashMap<MessageId, (Place, Vec<Record>)>;
+
+/// Refuses a spool of a later version; marks a new one with ours.
+pub(super) fn check_version(parts: &SpoolParts, root: &Path) -> Result<(), OpenError> {
+    let path = root.join("version");
+    let fail = |error| OpenError::Io { path: path.clone(), error };
+    match parts.disk.open(&path) {
+        Ok(file) => {
+            let text = read_all(file.as_ref(), 0, 32).map_err(fail)?;
+            let version = String::from_utf8_lossy(&text).trim().to_owned();
+            // An empty one was being written when the machine stopped; nothing was promised then.
+            if version == VERSION || version.is_empty() {
+                return Ok(());
+            }
+            Err(OpenError::Newer { path, version })
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let text = format!("{}\n", VERSION);
+            crate::sys::replace(parts.disk.as_ref(), parts.random.as_ref(), &path, text.as_bytes())
+                .map_err(fail)
+        }
+        Err(e) => Err(fail(e)),
+    }
+}
+
+/// What a start finds.
+pub(super) struct Finds<'a> {
+    pub(super) disk: &'a Arc<dyn Disk>,
+    pub(super) dirs: &'a Dirs,
+    pub(super) damaged: &'a Counter,
+    pub(super) puts: Puts,
+    pub(super) newer: Option<(PathBuf, u32)>,
+}
+
+impl Finds<'_> {
+    /// Clears `incoming`, and lists `waiting` without opening a file.
+    pub(super) fn list(&self) -> io::Result<Vec<(MessageId, u64, Timestamp)>> {
+        for entry in self.disk.list(&self.dirs.incoming)? {
+            self.disk.remove(&self.dirs.incoming.join(&entry.name))?;
+        }
+        let mut waiting = Vec::new();
+        let mut seen = HashSet::new();
+        for entry in self.disk.list(&self.dirs.waiting)? {
+            match parcel::parse_name(&entry.name) {
+                Some((id, octets)) if entry.octets > octets && seen.insert(id) => {
+                    waiting.push((id, octets, entry.modified));
+                }
+                _ => self.set_aside(&entry.name)?,
+            }
+        }
+        // Names that the last process made may not be durable yet; from here on they count.
+        self.disk.sync_dir(&self.dirs.waiting)?;
+        Ok(waiting)
+    }
+
+    fn set_aside(&self, name: &str) -> io::Result<()> {
+        self.damaged.add_one();
+        let to = self.dirs.damaged.join(name);
+        log::error!(target: "queue", "a damaged file of the queue was set aside as {}", to.display());
+        self.disk.rename(&self.dirs.waiting.join(name), &to)
+    }
+
+    pub(super) fn replay(&mut self, parts: &SpoolParts, dir: &Path) -> io::Result<Journal> {
+        let (puts, newer) = (&mut self.puts, &mut self.newer);
+        let (disk, damaged, aside) = (self.disk, self.damaged, &self.dirs.damaged);
+        Journal::open(
+            Arc::clone(disk),
+            Arc::clone(&parts.random),
+            dir,
+            parts.settings.segment_octets,
+            &mut |record| replay_one(puts, &record),
+            &mut |oddity| match oddity {
+                Oddity::Newer { segment, version } => {
+                    *newer = Some((segment, version));
+                    Ok(())
+                }
+                Oddity::Damaged { segment, octets, offset } => {
+                    copy_aside(disk.as_ref(), aside, &segment, &octets, offset, damaged)
+                }
+            },
+        )
+    }
+}
+
+fn replay_one(puts: &mut Puts, record: &Replayed<'_>) {
+    match record.kind {
+        Kind::Put => {
+            puts.insert(record.id, (record.place, Vec::new()));
+        }
+        Kind::Note => {
+            if let (Some((_, records)), Ok(news)) =
+                (puts.get_mut(&record.id), serde_json::from_slice(record.text))
+            {
+                records.push(news);
+            }
+        }
+        Kind::Moved | Kind::Done | Kind::Cancel => {
+            puts.remove(&record.id);
+        }
+    }
+}
+
+/// Copies damaged octets of a segment aside, once: the name says where they stood.
+fn copy_aside(
+    disk: &dyn Disk,
+    dir: &Path,
+    segment: &Path,
+    octets: &[u8],
+    offset: u64,
+    damaged: &Counter,
+) -> io::Result<()> {
+    let name = segment.file_name().unwrap_or_default().to_string_lossy();
+    let path = dir.join(format!("{name}.{offset}"));
+    match disk.create(&path) {
+        Ok(file) => {
+            damaged.add_one();
+            log::error!(
+                target: "queue",
+                "{} has {} damaged octets at {offset}; a copy is {}",
+                segment.display(),
+                octets.len(),
+                path.display()
+            );
+            file.append(octets)?;
+            file.sync()
+        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(e),
+    }
+}

@@ -1,0 +1,305 @@
+//! The threads of the queue: opening, starting, stopping.
+//!
+//! A delivery thread takes a job, makes the attempt (`attempt`), and says so to the manager.
+//!
+//! **Panics.** One in a courier ends the attempt, transiently, and is counted; the thread goes on.
+//! One in the manager aborts the process: half a schedule is worse than a restart from the disk.
+
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+
+use super::attempt::Carriage;
+use super::handle::{Handle, News, Shared};
+use super::manager::{Job, Manager};
+use super::own_mail::OwnMail;
+use super::schedule::{Lane, Settings};
+use super::spool::{OpenError, Spool, SpoolParts, Survivor};
+use crate::courier::Courier;
+use crate::mail::{Domain, MessageId, printable};
+use crate::observe::{Metrics, Traces};
+use crate::route::{Carrier, Route, Router};
+use crate::sys::{FileLock, Moment, spawn};
+
+/// Who carries.
+#[derive(Clone)]
+pub struct Couriers {
+    /// To mailboxes on this host.
+    pub local: Arc<dyn Courier>,
+    /// To programs that an alias file names.
+    pub program: Arc<dyn Courier>,
+    /// To other servers.
+    pub smtp: Arc<dyn Courier>,
+}
+
+impl Couriers {
+    pub(super) fn of(&self, carrier: Carrier) -> &dyn Courier {
+        match carrier {
+            Carrier::Local => self.local.as_ref(),
+            Carrier::Program => self.program.as_ref(),
+            Carrier::Smtp => self.smtp.as_ref(),
+        }
+    }
+}
+
+/// What the queue needs to carry mail, beyond the spool.
+#[derive(Clone)]
+pub struct Crew {
+    /// Chooses routes; a reload stores a new one.
+    pub router: Arc<ArcSwap<Router>>,
+    /// Who carries.
+    pub couriers: Couriers,
+    /// Where reports go.
+    pub own_mail: Arc<dyn OwnMail>,
+    /// What attempts did.
+    pub traces: Arc<Traces>,
+    /// Our name, for reports.
+    pub hostname: Domain,
+}
+
+/// What a delivery thread tells the manager.
+pub(super) struct Report {
+    pub(super) id: MessageId,
+    pub(super) route: Route,
+    /// When what was deferred is due.
+    pub(super) due: Option<Moment>,
+}
+
+/// A queue that is open and not yet running: messages can be put and none leaves.
+pub struct Opened {
+    shared: Arc<Shared>,
+    news: Receiver<News>,
+    survivors: Vec<Survivor>,
+    metrics: Arc<Metrics>,
+    lock: Option<FileLock>,
+}
+
+/// A queue that runs.
+pub struct Running {
+    handle: Handle,
+    manager: JoinHandle<()>,
+    finished: Receiver<()>,
+    lock: Option<FileLock>,
+}
+
+/// Opens the spool: takes the lock on the data directory, which must exist, and finds what was
+/// promised before.
+///
+/// # Errors
+/// See [`OpenError`]; the process should say it and not start.
+pub fn open(parts: SpoolParts) -> Result<(Handle, Opened), OpenError> {
+    let path = parts.data_dir.join("lock");
+    let lock = FileLock::take(&path).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => OpenError::Busy(parts.data_dir.clone()),
+        _ => OpenError::Io { path, error },
+    })?;
+    let (handle, mut opened) = open_unlocked(parts)?;
+    opened.lock = Some(lock);
+    Ok((handle, opened))
+}
+
+/// The same without the lock: for a simulated disk, which nobody else can see.
+///
+/// # Errors
+/// See [`OpenError`].
+pub fn open_unlocked(parts: SpoolParts) -> Result<(Handle, Opened), OpenError> {
+    let (spool, survivors) = Spool::open(&parts)?;
+    let (sender, news) = unbounded();
+    let shared = Arc::new(Shared {
+        spool: Arc::new(spool),
+        news: sender,
+        put: parts.metrics.counter("queue_put", "Messages promised"),
+        clock: parts.clock,
+        random: parts.random,
+        settings: parts.settings,
+        coming: AtomicUsize::new(0),
+        is_stopping: AtomicBool::new(false),
+    });
+    let handle = Handle::new(Arc::clone(&shared));
+    Ok((handle, Opened { shared, news, survivors, metrics: parts.metrics, lock: None }))
+}
+
+impl Opened {
+    /// Messages that an earlier process promised.
+    #[must_use]
+    pub fn survivors(&self) -> usize {
+        self.survivors.len()
+    }
+
+    /// Starts the manager and the delivery threads.
+    ///
+    /// # Errors
+    /// When the host has no thread to give.
+    pub fn start(mut self, crew: Crew) -> io::Result<Running> {
+        let handle = Handle::new(Arc::clone(&self.shared));
+        let lock = self.lock.take();
+        let (Settings { deliver_local, deliver_remote, .. }, sender) =
+            (self.shared.settings.clone(), self.shared.news.clone());
+        let (done, finished) = unbounded();
+        let (crew, mut step) = self.steps(crew);
+        let mut lanes = Vec::new();
+        let mut number = 0;
+        for (lane, threads) in [(Lane::Local, deliver_local.max(1)), (Lane::Remote, deliver_remote.max(1))] {
+            let (jobs, waiting) = unbounded::<Job>();
+            for _ in 0..threads {
+                let (crew, waiting, sender) = (Arc::clone(&crew), waiting.clone(), sender.clone());
+                spawn(format!("deliver-{number}"), move || deliver(&crew, &waiting, &sender))?;
+                number += 1;
+            }
+            lanes.push(Supply { lane, jobs, free: threads });
+        }
+        let manager = spawn("queue", move || {
+            let managed = catch_unwind(AssertUnwindSafe(|| manage(&mut step, lanes)));
+            if let Err(panic) = managed {
+                log::error!(target: "queue", "the queue manager panicked: {}", words(panic.as_ref()));
+                // The supervisor starts us again, and the disk is the truth.
+                std::process::abort();
+            }
+            let _ = done.send(());
+        })?;
+        Ok(Running { handle, manager, finished, lock })
+    }
+
+    /// The queue without its threads, to be stepped by a test that turns the clock.
+    #[must_use]
+    pub fn into_stepped(self, crew: Crew) -> Stepped {
+        self.steps(crew).1
+    }
+
+    fn steps(self, crew: Crew) -> (Arc<Carriage>, Stepped) {
+        let Shared { spool, clock, settings, .. } = self.shared.as_ref();
+        let router = Arc::clone(&crew.router);
+        let (spool, clock, settings) = (Arc::clone(spool), Arc::clone(clock), settings.clone());
+        let manager = Manager::new(spool, clock, router, settings, self.survivors);
+        let carriage = Arc::new(Carriage::new(self.shared, crew, &self.metrics));
+        (Arc::clone(&carriage), Stepped { manager, carriage, news: self.news })
+    }
+}
+
+impl Running {
+    /// Stops in order: no more attempts are handed out, and those under way have `grace` to come
+    /// back. True if all did; the others go on until the process ends, which is safe.
+    pub fn stop(self, grace: Duration) -> bool {
+        self.handle.stop();
+        match self.finished.recv_timeout(grace) {
+            Ok(()) => self.manager.join().is_ok(),
+            Err(_) => {
+                // Attempts under way still write: nobody else may have the spool before we end.
+                std::mem::forget(self.lock);
+                false
+            }
+        }
+    }
+}
+
+/// A queue without threads.
+pub struct Stepped {
+    manager: Manager,
+    carriage: Arc<Carriage>,
+    news: Receiver<News>,
+}
+
+impl Stepped {
+    /// Does everything that can be done now, attempts included, on the caller's thread.
+    pub fn run(&mut self) {
+        loop {
+            self.manager.tick();
+            while let Ok(news) = self.news.try_recv() {
+                self.manager.hear(news);
+            }
+            let job = self.manager.next_job(Lane::Local).or_else(|| self.manager.next_job(Lane::Remote));
+            self.manager.clear_up();
+            match job {
+                Some(job) => {
+                    let report = self.carriage.carry(&job);
+                    self.manager.hear(News::Done(report));
+                }
+                None if self.manager.idle() == Some(Duration::ZERO) || !self.news.is_empty() => {}
+                None => return,
+            }
+        }
+    }
+
+    /// How long until there is something to do without news.
+    #[must_use]
+    pub fn idle(&self) -> Option<Duration> {
+        self.manager.idle()
+    }
+}
+
+/// The manager's channel to one lane's threads.
+struct Supply {
+    lane: Lane,
+    jobs: Sender<Job>,
+    free: usize,
+}
+
+/// The life of the thread `queue`. Returns when we stop and every attempt is back; the delivery
+/// threads end with their channels.
+fn manage(step: &mut Stepped, mut lanes: Vec<Supply>) {
+    let Stepped { manager, news, .. } = step;
+    loop {
+        manager.tick();
+        for supply in &mut lanes {
+            while supply.free > 0
+                && let Some(job) = manager.next_job(supply.lane)
+            {
+                supply.free -= 1;
+                // The threads hold the other end until this one is dropped.
+                let _ = supply.jobs.send(job);
+            }
+        }
+        if manager.is_stopping() && manager.under_way() == 0 {
+            return;
+        }
+        manager.clear_up();
+        let first = match manager.idle() {
+            Some(wait) => news.recv_timeout(wait),
+            None => news.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        for one in first.into_iter().chain(news.try_iter().take(NEWS_AT_ONCE)) {
+            if let News::Done(report) = &one {
+                let lane = Lane::of(&report.route);
+                for supply in lanes.iter_mut().filter(|supply| supply.lane == lane) {
+                    supply.free += 1;
+                }
+            }
+            manager.hear(one);
+        }
+    }
+}
+
+/// News taken in before jobs are handed out again.
+const NEWS_AT_ONCE: usize = 100;
+
+/// The life of a delivery thread.
+fn deliver(carriage: &Carriage, jobs: &Receiver<Job>, news: &Sender<News>) {
+    for job in jobs {
+        let (id, route) = (job.active.envelope.id, job.route.clone());
+        let carried = catch_unwind(AssertUnwindSafe(|| carriage.carry(&job)));
+        let report = carried.unwrap_or_else(|panic| {
+            log::error!(target: "queue", "{id}: an outcome was lost in a panic: {}", words(panic.as_ref()));
+            carriage.panics.add_one();
+            let due = Some(carriage.shared.clock.now() + PAUSE_AFTER_PANIC);
+            Report { id, route, due }
+        });
+        if news.send(News::Done(report)).is_err() {
+            return;
+        }
+    }
+}
+
+const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(300);
+/// What a panic said.
+pub(super) fn words(panic: &(dyn Any + Send)) -> String {
+    let text =
+        panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    printable(text.unwrap_or("no words").as_bytes(), 500)
+}
