@@ -8,6 +8,8 @@
     allow(clippy::disallowed_methods, reason = "tests write files and read the clock as they like")
 )]
 
+pub mod alias;
+pub mod auth;
 pub mod courier;
 pub mod dns;
 pub mod domaininfo;

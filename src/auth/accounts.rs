@@ -1,0 +1,142 @@
+//! The snapshot of all domains' users, and logins.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::hash::Hasher;
+use super::users::Users;
+use crate::mail::{Domain, Mailbox};
+
+/// Every account of this host. Shared; a reload replaces what is inside.
+#[derive(Debug)]
+pub struct Accounts {
+    domains: ArcSwap<HashMap<Domain, Arc<Users>>>,
+    hasher: Hasher,
+}
+
+/// How a login ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Login {
+    /// This is the user.
+    Yes(Mailbox),
+    /// Unknown, may not log in, or a wrong password: nobody learns which.
+    Wrong,
+    /// We could not find out; the client may try again. The text is for the log.
+    Unavailable(String),
+}
+
+impl Default for Accounts {
+    fn default() -> Self {
+        Self::new(HashMap::new())
+    }
+}
+
+impl Accounts {
+    /// The users of each domain.
+    #[must_use]
+    pub fn new(domains: HashMap<Domain, Arc<Users>>) -> Self {
+        Self { domains: ArcSwap::from_pointee(domains), hasher: Hasher::new() }
+    }
+
+    /// Puts other users in their place; whoever is asking just now still sees the old ones.
+    pub fn replace(&self, domains: HashMap<Domain, Arc<Users>>) {
+        self.domains.store(Arc::new(domains));
+    }
+
+    /// There is anybody who could log in.
+    #[must_use]
+    pub fn has_logins(&self) -> bool {
+        self.domains.load().values().any(|users| users.has_logins())
+    }
+
+    /// The mailbox belongs to a user.
+    #[must_use]
+    pub fn exists(&self, mailbox: &Mailbox) -> bool {
+        self.domains.load().get(&mailbox.domain).is_some_and(|users| users.has(&mailbox.local_part))
+    }
+
+    /// Whether this is `user`, an address, with that password. Takes as long as a hash (some
+    /// 40 ms), and waits for its turn: at most two are computed at once.
+    pub fn login(&self, user: &str, password: &[u8]) -> Login {
+        let mailbox = Mailbox::parse(user).ok();
+        let domains = self.domains.load_full();
+        let account = mailbox
+            .as_ref()
+            .and_then(|mailbox| domains.get(&mailbox.domain)?.account(&mailbox.local_part))
+            .and_then(|account| account.hash.as_deref());
+        match (self.hasher.is_right(password, account), mailbox) {
+            (Some(true), Some(mailbox)) => Login::Yes(mailbox),
+            (Some(_), _) => Login::Wrong,
+            (None, _) => Login::Unavailable("too many logins at once".to_owned()),
+        }
+    }
+
+    /// Hashes computed so far: what a test counts instead of milliseconds.
+    #[must_use]
+    pub fn hash_runs(&self) -> u64 {
+        self.hasher.runs()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::hash_password;
+    use super::*;
+
+    fn accounts() -> Accounts {
+        let hash = hash_password(b"correct horse").unwrap();
+        let text = format!("ana: {hash}\nreports: receive-only\n");
+        let users = Users::parse(&text, Path::new("users")).unwrap();
+        Accounts::new(HashMap::from([(Domain::parse("bücher.example").unwrap(), Arc::new(users))]))
+    }
+
+    #[test]
+    fn a_user_logs_in_by_every_spelling_of_the_address() {
+        let accounts = accounts();
+        for user in ["ana@bücher.example", "ANA@xn--bcher-kva.example"] {
+            assert_eq!(accounts.login(user, b"correct horse"), Login::Yes(Mailbox::parse(user).unwrap()));
+        }
+    }
+
+    #[test]
+    fn nobody_learns_from_work_or_words_who_exists() {
+        let accounts = accounts();
+        for (n, (user, password)) in [
+            ("ana@bücher.example", "wrong"),
+            ("bo@bücher.example", "correct horse"),
+            ("reports@bücher.example", ""),
+            ("ana@there.example", "correct horse"),
+            ("ana", "correct horse"),
+            ("", ""),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            assert_eq!(accounts.login(user, password.as_bytes()), Login::Wrong, "{user:?}");
+            assert_eq!(accounts.hash_runs(), n as u64 + 1, "one hash each, for {user:?} too");
+        }
+    }
+
+    #[test]
+    fn who_only_receives_cannot_log_in() {
+        assert!(accounts().has_logins());
+        let users = Users::parse("reports: receive-only\n", Path::new("users")).unwrap();
+        let here = Domain::parse("here.example").unwrap();
+        assert!(!Accounts::new(HashMap::from([(here, Arc::new(users))])).has_logins());
+    }
+
+    #[test]
+    fn a_reload_replaces_everybody() {
+        let accounts = accounts();
+        let ana = Mailbox::parse("ana@bücher.example").unwrap();
+        assert!(accounts.exists(&ana));
+        assert!(accounts.exists(&Mailbox::parse("reports@bücher.example").unwrap()));
+        assert!(!accounts.exists(&Mailbox::parse("ana@there.example").unwrap()));
+        accounts.replace(HashMap::new());
+        assert!(!accounts.exists(&ana));
+    }
+}

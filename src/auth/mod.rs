@@ -1,0 +1,23 @@
+//! Who are you? Users, their passwords, and logins.
+//!
+//! Users of a domain stand in a text file, `domains/DOMAIN/users`, one line each. The server holds
+//! a snapshot of all of them, which a reload replaces; a session asks it whether a mailbox exists
+//! and whether a password is right. A login costs the same work and hears the same words whether
+//! the user is unknown, may not log in, or gave a wrong password.
+//!
+//! This module does not watch files: `daemon/domains` does, and hands over what it read.
+//!
+//! - `users`: the file's format
+//! - `hash`: password hashes (argon2id, RFC 9106), at most two computed at once
+//! - `accounts`: the snapshot of all domains, and logins
+//! - `add`: puts a user into a file, safely
+
+mod accounts;
+mod add;
+mod hash;
+mod users;
+
+pub use accounts::{Accounts, Login};
+pub use add::{AddError, add};
+pub use hash::{HashError, hash_password};
+pub use users::{AuthFileError, Users};
