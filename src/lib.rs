@@ -10,6 +10,7 @@
 
 pub mod alias;
 pub mod auth;
+pub mod config;
 pub mod courier;
 pub mod dns;
 pub mod domaininfo;

@@ -1,0 +1,124 @@
+//! Checks that many keys share: a path, a choice, a number, a size, a length of time.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::reader::{Findings, Table, Value, Wrong};
+use super::units::{parse_duration, parse_size, show_duration, show_size};
+
+pub(super) fn wrong(problem: impl Display, remedy: impl Into<String>) -> Wrong {
+    (problem.to_string(), remedy.into())
+}
+
+/// A path; a relative one counts from the configuration directory.
+pub(super) fn path(value: &Value<'_>, home: &Path) -> Result<PathBuf, Wrong> {
+    const REMEDY: &str = "write a path in quotes";
+    match value.text(REMEDY)? {
+        "" => Err(wrong("is empty", REMEDY)),
+        raw => Ok(home.join(raw)),
+    }
+}
+
+/// One of a few words.
+pub(super) fn choice<T: Copy>(value: &Value<'_>, choices: &[(&str, T)]) -> Result<T, Wrong> {
+    let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
+    let remedy = format!("write {}", names.join(" or "));
+    let raw = value.text(&remedy)?;
+    match choices.iter().find(|(name, _)| *name == raw) {
+        Some((_, choice)) => Ok(*choice),
+        None => Err(wrong(format!("{raw:?} is not a choice"), remedy)),
+    }
+}
+
+/// Every `%word%` in the text is one of these. A lone percent sign is nobody's business.
+pub(super) fn words(text: &str, known: &[&str]) -> Result<(), Wrong> {
+    let is_word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let mut parts = text.split('%').skip(1).peekable();
+    while let Some(part) = parts.next() {
+        // The last part has no percent sign behind it.
+        if parts.peek().is_none() || !is_word(&part) {
+            continue;
+        }
+        if !known.contains(&part) {
+            let known: Vec<_> = known.iter().map(|word| format!("%{word}%")).collect();
+            return Err(wrong(
+                format!("holds %{part}%, which is nothing we fill in"),
+                format!("use {}", known.join(" ")),
+            ));
+        }
+        // This part's closing sign opens nothing.
+        parts.next();
+    }
+    Ok(())
+}
+
+pub(super) fn count(
+    table: &mut Table<'_>,
+    found: &mut Findings<'_>,
+    key: &str,
+    default: usize,
+    range: RangeInclusive<usize>,
+) -> usize {
+    table.value(found, key, default, |value| {
+        let remedy = format!("write a number from {} to {}", range.start(), range.end());
+        let Some(number) = value.number() else {
+            return Err(wrong(format!("is {}, not a number of the right kind", value.kind()), remedy));
+        };
+        usize::try_from(number)
+            .ok()
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| wrong(format!("{number} is out of range"), remedy))
+    })
+}
+
+pub(super) fn size(
+    table: &mut Table<'_>,
+    found: &mut Findings<'_>,
+    key: &str,
+    default: u64,
+    range: RangeInclusive<u64>,
+) -> u64 {
+    table.value(found, key, default, |value| {
+        let remedy = format!(
+            "write octets or a text such as \"50 MiB\", from {} to {}",
+            show_size(*range.start()),
+            show_size(*range.end())
+        );
+        let octets = match value.number() {
+            Some(octets) => Some(octets),
+            None => parse_size(value.text(&remedy)?),
+        };
+        let octets = octets.ok_or_else(|| wrong("is not a size", &*remedy))?;
+        if range.contains(&octets) {
+            Ok(octets)
+        } else {
+            Err(wrong(format!("{octets} is out of range"), remedy))
+        }
+    })
+}
+
+pub(super) fn duration(
+    table: &mut Table<'_>,
+    found: &mut Findings<'_>,
+    key: &str,
+    default: Duration,
+    range: RangeInclusive<Duration>,
+) -> Duration {
+    table.value(found, key, default, |value| {
+        let remedy = format!(
+            "write a text such as \"30s\", \"5m\", \"2h\" or \"5d\", from {} to {}",
+            show_duration(*range.start()),
+            show_duration(*range.end())
+        );
+        let raw = value.text(&remedy)?;
+        let duration =
+            parse_duration(raw).ok_or_else(|| wrong(format!("{raw:?} is not a length of time"), &*remedy))?;
+        if range.contains(&duration) {
+            Ok(duration)
+        } else {
+            Err(wrong(format!("{raw} is out of range"), remedy))
+        }
+    })
+}

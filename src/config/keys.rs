@@ -1,0 +1,568 @@
+//! The table of keys, for people: what each is for, its default, and how to print it.
+//!
+//! From this one table come the commented sample file, the manual page and the output of
+//! `postrider check`; a test compares the checked-in files with it, and the defaults written here
+//! with those that `sections` gives.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::sections::{
+    CommandDelivery, Config, Hello, LineEnds, Listener, Local, MaildirDelivery, PipeTrouble,
+};
+use super::units::{show_duration, show_size};
+
+/// A section of the file, with its keys.
+struct Section {
+    /// Empty for what stands above all sections.
+    name: &'static str,
+    about: &'static str,
+    keys: &'static [Key],
+}
+
+/// One key.
+struct Key {
+    name: &'static str,
+    /// In the words of an operator; ends up in the sample file and the manual page.
+    about: &'static str,
+    /// As TOML; empty if there is none.
+    default: &'static str,
+    /// Shown where there is no default.
+    example: &'static str,
+    /// The value in force as TOML; none if it does not apply.
+    show: fn(&Config) -> Option<String>,
+}
+
+const SECTIONS: &[Section] = &[
+    Section {
+        name: "",
+        about: "",
+        keys: &[
+            Key {
+                name: "hostname",
+                about: "The name by which other servers know this host: in the greeting, in Received \
+                        fields and in reports. It must be fully qualified. Without this key it is the name \
+                        that the host gives itself.",
+                default: "",
+                example: "\"mail.example.org\"",
+                show: |c| Some(quoted(&c.hostname.to_string())),
+            },
+            Key {
+                name: "data-dir",
+                about: "Where postrider keeps its own files: the spool, what it knows about other domains, \
+                        its control socket, and Maildirs unless they have a path of their own. A relative \
+                        path counts from the directory of this file, here and everywhere below.",
+                default: "\"/var/lib/postrider\"",
+                example: "",
+                show: |c| Some(quoted(&c.data_dir.to_string_lossy())),
+            },
+            Key {
+                name: "grace",
+                about: "How long messages and attempts under way may go on when the server is told to stop.",
+                default: "\"30s\"",
+                example: "",
+                show: |c| time(c.grace),
+            },
+        ],
+    },
+    Section {
+        name: "listen",
+        about: "Where clients find us. Each key is a list of addresses with ports (\":25\" is port 25 of \
+                every address of this host), or \"systemd\" for the sockets that the service manager passes \
+                under the key's name. An empty list switches a service off.",
+        keys: &[
+            Key {
+                name: "smtp",
+                about: "Mail from other servers: port 25.",
+                default: "\"systemd\"",
+                example: "[\":25\"]",
+                show: |c| Some(listeners(&c.listen.smtp)),
+            },
+            Key {
+                name: "submission",
+                about: "Mail from our users, with STARTTLS and a login: port 587.",
+                default: "\"systemd\"",
+                example: "[\":587\"]",
+                show: |c| Some(listeners(&c.listen.submission)),
+            },
+            Key {
+                name: "submissions",
+                about: "Mail from our users, with TLS from the first octet and a login: port 465.",
+                default: "\"systemd\"",
+                example: "[\":465\"]",
+                show: |c| Some(listeners(&c.listen.submissions)),
+            },
+            Key {
+                name: "monitoring",
+                about: "Web pages and metrics for the operator; off without this key. The pages ask for no \
+                        password: keep them on a loopback address.",
+                default: "",
+                example: "\"127.0.0.1:1099\"",
+                show: |c| c.listen.monitoring.map(|address| quoted(&address.to_string())),
+            },
+        ],
+    },
+    Section {
+        name: "limits",
+        about: "Ceilings, so that no client can use up the host.",
+        keys: &[
+            Key {
+                name: "message-size-max",
+                about: "Largest message taken, in octets or as a text such as \"50 MiB\"; from 64 KiB to 1 GiB.",
+                default: "\"50 MiB\"",
+                example: "",
+                show: |c| Some(quoted(&show_size(c.limits.message_octets_max))),
+            },
+            Key {
+                name: "recipients-max",
+                about: "Recipients of one message in one transaction; the client sends the rest in another. \
+                        From 100 to 10000.",
+                default: "100",
+                example: "",
+                show: |c| number(c.limits.recipients_max),
+            },
+            Key {
+                name: "received-max",
+                about: "Received fields in a message before we think that it goes round in circles; from 10 \
+                        to 1000.",
+                default: "100",
+                example: "",
+                show: |c| number(c.limits.received_max),
+            },
+            Key {
+                name: "sessions-max",
+                about: "Clients at once. Each costs a thread and some 100 KiB.",
+                default: "400",
+                example: "",
+                show: |c| number(c.limits.sessions_max),
+            },
+            Key {
+                name: "sessions-per-address-max",
+                about: "Clients at once from one IPv4 address, or from one IPv6 network of 64 bits (a /64): \
+                        one host has all of its addresses.",
+                default: "50",
+                example: "",
+                show: |c| number(c.limits.sessions_per_address_max),
+            },
+            Key {
+                name: "errors-max",
+                about: "Refusals (replies 5yz) that a client may earn between two messages that we take; then we \
+                        hang up. Whatever is set here, 1000 replies 4yz or 100 commands that lead to no \
+                        message are the end too.",
+                default: "10",
+                example: "",
+                show: |c| number(c.limits.errors_max),
+            },
+            Key {
+                name: "command-timeout",
+                about: "How long a client may be silent.",
+                default: "\"5m\"",
+                example: "",
+                show: |c| time(c.limits.command_timeout),
+            },
+            Key {
+                name: "message-timeout",
+                about: "How long one message may take to arrive.",
+                default: "\"20m\"",
+                example: "",
+                show: |c| time(c.limits.message_timeout),
+            },
+            Key {
+                name: "session-timeout",
+                about: "How long a client may stay.",
+                default: "\"1h\"",
+                example: "",
+                show: |c| time(c.limits.session_timeout),
+            },
+        ],
+    },
+    Section {
+        name: "queue",
+        about: "Mail that waits.",
+        keys: &[
+            Key {
+                name: "lifetime",
+                about: "When a message has waited for so long, we give up and tell its sender.",
+                default: "\"5d\"",
+                example: "",
+                show: |c| time(c.queue.lifetime),
+            },
+            Key {
+                name: "retry",
+                about: "Waits after the first, second, … attempt that did not work; the last one repeats. A \
+                        little is added at random, so that not everything comes due at once.",
+                default: "[\"1m\", \"5m\", \"15m\", \"30m\", \"1h\", \"2h\", \"4h\"]",
+                example: "",
+                show: |c| Some(list(c.queue.retry.iter().map(|wait| show_duration(*wait)))),
+            },
+            Key {
+                name: "messages-max",
+                about: "Messages in the queue; when it is full, clients are told to try again later.",
+                default: "20000",
+                example: "",
+                show: |c| number(c.queue.messages_max),
+            },
+            Key {
+                name: "local-threads",
+                about: "Deliveries at once on this host.",
+                default: "4",
+                example: "",
+                show: |c| number(c.queue.local_threads),
+            },
+            Key {
+                name: "remote-threads",
+                about: "Deliveries at once to other hosts.",
+                default: "16",
+                example: "",
+                show: |c| number(c.queue.remote_threads),
+            },
+            Key {
+                name: "attempts-per-destination-max",
+                about: "Deliveries at once to one destination, so that a slow one does not hold all threads.",
+                default: "4",
+                example: "",
+                show: |c| number(c.queue.attempts_per_destination_max),
+            },
+        ],
+    },
+    Section {
+        name: "delivery",
+        about: "How mail leaves.",
+        keys: &[Key {
+            name: "local",
+            about: "How mail for a local domain is delivered: \"maildir\" or \"command\", each with a \
+                    section of its own.",
+            default: "\"maildir\"",
+            example: "",
+            show: |c| match c.delivery.local {
+                Local::Maildir(_) => Some(quoted("maildir")),
+                Local::Command(_) => Some(quoted("command")),
+            },
+        }],
+    },
+    Section {
+        name: "delivery.maildir",
+        about: "Used if local = \"maildir\". The server makes what is missing, as the user that it runs as.",
+        keys: &[Key {
+            name: "path",
+            about: "A user's Maildir, with %user% and %domain% filled in. The default is \
+                    mail/%domain%/%user% in the data directory.",
+            default: "\"/var/lib/postrider/mail/%domain%/%user%\"",
+            example: "",
+            show: |c| maildir(c).map(|m| quoted(&m.path)),
+        }],
+    },
+    Section {
+        name: "delivery.command",
+        about: "Used if local = \"command\": a delivery agent such as procmail, maildrop or dovecot-lda. It \
+                reads the message on standard input. Exit status 0 means delivered; 75, a missing program or \
+                one that was killed means that we try again; any other status returns the message. No shell \
+                sees the arguments.",
+        keys: &[
+            Key {
+                name: "program",
+                about: "A path, or a name to be found in PATH. An agent that changes to the recipient's user \
+                        must be allowed to by the service: see NoNewPrivileges in postrider.service.",
+                default: "",
+                example: "\"/usr/bin/procmail\"",
+                show: |c| command(c).map(|m| quoted(&m.program)),
+            },
+            Key {
+                name: "arguments",
+                about: "Its arguments, one text each. %from% %from_user% %from_domain% %to% %to_user% \
+                        %to_domain% are filled in.",
+                default: "[]",
+                example: "[\"-f\", \"%from%\", \"-d\", \"%to_user%\"]",
+                show: |c| command(c).map(|m| list(&m.arguments)),
+            },
+            Key {
+                name: "line-ends",
+                about: "What ends a line of the message: \"lf\" for procmail and maildrop, \"crlf\" for agents \
+                        that want it as it came.",
+                default: "\"lf\"",
+                example: "",
+                show: |c| {
+                    command(c).map(|m| match m.line_ends {
+                        LineEnds::Lf => quoted("lf"),
+                        LineEnds::Crlf => quoted("crlf"),
+                    })
+                },
+            },
+            Key {
+                name: "deadline",
+                about: "After this it is killed, and the message is tried again later.",
+                default: "\"30s\"",
+                example: "",
+                show: |c| command(c).and_then(|m| time(m.deadline)),
+            },
+        ],
+    },
+    Section {
+        name: "delivery.pipe",
+        about: "Programs that an alias file names.",
+        keys: &[
+            Key {
+                name: "deadline",
+                about: "After this the program is killed, and the message returned.",
+                default: "\"30s\"",
+                example: "",
+                show: |c| time(c.delivery.pipe.deadline),
+            },
+            Key {
+                name: "exit-75",
+                about: "What exit status 75 means: \"permanent\" like any other failure, or \"transient\", so \
+                        that it is tried again.",
+                default: "\"permanent\"",
+                example: "",
+                show: |c| match c.delivery.pipe.exit_75 {
+                    PipeTrouble::Permanent => Some(quoted("permanent")),
+                    PipeTrouble::Transient => Some(quoted("transient")),
+                },
+            },
+        ],
+    },
+    Section {
+        name: "delivery.smtp",
+        about: "To other servers.",
+        keys: &[
+            Key {
+                name: "port",
+                about: "The port of other servers. Anything but 25 is for tests and tunnels.",
+                default: "25",
+                example: "",
+                show: |c| Some(c.delivery.smtp.port.to_string()),
+            },
+            Key {
+                name: "hello",
+                about: "The name with which we introduce ourselves to other servers. \"sender-domain\" says \
+                        the sender's domain if it is one of ours, and the hostname otherwise: choose it when \
+                        each domain is to stand on its own, with an address record (and SPF for its HELO \
+                        name) that leads to this host. \"hostname\" always says the hostname: choose it when \
+                        only the hostname has such records, or when receivers compare our greeting with the \
+                        reverse name of our address, which can be one name only.",
+                default: "\"sender-domain\"",
+                example: "",
+                show: |c| match c.delivery.smtp.hello {
+                    Hello::SenderDomain => Some(quoted("sender-domain")),
+                    Hello::Hostname => Some(quoted("hostname")),
+                },
+            },
+        ],
+    },
+    Section {
+        name: "dns",
+        about: "",
+        keys: &[Key {
+            name: "servers",
+            about: "Recursive resolvers, with a port if it is not 53. Without any, those of the host's \
+                    /etc/resolv.conf.",
+            default: "[]",
+            example: "[\"127.0.0.1\", \"[::1]:5353\"]",
+            show: |c| Some(list(c.dns.servers.iter().map(ToString::to_string))),
+        }],
+    },
+    Section {
+        name: "relay",
+        about: "",
+        keys: &[Key {
+            name: "networks",
+            about: "Clients that may send to anybody without a login. Whoever can reach this host from there \
+                    can send spam in your name: prefer logins.",
+            default: "[]",
+            example: "[\"192.0.2.0/24\", \"2001:db8::/64\"]",
+            show: |c| Some(list(c.relay.networks.iter().map(ToString::to_string))),
+        }],
+    },
+];
+
+/// Names that may stand in a section: its keys and the sections below it.
+pub(super) fn known(section: &str) -> Vec<&'static str> {
+    let keys = SECTIONS.iter().filter(|s| s.name == section).flat_map(|s| s.keys.iter().map(|key| key.name));
+    let below = SECTIONS.iter().filter_map(|s| match s.name.rsplit_once('.') {
+        Some((above, name)) if above == section => Some(name),
+        None if section.is_empty() && !s.name.is_empty() => Some(s.name),
+        _ => None,
+    });
+    keys.chain(below).collect()
+}
+
+impl Config {
+    /// The configuration in force, defaults included, as a file that would say the same.
+    #[must_use]
+    pub fn effective(&self) -> String {
+        let mut text = String::new();
+        for section in SECTIONS {
+            let values: Vec<_> =
+                section.keys.iter().filter_map(|key| Some((key.name, (key.show)(self)?))).collect();
+            if values.is_empty() {
+                continue;
+            }
+            if !section.name.is_empty() {
+                let _ = writeln!(text, "\n[{}]", section.name);
+            }
+            for (name, value) in values {
+                let _ = writeln!(text, "{name} = {value}");
+            }
+        }
+        text
+    }
+}
+
+/// The commented sample file: every key with its default, switched off by a `#` without a space.
+#[must_use]
+pub fn sample() -> String {
+    let mut text = String::from(
+        "# postrider.toml: the configuration of the mail server postrider.\n\
+         #\n\
+         # A line that begins with # and a letter is a default: take away the # to change it. After a\n\
+         # change, run `postrider check`, then restart the server. postrider.toml(5) says the same.\n",
+    );
+    for section in SECTIONS {
+        if !section.name.is_empty() {
+            let _ = write!(text, "\n\n[{}]\n", section.name);
+            comment(&mut text, section.about);
+        }
+        for key in section.keys {
+            text.push('\n');
+            comment(&mut text, key.about);
+            if !key.example.is_empty() {
+                let _ = writeln!(text, "# For example: {} = {}", key.name, key.example);
+            }
+            if !key.default.is_empty() {
+                let _ = writeln!(text, "#{} = {}", key.name, key.default);
+            }
+        }
+    }
+    text
+}
+
+/// The part of postrider.toml(5) that describes the keys, in the man macros.
+#[must_use]
+pub fn manual() -> String {
+    let mut page = String::new();
+    for section in SECTIONS {
+        let title = match section.name {
+            "" => "Above all sections".to_owned(),
+            name => format!("[{name}]"),
+        };
+        let _ = writeln!(page, ".SS \"{title}\"");
+        if !section.about.is_empty() {
+            let _ = writeln!(page, "{}", roff(section.about));
+        }
+        for key in section.keys {
+            let _ = writeln!(page, ".TP\n.B {}", roff(key.name));
+            let _ = writeln!(page, "{}", roff(key.about));
+            if !key.default.is_empty() {
+                let _ = writeln!(page, ".br\nDefault: {}", roff(key.default));
+            }
+            if !key.example.is_empty() {
+                let _ = writeln!(page, ".br\nFor example: {}", roff(key.example));
+            }
+        }
+    }
+    page
+}
+
+/// Text as roff prints it: no hyphen becomes a dash, no line begins with a control character.
+fn roff(text: &str) -> String {
+    let escaped = text.replace('\\', "\\e").replace('-', "\\-").replace('…', "...");
+    if escaped.starts_with(['.', '\'']) { format!("\\&{escaped}") } else { escaped }
+}
+
+/// The text as comment lines of at most 98 characters.
+fn comment(out: &mut String, about: &str) {
+    let mut line = String::from("#");
+    for word in about.split_whitespace() {
+        if line.chars().count() + 1 + word.chars().count() > 98 {
+            let _ = writeln!(out, "{line}");
+            line = String::from("#");
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    if line != "#" {
+        let _ = writeln!(out, "{line}");
+    }
+}
+
+fn maildir(config: &Config) -> Option<&MaildirDelivery> {
+    match &config.delivery.local {
+        Local::Maildir(maildir) => Some(maildir),
+        Local::Command(_) => None,
+    }
+}
+
+fn command(config: &Config) -> Option<&CommandDelivery> {
+    match &config.delivery.local {
+        Local::Maildir(_) => None,
+        Local::Command(command) => Some(command),
+    }
+}
+
+fn listeners(listeners: &[Listener]) -> String {
+    let shown = |listener: &Listener| match listener {
+        Listener::Address(address) => address.to_string(),
+        Listener::Systemd => "systemd".to_owned(),
+    };
+    match listeners {
+        [Listener::Systemd] => quoted("systemd"),
+        listeners => list(listeners.iter().map(shown)),
+    }
+}
+
+fn number(number: usize) -> Option<String> {
+    Some(number.to_string())
+}
+
+fn time(duration: Duration) -> Option<String> {
+    Some(quoted(&show_duration(duration)))
+}
+
+fn list(items: impl IntoIterator<Item = impl AsRef<str>>) -> String {
+    let items: Vec<_> = items.into_iter().map(|item| quoted(item.as_ref())).collect();
+    format!("[{}]", items.join(", "))
+}
+
+/// A TOML basic string. Its escapes are those of JSON, and one more for DEL.
+fn quoted(text: &str) -> String {
+    serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::HostFacts;
+    use super::*;
+    use crate::mail::Domain;
+
+    #[test]
+    fn the_defaults_that_people_read_are_the_defaults() {
+        let defaults = Config::defaults(Domain::parse("mail.example.org").unwrap());
+        for section in SECTIONS {
+            for key in section.keys {
+                assert!(!key.default.is_empty() || !key.example.is_empty(), "{}", key.name);
+                if let Some(value) = (key.show)(&defaults).filter(|_| key.name != "hostname") {
+                    assert_eq!(value, key.default, "{}.{}", section.name, key.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_sample_with_every_default_switched_on_changes_nothing() {
+        let on: String = sample()
+            .lines()
+            .map(|line| match line.strip_prefix('#') {
+                Some(rest) if rest.starts_with(|c: char| c.is_ascii_lowercase()) => format!("{rest}\n"),
+                _ => format!("{line}\n"),
+            })
+            .collect();
+        assert!(on.contains("\nmessage-size-max = "));
+        let host = HostFacts { hostname: &|| Some("mail.example.org".to_owned()) };
+        let file = Path::new("/etc/postrider/postrider.toml");
+        let read = |text: &str| Config::parse(text, file, &host).unwrap().effective();
+        assert_eq!(read(&on), read(""));
+        assert_eq!(read(&sample()), read(""));
+    }
+}

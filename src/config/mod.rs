@@ -1,0 +1,28 @@
+//! `postrider.toml`: what the operator decides.
+//!
+//! Text in, a checked [`Config`] out. Nothing here opens a file, asks the host or logs: whoever
+//! calls passes the text and the facts about the host. Every mistake is a [`ConfigError`] with
+//! file, line, key and remedy, and one reading finds as many of them as it can. Only
+//! `daemon/wiring` and `cli` know this module: the others declare settings of their own.
+//!
+//! - `sections`: the values, one struct for each section of the file
+//! - `read`: from the text to the values
+//! - `reader`: one table of the text: takes keys out of it and collects what is wrong
+//! - `checks`: what many keys have in common: a number in a range, one of a few words
+//! - `units`: durations, sizes and addresses as people write them
+//! - `keys`: the table of keys: from it come the sample file, the manual page and `check`'s output
+
+mod checks;
+mod keys;
+mod read;
+mod reader;
+mod sections;
+mod units;
+
+pub use keys::{manual, sample};
+pub use read::HostFacts;
+pub use reader::ConfigError;
+pub use sections::{
+    CommandDelivery, Config, Delivery, Dns, Hello, Limits, LineEnds, Listen, Listener, Local,
+    MaildirDelivery, PipeDelivery, PipeTrouble, Queue, Relay, SmtpDelivery,
+};

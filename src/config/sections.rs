@@ -1,0 +1,283 @@
+//! The values, one struct for each section of the file.
+//!
+//! The words of the keys, their defaults and bounds stand in `keys` for the operator; the fields
+//! here repeat what a programmer needs: units and ranges. Paths are absolute or count from the
+//! place where the program runs: a relative path in the file was joined to the file's directory.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::mail::{Domain, Network};
+
+/// Everything in `postrider.toml`, checked, with defaults for what it leaves out.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Our name: in the greeting, Received, reports and EHLO. Always qualified.
+    pub hostname: Domain,
+    /// Where the program keeps its own files. Default: `/var/lib/postrider`.
+    pub data_dir: PathBuf,
+    /// How long work under way may go on after SIGTERM. Default: 30 s. From 0 s to 1 h.
+    pub grace: Duration,
+    /// `[listen]`.
+    pub listen: Listen,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[queue]`.
+    pub queue: Queue,
+    /// `[delivery]`.
+    pub delivery: Delivery,
+    /// `[dns]`.
+    pub dns: Dns,
+    /// `[relay]`.
+    pub relay: Relay,
+    /// What is allowed but wants a second look: for the log at start and for `check`.
+    pub warnings: Vec<String>,
+}
+
+/// `[listen]`: where clients find us. Each list may be empty, not all of them.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    /// Mail from other servers, port 25. Default: `systemd`.
+    pub smtp: Vec<Listener>,
+    /// Mail from our users, STARTTLS, port 587. Default: `systemd`.
+    pub submission: Vec<Listener>,
+    /// Mail from our users, TLS from the first octet (RFC 8314 §3.3), port 465. Default: `systemd`.
+    pub submissions: Vec<Listener>,
+    /// Pages for the operator. Default: none.
+    pub monitoring: Option<SocketAddr>,
+}
+
+/// Where one list of sockets comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listener {
+    /// We bind this address. `[::]` takes IPv4 too.
+    Address(SocketAddr),
+    /// Those that the service manager passes under the key's name; there may be none, but a
+    /// start that ends with no socket at all is an error.
+    Systemd,
+}
+
+/// `[limits]`: ceilings, so that no client can use up the host.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Largest message taken, in octets as SIZE counts them (RFC 1870 §5).
+    /// Default: 52428800 (50 MiB). From 65536 to 1073741824.
+    pub message_octets_max: u64,
+    /// Recipients in one transaction. Default: 100, the least that RFC 5321 §4.5.3.1.8 allows. To 10000.
+    pub recipients_max: usize,
+    /// Received fields in a message before it counts as a loop (RFC 5321 §6.3).
+    /// Default: 100. From 10 to 1000.
+    pub received_max: usize,
+    /// Sessions at once. Default: 400. From 1 to 20000.
+    pub sessions_max: usize,
+    /// Sessions at once from one IPv4 address, or one IPv6 network of 64 bits. Default: 50. From 1 to 20000.
+    pub sessions_per_address_max: usize,
+    /// Replies 5yz between two messages that we take, before we hang up. Default: 10. From 1 to 1000.
+    pub errors_max: usize,
+    /// Wait for a command or for some octets of a message. Default: 5 min (RFC 5321 §4.5.3.2.7). From 1 s to 1 h.
+    pub command_timeout: Duration,
+    /// All of one message must arrive within this. Default: 20 min. From 10 s to 24 h.
+    pub message_timeout: Duration,
+    /// All of one session. Default: 1 h. From 10 s to 24 h.
+    pub session_timeout: Duration,
+}
+
+/// `[queue]`: mail that waits.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    /// Age at which we give up and report. Default: 5 d (RFC 5321 §4.5.4.1). From 1 s to 30 d.
+    pub lifetime: Duration,
+    /// Waits after the first, second … attempt; the last one repeats. Not empty, each from 1 s to
+    /// 7 d. Default: 1 m, 5 m, 15 m, 30 m, 1 h, 2 h, 4 h.
+    pub retry: Vec<Duration>,
+    /// Messages at once; more are put off with 452. Default: 20000. From 1 to 1000000.
+    pub messages_max: usize,
+    /// Threads that deliver on this host. Default: 4. From 1 to 100.
+    pub local_threads: usize,
+    /// Threads that deliver to other hosts. Default: 16. From 1 to 500.
+    pub remote_threads: usize,
+    /// Attempts at once to one destination. Default: 4. From 1 to 500.
+    pub attempts_per_destination_max: usize,
+}
+
+/// `[delivery]`: how mail leaves.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// To mailboxes on this host, in the way the operator chose.
+    pub local: Local,
+    /// `[delivery.pipe]`.
+    pub pipe: PipeDelivery,
+    /// `[delivery.smtp]`.
+    pub smtp: SmtpDelivery,
+}
+
+/// `local = …` together with its section.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Local {
+    /// `"maildir"`, the default.
+    Maildir(MaildirDelivery),
+    /// `"command"`.
+    Command(CommandDelivery),
+}
+
+/// `[delivery.maildir]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MaildirDelivery {
+    /// Absolute unless the configuration directory was given as a relative one; holds `%user%`
+    /// and, if there are several local domains, `%domain%`.
+    /// Default: `mail/%domain%/%user%` in the data directory.
+    pub path: String,
+}
+
+/// `[delivery.command]`: the operator's delivery agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandDelivery {
+    /// A path, or a name to be found in PATH. Not empty.
+    pub program: String,
+    /// Its arguments; `%from% %from_user% %from_domain% %to% %to_user% %to_domain%` are filled in.
+    pub arguments: Vec<String>,
+    /// What ends a line of the message it reads. Default: LF.
+    pub line_ends: LineEnds,
+    /// It is killed after this. Default: 30 s. From 1 s to 1 h.
+    pub deadline: Duration,
+}
+
+/// What ends a line of a message on a program's standard input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineEnds {
+    /// `"lf"`.
+    Lf,
+    /// `"crlf"`.
+    Crlf,
+}
+
+/// `[delivery.pipe]`: programs that an alias file names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PipeDelivery {
+    /// It is killed after this. Default: 30 s. From 1 s to 1 h.
+    pub deadline: Duration,
+    /// What exit status 75 (EX_TEMPFAIL) means.
+    pub exit_75: PipeTrouble,
+}
+
+/// What a pipe's exit status 75 means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PipeTrouble {
+    /// `"permanent"`, the default: like any other failure of a pipe.
+    Permanent,
+    /// `"transient"`: it is tried again.
+    Transient,
+}
+
+/// `[delivery.smtp]`: to other servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SmtpDelivery {
+    /// TCP port of MX hosts. Default: 25. Another one is for tests and tunnels.
+    pub port: u16,
+    /// The name in our EHLO.
+    pub hello: Hello,
+}
+
+/// The name in the EHLO of an outgoing session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hello {
+    /// `"sender-domain"`, the default: the reverse-path's domain if it is local, else our hostname.
+    SenderDomain,
+    /// `"hostname"`: always our hostname.
+    Hostname,
+}
+
+/// `[dns]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dns {
+    /// Recursive resolvers, in order. Default: none, which means those of the host's resolv.conf.
+    pub servers: Vec<SocketAddr>,
+}
+
+/// `[relay]`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Relay {
+    /// Clients that may relay without AUTH. Default: none.
+    pub networks: Vec<Network>,
+}
+
+impl Config {
+    /// A configuration of defaults only.
+    #[must_use]
+    pub fn defaults(hostname: Domain) -> Self {
+        let data_dir = PathBuf::from("/var/lib/postrider");
+        Self {
+            hostname,
+            grace: Duration::from_secs(30),
+            listen: Listen::default(),
+            limits: Limits::default(),
+            queue: Queue::default(),
+            delivery: Delivery {
+                local: Local::Maildir(MaildirDelivery::in_data_dir(&data_dir)),
+                pipe: PipeDelivery::default(),
+                smtp: SmtpDelivery::default(),
+            },
+            dns: Dns::default(),
+            relay: Relay::default(),
+            warnings: Vec::new(),
+            data_dir,
+        }
+    }
+}
+
+impl MaildirDelivery {
+    /// The default place, below the data directory.
+    #[must_use]
+    pub fn in_data_dir(data_dir: &Path) -> Self {
+        Self { path: data_dir.join("mail/%domain%/%user%").to_string_lossy().into_owned() }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        let systemd = || vec![Listener::Systemd];
+        Self { smtp: systemd(), submission: systemd(), submissions: systemd(), monitoring: None }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_octets_max: 50 * 1024 * 1024,
+            recipients_max: 100,
+            received_max: 100,
+            sessions_max: 400,
+            sessions_per_address_max: 50,
+            errors_max: 10,
+            command_timeout: Duration::from_mins(5),
+            message_timeout: Duration::from_mins(20),
+            session_timeout: Duration::from_hours(1),
+        }
+    }
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            lifetime: Duration::from_hours(5 * 24),
+            retry: [1, 5, 15, 30, 60, 120, 240].map(Duration::from_mins).to_vec(),
+            messages_max: 20_000,
+            local_threads: 4,
+            remote_threads: 16,
+            attempts_per_destination_max: 4,
+        }
+    }
+}
+
+impl Default for PipeDelivery {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(30), exit_75: PipeTrouble::Permanent }
+    }
+}
+
+impl Default for SmtpDelivery {
+    fn default() -> Self {
+        Self { port: 25, hello: Hello::SenderDomain }
+    }
+}
