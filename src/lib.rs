@@ -17,6 +17,7 @@ pub mod domaininfo;
 pub mod dsn;
 #[cfg(any(test, feature = "fakes"))]
 pub mod fakes;
+pub mod inbound;
 pub mod mail;
 pub mod observe;
 pub mod queue;

@@ -1,0 +1,37 @@
+//! The questions a session may ask.
+//!
+//! A session knows the protocol and its client; everything else (users, aliases, DNS, what the
+//! operator allows) it asks here. Answers carry their reasons, for the log and the trace.
+
+use std::net::IpAddr;
+
+use crate::mail::{ForwardPath, Mailbox, ReversePath};
+use crate::smtp::{Login, Verdict};
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Client<'a> {
+    /// Where it connects from.
+    pub address: IpAddr,
+    /// What it calls itself; printable, otherwise unchecked.
+    pub hello: &'a str,
+    /// TLS is in use.
+    pub is_encrypted: bool,
+    /// The user of ours that it has proved to be.
+    pub login: Option<&'a Mailbox>,
+}
+
+/// Everything a session cannot know by itself.
+pub trait Policy: Send + Sync {
+    /// There are users who could log in, so that AUTH can be offered.
+    fn has_logins(&self) -> bool;
+
+    /// May this reverse-path send here?
+    fn sender(&self, client: &Client<'_>, reverse_path: &ReversePath) -> Verdict;
+
+    /// Do we take mail for this forward-path, and who is behind it?
+    fn recipient(&self, client: &Client<'_>, forward_path: &ForwardPath) -> Verdict;
+
+    /// Is this the user?
+    fn login(&self, client: &Client<'_>, login: &Login) -> Verdict;
+}

@@ -1,0 +1,164 @@
+//! Do we take mail for this forward-path?
+//!
+//! For a local domain: if there is somebody. For any other: only from a user of ours, or from a
+//! network that the operator named. There is no third way, so this is no open relay.
+
+use std::sync::Arc;
+
+use super::policy::Client;
+use crate::mail::{Domain, Failure, ForwardPath, LocalPart, Mailbox, Network, Recipient};
+use crate::observe::{CounterFamily, Metrics};
+use crate::smtp::{Answer, Verdict};
+
+/// Who is behind an address of ours: accounts and aliases, as the wiring puts them together.
+pub trait Directory: Send + Sync {
+    /// The domain is one of ours.
+    fn is_local(&self, domain: &Domain) -> bool;
+
+    /// The recipients behind a mailbox in a local domain; none if there is nobody.
+    ///
+    /// # Errors
+    /// It cannot be found out now; says why, for the log.
+    fn expand(&self, mailbox: &Mailbox) -> Result<Vec<Recipient>, String>;
+
+    /// Where `<postmaster>` without a domain goes (RFC 5321 §4.1.1.3).
+    fn postmaster_domain(&self) -> Domain;
+}
+
+/// Answers for forward-paths.
+pub struct Recipients {
+    directory: Arc<dyn Directory>,
+    relay_networks: Vec<Network>,
+    decided: CounterFamily,
+}
+
+impl Recipients {
+    /// Clients in `relay_networks` may send to anyone without logging in.
+    #[must_use]
+    pub fn new(directory: Arc<dyn Directory>, relay_networks: Vec<Network>, metrics: &Metrics) -> Self {
+        let decided =
+            metrics.family("recipient_decision", "Forward-paths asked for, by decision", "decision");
+        Self { directory, relay_networks, decided }
+    }
+
+    /// Do we take mail for it from this client?
+    pub fn decide(&self, client: &Client<'_>, forward_path: &ForwardPath) -> Verdict {
+        let (decision, verdict) = match self.mailbox(forward_path) {
+            Some(mailbox) if self.directory.is_local(&mailbox.domain) => self.local(&mailbox),
+            Some(mailbox) => self.relay(client, mailbox),
+            None => ("unknown", nobody()),
+        };
+        self.decided.add_one(decision);
+        verdict
+    }
+
+    fn mailbox(&self, forward_path: &ForwardPath) -> Option<Mailbox> {
+        match forward_path {
+            ForwardPath::Mailbox(mailbox) => Some(mailbox.clone()),
+            ForwardPath::Postmaster => LocalPart::parse("postmaster")
+                .ok()
+                .map(|local_part| Mailbox { local_part, domain: self.directory.postmaster_domain() }),
+        }
+    }
+
+    fn local(&self, mailbox: &Mailbox) -> (&'static str, Verdict) {
+        match self.directory.expand(mailbox) {
+            Ok(recipients) if recipients.is_empty() => ("unknown", nobody()),
+            Ok(recipients) => {
+                ("local", Verdict::new(Answer::Recipients(recipients)).because("the address is one of ours"))
+            }
+            Err(why) => {
+                log::error!("{mailbox} cannot be looked up: {why}");
+                let failure =
+                    Failure::transient(3, 0, "This address cannot be looked up now, try again later");
+                ("unavailable", Verdict::refused(failure).because(why))
+            }
+        }
+    }
+
+    fn relay(&self, client: &Client<'_>, mailbox: Mailbox) -> (&'static str, Verdict) {
+        let why = match client.login {
+            Some(login) => format!("{login} has logged in and may send anywhere"),
+            None if self.relay_networks.iter().any(|network| network.contains(client.address)) => {
+                format!("{} is in relay.networks", client.address)
+            }
+            None => {
+                let failure =
+                    Failure::permanent(7, 1, "We do not relay: log in first, or use your own server");
+                let why = format!("{} is not a domain of ours and nobody has logged in", mailbox.domain);
+                return ("relay-refused", Verdict::refused(failure).because(why));
+            }
+        };
+        ("relay", Verdict::new(Answer::Recipients(vec![Recipient::mailbox(mailbox)])).because(why))
+    }
+}
+
+fn nobody() -> Verdict {
+    let failure = Failure::permanent(1, 1, "There is nobody here by that name");
+    Verdict::refused(failure).because("no account and no alias has this address")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Book;
+
+    impl Directory for Book {
+        fn is_local(&self, domain: &Domain) -> bool {
+            domain.as_ascii() == "here.example"
+        }
+
+        fn expand(&self, mailbox: &Mailbox) -> Result<Vec<Recipient>, String> {
+            match mailbox.local_part.as_str() {
+                "ana" | "postmaster" => Ok(vec![Recipient::mailbox(mailbox.clone())]),
+                "broken" => Err("the alias file is gone".to_owned()),
+                _ => Ok(Vec::new()),
+            }
+        }
+
+        fn postmaster_domain(&self) -> Domain {
+            Domain::parse("here.example").unwrap()
+        }
+    }
+
+    fn decide(address: &str, login: Option<&Mailbox>, path: &str) -> Answer {
+        let networks = vec!["192.0.2.0/24".parse().unwrap()];
+        let recipients = Recipients::new(Arc::new(Book), networks, &Metrics::default());
+        let client = Client { address: address.parse().unwrap(), hello: "x", is_encrypted: true, login };
+        let path = match path {
+            "" => ForwardPath::Postmaster,
+            path => ForwardPath::Mailbox(Mailbox::parse(path).unwrap()),
+        };
+        recipients.decide(&client, &path).answer
+    }
+
+    #[test]
+    fn only_users_and_named_networks_may_relay() {
+        let ana = Mailbox::parse("ana@here.example").unwrap();
+        let refused = |answer| matches!(answer, Answer::Refused(Failure::Permanent(reason)) if (reason.subject, reason.detail) == (7, 1));
+        assert!(refused(decide("198.51.100.1", None, "bo@there.example")));
+        assert!(refused(decide("198.51.100.1", None, "bo@[127.0.0.1]")));
+        for (address, login) in
+            [("198.51.100.1", Some(&ana)), ("192.0.2.9", None), ("::ffff:192.0.2.9", None)]
+        {
+            assert!(
+                matches!(decide(address, login, "bo@there.example"), Answer::Recipients(r) if r.len() == 1)
+            );
+        }
+    }
+
+    #[test]
+    fn a_local_address_is_known_unknown_or_cannot_be_looked_up() {
+        assert!(matches!(decide("198.51.100.1", None, "ana@here.example"), Answer::Recipients(_)));
+        assert!(matches!(decide("198.51.100.1", None, ""), Answer::Recipients(_)));
+        assert!(matches!(
+            decide("198.51.100.1", None, "no@here.example"),
+            Answer::Refused(Failure::Permanent(_))
+        ));
+        assert!(matches!(
+            decide("198.51.100.1", None, "broken@here.example"),
+            Answer::Refused(Failure::Transient(_))
+        ));
+    }
+}

@@ -1,0 +1,157 @@
+//! May this reverse-path send here?
+//!
+//! A domain that has sent to us over TLS keeps doing so: mail in plain text that really comes from
+//! it is refused, because somebody between us may have removed the encryption. Only a domain that
+//! SPF has confirmed is looked at, so that nobody else can raise or trip its level.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::policy::Client;
+use crate::domaininfo::DomainInfo;
+use crate::mail::{Failure, Mailbox, ReversePath, SpfResult};
+use crate::observe::{CounterFamily, Metrics};
+use crate::smtp::{Answer, Verdict};
+use crate::tls::IncomingLevel;
+
+/// Says whether a client may send for a domain.
+pub trait SenderCheck: Send + Sync {
+    /// The result of RFC 7208 for this client and reverse-path.
+    fn spf(&self, address: IpAddr, hello: &str, mailbox: &Mailbox) -> SpfResult;
+}
+
+/// Nobody asks yet: no sender is confirmed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unchecked;
+
+impl SenderCheck for Unchecked {
+    fn spf(&self, _address: IpAddr, _hello: &str, _mailbox: &Mailbox) -> SpfResult {
+        SpfResult::None
+    }
+}
+
+/// Answers for reverse-paths.
+pub struct Senders {
+    check: Arc<dyn SenderCheck>,
+    domaininfo: Arc<DomainInfo>,
+    levels: CounterFamily,
+}
+
+impl Senders {
+    /// Senders are confirmed by `check`, and their levels kept in `domaininfo`.
+    #[must_use]
+    pub fn new(check: Arc<dyn SenderCheck>, domaininfo: Arc<DomainInfo>, metrics: &Metrics) -> Self {
+        let levels =
+            metrics.family("sender_level", "Security levels of confirmed senders, by result", "result");
+        Self { check, domaininfo, levels }
+    }
+
+    /// May it send here?
+    pub fn decide(&self, client: &Client<'_>, reverse_path: &ReversePath) -> Verdict {
+        let mailbox = match reverse_path {
+            ReversePath::Null => {
+                return Verdict::new(Answer::Accepted).because("the null reverse-path is never refused");
+            }
+            ReversePath::Mailbox(mailbox) => mailbox,
+        };
+        if let Some(login) = client.login {
+            return Verdict::new(Answer::Accepted).because(format!("{login} has logged in"));
+        }
+        let spf = self.check.spf(client.address, client.hello, mailbox);
+        let because = format!("SPF says {spf} for {}", mailbox.domain);
+        match spf {
+            SpfResult::Pass => self.level(client, mailbox).because(because),
+            SpfResult::None
+            | SpfResult::Neutral
+            | SpfResult::Fail
+            | SpfResult::SoftFail
+            | SpfResult::TempError
+            | SpfResult::PermError => Verdict::new(Answer::Accepted).because(because),
+        }
+    }
+
+    fn level(&self, client: &Client<'_>, mailbox: &Mailbox) -> Verdict {
+        let level = if client.is_encrypted { IncomingLevel::Tls } else { IncomingLevel::Plain };
+        match self.domaininfo.check_incoming(&mailbox.domain, level) {
+            Ok(()) => {
+                self.levels.add_one("fine");
+                Verdict::new(Answer::Accepted)
+                    .because(format!("{level} is no less than its domain used before"))
+            }
+            Err(lower) => {
+                self.levels.add_one("lower");
+                let text = format!(
+                    "Mail from {} has come over TLS before, and this session has none",
+                    mailbox.domain
+                );
+                Verdict::refused(Failure::permanent(7, 3, text)).because(lower.to_string())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::domaininfo;
+    use crate::fakes::{SeededRandom, TestClock};
+    use crate::sys::SystemDisk;
+
+    struct Says(SpfResult);
+
+    impl SenderCheck for Says {
+        fn spf(&self, _address: IpAddr, _hello: &str, _mailbox: &Mailbox) -> SpfResult {
+            self.0
+        }
+    }
+
+    fn decide(dir: &Path, spf: SpfResult, is_encrypted: bool, reverse_path: &str) -> Answer {
+        let info = DomainInfo::open(
+            Arc::new(SystemDisk),
+            Arc::new(SeededRandom::new(1)),
+            Arc::new(TestClock::default()),
+            &Metrics::default(),
+            domaininfo::Settings::new(dir.to_owned()),
+        );
+        let senders = Senders::new(Arc::new(Says(spf)), Arc::new(info.unwrap()), &Metrics::default());
+        let client = Client { address: "192.0.2.1".parse().unwrap(), hello: "x", is_encrypted, login: None };
+        let reverse_path = match reverse_path {
+            "" => ReversePath::Null,
+            path => ReversePath::Mailbox(Mailbox::parse(path).unwrap()),
+        };
+        senders.decide(&client, &reverse_path).answer
+    }
+
+    #[test]
+    fn a_confirmed_domain_that_used_tls_may_not_go_back_to_plain_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let ana = "ana@there.example";
+        assert_eq!(decide(dir.path(), SpfResult::Pass, false, ana), Answer::Accepted, "nothing known yet");
+        assert_eq!(decide(dir.path(), SpfResult::Pass, true, ana), Answer::Accepted);
+        let answer = decide(dir.path(), SpfResult::Pass, false, ana);
+        assert!(matches!(answer, Answer::Refused(Failure::Permanent(r)) if (r.subject, r.detail) == (7, 3)));
+        assert_eq!(decide(dir.path(), SpfResult::Pass, true, ana), Answer::Accepted);
+    }
+
+    #[test]
+    fn nobody_else_can_raise_or_trip_a_domains_level() {
+        let dir = tempfile::tempdir().unwrap();
+        for spf in [SpfResult::None, SpfResult::Neutral, SpfResult::SoftFail, SpfResult::TempError] {
+            assert_eq!(decide(dir.path(), spf, true, "ana@there.example"), Answer::Accepted);
+        }
+        assert_eq!(
+            decide(dir.path(), SpfResult::Pass, false, "ana@there.example"),
+            Answer::Accepted,
+            "not raised"
+        );
+        assert_eq!(decide(dir.path(), SpfResult::Pass, true, "ana@there.example"), Answer::Accepted);
+        assert_eq!(
+            decide(dir.path(), SpfResult::None, false, "ana@there.example"),
+            Answer::Accepted,
+            "not tripped"
+        );
+        assert_eq!(decide(dir.path(), SpfResult::Pass, false, ""), Answer::Accepted, "null is never refused");
+    }
+}
