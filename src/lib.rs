@@ -11,6 +11,7 @@
 pub mod alias;
 pub mod auth;
 pub mod config;
+pub mod control;
 pub mod courier;
 pub mod dns;
 pub mod domaininfo;
@@ -19,6 +20,7 @@ pub mod dsn;
 pub mod fakes;
 pub mod inbound;
 pub mod mail;
+pub mod monitor;
 pub mod observe;
 pub mod queue;
 pub mod route;

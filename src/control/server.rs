@@ -1,0 +1,248 @@
+//! The daemon's side of the socket.
+
+use std::fs::{self, Permissions};
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::Uid;
+use serde_json::Value;
+
+use super::request::{Answered, Request, read_request};
+use crate::sys::{Clock as _, Disk as _, Moment, Stop, SystemClock, SystemDisk, Woken, spawn};
+
+/// Longest request in octets; the longest there is names one domain.
+const REQUEST_OCTETS_MAX: usize = 16 * 1024;
+/// Time for a request to be read, and again for its answer to be written.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// Clients answered at once; more wait in the socket's backlog.
+const CLIENTS_MAX: usize = 4;
+
+/// Whoever knows the answers.
+pub trait Answers: Send + Sync {
+    /// Answers one request.
+    ///
+    /// # Errors
+    /// A sentence for the person at the other end.
+    fn answer(&self, request: Request) -> Result<Value, String>;
+}
+
+impl<F> Answers for F
+where
+    F: Fn(Request) -> Result<Value, String> + Send + Sync,
+{
+    fn answer(&self, request: Request) -> Result<Value, String> {
+        self(request)
+    }
+}
+
+/// Why the socket cannot be opened; the operator is at fault, or another daemon.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Somebody answers on it.
+    #[error("another postrider is running: it answers on {0}; stop it first")]
+    Running(PathBuf),
+    /// Not ours to remove.
+    #[error("{0} is in the way and is not a socket; remove it")]
+    NotASocket(PathBuf),
+    /// As the operating system says.
+    #[error("cannot open the control socket {path}: {error}")]
+    System {
+        /// Which socket.
+        path: PathBuf,
+        /// What went wrong.
+        error: io::Error,
+    },
+}
+
+/// The open socket and the thread `control` behind it. Dropping it ends both.
+#[derive(Debug)]
+pub struct Control {
+    path: PathBuf,
+    stop: Arc<Stop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Control {
+    /// Opens the socket at `path`, mode 0600, and answers on it until the value is dropped. A
+    /// socket that is left over from a daemon that is gone is replaced.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(path: &Path, answers: Arc<dyn Answers>) -> Result<Self, StartError> {
+        let system = |error| StartError::System { path: path.to_owned(), error };
+        make_room(path)?;
+        let listener = UnixListener::bind(path).map_err(system)?;
+        // Between the two lines others may connect; their credentials are checked all the same.
+        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(system)?;
+        listener.set_nonblocking(true).map_err(system)?;
+        let stop = Arc::new(Stop::new().map_err(system)?);
+        let theirs = Arc::clone(&stop);
+        let thread = spawn("control", move || serve(&listener, &theirs, &answers)).map_err(system)?;
+        Ok(Self { path: path.to_owned(), stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.stop.ask();
+        if let Some(thread) = self.thread.take() {
+            // A panic there was logged there.
+            let _ = thread.join();
+        }
+        // A socket that stays is replaced at the next start.
+        let _ = SystemDisk.remove(&self.path);
+    }
+}
+
+/// Removes a socket on which nobody answers.
+fn make_room(path: &Path) -> Result<(), StartError> {
+    let system = |error| StartError::System { path: path.to_owned(), error };
+    match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(system(e)),
+        Ok(facts) if !facts.file_type().is_socket() => return Err(StartError::NotASocket(path.to_owned())),
+        Ok(_) => {}
+    }
+    match UnixStream::connect(path) {
+        Ok(_) => Err(StartError::Running(path.to_owned())),
+        Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => SystemDisk.remove(path).map_err(system),
+        Err(e) => Err(system(e)),
+    }
+}
+
+fn serve(listener: &UnixListener, stop: &Stop, answers: &Arc<dyn Answers>) {
+    let (give_back, free_places) = crossbeam_channel::bounded(CLIENTS_MAX);
+    for _ in 0..CLIENTS_MAX {
+        let _ = give_back.send(());
+    }
+    loop {
+        match stop.wait_for(listener.as_fd(), None) {
+            Ok(Woken::Ready) => {}
+            Ok(Woken::Stop) => return,
+            Ok(Woken::Nothing) => continue,
+            Err(e) => return log::error!("the control socket is closed: {e}"),
+        }
+        // Each client is gone after its deadlines, so a place comes free.
+        if free_places.recv().is_err() {
+            return;
+        }
+        let (answers, place) = (Arc::clone(answers), Place(give_back.clone()));
+        let stream = match listener.accept() {
+            Ok((stream, _)) => stream,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
+            Err(e) => {
+                log::warn!("a client of the control socket was lost: {e}");
+                // Out of files, mostly: do not spin until some are closed.
+                if stop.wait(Duration::from_millis(100)) {
+                    return;
+                }
+                continue;
+            }
+        };
+        let started = spawn("control-client", move || {
+            let _place = place;
+            if let Err(e) = converse(stream, &*answers) {
+                log::debug!("a client of the control socket left: {e}");
+            }
+        });
+        if let Err(e) = started {
+            log::warn!("no thread for a client of the control socket: {e}");
+        }
+    }
+}
+
+/// One of the places for clients, given back when the client is gone, come what may.
+struct Place(crossbeam_channel::Sender<()>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
+}
+
+fn converse(mut stream: UnixStream, answers: &dyn Answers) -> io::Result<()> {
+    stream.set_nonblocking(false)?;
+    let peer = Uid::from_raw(getsockopt(&stream, PeerCredentials)?.uid());
+    let result = if !may_ask(peer, Uid::effective()) {
+        log::warn!("user {peer} was refused at the control socket");
+        Err("only the user that postrider runs as, and root, may do this".to_owned())
+    } else {
+        let line = read_line(&mut stream, SystemClock.now() + DEADLINE, REQUEST_OCTETS_MAX)?;
+        read_request(&line).and_then(|request| {
+            log::debug!("asked by user {peer}: {request:?}");
+            answers.answer(request)
+        })
+    };
+    let mut line = serde_json::to_vec(&Answered::new(result))?;
+    line.push(b'\n');
+    write_all(&mut stream, &line, SystemClock.now() + DEADLINE)
+}
+
+fn may_ask(peer: Uid, us: Uid) -> bool {
+    peer == us || peer.is_root()
+}
+
+/// Reads up to a line end, which is left out, or to the end of the stream.
+pub(super) fn read_line(stream: &mut UnixStream, deadline: Moment, octets_max: usize) -> io::Result<Vec<u8>> {
+    let mut line = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        stream.set_read_timeout(Some(left_until(deadline)?))?;
+        let count = match stream.read(&mut buffer) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::TimedOut.into()),
+            other => other?,
+        };
+        let chunk = buffer.get(..count).unwrap_or_default();
+        if let Some(end) = chunk.iter().position(|octet| *octet == b'\n') {
+            line.extend_from_slice(chunk.get(..end).unwrap_or_default());
+            return Ok(line);
+        }
+        line.extend_from_slice(chunk);
+        if line.len() > octets_max {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the line is too long"));
+        }
+        if count == 0 {
+            return Ok(line);
+        }
+    }
+}
+
+/// Writes all of it by `deadline`.
+pub(super) fn write_all(stream: &mut UnixStream, mut octets: &[u8], deadline: Moment) -> io::Result<()> {
+    while !octets.is_empty() {
+        stream.set_write_timeout(Some(left_until(deadline)?))?;
+        match stream.write(octets) {
+            Ok(count) => octets = octets.get(count..).unwrap_or_default(),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::TimedOut.into()),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+fn left_until(deadline: Moment) -> io::Result<Duration> {
+    let left = deadline.since(SystemClock.now());
+    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_our_own_user_and_root_may_ask() {
+        let us = Uid::from_raw(8);
+        assert!(may_ask(us, us));
+        assert!(may_ask(Uid::from_raw(0), us));
+        assert!(!may_ask(Uid::from_raw(1000), us));
+    }
+}

@@ -1,0 +1,42 @@
+//! What the pages need to know, and from whom.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::mail::Domain;
+use crate::observe::{Metrics, Traces};
+use crate::queue::ItemView;
+
+/// Whoever knows how the server is. Asked anew for each page.
+pub trait Shows: Send + Sync {
+    /// The server as a whole.
+    fn status(&self) -> Status;
+
+    /// The oldest messages in the queue, as many as one look may cost.
+    fn queue(&self) -> Vec<ItemView>;
+
+    /// The queue as `/queue.json` shows it: in the form that the subcommands are given.
+    fn queue_json(&self) -> Value;
+
+    /// What was counted.
+    fn metrics(&self) -> &Metrics;
+
+    /// What was done.
+    fn traces(&self) -> &Traces;
+}
+
+/// The server as a whole.
+#[derive(Debug, Clone)]
+pub struct Status {
+    /// Of the program.
+    pub version: &'static str,
+    /// Our name; pages are shown to who asks for it.
+    pub hostname: Domain,
+    /// Since the start.
+    pub uptime: Duration,
+    /// Clients connected now.
+    pub sessions: usize,
+    /// Messages in the queue now.
+    pub queue: usize,
+}
