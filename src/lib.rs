@@ -10,9 +10,11 @@
 
 pub mod alias;
 pub mod auth;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod courier;
+pub mod daemon;
 pub mod dns;
 pub mod domaininfo;
 pub mod dsn;

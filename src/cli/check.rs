@@ -1,0 +1,73 @@
+//! `postrider check`.
+
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::Path;
+
+use super::terminal::{Failed, say};
+use crate::daemon::{Domains, read_config};
+use crate::mail::LocalPart;
+use crate::tls::CertSet;
+
+/// Reads everything that the server would, and says all that is wrong with it.
+pub(super) fn run(config_dir: &Path) -> Result<String, Failed> {
+    let mut wrong = Vec::new();
+    let mut keep = |complaints: Failed| wrong.extend(complaints);
+    let config = read_config(config_dir).map_err(&mut keep).ok();
+    let domains = Domains::load(config_dir).map_err(&mut keep).ok();
+    let certs_dir = config_dir.join("certs");
+    // Only the choice of the default certificate hangs on the name, and nothing is served here.
+    let hostname =
+        config.as_ref().map_or_else(|| IpAddr::from([127, 0, 0, 1]).into(), |c| c.hostname.clone());
+    let certs = CertSet::load(&certs_dir, &hostname)
+        .map_err(|errors| keep(errors.iter().map(ToString::to_string).collect()))
+        .ok();
+    let (Some(config), Some(domains), Some(certs)) = (config, domains, certs) else {
+        let count = wrong.len();
+        let mistakes = if count == 1 { "mistake" } else { "mistakes" };
+        wrong.push(format!("{count} {mistakes} in {}", config_dir.display()));
+        return Err(wrong);
+    };
+    say(config.warnings.iter().map(|warning| format!("warning: {warning}")));
+    if certs.is_empty() {
+        say([format!(
+            "warning: {}: there is no certificate; without one there is no TLS, and nobody can log in",
+            certs_dir.display()
+        )]);
+    }
+    if domains.names().is_empty() {
+        let dir = config_dir.join("domains");
+        say([format!(
+            "warning: {}: there is no local domain; `postrider user add` makes one",
+            dir.display()
+        )]);
+    }
+    let (users, aliases) = (domains.users(), domains.aliases());
+    // RFC 5321 §4.5.1: every domain has one, and our own reports come from there.
+    if let Ok(postmaster) = LocalPart::parse("postmaster") {
+        for domain in domains.names() {
+            let is_there = users.get(&domain).is_some_and(|users| users.has(&postmaster))
+                || aliases.get(&domain).is_some_and(|aliases| {
+                    aliases.targets(&postmaster).is_some() || aliases.catch_all().is_some()
+                });
+            if !is_there {
+                say([format!(
+                    "warning: {domain} has no postmaster, and every domain must; add a line \
+                     `postmaster: ADDRESS` to its aliases"
+                )]);
+            }
+        }
+    }
+
+    let mut text = format!("# {} with every default\n", config_dir.join("postrider.toml").display());
+    for name in certs.names() {
+        let _ = writeln!(text, "# certificate for {name}");
+    }
+    for domain in domains.names() {
+        let users = users.get(&domain).map_or(0, |users| users.count());
+        let aliases = aliases.get(&domain).map_or(0, |aliases| aliases.count());
+        let _ = writeln!(text, "# local domain {domain} (users: {users}, aliases: {aliases})");
+    }
+    text.push_str(&config.effective());
+    Ok(text)
+}

@@ -1,0 +1,44 @@
+//! From the arguments to the subcommand.
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use super::table::{Arguments, Command};
+use super::terminal::say;
+use super::{check, domain, queue, serve, user};
+
+/// Does what the arguments say. Exit status 0: fine, 1: could not, 2: wrong usage.
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let arguments = match Arguments::try_parse_from(arguments) {
+        Ok(arguments) => arguments,
+        Err(e) => {
+            // --help and --version come here too, and go to standard output with status 0.
+            let _ = e.print();
+            return if e.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
+        }
+    };
+    // From here on nobody has to know where the program was started.
+    let dir = &std::path::absolute(&arguments.config).unwrap_or(arguments.config);
+    let done = match &arguments.subcommand {
+        Command::Serve => return serve::run(dir),
+        Command::Check => check::run(dir),
+        Command::User(command) => user::run(dir, command),
+        Command::Domain(command) => domain::run(dir, command),
+        Command::Queue(command) => queue::run(dir, command),
+        Command::Version => Ok(format!("postrider {}\n", env!("CARGO_PKG_VERSION"))),
+    };
+    match done {
+        Ok(text) => {
+            // Nobody reads on: `postrider queue list | head` is fine.
+            let _ = io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(lines) => {
+            say(lines);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The subcommands, their arguments and their help: the map of the product.
+//!
+//! `postrider help` and the manual page postrider(8) are made from the comments here.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+/// A mail server for small hosts.
+///
+/// postrider takes mail by SMTP, keeps it safe, and carries it to mailboxes on this host or to
+/// other servers. `postrider serve` is the server; the other commands look after it.
+#[derive(Debug, Parser)]
+#[command(
+    name = "postrider",
+    bin_name = "postrider",
+    version,
+    max_term_width = 100,
+    after_help = "Begin with: postrider check. The configuration is described in postrider.toml(5)."
+)]
+pub(super) struct Arguments {
+    /// The configuration directory: postrider.toml, certs/ and domains/ are in it.
+    #[arg(long, global = true, value_name = "DIR", default_value = "/etc/postrider")]
+    pub(super) config: PathBuf,
+
+    #[command(subcommand)]
+    pub(super) subcommand: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the server in the foreground.
+    ///
+    /// SIGTERM and SIGINT stop it in order: sessions and deliveries under way may finish, for as
+    /// long as `grace` says; a second signal ends it at once. SIGHUP reads users, aliases and
+    /// certificates again at once; their changes are also noticed by themselves within seconds. A
+    /// change of postrider.toml takes a restart.
+    Serve,
+
+    /// Say everything that is wrong with the configuration, or print the one in force.
+    ///
+    /// Reads postrider.toml, certificates, users and aliases as the server would, changes nothing,
+    /// and needs no running server. What it prints is a postrider.toml that says the same, with
+    /// every default.
+    Check,
+
+    /// Look after users, who have a mailbox here and may log in.
+    #[command(subcommand)]
+    User(User),
+
+    /// Ask the server for what it knows about other domains, or make it forget.
+    ///
+    /// The server remembers how well connections with each domain were protected, and refuses
+    /// less. When a domain has really given up TLS, mail to it waits until it is forgotten.
+    #[command(subcommand)]
+    Domain(Domain),
+
+    /// Look at the mail that waits, and change when it is tried.
+    #[command(subcommand)]
+    Queue(Queue),
+
+    /// Print the version.
+    Version,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum User {
+    /// Add a user, and ask for a password.
+    ///
+    /// The password is asked for twice on the terminal, unless an option says where it comes from.
+    /// It is kept as an argon2id hash in domains/DOMAIN/users. If the domain has no directory yet,
+    /// it gets one, which makes it local. A running server notices within seconds.
+    Add {
+        /// The user's address, such as ana@example.org.
+        address: String,
+        #[command(flatten)]
+        password: Password,
+    },
+}
+
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(super) struct Password {
+    /// Take the first line of FILE as the password.
+    #[arg(long, value_name = "FILE")]
+    pub(super) password_file: Option<PathBuf>,
+    /// Take the first line of standard input as the password.
+    #[arg(long)]
+    pub(super) password_stdin: bool,
+    /// No password: the user gets mail but cannot log in.
+    #[arg(long)]
+    pub(super) receive_only: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Domain {
+    /// List the domains whose security level is known.
+    List {
+        /// Print what the server answered, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print what is known about a domain, as JSON.
+    Show {
+        /// The domain, in any spelling.
+        domain: String,
+    },
+    /// Forget a domain: the next connection is taken as the first one.
+    Forget {
+        /// The domain, in any spelling.
+        domain: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Queue {
+    /// List the messages that wait, with their recipients and what was heard last.
+    List {
+        /// Print what the server answered, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Try a message now; with `all` for its id, every message.
+    Retry {
+        /// The message's id as `queue list` prints it, or `all`.
+        id: String,
+    },
+    /// Remove a message; nobody is told.
+    Remove {
+        /// The message's id as `queue list` prints it.
+        id: String,
+    },
+}
+
+/// The table as clap knows it: for the manual page.
+#[must_use]
+pub fn command() -> clap::Command {
+    Arguments::command()
+}

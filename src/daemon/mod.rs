@@ -1,0 +1,23 @@
+//! The only place that knows everybody.
+//!
+//! - `run`: start, serve, stop: the life of the process
+//! - `wiring`: builds every part and hands each what it needs
+//! - `chores`: what is looked at again and again
+//! - `answers`: what the subcommands and the monitor are told
+//! - `configuration`: `postrider.toml`, read with what the host says of itself
+//! - `domains`: the folders of the local domains, read and read again
+//! - `directory`: who is ours, for those who ask
+//! - `sockets`: listening sockets, bound by us or taken over from the service manager
+
+mod answers;
+mod chores;
+mod configuration;
+mod directory;
+mod domains;
+mod run;
+mod sockets;
+mod wiring;
+
+pub use configuration::read_config;
+pub use domains::{Domains, Look, directory_of};
+pub use run::serve;

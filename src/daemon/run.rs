@@ -1,0 +1,176 @@
+//! Start, serve, stop: the life of the process.
+//!
+//! The order of starting: everything is read and built first, so that what is wrong is said before
+//! anything is promised; then the queue runs, then the doors open, then the service manager hears
+//! that we are ready. The order of stopping is the reverse, within the grace that the operator
+//! gives; `kill -9` at any moment must be as safe, because the disk is the truth.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::answers::Desk;
+use super::chores::Chores;
+use super::sockets;
+use super::wiring::{self, House};
+use crate::config::Config;
+use crate::control::Control;
+use crate::inbound::{Doors, Listener, Role};
+use crate::monitor::Monitor;
+use crate::sys::{self, Clock as _, Moment, Stop, SystemClock};
+
+/// Runs the server until it is told to stop.
+///
+/// # Errors
+/// Why it cannot start: each with what, where and what to do.
+pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
+    let one = |e: String| vec![e];
+    // First of all, so that a signal during the start is not lost.
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|e| one(format!("signals: {e}")))?;
+    sockets::raise_open_files();
+    let sockets = sockets::open(&config.listen).map_err(one)?;
+    let house = wiring::build(config_dir, config)?;
+    config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    if house.chores.certs.is_empty() {
+        log::warn!("there is no certificate in certs/: no TLS, and so no logins; mail arrives in plain text");
+        if let Some((role, _)) = sockets.iter().find(|(role, _)| *role != Role::Smtp) {
+            log::warn!("without a certificate nobody can send by the {} port", role.name());
+        }
+    }
+
+    let stop = Arc::new(Stop::new().map_err(|e| one(format!("cannot make a pipe: {e}")))?);
+    let House { metrics, traces, doors, services, queue, opened, crew, domaininfo, chores, clock } = house;
+    let running = opened.start(crew).map_err(|e| one(format!("cannot start the queue: {e}")))?;
+    let desk = Arc::new(Desk {
+        hostname: config.hostname.clone(),
+        began: clock.now(),
+        clock,
+        queue: queue.clone(),
+        domaininfo,
+        chores: Arc::clone(&chores),
+        doors: Arc::clone(&doors),
+        metrics,
+        traces,
+    });
+    let control = Control::start(&config.data_dir.join("control"), Arc::clone(&desk) as _)
+        .map_err(|e| one(e.to_string()))?;
+    let monitor = match config.listen.monitoring {
+        Some(address) => {
+            let socket = sockets::bound(address)
+                .map_err(|e| one(format!("[listen] monitoring: cannot listen on {address}: {e}")))?;
+            log::info!("the monitor is at http://{address}/");
+            Some(
+                Monitor::start(socket, desk as _)
+                    .map_err(|e| one(format!("cannot start the monitor: {e}")))?,
+            )
+        }
+        None => None,
+    };
+    let mut threads = Vec::new();
+    for (number, (role, socket)) in sockets.into_iter().enumerate() {
+        let address = socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
+        log::info!("listening on {address} for {}", role.name());
+        let listener = Listener { socket, role, doors: Arc::clone(&doors), services: Arc::clone(&services) };
+        threads.push(accept(format!("acc-{}-{number}", short(role.name())), listener, &stop).map_err(one)?);
+    }
+    threads.push(look_after(&chores, &stop).map_err(one)?);
+    notify(&[NotifyState::Ready]);
+    log::info!("postrider {} serves as {}", env!("CARGO_PKG_VERSION"), config.hostname);
+
+    serve_signals(&mut signals, &chores);
+    log::info!("stopping");
+    notify(&[NotifyState::Stopping]);
+    stop.ask();
+    queue.stop();
+    doors.leave();
+    let end = SystemClock.now() + config.grace;
+    end_at_once_on(signals).map_err(one)?;
+    let everyone_left = wait_for_sessions(&doors, end);
+    drop(monitor);
+    drop(control);
+    let everything_back = running.stop(end.since(SystemClock.now()));
+    threads.into_iter().for_each(|thread| drop(thread.join()));
+    if everyone_left && everything_back {
+        log::info!("stopped; nothing was under way");
+    } else {
+        log::warn!("stopped with work under way; what was promised is in the spool and is tried again");
+    }
+    Ok(())
+}
+
+/// Fifteen characters of a thread's name are kept.
+fn short(role: &str) -> &str {
+    match role {
+        "submission" => "subm",
+        "submissions" => "subs",
+        other => other,
+    }
+}
+
+fn accept(name: String, listener: Listener, stop: &Arc<Stop>) -> Result<JoinHandle<()>, String> {
+    let stop = Arc::clone(stop);
+    sys::spawn(name, move || {
+        if let Err(e) = listener.run(&stop) {
+            log::error!("the {} port is closed: {e}", listener.role.name());
+        }
+    })
+    .map_err(|e| format!("cannot start a thread: {e}"))
+}
+
+fn look_after(chores: &Arc<Chores>, stop: &Arc<Stop>) -> Result<JoinHandle<()>, String> {
+    let (chores, stop) = (Arc::clone(chores), Arc::clone(stop));
+    sys::spawn("chores", move || chores.run(&stop)).map_err(|e| format!("cannot start a thread: {e}"))
+}
+
+/// Reloads on SIGHUP; returns on SIGTERM or SIGINT.
+fn serve_signals(signals: &mut Signals, chores: &Chores) {
+    for signal in signals.forever() {
+        if signal != SIGHUP {
+            return;
+        }
+        notify(&[NotifyState::Reloading]);
+        match chores.reload() {
+            Ok(()) => log::info!("users, aliases and certificates were read anew, as SIGHUP asked"),
+            Err(errors) => {
+                errors.iter().for_each(|error| log::error!("{error}"));
+                log::error!("nothing was changed: mend the above and send SIGHUP again");
+            }
+        }
+        notify(&[NotifyState::Ready]);
+    }
+}
+
+/// The operator, or the service manager, has no more patience: the next signal ends the process
+/// where it is. The disk is the truth.
+fn end_at_once_on(mut signals: Signals) -> Result<(), String> {
+    sys::spawn("signals", move || {
+        if signals.forever().any(|signal| signal != SIGHUP) {
+            log::warn!("told to stop again: ending at once");
+            std::process::exit(1);
+        }
+    })
+    .map(drop)
+    .map_err(|e| format!("cannot start a thread: {e}"))
+}
+
+/// Waits until everyone has left, or until `end`. Says whether everyone has.
+fn wait_for_sessions(doors: &Doors, end: Moment) -> bool {
+    const LOOK: Duration = Duration::from_millis(10);
+    let Ok(never) = Stop::new() else { return false };
+    while doors.count() > 0 && SystemClock.now() < end {
+        never.wait(LOOK);
+    }
+    doors.count() == 0
+}
+
+/// Tells the service manager, if there is one.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(e) = sd_notify::notify(states) {
+        log::debug!("the service manager does not listen: {e}");
+    }
+}

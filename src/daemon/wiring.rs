@@ -1,0 +1,273 @@
+//! Builds every part from the configuration and hands each what it needs.
+//!
+//! The only place that turns the configuration into other modules' settings.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::chores::{CertFiles, Chores};
+use super::directory::Directory;
+use super::domains::Domains;
+use crate::config::{self, Config};
+use crate::courier::{
+    CommandCourier, CommandSettings, Courier, Exit75, LineEnds, MaildirCourier, MaildirSettings, PipeCourier,
+    PipeSettings, smtp,
+};
+use crate::dns;
+use crate::domaininfo::{self, DomainInfo};
+use crate::inbound::{
+    self, Ceilings, Counters, Doors, HousePolicy, Logins, Recipients, Senders, Services, Unchecked,
+};
+use crate::observe::{Metrics, Traces};
+use crate::queue::{self, Couriers, Crew, Direct, Opened, SpoolParts};
+use crate::sys::{
+    Clock, Dial, Disk, Mutex, Random, SystemClock, SystemDisk, SystemRandom, TcpDial, create_dir_all,
+};
+use crate::tls::{CertSet, Certs, ServerTls, TlsClient};
+
+/// Everything that runs, before it runs.
+pub(super) struct House {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) traces: Arc<Traces>,
+    pub(super) doors: Arc<Doors>,
+    pub(super) services: Arc<Services>,
+    pub(super) queue: queue::Handle,
+    pub(super) opened: Opened,
+    pub(super) crew: Crew,
+    pub(super) domaininfo: Arc<DomainInfo>,
+    pub(super) chores: Arc<Chores>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// Builds the house.
+///
+/// # Errors
+/// Everything that keeps it from being built, each with what, where and what to do.
+pub(super) fn build(config_dir: &Path, config: &Config) -> Result<House, Vec<String>> {
+    let one = |e: String| vec![e];
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let random: Arc<dyn Random> = Arc::new(SystemRandom);
+    let disk: Arc<dyn Disk> = Arc::new(SystemDisk);
+    let metrics = Arc::new(Metrics::default());
+    let traces = Traces::new(Arc::clone(&clock));
+
+    let chores = chores(config_dir, config)?;
+    create_dir_all(&*disk, &config.data_dir)
+        .map_err(|e| one(format!("{}: cannot be made: {e}; check data-dir", config.data_dir.display())))?;
+    let domaininfo = {
+        let settings = domaininfo::Settings::new(config.data_dir.join("domaininfo"));
+        DomainInfo::open(Arc::clone(&disk), Arc::clone(&random), Arc::clone(&clock), &metrics, settings)
+            .map_err(|e| one(format!("{}/domaininfo: {e}", config.data_dir.display())))?
+    };
+    let domaininfo = Arc::new(domaininfo);
+    let parts = SpoolParts {
+        disk: Arc::clone(&disk),
+        data_dir: config.data_dir.clone(),
+        clock: Arc::clone(&clock),
+        random: Arc::clone(&random),
+        metrics: Arc::clone(&metrics),
+        settings: queue_settings(config),
+    };
+    let (queue, opened) = queue::open(parts).map_err(|e| one(e.to_string()))?;
+    let seams = Seams { clock: &clock, random: &random, disk: &disk, metrics: &metrics };
+    let couriers = couriers(config, config_dir, &seams, &chores, &domaininfo);
+    let crew = Crew {
+        router: Arc::clone(&chores.directory.router),
+        couriers,
+        own_mail: Arc::new(Direct(queue.clone())),
+        traces: Arc::clone(&traces),
+        hostname: config.hostname.clone(),
+    };
+    let tls =
+        ServerTls::new(Arc::clone(&chores.certs)).map_err(|e| one(format!("TLS cannot be set up: {e}")))?;
+    let directory = Arc::clone(&chores.directory);
+    let policy = HousePolicy {
+        senders: Senders::new(Arc::new(Unchecked), Arc::clone(&domaininfo), &metrics),
+        logins: Logins::new(Arc::clone(&directory.accounts), &metrics),
+        recipients: Recipients::new(directory, config.relay.networks.clone(), &metrics),
+    };
+    let services = Services {
+        settings: session_settings(config),
+        policy: Arc::new(policy),
+        queue: queue.clone(),
+        tls,
+        clock: Arc::clone(&clock),
+        traces: Arc::clone(&traces),
+        counters: Counters::new(&metrics),
+    };
+    let ceilings = Ceilings {
+        sessions_max: config.limits.sessions_max,
+        sessions_per_address_max: config.limits.sessions_per_address_max,
+    };
+    let doors = Doors::new(ceilings, &metrics);
+    Ok(House {
+        metrics,
+        traces,
+        doors,
+        services: Arc::new(services),
+        queue,
+        opened,
+        crew,
+        domaininfo,
+        chores,
+        clock,
+    })
+}
+
+/// Reads users, aliases and certificates.
+fn chores(config_dir: &Path, config: &Config) -> Result<Arc<Chores>, Vec<String>> {
+    let mut wrong = Vec::new();
+    let domains = Domains::load(config_dir).map_err(|errors| wrong.extend(errors)).ok();
+    let cert_files = CertFiles::of(config_dir);
+    let certs = CertSet::load(&config_dir.join("certs"), &config.hostname)
+        .map_err(|errors| wrong.extend(errors.iter().map(ToString::to_string)))
+        .ok();
+    let (Some(domains), Some(certs)) = (domains, certs) else { return Err(wrong) };
+    Ok(Arc::new(Chores {
+        config_dir: config_dir.to_owned(),
+        effective: config.effective(),
+        hostname: config.hostname.clone(),
+        directory: Directory::new(config.hostname.clone(), &domains),
+        domains: Mutex::new(domains),
+        certs: Certs::new(certs),
+        cert_files: Mutex::new(cert_files),
+    }))
+}
+
+struct Seams<'a> {
+    clock: &'a Arc<dyn Clock>,
+    random: &'a Arc<dyn Random>,
+    disk: &'a Arc<dyn Disk>,
+    metrics: &'a Metrics,
+}
+
+fn couriers(
+    config: &Config,
+    config_dir: &Path,
+    seams: &Seams<'_>,
+    chores: &Chores,
+    domaininfo: &Arc<DomainInfo>,
+) -> Couriers {
+    let clock = || Arc::clone(seams.clock);
+    let local: Arc<dyn Courier> = match &config.delivery.local {
+        config::Local::Maildir(settings) => Arc::new(MaildirCourier::new(
+            &MaildirSettings { path: settings.path.clone(), hostname: config.hostname.clone() },
+            Arc::clone(seams.disk),
+            Arc::clone(seams.random),
+            clock(),
+        )),
+        config::Local::Command(settings) => Arc::new(CommandCourier::new(
+            CommandSettings {
+                program: settings.program.clone(),
+                arguments: settings.arguments.clone(),
+                line_ends: match settings.line_ends {
+                    config::LineEnds::Lf => LineEnds::Lf,
+                    config::LineEnds::Crlf => LineEnds::CrLf,
+                },
+                deadline: settings.deadline,
+                directory: config_dir.to_owned(),
+            },
+            clock(),
+        )),
+    };
+    let pipe = &config.delivery.pipe;
+    let program = PipeCourier::new(
+        PipeSettings {
+            deadline: pipe.deadline,
+            exit_75: match pipe.exit_75 {
+                config::PipeTrouble::Permanent => Exit75::Permanent,
+                config::PipeTrouble::Transient => Exit75::Transient,
+            },
+            directory: config_dir.to_owned(),
+        },
+        clock(),
+    );
+    Couriers {
+        local,
+        program: Arc::new(program),
+        smtp: Arc::new(smtp_courier(config, seams, chores, domaininfo)),
+    }
+}
+
+fn smtp_courier(
+    config: &Config,
+    seams: &Seams<'_>,
+    chores: &Chores,
+    domaininfo: &Arc<DomainInfo>,
+) -> smtp::SmtpCourier {
+    let dial: Arc<dyn Dial> = Arc::new(TcpDial);
+    let resolver = dns::Stub::new(
+        dns::Settings { servers: config.dns.servers.clone(), ..dns::Settings::default() },
+        Arc::clone(seams.clock),
+        Arc::clone(seams.random),
+        Arc::clone(&dial),
+    );
+    let (tls, complaints) = TlsClient::new();
+    for complaint in complaints {
+        log::warn!("{complaint}");
+    }
+    let settings = smtp::Settings {
+        port: config.delivery.smtp.port,
+        hello: match config.delivery.smtp.hello {
+            config::Hello::SenderDomain => smtp::HelloMode::SenderDomain,
+            config::Hello::Hostname => smtp::HelloMode::Hostname,
+        },
+        ..smtp::Settings::new(config.hostname.clone())
+    };
+    let parts = smtp::Parts {
+        resolver: Arc::new(resolver),
+        dial,
+        domaininfo: Arc::clone(domaininfo),
+        tls: Arc::new(tls),
+        random: Arc::clone(seams.random),
+        clock: Arc::clone(seams.clock),
+        router: Arc::clone(&chores.directory.router),
+    };
+    smtp::SmtpCourier::new(settings, parts, seams.metrics)
+}
+
+fn queue_settings(config: &Config) -> queue::Settings {
+    let defaults = queue::Settings::default();
+    let slack = Duration::from_secs(30);
+    let local = match &config.delivery.local {
+        config::Local::Maildir(_) => defaults.attempt_local,
+        config::Local::Command(command) => command.deadline + slack,
+    };
+    queue::Settings {
+        messages_max: config.queue.messages_max,
+        lifetime: config.queue.lifetime,
+        retry: config.queue.retry.clone(),
+        deliver_local: config.queue.local_threads,
+        deliver_remote: config.queue.remote_threads,
+        destination_max: config.queue.attempts_per_destination_max,
+        attempt_local: local.max(config.delivery.pipe.deadline + slack).max(defaults.attempt_local),
+        ..defaults
+    }
+}
+
+fn session_settings(config: &Config) -> inbound::Settings {
+    let limits = &config.limits;
+    inbound::Settings {
+        hostname: config.hostname.clone(),
+        message_octets_max: limits.message_octets_max,
+        recipients_max: limits.recipients_max,
+        received_max: limits.received_max,
+        errors_max: u32::try_from(limits.errors_max).unwrap_or(u32::MAX),
+        command_timeout: limits.command_timeout,
+        message_timeout: limits.message_timeout,
+        session_timeout: limits.session_timeout,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::Domain;
+
+    #[test]
+    fn the_defaults_of_the_configuration_are_those_of_the_queue() {
+        let config = Config::defaults(Domain::parse("mail.here.example").unwrap());
+        assert_eq!(queue_settings(&config), queue::Settings::default());
+    }
+}
