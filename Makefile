@@ -1,0 +1,68 @@
+# postrider: the one place for commands. `make` alone explains itself.
+#
+#   make run                         build and run at once, with a sample domain in ./run
+#   make test                        everything that must be true
+#   make build && sudo make install  PREFIX=/usr/local DESTDIR=
+#
+# What is too long for a recipe is a script in scripts/.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+# The configuration is always here: it belongs to the host, not to the place of the program.
+ETC     := $(DESTDIR)/etc/postrider
+TARGET  := $(or $(CARGO_TARGET_DIR),target)
+# The program to install or to try.
+BIN     ?= $(TARGET)/release/postrider
+
+MAN     := $(DESTDIR)$(PREFIX)/share/man
+UNITS   := $(DESTDIR)$(PREFIX)/lib/systemd/system
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build run test interop bench man install uninstall
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+deps: ## What the build needs: installed if you are root and there is apt-get, else named
+	@scripts/deps
+
+build: deps ## The program, as it is installed: target/release/postrider
+	cargo build --release --locked
+
+# exec: without a shell in between that Ctrl-C would kill, make hears that the server ended well.
+run: build ## Build and run at once: sample domain, user, certificate and mailboxes made in ./run
+	@exec scripts/sample "$(BIN)"
+
+test: deps ## Everything that must be true: format, lints, documents, all tests, real programs
+	@scripts/test
+
+interop: deps ## Only the tests against real programs: Exim, Postfix, procmail, maildrop, swaks
+	cargo test --locked --test suite -- interop:: peers::
+
+bench: deps ## How many messages a second this disk allows (BENCH_DIR)
+	cargo bench --locked
+
+man: deps ## Write the manual pages and the sample configuration again, from the program's tables
+	UPDATE=1 cargo test --locked --test suite -- cli::generated
+
+install: ## Program, manual pages, units and a sample configuration (PREFIX, DESTDIR, BIN)
+	@test -x "$(BIN)" || { echo "$(BIN) is not there: run \`make build\` first, as the user who builds"; exit 1; }
+	install -D -m 0755 "$(BIN)" "$(DESTDIR)$(PREFIX)/bin/postrider"
+	install -D -m 0644 docs/man/postrider.8 "$(MAN)/man8/postrider.8"
+	install -D -m 0644 docs/man/postrider.toml.5 "$(MAN)/man5/postrider.toml.5"
+	install -d "$(UNITS)"
+	for unit in etc/systemd/*.socket etc/systemd/*.service; do \
+	    sed 's,@PREFIX@,$(PREFIX),g' "$$unit" > "$(UNITS)/$${unit##*/}" && chmod 0644 "$(UNITS)/$${unit##*/}" || exit 1; \
+	done
+	@if test -e "$(ETC)/postrider.toml"; then \
+	    echo "$(ETC)/postrider.toml is there and stays as it is"; \
+	else \
+	    install -D -m 0644 etc/postrider/postrider.toml "$(ETC)/postrider.toml"; \
+	fi
+	install -d "$(ETC)/domains" "$(ETC)/certs"
+	@scripts/next-steps
+
+uninstall: ## Take away what `make install` put there, but nothing in /etc or /var
+	rm -f "$(DESTDIR)$(PREFIX)/bin/postrider"
+	rm -f "$(MAN)/man8/postrider.8" "$(MAN)/man5/postrider.toml.5"
+	for unit in etc/systemd/*.socket etc/systemd/*.service; do rm -f "$(UNITS)/$${unit##*/}"; done
