@@ -1,0 +1,156 @@
+//! Sockets that the service manager passes (sd_listen_fds(3)), by their names.
+//!
+//! A shell takes the service manager's part: it gets three sockets as its standard streams, moves
+//! them to where they are expected, and becomes the server, so that `LISTEN_PID` is right.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+
+use crate::house::{Client, House, PATIENCE};
+use crate::peers;
+
+/// A server with three sockets under these names; and their ports.
+fn activated(listen: &str, names: [&str; 3]) -> (House, [u16; 3]) {
+    let mut house = House::new("");
+    let monitoring = house.monitoring;
+    fs::write(
+        house.path("postrider.toml"),
+        format!(
+            "hostname = \"mx.here.example\"\ndata-dir = \"data\"\ngrace = \"5s\"\n\
+             [listen]\nmonitoring = \"127.0.0.1:{monitoring}\"\n{listen}"
+        ),
+    )
+    .unwrap();
+    let sockets = names.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let ports = [0, 1, 2].map(|n: usize| sockets[n].local_addr().unwrap().port());
+    [house.smtp, house.submission, house.submissions] = ports;
+    let [first, second, third] = sockets.map(|socket| Stdio::from(OwnedFd::from(socket)));
+    let server = house.command();
+    let mut shell = Command::new("sh");
+    shell
+        .arg("-c")
+        .arg(
+            "exec 3<&0 4<&1 5<&2 </dev/null >/dev/null 2>>\"$0/log\"
+             LISTEN_FDS=3 LISTEN_PID=$$ exec \"$@\" serve",
+        )
+        .arg(house.dir.path())
+        .arg(server.get_program())
+        .args(server.get_args())
+        .current_dir(house.dir.path())
+        .env("LISTEN_FDNAMES", names.join(":"))
+        .stdin(first)
+        .stdout(second)
+        .stderr(third);
+    house.start_by(&mut shell);
+    (house, ports)
+}
+
+/// What is spoken on a port.
+fn spoken(port: u16) -> &'static str {
+    let server = format!("127.0.0.1:{port}");
+    let encrypted =
+        peers::swaks(["--server", &server, "--tls-on-connect", "--quit-after", "EHLO", "--timeout", "5s"]);
+    if encrypted.status.success() {
+        return "submissions";
+    }
+    let mut client = Client::connect(([127, 0, 0, 1], port).into());
+    client.expect("EHLO there.example", "250");
+    match &client.say("MAIL FROM:<ana@there.example>")[..3] {
+        "250" => "smtp",
+        "530" => "submission",
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn every_socket_speaks_what_its_name_says() {
+    let names = ["submission", "submissions", "smtp"];
+    let (mut house, ports) = activated("", names);
+    assert_eq!(ports.map(spoken), names);
+    assert_eq!(house.stop(), 0);
+}
+
+#[test]
+fn several_sockets_may_have_one_name_and_addresses_may_stand_beside_them() {
+    let beside = crate::peers::free_port();
+    let listen = format!("smtp = [\"systemd\", \"127.0.0.1:{beside}\"]\nsubmission = []\n");
+    let (house, [one, two, other]) = activated(&listen, ["smtp", "smtp", "submissions"]);
+    assert_eq!([one, two, beside, other].map(spoken), ["smtp", "smtp", "smtp", "submissions"]);
+    let said = house.log();
+    assert_eq!(said.matches("listening on 127.0.0.1:").count(), 4, "{said}");
+}
+
+#[test]
+fn a_socket_without_a_use_is_named_in_the_log() {
+    let mut house = House::new("");
+    let toml = fs::read_to_string(house.path("postrider.toml")).unwrap();
+    let listed = format!("smtp = [\"127.0.0.1:{}\"]", house.smtp);
+    fs::write(house.path("postrider.toml"), toml.replace(&listed, "smtp = \"systemd\"")).unwrap();
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    house.smtp = socket.local_addr().unwrap().port();
+    let server = house.command();
+    let mut shell = Command::new("sh");
+    shell
+        .arg("-c")
+        .arg(
+            "exec 3<&0 4<&0 </dev/null >/dev/null 2>>\"$0/log\"
+             LISTEN_FDS=2 LISTEN_PID=$$ LISTEN_FDNAMES=smtp:smpt exec \"$@\" serve",
+        )
+        .arg(house.dir.path())
+        .arg(server.get_program())
+        .args(server.get_args())
+        .stdin(OwnedFd::from(socket));
+    house.start_by(&mut shell);
+    assert!(house.log().contains("the service manager passed a socket named smpt"), "{}", house.log());
+}
+
+#[test]
+fn the_service_manager_hears_when_we_are_ready_reload_and_stop() {
+    let mut house = House::new("");
+    let path = house.path("notify");
+    let hears = UnixDatagram::bind(&path).unwrap();
+    hears.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut said = Vec::new();
+    let mut hear = |what: &str| {
+        while !said.iter().any(|line| line == what) {
+            let mut buffer = [0; 4096];
+            let octets = hears.recv(&mut buffer).unwrap_or_else(|e| panic!("no {what} ({e}): {said:?}"));
+            let text = String::from_utf8(buffer[..octets].to_vec()).unwrap();
+            said.extend(text.lines().map(str::to_owned));
+        }
+        said.clear();
+    };
+    house.environment.push(("NOTIFY_SOCKET", path));
+    house.start();
+    hear("READY=1");
+    house.signal("HUP");
+    hear("RELOADING=1");
+    hear("READY=1");
+    assert_eq!(house.stop(), 0);
+    hear("STOPPING=1");
+}
+
+#[test]
+fn without_a_socket_there_is_no_start() {
+    let house = House::new("");
+    fs::write(house.path("postrider.toml"), "hostname = \"mx.here.example\"\ndata-dir = \"data\"\n").unwrap();
+    let (code, _, error) = house.run(&["serve"]);
+    assert_eq!(code, 1);
+    assert!(
+        error.contains("there is nothing to listen on") && error.contains("postrider-smtp.socket"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_units_pass_the_names_that_the_configuration_expects() {
+    for name in ["smtp", "submission", "submissions"] {
+        let unit = format!("{}/etc/systemd/postrider-{name}.socket", env!("CARGO_MANIFEST_DIR"));
+        let unit = fs::read_to_string(unit).unwrap();
+        assert!(unit.lines().any(|line| line == format!("FileDescriptorName={name}")), "{unit}");
+        assert!(unit.lines().any(|line| line == "Service=postrider.service"), "{unit}");
+    }
+}

@@ -1,0 +1,474 @@
+//! The subcommands, as a person types them: the real binary, its words and its exit status.
+//!
+//! Also what is made from the program's tables, and `make install`.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
+
+use postrider::auth::{Accounts, Login, Users};
+use postrider::mail::{Domain, Mailbox};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What a command left behind.
+struct Said {
+    status: i32,
+    out: String,
+    err: String,
+}
+
+impl From<Output> for Said {
+    fn from(output: Output) -> Self {
+        Self {
+            status: output.status.code().unwrap_or(-1),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+/// A configuration directory of its own.
+struct House(tempfile::TempDir);
+
+impl House {
+    /// With this `postrider.toml`, and no domains.
+    fn new(toml: &str) -> Self {
+        let house = Self(tempfile::tempdir().unwrap());
+        house.write("postrider.toml", toml);
+        fs::create_dir(house.path("domains")).unwrap();
+        house
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.0.path().join(below)
+    }
+
+    fn write(&self, below: &str, text: &str) {
+        fs::create_dir_all(self.path(below).parent().unwrap()).unwrap();
+        fs::write(self.path(below), text).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
+        command.arg("--config").arg(self.0.path()).args(arguments).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Said {
+        self.command(arguments).output().unwrap().into()
+    }
+
+    fn add(&self, address: &str, password: &str) -> Said {
+        self.write("password", password);
+        let file = self.path("password");
+        self.run(&["user", "add", address, "--password-file", file.to_str().unwrap()])
+    }
+
+    fn users(&self, domain: &str) -> Users {
+        let file = self.path("domains").join(domain).join("users");
+        Users::parse(&fs::read_to_string(&file).unwrap(), &file).unwrap()
+    }
+}
+
+const GOOD: &str = "hostname = \"mail.here.example\"\n";
+
+#[test]
+fn check_names_file_line_key_and_remedy_of_every_mistake() {
+    let house =
+        House::new("hostname = \"mail\"\n\n[limits]\nmessage_size_max = \"1 MiB\"\nreceived-max = 5\n");
+    house.write("domains/here.example/users", "# ours\nana\n");
+    house.write("domains/here.example/aliases", "postmaster: ana eve\n");
+    house.write("certs/here/fullchain.pem", "not a certificate\n");
+    let said = house.run(&["check"]);
+    assert_eq!((said.status, said.out.as_str()), (1, ""));
+    for line in [
+        "postrider.toml:1: hostname: \"mail\" is not fully qualified (it has no dot); write the whole name",
+        "postrider.toml:4: limits.message_size_max: unknown key; did you mean message-size-max?",
+        "postrider.toml:5: limits.received-max: 5 is out of range; write a number from 10 to 1000",
+        "domains/here.example/users:2: there is no colon behind a name; write `name: credential`",
+        "domains/here.example/aliases:1: \"ana eve\" is not an address",
+        "certs/here/fullchain.pem: ",
+        "6 mistakes in ",
+    ] {
+        assert!(said.err.contains(line), "{line:?} is missing in:\n{}", said.err);
+    }
+}
+
+#[test]
+fn check_prints_the_configuration_in_force() {
+    let house = House::new(&format!("{GOOD}[relay]\nnetworks = [\"192.0.2.0/24\"]\n"));
+    house.write("domains/here.example/aliases", "postmaster: ana\n");
+    let said = house.run(&["check"]);
+    assert_eq!(said.status, 0, "{}", said.err);
+    for line in [
+        "# local domain here.example (users: 0, aliases: 1)",
+        "hostname = \"mail.here.example\"",
+        "message-size-max = \"50 MiB\"",
+        "networks = [\"192.0.2.0/24\"]",
+    ] {
+        assert!(said.out.lines().any(|l| l == line), "{line:?} is missing in:\n{}", said.out);
+    }
+    for warning in ["may send to anybody without a password", "there is no certificate"] {
+        assert!(said.err.contains(warning), "{warning:?} is missing in:\n{}", said.err);
+    }
+    let again = House::new(&said.out);
+    assert_eq!(again.run(&["check"]).status, 0, "what it prints is a configuration");
+}
+
+#[test]
+fn the_host_is_asked_for_the_name_that_the_file_does_not_give() {
+    let house = House::new("");
+    let said = house.run(&["check"]);
+    let host = Command::new("hostname").arg("--fqdn").output().unwrap();
+    let host = String::from_utf8(host.stdout).unwrap().trim().to_lowercase();
+    let is_placeholder = host.starts_with("localhost.") || host.ends_with(".localdomain");
+    if host.contains('.') && !is_placeholder {
+        let line = format!("hostname = \"{host}\"");
+        assert!(said.out.lines().any(|l| l == line), "{line:?} is missing in:\n{}{}", said.out, said.err);
+    } else {
+        let says = "postrider.toml: hostname: is not set, and the host calls itself";
+        assert!(said.status == 1 && said.err.contains(says), "{}{}", said.out, said.err);
+    }
+}
+
+#[test]
+fn check_warns_of_a_domain_without_postmaster() {
+    let house = House::new(GOOD);
+    house.write("domains/here.example/users", "ana: receive-only\n");
+    let warning = "here.example has no postmaster";
+    let said = house.run(&["check"]);
+    assert!(said.status == 0 && said.err.contains(warning), "{}", said.err);
+    for (file, line) in
+        [("users", "Postmaster: receive-only\n"), ("aliases", "postmaster: ana\n"), ("aliases", "*: ana\n")]
+    {
+        house.write(&format!("domains/here.example/{file}"), line);
+        let said = house.run(&["check"]);
+        assert!(said.status == 0 && !said.err.contains(warning), "{line}: {}", said.err);
+        house.write(&format!("domains/here.example/{file}"), "");
+    }
+}
+
+#[test]
+fn a_directory_without_a_configuration_is_an_error_that_says_what_to_do() {
+    let empty = tempfile::tempdir().unwrap();
+    for subcommand in [&["check"][..], &["serve"], &["queue", "list"]] {
+        let said: Said = Command::new(env!("CARGO_BIN_EXE_postrider"))
+            .arg("--config")
+            .arg(empty.path())
+            .args(subcommand)
+            .output()
+            .unwrap()
+            .into();
+        assert_eq!(said.status, 1, "{subcommand:?}");
+        assert!(said.err.contains("postrider.toml") && said.err.contains("--config DIR"), "{}", said.err);
+    }
+}
+
+#[test]
+fn a_user_who_was_added_can_log_in() {
+    let house = House::new(GOOD);
+    let said = house.add("Ana@XN--BCHER-KVA.example", "correct horse\nsecond line\n");
+    assert_eq!(said.status, 0, "{}", said.err);
+    assert!(said.err.contains("bücher.example is now a local domain"), "{}", said.err);
+    let said = house.add("bo@bücher.example", "x");
+    assert_eq!((said.status, said.err.as_str()), (0, ""), "the domain is known by now");
+
+    let accounts = Accounts::new(
+        [(Domain::parse("bücher.example").unwrap(), Arc::new(house.users("bücher.example")))].into(),
+    );
+    let ana = Mailbox::parse("ana@bücher.example").unwrap();
+    assert!(accounts.exists(&ana));
+    assert_eq!(accounts.login("ana@bücher.example", b"correct horse"), Login::Yes(ana));
+    assert_eq!(accounts.login("ana@bücher.example", b"x"), Login::Wrong);
+
+    let file = house.path("domains/bücher.example/users");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(!text.contains("correct horse"), "{text}");
+}
+
+#[test]
+fn a_user_cannot_be_added_twice_or_without_a_password() {
+    let house = House::new(GOOD);
+    assert_eq!(house.add("ana@here.example", "x").status, 0);
+    let before = fs::read(house.path("domains/here.example/users")).unwrap();
+    for (said, says) in [
+        (house.add("ANA@here.example", "y"), "already"),
+        (house.add("bo@here.example", "\n"), "--receive-only"),
+        (house.add("bo", "x"), "ana@example.org"),
+        (house.add("bo@[192.0.2.1]", "x"), "not a domain"),
+        (house.run(&["user", "add", "bo@here.example"]), "--password-file"),
+    ] {
+        assert_eq!(said.status, 1);
+        assert!(said.err.contains(says), "{says:?} is missing in: {}", said.err);
+    }
+    assert_eq!(fs::read(house.path("domains/here.example/users")).unwrap(), before);
+    assert_eq!(house.run(&["user", "add", "list@here.example", "--receive-only"]).status, 0);
+    assert_eq!(house.users("here.example").count(), 2);
+}
+
+#[test]
+fn users_who_are_added_at_once_are_all_there() {
+    let house = House::new(GOOD);
+    let commands: Vec<_> = (0..8)
+        .map(|n| {
+            let address = format!("user{n}@here.example");
+            let mut command = house.command(&["user", "add", &address, "--password-stdin"]);
+            let mut child =
+                command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+            child.stdin.take().unwrap().write_all(format!("secret{n}\n").as_bytes()).unwrap();
+            child
+        })
+        .collect();
+    for command in commands {
+        let said: Said = command.wait_with_output().unwrap().into();
+        assert_eq!(said.status, 0, "{}", said.err);
+    }
+    assert_eq!(house.users("here.example").count(), 8);
+    let names: Vec<_> = fs::read_dir(house.path("domains/here.example")).unwrap().collect();
+    assert_eq!(names.len(), 1, "no draft or lock file stays: {names:?}");
+}
+
+#[test]
+fn commands_for_the_server_say_when_there_is_none() {
+    let house = House::new(&format!("{GOOD}data-dir = \"data\"\n"));
+    for subcommand in [
+        &["queue", "list"][..],
+        &["queue", "retry", "all"],
+        &["domain", "list"],
+        &["domain", "show", "there.example"],
+        &["domain", "forget", "there.example"],
+    ] {
+        let said = house.run(subcommand);
+        assert_eq!(said.status, 1, "{subcommand:?}");
+        assert!(said.err.contains("postrider is not running"), "{subcommand:?}: {}", said.err);
+        assert!(said.err.contains("data/control"), "{subcommand:?}: {}", said.err);
+    }
+}
+
+#[test]
+fn wrong_usage_has_a_status_of_its_own() {
+    let house = House::new(GOOD);
+    for arguments in [&["dance"][..], &["user", "add"], &["check", "--fast"], &[]] {
+        assert_eq!(house.run(arguments).status, 2, "{arguments:?}");
+    }
+    for arguments in [&["--help"][..], &["help", "queue"], &["--version"], &["version"]] {
+        let said = house.run(arguments);
+        assert_eq!((said.status, said.err.as_str()), (0, ""), "{arguments:?}");
+        assert!(said.out.contains("postrider"), "{}", said.out);
+    }
+}
+
+#[test]
+fn the_sample_of_make_run_is_kept_from_one_run_to_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    // Everything but the server: its ports are for people.
+    let program = dir.path().join("program");
+    let text = format!(
+        "#!/bin/sh\ncase \"$*\" in *serve) exit 7;; esac\nexec '{}' \"$@\"\n",
+        env!("CARGO_BIN_EXE_postrider")
+    );
+    fs::write(&program, text).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let run = dir.path().join("run");
+    let start = || -> Said {
+        let mut sample = Command::new(root().join("scripts/sample"));
+        sample.arg(&program).env("RUN", &run).stdin(Stdio::null()).output().unwrap().into()
+    };
+    let first = start();
+    assert_eq!(first.status, 7, "it ends as the server: {}{}", first.out, first.err);
+    for says in ["swaks --server 127.0.0.1:2525 --to ana@example.test", "curl ", "/mail/example.test/ana/new"]
+    {
+        assert!(first.out.contains(says), "{says:?} is missing in:\n{}", first.out);
+    }
+    let kept = |file: &str| fs::read_to_string(run.join(file)).unwrap();
+    let password = kept("ana.password");
+    assert!(first.out.contains(&format!("password {}\n", password.trim())), "{}", first.out);
+    assert_eq!(fs::metadata(run.join("ana.password")).unwrap().permissions().mode() & 0o777, 0o600);
+
+    let house = Command::new(&program).arg("--config").arg(&run).arg("check").output().unwrap();
+    let checked = Said::from(house);
+    assert_eq!((checked.status, checked.err.as_str()), (0, ""), "not even a warning");
+    for line in
+        ["# certificate for localhost", "smtp = [\"127.0.0.1:2525\"]", "monitoring = \"127.0.0.1:10990\""]
+    {
+        assert!(checked.out.contains(line), "{line:?} is missing in:\n{}", checked.out);
+    }
+    let file = run.join("domains/example.test/users");
+    let users = Users::parse(&fs::read_to_string(&file).unwrap(), &file).unwrap();
+    let accounts = Accounts::new([(Domain::parse("example.test").unwrap(), Arc::new(users))].into());
+    assert!(matches!(accounts.login("ana@example.test", password.trim().as_bytes()), Login::Yes(_)));
+
+    let files = [
+        "ana.password",
+        "domains/example.test/users",
+        "domains/example.test/aliases",
+        "certs/localhost/privkey.pem",
+        "postrider.toml",
+    ];
+    let before = files.map(kept);
+    let second = start();
+    assert_eq!(second.out, first.out);
+    assert_eq!(files.map(kept), before);
+}
+
+#[test]
+fn install_puts_everything_in_its_place_and_never_replaces_a_configuration() {
+    let dest = tempfile::tempdir().unwrap();
+    // Any program will do, and a small one is quicker to copy.
+    let program = dest.path().join("program");
+    fs::write(&program, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let into = dest.path().join("into");
+    let make = |target: &str| {
+        let said: Said = Command::new("make")
+            .current_dir(root())
+            // A `make test` around us has wishes of its own.
+            .env_remove("MAKEFLAGS")
+            .arg(target)
+            .arg("PREFIX=/opt/mail")
+            .arg(format!("DESTDIR={}", into.display()))
+            .arg(format!("BIN={}", program.display()))
+            .output()
+            .unwrap()
+            .into();
+        assert_eq!(said.status, 0, "{}{}", said.out, said.err);
+        said.out
+    };
+    assert!(make("install").contains("postrider check"), "it prints what to do next");
+    let installed = files_below(&into);
+    assert_eq!(
+        installed,
+        [
+            "etc/postrider/postrider.toml",
+            "opt/mail/bin/postrider",
+            "opt/mail/lib/systemd/system/postrider-smtp.socket",
+            "opt/mail/lib/systemd/system/postrider-submission.socket",
+            "opt/mail/lib/systemd/system/postrider-submissions.socket",
+            "opt/mail/lib/systemd/system/postrider.service",
+            "opt/mail/share/man/man5/postrider.toml.5",
+            "opt/mail/share/man/man8/postrider.8",
+        ]
+    );
+    let unit = fs::read_to_string(into.join("opt/mail/lib/systemd/system/postrider.service")).unwrap();
+    assert!(unit.contains("\nExecStart=/opt/mail/bin/postrider serve\n"), "{unit}");
+    assert!(!unit.contains('@') || !unit.contains("@PREFIX@"), "{unit}");
+
+    let config = into.join("etc/postrider/postrider.toml");
+    fs::write(&config, "# mine\n").unwrap();
+    make("install");
+    assert_eq!(fs::read_to_string(&config).unwrap(), "# mine\n");
+    make("uninstall");
+    assert_eq!(files_below(&into), ["etc/postrider/postrider.toml"]);
+}
+
+/// Sorted, as paths relative to `dir`.
+fn files_below(dir: &Path) -> Vec<String> {
+    fn walk(dir: &Path, top: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                walk(&path, top, found);
+            } else {
+                found.push(path.strip_prefix(top).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(dir, dir, &mut found);
+    found.sort();
+    found
+}
+
+/// What is made from the program's tables, checked in, and compared here. `make man` writes it.
+mod generated {
+    use super::*;
+
+    fn compare(path: &str, made: &str) {
+        let file = root().join(path);
+        if std::env::var_os("UPDATE").is_some() {
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(&file, made).unwrap();
+        }
+        let there = fs::read_to_string(&file).unwrap_or_default();
+        assert!(there == made, "{path} is not what the program's tables say: run `make man`");
+    }
+
+    #[test]
+    fn the_sample_configuration_is_up_to_date() {
+        compare("etc/postrider/postrider.toml", &postrider::config::sample());
+    }
+
+    #[test]
+    fn the_manual_of_the_configuration_is_up_to_date() {
+        let head = include_str!("../../docs/man/postrider.toml.5.head");
+        compare("docs/man/postrider.toml.5", &format!("{head}{}", postrider::config::manual()));
+    }
+
+    #[test]
+    fn the_manual_of_the_program_is_up_to_date() {
+        let mut command = postrider::cli::command().disable_help_subcommand(true);
+        command.build();
+        let man = clap_mangen::Man::new(command.clone())
+            .section("8")
+            .title("postrider")
+            .date("")
+            .source("postrider")
+            .manual("System Administration");
+        let mut page = Vec::new();
+        man.render_title(&mut page).unwrap();
+        man.render_name_section(&mut page).unwrap();
+        // clap_mangen's own leaves out that --config takes a value.
+        page.extend_from_slice(
+            b".SH SYNOPSIS\n\\fBpostrider\\fR [\\fB\\-\\-config\\fR \\fIDIR\\fR] \\fICOMMAND\\fR [\\fIARGUMENT\\fR ...]\n",
+        );
+        man.render_description_section(&mut page).unwrap();
+        man.render_options_section(&mut page).unwrap();
+        let mut page = String::from_utf8(page).unwrap();
+        page.push_str(".SH COMMANDS\n");
+        describe(&command, "", &mut page);
+        page.push_str(include_str!("../../docs/man/postrider.8.tail"));
+        compare("docs/man/postrider.8", &page);
+    }
+
+    /// A paragraph for each subcommand that does something.
+    fn describe(command: &clap::Command, above: &str, page: &mut String) {
+        for subcommand in command.get_subcommands() {
+            let name = format!("{above}{}", subcommand.get_name());
+            let about = subcommand.get_long_about().or(subcommand.get_about()).map(ToString::to_string);
+            let about = about.unwrap_or_default();
+            if subcommand.has_subcommands() {
+                describe(subcommand, &format!("{name} "), page);
+                continue;
+            }
+            let arguments: Vec<_> = subcommand
+                .get_positionals()
+                .map(|a| format!(" {}", a.get_id().as_str().to_uppercase()))
+                .collect();
+            page.push_str(&format!(".TP\n.B {}\n", roff(&format!("{name}{}", arguments.concat()))));
+            page.push_str(&about.split("\n\n").map(roff).collect::<Vec<_>>().join("\n.IP\n"));
+            page.push('\n');
+            let options = subcommand.get_arguments().filter(|a| !a.is_positional() && !a.is_global_set());
+            for option in options.filter(|option| option.get_long().is_some_and(|long| long != "help")) {
+                let value = option.get_value_names().filter(|_| option.get_action().takes_values());
+                let value = value.map(|names| format!(" {}", names[0])).unwrap_or_default();
+                page.push_str(&format!(
+                    ".RS\n.TP\n.B {}\n{}\n.RE\n",
+                    roff(&format!("--{}{value}", option.get_long().unwrap())),
+                    roff(&option.get_help().map(ToString::to_string).unwrap_or_default())
+                ));
+            }
+        }
+    }
+
+    fn roff(text: &str) -> String {
+        let text = text.replace('\\', "\\e").replace('-', "\\-");
+        if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
+    }
+}

@@ -1,0 +1,473 @@
+//! The dialogs again, over a real socket: what the machine says in memory, a client hears.
+//!
+//! Real are the listener, its session threads, TLS on both sides and the queue. Scripted is the
+//! policy. What becomes of a message is seen where it leaves the queue, without the stamp that the
+//! session put on top.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt::Write as _;
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use postrider::fakes::{Carried, ScriptedCourier};
+use postrider::inbound::{Ceilings, Client, Counters, Doors, Listener, Policy, Role, Services, Settings};
+use postrider::mail::{Domain, Failure, ForwardPath, MessageId, ReversePath};
+use postrider::observe::{Metrics, Traces};
+use postrider::queue::{self, Couriers, Crew, Direct, Handle, SpoolParts, Stepped};
+use postrider::route::Router;
+use postrider::smtp::{End, Kind, Login, MailParameters, Question, Verdict};
+use postrider::sys::{Clock as _, Dial as _, Stop, Stream, SystemClock, SystemDisk, SystemRandom, TcpDial};
+use postrider::tls::{CertSet, Certs, ServerTls, TlsClient};
+
+use crate::dialogs::{Dialog, HOSTNAME, Manner, Scripted, Step, Wire, all, parse, play};
+use crate::house::PATIENCE;
+
+/// What cannot be had on a socket: each with the reason.
+const NOT_PLAYED: &[(&str, &str)] = &[
+    ("data/content_is_refused.dialog", CONTENT),
+    ("limits/errors_are_forgotten_after_a_message.dialog", CONTENT),
+];
+const CONTENT: &str = "content is judged by the session and the queue, not by the policy";
+
+/// How long a client may be silent where a dialog is about that, and elsewhere.
+const SHORT_SILENCE: Duration = Duration::from_secs(2);
+const LONG_SILENCE: Duration = Duration::from_secs(300);
+
+/// All that outlives a conversation.
+pub struct Workshop {
+    handle: Handle,
+    stepped: Stepped,
+    courier: Arc<ScriptedCourier>,
+    /// Messages that a dialog has been told of.
+    told: BTreeSet<MessageId>,
+    certs: Arc<Certs>,
+    no_certs: Arc<Certs>,
+    client_tls: TlsClient,
+    metrics: Arc<Metrics>,
+    traces: Arc<Traces>,
+    _dir: tempfile::TempDir,
+}
+
+impl Workshop {
+    pub fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let metrics = Arc::new(Metrics::default());
+        let traces = Traces::new(Arc::new(SystemClock));
+        let (handle, opened) = queue::open(SpoolParts {
+            disk: Arc::new(SystemDisk),
+            data_dir: dir.path().to_owned(),
+            clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
+            metrics: metrics.clone(),
+            settings: queue::Settings::default(),
+        })
+        .unwrap();
+        let courier = Arc::new(ScriptedCourier::default());
+        let stepped = opened.into_stepped(Crew {
+            router: Arc::new(ArcSwap::from_pointee(Router::new([hostname()]))),
+            couriers: Couriers { local: courier.clone(), program: courier.clone(), smtp: courier.clone() },
+            own_mail: Arc::new(Direct(handle.clone())),
+            traces: traces.clone(),
+            hostname: hostname(),
+        });
+        let made = rcgen::generate_simple_self_signed(vec![HOSTNAME.to_owned()]).unwrap();
+        let certs = dir.path().join("certs");
+        std::fs::create_dir_all(certs.join("here")).unwrap();
+        std::fs::write(certs.join("here/fullchain.pem"), made.cert.pem()).unwrap();
+        std::fs::write(certs.join("here/privkey.pem"), made.signing_key.serialize_pem()).unwrap();
+        let load = |dir: &Path| Certs::new(CertSet::load(dir, &hostname()).unwrap());
+        Self {
+            handle,
+            stepped,
+            courier,
+            told: BTreeSet::new(),
+            certs: load(&certs),
+            no_certs: load(&dir.path().join("none")),
+            client_tls: TlsClient::with_roots(rustls::RootCertStore::empty()),
+            metrics,
+            traces,
+            _dir: dir,
+        }
+    }
+
+    /// Everything that left the queue and that no dialog has been told of, in the order of arrival.
+    fn arrived(&mut self) -> BTreeMap<MessageId, Carried> {
+        self.stepped.run();
+        let mut carried: BTreeMap<_, _> =
+            self.courier.carried().into_iter().map(|one| (one.envelope.id, one)).collect();
+        carried.retain(|id, _| !self.told.contains(id));
+        carried
+    }
+
+    fn services(&self, dialog: &Dialog, script: &Arc<Script>) -> Services {
+        let settings = &dialog.settings;
+        Services {
+            settings: Settings {
+                hostname: settings.hostname.clone(),
+                message_octets_max: settings.message_octets_max,
+                recipients_max: settings.recipients_max,
+                received_max: 100,
+                errors_max: settings.errors_max,
+                command_timeout: if is_about_silence(dialog) { SHORT_SILENCE } else { LONG_SILENCE },
+                message_timeout: LONG_SILENCE,
+                session_timeout: LONG_SILENCE,
+            },
+            policy: Arc::clone(script) as Arc<dyn Policy>,
+            queue: self.handle.clone(),
+            tls: ServerTls::new(Arc::clone(if settings.tls_available {
+                &self.certs
+            } else {
+                &self.no_certs
+            }))
+            .unwrap(),
+            clock: Arc::new(SystemClock),
+            traces: Arc::clone(&self.traces),
+            counters: Counters::new(&self.metrics),
+        }
+    }
+}
+
+fn hostname() -> Domain {
+    Domain::parse(HOSTNAME).unwrap()
+}
+
+/// The policy of a dialog.
+struct Script {
+    logins_exist: bool,
+    state: Mutex<ScriptState>,
+}
+
+struct ScriptState {
+    /// Without those about content, which nobody asks a policy.
+    answers: VecDeque<Scripted>,
+    complaint: Option<String>,
+}
+
+impl Script {
+    fn answer(&self, question: &Question) -> Verdict {
+        let mut state = self.state.lock().unwrap();
+        let verdict = match state.answers.pop_front() {
+            Some(scripted) => scripted.verdict(question),
+            None => Err(format!("nobody expected {question:?}")),
+        };
+        verdict.unwrap_or_else(|complaint| {
+            state.complaint.get_or_insert(complaint);
+            Verdict::refused(Failure::transient(3, 0, "not in the dialog"))
+        })
+    }
+}
+
+impl Policy for Script {
+    fn has_logins(&self) -> bool {
+        self.logins_exist
+    }
+    fn sender(&self, _client: &Client<'_>, reverse_path: &ReversePath) -> Verdict {
+        let parameters = MailParameters::default();
+        self.answer(&Question::Sender { reverse_path: reverse_path.clone(), parameters })
+    }
+    fn recipient(&self, _client: &Client<'_>, forward_path: &ForwardPath) -> Verdict {
+        self.answer(&Question::Recipient(forward_path.clone()))
+    }
+    fn login(&self, _client: &Client<'_>, login: &Login) -> Verdict {
+        self.answer(&Question::Login(login.clone()))
+    }
+}
+
+/// One conversation with a listener of its own.
+pub struct OnSocket<'a> {
+    /// Where the listener is.
+    pub address: SocketAddr,
+    workshop: &'a mut Workshop,
+    script: Arc<Script>,
+    /// What the dialog knows of the messages, in order.
+    contents: VecDeque<Scripted>,
+    doors: Arc<Doors>,
+    stop: Arc<Stop>,
+    listener: Option<JoinHandle<()>>,
+    /// `None` while a handshake takes it.
+    stream: Option<Box<dyn Stream>>,
+    heard: Vec<u8>,
+    /// From now on the server's octets are TLS that we cannot read.
+    is_unreadable: bool,
+    complaint: Option<String>,
+}
+
+impl<'a> OnSocket<'a> {
+    fn new(workshop: &'a mut Workshop, dialog: &Dialog) -> Self {
+        Self::with(workshop, dialog, |_| {})
+    }
+
+    /// With other services than the dialog's.
+    pub fn with(workshop: &'a mut Workshop, dialog: &Dialog, adjust: impl FnOnce(&mut Services)) -> Self {
+        let (contents, answers) = dialog.policy.iter().cloned().partition(|one| one.question == "content");
+        let script = Arc::new(Script {
+            logins_exist: dialog.settings.logins_exist,
+            state: Mutex::new(ScriptState { answers, complaint: None }),
+        });
+        let role = match dialog.settings.kind {
+            Kind::Smtp => Role::Smtp,
+            Kind::Submission if dialog.is_encrypted => Role::Submissions,
+            Kind::Submission => Role::Submission,
+        };
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let ceilings = Ceilings { sessions_max: 10, sessions_per_address_max: 10 };
+        let doors = Doors::new(ceilings, &workshop.metrics);
+        let mut services = workshop.services(dialog, &script);
+        adjust(&mut services);
+        let listener = Listener { socket, role, doors: Arc::clone(&doors), services: Arc::new(services) };
+        let stop = Arc::new(Stop::new().unwrap());
+        let until = Arc::clone(&stop);
+        let thread = std::thread::spawn(move || listener.run(&until).unwrap());
+        let stream = TcpDial.dial(address, SystemClock.now() + PATIENCE).unwrap();
+        let mut wire = Self {
+            address,
+            workshop,
+            script,
+            contents,
+            doors,
+            stop,
+            listener: Some(thread),
+            stream: Some(stream),
+            heard: Vec::new(),
+            is_unreadable: false,
+            complaint: None,
+        };
+        match role {
+            Role::Submissions => wire.encrypt(),
+            // There is no port 25 with TLS from the first octet. After STARTTLS everything begins
+            // anew but for the greeting, which is kept for the dialog.
+            Role::Smtp if dialog.is_encrypted => {
+                let greeting = wire.receive().expect("a greeting");
+                wire.send(b"STARTTLS\r\n");
+                assert!(wire.receive().expect("an answer").starts_with("220 "));
+                wire.encrypt();
+                wire.heard = format!("{greeting}\r\n").into_bytes();
+            }
+            Role::Smtp | Role::Submission => {}
+        }
+        wire
+    }
+
+    fn encrypt(&mut self) {
+        if !self.heard.is_empty() {
+            let heard = self.heard.escape_ascii().to_string();
+            self.complaint.get_or_insert(format!("said in plain text before the handshake: {heard}"));
+        }
+        let stream = self.stream.take().unwrap();
+        let secured = self.workshop.client_tls.handshake(stream, &hostname());
+        self.stream = Some(secured.expect("a handshake").stream);
+    }
+
+    fn read(&mut self) -> io::Result<usize> {
+        let mut buffer = [0; 4096];
+        let stream = self.stream.as_mut().unwrap();
+        stream.set_deadline(SystemClock.now() + PATIENCE);
+        let octets = stream.read(&mut buffer)?;
+        self.heard.extend_from_slice(&buffer[..octets]);
+        Ok(octets)
+    }
+
+    /// Reads until the server has closed the connection.
+    fn read_to_end(&mut self) -> io::Result<()> {
+        while self.read()? > 0 {}
+        Ok(())
+    }
+}
+
+/// A server that closes in the middle of what we say resets the connection: closed is closed.
+fn is_closed_by(end: &io::Result<()>) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    match end {
+        Ok(()) => true,
+        Err(e) => matches!(e.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof),
+    }
+}
+
+impl Wire for OnSocket<'_> {
+    fn send(&mut self, octets: &[u8]) {
+        let stream = self.stream.as_mut().unwrap();
+        stream.set_deadline(SystemClock.now() + PATIENCE);
+        // The server may have hung up; then that is what the dialog goes on with.
+        let _ = stream.write_all(octets).and_then(|()| stream.flush());
+    }
+
+    fn receive(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.heard.iter().position(|octet| *octet == b'\n') {
+                let line: Vec<u8> = self.heard.drain(..=end).collect();
+                let line = String::from_utf8(line).expect("replies are UTF-8");
+                return Some(line.strip_suffix("\r\n").expect("replies end with CRLF").to_owned());
+            }
+            if self.read().unwrap_or(0) == 0 {
+                return None;
+            }
+        }
+    }
+
+    fn handshake(&mut self, is_good: bool) {
+        if is_good {
+            self.encrypt();
+        } else {
+            self.send(b"this is no handshake\r\n");
+            self.is_unreadable = true;
+        }
+    }
+
+    fn happens(&mut self, end: End) -> bool {
+        match end {
+            End::InputOver => {
+                self.stream.as_mut().unwrap().finish().unwrap();
+                true
+            }
+            End::TimedOut => true,
+            End::Stopping => {
+                self.doors.leave();
+                true
+            }
+            End::TooManySessions => false,
+        }
+    }
+
+    fn is_closed(&mut self) -> bool {
+        let end = self.read_to_end();
+        if self.is_unreadable {
+            // A TLS alert, which is no reply.
+            assert!(!self.heard.starts_with(b"4") && !self.heard.starts_with(b"5"), "plain text");
+            self.heard.clear();
+        }
+        is_closed_by(&end) && self.heard.is_empty()
+    }
+
+    fn message(&mut self) -> Option<Vec<u8>> {
+        let (id, carried) = self.workshop.arrived().pop_first()?;
+        self.workshop.told.insert(id);
+        let content = carried.octets.strip_prefix(carried.envelope.stamp.as_bytes());
+        let content = content.expect("the stamp is on top").to_vec();
+        let eight = if carried.envelope.has_8bit { ",8bit" } else { "" };
+        let long = if carried.envelope.has_long_lines { ",long" } else { "" };
+        let about = format!("<{}{eight}{long}>", content.len());
+        match self.contents.pop_front() {
+            Some(scripted) if scripted.about.as_ref().is_none_or(|expected| *expected == about) => {}
+            other => drop(self.complaint.get_or_insert(format!("{about} was queued, expected {other:?}"))),
+        }
+        Some(content)
+    }
+
+    fn complaint(&mut self) -> Option<String> {
+        // When we end our side, the server says nothing more than it already has.
+        let _ = self.stream.as_mut().unwrap().finish();
+        let end = self.read_to_end();
+        let said = self.heard.escape_ascii().to_string();
+        let state = self.script.state.lock().unwrap();
+        (self.complaint.take().or_else(|| state.complaint.clone()))
+            .or_else(|| (!is_closed_by(&end)).then(|| format!("the connection stayed open: {end:?}")))
+            .or_else(|| (!said.is_empty()).then(|| format!("the server also said {said}")))
+            .or_else(|| state.answers.front().map(|left| format!("nobody asked for {left:?}")))
+            .or_else(|| {
+                let left = self.workshop.arrived();
+                self.workshop.told.extend(left.keys());
+                (left.len() != self.contents.len())
+                    .then(|| format!("{} messages were queued, expected {:?}", left.len(), self.contents))
+            })
+    }
+}
+
+impl Drop for OnSocket<'_> {
+    fn drop(&mut self) {
+        self.stream = None;
+        self.stop.ask();
+        let ended = self.listener.take().map(JoinHandle::join);
+        assert!(std::thread::panicking() || matches!(ended, Some(Ok(()))), "the listener panicked");
+    }
+}
+
+/// What stands behind STARTTLS in one segment is thrown away; octet by octet some of it would
+/// arrive later, as the beginning of a handshake.
+fn has_more_behind_starttls(dialog: &Dialog) -> bool {
+    dialog.steps.iter().any(|step| match step {
+        Step::Client(octets) => octets.starts_with(b"STARTTLS\r\n") && octets.len() > 10,
+        _ => false,
+    })
+}
+
+fn is_about_silence(dialog: &Dialog) -> bool {
+    dialog.steps.contains(&Step::Happens(End::TimedOut))
+}
+
+fn may_be_played(dialog: &Dialog, manner: Manner) -> bool {
+    match manner {
+        Manner::LineByLine => true,
+        Manner::OctetByOctet => !has_more_behind_starttls(dialog) && !is_about_silence(dialog),
+        Manner::OneSegment => dialog.is_pipelined,
+    }
+}
+
+#[test]
+fn every_dialog_goes_the_same_way_over_a_real_socket() {
+    let mut workshop = Workshop::new();
+    let mut failures = String::new();
+    let mut played = 0;
+    for dialog in all() {
+        if NOT_PLAYED.iter().any(|(name, _)| *name == dialog.name) {
+            continue;
+        }
+        played += 1;
+        for manner in [Manner::LineByLine, Manner::OctetByOctet, Manner::OneSegment] {
+            if !may_be_played(&dialog, manner) {
+                continue;
+            }
+            if let Err(failure) = play(&dialog, &mut OnSocket::new(&mut workshop, &dialog), manner) {
+                let _ = writeln!(failures, "{} ({manner:?}): {failure}", dialog.name);
+            }
+            let left = workshop.arrived();
+            workshop.told.extend(left.into_keys());
+        }
+    }
+    assert!(failures.is_empty(), "\n{failures}");
+    assert!(played >= 80, "only {played} dialogs were played");
+}
+
+#[test]
+fn only_dialogs_that_cannot_be_had_on_a_socket_are_left_out() {
+    let refuses_content = |dialog: &Dialog| {
+        dialog.policy.iter().any(|one| one.question == "content" && !one.answer.starts_with("ok"))
+    };
+    let left_out: Vec<_> = all().into_iter().filter(refuses_content).map(|dialog| dialog.name).collect();
+    let named: Vec<_> = NOT_PLAYED.iter().map(|(name, _)| *name).collect();
+    assert_eq!(named, left_out, "{CONTENT}");
+}
+
+#[test]
+fn a_dialog_that_is_wrong_fails_on_a_socket_too() {
+    let mut workshop = Workshop::new();
+    let letter = "C: HELO a\nS: 250 *\nC: MAIL FROM:<a@b.example>\nS: 250 *\nC: RCPT TO:<c@here.example>\n\
+                  S: 250 *\nC: DATA\nS: 354 *\nC: x\nC: .\nS: 250 2.0.0 *\n";
+    let policy = "policy: sender ok\npolicy: recipient ok\n";
+    for (text, complaint) in [
+        ("# RFC x\nS: 221 *".to_owned(), "expected"),
+        ("# RFC x\nS: 220 *\nC: QUIT\nS: 221 *\nS: 220 *".to_owned(), "heard nothing"),
+        ("# RFC x\nS: 220 *\nC: NOOP".to_owned(), "also said"),
+        ("# RFC x\npolicy: sender ok\nS: 220 *".to_owned(), "nobody asked"),
+        ("# RFC x\nS: 220 *\nC: HELO a\nS: 250 *\nC: MAIL FROM:<>\nS: 451 *".to_owned(), "nobody expected"),
+        (format!("# RFC x\n{policy}S: 220 *\n{letter}"), "1 messages were queued"),
+        (
+            format!("# RFC x\n{policy}policy: content <9> ok\nS: 220 *\n{letter}message: x\\r\\n"),
+            "<3> was queued",
+        ),
+        (
+            format!("# RFC x\n{policy}policy: content ok\nS: 220 *\n{letter}message: y\\r\\n"),
+            "expected the message y",
+        ),
+    ] {
+        let dialog = parse("test", &text);
+        let failure =
+            play(&dialog, &mut OnSocket::new(&mut workshop, &dialog), Manner::LineByLine).unwrap_err();
+        assert!(failure.contains(complaint), "{text}: {failure}");
+    }
+}

@@ -1,0 +1,270 @@
+//! Real programs on loopback: what we believe of the standards is tried on strangers.
+
+use std::collections::HashSet;
+use std::path::Path;
+
+use crate::house::{House, messages_in, wait_for};
+use crate::peers::{self, Exim, Load, SmtpSink};
+
+/// A message with everything that a careless server spoils: dots, long lines, 8-bit, trailing
+/// space, an empty last line.
+const AWKWARD: &str = "From: ana@here.example\nTo: bo@exim.test\nSubject: awkward =?utf-8?q?gr=C3=BC=C3=9Fe?=\n\
+MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n\
+.\n..\n.hidden\nFrom the start of a line\ngrüße\ttab  \n\n";
+
+fn awkward() -> String {
+    format!("{AWKWARD}{}\n\n", "x".repeat(990))
+}
+
+fn toml_for(dns: &postrider::fakes::DnsServer, port: u16) -> String {
+    format!(
+        "[dns]\nservers = [\"{}\"]\n[delivery.smtp]\nport = {port}\n[relay]\nnetworks = [\"127.0.0.0/8\"]\n",
+        dns.address
+    )
+}
+
+fn lf(text: &str) -> Vec<u8> {
+    text.as_bytes().to_vec()
+}
+
+/// What a Maildir file holds behind the fields that we put on top.
+fn behind_our_fields(octets: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8(octets.to_vec()).unwrap();
+    let at = text.find("From: ana@here.example").unwrap();
+    text.as_bytes()[at..].to_vec()
+}
+
+#[test]
+fn exim_gets_a_message_octet_for_octet_over_tls() {
+    let dir = tempfile::tempdir().unwrap();
+    let exim = Exim::start(dir.path(), 1);
+    let dns =
+        postrider::fakes::DnsServer::start("exim.test. MX 10 mx.exim.test.\nmx.exim.test. A 127.0.0.1\n");
+    let house = House::started(&toml_for(&dns, exim.port));
+    let message = awkward();
+    let data = peers::swaks_data(dir.path(), &message);
+    let server = format!("127.0.0.1:{}", house.submission);
+    let output = peers::swaks([
+        "--server",
+        &server,
+        "--tls",
+        "--auth",
+        "PLAIN",
+        "--auth-user",
+        "ana@here.example",
+        "--auth-password",
+        "secret word",
+        "--from",
+        "ana@here.example",
+        "--to",
+        "bo@exim.test",
+        "--data",
+        &data,
+    ]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let mails = exim.wait_for_mail(1);
+    let mail = &mails[0];
+    assert_eq!(
+        (mail.reverse_path.as_str(), mail.forward_path.as_str()),
+        ("ana@here.example", "bo@exim.test")
+    );
+    assert!(mail.trace.contains("with esmtps") && mail.trace.contains("TLS1"), "over TLS: {}", mail.trace);
+    assert_eq!(behind_our_fields(&mail.message), lf(&message));
+    let (code, shown, error) = house.run(&["domain", "show", "exim.test"]);
+    assert!(code == 0 && shown.contains("tls-unverified"), "{shown}{error}");
+}
+
+#[test]
+fn exim_hands_us_a_message_octet_for_octet_over_tls() {
+    let dir = tempfile::tempdir().unwrap();
+    let house = House::started("");
+    let exim = Exim::start(dir.path(), house.smtp);
+    let message = awkward();
+    let data = peers::swaks_data(dir.path(), &message);
+    let server = format!("127.0.0.1:{}", exim.port);
+    let output = peers::swaks([
+        "--server",
+        &server,
+        "--from",
+        "bo@exim.test",
+        "--to",
+        "ana@here.example",
+        "--data",
+        &data,
+    ]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let letter = house.letter("here.example", "ana");
+    assert!(letter.contains("with ESMTPS"), "{letter}");
+    assert_eq!(behind_our_fields(letter.as_bytes()), lf(&message));
+}
+
+#[test]
+#[cfg(feature = "legacy-tls")]
+fn a_peer_with_cbc_suites_only_is_reached_by_the_second_tls_library() {
+    use crate::old_peer::{OldPeer, Seen};
+    let peer = OldPeer::start();
+    let dns = postrider::fakes::DnsServer::start(
+        "old.example. MX 10 mx.old.example.\nmx.old.example. A 127.0.0.1\n",
+    );
+    let house = House::started(&toml_for(&dns, peer.port));
+    house.send("ana@here.example", "bo@old.example", "to an old peer");
+    let seen = wait_for("the message", || Some(peer.seen()).filter(|seen| seen.len() >= 2));
+    let [Seen::HandshakeFailed, Seen::Encrypted { version, suite, message }] = &seen[..] else {
+        panic!("{seen:?}")
+    };
+    assert_eq!((version.as_str(), suite.as_str()), ("TLSv1.2", "ECDHE-ECDSA-AES128-SHA"));
+    assert!(message.ends_with("Subject: to an old peer\n\nHello bo@old.example.\n"), "{message}");
+    let (code, shown, error) = house.run(&["domain", "show", "old.example"]);
+    assert!(code == 0 && shown.contains("tls-unverified"), "{shown}{error}");
+}
+
+#[test]
+fn a_refusal_of_exims_is_reported_in_its_own_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let exim = Exim::start(dir.path(), 1);
+    let dns =
+        postrider::fakes::DnsServer::start("exim.test. MX 10 mx.exim.test.\nmx.exim.test. A 127.0.0.1\n");
+    let house = House::started(&toml_for(&dns, exim.port));
+    house.send("ana@here.example", "nobody@exim.test", "to nobody");
+    let report = house.letter("here.example", "ana");
+    assert!(
+        report.contains("Diagnostic-Code: smtp; 550") && report.contains("Remote-MTA: dns; mx.exim.test"),
+        "{report}"
+    );
+}
+
+#[test]
+fn hundreds_of_messages_from_smtp_source_arrive_and_none_twice() {
+    let house = House::started("");
+    let load = Load {
+        port: house.smtp,
+        sessions: 20,
+        messages: 400,
+        octets: 4096,
+        reverse_path: "bo@there.example",
+        forward_path: "ana@here.example",
+    };
+    let output = peers::smtp_source(&load);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let letters = wait_for("all letters", || {
+        let letters = house.mailbox("here.example", "ana");
+        (letters.len() >= 400).then_some(letters)
+    });
+    let ids: HashSet<_> = letters.iter().map(|letter| id_of(letter)).collect();
+    assert_eq!((letters.len(), ids.len()), (400, 400));
+}
+
+/// The id in our Received field.
+fn id_of(letter: &[u8]) -> String {
+    let text = String::from_utf8_lossy(letter);
+    text.split("\n\tid ").nth(1).unwrap().split(';').next().unwrap().to_owned()
+}
+
+#[test]
+fn hundreds_of_messages_reach_smtp_sink() {
+    let dir = tempfile::tempdir().unwrap();
+    let sink = SmtpSink::start(dir.path());
+    let dns = postrider::fakes::DnsServer::start(
+        "there.example. MX 10 mx.there.example.\nmx.there.example. A 127.0.0.1\n",
+    );
+    let house = House::started(&toml_for(&dns, sink.port));
+    let load = Load {
+        port: house.smtp,
+        sessions: 20,
+        messages: 300,
+        octets: 4096,
+        reverse_path: "ana@here.example",
+        forward_path: "bo@there.example",
+    };
+    assert!(peers::smtp_source(&load).status.success());
+    let mails = sink.wait_for_mail(300);
+    let ids: HashSet<_> = mails.iter().map(|mail| id_of(&mail.message)).collect();
+    assert_eq!(ids.len(), 300);
+    let counts = sink.wait_until(|counts| counts.sessions >= 300);
+    assert_eq!(counts.sessions, counts.quits, "every session says goodbye");
+}
+
+#[test]
+fn recipients_of_one_message_at_one_destination_travel_in_one_transaction() {
+    let dir = tempfile::tempdir().unwrap();
+    let sink = SmtpSink::start(dir.path());
+    let dns = postrider::fakes::DnsServer::start(
+        "there.example. MX 10 mx.there.example.\nmx.there.example. A 127.0.0.1\n",
+    );
+    let house = House::started(&toml_for(&dns, sink.port));
+    let mut client = house.client();
+    client.expect("EHLO there.example", "250");
+    client.expect("MAIL FROM:<ana@here.example>", "250");
+    for n in 0..30 {
+        client.expect(&format!("RCPT TO:<user{n}@there.example>"), "250");
+    }
+    client.expect("DATA", "354");
+    client.expect("Subject: many\r\n\r\nhello\r\n.", "250");
+    let mails = sink.wait_for_mail(1);
+    assert_eq!(mails[0].recipients.len(), 30);
+    assert_eq!(sink.counts().messages, 1);
+}
+
+/// Delivers one letter through a delivery agent; what it left in the Maildir.
+fn through_agent(argv: &[String], maildir: &Path) -> String {
+    let quoted: Vec<_> = argv.iter().skip(1).map(|word| format!("{word:?}")).collect();
+    let toml = format!(
+        "[delivery]\nlocal = \"command\"\n[delivery.command]\nprogram = {:?}\narguments = [{}]\n",
+        argv[0],
+        quoted.join(", ")
+    );
+    let house = House::started(&toml);
+    house.send("bo@there.example", "ana@here.example", "by agent");
+    let letters =
+        wait_for("the agent's letter", || Some(messages_in(&maildir.join("new"))).filter(|l| !l.is_empty()));
+    String::from_utf8(letters[0].clone()).unwrap()
+}
+
+#[test]
+fn procmail_delivers_into_a_maildir() {
+    let dir = tempfile::tempdir().unwrap();
+    let maildir = dir.path().join("Maildir");
+    let letter = through_agent(&peers::procmail_command(&maildir), &maildir);
+    assert!(
+        letter.contains("Return-Path: <bo@there.example>") && letter.contains("Subject: by agent"),
+        "{letter}"
+    );
+}
+
+#[test]
+fn maildrop_delivers_into_a_maildir() {
+    let dir = tempfile::tempdir().unwrap();
+    let maildir = dir.path().join("Maildir");
+    let letter = through_agent(&peers::maildrop_command(&maildir), &maildir);
+    assert!(
+        letter.contains("Return-Path: <bo@there.example>") && letter.contains("Subject: by agent"),
+        "{letter}"
+    );
+}
+
+#[test]
+fn exit_75_of_real_agents_keeps_the_mail_and_any_other_reports_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let agents = [
+        (peers::procmail_exit_command(dir.path(), 75), false),
+        (peers::maildrop_exit_command(dir.path(), 75), false),
+        (peers::procmail_exit_command(dir.path(), 77), true),
+        (peers::maildrop_exit_command(dir.path(), 77), true),
+    ];
+    for (argv, is_final) in agents {
+        let quoted: Vec<_> = argv.iter().skip(1).map(|word| format!("{word:?}")).collect();
+        let house = House::started(&format!(
+            "[delivery]\nlocal = \"command\"\n[delivery.command]\nprogram = {:?}\narguments = [{}]\n",
+            argv[0],
+            quoted.join(", ")
+        ));
+        house.send("", "ana@here.example", "by agent");
+        let wanted = if is_final { "failed" } else { "deferred" };
+        wait_for(wanted, || house.log().contains(wanted).then_some(()));
+        let what = if is_final { "an empty queue" } else { "the letter in the queue" };
+        wait_for(what, || {
+            let is_listed = house.run(&["queue", "list"]).1.contains("ana@here.example");
+            (is_listed != is_final).then_some(())
+        });
+    }
+}

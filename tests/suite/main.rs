@@ -1,0 +1,50 @@
+//! One test binary, so that linking is paid once.
+//!
+//! - `tidy`: the house rules, layers first
+//! - `dialogs`: conversations from `testdata/dialogs`, played against the server machine
+//! - `dialogs_on_sockets`: the same conversations over a real socket
+//! - `stories`: what happens to a letter, with a test clock and scripted couriers
+//! - `courier_smtp`: one attempt of the SMTP courier, against peers that follow a script
+//! - `crash`: stop at every disk operation
+//! - `post_office`: a queue on a simulated disk, for stories and crashes
+//! - `queue`: with its threads, on a real disk
+//! - `kill`: `kill -9` the real binary under load
+//! - `cli`: the subcommands, as a person types them
+//! - `end_to_end`: the real binary, over real sockets
+//! - `security_levels`: two real servers that remember how they spoke
+//! - `programs`: the real binary and the programs that it delivers to
+//! - `limits`: ceilings and deadlines, as a client meets them
+//! - `activation`: sockets that the service manager passes
+//! - `house`: sets up and drives the real binary
+//! - `interop`: real programs on loopback; `peers` fetches and starts them; `old_peer` is one of our
+//!   own, on OpenSSL
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "tests stop where something is wrong, and drive the real clock and files"
+)]
+
+mod activation;
+mod cli;
+mod courier_smtp;
+mod crash;
+mod dialogs;
+mod dialogs_on_sockets;
+mod end_to_end;
+mod house;
+mod interop;
+mod kill;
+mod limits;
+#[cfg(feature = "legacy-tls")]
+mod old_peer;
+mod peers;
+mod post_office;
+mod programs;
+mod queue;
+mod security_levels;
+mod stories;
+mod tidy;

@@ -1,0 +1,701 @@
+//! Real mail programs as neighbours: Exim, Postfix's test programs, swaks, procmail, maildrop.
+//!
+//! Our own dialogs prove that we do what we think the standards say; only a stranger's program
+//! can tell us that we think right. This file gets them (`scripts/fetch-debian` unpacks Debian's
+//! packages below `target/debian` and installs nothing), starts them on loopback, and reads what
+//! they received. It knows nothing of postrider: the tests at its end let the programs do their
+//! job with one another, so that when an interop test fails, the harness is not the suspect.
+//!
+//! A program that cannot be had is a failure, never a skipped test: an interop run that quietly
+//! did nothing would be taken for a proof.
+//!
+//! Servers are children of the test and end with the value that stands for them, by their own
+//! process id. A port that turns out to be taken is answered with another one.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Real Exim 4, configured by `tests/interop/exim/exim.conf`, whose head says what it does.
+pub(crate) struct Exim {
+    /// Where it listens, on 127.0.0.1.
+    pub(crate) port: u16,
+    /// Its own folder: configuration, certificate, spool, log and Maildir.
+    pub(crate) dir: PathBuf,
+    _running: Running,
+}
+
+impl Exim {
+    /// Starts one in the existing folder `dir`, with a certificate of its own (`cert.pem`, for
+    /// `exim.test` and `localhost`). Mail that is not for `exim.test` goes on to `next_port`.
+    pub(crate) fn start(dir: &Path, next_port: u16) -> Self {
+        write_certificate(dir, &["exim.test", "localhost"]);
+        let (port, running) = on_a_free_port("exim4", |port| {
+            let text = include_str!("../interop/exim/exim.conf")
+                .replace("@EXIM@", &text(program("exim4")))
+                .replace("@DIR@", &text(dir))
+                .replace("@PORT@", &port.to_string())
+                .replace("@NEXT_PORT@", &next_port.to_string());
+            fs::write(dir.join("exim.conf"), text).unwrap();
+            let errors = dir.join("exim.stderr");
+            let mut running = Running::start(
+                Command::new(program("exim4"))
+                    .arg("-C")
+                    .arg(dir.join("exim.conf"))
+                    .arg("-bdf")
+                    .stdout(Stdio::null())
+                    .stderr(fs::File::create(&errors).unwrap()),
+            );
+            // Exim writes its process id once its sockets are bound. An answer on the port alone
+            // could be a neighbour's who took it in the meantime.
+            let pid = running.child.id().to_string();
+            until("exim4 to write its pid file", || {
+                if running.has_ended() {
+                    return Some(Err(fs::read_to_string(&errors).unwrap()));
+                }
+                let written = fs::read_to_string(dir.join("exim.pid")).unwrap_or_default();
+                (written.trim() == pid).then_some(Ok(()))
+            })?;
+            until("exim4 to answer", || connect(port).ok());
+            Ok(running)
+        });
+        Self { port, dir: dir.to_owned(), _running: running }
+    }
+
+    /// Waits until `count` files have arrived in Exim's Maildir, and reads them, in the order of
+    /// recipient and message. More than `count` is a failure: somebody delivered twice.
+    pub(crate) fn wait_for_mail(&self, count: usize) -> Vec<EximMail> {
+        let mut mail = until(&format!("{count} messages in Exim's Maildir"), || {
+            let files = maildir_messages(&self.dir.join("mail"));
+            (files.len() >= count).then_some(files)
+        });
+        assert_eq!(mail.len(), count, "messages in Exim's Maildir; its log:\n{}", self.log());
+        mail.sort();
+        mail.iter().map(|file| EximMail::parse(file)).collect()
+    }
+
+    /// Tries again, now, whatever Exim put off, and waits until each attempt is over.
+    pub(crate) fn run_queue(&self) {
+        let output =
+            run(Command::new(program("exim4")).arg("-C").arg(self.dir.join("exim.conf")).arg("-qff"));
+        assert!(output.status.success(), "exim4 -qff: {output:?}");
+    }
+
+    /// Exim's main log: what it thinks of us, in its own words.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.dir.join("log/main")).unwrap_or_default()
+    }
+}
+
+/// One file in Exim's Maildir: one message, for one recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EximMail {
+    /// The argument of MAIL, without brackets; empty for the null reverse-path.
+    pub(crate) reverse_path: String,
+    /// The argument of RCPT, without brackets: whom this copy is for.
+    pub(crate) forward_path: String,
+    /// Exim's own Received field: from whom, with which protocol, the TLS cipher if any.
+    pub(crate) trace: String,
+    /// The message as it was received, with LF line ends.
+    pub(crate) message: Vec<u8>,
+}
+
+impl EximMail {
+    fn parse(file: &[u8]) -> Self {
+        // The head of exim.conf says which four lines are Exim's.
+        let mut lines = file.splitn(5, |&octet| octet == b'\n');
+        let mut line = || String::from_utf8(lines.next().unwrap().to_vec()).unwrap();
+        let (from, to, by, date) = (line(), line(), line(), line());
+        Self {
+            reverse_path: strip(&from, "X-Envelope-From: <", ">"),
+            forward_path: strip(&to, "X-Envelope-To: <", ">"),
+            trace: strip(&by, "Received: ", "") + &date,
+            message: lines.next().unwrap().to_vec(),
+        }
+    }
+}
+
+/// Postfix's `smtp-sink`: takes whatever it is sent, quickly, without TLS, and keeps it.
+pub(crate) struct SmtpSink {
+    /// Where it listens, on 127.0.0.1.
+    pub(crate) port: u16,
+    dump: PathBuf,
+    counts: Arc<(Mutex<Counts>, Condvar)>,
+    _running: Running,
+}
+
+/// What smtp-sink counts, since it was started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Sessions that have ended.
+    pub(crate) sessions: usize,
+    /// Sessions whose client said QUIT, as RFC 5321 §4.1.1.10 asks.
+    pub(crate) quits: usize,
+    /// Messages that were received to the final dot.
+    pub(crate) messages: usize,
+}
+
+impl SmtpSink {
+    /// Starts one that keeps its messages in the existing folder `dir`.
+    pub(crate) fn start(dir: &Path) -> Self {
+        Self::start_with(dir, &[])
+    }
+
+    /// Starts one with options of its own: `["-f", "RCPT"]` answers RCPT with 500, `["-r", "."]`
+    /// the final dot with 450, `["-q", "DATA"]` hangs up at DATA, `["-8"]` offers no 8BITMIME,
+    /// `["-e"]` knows HELO only, `["-L"]` speaks LMTP. See smtp-sink(1).
+    pub(crate) fn start_with(dir: &Path, options: &[&str]) -> Self {
+        let dump = dir.join("smtp-sink");
+        fs::create_dir_all(&dump).unwrap();
+        let counts = Arc::new((Mutex::new(Counts::default()), Condvar::new()));
+        let (port, running) = on_a_free_port("smtp-sink", |port| {
+            let errors = dir.join("smtp-sink.stderr");
+            let mut running = Running::start(
+                Command::new(program("smtp-sink"))
+                    .args(["-c", "-h", "sink.test", "-d", "mail."])
+                    .args(options)
+                    .args([&format!("127.0.0.1:{port}"), "100"])
+                    .current_dir(&dump)
+                    .stdout(Stdio::piped())
+                    .stderr(fs::File::create(&errors).unwrap()),
+            );
+            let output = running.child.stdout.take().unwrap();
+            let shared = Arc::clone(&counts);
+            thread::spawn(move || follow_counts(output, &shared));
+            // It counts a session when it ends: our own probe is how we know that it was this
+            // smtp-sink which answered, and not a neighbour who took the port.
+            until("smtp-sink to answer", || {
+                if running.has_ended() {
+                    return Some(Err(fs::read_to_string(&errors).unwrap()));
+                }
+                connect(port).ok().map(drop)?;
+                Some(Ok(()))
+            })?;
+            until("smtp-sink to count", || {
+                if running.has_ended() {
+                    return Some(Err(fs::read_to_string(&errors).unwrap()));
+                }
+                (counts.0.lock().unwrap().sessions == 1).then_some(Ok(()))
+            })?;
+            Ok(running)
+        });
+        Self { port, dump, counts, _running: running }
+    }
+
+    /// What it has counted, without our own probe at the start.
+    pub(crate) fn counts(&self) -> Counts {
+        let counts = *self.counts.0.lock().unwrap();
+        Counts { sessions: counts.sessions - 1, ..counts }
+    }
+
+    /// Waits until what it has counted is as `enough` demands.
+    pub(crate) fn wait_until(&self, enough: impl Fn(Counts) -> bool) -> Counts {
+        let (counts, changed) = &*self.counts;
+        let waited = changed
+            .wait_timeout_while(counts.lock().unwrap(), PATIENCE, |counts| {
+                !enough(Counts { sessions: counts.sessions - 1, ..*counts })
+            })
+            .unwrap();
+        assert!(!waited.1.timed_out(), "smtp-sink counted only {:?}", waited.0);
+        drop(waited);
+        self.counts()
+    }
+
+    /// Waits until `count` messages have been received, and reads them, in no certain order.
+    /// More than `count` is a failure: somebody delivered twice.
+    pub(crate) fn wait_for_mail(&self, count: usize) -> Vec<SinkMail> {
+        self.wait_until(|counts| counts.messages >= count);
+        assert_eq!(self.counts().messages, count, "messages that smtp-sink received");
+        self.mail()
+    }
+
+    /// All transactions so far, among them those that were not finished.
+    pub(crate) fn mail(&self) -> Vec<SinkMail> {
+        fs::read_dir(&self.dump)
+            .unwrap()
+            .map(|entry| SinkMail::parse(&fs::read(entry.unwrap().path()).unwrap()))
+            .collect()
+    }
+}
+
+/// One transaction that smtp-sink has kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SinkMail {
+    /// The argument of EHLO or HELO.
+    pub(crate) hello: String,
+    /// The argument of MAIL as it was sent, with its parameters: `<ana@example.test> SIZE=4`.
+    pub(crate) mail: String,
+    /// The arguments of RCPT, likewise.
+    pub(crate) recipients: Vec<String>,
+    /// The message as it was received, with LF line ends.
+    pub(crate) message: Vec<u8>,
+}
+
+impl SinkMail {
+    fn parse(file: &[u8]) -> Self {
+        let mut mail =
+            Self { hello: String::new(), mail: String::new(), recipients: Vec::new(), message: Vec::new() };
+        let mut rest = file;
+        loop {
+            let end = rest.iter().position(|&octet| octet == b'\n').unwrap();
+            let line = String::from_utf8_lossy(&rest[..end]).into_owned();
+            let (name, value) = line.split_once(": ").unwrap();
+            match name {
+                "X-Client-Addr" | "X-Client-Proto" => {}
+                "X-Helo-Args" => value.clone_into(&mut mail.hello),
+                "X-Mail-Args" => value.clone_into(&mut mail.mail),
+                "X-Rcpt-Args" => mail.recipients.push(value.to_owned()),
+                // Its own trace field has three lines; all after it is what was sent.
+                _ => break,
+            }
+            rest = &rest[end + 1..];
+        }
+        let message = rest.splitn(4, |&octet| octet == b'\n').nth(3).unwrap();
+        // It closes each file with a line end of its own; one that is still being written has none.
+        mail.message = message.strip_suffix(b"\n").unwrap_or(message).to_vec();
+        mail
+    }
+}
+
+/// What `smtp-source` is to send.
+#[derive(Debug, Clone)]
+pub(crate) struct Load<'a> {
+    /// To whom, on 127.0.0.1.
+    pub(crate) port: u16,
+    /// Sessions at once.
+    pub(crate) sessions: usize,
+    /// Messages in all, one session each.
+    pub(crate) messages: usize,
+    /// Octets of each message's body, about.
+    pub(crate) octets: usize,
+    /// In MAIL.
+    pub(crate) reverse_path: &'a str,
+    /// In RCPT.
+    pub(crate) forward_path: &'a str,
+}
+
+/// Sends a load with Postfix's `smtp-source`; back when all is sent. It exits 0 if each message
+/// was answered 250, and at the first other answer it gives up with a sentence on stderr.
+pub(crate) fn smtp_source(load: &Load<'_>) -> Output {
+    run(Command::new(program("smtp-source"))
+        .args(["-M", "source.test"])
+        .args(["-s", &load.sessions.to_string()])
+        .args(["-m", &load.messages.to_string()])
+        .args(["-l", &load.octets.to_string()])
+        .args(["-f", load.reverse_path])
+        .args(["-t", load.forward_path])
+        .arg(format!("127.0.0.1:{}", load.port)))
+}
+
+/// Runs `swaks`, the SMTP client for trying things: its output is the transcript. Exit status
+/// 0 means that the message was taken; see swaks(1), "EXIT CODES", for the others.
+pub(crate) fn swaks<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
+    run(Command::new(program("swaks")).args(["--helo", "client.test"]).args(arguments))
+}
+
+/// Keeps `message`, which has LF line ends, in the folder `dir`, and returns the argument of
+/// `swaks --data` that sends exactly this message. (Swaks replaces words such as `%DATE%`.)
+pub(crate) fn swaks_data(dir: &Path, message: &str) -> String {
+    let path = dir.join("swaks-data");
+    // Swaks ends the last line itself.
+    fs::write(&path, message.strip_suffix('\n').unwrap()).unwrap();
+    format!("@{}", text(path))
+}
+
+/// A command that delivers the message on its standard input into `maildir`, with procmail.
+///
+/// `-m` because otherwise procmail, even when told where to deliver, first makes a mailbox in
+/// /var/mail; `-t` because a Maildir that cannot be written is then exit 75, not 73.
+pub(crate) fn procmail_command(maildir: &Path) -> Vec<String> {
+    vec![
+        text(program("procmail")),
+        "-t".to_owned(),
+        "-m".to_owned(),
+        format!("DEFAULT={}/", text(maildir)),
+        format!("ORGMAIL={}/", text(maildir)),
+        "/dev/null".to_owned(),
+    ]
+}
+
+/// A command that reads the message and exits with `code`, as a recipe of procmail may say.
+/// Keeps its recipe in the folder `dir`.
+pub(crate) fn procmail_exit_command(dir: &Path, code: u8) -> Vec<String> {
+    let recipe = dir.join(format!("exit-{code}.procmailrc"));
+    // Assigning HOST something else than the host's name ends procmail: procmailrc(5).
+    fs::write(&recipe, format!("EXITCODE={code}\nHOST\n")).unwrap();
+    vec![text(program("procmail")), "-m".to_owned(), text(recipe)]
+}
+
+/// A command that delivers the message on its standard input into `maildir`, with maildrop.
+/// Makes the Maildir, which maildrop would not, and keeps a filter file beside it.
+pub(crate) fn maildrop_command(maildir: &Path) -> Vec<String> {
+    for folder in ["new", "cur", "tmp"] {
+        fs::create_dir_all(maildir.join(folder)).unwrap();
+    }
+    let filter = maildir.with_extension("mailfilter");
+    write_private(&filter, &format!("to \"{}/\"\n", text(maildir)));
+    vec![text(program("maildrop")), text(filter)]
+}
+
+/// A command that reads the message and exits with `code`, as a filter of maildrop may say.
+/// Keeps its filter in the folder `dir`.
+pub(crate) fn maildrop_exit_command(dir: &Path, code: u8) -> Vec<String> {
+    let filter = dir.join(format!("exit-{code}.mailfilter"));
+    write_private(&filter, &format!("EXITCODE={code}\nexit\n"));
+    vec![text(program("maildrop")), text(filter)]
+}
+
+/// The contents of all messages in a Maildir's `new`, in no certain order.
+pub(crate) fn maildir_messages(maildir: &Path) -> Vec<Vec<u8>> {
+    match fs::read_dir(maildir.join("new")) {
+        Ok(entries) => entries.map(|entry| fs::read(entry.unwrap().path()).unwrap()).collect(),
+        Err(_) => Vec::new(), // nothing has arrived yet
+    }
+}
+
+/// A loopback port that nobody has and no other test is given. Below the range from which the
+/// system takes ports for clients, so that a connection does not take it before its server does;
+/// another test run may, so who starts a server on it should be ready to find it taken.
+pub(crate) fn free_port() -> u16 {
+    const PORTS: std::ops::Range<u32> = 10_000..32_000;
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    // Runs side by side begin in different places.
+    let begin = std::process::id().wrapping_mul(7919);
+    loop {
+        let step = begin.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start);
+        let port = u16::try_from(PORTS.start + step).unwrap();
+        if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Waits until `look` finds something, and fails, saying for `what`, when patience is at its end.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} in vain for {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// The path of one of the wrappers, after making sure that it is there.
+///
+/// Programs are fetched once per test process; processes wait for each other in the script.
+pub(crate) fn program(name: &str) -> PathBuf {
+    static FETCHED: OnceLock<Result<(), String>> = OnceLock::new();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let fetched = FETCHED.get_or_init(|| {
+        let output = Command::new(root.join("scripts/fetch-debian"))
+            .args(["exim", "postfix", "procmail", "maildrop", "swaks"])
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| format!("scripts/fetch-debian did not start: {error}"))?;
+        match output.status.success() {
+            true => Ok(()),
+            false => Err(String::from_utf8_lossy(&output.stderr).into_owned()),
+        }
+    });
+    if let Err(why) = fetched {
+        panic!("the interop tests need real mail programs, and they cannot be had.\n{why}");
+    }
+    root.join("target/debian/bin").join(name)
+}
+
+/// A server that ends with this value.
+struct Running {
+    child: Child,
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        Self { child: command.stdin(Stdio::null()).spawn().unwrap() }
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // By its own id; each wrapper has become its program by exec.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Starts a server on a port that was free a moment ago, and on another one if it was not.
+fn on_a_free_port(name: &str, start: impl Fn(u16) -> Result<Running, String>) -> (u16, Running) {
+    let mut said = String::new();
+    for _ in 0..5 {
+        let port = free_port();
+        match start(port) {
+            Ok(running) => return (port, running),
+            Err(why) => said = why,
+        }
+    }
+    panic!("{name} ended instead of listening on 127.0.0.1; it said:\n{said}");
+}
+
+fn connect(port: u16) -> std::io::Result<TcpStream> {
+    TcpStream::connect((Ipv4Addr::LOCALHOST, port))
+}
+
+/// Runs a program to its end, within the tests' patience.
+fn run(command: &mut Command) -> Output {
+    let mut limited = Command::new("timeout");
+    limited
+        .args(["--foreground", &PATIENCE.as_secs().to_string()])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .stdin(Stdio::null());
+    let output = limited.output().unwrap();
+    assert_ne!(output.status.code(), Some(124), "{command:?} was not done within {PATIENCE:?}");
+    output
+}
+
+/// Reads smtp-sink's running counters, `sess=3 quit=3 mesg=2` and a CR each time, to their end.
+fn follow_counts(mut output: ChildStdout, counts: &(Mutex<Counts>, Condvar)) {
+    let mut pending = String::new();
+    let mut buffer = [0; 4096];
+    while let Ok(octets @ 1..) = output.read(&mut buffer) {
+        pending += std::str::from_utf8(&buffer[..octets]).unwrap();
+        while let Some((line, rest)) = pending.split_once('\r') {
+            let number = |name| {
+                let mut words = line.split_whitespace();
+                words.find_map(|word| word.strip_prefix(name)?.parse().ok())
+            };
+            if let (Some(sessions), Some(quits), Some(messages)) =
+                (number("sess="), number("quit="), number("mesg="))
+            {
+                *counts.0.lock().unwrap() = Counts { sessions, quits, messages };
+                counts.1.notify_all();
+            }
+            pending = rest.to_owned();
+        }
+    }
+}
+
+/// Writes `cert.pem` and `key.pem`, self-signed, for these names.
+fn write_certificate(dir: &Path, names: &[&str]) {
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
+    fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+}
+
+/// Writes a file that only its owner may read: maildrop takes no other for a filter.
+fn write_private(path: &Path, contents: &str) {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(path).unwrap();
+    file.write_all(contents.as_bytes()).unwrap();
+}
+
+fn strip(line: &str, before: &str, after: &str) -> String {
+    let inner = line.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+    inner.unwrap_or_else(|| panic!("{line:?} is not {before:?}…{after:?}")).to_owned()
+}
+
+fn text(path: impl AsRef<Path>) -> String {
+    path.as_ref().to_str().expect("paths of tests are UTF-8").to_owned()
+}
+
+/// How long anything may take. Generous: the machine may be busy, and only failures wait for it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Has what gets lost on careless ways: odd fields and their order, folding, dots, 8-bit octets,
+/// a line that looks like an mbox separator, blank lines at the end.
+const LETTER: &str = "X-First: 1\n\
+    Return-Path: <kept@example.test>\n\
+    Subject: =?utf-8?Q?gr=C3=BC=C3=9Fe?=\n\
+    \tfolded,   with spaces \n\
+    from: Ana <ana@example.test>\n\
+    To: undisclosed-recipients:;\n\
+    \n\
+    .\n\
+    ..two dots\n\
+    From here on: grüße\n\
+    \n\
+    \n";
+
+fn give(command: &[String], message: &str) -> Output {
+    let mut child = Command::new(&command[0])
+        .args(&command[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(message.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn swaks_sends_a_message_to_smtp_sink_which_keeps_every_octet() {
+    let dir = tempfile::tempdir().unwrap();
+    let sink = SmtpSink::start(dir.path());
+    let data = swaks_data(dir.path(), LETTER);
+    let server = format!("127.0.0.1:{}", sink.port);
+    let sent =
+        swaks(["--server", &server, "--from", "ana@example.test", "--to", "bo@here.test", "--data", &data]);
+    assert!(sent.status.success(), "{sent:?}");
+    let [mail] = &sink.wait_for_mail(1)[..] else { panic!("one message") };
+    assert_eq!(mail.hello, "client.test");
+    assert_eq!(mail.mail, "<ana@example.test>");
+    assert_eq!(mail.recipients, ["<bo@here.test>"]);
+    assert_eq!(String::from_utf8_lossy(&mail.message), LETTER);
+    assert_eq!(sink.wait_until(|counts| counts.sessions == 1).quits, 1);
+}
+
+#[test]
+fn swaks_sees_what_smtp_sink_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let sink = SmtpSink::start_with(dir.path(), &["-f", "RCPT"]);
+    let server = format!("127.0.0.1:{}", sink.port);
+    let sent = swaks(["--server", &server, "--from", "ana@example.test", "--to", "bo@here.test"]);
+    assert_eq!(sent.status.code(), Some(24), "no recipient was accepted: {sent:?}");
+    assert_eq!(sink.counts().messages, 0);
+}
+
+#[test]
+fn smtp_source_sends_fifty_messages_and_smtp_sink_has_them_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let sink = SmtpSink::start(dir.path());
+    let sent = smtp_source(&Load {
+        port: sink.port,
+        sessions: 10,
+        messages: 50,
+        octets: 2000,
+        reverse_path: "ana@example.test",
+        forward_path: "bo@here.test",
+    });
+    assert!(sent.status.success(), "{sent:?}");
+    let mail = sink.wait_for_mail(50);
+    assert_eq!(mail.len(), 50);
+    assert!(mail.iter().all(|mail| mail.message.len() > 1900 && mail.hello == "source.test"));
+}
+
+#[test]
+fn exim_puts_what_swaks_sends_into_its_maildir_and_keeps_every_octet() {
+    let dir = tempfile::tempdir().unwrap();
+    let exim = Exim::start(dir.path(), free_port());
+    let data = swaks_data(dir.path(), LETTER);
+    let server = format!("127.0.0.1:{}", exim.port);
+    let sent = swaks([
+        "--server",
+        &server,
+        "--tls",
+        "--from",
+        "<>",
+        "--to",
+        "bo@exim.test,cy@exim.test",
+        "--data",
+        &data,
+    ]);
+    assert!(sent.status.success(), "{sent:?}");
+    let [bo, cy] = &exim.wait_for_mail(2)[..] else { panic!("two files") };
+    assert_eq!((bo.reverse_path.as_str(), bo.forward_path.as_str()), ("", "bo@exim.test"));
+    assert_eq!(cy.forward_path, "cy@exim.test");
+    assert!(bo.trace.contains("with esmtps (TLS TLS1.3:"), "{}", bo.trace);
+    assert_eq!(String::from_utf8_lossy(&bo.message), LETTER);
+    assert_eq!(cy.message, bo.message);
+}
+
+#[test]
+fn exim_hands_on_what_is_not_its_own_and_adds_only_its_trace_field() {
+    let dir = tempfile::tempdir().unwrap();
+    let sink = SmtpSink::start(dir.path());
+    let exim = Exim::start(dir.path(), sink.port);
+    let data = swaks_data(dir.path(), LETTER);
+    let server = format!("127.0.0.1:{}", exim.port);
+    let sent =
+        swaks(["--server", &server, "--from", "ana@exim.test", "--to", "bo@example.test", "--data", &data]);
+    assert!(sent.status.success(), "{sent:?}");
+    let [mail] = &sink.wait_for_mail(1)[..] else { panic!("one message") };
+    assert_eq!(mail.hello, "exim.test");
+    let message = String::from_utf8_lossy(&mail.message);
+    assert!(message.starts_with("Received: from client.test ([127.0.0.1]) by exim.test"));
+    assert_eq!(message.splitn(3, '\n').nth(2).unwrap(), LETTER);
+}
+
+#[test]
+fn exim_uses_starttls_where_its_next_hop_offers_it() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let sink = SmtpSink::start(dirs[0].path());
+    let second = Exim::start(dirs[0].path(), sink.port);
+    let first = Exim::start(dirs[1].path(), second.port);
+    let server = format!("127.0.0.1:{}", first.port);
+    let sent = swaks(["--server", &server, "--from", "ana@exim.test", "--to", "bo@example.test"]);
+    assert!(sent.status.success(), "{sent:?}");
+    let [mail] = &sink.wait_for_mail(1)[..] else { panic!("one message") };
+    let message = String::from_utf8_lossy(&mail.message);
+    let trace = message.lines().next().unwrap();
+    assert!(trace.contains("from exim.test") && trace.contains("with esmtps (TLS "), "{trace}");
+}
+
+#[test]
+fn exim_tries_again_what_its_next_hop_put_off_when_its_queue_is_run() {
+    let dir = tempfile::tempdir().unwrap();
+    let closed = free_port();
+    let exim = Exim::start(dir.path(), closed);
+    let server = format!("127.0.0.1:{}", exim.port);
+    let sent = swaks(["--server", &server, "--from", "ana@exim.test", "--to", "bo@example.test"]);
+    assert!(sent.status.success(), "{sent:?}");
+    until("Exim to put it off", || exim.log().contains("== bo@example.test").then_some(()));
+    let before = exim.log().matches("== bo@example.test").count();
+    exim.run_queue();
+    assert!(exim.log().matches("== bo@example.test").count() > before, "{}", exim.log());
+}
+
+#[test]
+fn procmail_delivers_its_standard_input_into_a_maildir() {
+    let dir = tempfile::tempdir().unwrap();
+    let maildir = dir.path().join("Maildir");
+    let output = give(&procmail_command(&maildir), LETTER);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(maildir_messages(&maildir), [LETTER.as_bytes()]);
+}
+
+#[test]
+fn maildrop_delivers_its_standard_input_into_a_maildir() {
+    let dir = tempfile::tempdir().unwrap();
+    let maildir = dir.path().join("Maildir");
+    let output = give(&maildrop_command(&maildir), LETTER);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(maildir_messages(&maildir), [LETTER.as_bytes()]);
+}
+
+#[test]
+fn procmail_and_maildrop_exit_as_their_recipes_say() {
+    let dir = tempfile::tempdir().unwrap();
+    for code in [0, 67, 75, 77] {
+        let status = i32::from(code);
+        let output = give(&procmail_exit_command(dir.path(), code), LETTER);
+        assert_eq!(output.status.code(), Some(status), "procmail: {output:?}");
+        let output = give(&maildrop_exit_command(dir.path(), code), LETTER);
+        assert_eq!(output.status.code(), Some(status), "maildrop: {output:?}");
+    }
+}
+
+#[test]
+fn a_maildir_that_cannot_be_written_is_exit_75_from_both_agents() {
+    let dir = tempfile::tempdir().unwrap();
+    let maildir = dir.path().join("Maildir");
+    let maildrop = maildrop_command(&maildir);
+    fs::remove_dir_all(&maildir).unwrap();
+    fs::write(&maildir, "a file where the folder should be").unwrap();
+    assert_eq!(give(&procmail_command(&maildir), LETTER).status.code(), Some(75));
+    assert_eq!(give(&maildrop, LETTER).status.code(), Some(75));
+}

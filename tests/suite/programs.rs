@@ -1,0 +1,217 @@
+//! Delivery to programs by the real binary: the operator's agent, and pipes from alias files.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use crate::house::{House, wait_for};
+
+/// A house whose local mail goes to `program` with these `arguments`.
+fn with_agent(program: &str, arguments: &[&str], more: &str) -> House {
+    House::new(&format!(
+        "[delivery]\nlocal = \"command\"\n[delivery.command]\nprogram = {program:?}\narguments = {arguments:?}\n{more}\n"
+    ))
+}
+
+/// A house with these aliases.
+fn with_aliases(aliases: &str, more: &str) -> House {
+    let house = House::new(more);
+    fs::write(house.path("domains/here.example/aliases"), aliases).unwrap();
+    house
+}
+
+/// Waits until the queue's list says `words`, and returns the list.
+fn queue_says(house: &House, words: &str) -> String {
+    wait_for(words, || Some(house.run(&["queue", "list"]).1).filter(|text| text.contains(words)))
+}
+
+/// Waits until nothing waits any more.
+fn queue_is_empty(house: &House) {
+    queue_says(house, "the queue is empty");
+}
+
+fn id_in(listing: &str) -> &str {
+    listing.split_whitespace().find(|word| word.parse::<postrider::mail::MessageId>().is_ok()).unwrap()
+}
+
+/// Waits for a file that was renamed into place.
+fn file(path: &PathBuf) -> String {
+    wait_for("the program's file", || fs::read_to_string(path).ok())
+}
+
+/// For a shell: keeps standard input in the file `$0`, whole or not at all.
+const KEEP: &str = r#"cat >"$0.part" && mv "$0.part" "$0""#;
+
+#[test]
+fn a_pipe_takes_the_message_with_lf_line_ends_and_the_addresses_in_its_environment() {
+    let mut house = with_aliases("", "");
+    let out = house.path("taken");
+    fs::write(
+        house.path("keep"),
+        "{ echo \"$SENDER $ORIGINAL_RECIPIENT\"; cat; } >\"$1.part\" && mv \"$1.part\" \"$1\"",
+    )
+    .unwrap();
+    fs::write(
+        house.path("domains/here.example/aliases"),
+        format!("tickets: | sh \"{}\" \"{}\"\n", house.path("keep").display(), out.display()),
+    )
+    .unwrap();
+    house.start();
+    house.send("o'brien@there.example", "Tickets@here.example", "a ticket");
+    let taken = file(&out);
+    assert!(
+        taken.starts_with(
+            "o'brien@there.example Tickets@here.example\nReturn-Path: <o'brien@there.example>\n"
+        ),
+        "{taken}"
+    );
+    assert!(taken.ends_with("\nSubject: a ticket\n\nHello Tickets@here.example.\n"), "{taken}");
+    assert!(!taken.contains('\r'), "{taken}");
+    queue_is_empty(&house);
+}
+
+#[test]
+fn a_pipe_that_fails_is_reported_at_once_with_its_own_words_whatever_its_exit_status() {
+    let mut house = with_aliases(
+        "broken: | sh -c \"cat >/dev/null; echo no such folder; exit 67\"\n\
+         busy: | sh -c \"cat >/dev/null; exit 75\"\nmissing: | /no/such/program\n",
+        "",
+    );
+    house.start();
+    for (number, (to, parts)) in [
+        (
+            "broken",
+            &[
+                "Final-Recipient: rfc822; broken@here.example\n",
+                "Action: failed\n",
+                "Status: 5.1.1\n",
+                "Diagnostic-Code: x-program; sh ended with exit status 67: no such folder\n",
+                "    The program said: no such folder\n",
+            ][..],
+        ),
+        ("busy", &["Final-Recipient: rfc822; busy@here.example\n", "Status: 5.3.0\n"]),
+        ("missing", &["Final-Recipient: rfc822; missing@here.example\n", "Status: 5.3.5\n"]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        house.send("ana@here.example", &format!("{to}@here.example"), "to a program");
+        let letters = wait_for("a report", || {
+            Some(house.mailbox("here.example", "ana")).filter(|letters| letters.len() > number)
+        });
+        let texts: Vec<_> = letters.into_iter().map(|octets| String::from_utf8(octets).unwrap()).collect();
+        let about = format!("Final-Recipient: rfc822; {to}@here.example\n");
+        let report = texts.iter().find(|text| text.contains(&about)).unwrap_or_else(|| panic!("{texts:#?}"));
+        for part in parts {
+            assert!(report.contains(part), "{part} in {report}");
+        }
+        assert!(!report.contains("Remote-MTA:"), "a program is no MTA: {report}");
+    }
+    queue_is_empty(&house);
+}
+
+#[test]
+fn exit_75_of_a_pipe_is_another_try_if_the_operator_says_so() {
+    let mut house = with_aliases("", "[delivery.pipe]\nexit-75 = \"transient\"\n");
+    let (keep, out, gate) = (house.path("keep"), house.path("taken"), house.path("gate"));
+    fs::write(&keep, "[ -e \"$2\" ] || exit 75; cat >\"$1.part\" && mv \"$1.part\" \"$1\"").unwrap();
+    fs::write(
+        house.path("domains/here.example/aliases"),
+        format!(
+            "busy: | sh \"{}\" \"{}\" \"{}\"\nbroken: | sh -c \"exit 74\"\n",
+            keep.display(),
+            out.display(),
+            gate.display()
+        ),
+    )
+    .unwrap();
+    house.start();
+    house.send("ana@here.example", "busy@here.example", "try again");
+    let listing = queue_says(&house, "sh ended with exit status 75");
+    fs::write(&gate, "").unwrap();
+    assert_eq!(house.run(&["queue", "retry", id_in(&listing)]).0, 0);
+    assert!(file(&out).ends_with("\nSubject: try again\n\nHello busy@here.example.\n"));
+    queue_is_empty(&house);
+    assert!(house.mailbox("here.example", "ana").is_empty(), "the sender is told nothing");
+    house.send("ana@here.example", "broken@here.example", "for good");
+    assert!(house.letter("here.example", "ana").contains("Status: 5.3.0\n"));
+}
+
+#[test]
+fn an_apostrophe_reaches_the_agent_as_it_is() {
+    let mut house = with_agent(
+        "sh",
+        &[
+            "-c",
+            "printf '%s|' \"$@\" >>addresses; cat >>/dev/null; mv addresses \"$1\"",
+            "sh",
+            "taken",
+            "%to%",
+            "%to_user%",
+            "%from%",
+        ],
+        "",
+    );
+    house.add_user("o'brien@here.example", "secret word");
+    house.start();
+    let mut client = house.client();
+    client.expect("EHLO there.example", "250");
+    client.expect("MAIL FROM:<d'arc@there.example>", "250");
+    client.expect("RCPT TO:<o'brien@here.example>", "250");
+    client.expect("DATA", "354");
+    client.expect("Subject: quotes\r\n\r\nhello\r\n.", "250");
+    assert_eq!(file(&house.path("taken")), "taken|o'brien@here.example|o'brien|d'arc@there.example|");
+    queue_is_empty(&house);
+}
+
+#[test]
+fn a_missing_agent_keeps_the_mail_until_there_is_one() {
+    let mut house = with_agent("./agent", &["-c", KEEP, "taken"], "");
+    house.start();
+    house.send("bo@there.example", "ana@here.example", "patience");
+    let listing = queue_says(&house, "cannot be run");
+    assert!(listing.contains("deferred") && house.log().contains("status=4.3.5"), "{listing}");
+    symlink("/bin/sh", house.path("agent")).unwrap();
+    assert_eq!(house.run(&["queue", "retry", id_in(&listing)]).0, 0);
+    assert!(file(&house.path("taken")).ends_with("\nSubject: patience\n\nHello ana@here.example.\n"));
+    queue_is_empty(&house);
+}
+
+#[test]
+fn an_agent_past_its_deadline_is_ended_and_its_mail_kept() {
+    let mut house =
+        with_agent("sh", &["-c", "echo $$ >pid; echo still busy; sleep 600"], "deadline = \"1s\"");
+    house.start();
+    house.send("bo@there.example", "ana@here.example", "slow");
+    let listing = queue_says(&house, "took longer than 1 s");
+    assert!(listing.contains("deferred") && listing.contains("still busy"), "{listing}");
+    assert!(house.log().contains("status=4.3.0"), "{}", house.log());
+    let pid = fs::read_to_string(house.path("pid")).unwrap();
+    assert!(!PathBuf::from(format!("/proc/{}", pid.trim())).exists(), "the agent is gone");
+}
+
+#[test]
+fn the_agent_reads_the_line_ends_that_are_configured() {
+    for (chosen, end) in [("lf", "\n"), ("crlf", "\r\n")] {
+        let mut house = with_agent("sh", &["-c", KEEP, "taken"], &format!("line-ends = {chosen:?}"));
+        house.start();
+        house.send("bo@there.example", "ana@here.example", "ends");
+        let taken = file(&house.path("taken"));
+        let body = ["", "Subject: ends", "", "Hello ana@here.example.", ""].join(end);
+        assert!(taken.ends_with(&body), "{chosen}: {taken:?}");
+        let lines = taken.matches('\n').count();
+        assert_eq!(taken.matches("\r\n").count(), if chosen == "crlf" { lines } else { 0 });
+    }
+}
+
+#[test]
+fn what_is_put_off_is_tried_again_by_itself() {
+    let script = format!("[ -e tried ] || {{ touch tried; exit 75; }}; {KEEP}");
+    let mut house = with_agent("sh", &["-c", &script, "taken"], "[queue]\nretry = [\"1s\"]");
+    house.start();
+    house.send("bo@there.example", "ana@here.example", "second try");
+    assert!(file(&house.path("taken")).ends_with("\nSubject: second try\n\nHello ana@here.example.\n"));
+    queue_is_empty(&house);
+    let log = house.log();
+    assert!(log.contains("status=4.3.0") && log.contains("attempt=2"), "{log}");
+}

@@ -1,0 +1,207 @@
+//! Two real servers: one hands mail to the other and remembers how well that was protected.
+//!
+//! What each level means is told in `courier_smtp` and beside `domaininfo`; here the parts are put
+//! together, with the commands by which an operator looks in and makes the server forget.
+
+use std::fs;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use postrider::auth::Accounts;
+use postrider::domaininfo::{self, DomainInfo};
+use postrider::fakes::DnsServer;
+use postrider::inbound::{Directory, HousePolicy, Logins, Recipients, SenderCheck, Senders};
+use postrider::mail::{Domain, Mailbox, Recipient, SpfResult};
+use postrider::observe::Metrics;
+use postrider::sys::{SystemClock, SystemDisk, SystemRandom};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+use crate::dialogs::{Manner, parse, play};
+use crate::dialogs_on_sockets::{OnSocket, Workshop};
+use crate::house::{House, wait_for};
+
+/// We, and the host that has `there.example`, whose certificate an authority of its own vouches for.
+struct Neighbours {
+    us: House,
+    them: House,
+    _dns: DnsServer,
+}
+
+impl Neighbours {
+    /// `trust` says where our server finds its roots: the name of a variable, and a file or folder
+    /// below the other server's, which has the authority in `roots/authority.pem`.
+    fn new(trust: Option<(&'static str, &str)>) -> Self {
+        let mut them = House::new("");
+        them.add_user("bo@there.example", "secret word");
+        let ca_key = KeyPair::generate().unwrap();
+        let mut ca = CertificateParams::default();
+        ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        fs::create_dir(them.path("roots")).unwrap();
+        fs::write(them.path("roots/authority.pem"), ca.self_signed(&ca_key).unwrap().pem()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec!["mx.there.example".to_owned()]).unwrap();
+        let leaf = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
+        fs::write(them.path("certs/here/fullchain.pem"), leaf.pem()).unwrap();
+        fs::write(them.path("certs/here/privkey.pem"), key.serialize_pem()).unwrap();
+        them.start();
+
+        let dns = DnsServer::start("there.example. MX 10 mx.there.example.\nmx.there.example. A 127.0.0.1\n");
+        let mut us = House::new(&format!(
+            "[relay]\nnetworks = [\"127.0.0.0/8\"]\n[dns]\nservers = [\"{}\"]\n\
+             [delivery.smtp]\nport = {}\n[queue]\nretry = [\"1s\"]\n",
+            dns.address, them.smtp
+        ));
+        // The system's own roots are out of the game.
+        let nothing = us.path("nothing.pem");
+        fs::write(&nothing, "").unwrap();
+        us.environment = match trust {
+            Some((variable, below)) => vec![(variable, them.path(below))],
+            None => vec![("SSL_CERT_FILE", nothing)],
+        };
+        us.start();
+        Self { us, them, _dns: dns }
+    }
+
+    fn arrived(&self) -> usize {
+        self.them.mailbox("there.example", "bo").len()
+    }
+
+    fn send(&self, subject: &str) {
+        assert!(self.us.send("ana@here.example", "bo@there.example", subject).starts_with("250"));
+    }
+
+    /// Sends a letter and waits until it is there.
+    fn deliver(&self, subject: &str) {
+        let before = self.arrived();
+        self.send(subject);
+        wait_for(subject, || (self.arrived() > before).then_some(()));
+    }
+
+    /// What `postrider domain show` says of the outgoing level.
+    fn outgoing(&self) -> String {
+        let (code, out, error) = self.us.run(&["domain", "show", "there.example"]);
+        assert_eq!(code, 0, "{error}");
+        let shown: serde_json::Value = serde_json::from_str(&out).unwrap();
+        shown["outgoing"].as_str().unwrap().to_owned()
+    }
+
+    fn file(&self) -> PathBuf {
+        self.us.path("data/domaininfo/there.example.json")
+    }
+}
+
+#[test]
+fn a_host_whose_certificate_no_root_vouches_for_is_unverified() {
+    let both = Neighbours::new(None);
+    both.deliver("one");
+    assert_eq!(both.outgoing(), "tls-unverified");
+}
+
+#[test]
+fn roots_come_from_the_file_or_the_folder_that_the_environment_names() {
+    for trust in [("SSL_CERT_FILE", "roots/authority.pem"), ("SSL_CERT_DIR", "roots")] {
+        let both = Neighbours::new(Some(trust));
+        both.deliver("one");
+        assert_eq!(both.outgoing(), "tls-verified", "{trust:?}");
+    }
+}
+
+#[test]
+fn a_lower_level_waits_until_the_operator_makes_the_server_forget() {
+    let mut both = Neighbours::new(Some(("SSL_CERT_FILE", "roots/authority.pem")));
+    let (code, out, _) = both.us.run(&["domain", "list"]);
+    assert_eq!((code, out.as_str()), (0, "no domain is known yet\n"));
+    both.deliver("with tls");
+    both.deliver("an equal level passes");
+    let (code, out, _) = both.us.run(&["domain", "list"]);
+    assert!(code == 0 && out.contains("there.example") && out.contains("tls-verified"), "{out}");
+    assert!(fs::read_to_string(both.file()).unwrap().contains("tls-verified"), "a person can read it");
+
+    // The other side gives up TLS; we are killed, and still know what we knew.
+    both.us.kill();
+    fs::remove_dir_all(both.them.path("certs")).unwrap();
+    assert_eq!(both.them.stop(), 0);
+    both.them.start();
+    both.us.start();
+    assert_eq!(both.outgoing(), "tls-verified");
+    both.send("without tls");
+    let listing = wait_for("the refusal", || {
+        let (_, out, _) = both.us.run(&["queue", "list"]);
+        out.contains("deferred").then_some(out)
+    });
+    assert!(listing.contains("tls-verified before") && listing.contains("domain forget"), "{listing}");
+    assert_eq!(both.arrived(), 2);
+
+    let (code, out, error) = both.us.run(&["domain", "forget", "THERE.example"]);
+    assert_eq!((code, out.as_str()), (0, "there.example is forgotten\n"), "{error}");
+    wait_for("the letter that waited", || (both.arrived() == 3).then_some(()));
+    assert_eq!(both.outgoing(), "plain");
+    let (code, _, error) = both.us.run(&["domain", "forget", "elsewhere.example"]);
+    assert!(code == 1 && error.contains("nothing is known of elsewhere.example"), "{error}");
+    let (code, _, error) = both.us.run(&["domain", "show", "no domain"]);
+    assert!(code == 1 && error.contains("write one such as example.org"), "{error}");
+}
+
+/// SPF as it will be: everybody is who they say.
+struct Confirmed;
+
+impl SenderCheck for Confirmed {
+    fn spf(&self, _address: IpAddr, _hello: &str, _mailbox: &Mailbox) -> SpfResult {
+        SpfResult::Pass
+    }
+}
+
+/// Everybody in `here.example` exists.
+struct Everybody;
+
+impl Directory for Everybody {
+    fn is_local(&self, domain: &Domain) -> bool {
+        domain.as_ascii() == "here.example"
+    }
+    fn expand(&self, mailbox: &Mailbox) -> Result<Vec<Recipient>, String> {
+        Ok(vec![Recipient::mailbox(mailbox.clone())])
+    }
+    fn postmaster_domain(&self) -> Domain {
+        Domain::parse("here.example").unwrap()
+    }
+}
+
+const PLAIN: &str = "S: 220 *\nC: HELO there.example\nS: 250 *\nC: MAIL FROM:<ana@xn--bcher-kva.example>\n";
+const ENCRYPTED: &str = "S: 220 *\nC: STARTTLS\nS: 220 *\ntls: handshake\nC: EHLO there.example\nS: 250-*\nS: 250-*\n\
+    S: 250-*\nS: 250-*\nS: 250-*\nS: 250-*\nS: 250 *\nC: MAIL FROM:<ana@bücher.example> SMTPUTF8\nS: 250 2.1.0 *\n";
+
+#[test]
+fn a_confirmed_sender_whose_domain_gives_up_tls_is_refused_at_mail() {
+    let dir = tempfile::tempdir().unwrap();
+    let metrics = Metrics::default();
+    let policy = || {
+        // Opened anew each time, as after a restart.
+        let settings = domaininfo::Settings::new(dir.path().to_owned());
+        let known = DomainInfo::open(
+            Arc::new(SystemDisk),
+            Arc::new(SystemRandom),
+            Arc::new(SystemClock),
+            &metrics,
+            settings,
+        );
+        Arc::new(HousePolicy {
+            senders: Senders::new(Arc::new(Confirmed), Arc::new(known.unwrap()), &metrics),
+            recipients: Recipients::new(Arc::new(Everybody), Vec::new(), &metrics),
+            logins: Logins::new(Arc::new(Accounts::new([].into())), &metrics),
+        })
+    };
+    let mut workshop = Workshop::new();
+    for (conversation, last) in [
+        (PLAIN, "S: 250 2.1.0 *"),
+        (ENCRYPTED, ""),
+        (PLAIN, "S: 550 5.7.3 *\nC: MAIL FROM:<>\nS: 250 2.1.0 *"),
+        (ENCRYPTED, ""),
+    ] {
+        let dialog = parse("levels", &format!("# RFC 5321\nlogins: none\n{conversation}{last}\n"));
+        let mut wire = OnSocket::with(&mut workshop, &dialog, |services| services.policy = policy());
+        play(&dialog, &mut wire, Manner::LineByLine).unwrap();
+    }
+    let file = fs::read_to_string(dir.path().join("xn--bcher-kva.example.json")).unwrap();
+    assert!(file.contains("\"tls\""), "{file}");
+}

@@ -1,0 +1,287 @@
+//! What happens to a letter: with a clock that the test turns and couriers that follow a script.
+
+use std::time::Duration;
+
+use postrider::fakes::Crash;
+use postrider::mail::{Notify, Timestamp};
+use postrider::queue::{PutError, Settings, State};
+use postrider::sys::Clock as _;
+
+use crate::post_office::{MINUTE, PostOffice, deferred, delivered, failed, settings};
+
+#[test]
+fn a_letter_is_delivered_at_once_and_leaves_nothing_behind() {
+    let mut office = PostOffice::new();
+    let before = office.disk.count("sync");
+    office.receive("ana@there.example", "bo@here.example");
+    assert_eq!(office.waiting(), 0);
+    assert_eq!(office.local.delivered()[0].octets, b"Subject: hello\r\n\r\nHello.\r\n");
+    assert_eq!(office.disk.count("sync") - before, 1, "the promise, and nothing more");
+}
+
+#[test]
+fn a_full_mailbox_gets_its_letter_once_it_has_been_emptied() {
+    let mut office = PostOffice::new();
+    office.local.then([deferred("mailbox full"), delivered()]);
+    office.receive("ana@there.example", "bo@here.example");
+    assert_eq!(office.waiting(), 1, "put off is not lost");
+
+    office.after(MINUTE / 2);
+    assert_eq!(office.waiting(), 1, "nothing happens before its time");
+
+    office.after(MINUTE);
+    assert_eq!(office.waiting(), 0);
+    assert!(office.reports().is_empty(), "the sender is told nothing");
+}
+
+#[test]
+fn a_recipient_that_fails_is_reported_while_another_still_waits() {
+    let mut office = PostOffice::new();
+    office.remote.always(Some(deferred("busy")));
+    office.local.then([failed("no such mailbox")]);
+    office.receive("ana@here.example", "nobody@here.example bo@there.example");
+    assert_eq!(office.waiting(), 1);
+    let reports = office.reports();
+    assert_eq!(reports.len(), 1);
+    assert_eq!(reports[0].to, "ana@here.example");
+    let text = String::from_utf8(reports[0].octets.clone()).unwrap();
+    assert!(text.contains("Final-Recipient: rfc822; nobody@here.example\r\n"), "{text}");
+    assert!(text.contains("Status: 5.1.1\r\n") && !text.contains("bo@there.example"), "{text}");
+    assert!(text.contains("From: Mail Delivery System <postmaster@here.example>\r\n"), "{text}");
+
+    office.remote.always(None);
+    office.after(2 * MINUTE);
+    assert_eq!(office.waiting(), 0);
+    assert_eq!(office.reports().len(), 1, "one per cause");
+}
+
+#[test]
+fn a_letter_that_waits_for_five_days_is_given_up_and_reported() {
+    let mut office = PostOffice::new();
+    office.remote.always(Some(deferred("no answer")));
+    office.receive("ana@here.example", "bo@there.example");
+    office.after(Duration::from_secs(5 * 24 * 3600 - 600));
+    assert_eq!(office.waiting(), 1);
+    office.after(MINUTE * 11);
+    assert_eq!(office.waiting(), 0);
+    let text = String::from_utf8(office.reports()[0].octets.clone()).unwrap();
+    assert!(text.contains("Status: 4.4.7\r\n") && text.contains("no answer"), "{text}");
+}
+
+#[test]
+fn nobody_is_told_of_a_report_that_fails() {
+    let mut office = PostOffice::new();
+    office.remote.always(Some(failed("no such mailbox")));
+    office.receive("", "bo@there.example");
+    assert_eq!(office.waiting(), 0);
+    assert!(office.reports().is_empty());
+    // A report that fails itself ends there.
+    office.receive("ana@there.example", "bo@there.example");
+    assert_eq!(office.waiting(), 0);
+    assert_eq!(office.remote.carried().len(), 3);
+}
+
+#[test]
+fn a_sender_who_wants_no_report_gets_none() {
+    let mut office = PostOffice::new();
+    office.remote.always(Some(failed("no")));
+    let mut incoming = office.handle.begin().unwrap();
+    incoming.append(b"Subject: x\r\n\r\n").unwrap();
+    let mut envelope = office.put("ana@here.example", &["bo@here.example"], b"\r\n").unwrap();
+    envelope.recipients[0] = postrider::mail::Recipient {
+        notify: Notify::Never,
+        ..postrider::mail::Recipient::mailbox(crate::post_office::mailbox("bo@there.example"))
+    };
+    incoming.commit(envelope).unwrap();
+    office.stepped.run();
+    assert_eq!((office.waiting(), office.reports().len()), (0, 0));
+}
+
+#[test]
+fn a_clock_that_jumps_does_not_expire_the_queue() {
+    let mut office = PostOffice::new();
+    office.remote.always(Some(deferred("busy")));
+    office.receive("ana@here.example", "bo@there.example");
+    let years = Duration::from_secs(10 * 365 * 24 * 3600);
+    office.clock.set_wall(office.clock.wall().after(years));
+    office.after(10 * MINUTE);
+    assert_eq!(office.waiting(), 1, "forward, while we run");
+
+    office.disk.crash(Crash::Killed);
+    office.clock.set_wall(Timestamp::from_millis(0));
+    let mut office = office.restarted(2);
+    office.remote.always(Some(deferred("busy")));
+    office.after(120 * MINUTE);
+    assert_eq!(office.waiting(), 1, "back, across a restart");
+    assert!(!office.remote.carried().is_empty(), "and it is tried within the longest wait");
+
+    office.disk.crash(Crash::Killed);
+    office.clock.set_wall(Timestamp::from_millis(0).after(years));
+    let mut office = office.restarted(3);
+    office.remote.always(Some(deferred("busy")));
+    office.after(10 * MINUTE);
+    assert_eq!(office.waiting(), 1, "forward, across a restart");
+    assert!(office.reports().is_empty());
+}
+
+#[test]
+fn an_attempt_that_panics_is_made_again_later() {
+    let mut office = PostOffice::new();
+    office.remote.then_panic();
+    office.receive("ana@here.example", "bo@there.example");
+    assert_eq!(office.waiting(), 1);
+    assert_eq!(office.metrics.counter("queue_attempt_panics", "").value(), 1);
+    office.after(2 * MINUTE);
+    assert_eq!(office.waiting(), 0);
+    assert_eq!(office.remote.delivered().len(), 1);
+}
+
+#[test]
+fn recipients_of_one_domain_travel_together_and_are_tried_again_together() {
+    let mut office = PostOffice::new();
+    office.remote.then([deferred("busy"), delivered(), deferred("busy")]);
+    office.receive("ana@here.example", "a@there.example b@there.example c@elsewhere.example");
+    let view = office.handle.list().remove(0);
+    let waiting = view.recipients.iter().filter(|one| !one.state.is_settled()).count();
+    assert_eq!((view.attempts, waiting), (1, 2));
+    assert!(matches!(&view.recipients[0].state, State::Waiting(Some(reason)) | State::Delivered(reason)
+        if !reason.text.is_empty()));
+    office.after(2 * MINUTE);
+    assert_eq!(office.waiting(), 0);
+    assert_eq!(office.remote.delivered().len(), 3, "none twice");
+}
+
+#[test]
+fn a_full_queue_takes_reports_and_nothing_else() {
+    let mut office = PostOffice::with(Settings { messages_max: 1, ..settings() });
+    office.remote.then([deferred("busy"), failed("gone")]);
+    office.receive("ana@here.example", "bo@there.example");
+    assert_eq!(office.put("ana@here.example", &["bo@there.example"], b"\r\n"), Err(PutError::Full));
+    office.after(2 * MINUTE);
+    assert_eq!(office.reports().len(), 1);
+    assert!(office.put("ana@here.example", &["bo@there.example"], b"\r\n").is_ok());
+}
+
+#[test]
+fn a_full_disk_refuses_new_mail_and_mends_by_itself() {
+    let mut office = PostOffice::new();
+    office.remote.then([deferred("busy")]);
+    office.receive("ana@here.example", "bo@there.example");
+    office.disk.set_full(true);
+    for octets in [10, 5000] {
+        let letter = vec![b'x'; octets];
+        assert_eq!(office.put("ana@here.example", &["bo@here.example"], &letter), Err(PutError::Full));
+    }
+    office.remote.then([failed("gone")]);
+    office.after(2 * MINUTE);
+    assert_eq!(office.waiting(), 1, "its report cannot be put, so it waits");
+    office.disk.set_full(false);
+    office.remote.then([failed("gone")]);
+    office.after(10 * MINUTE);
+    assert_eq!((office.waiting(), office.reports().len()), (0, 1));
+}
+
+#[test]
+fn a_full_disk_does_not_keep_what_is_settled() {
+    let mut office = PostOffice::new();
+    office.remote.then([deferred("busy"), deferred("busy"), deferred("busy")]);
+    for _ in 0..3 {
+        office.receive("ana@here.example", "bo@there.example");
+    }
+    office.put("ana@there.example", &["bo@here.example"], b"Subject: hello\r\n\r\n").unwrap();
+    office.disk.set_full(true);
+    office.after(10 * MINUTE);
+    assert_eq!(
+        (office.waiting(), office.remote.delivered().len(), office.local.delivered().len()),
+        (0, 3, 1)
+    );
+    let waiting = std::path::Path::new("/data/spool/waiting");
+    assert!(!office.disk.names().iter().any(|path| path.starts_with(waiting)), "the way out of a full disk");
+}
+
+#[test]
+fn an_operator_retries_and_removes() {
+    let mut office = PostOffice::new();
+    office.remote.always(Some(deferred("busy")));
+    let (first, second) = (
+        office.receive("ana@here.example", "bo@there.example"),
+        office.receive("ana@here.example", "bo@there.example"),
+    );
+    assert!(office.handle.retry(&first));
+    office.stepped.run();
+    assert_eq!(office.remote.carried().len(), 3);
+    assert!(office.handle.remove(&second));
+    office.stepped.run();
+    assert!(!office.handle.retry(&second));
+    assert_eq!((office.waiting(), office.reports().len()), (1, 0));
+    office.remote.always(None);
+    office.handle.retry_all();
+    office.stepped.run();
+    assert_eq!(office.waiting(), 0);
+}
+
+#[test]
+fn after_a_stop_nothing_leaves_and_the_next_process_goes_on() {
+    let mut office = PostOffice::new();
+    office.handle.stop();
+    assert!(matches!(office.handle.begin(), Err(PutError::Stopping)));
+    let mut incoming = office.handle.begin_own().unwrap();
+    incoming.append(b"\r\n").unwrap();
+    let envelope = postrider::mail::Envelope::new(
+        incoming.id(),
+        office.clock.wall(),
+        postrider::mail::ReversePath::Null,
+        vec![postrider::mail::Recipient::mailbox(crate::post_office::mailbox("bo@here.example"))],
+    );
+    incoming.commit(envelope).unwrap();
+    office.stepped.run();
+    assert!(office.local.carried().is_empty());
+    let mut office = office.restarted(2);
+    office.stepped.run();
+    assert_eq!((office.waiting(), office.local.delivered().len()), (0, 1));
+}
+
+#[test]
+fn a_message_that_is_dropped_before_its_commit_leaves_nothing() {
+    let office = PostOffice::new();
+    let before = office.disk.names().len();
+    for octets in [10, 5000] {
+        let mut incoming = office.handle.begin().unwrap();
+        incoming.append(&vec![b'x'; octets]).unwrap();
+    }
+    assert_eq!((office.waiting(), office.disk.names().len()), (0, before));
+}
+
+#[test]
+fn an_outcome_that_the_disk_refuses_is_remembered_all_the_same() {
+    let mut office = PostOffice::new();
+    office.remote.then([deferred("busy"), deferred("busy")]);
+    office.receive("ana@here.example", "a@there.example b@there.example");
+    office.disk.set_full(true);
+    office.remote.then([delivered()]);
+    office.remote.always(Some(deferred("busy")));
+    office.after(20 * MINUTE);
+    office.disk.set_full(false);
+    office.remote.always(None);
+    office.after(200 * MINUTE);
+    assert_eq!(office.waiting(), 0);
+    assert_eq!(office.remote.delivered().len(), 2, "none twice, though the first could not be noted");
+}
+
+#[test]
+fn a_restart_with_many_waiting_messages_opens_none_of_them() {
+    let mut office = PostOffice::new();
+    office.remote.always(Some(deferred("busy")));
+    for _ in 0..2000 {
+        office.put("ana@here.example", &["bo@there.example"], b"Subject: hello\r\n\r\n").unwrap();
+    }
+    office.after(Duration::from_secs(3)); // and old segments go
+    let before = office.disk.opened();
+    let mut office = office.restarted(2);
+    office.stepped.run();
+    assert_eq!(office.waiting(), 2000);
+    let opened = office.disk.opened() - before;
+    assert!(opened < 20, "{opened} files opened: none is due");
+    office.after(2 * MINUTE);
+    assert_eq!(office.waiting(), 0);
+}
