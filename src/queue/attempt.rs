@@ -17,6 +17,7 @@ use super::octets::Octets;
 use super::schedule::Lane;
 use super::worker::{Crew, Report, words};
 use crate::courier::{Courier, Delivery};
+use crate::dsn::Original;
 use crate::mail::{MessageId, Outcome, Reason, Recipient};
 use crate::observe::maillog::{self, Attempt};
 use crate::observe::{Counter, CounterFamily, Metrics, Trace};
@@ -201,11 +202,17 @@ impl Carriage {
             id: MessageId::new(self.shared.clock.wall(), self.shared.random.bits()),
         };
         let message = self.shared.spool.extent(&envelope.id).and_then(|extent| Octets::new(extent, envelope));
-        let letter = message.and_then(|message| clerk.letter(envelope, states, &owed, &message));
-        let put = letter.map_err(|e| e.to_string()).and_then(|letter| match letter {
+        // Who sent it hears that it failed, though not a word of it can be read any more.
+        let original = message.and_then(|message| bounce::original(envelope, &message)).unwrap_or_else(|e| {
+            log::error!(target: "queue", "{}: the message cannot be returned: {e}", envelope.id);
+            Original::Headers(Vec::new())
+        });
+        // A panic here must not cost what else the attempt has found out: that a recipient has it.
+        let put = catch_unwind(AssertUnwindSafe(|| match clerk.letter(envelope, states, &owed, original) {
             Some(letter) => self.crew.own_mail.put(letter).map(Some).map_err(|e| e.to_string()),
             None => Ok(None),
-        });
+        }))
+        .unwrap_or_else(|panic| Err(words(panic.as_ref())));
         match put {
             Ok(Some(report)) => {
                 self.reports.add_one();

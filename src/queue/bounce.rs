@@ -63,9 +63,9 @@ impl Clerk<'_> {
         envelope: &Envelope,
         states: &[(usize, State)],
         owed: &[usize],
-        message: &dyn Message,
-    ) -> io::Result<Option<Letter>> {
-        let Some(to) = envelope.reverse_path.mailbox() else { return Ok(None) };
+        original: Original,
+    ) -> Option<Letter> {
+        let to = envelope.reverse_path.mailbox()?;
         let recipients = states.iter().filter(|(position, _)| owed.contains(position));
         let recipients = recipients.filter_map(|(position, state)| {
             let recipient = envelope.recipients.get(*position)?;
@@ -85,21 +85,21 @@ impl Clerk<'_> {
             to,
             envelope,
             recipients: recipients.collect(),
-            original: original(envelope, message)?,
+            original,
         };
         let written = report.write();
-        Ok(Some(Letter {
+        Some(Letter {
             reverse_path: ReversePath::Null,
             to: to.clone(),
             octets: written.octets,
             has_8bit: written.has_8bit,
             smtputf8: written.smtputf8,
-        }))
+        })
     }
 }
 
 /// As much of the message as is returned.
-fn original(envelope: &Envelope, message: &dyn Message) -> io::Result<Original> {
+pub(super) fn original(envelope: &Envelope, message: &dyn Message) -> io::Result<Original> {
     let mut octets = Vec::new();
     message.open()?.take(COPY_OCTETS_MAX).read_to_end(&mut octets)?;
     // RET=HDRS asks for no more (RFC 3461 §4.3).

@@ -17,7 +17,7 @@ use super::schedule::Settings;
 use super::spool::{LoadError, Spool};
 use crate::mail::{Envelope, MessageId, Recipient, ReversePath, Timestamp};
 use crate::observe::Counter;
-use crate::sys::{Clock, Moment, Random};
+use crate::sys::{Clock, FileLock, Moment, Random};
 
 /// The queue, as sessions, the monitor and the control socket see it.
 #[derive(Clone)]
@@ -36,6 +36,9 @@ pub(super) struct Shared {
     /// Messages begun and not yet committed or dropped.
     pub(super) coming: AtomicUsize,
     pub(super) is_stopping: AtomicBool,
+    /// Given back when the last of those who could still write is gone: a session that commits late
+    /// must not write into a spool that another process has opened.
+    pub(super) _lock: Option<FileLock>,
 }
 
 /// A hint to the manager: look again. Never the only copy of anything.

@@ -304,10 +304,10 @@ impl Manager {
                 self.spread(id, &Active::new(loaded.envelope, loaded.progress));
             }
             Err(LoadError::Gone) => self.forget(id),
-            Err(LoadError::Damaged) => {
-                self.spool.set_aside(&id);
-                self.forget(id);
-            }
+            Err(LoadError::Damaged) => match self.spool.set_aside(&id) {
+                Ok(()) => self.forget(id),
+                Err(_) => self.wait(id, now + READ_AGAIN),
+            },
             Err(e @ (LoadError::Newer(_) | LoadError::Io(_))) => {
                 log::error!(target: "queue", "{id} cannot be read: {e}");
                 let pause = if matches!(e, LoadError::Newer(_)) { NEWER_AGAIN } else { READ_AGAIN };

@@ -37,11 +37,22 @@ pub(super) struct Draft {
     is_finished: bool,
 }
 
+/// Makes a file of which half may be there from an attempt that failed; its name is nobody else's.
+pub(super) fn create_anew(disk: &dyn Disk, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+    match disk.create(path) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+            disk.remove(path)?;
+            disk.create(path)
+        }
+        other => other,
+    }
+}
+
 impl Draft {
     /// Begins a parcel in `incoming`.
     pub(super) fn create(disk: &Arc<dyn Disk>, incoming: &Path, id: &MessageId) -> io::Result<Self> {
         let path = incoming.join(id.as_str());
-        let file = disk.create(&path)?;
+        let file = create_anew(disk.as_ref(), &path)?;
         Ok(Self {
             disk: Arc::clone(disk),
             id: *id,

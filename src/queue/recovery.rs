@@ -80,7 +80,9 @@ impl Finds<'_> {
         self.damaged.add_one();
         let to = self.dirs.damaged.join(name);
         log::error!(target: "queue", "a damaged file of the queue was set aside as {}", to.display());
-        self.disk.rename(&self.dirs.waiting.join(name), &to)
+        self.disk.rename(&self.dirs.waiting.join(name), &to)?;
+        // There before it is gone from where it was.
+        self.disk.sync_dir(&self.dirs.damaged)
     }
 
     pub(super) fn replay(&mut self, parts: &SpoolParts, dir: &Path) -> io::Result<Journal> {
@@ -134,20 +136,23 @@ fn copy_aside(
 ) -> io::Result<()> {
     let name = segment.file_name().unwrap_or_default().to_string_lossy();
     let path = dir.join(format!("{name}.{offset}"));
-    match disk.create(&path) {
-        Ok(file) => {
-            damaged.add_one();
-            log::error!(
-                target: "queue",
-                "{} has {} damaged octets at {offset}; a copy is {}",
-                segment.display(),
-                octets.len(),
-                path.display()
-            );
-            file.append(octets)?;
-            file.sync()
-        }
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(e) => Err(e),
+    // A start that failed may have left half a copy.
+    let is_there =
+        disk.open(&path).and_then(|copy| copy.length()).is_ok_and(|length| length >= octets.len() as u64);
+    if is_there {
+        return Ok(());
     }
+    let file = parcel::create_anew(disk, &path)?;
+    file.append(octets)?;
+    file.sync()?;
+    disk.sync_dir(dir)?;
+    damaged.add_one();
+    log::error!(
+        target: "queue",
+        "{} has {} damaged octets at {offset}; a copy is {}",
+        segment.display(),
+        octets.len(),
+        path.display()
+    );
+    Ok(())
 }

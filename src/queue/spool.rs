@@ -438,11 +438,10 @@ impl Spool {
     }
 
     /// Moves a message that cannot be read aside, a copy of it if it is in the journal, and
-    /// forgets it. If the disk refuses, it stays where it is and the next start finds it again.
-    pub(super) fn set_aside(&self, id: &MessageId) {
-        self.damaged.add_one();
+    /// forgets it. If the disk refuses, it stays where it is, to be set aside later.
+    pub(super) fn set_aside(&self, id: &MessageId) -> io::Result<()> {
         let aside = match self.kept(id) {
-            None => return,
+            None => return Ok(()),
             Some(Kept::Waiting { octets, .. }) => {
                 let name = parcel::file_name(id, octets);
                 let to = self.dirs.damaged.join(&name);
@@ -452,11 +451,16 @@ impl Spool {
         };
         match aside {
             Ok(path) => {
-                log::error!(target: "queue", "{id} is damaged and was set aside as {}", path.display())
+                self.damaged.add_one();
+                log::error!(target: "queue", "{id} is damaged and was set aside as {}", path.display());
+                self.forget(id);
+                Ok(())
             }
-            Err(e) => log::error!(target: "queue", "{id} is damaged and could not be set aside: {e}"),
+            Err(e) => {
+                log::error!(target: "queue", "{id} is damaged and could not be set aside: {e}");
+                Err(e)
+            }
         }
-        self.forget(id);
     }
 
     /// Copies what the journal has of a message to the damaged ones; its segment may go then.
@@ -465,7 +469,7 @@ impl Spool {
         let octets = octets.saturating_add(place.envelope_octets as usize);
         let copy = read_all(self.journal.file(place.segment)?.as_ref(), place.offset, octets)?;
         let path = self.dirs.damaged.join(id.as_str());
-        let file = self.disk.create(&path)?;
+        let file = parcel::create_anew(self.disk.as_ref(), &path)?;
         file.append(&copy)?;
         file.sync()?;
         self.disk.sync_dir(&self.dirs.damaged)?;
@@ -491,22 +495,25 @@ impl Spool {
         let Some(oldest) = self.journal.crowded(segments_max) else {
             return Ok(if is_late() { Swept::InPart } else { Swept::All });
         };
+        // One that cannot be moved must not keep those behind it here.
+        let mut refused = Ok(());
         // At least one, however late it is.
         for (id, place) in self.tenants(oldest, active) {
             match self.load(&id) {
                 Ok(loaded) => {
-                    self.move_out(&loaded.envelope, place, &loaded.progress)?;
+                    let moved = self.move_out(&loaded.envelope, place, &loaded.progress);
+                    refused = refused.and(moved.map(drop));
                 }
-                Err(LoadError::Gone) => {}
-                Err(LoadError::Io(e)) => return Err(e),
-                Err(LoadError::Damaged) => self.set_aside(&id),
-                Err(LoadError::Newer(_)) => return Ok(Swept::All),
+                Err(LoadError::Gone | LoadError::Newer(_)) => {}
+                Err(LoadError::Io(e)) => refused = refused.and(Err(e)),
+                Err(LoadError::Damaged) => refused = refused.and(self.set_aside(&id)),
             }
             if is_late() {
                 return Ok(Swept::InPart);
             }
         }
         self.journal.sweep(&is_late)?;
+        refused?;
         Ok(if is_late() { Swept::InPart } else { Swept::All })
     }
 

@@ -78,7 +78,6 @@ pub struct Opened {
     news: Receiver<News>,
     survivors: Vec<Survivor>,
     metrics: Arc<Metrics>,
-    lock: Option<FileLock>,
 }
 
 /// A queue that runs.
@@ -86,7 +85,6 @@ pub struct Running {
     handle: Handle,
     manager: JoinHandle<()>,
     finished: Receiver<()>,
-    lock: Option<FileLock>,
 }
 
 /// Opens the spool: takes the lock on the data directory, which must exist, and finds what was
@@ -100,9 +98,7 @@ pub fn open(parts: SpoolParts) -> Result<(Handle, Opened), OpenError> {
         io::ErrorKind::WouldBlock => OpenError::Busy(parts.data_dir.clone()),
         _ => OpenError::Io { path, error },
     })?;
-    let (handle, mut opened) = open_unlocked(parts)?;
-    opened.lock = Some(lock);
-    Ok((handle, opened))
+    open_with(parts, Some(lock))
 }
 
 /// The same without the lock: for a simulated disk, which nobody else can see.
@@ -110,6 +106,10 @@ pub fn open(parts: SpoolParts) -> Result<(Handle, Opened), OpenError> {
 /// # Errors
 /// See [`OpenError`].
 pub fn open_unlocked(parts: SpoolParts) -> Result<(Handle, Opened), OpenError> {
+    open_with(parts, None)
+}
+
+fn open_with(parts: SpoolParts, lock: Option<FileLock>) -> Result<(Handle, Opened), OpenError> {
     let (spool, survivors) = Spool::open(&parts)?;
     let (sender, news) = unbounded();
     let shared = Arc::new(Shared {
@@ -121,9 +121,10 @@ pub fn open_unlocked(parts: SpoolParts) -> Result<(Handle, Opened), OpenError> {
         settings: parts.settings,
         coming: AtomicUsize::new(0),
         is_stopping: AtomicBool::new(false),
+        _lock: lock,
     });
     let handle = Handle::new(Arc::clone(&shared));
-    Ok((handle, Opened { shared, news, survivors, metrics: parts.metrics, lock: None }))
+    Ok((handle, Opened { shared, news, survivors, metrics: parts.metrics }))
 }
 
 impl Opened {
@@ -137,9 +138,8 @@ impl Opened {
     ///
     /// # Errors
     /// When the host has no thread to give.
-    pub fn start(mut self, crew: Crew) -> io::Result<Running> {
+    pub fn start(self, crew: Crew) -> io::Result<Running> {
         let handle = Handle::new(Arc::clone(&self.shared));
-        let lock = self.lock.take();
         let (Settings { deliver_local, deliver_remote, .. }, sender) =
             (self.shared.settings.clone(), self.shared.news.clone());
         let (done, finished) = unbounded();
@@ -164,7 +164,7 @@ impl Opened {
             }
             let _ = done.send(());
         })?;
-        Ok(Running { handle, manager, finished, lock })
+        Ok(Running { handle, manager, finished })
     }
 
     /// The queue without its threads, to be stepped by a test that turns the clock.
@@ -190,11 +190,9 @@ impl Running {
         self.handle.stop();
         match self.finished.recv_timeout(grace) {
             Ok(()) => self.manager.join().is_ok(),
-            Err(_) => {
-                // Attempts under way still write: nobody else may have the spool before we end.
-                std::mem::forget(self.lock);
-                false
-            }
+            // Attempts under way still write, and so may sessions: whoever can still write holds the
+            // lock, so that nobody else has the spool before.
+            Err(_) => false,
         }
     }
 }

@@ -175,7 +175,14 @@ fn everything_that_is_put_is_delivered_once_and_a_stop_is_in_order() {
     );
     assert!(running.stop(PATIENCE));
     assert!(delivered.try_recv().is_err());
-    let (handle, opened) = opened(dir.path(), Arc::new(SystemDisk)).unwrap();
+    assert!(
+        matches!(opened(dir.path(), Arc::new(SystemDisk)), Err(OpenError::Busy(_))),
+        "a session that still holds the queue could still commit"
+    );
+    drop(handle);
+    // The delivery threads let go of it when they end, a moment after the stop.
+    let (handle, opened) =
+        crate::house::wait_for("the spool to be free", || opened(dir.path(), Arc::new(SystemDisk)).ok());
     assert_eq!((handle.count(), opened.survivors()), (0, 0), "what was noted is known to the next process");
 }
 
