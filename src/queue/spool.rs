@@ -648,4 +648,44 @@ mod tests {
         }
         assert_eq!(spool.count(), 100);
     }
+
+    #[test]
+    fn one_message_that_cannot_be_moved_holds_up_nobody() {
+        let clock = Arc::<TestClock>::default();
+        let disk = Arc::new(SimulatedDisk::default());
+        let parts = SpoolParts {
+            disk: Arc::clone(&disk) as Arc<dyn Disk>,
+            data_dir: PathBuf::from("/data"),
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            random: Arc::new(SeededRandom::new(1)),
+            metrics: Arc::new(Metrics::default()),
+            settings: Settings { segment_octets: 10_000, ..Settings::default() },
+        };
+        let (spool, _) = Spool::open(&parts).unwrap();
+        let recipient = Recipient::mailbox(Mailbox::parse("bo@here.example").unwrap());
+        let ids: Vec<_> = (0..40).map(|n| MessageId::new(clock.wall(), n)).collect();
+        for id in &ids {
+            let envelope = Envelope::new(*id, clock.wall(), ReversePath::Null, vec![recipient.clone()]);
+            spool.put_small(&envelope, b"Subject: hello\r\n\r\n").unwrap();
+        }
+        // What an earlier move of the first one left behind.
+        disk.create(&PathBuf::from("/data/spool/incoming").join(ids[0].as_str())).unwrap();
+        // The second one's envelope has rotted, and half a copy of it is aside already.
+        disk.create(&PathBuf::from("/data/spool/damaged").join(ids[1].as_str())).unwrap();
+        let segment = disk.names().into_iter().find(|path| path.starts_with("/data/spool/journal")).unwrap();
+        let octets = disk.octets(&segment).unwrap();
+        let needle = ids[1].as_str().as_bytes();
+        let head = octets.windows(needle.len()).position(|window| window == needle).unwrap();
+        let line_end = octets[head..].iter().position(|octet| *octet == b'\n').unwrap();
+        disk.damage(&segment, head + line_end + 1);
+
+        let late = clock.now() + Duration::from_secs(3600);
+        for _ in 0..10 {
+            spool.sweep(1, &|_| false, late).unwrap();
+        }
+        assert!(spool.journal.crowded(1).is_none(), "nothing is left in old segments");
+        assert_eq!(spool.count(), 39, "all but the damaged one");
+        let aside = disk.octets(&PathBuf::from("/data/spool/damaged").join(ids[1].as_str())).unwrap();
+        assert!(aside.ends_with(b"Subject: hello\r\n\r\n"), "the whole of it");
+    }
 }
