@@ -111,23 +111,9 @@ fn a_user_logs_in_over_tls_and_sends_anywhere() {
     let sink = SmtpSink::start(dir.path());
     let (_dns, toml) = remote(sink.port);
     let house = House::started(&toml);
-    for (port, tls) in [(house.submission, "--tls"), (house.submissions, "--tls-on-connect")] {
-        let server = format!("127.0.0.1:{port}");
-        let output = peers::swaks([
-            "--server",
-            &server,
-            tls,
-            "--auth",
-            "PLAIN",
-            "--auth-user",
-            "ana@here.example",
-            "--auth-password",
-            "secret word",
-            "--from",
-            "ana@here.example",
-            "--to",
-            "bo@there.example",
-        ]);
+    for port in [house.submission, house.submissions] {
+        let mail = ["--from", "ana@here.example", "--to", "bo@there.example"];
+        let output = house.log_in(port, "ana@here.example", "secret word", &mail);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
     for mail in sink.wait_for_mail(2) {
@@ -144,21 +130,8 @@ fn a_user_logs_in_over_tls_and_sends_anywhere() {
 #[test]
 fn a_wrong_password_and_an_unknown_user_hear_the_same() {
     let house = House::started("");
-    let server = format!("127.0.0.1:{}", house.submission);
     let said = |user: &str| {
-        let output = peers::swaks([
-            "--server",
-            &server,
-            "--tls",
-            "--auth",
-            "PLAIN",
-            "--auth-user",
-            user,
-            "--auth-password",
-            "wrong",
-            "--quit-after",
-            "AUTH",
-        ]);
+        let output = house.log_in(house.submission, user, "wrong", &["--quit-after", "AUTH"]);
         assert!(!output.status.success());
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         text.lines().find(|line| line.contains("535")).unwrap_or_else(|| panic!("{text}")).to_owned()

@@ -5,11 +5,11 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use crate::peers::free_port;
 pub(crate) use crate::peers::until as wait_for;
+use crate::peers::{self, free_port};
 
 /// Nothing here takes longer, even on a busy machine; waiting is always for an event.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -169,6 +169,15 @@ impl House {
     pub fn letter(&self, domain: &str, user: &str) -> String {
         let octets = wait_for("a letter", || self.mailbox(domain, user).pop());
         String::from_utf8(octets).unwrap()
+    }
+
+    /// A user logs in on a submission port with swaks, and goes on as `more` says.
+    pub fn log_in(&self, port: u16, user: &str, password: &str, more: &[&str]) -> Output {
+        let server = format!("127.0.0.1:{port}");
+        let tls = if port == self.submissions { "--tls-on-connect" } else { "--tls" };
+        let login =
+            ["--server", &server, tls, "--auth", "PLAIN", "--auth-user", user, "--auth-password", password];
+        peers::swaks(login.iter().chain(more))
     }
 
     /// One page of the monitor.

@@ -43,24 +43,8 @@ fn exim_gets_a_message_octet_for_octet_over_tls() {
     let house = House::started(&toml_for(&dns, exim.port));
     let message = awkward();
     let data = peers::swaks_data(dir.path(), &message);
-    let server = format!("127.0.0.1:{}", house.submission);
-    let output = peers::swaks([
-        "--server",
-        &server,
-        "--tls",
-        "--auth",
-        "PLAIN",
-        "--auth-user",
-        "ana@here.example",
-        "--auth-password",
-        "secret word",
-        "--from",
-        "ana@here.example",
-        "--to",
-        "bo@exim.test",
-        "--data",
-        &data,
-    ]);
+    let mail = ["--from", "ana@here.example", "--to", "bo@exim.test", "--data", &data];
+    let output = house.log_in(house.submission, "ana@here.example", "secret word", &mail);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     let mails = exim.wait_for_mail(1);
     let mail = &mails[0];
