@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 
-use crate::house::{Client, House, PATIENCE};
+use crate::house::{Client, House, PATIENCE, Signal};
 use crate::peers;
 
 /// A server with three sockets under these names; and their ports.
@@ -126,7 +126,7 @@ fn the_service_manager_hears_when_we_are_ready_reload_and_stop() {
     house.environment.push(("NOTIFY_SOCKET", path));
     house.start();
     hear("READY=1");
-    house.signal("HUP");
+    house.signal(Signal::SIGHUP);
     hear("RELOADING=1");
     hear("READY=1");
     assert_eq!(house.stop(), 0);

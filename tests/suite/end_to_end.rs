@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::house::{Client, House, wait_for};
+use crate::house::{Client, House, Signal, wait_for};
 use crate::peers::{self, SmtpSink};
 
 /// A name server that says where the next hop is, and the lines of `postrider.toml` for it.
@@ -388,7 +388,7 @@ fn a_broken_file_keeps_the_old_one_in_force_and_is_named_in_the_log() {
     let house = House::started("");
     fs::write(house.path("domains/here.example/aliases"), "info ana\n").unwrap();
     wait_for("the complaint", || house.log().contains("aliases:1:").then_some(()));
-    house.signal("HUP");
+    house.signal(Signal::SIGHUP);
     wait_for("the refusal to reload", || house.log().contains("nothing was changed").then_some(()));
     assert!(house.send("x@there.example", "ana@here.example", "still").starts_with("250"));
 }
@@ -398,14 +398,14 @@ fn sighup_says_what_takes_a_restart_and_refuses_a_broken_postrider_toml() {
     let house = House::started("");
     let toml = fs::read_to_string(house.path("postrider.toml")).unwrap();
     fs::write(house.path("postrider.toml"), format!("{toml}[limits]\nreceived-max = 50\n")).unwrap();
-    house.signal("HUP");
+    house.signal(Signal::SIGHUP);
     let says = "postrider.toml has changed (received-max): restart postrider";
     wait_for("the advice", || house.log().contains(says).then_some(()));
 
     // Nothing of a reload is done by halves: the new user has to wait for the mended file, too.
     let line = toml.lines().count() + 2;
     fs::write(house.path("postrider.toml"), format!("{toml}[limits]\nreceived-max = \"x\"\n")).unwrap();
-    house.signal("HUP");
+    house.signal(Signal::SIGHUP);
     let says = format!("postrider.toml:{line}: limits.received-max: ");
     wait_for("the complaint", || house.log().contains(&says).then_some(()));
     wait_for("the refusal to reload", || house.log().contains("nothing was changed").then_some(()));
@@ -492,7 +492,7 @@ fn a_renewed_certificate_is_served_after_sighup_or_soon_and_a_broken_one_is_not(
     };
     let serves = |pem: &str| certificate_served(&house, "x.example").contains(&signature(pem));
     let first = renew("one.example");
-    house.signal("HUP");
+    house.signal(Signal::SIGHUP);
     wait_for("the reload", || house.log().contains("as SIGHUP asked").then_some(()));
     assert!(serves(&first));
 
@@ -517,7 +517,7 @@ fn sigterm_says_goodbye_to_idle_clients_and_lets_a_message_finish() {
     busy.expect("MAIL FROM:<bo@there.example>", "250");
     busy.expect("RCPT TO:<ana@here.example>", "250");
     busy.expect("DATA", "354");
-    house.signal("TERM");
+    house.signal(Signal::SIGTERM);
     assert!(idle.reply().starts_with("421 4.3.2 "));
     assert_eq!(idle.reply(), "", "and hangs up");
     let reply = busy.say("Subject: last\r\n\r\nhello\r\n.");
@@ -540,7 +540,7 @@ fn a_second_signal_ends_the_wait_for_those_who_are_inside() {
     busy.expect("MAIL FROM:<bo@there.example>", "250");
     busy.expect("RCPT TO:<ana@here.example>", "250");
     busy.expect("DATA", "354");
-    house.signal("INT");
+    house.signal(Signal::SIGINT);
     assert!(idle.reply().starts_with("421 4.3.2 "));
     busy.send(b"Subject: never finished\r\n");
     assert_eq!(house.stop(), 1, "the second one");

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+pub use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
 pub(crate) use crate::peers::until as wait_for;
 use crate::peers::{self, free_port};
 
@@ -133,11 +136,9 @@ impl House {
         self.child.as_ref().unwrap().id()
     }
 
-    /// Sends a signal by name: `TERM`, `HUP` …
-    pub fn signal(&self, name: &str) {
-        let status =
-            Command::new("kill").arg(format!("-{name}")).arg(self.pid().to_string()).status().unwrap();
-        assert!(status.success());
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        nix::sys::signal::kill(Pid::from_raw(i32::try_from(self.pid()).unwrap()), signal).unwrap();
     }
 
     /// `kill -9`, and the process is gone.
@@ -149,7 +150,7 @@ impl House {
 
     /// SIGTERM, and waits for the end: the exit code.
     pub fn stop(&mut self) -> i32 {
-        self.signal("TERM");
+        self.signal(Signal::SIGTERM);
         self.exit_code()
     }
 
