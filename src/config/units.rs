@@ -128,6 +128,10 @@ mod tests {
         assert_eq!(parse_server("::1", 53), "[::1]:53".parse().ok());
         assert_eq!(parse_server("[::1]", 53), "[::1]:53".parse().ok());
         assert_eq!(parse_server("[::1]:54", 53), "[::1]:54".parse().ok());
-        assert_eq!(parse_server("dns.example", 53), None);
+        assert_eq!(parse_server("2001:db8::1", 53), "[2001:db8::1]:53".parse().ok());
+        assert_eq!(parse_server("[2001:db8::1]:5353", 53), "[2001:db8::1]:5353".parse().ok());
+        for raw in ["", "dns.example", "ns.example:53", "192.0.2.1:x", "192.0.2.1:66000"] {
+            assert_eq!(parse_server(raw, 53), None, "{raw:?}");
+        }
     }
 }

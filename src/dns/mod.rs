@@ -15,7 +15,7 @@ mod stub;
 mod zone;
 
 pub use resolver::{DnsError, Exchange, Mx, Resolver};
-pub use servers::{Settings, server_address};
+pub use servers::Settings;
 pub use stub::Stub;
 #[cfg(any(test, feature = "fakes"))]
 pub(crate) use zone::{Data, Said};

@@ -44,16 +44,6 @@ impl Default for Settings {
     }
 }
 
-/// Reads a server as an operator writes it: an address, or `address:port` with brackets around an
-/// IPv6 address. The port is 53 if none is given. `None` if it is neither.
-#[must_use]
-pub fn server_address(raw: &str) -> Option<SocketAddr> {
-    match raw.parse::<IpAddr>() {
-        Ok(address) => Some(SocketAddr::new(address, PORT)),
-        Err(_) => raw.parse().ok(),
-    }
-}
-
 /// Servers and patience, as they are now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Servers {
@@ -162,21 +152,6 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_an_address_with_or_without_a_port() {
-        for (raw, shown) in [
-            ("192.0.2.1", "192.0.2.1:53"),
-            ("192.0.2.1:5353", "192.0.2.1:5353"),
-            ("2001:db8::1", "[2001:db8::1]:53"),
-            ("[2001:db8::1]:5353", "[2001:db8::1]:5353"),
-        ] {
-            assert_eq!(server_address(raw).unwrap().to_string(), shown);
-        }
-        for raw in ["", "ns.example", "ns.example:53", "192.0.2.1:x", "192.0.2.1:66000"] {
-            assert_eq!(server_address(raw), None, "{raw}");
-        }
-    }
-
-    #[test]
     fn resolv_conf_names_servers_and_patience() {
         let text = "# made by hand\nsearch here.example\nnameserver 192.0.2.1\n\
                     nameserver 2001:db8::1 # second\nnameserver ns.example\n\
@@ -204,7 +179,7 @@ mod tests {
 
     #[test]
     fn servers_that_the_operator_names_go_before_the_hosts() {
-        let server = server_address("192.0.2.9:5353").unwrap();
+        let server = "192.0.2.9:5353".parse().unwrap();
         let list = ServerList::new(Settings { servers: vec![server], ..Settings::default() });
         assert_eq!(list.now().addresses, [server]);
     }
