@@ -617,25 +617,32 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_sweep_on_a_slow_disk_comes_back_in_time_and_goes_on_later() {
-        let clock = Arc::<TestClock>::default();
+    /// A spool with so many messages that they fill more than one small segment.
+    fn crowded(disk: Arc<dyn Disk>, clock: &Arc<TestClock>, messages: u64) -> (Spool, Vec<MessageId>) {
         let parts = SpoolParts {
-            disk: Arc::new(SlowDisk(SimulatedDisk::default(), Arc::clone(&clock))),
+            disk,
             data_dir: PathBuf::from("/data"),
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            clock: Arc::clone(clock) as Arc<dyn Clock>,
             random: Arc::new(SeededRandom::new(1)),
             metrics: Arc::new(Metrics::default()),
             settings: Settings { segment_octets: 10_000, ..Settings::default() },
         };
         let (spool, _) = Spool::open(&parts).unwrap();
         let recipient = Recipient::mailbox(Mailbox::parse("bo@here.example").unwrap());
-        for n in 0..100 {
-            let id = MessageId::new(clock.wall(), n);
-            let envelope = Envelope::new(id, clock.wall(), ReversePath::Null, vec![recipient.clone()]);
+        let ids: Vec<_> = (0..messages).map(|n| MessageId::new(clock.wall(), n)).collect();
+        for id in &ids {
+            let envelope = Envelope::new(*id, clock.wall(), ReversePath::Null, vec![recipient.clone()]);
             spool.put_small(&envelope, b"Subject: hello\r\n\r\n").unwrap();
         }
         assert!(spool.journal.crowded(1).is_some());
+        (spool, ids)
+    }
+
+    #[test]
+    fn a_sweep_on_a_slow_disk_comes_back_in_time_and_goes_on_later() {
+        let clock = Arc::<TestClock>::default();
+        let disk = SlowDisk(SimulatedDisk::default(), Arc::clone(&clock));
+        let (spool, _) = crowded(Arc::new(disk), &clock, 100);
         for slice in 0.. {
             assert!(slice < 100, "it never ends");
             let began = clock.now();
@@ -653,21 +660,7 @@ mod tests {
     fn one_message_that_cannot_be_moved_holds_up_nobody() {
         let clock = Arc::<TestClock>::default();
         let disk = Arc::new(SimulatedDisk::default());
-        let parts = SpoolParts {
-            disk: Arc::clone(&disk) as Arc<dyn Disk>,
-            data_dir: PathBuf::from("/data"),
-            clock: Arc::clone(&clock) as Arc<dyn Clock>,
-            random: Arc::new(SeededRandom::new(1)),
-            metrics: Arc::new(Metrics::default()),
-            settings: Settings { segment_octets: 10_000, ..Settings::default() },
-        };
-        let (spool, _) = Spool::open(&parts).unwrap();
-        let recipient = Recipient::mailbox(Mailbox::parse("bo@here.example").unwrap());
-        let ids: Vec<_> = (0..40).map(|n| MessageId::new(clock.wall(), n)).collect();
-        for id in &ids {
-            let envelope = Envelope::new(*id, clock.wall(), ReversePath::Null, vec![recipient.clone()]);
-            spool.put_small(&envelope, b"Subject: hello\r\n\r\n").unwrap();
-        }
+        let (spool, ids) = crowded(Arc::clone(&disk) as Arc<dyn Disk>, &clock, 40);
         // What an earlier move of the first one left behind.
         disk.create(&PathBuf::from("/data/spool/incoming").join(ids[0].as_str())).unwrap();
         // The second one's envelope has rotted, and half a copy of it is aside already.
