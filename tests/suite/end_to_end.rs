@@ -370,10 +370,7 @@ fn users_aliases_and_domains_are_in_force_soon_after_a_change() {
 fn a_message_that_is_too_big_is_logged_with_its_sender() {
     let house = House::started("[limits]\nmessage-size-max = \"64 KiB\"\n");
     let mut client = house.client();
-    client.expect("EHLO there.example", "250");
-    client.expect("MAIL FROM:<bo@there.example>", "250");
-    client.expect("RCPT TO:<ana@here.example>", "250");
-    client.expect("DATA", "354");
+    client.begin("bo@there.example", "ana@here.example");
     client.expect(&format!("{}.", "too big\r\n".repeat(10_000)), "552 5.3.4");
     client.expect("DATA", "503");
     for line in
@@ -513,10 +510,7 @@ fn sigterm_says_goodbye_to_idle_clients_and_lets_a_message_finish() {
     let mut house = House::started("");
     let mut idle = house.client();
     let mut busy = house.client();
-    busy.expect("EHLO there.example", "250");
-    busy.expect("MAIL FROM:<bo@there.example>", "250");
-    busy.expect("RCPT TO:<ana@here.example>", "250");
-    busy.expect("DATA", "354");
+    busy.begin("bo@there.example", "ana@here.example");
     house.signal(Signal::SIGTERM);
     assert!(idle.reply().starts_with("421 4.3.2 "));
     assert_eq!(idle.reply(), "", "and hangs up");
@@ -536,10 +530,7 @@ fn a_second_signal_ends_the_wait_for_those_who_are_inside() {
     house.start();
     let mut idle = house.client();
     let mut busy = house.client();
-    busy.expect("EHLO there.example", "250");
-    busy.expect("MAIL FROM:<bo@there.example>", "250");
-    busy.expect("RCPT TO:<ana@here.example>", "250");
-    busy.expect("DATA", "354");
+    busy.begin("bo@there.example", "ana@here.example");
     house.signal(Signal::SIGINT);
     assert!(idle.reply().starts_with("421 4.3.2 "));
     busy.send(b"Subject: never finished\r\n");

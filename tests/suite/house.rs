@@ -199,10 +199,7 @@ impl House {
     /// Hands in one short message on the smtp port; the last reply.
     pub fn send(&self, from: &str, to: &str, subject: &str) -> String {
         let mut client = self.client();
-        client.expect("EHLO there.example", "250");
-        client.expect(&format!("MAIL FROM:<{from}>"), "250");
-        client.expect(&format!("RCPT TO:<{to}>"), "250");
-        client.expect("DATA", "354");
+        client.begin(from, to);
         client.say(&format!("Subject: {subject}\r\n\r\nHello {to}.\r\n."))
     }
 }
@@ -273,6 +270,14 @@ impl Client {
     pub fn say(&mut self, line: &str) -> String {
         self.send(format!("{line}\r\n").as_bytes());
         self.reply()
+    }
+
+    /// Greets and goes on up to the 354, for one recipient.
+    pub fn begin(&mut self, from: &str, to: &str) {
+        self.expect("EHLO there.example", "250");
+        self.expect(&format!("MAIL FROM:<{from}>"), "250");
+        self.expect(&format!("RCPT TO:<{to}>"), "250");
+        self.expect("DATA", "354");
     }
 
     /// Sends a line; the reply must begin with `code`.

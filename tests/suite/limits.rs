@@ -110,10 +110,7 @@ fn a_message_that_dribbles_in_cannot_take_for_ever() {
     meets(
         |settings| settings.message_timeout = Duration::from_millis(500),
         |mut client| {
-            client.expect("EHLO there.example", "250");
-            client.expect("MAIL FROM:<bo@there.example>", "250");
-            client.expect("RCPT TO:<ana@here.example>", "250");
-            client.expect("DATA", "354");
+            client.begin("bo@there.example", "ana@here.example");
             let mut writer = client.writer();
             let dribble = std::thread::spawn(move || {
                 let end = Instant::now() + PATIENCE;

@@ -155,10 +155,7 @@ fn an_apostrophe_reaches_the_agent_as_it_is() {
     house.add_user("o'brien@here.example", "secret word");
     house.start();
     let mut client = house.client();
-    client.expect("EHLO there.example", "250");
-    client.expect("MAIL FROM:<d'arc@there.example>", "250");
-    client.expect("RCPT TO:<o'brien@here.example>", "250");
-    client.expect("DATA", "354");
+    client.begin("d'arc@there.example", "o'brien@here.example");
     client.expect("Subject: quotes\r\n\r\nhello\r\n.", "250");
     assert_eq!(file(&house.path("taken")), "taken|o'brien@here.example|o'brien|d'arc@there.example|");
     queue_is_empty(&house);
