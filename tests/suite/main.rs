@@ -15,6 +15,7 @@
 //! - `programs`: the real binary and the programs that it delivers to
 //! - `limits`: ceilings and deadlines, as a client meets them
 //! - `activation`: sockets that the service manager passes
+//! - `documents`: the examples in `docs/` are run
 //! - `house`: sets up and drives the real binary
 //! - `interop`: real programs on loopback; `peers` fetches and starts them; `old_peer` is one of our
 //!   own, on OpenSSL
@@ -34,6 +35,7 @@ mod courier_smtp;
 mod crash;
 mod dialogs;
 mod dialogs_on_sockets;
+mod documents;
 mod end_to_end;
 mod house;
 mod interop;

@@ -1,0 +1,175 @@
+//! What the pages in `docs/` show is true: their examples are run.
+//!
+//! Each page is a story about a server of its own, for `here.example`, with the user `ana`. What a
+//! fenced block is for stands behind its three backticks:
+//!
+//! - `toml`: a piece of `postrider.toml` that `postrider check` likes
+//! - `toml server`: the same, and the page's server is configured with it
+//! - `text file:PATH`, `sh file:PATH`: a file below the configuration directory, there before the
+//!   server starts; a script is made executable
+//! - `console`: lines that begin with `$ ` are typed, in order, and the lines below are what is
+//!   printed; `…` is anything in a line, and alone on a line any lines
+//!
+//! Any other block is only to be read.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::house::House;
+
+#[test]
+fn what_the_pages_show_is_true() {
+    let mut pages: Vec<_> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|ending| ending == "md"))
+        .collect();
+    pages.sort();
+    let examples: usize = pages.iter().map(|page| run(page)).sum();
+    assert!(examples > 0, "no page has an example that is run");
+}
+
+/// Runs the examples of one page; how many there were.
+fn run(page: &Path) -> usize {
+    let blocks = blocks(page);
+    let of = |kind: &str| blocks.iter().filter(move |block| block.info == kind).collect::<Vec<_>>();
+    of("toml").iter().for_each(|block| check(block));
+    let configuration: Vec<_> = of("toml server").iter().map(|block| block.text.as_str()).collect();
+    let mut house = House::new(&configuration.join("\n"));
+    let files: Vec<_> = blocks.iter().filter(|block| block.info.contains(" file:")).collect();
+    for block in &files {
+        let (kind, path) = block.info.split_once(" file:").unwrap();
+        let path = house.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, &block.text).unwrap();
+        if kind == "sh" {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+    let dialogs = of("console");
+    if configuration.len() + files.len() + dialogs.len() > 0 {
+        let (code, output, errors) = house.run(&["check"]);
+        assert_eq!(code, 0, "{}: its server is not configured well:\n{output}{errors}", page.display());
+    }
+    if !dialogs.is_empty() {
+        house.start();
+        dialogs.iter().for_each(|block| type_in(&house, block));
+    }
+    of("toml").len() + configuration.len() + files.len() + dialogs.len()
+}
+
+/// A fenced block.
+struct Block {
+    /// Behind the backticks.
+    info: String,
+    text: String,
+    /// The page and the line where it begins.
+    place: String,
+}
+
+fn blocks(page: &Path) -> Vec<Block> {
+    let text = fs::read_to_string(page).unwrap();
+    let mut blocks = Vec::new();
+    let mut open: Option<Block> = None;
+    for (index, line) in text.lines().enumerate() {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(info)) => {
+                let place = format!("{}:{}", page.file_name().unwrap().to_string_lossy(), index + 1);
+                open = Some(Block { info: info.trim().to_owned(), text: String::new(), place });
+            }
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (Some(block), None) => {
+                block.text.push_str(line);
+                block.text.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    assert!(open.is_none(), "{}: a block is not closed", page.display());
+    blocks
+}
+
+fn check(block: &Block) {
+    let (code, output, errors) = House::new(&block.text).run(&["check"]);
+    assert_eq!(code, 0, "{}: `postrider check` says\n{output}{errors}", block.place);
+}
+
+fn type_in(house: &House, block: &Block) {
+    let mut lines = block.text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let command = line.strip_prefix("$ ").unwrap_or_else(|| panic!("{}: no command", block.place));
+        let mut expected = Vec::new();
+        while let Some(line) = lines.next_if(|line| !line.starts_with("$ ")) {
+            expected.push(line);
+        }
+        let printed = shell(house, command);
+        let printed: Vec<_> = printed.lines().collect();
+        assert!(
+            are_as_shown(&expected, &printed),
+            "{}: `{command}` prints\n{}\nand not\n{}",
+            block.place,
+            printed.join("\n"),
+            expected.join("\n")
+        );
+    }
+}
+
+/// What the command prints, errors included.
+fn shell(house: &House, command: &str) -> String {
+    let output = Command::new("sh")
+        .args(["-c", &format!("exec 2>&1; {command}")])
+        .env("PATH", format!("{}:{}", bin(house).display(), std::env::var("PATH").unwrap()))
+        .current_dir(house.dir.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A folder with a `postrider` that knows the page's server.
+fn bin(house: &House) -> PathBuf {
+    let bin = house.path("bin");
+    let program = bin.join("postrider");
+    if !program.exists() {
+        fs::create_dir_all(&bin).unwrap();
+        let (binary, dir) = (env!("CARGO_BIN_EXE_postrider"), house.dir.path().display());
+        fs::write(&program, format!("#!/bin/sh\nexec '{binary}' --config '{dir}' \"$@\"\n")).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    bin
+}
+
+fn are_as_shown(expected: &[&str], printed: &[&str]) -> bool {
+    match expected.split_first() {
+        None => printed.is_empty(),
+        Some((&"…", rest)) => (0..=printed.len()).any(|skipped| are_as_shown(rest, &printed[skipped..])),
+        Some((first, rest)) => printed
+            .split_first()
+            .is_some_and(|(line, others)| is_as_shown(first, line) && are_as_shown(rest, others)),
+    }
+}
+
+/// One line, where `…` is anything. Spaces at the end, and how many stand together, do not matter.
+fn is_as_shown(expected: &str, line: &str) -> bool {
+    let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let (expected, line) = (squeezed(expected), squeezed(line));
+    let Some((start, middle)) = expected.split_once('…') else { return expected == line };
+    let Some(mut rest) = line.strip_prefix(start) else { return false };
+    let mut pieces: Vec<_> = middle.split('…').collect();
+    let end = pieces.pop().unwrap_or_default();
+    for piece in pieces {
+        let Some(at) = rest.find(piece) else { return false };
+        rest = &rest[at + piece.len()..];
+    }
+    rest.ends_with(end)
+}
+
+#[test]
+fn an_ellipsis_is_anything_and_everything_else_is_itself() {
+    assert!(is_as_shown("queued id=… from=<ana>", "queued  id=123 from=<ana> "));
+    assert!(is_as_shown("…b…d", "abcd") && !is_as_shown("…b…e", "abcd") && !is_as_shown("a", "ab"));
+    assert!(are_as_shown(&["a", "…", "d"], &["a", "b", "c", "d"]) && !are_as_shown(&["a", "…"], &["b"]));
+    assert!(are_as_shown(&["…"], &[]) && !are_as_shown(&[], &["a"]));
+}
