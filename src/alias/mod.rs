@@ -15,4 +15,4 @@ mod file;
 mod resolve;
 
 pub use file::{AliasFileError, Aliases, Target};
-pub use resolve::{AliasError, Book, Directory};
+pub use resolve::{AliasError, Book, CannotTell, Directory};

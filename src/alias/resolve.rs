@@ -22,8 +22,16 @@ pub trait Directory {
     /// The domain is one of ours.
     fn is_local(&self, domain: &Domain) -> bool;
     /// The mailbox belongs to a user of ours.
-    fn exists(&self, mailbox: &Mailbox) -> bool;
+    ///
+    /// # Errors
+    /// Whoever knows the users does not answer now; says why, for the operator.
+    fn exists(&self, mailbox: &Mailbox) -> Result<bool, CannotTell>;
 }
+
+/// Why a question has no answer now: a sentence for the operator.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct CannotTell(pub String);
 
 /// The aliases of every domain: a snapshot.
 #[derive(Debug, Clone, Default)]
@@ -54,6 +62,9 @@ pub enum AliasError {
     /// The operator's mistake.
     #[error("alias {0} stands for more than {RECIPIENTS_MAX} recipients")]
     TooMany(Mailbox),
+    /// Nobody's mistake: it may be known later.
+    #[error("whether {0} exists cannot be told now: {1}")]
+    CannotTell(Mailbox, CannotTell),
 }
 
 impl AliasError {
@@ -121,7 +132,7 @@ impl Walk<'_> {
         let user = Mailbox { local_part: mailbox.local_part.folded(), domain: mailbox.domain.clone() };
         if let Some(parent) = self.path.last()
             && is_same(parent, mailbox)
-            && self.directory.exists(mailbox)
+            && self.exists(mailbox)?
         {
             return self.deliver(Destination::Mailbox(user));
         }
@@ -129,7 +140,7 @@ impl Walk<'_> {
         if let Some(targets) = aliases.and_then(|aliases| aliases.targets(&mailbox.local_part)) {
             return self.follow(mailbox, targets);
         }
-        if self.directory.exists(mailbox) {
+        if self.exists(mailbox)? {
             return self.deliver(Destination::Mailbox(user));
         }
         if let Some(targets) = aliases.and_then(|aliases| aliases.catch_all()) {
@@ -139,6 +150,10 @@ impl Walk<'_> {
             None => AliasError::Unknown(mailbox.clone()),
             Some(alias) => AliasError::Dangling { alias: alias.clone(), target: mailbox.clone() },
         })
+    }
+
+    fn exists(&self, mailbox: &Mailbox) -> Result<bool, AliasError> {
+        self.directory.exists(mailbox).map_err(|why| AliasError::CannotTell(mailbox.clone(), why))
     }
 
     fn follow(&mut self, alias: &Mailbox, targets: &[Target]) -> Result<(), AliasError> {
@@ -200,8 +215,11 @@ mod tests {
             ["here.example", "second.example"].contains(&domain.as_ascii())
         }
 
-        fn exists(&self, mailbox: &Mailbox) -> bool {
-            ["ana", "bo"].contains(&mailbox.local_part.key().as_str())
+        fn exists(&self, mailbox: &Mailbox) -> Result<bool, CannotTell> {
+            match mailbox.local_part.key().as_str() {
+                "later" => Err(CannotTell("no answer".to_owned())),
+                name => Ok(["ana", "bo"].contains(&name)),
+            }
         }
     }
 
@@ -270,6 +288,20 @@ mod tests {
         let unknown = Mailbox::parse("eve@here.example").unwrap();
         assert!(AliasError::Unknown(unknown.clone()).is_unknown());
         assert!(!AliasError::Dangling { alias: unknown.clone(), target: unknown }.is_unknown());
+    }
+
+    #[test]
+    fn who_cannot_be_told_now_is_not_unknown() {
+        let says = "whether later@here.example exists cannot be told now: no answer";
+        for (aliases, address) in [
+            ("", "later@here.example"),
+            ("x: ana, later", "x@here.example"),
+            ("*: ana", "later@here.example"),
+        ] {
+            assert_eq!(resolve(aliases, "", address).unwrap_err(), says, "{aliases}");
+        }
+        let later = Mailbox::parse("later@here.example").unwrap();
+        assert!(!AliasError::CannotTell(later, CannotTell(String::new())).is_unknown());
     }
 
     #[test]

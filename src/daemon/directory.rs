@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::domains::Domains;
-use crate::alias::{self, Book};
+use crate::alias::{self, Book, CannotTell};
 use crate::auth::Accounts;
 use crate::inbound;
 use crate::mail::{Domain, Mailbox, Recipient};
@@ -48,8 +48,8 @@ impl alias::Directory for Directory {
         self.router.load().is_local(domain)
     }
 
-    fn exists(&self, mailbox: &Mailbox) -> bool {
-        self.accounts.exists(mailbox)
+    fn exists(&self, mailbox: &Mailbox) -> Result<bool, CannotTell> {
+        Ok(self.accounts.exists(mailbox))
     }
 }
 
