@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::MessageId;
 use super::mailbox::{Mailbox, ReversePath};
-use super::recipient::Recipient;
+use super::recipient::{Notify, Recipient};
 use super::time::Timestamp;
 
 /// The envelope of a message in our care, version [`Envelope::VERSION`].
@@ -94,6 +94,25 @@ impl Envelope {
             client: None,
         }
     }
+
+    /// What is to be reported of one of the recipients, here and by the next hop. Who asked to hear
+    /// of a success and was expanded into several hears so once, from us, and not from each of them
+    /// (RFC 3461 §5.2.7.2).
+    #[must_use]
+    pub fn notify(&self, recipient: &Recipient) -> Notify {
+        match recipient.notify.on_success() && self.is_expanded(recipient) {
+            true => recipient.notify.without_success(),
+            false => recipient.notify,
+        }
+    }
+
+    /// An alias stands behind the recipient that led to others too.
+    #[must_use]
+    pub fn is_expanded(&self, recipient: &Recipient) -> bool {
+        self.recipients
+            .iter()
+            .any(|other| other.original == recipient.original && other.destination != recipient.destination)
+    }
 }
 
 /// BODY (RFC 6152 §3).
@@ -142,5 +161,32 @@ pub struct TlsFacts {
 impl fmt::Display for TlsFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.version, self.cipher)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::Destination;
+
+    #[test]
+    fn a_success_is_not_asked_of_each_of_those_behind_an_alias() {
+        let mailbox = |raw: &str| Mailbox::parse(raw).unwrap();
+        let behind = |original: &str, raw: &str| {
+            let destination = Destination::Mailbox(mailbox(raw));
+            let notify = Notify::When { success: true, failure: false, delay: true };
+            Recipient { destination, notify, ..Recipient::mailbox(mailbox(original)) }
+        };
+        let recipients = vec![
+            behind("list@here.example", "ana@here.example"),
+            behind("list@here.example", "bo@there.example"),
+            behind("one@here.example", "cy@there.example"),
+        ];
+        let at = Timestamp::from_millis(0);
+        let envelope = Envelope::new(MessageId::new(at, 1), at, ReversePath::Null, recipients);
+        let notify = envelope.recipients.iter().map(|recipient| envelope.notify(recipient));
+        let without = Notify::When { success: false, failure: false, delay: true };
+        let with = Notify::When { success: true, failure: false, delay: true };
+        assert_eq!(notify.collect::<Vec<_>>(), [without, without, with]);
     }
 }

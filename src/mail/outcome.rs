@@ -55,6 +55,10 @@ pub struct Remote {
     pub host: String,
     /// Its reply or output, escaped by [`super::printable`]; lines are joined by a space.
     pub said: String,
+    /// It announced DSN and was handed the sender's wishes with the recipient: what becomes of the
+    /// message from here on is its to report (RFC 3461 §5.2.2).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub takes_dsn: bool,
 }
 
 impl Reason {
@@ -67,7 +71,17 @@ impl Reason {
     /// The same, with what the other side said.
     #[must_use]
     pub fn with_remote(mut self, host: impl Into<String>, said: impl Into<String>) -> Self {
-        self.remote = Some(Remote { host: host.into(), said: said.into() });
+        self.remote = Some(Remote { host: host.into(), said: said.into(), takes_dsn: false });
+        self
+    }
+
+    /// The same, when the other side reports to the sender from here on; see
+    /// [`Remote::takes_dsn`]. Without a remote side there is nobody to do so.
+    #[must_use]
+    pub fn with_dsn_taken(mut self) -> Self {
+        if let Some(remote) = &mut self.remote {
+            remote.takes_dsn = true;
+        }
         self
     }
 }
@@ -76,8 +90,8 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
         match &self.remote {
-            Some(Remote { host, said }) if host.is_empty() => write!(f, ": {said}"),
-            Some(Remote { host, said }) => write!(f, ": {host} said: {said}"),
+            Some(Remote { host, said, .. }) if host.is_empty() => write!(f, ": {said}"),
+            Some(Remote { host, said, .. }) => write!(f, ": {host} said: {said}"),
             None => Ok(()),
         }
     }

@@ -62,12 +62,17 @@ pub enum NextHop {
 }
 
 /// What the sender wants to be told (RFC 3461 §4.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Notify {
+    /// The parameter was left out, and is left out to the next hop: failures and, by local choice,
+    /// delays.
+    #[default]
+    Unsaid,
     /// `NEVER`: nothing, whatever happens.
     Never,
-    /// Any of the three; without the parameter, failures and, by local choice, delays.
+    /// Any of the three; none of them is what is left of `SUCCESS` behind an alias, and the next
+    /// hop hears `NEVER`.
     When {
         /// `SUCCESS`.
         success: bool,
@@ -78,17 +83,36 @@ pub enum Notify {
     },
 }
 
-impl Default for Notify {
-    fn default() -> Self {
-        Self::When { success: false, failure: true, delay: true }
-    }
-}
-
 impl Notify {
     /// A failure is to be reported.
     #[must_use]
     pub fn on_failure(self) -> bool {
-        matches!(self, Self::When { failure: true, .. })
+        matches!(self, Self::Unsaid | Self::When { failure: true, .. })
+    }
+
+    /// A success is to be reported.
+    #[must_use]
+    pub fn on_success(self) -> bool {
+        matches!(self, Self::When { success: true, .. })
+    }
+
+    /// A delay is to be reported; `by_default` is our choice when the sender did not say.
+    #[must_use]
+    pub fn on_delay(self, by_default: bool) -> bool {
+        match self {
+            Self::Unsaid => by_default,
+            Self::Never => false,
+            Self::When { delay, .. } => delay,
+        }
+    }
+
+    /// The same, but for successes.
+    #[must_use]
+    pub fn without_success(self) -> Self {
+        match self {
+            Self::When { failure, delay, .. } => Self::When { success: false, failure, delay },
+            other => other,
+        }
     }
 }
 
@@ -100,7 +124,7 @@ impl Recipient {
             destination: Destination::Mailbox(mailbox.clone()),
             original: mailbox,
             orcpt: None,
-            notify: Notify::default(),
+            notify: Notify::Unsaid,
         }
     }
 
