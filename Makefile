@@ -18,7 +18,7 @@ MAN     := $(DESTDIR)$(PREFIX)/share/man
 UNITS   := $(DESTDIR)$(PREFIX)/lib/systemd/system
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test interop bench man install uninstall
+.PHONY: help deps build run test interop fuzz bench man install uninstall
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,11 +33,16 @@ build: deps ## The program, as it is installed: target/release/postrider
 run: build ## Build and run at once: sample domain, user, certificate and mailboxes made in ./run
 	@exec scripts/sample "$(BIN)"
 
-test: deps ## Everything that must be true: format, lints, documents, all tests, real programs
+test: ## Everything that must be true: format, lints, documents, all tests, real programs
+	@scripts/deps c++
 	@scripts/test
 
 interop: deps ## Only the tests against real programs: Exim, Postfix, procmail, maildrop, swaks
 	cargo test --locked --test suite -- interop:: peers::
+
+fuzz: ## Mutated input for each parser that a stranger can reach (TIME=seconds, T=target)
+	@scripts/deps c++
+	@scripts/fuzz
 
 bench: deps ## How many messages a second this disk allows (BENCH_DIR)
 	cargo bench --locked

@@ -1,0 +1,20 @@
+//! Addresses, as they stand between angle brackets: one that is understood is kept in the spool as
+//! it was understood.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use postrider::mail::{Domain, LocalPart, Mailbox};
+
+fuzz_target!(|text: &str| {
+    if let Ok(mailbox) = Mailbox::parse(text) {
+        let written = mailbox.to_string();
+        assert!(!written.contains(|c: char| c.is_control()), "{written:?} cannot stand in a header");
+        let kept = serde_json::to_string(&mailbox).map(|kept| serde_json::from_str(&kept));
+        assert_eq!(kept.ok().and_then(Result::ok).as_ref(), Some(&mailbox));
+        assert_eq!(mailbox.local_part.folded().key(), mailbox.local_part.key());
+    }
+    if let Ok(domain) = Domain::parse(text) {
+        assert_eq!(Domain::parse(domain.as_ascii()).as_ref(), Ok(&domain));
+    }
+    let _ = LocalPart::parse(text);
+});

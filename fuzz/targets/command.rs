@@ -1,0 +1,14 @@
+//! Command lines: whatever stands on one, what is shown of it is fit for a log.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use postrider::smtp::Command;
+
+fuzz_target!(|line: &[u8]| {
+    let shown = Command::shown(line);
+    assert!(!shown.contains(|c: char| c.is_control()), "{shown:?} cannot stand in a log");
+    let _ = Command::verb(line);
+    if let Err(reply) = Command::parse(line) {
+        assert!((500..600).contains(&reply.code), "{reply:?} is no refusal");
+    }
+});

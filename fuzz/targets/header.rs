@@ -1,0 +1,17 @@
+//! Header sections of any kind.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use postrider::mail::Fields;
+
+fuzz_target!(|octets: &[u8]| {
+    let length = Fields::section_length(octets);
+    assert!(length <= octets.len());
+    let mut end = 0;
+    for field in Fields::of(octets) {
+        assert_eq!(field.range.start, end, "fields follow one another");
+        end = field.range.end;
+        assert!(!field.value().contains(['\r', '\n']));
+    }
+    assert!(end <= length);
+});
