@@ -1,7 +1,7 @@
 //! What the client machine says and concludes, reply by reply.
 
 use super::*;
-use crate::mail::Domain;
+use crate::mail::{Domain, Mailbox, ReversePath};
 
 const TO: [&str; 3] = ["bo@there.example", "cy@there.example", "di@there.example"];
 

@@ -1,0 +1,165 @@
+//! What is said in a transaction: MAIL, RCPT and DATA, one by one or in a group.
+//!
+//! Also what is not said: a recipient or a message that needs more than this peer offers is refused
+//! here, before anything of it is on the wire.
+
+use super::plan::Plan;
+use super::{Client, Fate, Step, Wait};
+use crate::mail::{Failure, Mailbox, ReversePath};
+
+/// The command that comes next in the transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    Mail,
+    Rcpt(usize),
+    Data,
+    Nothing,
+}
+
+/// A command whose reply has not come yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    Mail,
+    Rcpt(usize),
+    Data,
+}
+
+/// Commands in one pipelined group. Bounded, so that neither side's socket buffer fills up while
+/// both of us write (RFC 2920 §3.1): 100 commands are under 32 KiB, and so are their replies.
+const GROUP_COMMANDS_MAX: usize = 100;
+
+impl Client {
+    /// What this peer cannot take is not sent to it. What is too large for one host of a domain is so
+    /// for all of them; but an extension that this one lacks another may have.
+    pub(super) fn refuse_what_cannot_go(&mut self) {
+        let Plan { reverse_path, recipients, message_octets, has_8bit, has_utf8_header, .. } = &self.plan;
+        let host = &self.plan.place();
+        // RFC 1870 §6.
+        if let Some(limit) = self.offers.size.filter(|limit| *limit > 0 && message_octets > limit) {
+            let text = format!("the message has {message_octets} octets, and {host} takes at most {limit}");
+            return self.answer_unsettled(&Failure::permanent(3, 4, text));
+        }
+        let sender_needs_utf8 = reverse_path.mailbox().is_some_and(Mailbox::needs_smtputf8);
+        let for_all = match () {
+            // RFC 6531 §3.5: what needs SMTPUTF8 is not sent without it, and not mangled either.
+            () if sender_needs_utf8 && !self.offers.smtputf8 => {
+                Some(no_smtputf8(host, "the sender's address"))
+            }
+            () if *has_utf8_header && !self.offers.smtputf8 => {
+                Some(no_smtputf8(host, "the message's header"))
+            }
+            // RFC 6152 §3: without conversion, the honest thing is to fail.
+            () if *has_8bit && !self.offers.eight_bit_mime => Some(Failure::permanent(
+                6,
+                3,
+                format!("the message has 8-bit octets, and {host} does not offer 8BITMIME"),
+            )),
+            () => None,
+        };
+        for (fate, mailbox) in self.fates.iter_mut().zip(recipients) {
+            let failure = match &for_all {
+                Some(failure) => Some(failure.clone()),
+                None if mailbox.needs_smtputf8() && !self.offers.smtputf8 => {
+                    Some(no_smtputf8(host, "the recipient's address"))
+                }
+                None => None,
+            };
+            if let (Fate::Waiting, Some(failure)) = (&*fate, failure) {
+                *fate = Fate::Open(failure);
+            }
+        }
+    }
+
+    /// RFC 6531 §3.4: SMTPUTF8 is asked for when something needs it, and not otherwise.
+    fn needs_smtputf8(&self) -> bool {
+        let waiting = self.fates.iter().zip(&self.plan.recipients);
+        self.plan.has_utf8_header
+            || self.plan.reverse_path.mailbox().is_some_and(Mailbox::needs_smtputf8)
+            || waiting
+                .filter(|(fate, _)| **fate == Fate::Waiting)
+                .any(|(_, mailbox)| mailbox.needs_smtputf8())
+    }
+
+    /// Writes the next command, or a group of them when the peer takes groups.
+    pub(super) fn next_group(&mut self) -> Step {
+        let room = if self.offers.pipelining { GROUP_COMMANDS_MAX } else { 1 };
+        let mut octets = Vec::new();
+        while self.asked.len() < room {
+            let Some((asked, line)) = self.next_command() else { break };
+            self.asked.push_back(asked);
+            octets.extend_from_slice(line.as_bytes());
+            octets.extend_from_slice(b"\r\n");
+        }
+        match self.asked.front() {
+            Some(asked) => Step::Send(octets, asked.wait()),
+            None => self.quit(),
+        }
+    }
+
+    fn next_command(&mut self) -> Option<(Asked, String)> {
+        loop {
+            match self.next {
+                Next::Mail if self.fates.contains(&Fate::Waiting) => {
+                    self.next = Next::Rcpt(0);
+                    return Some((Asked::Mail, self.mail()));
+                }
+                Next::Mail => self.next = Next::Nothing,
+                Next::Rcpt(n) => {
+                    self.next = Next::Rcpt(n + 1);
+                    match (self.fates.get(n), self.plan.recipients.get(n)) {
+                        (Some(Fate::Waiting), Some(mailbox)) => {
+                            return Some((Asked::Rcpt(n), format!("RCPT TO:<{}>", written(mailbox))));
+                        }
+                        (Some(_), Some(_)) => {}
+                        _ => self.next = Next::Data,
+                    }
+                }
+                Next::Data => {
+                    self.next = Next::Nothing;
+                    let in_flight = self.asked.iter().any(|asked| matches!(asked, Asked::Rcpt(_)));
+                    if in_flight || self.has_accepted() {
+                        return Some((Asked::Data, "DATA".to_owned()));
+                    }
+                }
+                Next::Nothing => return None,
+            }
+        }
+    }
+
+    fn mail(&self) -> String {
+        let mut line = match &self.plan.reverse_path {
+            ReversePath::Null => "MAIL FROM:<>".to_owned(),
+            ReversePath::Mailbox(mailbox) => format!("MAIL FROM:<{}>", written(mailbox)),
+        };
+        if self.offers.size.is_some() {
+            line.push_str(&format!(" SIZE={}", self.plan.message_octets));
+        }
+        if self.plan.has_8bit {
+            line.push_str(" BODY=8BITMIME");
+        }
+        if self.needs_smtputf8() {
+            line.push_str(" SMTPUTF8");
+        }
+        line
+    }
+}
+
+impl Asked {
+    pub(super) const fn wait(self) -> Wait {
+        match self {
+            Self::Mail => Wait::Mail,
+            Self::Rcpt(_) => Wait::Rcpt,
+            Self::Data => Wait::Data,
+        }
+    }
+}
+
+/// As it goes over the wire: the domain in A-labels, which every peer understands, unless the local
+/// part needs SMTPUTF8 anyway (RFC 6531 §3.2).
+fn written(mailbox: &Mailbox) -> String {
+    if mailbox.needs_smtputf8() { mailbox.to_string() } else { mailbox.to_ascii_domain() }
+}
+
+fn no_smtputf8(host: &str, what: &str) -> Failure {
+    Failure::permanent(6, 7, format!("{what} is not ASCII, and {host} does not offer SMTPUTF8"))
+}
