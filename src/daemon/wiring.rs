@@ -22,7 +22,7 @@ use crate::inbound::{
 use crate::observe::{Metrics, Traces};
 use crate::queue::{self, Couriers, Crew, Direct, Opened, SpoolParts};
 use crate::sys::{
-    Clock, Dial, Disk, Mutex, Random, SystemClock, SystemDisk, SystemRandom, TcpDial, create_dir_all,
+    Clock, Dial, Disk, Mutex, Random, SystemClock, SystemDial, SystemDisk, SystemRandom, create_dir_all,
 };
 use crate::tls::{CertSet, Certs, ServerTls, TlsClient};
 
@@ -196,7 +196,7 @@ fn smtp_courier(
     chores: &Chores,
     domaininfo: &Arc<DomainInfo>,
 ) -> smtp::SmtpCourier {
-    let dial: Arc<dyn Dial> = Arc::new(TcpDial);
+    let dial: Arc<dyn Dial> = Arc::new(SystemDial);
     let resolver = dns::Stub::new(
         dns::Settings { servers: config.dns.servers.clone(), ..dns::Settings::default() },
         Arc::clone(seams.clock),

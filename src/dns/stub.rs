@@ -228,7 +228,7 @@ impl Stub {
         query: &Message<Vec<u8>>,
         deadline: Moment,
     ) -> io::Result<Message<Vec<u8>>> {
-        let mut stream = self.dial.dial(server, deadline)?;
+        let mut stream = self.dial.dial(&server.into(), deadline)?;
         // RFC 7766 §8: length and message in one write.
         let length = u16::try_from(query.as_slice().len()).map_err(io::Error::other)?;
         stream.write_all(&[&length.to_be_bytes(), query.as_slice()].concat())?;
@@ -313,7 +313,7 @@ mod tests {
     use super::*;
     use crate::dns::Exchange;
     use crate::fakes::DnsServer;
-    use crate::sys::{SystemClock, SystemRandom, TcpDial, spawn};
+    use crate::sys::{SystemClock, SystemDial, SystemRandom, spawn};
 
     fn stub(servers: &[SocketAddr], timeout_millis: u64) -> Stub {
         let settings = Settings {
@@ -321,7 +321,7 @@ mod tests {
             timeout: Duration::from_millis(timeout_millis),
             ..Settings::default()
         };
-        Stub::new(settings, Arc::new(SystemClock), Arc::new(SystemRandom), Arc::new(TcpDial))
+        Stub::new(settings, Arc::new(SystemClock), Arc::new(SystemRandom), Arc::new(SystemDial))
     }
 
     fn name(text: &str) -> Domain {

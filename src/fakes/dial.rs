@@ -1,6 +1,6 @@
 //! Peers that follow a script, on connections that are pipes in memory.
 //!
-//! Each script is one connection to one address; a second connection to it needs a second script.
+//! Each script is one connection to one endpoint; a second connection to it needs a second script.
 //! One line, one thing that the peer does:
 //!
 //! ```text
@@ -21,7 +21,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -30,6 +29,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+use crate::mail::Endpoint;
 use crate::sys::{Dial, Moment, Mutex, Stream, spawn};
 
 /// Longer than this nobody waits: the test is wrong then.
@@ -38,7 +38,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Connects to peers that follow a script.
 #[derive(Default)]
 pub struct ScriptedDial {
-    scripts: Mutex<BTreeMap<SocketAddr, Vec<String>>>,
+    scripts: Mutex<BTreeMap<Endpoint, Vec<String>>>,
     certificates: Mutex<BTreeMap<String, Arc<ServerConfig>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
     heard: Arc<Mutex<Heard>>,
@@ -48,26 +48,26 @@ pub struct ScriptedDial {
 /// What happened.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// Addresses that were dialled, in order.
-    pub dialled: Vec<SocketAddr>,
+    /// What was dialled, in order.
+    pub dialled: Vec<Endpoint>,
     /// Messages as they came, stuffed, with the final dot.
     pub messages: Vec<Vec<u8>>,
     /// Where a peer heard something else than its script says.
     pub mistakes: Vec<String>,
     /// Connections that the other side has not closed.
     pub open: usize,
-    /// Scripts that nobody came for, by address.
-    pub unused: Vec<SocketAddr>,
+    /// Where a script is that nobody came for.
+    pub unused: Vec<Endpoint>,
 }
 
 impl ScriptedDial {
-    /// The next connection to `address` goes so.
+    /// The next connection to `endpoint` goes so.
     ///
     /// # Panics
-    /// If `address` is not an address with a port.
-    pub fn peer(&self, address: &str, script: &str) {
-        let address = address.parse().expect("an address with a port");
-        self.scripts.lock().entry(address).or_default().push(script.to_owned());
+    /// If `endpoint` is none.
+    pub fn peer(&self, endpoint: &str, script: &str) {
+        let endpoint = endpoint.parse().expect("unix:PATH or an address with a port");
+        self.scripts.lock().entry(endpoint).or_default().push(script.to_owned());
     }
 
     /// A certificate, with its key, under a name for scripts.
@@ -83,18 +83,19 @@ impl ScriptedDial {
             }
         }
         let scripts = self.scripts.lock();
-        let unused = scripts.iter().filter(|(_, left)| !left.is_empty()).map(|(address, _)| *address);
+        let unused =
+            scripts.iter().filter(|(_, left)| !left.is_empty()).map(|(endpoint, _)| endpoint.clone());
         let open = self.open.load(Ordering::SeqCst);
         Heard { open, unused: unused.collect(), ..self.heard.lock().clone() }
     }
 }
 
 impl Dial for ScriptedDial {
-    fn dial(&self, address: SocketAddr, _deadline: Moment) -> io::Result<Box<dyn Stream>> {
-        self.heard.lock().dialled.push(address);
+    fn dial(&self, endpoint: &Endpoint, _deadline: Moment) -> io::Result<Box<dyn Stream>> {
+        self.heard.lock().dialled.push(endpoint.clone());
         let mut scripts = self.scripts.lock();
-        let Some(left) = scripts.get_mut(&address).filter(|left| !left.is_empty()) else {
-            self.heard.lock().mistakes.push(format!("a connection to {address} that no script expects"));
+        let Some(left) = scripts.get_mut(endpoint).filter(|left| !left.is_empty()) else {
+            self.heard.lock().mistakes.push(format!("a connection to {endpoint} that no script expects"));
             return Err(io::ErrorKind::ConnectionRefused.into());
         };
         let script = left.remove(0);
@@ -102,8 +103,9 @@ impl Dial for ScriptedDial {
             return Err(io::ErrorKind::ConnectionRefused.into());
         }
         let (ours, theirs) = pipes();
+        let endpoint = endpoint.clone();
         let mut peer = Peer {
-            address,
+            endpoint: endpoint.clone(),
             end: End::Plain(theirs),
             octets: Vec::new(),
             certificates: self.certificates.lock().clone(),
@@ -111,12 +113,12 @@ impl Dial for ScriptedDial {
         };
         let thread = spawn("peer", move || {
             if let Err(mistake) = peer.follow(&script) {
-                peer.heard.lock().mistakes.push(format!("{address}: {mistake}"));
+                peer.heard.lock().mistakes.push(format!("{}: {mistake}", peer.endpoint));
             }
         });
         self.threads.lock().push(thread?);
         self.open.fetch_add(1, Ordering::SeqCst);
-        Ok(Box::new(OurEnd { pipe: ours, peer: address, open: Arc::clone(&self.open) }))
+        Ok(Box::new(OurEnd { pipe: ours, peer: endpoint, open: Arc::clone(&self.open) }))
     }
 }
 
@@ -174,7 +176,7 @@ impl Write for Pipe {
 /// The end that the code under test holds. Counts as open until it is dropped.
 struct OurEnd {
     pipe: Pipe,
-    peer: SocketAddr,
+    peer: Endpoint,
     open: Arc<AtomicUsize>,
 }
 
@@ -212,10 +214,6 @@ impl Stream for OurEnd {
     fn abort(&mut self) {
         (self.pipe.incoming, self.pipe.outgoing) = (None, None);
     }
-
-    fn peer(&self) -> SocketAddr {
-        self.peer
-    }
 }
 
 impl Drop for OurEnd {
@@ -231,7 +229,7 @@ enum End {
 }
 
 struct Peer {
-    address: SocketAddr,
+    endpoint: Endpoint,
     end: End,
     /// Read and not yet heard.
     octets: Vec<u8>,
@@ -360,6 +358,6 @@ impl Peer {
 
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Peer({})", self.address)
+        write!(f, "Peer({})", self.endpoint)
     }
 }

@@ -50,7 +50,6 @@ impl Outbox {
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
-    use std::net::SocketAddr;
     use std::time::Duration;
 
     use super::*;
@@ -93,10 +92,6 @@ mod tests {
         }
 
         fn abort(&mut self) {}
-
-        fn peer(&self) -> SocketAddr {
-            ([192, 0, 2, 7], 25).into()
-        }
     }
 
     #[test]

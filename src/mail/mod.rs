@@ -10,12 +10,14 @@
 //! - `outcome`: how an attempt ended; whether trying again can help
 //! - `header`: fields at the head of a message, found but not interpreted
 //! - `id`: the name of a message in our spool and logs
+//! - `endpoint`: where a server is reached
 //! - `network`: a range of addresses in CIDR notation
 //! - `time`: wall time as it is stored
 //! - `verdict`: what was found out about who sent a message
 //! - `words`: remote words made safe for logs, JSON and reports
 
 mod domain;
+mod endpoint;
 mod envelope;
 mod header;
 mod id;
@@ -28,6 +30,7 @@ mod verdict;
 mod words;
 
 pub use domain::{Domain, DomainError};
+pub use endpoint::{Endpoint, EndpointError};
 pub use envelope::{BodyType, Client, Envelope, Ret, TlsFacts};
 pub use header::{Field, Fields};
 pub use id::MessageId;

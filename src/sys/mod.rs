@@ -35,7 +35,7 @@ pub use clock::{Clock, Moment, SystemClock};
 pub use disk::{Disk, DiskFile, Entry, SystemDisk, create_dir_all, read_text, replace, replace_like};
 pub use host::host_name;
 pub use lock::FileLock;
-pub use net::{Dial, Interrupt, Stream, TcpDial, accepted};
+pub use net::{Dial, Interrupt, Stream, SystemDial, accepted};
 pub use process::{Ended, Program};
 pub use random::{Random, SystemRandom};
 pub use stamp::Stamp;

@@ -5,11 +5,15 @@
 
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use socket2::{Domain, SockAddr, Socket, Type};
+
 use super::clock::{Clock as _, Moment, SystemClock};
+use crate::mail::Endpoint;
 
 /// An open connection, encrypted or not. Closed when dropped.
 pub trait Stream: Read + Write + Send + Debug {
@@ -24,9 +28,6 @@ pub trait Stream: Read + Write + Send + Debug {
 
     /// Ends both directions at once, without a goodbye: for a peer that broke the rules.
     fn abort(&mut self);
-
-    /// The address of the other side; for a stand-in, whatever the test says.
-    fn peer(&self) -> SocketAddr;
 }
 
 impl Stream for Box<dyn Stream> {
@@ -41,31 +42,42 @@ impl Stream for Box<dyn Stream> {
     fn abort(&mut self) {
         (**self).abort();
     }
-
-    fn peer(&self) -> SocketAddr {
-        (**self).peer()
-    }
 }
 
 /// Opens connections.
 pub trait Dial: Send + Sync {
-    /// Connects to `address` by `deadline`, which then also holds for the stream.
+    /// Connects to `endpoint` by `deadline`, which then also holds for the stream.
     ///
     /// # Errors
     /// As the network says; [`io::ErrorKind::TimedOut`] after the deadline.
-    fn dial(&self, address: SocketAddr, deadline: Moment) -> io::Result<Box<dyn Stream>>;
+    fn dial(&self, endpoint: &Endpoint, deadline: Moment) -> io::Result<Box<dyn Stream>>;
 }
 
-/// Dials by TCP.
+/// Dials by the host's network.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct TcpDial;
+pub struct SystemDial;
 
-impl Dial for TcpDial {
-    fn dial(&self, address: SocketAddr, deadline: Moment) -> io::Result<Box<dyn Stream>> {
+impl Dial for SystemDial {
+    fn dial(&self, endpoint: &Endpoint, deadline: Moment) -> io::Result<Box<dyn Stream>> {
         let left = time_left(deadline)?;
-        let stream = TcpStream::connect_timeout(&address, left)?;
-        Ok(accepted(stream, deadline)?.0)
+        match endpoint {
+            Endpoint::Address(address) => {
+                Ok(accepted(TcpStream::connect_timeout(address, left)?, deadline)?.0)
+            }
+            Endpoint::Socket(path) => {
+                Ok(Box::new(Connection::new(Arc::new(connect_unix(path, left)?), deadline)))
+            }
+        }
     }
+}
+
+/// A server that takes no more connections, and whose backlog is full, would hold us for ever: the
+/// timeout for writes ends that wait, so it must be there before the connection is.
+fn connect_unix(path: &Path, left: Duration) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_write_timeout(Some(left))?;
+    socket.connect(&SockAddr::unix(path)?).map_err(timed_out)?;
+    Ok(socket)
 }
 
 /// Wraps a connected socket, and gives a handle by which another thread can end its reads.
@@ -75,44 +87,39 @@ impl Dial for TcpDial {
 pub fn accepted(stream: TcpStream, deadline: Moment) -> io::Result<(Box<dyn Stream>, Interrupt)> {
     // A reply is one small write and must not wait for the peer's acknowledgement.
     stream.set_nodelay(true)?;
-    let peer = stream.peer_addr()?;
-    let stream = Arc::new(stream);
-    let interrupt = Interrupt(Arc::downgrade(&stream));
-    Ok((
-        Box::new(TcpConnection {
-            stream,
-            peer,
-            deadline,
-            read_timeout: Duration::ZERO,
-            write_timeout: Duration::ZERO,
-        }),
-        interrupt,
-    ))
+    let socket = Arc::new(Socket::from(stream));
+    let interrupt = Interrupt(Arc::downgrade(&socket));
+    Ok((Box::new(Connection::new(socket, deadline)), interrupt))
 }
 
 /// Wakes the thread that waits for a peer: its reads end as if the peer had hung up. What it
 /// writes still goes out, so that it can say why.
 #[derive(Debug, Clone)]
-pub struct Interrupt(Weak<TcpStream>);
+pub struct Interrupt(Weak<Socket>);
 
 impl Interrupt {
     /// Ends reading, now and from now on. Nothing happens if the connection is closed already.
     pub fn end_reads(&self) {
-        if let Some(stream) = self.0.upgrade() {
+        if let Some(socket) = self.0.upgrade() {
             // Fails when the peer is gone, and then there is nothing to end.
-            let _ = stream.shutdown(Shutdown::Read);
+            let _ = socket.shutdown(Shutdown::Read);
         }
     }
 }
 
 #[derive(Debug)]
-struct TcpConnection {
-    stream: Arc<TcpStream>,
-    peer: SocketAddr,
+struct Connection {
+    socket: Arc<Socket>,
     deadline: Moment,
     /// What the system was last told for reads and for writes.
     read_timeout: Duration,
     write_timeout: Duration,
+}
+
+impl Connection {
+    fn new(socket: Arc<Socket>, deadline: Moment) -> Self {
+        Self { socket, deadline, read_timeout: Duration::ZERO, write_timeout: Duration::ZERO }
+    }
 }
 
 /// The socket's timeout is renewed when it is off by more than this: most reads and writes then cost
@@ -136,52 +143,49 @@ fn timed_out(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
 }
 
-impl Read for TcpConnection {
+impl Read for Connection {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if let Some(timeout) = renewed(self.deadline, self.read_timeout)? {
-            self.stream.set_read_timeout(Some(timeout))?;
+            self.socket.set_read_timeout(Some(timeout))?;
             self.read_timeout = timeout;
         }
-        (&*self.stream).read(buffer).map_err(timed_out)
+        (&*self.socket).read(buffer).map_err(timed_out)
     }
 }
 
-impl Write for TcpConnection {
+impl Write for Connection {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         if let Some(timeout) = renewed(self.deadline, self.write_timeout)? {
-            self.stream.set_write_timeout(Some(timeout))?;
+            self.socket.set_write_timeout(Some(timeout))?;
             self.write_timeout = timeout;
         }
-        (&*self.stream).write(octets).map_err(timed_out)
+        (&*self.socket).write(octets).map_err(timed_out)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        (&*self.stream).flush()
+        (&*self.socket).flush()
     }
 }
 
-impl Stream for TcpConnection {
+impl Stream for Connection {
     fn set_deadline(&mut self, deadline: Moment) {
         self.deadline = deadline;
     }
 
     fn finish(&mut self) -> io::Result<()> {
-        self.stream.shutdown(Shutdown::Write)
+        self.socket.shutdown(Shutdown::Write)
     }
 
     fn abort(&mut self) {
         // Already closed by the peer is as good.
-        let _ = self.stream.shutdown(Shutdown::Both);
-    }
-
-    fn peer(&self) -> SocketAddr {
-        self.peer
+        let _ = self.socket.shutdown(Shutdown::Both);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
+    use std::os::unix::net::UnixListener;
 
     use super::*;
 
@@ -190,7 +194,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let deadline = SystemClock.now() + Duration::from_millis(200);
-        let mut client = TcpDial.dial(address, deadline).unwrap();
+        let mut client = SystemDial.dial(&address.into(), deadline).unwrap();
         let (mut server, _) = listener.accept().unwrap();
         let dribble =
             super::super::spawn("dribble", move || while server.write_all(b"x").is_ok() {}).unwrap();
@@ -203,5 +207,44 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(client);
         dribble.join().unwrap();
+    }
+
+    #[test]
+    fn a_unix_socket_is_dialled_like_an_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = UnixListener::bind(&path).unwrap();
+        let deadline = SystemClock.now() + Duration::from_secs(60);
+        let mut client = SystemDial.dial(&Endpoint::Socket(path), deadline).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        client.write_all(b"ping").unwrap();
+        client.finish().unwrap();
+        let mut heard = String::new();
+        server.read_to_string(&mut heard).unwrap();
+        server.write_all(b"pong").unwrap();
+        let mut answer = [0; 4];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!((heard.as_str(), &answer), ("ping", b"pong"));
+    }
+
+    #[test]
+    fn a_unix_socket_that_nobody_answers_cannot_outlast_the_deadline() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let mut waiting = Vec::new();
+        let error = loop {
+            let deadline = SystemClock.now() + Duration::from_millis(100);
+            match SystemDial.dial(&Endpoint::Socket(path.clone()), deadline) {
+                Ok(stream) => waiting.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let deadline = SystemClock.now() + Duration::from_millis(100);
+        let error = SystemDial.dial(&Endpoint::Socket(dir.path().join("none")), deadline).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -9,7 +9,6 @@
 //! what we know of the domain allows it. Behind the feature `legacy-tls`.
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 
 use native_tls::{HandshakeError as NativeError, Protocol, TlsConnector};
 
@@ -82,10 +81,6 @@ impl Stream for LegacyStream {
     fn abort(&mut self) {
         self.is_aborted = true;
         self.inner.get_mut().abort();
-    }
-
-    fn peer(&self) -> SocketAddr {
-        self.inner.get_ref().peer()
     }
 }
 

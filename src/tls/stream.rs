@@ -2,7 +2,6 @@
 
 use std::fmt::{self, Debug};
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
 use std::ops::DerefMut;
 use std::time::Duration;
 
@@ -84,10 +83,6 @@ where
     fn abort(&mut self) {
         self.is_over = true;
         self.inner.sock.abort();
-    }
-
-    fn peer(&self) -> SocketAddr {
-        self.inner.sock.peer()
     }
 }
 

@@ -16,7 +16,7 @@ use postrider::mail::{
 };
 use postrider::observe::{Metrics, Traces};
 use postrider::route::Router;
-use postrider::sys::{Clock as _, Dial, SystemClock, SystemDisk, SystemRandom, TcpDial};
+use postrider::sys::{Clock as _, Dial, SystemClock, SystemDial, SystemDisk, SystemRandom};
 use postrider::tls::{Level, TlsClient};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedKey, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -379,7 +379,7 @@ fn an_attempt_is_back_by_its_deadline_although_a_peer_says_nothing() {
     let via =
         Recipient { destination: Destination::Via { mailbox: bo.clone(), hosts }, ..Recipient::mailbox(bo) };
     let began = SystemClock.now();
-    let outcomes = world.carry_by(Arc::new(TcpDial), &[via]);
+    let outcomes = world.carry_by(Arc::new(SystemDial), &[via]);
     assert!(
         SystemClock.now().since(began) < Duration::from_secs(20),
         "the greeting alone may take five minutes"
@@ -944,7 +944,7 @@ fn verified_by_the_systems_roots(ca_key: &Path) {
     dial.certificate("good", server_config(vec![leaf.der().clone()], &key));
     dial.peer(ONE, "! tls good\nS: 220 mx");
     let deadline = SystemClock.now() + Duration::from_secs(60);
-    let stream = dial.dial(ONE.parse().unwrap(), deadline).unwrap();
+    let stream = dial.dial(&ONE.parse().unwrap(), deadline).unwrap();
     let (client, complaints) = TlsClient::new();
     assert!(complaints.is_empty(), "{complaints:?}");
     let mut secured = client.handshake(stream, &domain("mx.one.example")).unwrap();

@@ -21,7 +21,9 @@ use postrider::observe::{Metrics, Traces};
 use postrider::queue::{self, Couriers, Crew, Direct, Handle, SpoolParts, Stepped};
 use postrider::route::Router;
 use postrider::smtp::{End, Kind, Login, MailParameters, Question, Verdict};
-use postrider::sys::{Clock as _, Dial as _, Stop, Stream, SystemClock, SystemDisk, SystemRandom, TcpDial};
+use postrider::sys::{
+    Clock as _, Dial as _, Stop, Stream, SystemClock, SystemDial, SystemDisk, SystemRandom,
+};
 use postrider::tls::{CertSet, Certs, ServerTls, TlsClient};
 
 use crate::dialogs::{Dialog, HOSTNAME, Manner, Scripted, Step, Wire, all, parse, play};
@@ -224,7 +226,7 @@ impl<'a> OnSocket<'a> {
         let stop = Arc::new(Stop::new().unwrap());
         let until = Arc::clone(&stop);
         let thread = std::thread::spawn(move || listener.run(&until).unwrap());
-        let stream = TcpDial.dial(address, SystemClock.now() + PATIENCE).unwrap();
+        let stream = SystemDial.dial(&address.into(), SystemClock.now() + PATIENCE).unwrap();
         let mut wire = Self {
             address,
             workshop,

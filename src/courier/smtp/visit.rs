@@ -120,7 +120,7 @@ impl Attempt<'_> {
         trace.event(format!("connecting to {shown}"));
         let connect_by =
             self.delivery.deadline.min(courier.parts.clock.now() + courier.settings.timeouts.connect);
-        let stream = courier.parts.dial.dial(place.address, connect_by).map_err(|error| {
+        let stream = courier.parts.dial.dial(&place.address.into(), connect_by).map_err(|error| {
             let text = format!("no connection to {shown}: {}", words(&error));
             trace.error(text.clone());
             // Refused, unreachable, timed out: all of them may be better later.
