@@ -253,6 +253,7 @@ fn session_settings(config: &Config) -> inbound::Settings {
         message_octets_max: limits.message_octets_max,
         recipients_max: limits.recipients_max,
         received_max: limits.received_max,
+        relay_networks: config.relay.networks.clone(),
         errors_max: u32::try_from(limits.errors_max).unwrap_or(u32::MAX),
         command_timeout: limits.command_timeout,
         message_timeout: limits.message_timeout,

@@ -1,78 +1,140 @@
-//! What happens to a message's octets between DATA and the queue.
+//! What happens to a message between DATA and the promise.
 //!
-//! A streaming sink from the first day: octets pass through once, in pieces of any size, and are
-//! not held here. Today it counts Received fields, so that a loop is broken (RFC 5321 §6.3); what
-//! later work adds (hashes for DKIM, ranges to leave out) looks at the same stream.
+//! An [`Arrival`] is a streaming sink: octets pass through once, in pieces of any size, to the queue
+//! and to those who watch them go by. They are kept as they came: what we add goes into the
+//! envelope's `stamp`, and what is to be left out into its `skip`. When the last octet is there,
+//! [`Arrival::promise`] decides, in this order: has it gone round in circles; what do we put on top
+//! and leave out; and then it is committed.
+//!
+//! A message is a submission if its client has logged in or is in `relay.networks`: it is new, and
+//! we are the first server that sees it. Only a submission is completed (RFC 6409 §8): Date,
+//! Message-ID and From are added where they are missing. Its Bcc fields are left out, because who
+//! writes them trusts that nobody reads them (RFC 5322 §3.6.3, the first of its three ways). A
+//! Return-Path is left out of every message: it is the final server's to write (RFC 5321 §4.4), and
+//! one that has come along is stale or a lie.
 
-/// Watches the header section go by.
-#[derive(Debug, Default)]
-pub(super) struct HeaderWatch {
-    /// The first octets of the current line, as many as the longest name we look for.
-    line_start: Vec<u8>,
-    /// Octets of the current line so far.
-    line_octets: usize,
-    is_body: bool,
-    received: usize,
+use super::head::Head;
+use super::session::Services;
+use super::stamp::{self, Lacks, Passage};
+use crate::mail::{Client, Domain, Envelope, Failure, MessageId};
+use crate::observe::{Trace, maillog};
+use crate::queue::{Handle, Incoming, PutError};
+use crate::smtp::{BodyFacts, Transaction};
+
+/// A message on its way in.
+pub(super) struct Arrival {
+    incoming: Result<Incoming, PutError>,
+    head: Head,
 }
 
-const RECEIVED: &[u8] = b"received:";
+/// What is known about a message apart from its octets.
+pub(super) struct About<'a> {
+    pub(super) transaction: &'a Transaction,
+    pub(super) facts: &'a BodyFacts,
+    pub(super) client: Client,
+    pub(super) reverse_name: Option<&'a Domain>,
+    /// The client has logged in, or may relay without.
+    pub(super) is_submission: bool,
+}
 
-impl HeaderWatch {
-    /// The next octets of the message.
-    pub(super) fn feed(&mut self, mut octets: &[u8]) {
-        while !self.is_body && !octets.is_empty() {
-            let line_end = octets.iter().position(|&b| b == b'\n');
-            let (line, rest) = octets.split_at(line_end.map_or(octets.len(), |at| at + 1));
-            let wanted = RECEIVED.len().saturating_sub(self.line_start.len()).min(line.len());
-            self.line_start.extend_from_slice(line.get(..wanted).unwrap_or_default());
-            self.line_octets += line.len();
-            if line_end.is_some() {
-                self.end_line();
-            }
-            octets = rest;
+impl Arrival {
+    /// Makes room for a message. If there is none, its sender is told when it is over.
+    pub(super) fn begin(queue: &Handle) -> Self {
+        Self { incoming: queue.begin(), head: Head::default() }
+    }
+
+    /// The next octets of the message. After an error of the queue's the rest is thrown away, so
+    /// that the client hears why.
+    pub(super) fn take(&mut self, octets: &[u8]) {
+        self.head.feed(octets);
+        if let Ok(incoming) = &mut self.incoming
+            && let Err(e) = incoming.append(octets)
+        {
+            self.incoming = Err(e);
         }
     }
 
-    fn end_line(&mut self) {
-        if self.line_start.eq_ignore_ascii_case(RECEIVED) {
-            self.received += 1;
+    /// Puts the message into the queue. When this returns an id, the message is safe on disk.
+    pub(super) fn promise(
+        mut self,
+        services: &Services,
+        trace: &Trace,
+        about: &About<'_>,
+    ) -> Result<MessageId, Failure> {
+        self.head.end();
+        self.break_loop(services)?;
+        if about.is_submission && self.head.has_too_many_blind_copies() {
+            return Err(Failure::permanent(6, 0, "The message has too many Bcc fields"));
         }
-        // "\r\n" or "\n" alone: the body begins.
-        self.is_body = self.line_octets <= 2 && self.line_start.trim_ascii().is_empty();
-        self.line_start.clear();
-        self.line_octets = 0;
+        let incoming = self.incoming.map_err(|e| not_queued(&e))?;
+        let (id, octets) = (incoming.id(), incoming.octets());
+        let envelope = envelope(services, id, &self.head, about);
+        incoming.commit(envelope.clone()).map_err(|e| not_queued(&e))?;
+        services.counters.messages.add_one();
+        trace.event(format!("{id}: {octets} octets safe on disk"));
+        maillog::queued(&envelope, octets);
+        Ok(id)
     }
 
-    /// Received fields seen so far.
-    #[must_use]
-    pub(super) fn received(&self) -> usize {
-        self.received
+    /// RFC 5321 §6.3.
+    fn break_loop(&self, services: &Services) -> Result<(), Failure> {
+        let received = self.head.received();
+        if received <= services.settings.received_max {
+            return Ok(());
+        }
+        services.counters.loops.add_one();
+        let text = format!("This message has passed {received} servers, so it goes round in circles");
+        Err(Failure::permanent(4, 6, text))
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LETTER: &[u8] =
-        b"Received: by a\r\n\tReceived: folded\r\nreceived: by b\r\nX: y\r\nReceived:\r\n\r\nReceived: body\r\n";
-
-    #[test]
-    fn received_fields_are_counted_however_the_octets_are_cut() {
-        for size in 1..LETTER.len() {
-            let mut watch = HeaderWatch::default();
-            LETTER.chunks(size).for_each(|piece| watch.feed(piece));
-            assert_eq!(watch.received(), 3, "in pieces of {size}");
-        }
+fn envelope(services: &Services, id: MessageId, head: &Head, about: &About<'_>) -> Envelope {
+    let transaction = about.transaction;
+    let hostname = &services.settings.hostname;
+    let arrived = services.clock.wall();
+    let mut stamp = stamp::received(&Passage {
+        client: &about.client,
+        reverse_name: about.reverse_name,
+        is_authenticated: transaction.login.is_some(),
+        is_extended: transaction.is_esmtp,
+        is_smtputf8: transaction.parameters.smtputf8,
+        hostname,
+        id,
+        arrived,
+    });
+    if about.is_submission {
+        stamp.push_str(&stamp::completion(&lacks(head, transaction), hostname, id, arrived));
     }
+    Envelope {
+        stamp,
+        skip: head.to_leave_out(about.is_submission),
+        body: transaction.parameters.body,
+        has_8bit: about.facts.has_8bit,
+        has_long_lines: about.facts.has_long_lines,
+        smtputf8: transaction.parameters.smtputf8,
+        login: transaction.login.clone(),
+        client: Some(about.client.clone()),
+        ..Envelope::new(id, arrived, transaction.reverse_path.clone(), transaction.recipients.clone())
+    }
+}
 
-    #[test]
-    fn a_long_line_takes_no_memory() {
-        let mut watch = HeaderWatch::default();
-        for _ in 0..1000 {
-            watch.feed(&[b'x'; 1000]);
-        }
-        assert!(watch.line_start.capacity() < 64);
-        assert_eq!(watch.received(), 0);
+fn lacks<'a>(head: &Head, transaction: &'a Transaction) -> Lacks<'a> {
+    let sender = transaction.reverse_path.mailbox().or(transaction.login.as_ref());
+    // A header beyond ASCII takes SMTPUTF8 (RFC 6532 §3), which the client has not asked for.
+    let sender = sender.filter(|mailbox| transaction.parameters.smtputf8 || !mailbox.needs_smtputf8());
+    Lacks {
+        date: !head.has_date(),
+        message_id: !head.has_message_id(),
+        from: sender.filter(|_| !head.has_from()),
+        header: head.is_headless(),
+    }
+}
+
+fn not_queued(error: &PutError) -> Failure {
+    log::error!("a message was not taken: {error}");
+    match error {
+        PutError::Full => Failure::transient(3, 1, "There is no room for your message now, try again later"),
+        PutError::Io(_) => Failure::transient(3, 0, "Your message could not be stored, try again later"),
+        PutError::Stopping => Failure::transient(3, 2, "The server is stopping, try again later"),
     }
 }

@@ -9,11 +9,13 @@
 //! - `sender`: may this reverse-path send here?
 //! - `recipient`: do we take mail for this forward-path?
 //! - `login`: is this the user?
-//! - `content`: what happens to a message's octets between DATA and the queue
-//! - `stamp`: the Received field
+//! - `content`: what happens to a message between DATA and the promise
+//! - `head`: watches the header section of a message go by
+//! - `stamp`: the fields that we put on top of a message
 
 mod content;
 mod doors;
+mod head;
 mod house_policy;
 mod listener;
 mod login;

@@ -12,14 +12,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::content::HeaderWatch;
+use super::content::{About, Arrival};
 use super::doors::Ticket;
 use super::outbox::Outbox;
 use super::policy::{Client as Asking, Policy};
-use super::stamp::{self, Passage};
-use crate::mail::{Client, Domain, Envelope, Failure, ForwardPath, MessageId, ReversePath};
+use crate::mail::{Client, Domain, Failure, ForwardPath, Network, ReversePath};
 use crate::observe::{Counter, CounterFamily, Metrics, Trace, Traces, maillog};
-use crate::queue::{self, Incoming, PutError};
+use crate::queue;
 use crate::smtp::{
     self, Action, Answer, BodyEnd, BodyFacts, BodyReader, Command, End, Kind, LineBuffer, Question, Reply,
     Server, Transaction, Verdict,
@@ -77,6 +76,8 @@ pub struct Settings {
     pub recipients_max: usize,
     /// Received fields in a message before it is a loop (RFC 5321 §6.3).
     pub received_max: usize,
+    /// Clients whose messages are submissions without a login.
+    pub relay_networks: Vec<Network>,
     /// Replies 5yz between two messages before we hang up.
     pub errors_max: u32,
     /// Wait for a command, or for some octets of a message, or for a handshake.
@@ -125,8 +126,8 @@ pub struct Counters {
     commands: CounterFamily,
     replies: CounterFamily,
     tls: CounterFamily,
-    messages: Counter,
-    loops: Counter,
+    pub(super) messages: Counter,
+    pub(super) loops: Counter,
 }
 
 impl Counters {
@@ -156,7 +157,7 @@ pub(super) struct Session {
     outbox: Outbox,
     session_end: Moment,
     /// A message that has come in and waits for the machine's question about it.
-    message: Option<Arrived>,
+    message: Option<Arrival>,
     /// Whom the last question was about, until the machine has said what follows from the answer.
     asked: Asked,
 }
@@ -183,12 +184,6 @@ impl Asked {
             Question::Login(_) => Self::default(),
         }
     }
-}
-
-/// A message between its last octet and the promise.
-struct Arrived {
-    incoming: Result<Incoming, PutError>,
-    received_fields: usize,
 }
 
 /// Octets read at once while waiting for commands: on the stack of an idle session.
@@ -260,12 +255,12 @@ impl Session {
                 self.ticket.guest.busy();
                 // Before the client hears 354: from then on it may finish, even if we are told to
                 // stop before its first octet.
-                let incoming = self.services.queue.begin();
+                let arrival = Arrival::begin(&self.services.queue);
                 let said = self.say(server, &reply).and_then(|()| self.flush());
                 // The transaction of a message that is too big is over before anybody is asked.
                 self.asked.reverse_path =
                     server.transaction().map(|transaction| transaction.reverse_path.clone());
-                Some(match said.and_then(|()| self.receive(incoming, octets_max)) {
+                Some(match said.and_then(|()| self.receive(arrival, octets_max)) {
                     Ok(end) => server.body(end),
                     Err(e) => server.end(self.end_of(&e)),
                 })
@@ -311,19 +306,10 @@ impl Session {
         }
     }
 
-    /// Streams a message into the queue's hands. After an error of the queue's the rest is read and
-    /// thrown away, so that the client hears why.
-    fn receive(&mut self, mut incoming: Result<Incoming, PutError>, octets_max: u64) -> io::Result<BodyEnd> {
+    /// Streams a message into the queue's hands.
+    fn receive(&mut self, mut arrival: Arrival, octets_max: u64) -> io::Result<BodyEnd> {
         let mut reader = BodyReader::new(octets_max);
-        let mut watch = HeaderWatch::default();
-        let mut sink = |octets: &[u8]| {
-            watch.feed(octets);
-            if let Ok(open) = &mut incoming
-                && let Err(e) = open.append(octets)
-            {
-                incoming = Err(e);
-            }
-        };
+        let mut sink = |octets: &[u8]| arrival.take(octets);
         let message_end =
             (self.services.clock.now() + self.services.settings.message_timeout).min(self.session_end);
         let mut buffer = Vec::new();
@@ -340,7 +326,7 @@ impl Session {
             let octets = self.read(&mut buffer, deadline)?;
             self.lines.push(buffer.get(..octets).unwrap_or_default());
         };
-        self.message = Some(Arrived { incoming, received_fields: watch.received() });
+        self.message = Some(arrival);
         Ok(end)
     }
 
@@ -359,69 +345,34 @@ impl Session {
                 maillog::login(self.address.ip(), &login.authentication, login_outcome(&verdict.answer));
                 verdict
             }
-            Question::Content(facts) => {
-                let Some(transaction) = server.transaction() else {
-                    return Verdict::refused(Failure::transient(
-                        3,
-                        0,
-                        "Something is wrong here, try again later",
-                    ));
-                };
-                match self.promise(transaction, facts) {
-                    Ok(id) => Verdict::new(Answer::Queued(id)),
-                    Err(failure) => Verdict::refused(failure),
-                }
-            }
+            Question::Content(facts) => self.content(server, facts),
         }
     }
 
-    /// Puts the message into the queue. When this returns an id, the message is safe on disk.
-    fn promise(&mut self, transaction: &Transaction, facts: &BodyFacts) -> Result<MessageId, Failure> {
-        let Some(Arrived { incoming, received_fields }) = self.message.take() else {
-            return Err(Failure::transient(3, 0, "Something is wrong here, try again later"));
+    fn content(&mut self, server: &Server, facts: &BodyFacts) -> Verdict {
+        let (Some(transaction), Some(arrival)) = (server.transaction(), self.message.take()) else {
+            return Verdict::refused(Failure::transient(3, 0, "Something is wrong here, try again later"));
         };
-        let received_max = self.services.settings.received_max;
-        if received_fields > received_max {
-            self.services.counters.loops.add_one();
-            let text =
-                format!("This message has passed {received_fields} servers, so it goes round in circles");
-            return Err(Failure::permanent(4, 6, text));
+        let address = self.address.ip();
+        let may_relay = |networks: &[Network]| networks.iter().any(|network| network.contains(address));
+        let about = About {
+            transaction,
+            facts,
+            client: self.client(transaction),
+            reverse_name: None,
+            is_submission: transaction.login.is_some() || may_relay(&self.services.settings.relay_networks),
+        };
+        match arrival.promise(&self.services, &self.trace, &about) {
+            Ok(id) => Verdict::new(Answer::Queued(id)),
+            Err(failure) => Verdict::refused(failure),
         }
-        let incoming = incoming.map_err(|e| not_queued(&e))?;
-        let (id, octets) = (incoming.id(), incoming.octets());
-        let envelope = self.envelope(id, transaction, facts);
-        incoming.commit(envelope.clone()).map_err(|e| not_queued(&e))?;
-        self.services.counters.messages.add_one();
-        self.trace.event(format!("{id}: {octets} octets safe on disk"));
-        maillog::queued(&envelope, octets);
-        Ok(id)
     }
 
-    fn envelope(&self, id: MessageId, transaction: &Transaction, facts: &BodyFacts) -> Envelope {
-        let arrived = self.services.clock.wall();
-        let client = Client {
+    fn client(&self, transaction: &Transaction) -> Client {
+        Client {
             address: self.address.ip(),
             hello: transaction.hello.as_str().to_owned(),
             tls: transaction.tls.clone(),
-        };
-        let stamp = stamp::received(&Passage {
-            client: &client,
-            is_authenticated: transaction.login.is_some(),
-            is_extended: transaction.is_esmtp,
-            is_smtputf8: transaction.parameters.smtputf8,
-            hostname: &self.services.settings.hostname,
-            id,
-            arrived,
-        });
-        Envelope {
-            stamp,
-            body: transaction.parameters.body,
-            has_8bit: facts.has_8bit,
-            has_long_lines: facts.has_long_lines,
-            smtputf8: transaction.parameters.smtputf8,
-            login: transaction.login.clone(),
-            client: Some(client),
-            ..Envelope::new(id, arrived, transaction.reverse_path.clone(), transaction.recipients.clone())
         }
     }
 
@@ -523,15 +474,6 @@ fn login_outcome(answer: &Answer) -> maillog::Login {
         | Answer::Accepted
         | Answer::Recipients(_)
         | Answer::Queued(_) => maillog::Login::Unavailable,
-    }
-}
-
-fn not_queued(error: &PutError) -> Failure {
-    log::error!("a message was not taken: {error}");
-    match error {
-        PutError::Full => Failure::transient(3, 1, "There is no room for your message now, try again later"),
-        PutError::Io(_) => Failure::transient(3, 0, "Your message could not be stored, try again later"),
-        PutError::Stopping => Failure::transient(3, 2, "The server is stopping, try again later"),
     }
 }
 

@@ -114,6 +114,7 @@ impl Workshop {
                 message_octets_max: settings.message_octets_max,
                 recipients_max: settings.recipients_max,
                 received_max: 100,
+                relay_networks: Vec::new(),
                 errors_max: settings.errors_max,
                 command_timeout: if is_about_silence(dialog) { SHORT_SILENCE } else { LONG_SILENCE },
                 message_timeout: LONG_SILENCE,

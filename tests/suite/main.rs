@@ -13,6 +13,7 @@
 //! - `end_to_end`: the real binary, over real sockets
 //! - `security_levels`: two real servers that remember how they spoke
 //! - `programs`: the real binary and the programs that it delivers to
+//! - `submission`: mail from our users: completed, private, in nobody else's name
 //! - `limits`: ceilings and deadlines, as a client meets them
 //! - `activation`: sockets that the service manager passes
 //! - `documents`: the examples in `docs/` are run
@@ -49,4 +50,5 @@ mod programs;
 mod queue;
 mod security_levels;
 mod stories;
+mod submission;
 mod tidy;

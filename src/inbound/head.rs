@@ -1,0 +1,344 @@
+//! Watches the header section of a message go by, and remembers what the content rules ask about.
+//!
+//! Octets pass once, in pieces of any size. However long the header section is, and however many
+//! fields it has, only bounded pieces of it are kept: a count, a few flags, and a limited
+//! number of places to leave out. What is a field is decided as in
+//! `mail::Fields`: the first line that is none (no colon, a space in the name) ends the section.
+
+/// Places that are remembered of fields to leave out; neighbours are one place.
+const PLACES_MAX: usize = 32;
+/// The longest name that is looked for.
+const NAME_OCTETS_MAX: usize = b"return-path".len();
+
+/// The header section so far.
+#[derive(Debug, Default)]
+pub(super) struct Head {
+    state: State,
+    /// Octets of the message so far.
+    position: u64,
+    /// Where the current line begins.
+    line_start: u64,
+    /// Where the current field begins.
+    field_start: u64,
+    /// The first octets of the name that is being read.
+    name: Vec<u8>,
+    /// Of the current field.
+    kind: Kind,
+    has_fields: bool,
+    is_headless: bool,
+    received: usize,
+    has_date: bool,
+    has_message_id: bool,
+    has_from: bool,
+    blind: Places,
+    return_path: Places,
+}
+
+/// Where in the header section we are.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// At the beginning of a line.
+    #[default]
+    LineStart,
+    /// A CR at the beginning of a line.
+    Cr,
+    /// In what may be a field's name.
+    Name,
+    /// In white space between a name and its colon (RFC 5322 §4.5.8).
+    BehindName,
+    /// Behind the colon, or in a line that continues the field.
+    Value,
+    /// No more fields.
+    Body,
+}
+
+/// What a field is to us.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    #[default]
+    Other,
+    Received,
+    Date,
+    MessageId,
+    From,
+    /// Bcc or Resent-Bcc.
+    Blind,
+    ReturnPath,
+}
+
+impl Kind {
+    /// Names are compared without regard to case (RFC 5322 §1.2.2).
+    fn of(name: &[u8]) -> Self {
+        const NAMES: &[(&[u8], Kind)] = &[
+            (b"received", Kind::Received),
+            (b"date", Kind::Date),
+            (b"message-id", Kind::MessageId),
+            (b"from", Kind::From),
+            (b"bcc", Kind::Blind),
+            (b"resent-bcc", Kind::Blind),
+            (b"return-path", Kind::ReturnPath),
+        ];
+        NAMES
+            .iter()
+            .find(|(known, _)| name.eq_ignore_ascii_case(known))
+            .map_or(Self::Other, |(_, kind)| *kind)
+    }
+}
+
+/// Ranges of octets, in order.
+#[derive(Debug, Default)]
+struct Places {
+    ranges: Vec<(u64, u64)>,
+    is_full: bool,
+}
+
+impl Places {
+    fn add(&mut self, start: u64, end: u64) {
+        let is_full = self.ranges.len() >= PLACES_MAX;
+        match self.ranges.last_mut() {
+            Some(last) if last.1 == start => last.1 = end,
+            _ if is_full => self.is_full = true,
+            _ => self.ranges.push((start, end)),
+        }
+    }
+}
+
+impl Head {
+    /// The next octets of the message.
+    pub(super) fn feed(&mut self, mut octets: &[u8]) {
+        while self.state != State::Body
+            && let Some(&octet) = octets.first()
+        {
+            let used = if self.state == State::Value { self.value(octets) } else { self.step(octet) };
+            self.position += used as u64;
+            octets = octets.get(used..).unwrap_or_default();
+        }
+    }
+
+    /// No more octets come.
+    pub(super) fn end(&mut self) {
+        match self.state {
+            State::Value => self.end_field(self.position),
+            // A last line without an end.
+            State::LineStart | State::Cr | State::Name | State::BehindName => self.end_section(),
+            State::Body => {}
+        }
+    }
+
+    /// Takes octets of a value, at most to the end of the line.
+    fn value(&mut self, octets: &[u8]) -> usize {
+        let line_end = octets.iter().position(|&octet| octet == b'\n');
+        let used = line_end.map_or(octets.len(), |at| at + 1);
+        if line_end.is_some() {
+            self.state = State::LineStart;
+            self.line_start = self.position + used as u64;
+        }
+        used
+    }
+
+    /// Takes one octet, or none of it if it ends the section.
+    fn step(&mut self, octet: u8) -> usize {
+        match (self.state, octet) {
+            // RFC 5322 §2.2.3: white space at the beginning of a line continues the field.
+            (State::LineStart, b' ' | b'\t') if self.has_fields => {
+                self.state = State::Value;
+                0
+            }
+            (State::LineStart, b'\r') => self.go(State::Cr),
+            (State::LineStart, 33..=57 | 59..=126) => {
+                self.name.clear();
+                self.state = State::Name;
+                0
+            }
+            (State::Name, 33..=57 | 59..=126) => {
+                // One more than the longest, so that a longer one is not taken for it.
+                if self.name.len() <= NAME_OCTETS_MAX {
+                    self.name.push(octet);
+                }
+                1
+            }
+            (State::Name | State::BehindName, b' ' | b'\t') => self.go(State::BehindName),
+            (State::Name | State::BehindName, b':') => {
+                self.begin_field();
+                self.go(State::Value)
+            }
+            (State::LineStart | State::Cr, b'\n') => {
+                // The empty line between header section and body is no sign of a missing header.
+                self.has_fields = true;
+                self.end_section();
+                0
+            }
+            _ => {
+                self.end_section();
+                0
+            }
+        }
+    }
+
+    fn go(&mut self, state: State) -> usize {
+        self.state = state;
+        1
+    }
+
+    fn begin_field(&mut self) {
+        self.end_field(self.line_start);
+        self.field_start = self.line_start;
+        self.has_fields = true;
+        self.kind = Kind::of(&self.name);
+        match self.kind {
+            Kind::Received => self.received += 1,
+            Kind::Date => self.has_date = true,
+            Kind::MessageId => self.has_message_id = true,
+            Kind::From => self.has_from = true,
+            Kind::Other | Kind::Blind | Kind::ReturnPath => {}
+        }
+    }
+
+    /// The current field, if there is one, ends at `end`.
+    fn end_field(&mut self, end: u64) {
+        match std::mem::take(&mut self.kind) {
+            Kind::Blind => self.blind.add(self.field_start, end),
+            Kind::ReturnPath => self.return_path.add(self.field_start, end),
+            Kind::Other | Kind::Received | Kind::Date | Kind::MessageId | Kind::From => {}
+        }
+    }
+
+    fn end_section(&mut self) {
+        self.end_field(self.line_start);
+        self.is_headless = !self.has_fields;
+        self.state = State::Body;
+    }
+
+    /// Received fields.
+    pub(super) fn received(&self) -> usize {
+        self.received
+    }
+
+    /// There is a Date field.
+    pub(super) fn has_date(&self) -> bool {
+        self.has_date
+    }
+
+    /// There is a Message-ID field.
+    pub(super) fn has_message_id(&self) -> bool {
+        self.has_message_id
+    }
+
+    /// The message begins with a line that is neither a field nor empty: all of it is body.
+    pub(super) fn is_headless(&self) -> bool {
+        self.is_headless
+    }
+
+    /// There is a From field.
+    pub(super) fn has_from(&self) -> bool {
+        self.has_from
+    }
+
+    /// There are more Bcc fields than places that can be left out.
+    pub(super) fn has_too_many_blind_copies(&self) -> bool {
+        self.blind.is_full
+    }
+
+    /// Places of all Return-Path fields that could be remembered, and with `is_submission` of the
+    /// Bcc fields; in order.
+    pub(super) fn to_leave_out(&self, is_submission: bool) -> Vec<(u64, u64)> {
+        let mut ranges = self.return_path.ranges.clone();
+        if is_submission {
+            ranges.extend_from_slice(&self.blind.ranges);
+        }
+        ranges.sort_unstable();
+        ranges
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LETTER: &[u8] = b"Return-Path: <x@y.example>\r\nReceived: by a\r\n\tReceived: folded\r\nreceived: by b\r\n\
+        FROM : Ana\r\n <ana@here.example>\r\nBcc: bo@there.example,\r\n\tcy@there.example\r\nResent-BCC: di@there.example\r\n\
+        Received:\r\nBccx: no\r\nbcc:\r\n\r\nReceived: body\r\nBcc: body\r\n";
+
+    fn head(octets: &[u8], size: usize) -> Head {
+        let mut head = Head::default();
+        octets.chunks(size).for_each(|piece| head.feed(piece));
+        head.end();
+        head
+    }
+
+    fn left(octets: &[u8], head: &Head) -> String {
+        let mut text = String::from_utf8(octets.to_vec()).unwrap();
+        for (start, end) in head.to_leave_out(true).into_iter().rev() {
+            text.replace_range(usize::try_from(start).unwrap()..usize::try_from(end).unwrap(), "");
+        }
+        text
+    }
+
+    #[test]
+    fn fields_are_found_however_the_octets_are_cut() {
+        for size in 1..LETTER.len() {
+            let head = head(LETTER, size);
+            assert_eq!(head.received(), 3, "in pieces of {size}");
+            assert!(head.has_from() && !head.has_date() && !head.has_message_id() && !head.is_headless());
+            assert_eq!(
+                left(LETTER, &head),
+                "Received: by a\r\n\tReceived: folded\r\nreceived: by b\r\nFROM : Ana\r\n <ana@here.example>\r\n\
+                 Received:\r\nBccx: no\r\n\r\nReceived: body\r\nBcc: body\r\n"
+            );
+        }
+    }
+
+    #[test]
+    fn only_a_submission_loses_its_bcc_fields() {
+        let head = head(LETTER, LETTER.len());
+        assert_eq!(head.to_leave_out(false), [(0, 28)]);
+    }
+
+    #[test]
+    fn the_section_ends_where_every_reader_thinks_it_ends() {
+        for (letter, has_date, is_headless) in [
+            (&b"Date: now\r\n\r\n"[..], true, false),
+            (b"Date: now", true, false),
+            (b"Date\t: now\r\n", true, false),
+            (b"date:\n", true, false),
+            (b"\r\nDate: body\r\n", false, false),
+            (b"", false, true),
+            (b"Hello there: Ana\r\nDate: now\r\n", false, true),
+            (b" Date: now\r\n", false, true),
+            (b"Hello\r\nDate: now\r\n", false, true),
+            (b": x\r\nDate: now\r\n", false, true),
+            (b"A: b\r\nno field\r\nDate: now\r\n", false, false),
+            (b"Dat: x\r\nDates: x\r\nX-Date: x\r\nA: b\r\n Date: x\r\n", false, false),
+        ] {
+            for size in [1, 2, 3, 100] {
+                let head = head(letter, size);
+                let shown = String::from_utf8_lossy(letter);
+                assert_eq!((head.has_date(), head.is_headless()), (has_date, is_headless), "{shown:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_bcc_field_that_ends_the_message_is_left_out_whole() {
+        for letter in
+            [&b"A: b\r\nBcc: x"[..], b"A: b\r\nBcc: x\r\n", b"A: b\r\nBcc: x\r\n y", b"A: b\r\nbcc:\r\n\r\n"]
+        {
+            let head = head(letter, 1);
+            assert!(left(letter, &head).trim_end() == "A: b", "{}", String::from_utf8_lossy(letter));
+        }
+    }
+
+    #[test]
+    fn memory_does_not_grow_with_the_header() {
+        let mut head = Head::default();
+        for number in 0..1000 {
+            head.feed(
+                format!("From: {}\r\nX-{number}: y\r\nBcc: z\r\nA: b\r\n", "x".repeat(1000)).as_bytes(),
+            );
+        }
+        head.feed(b"Y");
+        (0..1000).for_each(|_| head.feed(&[b'x'; 1000]));
+        assert!(head.has_too_many_blind_copies() && head.to_leave_out(true).len() == PLACES_MAX);
+        assert!(head.name.capacity() < 64);
+    }
+}

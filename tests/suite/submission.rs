@@ -1,0 +1,92 @@
+//! Mail from our users, with the real binary: completed, kept private, and in nobody else's name.
+
+use crate::house::{House, wait_for};
+use crate::peers;
+
+/// How often a field of this name stands in the header section.
+fn fields(letter: &str, name: &str) -> usize {
+    let (header, _) = letter.split_once("\n\n").unwrap();
+    let start = format!("{}:", name.to_ascii_lowercase());
+    header.lines().filter(|line| line.to_ascii_lowercase().starts_with(&start)).count()
+}
+
+/// Ana sends this message, exactly, to herself and Bo; what arrives at Bo's.
+fn submitted(house: &House, message: &str) -> String {
+    let before = house.mailbox("here.example", "bo").len();
+    let data = peers::swaks_data(house.dir.path(), message);
+    let mail = ["--from", "ana@here.example", "--to", "ana@here.example,bo@here.example", "--data", &data];
+    let output = house.log_in(house.submission, "ana@here.example", "secret word", &mail);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let letters = wait_for("the letter", || {
+        Some(house.mailbox("here.example", "bo")).filter(|letters| letters.len() > before)
+    });
+    let letters = letters.into_iter().map(|octets| String::from_utf8(octets).unwrap());
+    let subject = message.lines().next().unwrap();
+    letters.into_iter().find(|letter| letter.contains(subject)).unwrap()
+}
+
+fn house(more: &str) -> House {
+    let house = House::new(more);
+    house.add_user("bo@here.example", "another word");
+    house
+}
+
+#[test]
+fn a_submission_without_date_and_message_id_arrives_with_one_of_each() {
+    let mut house = house("");
+    house.start();
+    let bare = submitted(&house, "Subject: bare\n\nHello.\n");
+    for name in ["Date", "Message-ID", "From", "Return-Path", "Received", "Delivered-To"] {
+        assert_eq!(fields(&bare, name), 1, "{name} in {bare}");
+    }
+    assert!(bare.contains("\nFrom: ana@here.example\n") && bare.contains("@mx.here.example>\n"), "{bare}");
+
+    let whole = "Subject: whole\nDate: Mon, 23 Nov 2026 04:37:43 +0000\nFrom: Ana <ana@here.example>\n\
+                 Message-Id: <1@laptop.example>\n\nDate: in the body\n";
+    let arrived = submitted(&house, whole);
+    assert!(arrived.ends_with(whole), "what was there is not touched: {arrived}");
+    for name in ["Date", "Message-ID", "From"] {
+        assert_eq!(fields(&arrived, name), 1, "{name} in {arrived}");
+    }
+}
+
+#[test]
+fn nobody_reads_a_blind_copy_a_stale_return_path_or_where_the_user_sits() {
+    let mut house = house("");
+    house.start();
+    let message = "Subject: secret\nReturn-Path: <eve@there.example>\nTo: ana@here.example\nBcc: bo@here.example,\n\
+                   \tcy@there.example\nFrom: ana@here.example\n\nBcc: said in the body\n";
+    let letter = submitted(&house, message);
+    assert!(!letter.contains("cy@there.example") && fields(&letter, "Bcc") == 0, "{letter}");
+    assert!(letter.starts_with("Return-Path: <ana@here.example>\n") && !letter.contains("eve@"), "{letter}");
+    assert!(!letter.contains("127.0.0.1") && !letter.contains("for <"), "{letter}");
+    assert!(letter.ends_with("From: ana@here.example\n\nBcc: said in the body\n"), "{letter}");
+}
+
+#[test]
+fn a_text_without_a_header_is_all_body() {
+    let mut house = house("");
+    house.start();
+    let letter = submitted(&house, "Hello Bo, how are you?\nSubject: no\n");
+    let (header, body) = letter.split_once("\n\n").unwrap();
+    assert!(
+        header.contains("Message-ID: <") && body.starts_with("Hello Bo, how are you?\nSubject: no\n"),
+        "{letter}"
+    );
+}
+
+#[test]
+fn a_named_network_submits_and_everybody_else_relays() {
+    for (networks, count) in [("127.0.0.0/8", 1), ("192.0.2.0/24", 0)] {
+        let house = House::started(&format!("[relay]\nnetworks = [\"{networks}\"]\n"));
+        house.send("bo@there.example", "ana@here.example", "from a machine");
+        let letter = house.letter("here.example", "ana");
+        for name in ["Date", "Message-ID", "From"] {
+            assert_eq!(fields(&letter, name), count, "{networks}: {name} in {letter}");
+        }
+        assert!(
+            letter.contains("Received: from there.example ([127.0.0.1])\n\tby mx.here.example"),
+            "{letter}"
+        );
+    }
+}
