@@ -102,7 +102,7 @@ pub fn addresses(resolver: &dyn Resolver, host: &Domain, deadline: Moment) -> Re
 }
 
 fn trouble(name: &Domain, why: &str) -> Failure {
-    Failure::transient(4, 3, format!("DNS does not answer for {name}: {why}"))
+    Failure::transient(4, 3, format!("DNS does not answer for {name}: {why}")).of_destination()
 }
 
 /// The record's host, if mail can be carried to it. The root beside other records means nothing

@@ -36,7 +36,7 @@ pub use header::{Field, Fields};
 pub use id::MessageId;
 pub use mailbox::{ForwardPath, LocalPart, Mailbox, MailboxError, ReversePath};
 pub use network::{Network, NetworkError};
-pub use outcome::{Failure, Outcome, Reason, Remote};
+pub use outcome::{Failure, Outcome, Reason, Remote, Scope};
 pub use recipient::{Destination, NextHop, Notify, Recipient};
 pub use time::Timestamp;
 pub use verdict::SpfResult;

@@ -46,6 +46,26 @@ pub struct Reason {
     /// What the other side said, word for word, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remote: Option<Remote>,
+    /// Whom it concerns.
+    #[serde(default, skip_serializing_if = "Scope::is_of_mail")]
+    pub scope: Scope,
+}
+
+/// Whom a reason concerns: the queue spares a destination what it knows already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scope {
+    /// This message or this recipient; others may fare better.
+    #[default]
+    Mail,
+    /// The destination: nobody there has heard of this message, and others would fare no better.
+    Destination,
+}
+
+impl Scope {
+    fn is_of_mail(&self) -> bool {
+        *self == Self::Mail
+    }
 }
 
 /// The remote side of a reason, for the report (RFC 3464 §2.3.5, §2.3.6).
@@ -65,7 +85,7 @@ impl Reason {
     /// A reason of our own. `subject` and `detail` as in RFC 3463 §3, for example 4 and 1.
     #[must_use]
     pub fn new(subject: u16, detail: u16, text: impl Into<String>) -> Self {
-        Self { subject, detail, text: text.into(), remote: None }
+        Self { subject, detail, text: text.into(), remote: None, scope: Scope::Mail }
     }
 
     /// The same, with what the other side said.
@@ -82,6 +102,13 @@ impl Reason {
         if let Some(remote) = &mut self.remote {
             remote.takes_dsn = true;
         }
+        self
+    }
+
+    /// The same, of a destination and not of this mail alone.
+    #[must_use]
+    pub fn of_destination(mut self) -> Self {
+        self.scope = Scope::Destination;
         self
     }
 }
@@ -108,6 +135,15 @@ impl Failure {
     #[must_use]
     pub fn permanent(subject: u16, detail: u16, text: impl Into<String>) -> Self {
         Self::Permanent(Reason::new(subject, detail, text))
+    }
+
+    /// The same, of a destination and not of this mail alone.
+    #[must_use]
+    pub fn of_destination(self) -> Self {
+        match self {
+            Self::Transient(reason) => Self::Transient(reason.of_destination()),
+            Self::Permanent(reason) => Self::Permanent(reason.of_destination()),
+        }
     }
 
     /// Why, whichever it is.

@@ -12,12 +12,15 @@
 //! Does not: send the message itself (the shell streams it), hold the connection, choose hosts,
 //! decide whether a level of TLS is good enough (the shell is asked by [`Step::Settled`]).
 //!
+//! A connection carries one message after the other: when one is decided, [`Client::begin`] takes the
+//! next, as long as [`Client::can_go_on`].
+//!
 //! Called by `courier/smtp`, one machine for each connection. LMTP differs in the hello word and in
 //! that the dot is answered once for each accepted recipient; both have one place here
 //! (`Client::hello` and `Client::on_dot`).
 //!
-//! Standards: RFC 5321, 1870 (SIZE), 2920 (PIPELINING), 3207 (STARTTLS), 6152 (8BITMIME),
-//! 6531 (SMTPUTF8).
+//! Standards: RFC 5321, 1870 (SIZE), 2920 (PIPELINING), 3207 (STARTTLS), 3461 (DSN), 6152 (8BITMIME),
+//! 6531 (SMTPUTF8), 9422 (LIMITS).
 
 mod commands;
 mod plan;
@@ -29,9 +32,9 @@ use std::collections::VecDeque;
 use self::commands::{Asked, Next};
 use super::extension::Extensions;
 use super::reply::Reply;
-use crate::mail::{Failure, Outcome, Reason};
+use crate::mail::{Domain, Failure, Outcome, Reason};
 
-pub use self::plan::{Encryption, Plan};
+pub use self::plan::{Addressee, Encryption, Plan};
 
 /// What the shell does next.
 #[must_use]
@@ -50,7 +53,8 @@ pub enum Step {
     /// Write the message, dot-stuffed and with its final dot, then [`Client::message_sent`]; if the
     /// peer stops reading, look for a reply of its own accord, then [`Client::reply`].
     SendMessage,
-    /// All is decided: write these octets, wait a little for a reply, and close.
+    /// All is decided: keep the connection if [`Client::can_go_on`], or write these octets, wait a
+    /// little for a reply, and close.
     Quit(Vec<u8>),
     /// Close.
     Close,
@@ -81,6 +85,8 @@ pub enum Answer {
     /// The host gave no answer. Another may; if there is none, this is why. Permanent if this host
     /// lacks what the message needs: asking it again, at any address of its, would be in vain.
     Open(Failure),
+    /// The host takes no more on this connection, and was not asked: ask it again on another.
+    NotAsked,
 }
 
 /// One conversation with one host.
@@ -94,6 +100,17 @@ pub struct Client {
     asked: VecDeque<Asked>,
     is_encrypted: bool,
     refused_starttls: Option<Reply>,
+    /// Domains of those whom this transaction has named.
+    named: Vec<Domain>,
+    /// Transactions that came to their end.
+    transactions: u32,
+    /// MAIL was accepted, and the transaction has not come to its end.
+    is_in_transaction: bool,
+    /// The peer had nothing to say against what we said so far: it may go on.
+    is_sound: bool,
+    /// The connection has carried a message before, and the peer has not answered MAIL since.
+    is_untested: bool,
+    is_stale: bool,
     /// Why whoever is still waiting at the end got no answer.
     why: Option<Failure>,
 }
@@ -138,6 +155,12 @@ impl Client {
             asked: VecDeque::new(),
             is_encrypted: false,
             refused_starttls: None,
+            named: Vec::new(),
+            transactions: 0,
+            is_in_transaction: false,
+            is_sound: false,
+            is_untested: false,
+            is_stale: false,
             why: None,
         };
         (client, Step::Receive(Wait::Greeting))
@@ -148,7 +171,7 @@ impl Client {
         // RFC 5321 §3.8: 421 may come at any time, and the connection is over. What it answers after
         // the final dot is the message, and that is not handed to another host.
         if reply.code == 421 && self.state != State::Dot {
-            return self.leave(reply.to_failure(&self.plan.host_said(), "to go on"));
+            return self.leave(reply.to_failure(&self.plan.host_said(), "to go on").of_destination());
         }
         match self.state {
             State::Greeting if reply.is_positive() => self.hello(State::Ehlo),
@@ -169,7 +192,7 @@ impl Client {
             State::Transaction => self.on_transaction(reply),
             State::Message => self.on_early_reply(reply),
             State::Dot => self.on_dot(reply),
-            State::LoneDot => self.quit(),
+            State::LoneDot => self.finish(),
             State::Handshake | State::Settled | State::Over => {
                 self.interrupted(&format!("a reply that nothing asked for: {reply}"))
             }
@@ -186,11 +209,10 @@ impl Client {
 
     /// The handshake failed: `why`, in the words of the TLS library.
     pub fn handshake_failed(&mut self, why: &str) -> Step {
-        self.leave(Failure::transient(
-            7,
-            5,
-            format!("TLS handshake with {} failed: {why}", self.plan.place()),
-        ))
+        self.leave(
+            Failure::transient(7, 5, format!("TLS handshake with {} failed: {why}", self.plan.place()))
+                .of_destination(),
+        )
     }
 
     /// The peer offered STARTTLS, and this is its refusal; so the connection is in plain text.
@@ -209,9 +231,39 @@ impl Client {
 
     /// Begins the transaction for everyone who was not withheld.
     pub fn go_ahead(&mut self) -> Step {
+        self.is_sound = false;
         self.refuse_what_cannot_go();
         self.state = State::Transaction;
+        self.next = if self.is_in_transaction { Next::Rset } else { Next::Mail };
         self.next_group()
+    }
+
+    /// The next message, for the same host, under the same name and by the same connection. What
+    /// became of the one before is forgotten.
+    pub fn begin(&mut self, plan: Plan) -> Step {
+        self.fates = vec![Fate::Waiting; plan.recipients.len()];
+        self.plan = plan;
+        self.asked.clear();
+        (self.is_untested, self.why) = (true, None);
+        self.settle()
+    }
+
+    /// After [`Step::Quit`]: the peer is content and may be given another message.
+    #[must_use]
+    pub fn can_go_on(&self) -> bool {
+        self.is_sound && self.has_transactions_left()
+    }
+
+    /// A connection that had carried a message before turned out to be dead, or to take no more,
+    /// before this message was begun: a new one should be asked, and nothing is to be concluded.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.is_stale
+    }
+
+    /// RFC 9422 §4.1.
+    fn has_transactions_left(&self) -> bool {
+        self.offers.limits.mail_max.is_none_or(|max| self.transactions < max.get())
     }
 
     /// The message is written, its final dot included.
@@ -242,8 +294,13 @@ impl Client {
                 let failure = failure("; whether it took the message is unknown");
                 self.abandon(&failure)
             }
-            _ => {
+            // Who has heard of the message may have stumbled over it, and not over us.
+            _ if self.is_in_transaction => {
                 let failure = failure("");
+                self.leave(failure)
+            }
+            _ => {
+                let failure = failure("").of_destination();
                 self.leave(failure)
             }
         }
@@ -252,17 +309,19 @@ impl Client {
     /// What became of each recipient, in the order of the plan. Complete after [`Step::Quit`] and
     /// [`Step::Close`].
     #[must_use]
-    pub fn into_answers(self) -> Vec<Answer> {
+    pub fn answers(&self) -> Vec<Answer> {
         let host = self.plan.place();
         let why = self
             .why
+            .clone()
             .unwrap_or_else(|| Failure::transient(4, 2, format!("the conversation with {host} had no end")));
-        let answer = |fate| match fate {
-            Fate::Answered(outcome) => Answer::Outcome(outcome),
-            Fate::Open(failure) => Answer::Open(failure),
+        let answer = |fate: &Fate| match fate {
+            Fate::Answered(outcome) => Answer::Outcome(outcome.clone()),
+            Fate::Open(failure) => Answer::Open(failure.clone()),
+            Fate::Waiting if self.is_sound => Answer::NotAsked,
             Fate::Waiting | Fate::Accepted => Answer::Open(why.clone()),
         };
-        self.fates.into_iter().map(answer).collect()
+        self.fates.iter().map(answer).collect()
     }
 
     /// Where we are, for a sentence.
@@ -313,6 +372,8 @@ impl Client {
     /// The reply to the oldest command that has none yet (RFC 2920 §3.1: they come in order).
     fn on_transaction(&mut self, reply: &Reply) -> Step {
         match self.asked.pop_front() {
+            Some(Asked::Rset) if reply.is_positive() => self.is_in_transaction = false,
+            Some(Asked::Rset) => return self.interrupted(&format!("RSET was refused: {reply}")),
             Some(Asked::Mail) => self.on_mail(reply),
             Some(Asked::Rcpt(n)) => self.on_rcpt(n, reply),
             Some(Asked::Data) => return self.on_data(reply),
@@ -325,7 +386,9 @@ impl Client {
     }
 
     fn on_mail(&mut self, reply: &Reply) {
+        let was_untested = std::mem::replace(&mut self.is_untested, false);
         if reply.is_positive() {
+            self.is_in_transaction = true;
             return;
         }
         // RFC 3207 §4: it asks for the TLS that it offered and that did not work out. That is a refusal of
@@ -337,7 +400,11 @@ impl Client {
             }
             failure @ Failure::Permanent(_) => self.answer_unsettled(&failure),
             // No transaction took place: another host may be in a better mood.
-            failure @ Failure::Transient(_) => self.leave_open(&failure),
+            failure @ Failure::Transient(_) => {
+                // Some say so after so many messages, and mean the connection.
+                self.is_stale = was_untested;
+                self.leave_open(&failure);
+            }
         }
     }
 
@@ -350,7 +417,12 @@ impl Client {
 
     fn on_rcpt(&mut self, n: usize, reply: &Reply) {
         // Whoever is settled already (MAIL was refused) is not unsettled by what follows in the group.
+        let is_one_too_many = reply.is_too_many_recipients() && self.has_accepted();
         let Some(fate @ Fate::Waiting) = self.fates.get_mut(n) else { return };
+        // RFC 5321 §4.5.3.1.10: the next transaction takes them, in the same connection.
+        if is_one_too_many {
+            return;
+        }
         *fate = if reply.is_positive() {
             Fate::Accepted
         } else {
@@ -376,7 +448,7 @@ impl Client {
             }
             (false, _) => {
                 self.answer_unsettled(&reply.to_failure(&self.plan.host_said(), "DATA"));
-                self.quit()
+                self.finish()
             }
         }
     }
@@ -391,15 +463,31 @@ impl Client {
     }
 
     fn on_dot(&mut self, reply: &Reply) -> Step {
+        self.is_in_transaction = false;
+        self.transactions += 1;
         if !reply.is_positive() {
             self.answer_unsettled(&reply.to_failure(&self.plan.host_said(), "the message"));
-            return self.quit();
+            // RFC 5321 §3.8: it answers the message, and is the end of the connection.
+            return if reply.code == 421 { self.quit() } else { self.finish() };
         }
         let (subject, detail) = reply.status.map_or((0, 0), |status| (status.subject, status.detail));
-        let reason =
+        let mut reason =
             Reason::new(subject, detail, "accepted").with_remote(self.plan.host_said(), reply.said());
+        if self.offers.dsn {
+            reason = reason.with_dsn_taken();
+        }
         for fate in self.fates.iter_mut().filter(|fate| **fate == Fate::Accepted) {
             *fate = Fate::Answered(Outcome::Delivered(reason.clone()));
+        }
+        self.finish()
+    }
+
+    /// The transaction is over: another for those for whom it had no room, if the peer takes one. Each
+    /// transaction has answers for at least one recipient, so that there is an end.
+    fn finish(&mut self) -> Step {
+        self.is_sound = true;
+        if self.fates.contains(&Fate::Waiting) && self.has_transactions_left() {
+            return self.go_ahead();
         }
         self.quit()
     }
@@ -422,12 +510,13 @@ impl Client {
     fn move_on(&mut self, reply: &Reply, asked: &str) -> Step {
         let (Failure::Permanent(reason) | Failure::Transient(reason)) =
             reply.to_failure(&self.plan.host_said(), asked);
-        self.why = Some(Failure::Transient(reason));
+        self.why = Some(Failure::Transient(reason).of_destination());
         self.quit()
     }
 
     /// The connection is of no more use.
     fn leave(&mut self, failure: Failure) -> Step {
+        (self.is_sound, self.is_stale) = (false, self.is_untested);
         self.why = Some(failure);
         self.state = State::Over;
         Step::Close

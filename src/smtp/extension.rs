@@ -2,6 +2,8 @@
 //!
 //! One value for both sides: our server writes it, our client reads a peer's.
 
+use std::num::NonZeroU32;
+
 use super::reply::Reply;
 
 /// The extensions that we know and a server offers.
@@ -23,6 +25,47 @@ pub struct Extensions {
     pub auth: Vec<String>,
     /// HELP.
     pub help: bool,
+    /// DSN (RFC 3461).
+    pub dsn: bool,
+    /// LIMITS (RFC 9422).
+    pub limits: Limits,
+}
+
+/// How much one connection may carry (RFC 9422 §4); nothing where nothing is said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// MAILMAX: transactions in a session.
+    pub mail_max: Option<NonZeroU32>,
+    /// RCPTMAX: recipients in a transaction.
+    pub rcpt_max: Option<NonZeroU32>,
+    /// RCPTDOMAINMAX: domains of recipients in a transaction.
+    pub rcpt_domain_max: Option<NonZeroU32>,
+}
+
+impl Limits {
+    /// Reads the words behind the keyword. RFC 9422 §3.1: what we do not know, or cannot read, limits
+    /// nothing.
+    fn read<'a>(words: impl Iterator<Item = &'a str>) -> Self {
+        let mut limits = Self::default();
+        for word in words {
+            let Some((name, value)) = word.split_once('=') else { continue };
+            let value = value.parse().ok();
+            match name.to_ascii_uppercase().as_str() {
+                "MAILMAX" => limits.mail_max = value,
+                "RCPTMAX" => limits.rcpt_max = value,
+                "RCPTDOMAINMAX" => limits.rcpt_domain_max = value,
+                _ => {}
+            }
+        }
+        limits
+    }
+
+    fn to_line(self) -> String {
+        let words =
+            [("MAILMAX", self.mail_max), ("RCPTMAX", self.rcpt_max), ("RCPTDOMAINMAX", self.rcpt_domain_max)];
+        let said = words.into_iter().filter_map(|(name, value)| Some(format!(" {name}={}", value?)));
+        format!("LIMITS{}", said.collect::<String>())
+    }
 }
 
 impl Extensions {
@@ -42,6 +85,8 @@ impl Extensions {
         offer(self.starttls, "STARTTLS");
         offer(!self.auth.is_empty(), &format!("AUTH {}", self.auth.join(" ")));
         offer(self.help, "HELP");
+        offer(self.dsn, "DSN");
+        offer(self.limits != Limits::default(), &self.limits.to_line());
         offer(self.enhanced_status_codes, "ENHANCEDSTATUSCODES");
         lines
     }
@@ -63,6 +108,8 @@ impl Extensions {
                 "STARTTLS" => offered.starttls = true,
                 "AUTH" => offered.auth.extend(words.map(str::to_ascii_uppercase)),
                 "HELP" => offered.help = true,
+                "DSN" => offered.dsn = true,
+                "LIMITS" => offered.limits = Limits::read(words),
                 _ => {}
             }
         }
@@ -91,6 +138,12 @@ mod tests {
             starttls: true,
             auth: vec!["PLAIN".to_owned()],
             help: true,
+            dsn: true,
+            limits: Limits {
+                mail_max: NonZeroU32::new(7),
+                rcpt_max: NonZeroU32::new(100),
+                rcpt_domain_max: NonZeroU32::new(1),
+            },
         };
         for extensions in [all, Extensions::default()] {
             assert_eq!(Extensions::read(&ehlo(&extensions.to_lines())), extensions);
@@ -99,10 +152,19 @@ mod tests {
 
     #[test]
     fn odd_offers_are_read_kindly() {
-        let lines = ["size", "auth login Plain", "XCLIENT ADDR", "", "SIZE x"].map(str::to_owned);
+        let lines = [
+            "size",
+            "auth login Plain",
+            "XCLIENT ADDR",
+            "",
+            "SIZE x",
+            "limits rcptmax=0 MailMax=20 NEW=1 RCPTDOMAINMAX",
+        ]
+        .map(str::to_owned);
         let offered = Extensions::read(&ehlo(&lines));
         assert_eq!(offered.size, Some(0));
         assert_eq!(offered.auth, ["LOGIN", "PLAIN"]);
         assert!(!offered.starttls);
+        assert_eq!(offered.limits, Limits { mail_max: NonZeroU32::new(20), ..Limits::default() });
     }
 }

@@ -34,7 +34,7 @@ mod transaction;
 pub use action::{Action, Answer, End, Question, Verdict};
 pub use body::{BodyEnd, BodyFacts, BodyReader, DotStuffer};
 pub use command::{Command, Hello, MailParameters};
-pub use extension::Extensions;
+pub use extension::{Extensions, Limits};
 pub use line::{LineBuffer, LineError};
 pub use replies::Replies;
 pub use reply::{Reply, ReplyError, Status};

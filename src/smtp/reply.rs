@@ -147,6 +147,14 @@ impl Reply {
         self.code / 100 == 5
     }
 
+    /// To RCPT: this transaction has recipients enough, which says nothing of this one (RFC 5321
+    /// §4.5.3.1.10). Some servers say 552 where they mean 452.
+    #[must_use]
+    pub fn is_too_many_recipients(&self) -> bool {
+        matches!(self.code, 452 | 552)
+            && self.status.is_none_or(|status| (status.subject, status.detail) == (5, 3))
+    }
+
     /// What a peer said, on one line, for reports and logs; the first [`Self::SAID_MAX`] characters
     /// of it, because it is written down with every attempt.
     #[must_use]

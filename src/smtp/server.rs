@@ -20,7 +20,7 @@ use crate::mail::{Domain, ForwardPath, Mailbox, ReversePath, TlsFacts};
 use super::action::{Action, Answer, End, Question, Verdict};
 use super::body::BodyEnd;
 use super::command::{Command, Hello, MailParameters};
-use super::extension::Extensions;
+use super::extension::{Extensions, Limits};
 use super::line::{LineBuffer, LineError};
 use super::patience::{Exhausted, Patience};
 use super::refusal::{bare_line_end, not_ascii, our_fault, out_of_order, refusal, sound, too_big};
@@ -365,6 +365,8 @@ impl Server {
                 Vec::new()
             },
             help: true,
+            dsn: false,
+            limits: Limits::default(),
         }
     }
 

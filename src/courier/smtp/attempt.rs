@@ -13,10 +13,10 @@ use super::visit::Place;
 use crate::courier::{Courier, Delivery, Host, addresses, hosts};
 use crate::dns::Resolver;
 use crate::domaininfo::DomainInfo;
-use crate::mail::{Destination, Domain, Failure, Mailbox, NextHop, Outcome, Recipient};
+use crate::mail::{Destination, Domain, Failure, NextHop, Outcome, Recipient};
 use crate::observe::{Counter, CounterFamily, Metrics};
 use crate::route::Router;
-use crate::smtp::client::Answer;
+use crate::smtp::client::{Addressee, Answer};
 use crate::sys::{Clock, Dial, Moment, Random};
 use crate::tls::TlsClient;
 
@@ -283,9 +283,9 @@ impl Attempt<'_> {
                 vec![Answer::Open(failure); asked.len()]
             } else {
                 self.visits_left -= 1;
-                let mailboxes: Vec<Mailbox> =
-                    asked.iter().filter_map(|&position| self.mailbox(position)).collect();
-                self.visit(&Place { host, address }, &mailboxes)
+                let addressees: Vec<Addressee> =
+                    asked.iter().filter_map(|&position| self.addressee(position)).collect();
+                self.visit(&Place { host, address }, &addressees)
             };
             for (&position, answer) in asked.iter().zip(answers) {
                 match (answer, self.standings.get_mut(position)) {
@@ -300,7 +300,8 @@ impl Attempt<'_> {
                             Some(before) => of_one_host(before, failure),
                         });
                     }
-                    (Answer::Outcome(_), None) => {}
+                    // `visit` has asked until nobody was left to ask.
+                    (Answer::Outcome(_), None) | (Answer::NotAsked, _) => {}
                 }
             }
         }
@@ -331,8 +332,13 @@ impl Attempt<'_> {
         }
     }
 
-    fn mailbox(&self, position: usize) -> Option<Mailbox> {
-        self.delivery.recipients.get(position).map(|recipient| recipient.final_mailbox().clone())
+    fn addressee(&self, position: usize) -> Option<Addressee> {
+        let recipient = self.delivery.recipients.get(position)?;
+        Some(Addressee {
+            mailbox: recipient.final_mailbox().clone(),
+            notify: recipient.notify,
+            orcpt: recipient.orcpt.clone(),
+        })
     }
 
     /// Who of the group has no answer yet.

@@ -70,7 +70,7 @@ impl Session<'_> {
                         }
                         Err(error) => {
                             let _ = client.handshake_failed(&error.to_string());
-                            return Ended { answers: client.into_answers(), handshake_error: Some(error) };
+                            return Ended { answers: client.answers(), handshake_error: Some(error) };
                         }
                     }
                 }
@@ -89,7 +89,7 @@ impl Session<'_> {
                 }
             };
         }
-        Ended { answers: client.into_answers(), handshake_error: None }
+        Ended { answers: client.answers(), handshake_error: None }
     }
 
     fn until(&self, timeout: Duration) -> Moment {

@@ -15,7 +15,7 @@ use super::session::{Session, words};
 use crate::courier::Host;
 use crate::domaininfo::DomainInfo;
 use crate::mail::{Domain, Failure, Mailbox};
-use crate::smtp::client::{Answer, Client, Encryption, Plan};
+use crate::smtp::client::{Addressee, Answer, Client, Encryption, Plan};
 use crate::tls::{HandshakeError, Level};
 
 /// How a connection is to be encrypted, from the best to the worst.
@@ -63,6 +63,9 @@ impl Method {
     }
 }
 
+/// Connections to one address in one attempt, where the peer limits what each of them carries.
+const CONNECTIONS_MAX: usize = 20;
+
 /// Where to go.
 pub(super) struct Place<'a> {
     pub(super) host: &'a Host,
@@ -70,8 +73,33 @@ pub(super) struct Place<'a> {
 }
 
 impl Attempt<'_> {
-    /// Asks this address on behalf of `recipients`; one answer each, in order.
-    pub(super) fn visit(&self, place: &Place<'_>, recipients: &[Mailbox]) -> Vec<Answer> {
+    /// Asks this address on behalf of `recipients`; one answer each, in order. On as many connections
+    /// as it takes: a peer may limit what one of them carries.
+    pub(super) fn visit(&self, place: &Place<'_>, recipients: &[Addressee]) -> Vec<Answer> {
+        let mut answers = vec![Answer::NotAsked; recipients.len()];
+        for _ in 0..CONNECTIONS_MAX {
+            let is_left =
+                |(position, _): &(usize, &Addressee)| answers.get(*position) == Some(&Answer::NotAsked);
+            let (positions, left): (Vec<usize>, Vec<Addressee>) =
+                recipients.iter().enumerate().filter(is_left).map(|(n, one)| (n, one.clone())).unzip();
+            if left.is_empty() {
+                return answers;
+            }
+            for (position, answer) in positions.into_iter().zip(self.ask_once(place, &left)) {
+                if let Some(slot) = answers.get_mut(position) {
+                    *slot = answer;
+                }
+            }
+        }
+        let failure = Failure::transient(4, 5, format!("{} takes few recipients at once", place.host.name));
+        answers.iter_mut().filter(|answer| **answer == Answer::NotAsked).for_each(|answer| {
+            *answer = Answer::Open(failure.clone());
+        });
+        answers
+    }
+
+    /// One connection, or a few of them if TLS gives trouble.
+    fn ask_once(&self, place: &Place<'_>, recipients: &[Addressee]) -> Vec<Answer> {
         let mut method = Method::Tls;
         loop {
             let plan = self.plan(place, recipients, method);
@@ -87,20 +115,23 @@ impl Attempt<'_> {
                     method = next;
                 }
                 Err(refused) => {
-                    let failures = recipients.iter().map(|mailbox| refused.failure(mailbox, &shown, &error));
+                    let failures =
+                        recipients.iter().map(|one| refused.failure(&one.mailbox.domain, &shown, &error));
                     return failures.map(Answer::Open).collect();
                 }
             }
         }
     }
 
-    fn plan(&self, place: &Place<'_>, recipients: &[Mailbox], method: Method) -> Plan {
+    fn plan(&self, place: &Place<'_>, recipients: &[Addressee], method: Method) -> Plan {
         Plan {
             host: place.host.name.clone(),
             address: place.address,
             hello: self.hello.clone(),
             reverse_path: self.delivery.envelope.reverse_path.clone(),
             recipients: recipients.to_vec(),
+            ret: self.delivery.envelope.ret,
+            envid: self.delivery.envelope.envid.clone(),
             message_octets: self.delivery.message.octets(),
             has_8bit: self.facts.has_8bit,
             has_utf8_header: self.facts.has_utf8_header,
@@ -124,7 +155,7 @@ impl Attempt<'_> {
             let text = format!("no connection to {shown}: {}", words(&error));
             trace.error(text.clone());
             // Refused, unreachable, timed out: all of them may be better later.
-            Failure::transient(4, 1, text)
+            Failure::transient(4, 1, text).of_destination()
         })?;
         let session = Session {
             clock: &*courier.parts.clock,
@@ -144,14 +175,14 @@ impl Attempt<'_> {
     }
 
     /// Withholds whoever's domain deserves better than this.
-    fn check(&self, level: Level, recipients: &[Mailbox], shown: &str, client: &mut Client) {
+    fn check(&self, level: Level, recipients: &[Addressee], shown: &str, client: &mut Client) {
         let offered = match client.refused_starttls() {
             Some(reply) => format!("{shown} now refuses STARTTLS ({reply})"),
             None => format!("{shown} now offers {level}"),
         };
         let Counters { level_check, .. } = &self.courier.counters;
         let mut checked: Vec<(&Domain, Option<Failure>)> = Vec::new();
-        for (position, Mailbox { domain, .. }) in recipients.iter().enumerate() {
+        for (position, Addressee { mailbox: Mailbox { domain, .. }, .. }) in recipients.iter().enumerate() {
             let failure =
                 match checked.iter().find(|(known, _)| *known == domain) {
                     Some((_, failure)) => failure.clone(),
@@ -175,9 +206,9 @@ impl Attempt<'_> {
     }
 
     /// The next method, if it is good enough for at least one of the domains.
-    fn weaker<'a>(&self, method: Method, recipients: &'a [Mailbox]) -> Result<Method, Refused<'a>> {
+    fn weaker<'a>(&self, method: Method, recipients: &'a [Addressee]) -> Result<Method, Refused<'a>> {
         let info: &DomainInfo = &self.courier.parts.domaininfo;
-        let known = |mailbox: &'a Mailbox| (&mailbox.domain, info.known(&mailbox.domain).outgoing);
+        let known = |one: &'a Addressee| (&one.mailbox.domain, info.known(&one.mailbox.domain).outgoing);
         let known: Vec<_> = recipients.iter().map(known).collect();
         let floor = known.iter().map(|(_, level)| *level).min().unwrap_or_default();
         match method.next() {
@@ -194,12 +225,11 @@ struct Refused<'a> {
 }
 
 impl Refused<'_> {
-    fn failure(&self, mailbox: &Mailbox, shown: &str, error: &HandshakeError) -> Failure {
-        let domain = &mailbox.domain;
+    fn failure(&self, domain: &Domain, shown: &str, error: &HandshakeError) -> Failure {
         let level =
             self.known.iter().find(|(known, _)| *known == domain).map_or(Level::Plain, |(_, level)| *level);
         let offered = format!("the TLS handshake with {shown} now fails ({error})");
-        Failure::transient(7, 5, too_low(domain, level, &offered))
+        Failure::transient(7, 5, too_low(domain, level, &offered)).of_destination()
     }
 }
 

@@ -3,13 +3,17 @@
 //! Also what is not said: a recipient or a message that needs more than this peer offers is refused
 //! here, before anything of it is on the wire.
 
-use super::plan::Plan;
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+
+use super::plan::{Addressee, Plan};
 use super::{Client, Fate, Step, Wait};
-use crate::mail::{Failure, Mailbox, ReversePath};
+use crate::mail::{Failure, Mailbox, Notify, Ret, ReversePath};
 
 /// The command that comes next in the transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
+    Rset,
     Mail,
     Rcpt(usize),
     Data,
@@ -19,6 +23,7 @@ pub(super) enum Next {
 /// A command whose reply has not come yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
+    Rset,
     Mail,
     Rcpt(usize),
     Data,
@@ -56,10 +61,10 @@ impl Client {
             )),
             () => None,
         };
-        for (fate, mailbox) in self.fates.iter_mut().zip(recipients) {
+        for (fate, recipient) in self.fates.iter_mut().zip(recipients) {
             let failure = match &for_all {
                 Some(failure) => Some(failure.clone()),
-                None if mailbox.needs_smtputf8() && !self.offers.smtputf8 => {
+                None if recipient.mailbox.needs_smtputf8() && !self.offers.smtputf8 => {
                     Some(no_smtputf8(host, "the recipient's address"))
                 }
                 None => None,
@@ -77,7 +82,7 @@ impl Client {
             || self.plan.reverse_path.mailbox().is_some_and(Mailbox::needs_smtputf8)
             || waiting
                 .filter(|(fate, _)| **fate == Fate::Waiting)
-                .any(|(_, mailbox)| mailbox.needs_smtputf8())
+                .any(|(_, recipient)| recipient.mailbox.needs_smtputf8())
     }
 
     /// Writes the next command, or a group of them when the peer takes groups.
@@ -92,23 +97,29 @@ impl Client {
         }
         match self.asked.front() {
             Some(asked) => Step::Send(octets, asked.wait()),
-            None => self.quit(),
+            None => self.finish(),
         }
     }
 
     fn next_command(&mut self) -> Option<(Asked, String)> {
         loop {
             match self.next {
+                Next::Rset if self.fates.contains(&Fate::Waiting) => {
+                    self.next = Next::Mail;
+                    return Some((Asked::Rset, "RSET".to_owned()));
+                }
                 Next::Mail if self.fates.contains(&Fate::Waiting) => {
                     self.next = Next::Rcpt(0);
+                    self.named.clear();
                     return Some((Asked::Mail, self.mail()));
                 }
-                Next::Mail => self.next = Next::Nothing,
+                Next::Rset | Next::Mail => self.next = Next::Nothing,
                 Next::Rcpt(n) => {
                     self.next = Next::Rcpt(n + 1);
                     match (self.fates.get(n), self.plan.recipients.get(n)) {
-                        (Some(Fate::Waiting), Some(mailbox)) => {
-                            return Some((Asked::Rcpt(n), format!("RCPT TO:<{}>", written(mailbox))));
+                        (Some(Fate::Waiting), Some(recipient)) if self.has_room_for(recipient) => {
+                            self.named.push(recipient.mailbox.domain.clone());
+                            return Some((Asked::Rcpt(n), self.rcpt(recipient)));
                         }
                         (Some(_), Some(_)) => {}
                         _ => self.next = Next::Data,
@@ -126,6 +137,32 @@ impl Client {
         }
     }
 
+    /// RFC 9422 §4.2, §4.3: who is one too many waits for the next transaction.
+    fn has_room_for(&self, recipient: &Addressee) -> bool {
+        let is_below =
+            |max: Option<NonZeroU32>, count: usize| max.is_none_or(|max| count < max.get() as usize);
+        let limits = &self.offers.limits;
+        if !is_below(limits.rcpt_max, self.named.len()) {
+            return false;
+        }
+        let Some(_) = limits.rcpt_domain_max else { return true };
+        let domains: BTreeSet<_> = self.named.iter().collect();
+        domains.contains(&recipient.mailbox.domain) || is_below(limits.rcpt_domain_max, domains.len())
+    }
+
+    fn rcpt(&self, recipient: &Addressee) -> String {
+        let mut line = format!("RCPT TO:<{}>", written(&recipient.mailbox));
+        if self.offers.dsn {
+            // RFC 3461 §5.2.1: as it was given to us.
+            line.push_str(&notify(recipient.notify).unwrap_or_default());
+            if let Some(orcpt) = recipient.orcpt.as_deref().filter(|orcpt| is_plain(orcpt)) {
+                line.push_str(" ORCPT=");
+                line.push_str(orcpt);
+            }
+        }
+        line
+    }
+
     fn mail(&self) -> String {
         let mut line = match &self.plan.reverse_path {
             ReversePath::Null => "MAIL FROM:<>".to_owned(),
@@ -140,6 +177,17 @@ impl Client {
         if self.needs_smtputf8() {
             line.push_str(" SMTPUTF8");
         }
+        if self.offers.dsn {
+            match self.plan.ret {
+                Some(Ret::Full) => line.push_str(" RET=FULL"),
+                Some(Ret::Headers) => line.push_str(" RET=HDRS"),
+                None => {}
+            }
+            if let Some(envid) = self.plan.envid.as_deref().filter(|envid| is_plain(envid)) {
+                line.push_str(" ENVID=");
+                line.push_str(envid);
+            }
+        }
         line
     }
 }
@@ -147,7 +195,7 @@ impl Client {
 impl Asked {
     pub(super) const fn wait(self) -> Wait {
         match self {
-            Self::Mail => Wait::Mail,
+            Self::Rset | Self::Mail => Wait::Mail,
             Self::Rcpt(_) => Wait::Rcpt,
             Self::Data => Wait::Data,
         }
@@ -158,6 +206,27 @@ impl Asked {
 /// part needs SMTPUTF8 anyway (RFC 6531 §3.2).
 fn written(mailbox: &Mailbox) -> String {
     if mailbox.needs_smtputf8() { mailbox.to_string() } else { mailbox.to_ascii_domain() }
+}
+
+/// The parameter (RFC 3461 §4.1); nothing where the sender said nothing.
+fn notify(notify: Notify) -> Option<String> {
+    match notify {
+        Notify::Unsaid => None,
+        Notify::Never | Notify::When { success: false, failure: false, delay: false } => {
+            Some(" NOTIFY=NEVER".to_owned())
+        }
+        Notify::When { success, failure, delay } => {
+            let words = [(success, "SUCCESS"), (failure, "FAILURE"), (delay, "DELAY")];
+            let wanted: Vec<_> =
+                words.into_iter().filter(|(is_wanted, _)| *is_wanted).map(|(_, word)| word).collect();
+            Some(format!(" NOTIFY={}", wanted.join(",")))
+        }
+    }
+}
+
+/// No space and no line end: one parameter stays one.
+fn is_plain(value: &str) -> bool {
+    !value.is_empty() && value.bytes().all(|octet| octet.is_ascii_graphic())
 }
 
 fn no_smtputf8(host: &str, what: &str) -> Failure {

@@ -1,10 +1,27 @@
-//! What one connection is to achieve.
+//! What is to be achieved on a connection.
 
 use std::net::SocketAddr;
 
-use crate::mail::{Domain, Mailbox, ReversePath};
+use crate::mail::{Domain, Mailbox, Notify, Ret, ReversePath};
 
-/// What one connection is to achieve.
+/// Whom a message is for, and what its sender wants to be told (RFC 3461 §4).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addressee {
+    /// The forward-path.
+    pub mailbox: Mailbox,
+    /// NOTIFY.
+    pub notify: Notify,
+    /// ORCPT, `addr-type;xtext`.
+    pub orcpt: Option<String>,
+}
+
+impl From<Mailbox> for Addressee {
+    fn from(mailbox: Mailbox) -> Self {
+        Self { mailbox, notify: Notify::default(), orcpt: None }
+    }
+}
+
+/// What one transaction is to achieve, and where.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The host's name, or an address literal.
@@ -16,7 +33,11 @@ pub struct Plan {
     /// Where failures are reported.
     pub reverse_path: ReversePath,
     /// Whom the message is for; answers come in the same order.
-    pub recipients: Vec<Mailbox>,
+    pub recipients: Vec<Addressee>,
+    /// RET (RFC 3461 §4.3).
+    pub ret: Option<Ret>,
+    /// ENVID, as xtext (RFC 3461 §4.4).
+    pub envid: Option<String>,
     /// Length of the message in octets, as SIZE counts it (RFC 1870 §5): without stuffed dots.
     pub message_octets: u64,
     /// The message has octets above 127.

@@ -1,7 +1,7 @@
 //! What the client machine says and concludes, reply by reply.
 
 use super::*;
-use crate::mail::{Domain, Mailbox, ReversePath};
+use crate::mail::{Mailbox, Notify, Ret, ReversePath, Scope};
 
 const TO: [&str; 3] = ["bo@there.example", "cy@there.example", "di@there.example"];
 
@@ -15,7 +15,9 @@ fn plan(recipients: &[&str]) -> Plan {
         address: "192.0.2.1:25".parse().unwrap(),
         hello: Domain::parse("here.example").unwrap(),
         reverse_path: ReversePath::Mailbox(mailbox("ana@here.example")),
-        recipients: recipients.iter().map(|raw| mailbox(raw)).collect(),
+        recipients: recipients.iter().map(|raw| mailbox(raw).into()).collect(),
+        ret: None,
+        envid: None,
         message_octets: 1000,
         has_8bit: false,
         has_utf8_header: false,
@@ -56,13 +58,14 @@ fn play(plan: Plan, dialog: &str) -> Vec<Answer> {
         }
     }
     assert!(matches!(step, Step::Quit(_) | Step::Close), "{step:?}");
-    client.into_answers()
+    client.answers()
 }
 
 fn shown(answers: &[Answer]) -> Vec<String> {
     let shown = |answer: &Answer| match answer {
         Answer::Outcome(outcome) => outcome.status(),
         Answer::Open(failure) => format!("open {}", Outcome::from(failure.clone()).status()),
+        Answer::NotAsked => "not asked".to_owned(),
     };
     answers.iter().map(shown).collect()
 }
@@ -90,11 +93,11 @@ fn a_peer_with_pipelining_gets_the_commands_in_one_group() {
     let answers = play(
         plan(&TO),
         &format!(
-            "{PIPELINED} S: 250 ok\nreceive\nS: 250 ok\nreceive\nS: 550 5.1.1 no\nreceive\nS: 452 4.5.3 many\n\
+            "{PIPELINED} S: 250 ok\nreceive\nS: 250 ok\nreceive\nS: 550 5.1.1 no\nreceive\nS: 450 4.2.1 busy\n\
              receive\nS: 354 go\nmessage\nS: 250 2.0.0 ok\nC: QUIT"
         ),
     );
-    assert_eq!(shown(&answers), ["2.0.0", "5.1.1", "4.5.3"]);
+    assert_eq!(shown(&answers), ["2.0.0", "5.1.1", "4.2.1"]);
 }
 
 #[test]
@@ -119,7 +122,7 @@ fn a_group_is_bounded_and_the_next_one_follows() {
         };
     }
     assert_eq!(commands, [100, 52]);
-    assert_eq!(shown(&client.into_answers()), ["2.0.0"; 150]);
+    assert_eq!(shown(&client.answers()), ["2.0.0"; 150]);
 }
 
 #[test]
@@ -303,7 +306,7 @@ fn who_is_withheld_is_not_named_to_the_peer() {
     let step = client.reply(&reply("250 ok"));
     assert_eq!(step, Step::Send(b"RCPT TO:<cy@there.example>\r\n".to_vec(), Wait::Rcpt));
     let _ = client.reply(&reply("550 5.1.1 no"));
-    assert_eq!(shown(&client.into_answers()), ["open 4.7.4", "5.1.1"]);
+    assert_eq!(shown(&client.answers()), ["open 4.7.4", "5.1.1"]);
 }
 
 #[test]
@@ -317,7 +320,164 @@ fn a_reply_before_the_end_of_the_message_is_no_delivery() {
         let _ = client.reply(&reply("250 ok"));
         assert_eq!(client.reply(&reply("354 go")), Step::SendMessage);
         assert_eq!(client.reply(&reply(&format!("{code} early"))), Step::Close);
-        assert_eq!(shown(&client.into_answers()), [status]);
+        assert_eq!(shown(&client.answers()), [status]);
+    }
+}
+
+/// From greeting to the end of one letter to Bo.
+const TO_BO: &str =
+    "S: 250 ok\nC: RCPT TO:<bo@there.example>\nS: 250 ok\nC: DATA\nS: 354 go\nmessage\nS: 250 2.0.0 ok\n";
+
+/// A client that has just carried a letter to Bo, to a peer that says `offers`.
+fn after_a_letter(offers: &str) -> Client {
+    let (mut client, _) = Client::new(plan(&TO[..1]));
+    for said in ["220 hi", offers] {
+        let _ = client.reply(&reply(said));
+    }
+    let mut step = client.go_ahead();
+    while !matches!(step, Step::Quit(_)) {
+        step = match step {
+            Step::SendMessage => client.message_sent(),
+            Step::Send(octets, _) if octets.starts_with(b"DATA") => client.reply(&reply("354 go")),
+            _ => client.reply(&reply("250 ok")),
+        };
+    }
+    assert_eq!(shown(&client.answers()), ["2.0.0"]);
+    client
+}
+
+fn sent(step: &Step) -> String {
+    match step {
+        Step::Send(octets, _) | Step::Quit(octets) => String::from_utf8_lossy(octets).trim_end().to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_next_letter_goes_by_the_same_connection() {
+    let mut client = after_a_letter("250 mx");
+    assert!(client.can_go_on());
+    assert_eq!(client.begin(plan(&TO[1..2])), Step::Settled);
+    assert_eq!(sent(&client.go_ahead()), "MAIL FROM:<ana@here.example>");
+    let _ = client.reply(&reply("250 ok"));
+    assert_eq!(sent(&client.reply(&reply("550 5.1.1 no"))), "QUIT");
+    assert_eq!(shown(&client.answers()), ["5.1.1"]);
+    assert!(client.can_go_on() && !client.is_stale());
+    let _ = client.begin(plan(&TO[..1]));
+    assert_eq!(sent(&client.go_ahead()), "RSET", "the last transaction was left open");
+    assert_eq!(sent(&client.reply(&reply("250 ok"))), "MAIL FROM:<ana@here.example>");
+}
+
+#[test]
+fn a_used_connection_that_is_dead_says_nothing_about_the_letter() {
+    let begun = || {
+        let mut client = after_a_letter("250 mx");
+        let _ = client.begin(plan(&TO[..1]));
+        let _ = client.go_ahead();
+        client
+    };
+    for said in ["421 4.4.2 idle", "452 4.5.3 enough letters"] {
+        let mut client = begun();
+        let _ = client.reply(&reply(said));
+        assert!(client.is_stale(), "{said}");
+    }
+    let mut client = begun();
+    let _ = client.interrupted("connection reset");
+    assert!(client.is_stale() && !client.can_go_on());
+
+    let mut client = begun();
+    let _ = client.reply(&reply("250 ok"));
+    let _ = client.interrupted("connection reset");
+    assert!(!client.is_stale(), "it has heard of the letter");
+    let (mut fresh, _) = Client::new(plan(&TO[..1]));
+    let _ = fresh.reply(&reply("421 4.3.2 busy"));
+    assert!(!fresh.is_stale());
+}
+
+#[test]
+fn who_was_one_too_many_is_named_in_the_next_transaction() {
+    for too_many in ["452 4.5.3 many", "452 many", "552 many"] {
+        let dialog = format!(
+            "{PIPELINED} S: 250 ok\nS: 250 ok\nS: {too_many}\nS: 452 4.2.2 full\nS: 354 go\nmessage\n\
+             S: 250 ok\nC: MAIL FROM:<ana@here.example>|RCPT TO:<cy@there.example>|DATA\n\
+             S: 250 ok\nS: 250 ok\nS: 354 go\nmessage\nS: 250 ok\nC: QUIT"
+        );
+        assert_eq!(shown(&play(plan(&TO), &dialog)), ["2.0.0", "2.0.0", "4.2.2"], "{too_many}");
+    }
+}
+
+#[test]
+fn limits_of_the_peer_split_the_recipients() {
+    let offers =
+        |limits: &str| format!("S: 220 hi\nC: EHLO here.example\nS: 250-mx|250 LIMITS {limits}\nsettled\n");
+    let to = |name: &str| {
+        format!(
+            "C: MAIL FROM:<ana@here.example>\nS: 250 ok\nC: RCPT TO:<{name}>\nS: 250 ok\nC: DATA\n\
+             S: 354 go\nmessage\nS: 250 ok\n"
+        )
+    };
+    let (bo, cy) = (to("bo@there.example"), to("cy@there.example"));
+    let dialog = format!("{} {bo} {cy} C: QUIT", offers("RCPTMAX=1"));
+    assert_eq!(shown(&play(plan(&TO[..2]), &dialog)), ["2.0.0", "2.0.0"]);
+    let dialog = format!("{} {bo} C: QUIT", offers("RCPTMAX=1 MAILMAX=1"));
+    assert_eq!(shown(&play(plan(&TO[..2]), &dialog)), ["2.0.0", "not asked"]);
+    let elsewhere = to("di@elsewhere.example");
+    let dialog = format!("{} {bo} {elsewhere} C: QUIT", offers("RCPTDOMAINMAX=1"));
+    assert_eq!(
+        shown(&play(plan(&["bo@there.example", "di@elsewhere.example"]), &dialog)),
+        ["2.0.0", "2.0.0"]
+    );
+    assert!(!after_a_letter("250-mx|250 LIMITS MAILMAX=1").can_go_on());
+}
+
+#[test]
+fn what_the_sender_wants_to_be_told_goes_to_a_peer_that_takes_it() {
+    let asking = || {
+        let mut plan = plan(&TO[..2]);
+        plan.ret = Some(Ret::Headers);
+        plan.envid = Some("QQ314159".to_owned());
+        plan.recipients[0].notify = Notify::When { success: true, failure: true, delay: false };
+        plan.recipients[0].orcpt = Some("rfc822;bo+2Bx@there.example".to_owned());
+        plan.recipients[1].notify = Notify::Never;
+        plan.recipients[1].orcpt = Some("rfc822;not plain".to_owned());
+        plan
+    };
+    let dialog = "S: 220 hi\nC: EHLO here.example\nS: 250-mx|250 DSN\nsettled\n\
+        C: MAIL FROM:<ana@here.example> RET=HDRS ENVID=QQ314159\nS: 250 ok\n\
+        C: RCPT TO:<bo@there.example> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;bo+2Bx@there.example\nS: 250 ok\n\
+        C: RCPT TO:<cy@there.example> NOTIFY=NEVER\nS: 550 5.1.1 no\nC: DATA\nS: 354 go\nmessage\n\
+        S: 250 ok\nC: QUIT";
+    let took_dsn = |answers: &[Answer]| match answers.first() {
+        Some(Answer::Outcome(outcome)) => {
+            outcome.reason().remote.as_ref().is_some_and(|remote| remote.takes_dsn)
+        }
+        other => panic!("{other:?}"),
+    };
+    assert!(took_dsn(&play(asking(), dialog)));
+    let dialog = format!(
+        "{HELLO} S: 250 ok\nC: RCPT TO:<bo@there.example>\nS: 250 ok\nC: RCPT TO:<cy@there.example>\n\
+         S: 250 ok\nC: DATA\nS: 354 go\nmessage\nS: 250 ok\nC: QUIT"
+    );
+    assert!(!took_dsn(&play(asking(), &dialog)));
+    let plain = format!(
+        "S: 220 hi\nC: EHLO here.example\nS: 250-mx|250 DSN\nsettled\n\
+        C: MAIL FROM:<ana@here.example>\n{TO_BO}C: QUIT"
+    );
+    assert!(took_dsn(&play(plan(&TO[..1]), &plain)), "though it asked for nothing");
+}
+
+#[test]
+fn trouble_before_mail_is_the_hosts_and_a_refused_sender_is_the_messages() {
+    let scope = |answers: &[Answer]| match answers.first() {
+        Some(Answer::Open(failure)) => failure.reason().scope,
+        other => panic!("{other:?}"),
+    };
+    let one = || plan(&TO[..1]);
+    for dialog in ["S: 554 no\nC: QUIT", "lost\nclose", "S: 220 hi\nC: EHLO here.example\nS: 421 no\nclose"] {
+        assert_eq!(scope(&play(one(), dialog)), Scope::Destination, "{dialog}");
+    }
+    for end in ["S: 451 4.1.8 who\nC: QUIT", "S: 250 ok\nlost\nclose"] {
+        assert_eq!(scope(&play(one(), &format!("{HELLO} {end}"))), Scope::Mail, "{end}");
     }
 }
 
@@ -336,6 +496,8 @@ fn whatever_a_peer_says_there_is_an_end_and_an_answer_for_everyone() {
         "552 i",
         "299 j",
         "399 k",
+        "452 4.5.3 l",
+        "250-m|250 LIMITS RCPTMAX=2 MAILMAX=3",
     ];
     for seed in 0..2000 {
         // Xorshift: the machine is pure, and so is its test.
@@ -362,6 +524,6 @@ fn whatever_a_peer_says_there_is_an_end_and_an_answer_for_everyone() {
                 }
             };
         }
-        assert_eq!(client.into_answers().len(), TO.len());
+        assert_eq!(client.answers().len(), TO.len());
     }
 }
