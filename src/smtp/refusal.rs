@@ -23,6 +23,10 @@ pub(super) fn bare_line_end() -> Reply {
     Reply::new(521, 5, 2, "A line ends with CR and LF, and neither comes alone")
 }
 
+pub(super) fn wrong_login() -> Reply {
+    Reply::new(535, 7, 8, "User name or password is wrong")
+}
+
 pub(super) fn our_fault() -> Reply {
     Reply::new(451, 3, 0, "Something is wrong here, try again later")
 }

@@ -8,8 +8,9 @@
 //! is a list of pairs and a fuzz target is ten lines.
 //!
 //! Owned by one session thread. Standards: RFC 5321, 1870 (SIZE), 2034 (enhanced codes),
-//! 2920 (PIPELINING), 3207 (STARTTLS), 4954 (AUTH), 6152 (8BITMIME), 6531 (SMTPUTF8).
+//! 2920 (PIPELINING), 3207 (STARTTLS), 6152 (8BITMIME), 6531 (SMTPUTF8); `auth` has its own.
 
+mod auth;
 #[cfg(test)]
 mod tests;
 
@@ -23,9 +24,10 @@ use super::command::{Command, Hello, MailParameters};
 use super::extension::{Extensions, Limits};
 use super::line::{LineBuffer, LineError};
 use super::patience::{Exhausted, Patience};
-use super::refusal::{bare_line_end, not_ascii, our_fault, out_of_order, refusal, sound, too_big};
+use super::refusal::{
+    bare_line_end, not_ascii, our_fault, out_of_order, refusal, sound, too_big, wrong_login,
+};
 use super::reply::Reply;
-use super::sasl::Login;
 use super::transaction::{Begun, Transaction};
 
 /// What a server needs to know of its house. Shared by all sessions of a listener.
@@ -205,13 +207,8 @@ impl Server {
                 }
                 Action::Reply(Reply::new(250, 1, 5, "Recipient is fine"))
             }
-            (Asked::Login, Answer::User(user)) => {
-                self.login = Some(user);
-                Action::Reply(Reply::new(235, 7, 0, "Welcome"))
-            }
-            (Asked::Login, Answer::WrongLogin) => {
-                self.refuse(Reply::new(535, 7, 8, "User name or password is wrong"))
-            }
+            (Asked::Login, Answer::User(user)) => self.welcome(user),
+            (Asked::Login, Answer::WrongLogin) => self.refuse(wrong_login()),
             (Asked::Content, Answer::Queued(id)) => {
                 self.transaction = None;
                 self.patience.message_queued();
@@ -358,12 +355,7 @@ impl Server {
             enhanced_status_codes: true,
             smtputf8: true,
             starttls: self.settings.tls_available && !is_encrypted,
-            // RFC 8314 §3: a password is not even asked for in plain text.
-            auth: if self.settings.logins_exist && is_encrypted {
-                vec!["PLAIN".to_owned()]
-            } else {
-                Vec::new()
-            },
+            auth: self.mechanisms(),
             help: true,
             dsn: false,
             limits: Limits::default(),
@@ -459,49 +451,6 @@ impl Server {
         }
         self.awaits = Awaits::Handshake;
         Action::StartTls(Reply::new(220, 0, 0, "Go ahead with TLS"))
-    }
-
-    fn auth(&mut self, mechanism: &str, initial: Option<String>) -> Action {
-        if !self.settings.logins_exist {
-            return self.refuse(Reply::new(502, 5, 1, "Nobody can log in here"));
-        }
-        if self.login.is_some() {
-            return self.refuse(out_of_order("You are logged in already"));
-        }
-        // RFC 4954 §4.
-        if self.transaction.is_some() {
-            return self.refuse(out_of_order("Not during a transaction"));
-        }
-        if self.tls.is_none() {
-            return self.refuse(Reply::new(538, 7, 11, "Only over TLS"));
-        }
-        if !self.is_esmtp() {
-            return self.refuse(out_of_order("Say EHLO first"));
-        }
-        if mechanism != "PLAIN" {
-            return self.refuse(Reply::new(504, 5, 4, "The only mechanism here is PLAIN"));
-        }
-        match initial {
-            Some(initial) => self.login_with(initial.as_bytes()),
-            None => {
-                self.awaits = Awaits::AuthResponse;
-                Action::Reply(Reply::plain(334, ""))
-            }
-        }
-    }
-
-    fn auth_response(&mut self, line: &[u8]) -> Action {
-        if line == b"*" {
-            return self.refuse(Reply::new(501, 7, 0, "As you like"));
-        }
-        self.login_with(line)
-    }
-
-    fn login_with(&mut self, base64: &[u8]) -> Action {
-        match Login::parse_plain(base64) {
-            Ok(login) => self.ask(Question::Login(login), Asked::Login),
-            Err(error) => self.refuse(Reply::new(501, 5, 2, error.to_string())),
-        }
     }
 
     fn ask(&mut self, question: Question, asked: Asked) -> Action {

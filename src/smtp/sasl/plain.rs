@@ -1,7 +1,4 @@
-//! SASL: what a client says to prove who it is. One mechanism, PLAIN (RFC 4616).
-//!
-//! Only the octets are understood here; whether a password is right is the policy's to say, and
-//! so is the form in which names are compared.
+//! The mechanism PLAIN (RFC 4616): name and password in one response.
 
 use std::fmt;
 
