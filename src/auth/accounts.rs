@@ -1,6 +1,7 @@
 //! The snapshot of all domains' users, and logins.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -14,6 +15,17 @@ use crate::mail::{Domain, Mailbox};
 pub struct Accounts {
     domains: ArcSwap<HashMap<Domain, Arc<Users>>>,
     hasher: Hasher,
+    others: Option<Arc<dyn OtherUsers>>,
+}
+
+/// Users who stand in no file of ours. Asked for those only, so a line in a file of ours always
+/// counts.
+pub trait OtherUsers: fmt::Debug + Send + Sync {
+    /// There is, or may be, somebody who could log in.
+    fn has_logins(&self) -> bool;
+
+    /// Whether this is `user`, in the client's words, with that password.
+    fn login(&self, user: &str, password: &[u8]) -> Login;
 }
 
 /// How a login ended.
@@ -37,7 +49,13 @@ impl Accounts {
     /// The users of each domain.
     #[must_use]
     pub fn new(domains: HashMap<Domain, Arc<Users>>) -> Self {
-        Self { domains: ArcSwap::from_pointee(domains), hasher: Hasher::new() }
+        Self { domains: ArcSwap::from_pointee(domains), hasher: Hasher::new(), others: None }
+    }
+
+    /// The same, and others may log in too.
+    #[must_use]
+    pub fn with_others(self, others: Arc<dyn OtherUsers>) -> Self {
+        Self { others: Some(others), ..self }
     }
 
     /// Puts other users in their place; whoever is asking just now still sees the old ones.
@@ -49,6 +67,7 @@ impl Accounts {
     #[must_use]
     pub fn has_logins(&self) -> bool {
         self.domains.load().values().any(|users| users.has_logins())
+            || self.others.as_ref().is_some_and(|others| others.has_logins())
     }
 
     /// The mailbox belongs to a user.
@@ -62,11 +81,20 @@ impl Accounts {
     pub fn login(&self, user: &str, password: &[u8]) -> Login {
         let mailbox = Mailbox::parse(user).ok();
         let domains = self.domains.load_full();
-        let account = mailbox
-            .as_ref()
-            .and_then(|mailbox| domains.get(&mailbox.domain)?.account(&mailbox.local_part))
-            .and_then(|account| account.hash.as_deref());
-        match (self.hasher.is_right(password, account), mailbox) {
+        let account =
+            mailbox.as_ref().and_then(|mailbox| domains.get(&mailbox.domain)?.account(&mailbox.local_part));
+        if account.is_none()
+            && let Some(others) = &self.others
+        {
+            match others.login(user, password) {
+                // The work of a wrong password of ours comes on top, so that time does not tell
+                // whose users are where.
+                Login::Wrong => {}
+                answer @ (Login::Yes(_) | Login::Unavailable(_)) => return answer,
+            }
+        }
+        let hash = account.and_then(|account| account.hash.as_deref());
+        match (self.hasher.is_right(password, hash), mailbox) {
             (Some(true), Some(mailbox)) => Login::Yes(mailbox),
             (Some(_), _) => Login::Wrong,
             (None, _) => Login::Unavailable("too many logins at once".to_owned()),
@@ -119,6 +147,41 @@ mod tests {
             assert_eq!(accounts.login(user, password.as_bytes()), Login::Wrong, "{user:?}");
             assert_eq!(accounts.hash_runs(), n as u64 + 1, "one hash each, for {user:?} too");
         }
+    }
+
+    /// Others, with one password for all of them.
+    #[derive(Debug)]
+    struct Neighbours;
+
+    impl OtherUsers for Neighbours {
+        fn has_logins(&self) -> bool {
+            true
+        }
+
+        fn login(&self, user: &str, password: &[u8]) -> Login {
+            match (Mailbox::parse(user), password) {
+                (Ok(user), b"open sesame") => Login::Yes(user),
+                (_, b"busy") => Login::Unavailable("out".to_owned()),
+                _ => Login::Wrong,
+            }
+        }
+    }
+
+    #[test]
+    fn others_are_asked_for_whom_no_file_of_ours_names() {
+        let accounts = accounts().with_others(Arc::new(Neighbours));
+        let login = |user: &str, password: &str| accounts.login(user, password.as_bytes());
+        let bo = Mailbox::parse("bo@there.example").unwrap();
+        assert_eq!(login("bo@there.example", "open sesame"), Login::Yes(bo));
+        assert_eq!(login("bo@there.example", "busy"), Login::Unavailable("out".to_owned()));
+        assert_eq!(accounts.hash_runs(), 0, "the work was somebody else's");
+        for (n, user) in ["ana@bücher.example", "reports@bücher.example"].into_iter().enumerate() {
+            assert_eq!(login(user, "open sesame"), Login::Wrong, "{user} is ours");
+            assert_eq!(accounts.hash_runs(), n as u64 + 1);
+        }
+        assert_eq!(login("bo@there.example", "wrong"), Login::Wrong);
+        assert_eq!(accounts.hash_runs(), 3, "a wrong login is the same work wherever the user is");
+        assert!(Accounts::default().with_others(Arc::new(Neighbours)).has_logins());
     }
 
     #[test]

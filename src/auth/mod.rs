@@ -17,7 +17,7 @@ mod add;
 mod hash;
 mod users;
 
-pub use accounts::{Accounts, Login};
+pub use accounts::{Accounts, Login, OtherUsers};
 pub use add::{AddError, add};
 pub use hash::{HashError, hash_password};
 pub use users::{AuthFileError, Users};
