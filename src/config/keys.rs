@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::sections::{
-    CommandDelivery, Config, Hello, LineEnds, Listener, Local, MaildirDelivery, PipeTrouble,
+    CommandDelivery, Config, Hello, LineEnds, Listener, LmtpDelivery, Local, MaildirDelivery, PipeTrouble,
 };
 use super::units::{show_duration, show_size};
 
@@ -230,13 +230,14 @@ const SECTIONS: &[Section] = &[
         about: "How mail leaves.",
         keys: &[Key {
             name: "local",
-            about: "How mail for a local domain is delivered: \"maildir\" or \"command\", each with a \
-                    section of its own.",
+            about: "How mail for a local domain is delivered: \"maildir\", \"command\" or \"lmtp\", each with \
+                    a section of its own.",
             default: "\"maildir\"",
             example: "",
             show: |c| match c.delivery.local {
                 Local::Maildir(_) => Some(quoted("maildir")),
                 Local::Command(_) => Some(quoted("command")),
+                Local::Lmtp(_) => Some(quoted("lmtp")),
             },
         }],
     },
@@ -296,6 +297,18 @@ const SECTIONS: &[Section] = &[
                 show: |c| command(c).and_then(|m| time(m.deadline)),
             },
         ],
+    },
+    Section {
+        name: "delivery.lmtp",
+        about: "Used if local = \"lmtp\": a server that keeps the mailboxes, such as Dovecot.",
+        keys: &[Key {
+            name: "address",
+            about: "Where it listens: \"unix:/run/dovecot/lmtp\", or an address with a port such as \
+                    \"127.0.0.1:24\". Mail goes there in plain text. Port 25 is not for LMTP.",
+            default: "",
+            example: "\"unix:/run/dovecot/lmtp\"",
+            show: |c| lmtp(c).map(|m| quoted(&m.address.to_string())),
+        }],
     },
     Section {
         name: "delivery.pipe",
@@ -488,14 +501,21 @@ fn comment(out: &mut String, about: &str) {
 fn maildir(config: &Config) -> Option<&MaildirDelivery> {
     match &config.delivery.local {
         Local::Maildir(maildir) => Some(maildir),
-        Local::Command(_) => None,
+        Local::Command(_) | Local::Lmtp(_) => None,
     }
 }
 
 fn command(config: &Config) -> Option<&CommandDelivery> {
     match &config.delivery.local {
-        Local::Maildir(_) => None,
+        Local::Maildir(_) | Local::Lmtp(_) => None,
         Local::Command(command) => Some(command),
+    }
+}
+
+fn lmtp(config: &Config) -> Option<&LmtpDelivery> {
+    match &config.delivery.local {
+        Local::Maildir(_) | Local::Command(_) => None,
+        Local::Lmtp(lmtp) => Some(lmtp),
     }
 }
 

@@ -8,11 +8,11 @@ use super::checks::{choice, count, duration, path, size, words, wrong};
 use super::keys::known;
 use super::reader::{ConfigError, Findings, Table, Value, Wrong};
 use super::sections::{
-    CommandDelivery, Config, Delivery, Dns, Hello, Limits, LineEnds, Listen, Listener, Local,
+    CommandDelivery, Config, Delivery, Dns, Hello, Limits, LineEnds, Listen, Listener, LmtpDelivery, Local,
     MaildirDelivery, PipeDelivery, PipeTrouble, Queue, Relay, SmtpDelivery,
 };
 use super::units::{parse_address, parse_duration, parse_server};
-use crate::mail::{Domain, Network};
+use crate::mail::{Domain, Endpoint, Network};
 
 /// What the host says of itself, for keys that the file leaves out.
 #[derive(Clone, Copy)]
@@ -234,16 +234,30 @@ fn queue(mut table: Table<'_>, found: &mut Findings<'_>) -> Queue {
 
 fn delivery(mut table: Table<'_>, found: &mut Findings<'_>, home: &Path, data_dir: &Path) -> Delivery {
     let span = table.span();
-    let by_command =
-        table.value(found, "local", false, |value| choice(value, &[("maildir", false), ("command", true)]));
+    let local = table.value(found, "local", "maildir", |value| {
+        choice(value, &["maildir", "command", "lmtp"].map(|word| (word, word)))
+    });
     let maildir = maildir(table.section("maildir", found), found, home, data_dir);
     let command = command(table.section("command", found), found, home);
-    let local = match command {
-        Some(command) if by_command => Local::Command(command),
-        None if by_command => {
+    let lmtp = lmtp(table.section("lmtp", found), found, home);
+    let mut missing = |key: &str, remedy: &str| {
+        // What is there and wrong has been reported.
+        if found.errors.iter().all(|error| error.key != key) {
+            let problem = format!("is not set, and local = {local:?} needs it");
+            found.error(span.clone(), key, wrong(problem, remedy));
+        }
+    };
+    let local = match (local, command, lmtp) {
+        ("command", Some(command), _) => Local::Command(command),
+        ("lmtp", _, Some(lmtp)) => Local::Lmtp(lmtp),
+        ("command", None, _) => {
             let remedy = "name the delivery agent, such as program = \"/usr/bin/procmail\"";
-            let problem = "is not set, and local = \"command\" needs it";
-            found.error(span, "delivery.command.program", wrong(problem, remedy));
+            missing("delivery.command.program", remedy);
+            Local::Maildir(maildir)
+        }
+        ("lmtp", _, None) => {
+            let remedy = "say where the server listens, such as address = \"unix:/run/dovecot/lmtp\"";
+            missing("delivery.lmtp.address", remedy);
             Local::Maildir(maildir)
         }
         _ => Local::Maildir(maildir),
@@ -290,6 +304,26 @@ fn command(mut table: Table<'_>, found: &mut Findings<'_>, home: &Path) -> Optio
     let deadline = duration(t, found, "deadline", Duration::from_secs(30), SECOND..=HOUR);
     table.finish(found, &known("delivery.command"));
     Some(CommandDelivery { program: program?, arguments, line_ends, deadline })
+}
+
+fn lmtp(mut table: Table<'_>, found: &mut Findings<'_>, home: &Path) -> Option<LmtpDelivery> {
+    let address = table.optional(found, "address", |value| {
+        const REMEDY: &str =
+            "write \"unix:/run/dovecot/lmtp\", or an address with a port such as \"127.0.0.1:24\"";
+        let raw = value.text(REMEDY)?;
+        match raw.parse::<Endpoint>() {
+            // RFC 2033 §5: whoever finds LMTP there takes it for SMTP.
+            Ok(Endpoint::Address(address)) if address.port() == 25 => Err(wrong(
+                "is port 25, which is for SMTP",
+                "let the LMTP server listen on another, such as 24",
+            )),
+            Ok(Endpoint::Address(address)) => Ok(Endpoint::Address(address)),
+            Ok(Endpoint::Socket(path)) => Ok(Endpoint::Socket(home.join(path))),
+            Err(error) => Err(wrong(format!("{raw:?} {error}"), REMEDY)),
+        }
+    });
+    table.finish(found, &known("delivery.lmtp"));
+    address.map(|address| LmtpDelivery { address })
 }
 
 fn pipe(mut table: Table<'_>, found: &mut Findings<'_>) -> PipeDelivery {
@@ -473,6 +507,7 @@ mod tests {
         for text in [
             "",
             "[delivery]\nlocal = \"command\"\n[delivery.command]\nprogram = \"procmail\"\narguments = [\"-a\", \"%to%\", \"\\\"\\\\\"]",
+            "[delivery]\nlocal = \"lmtp\"\n[delivery.lmtp]\naddress = \"unix:lmtp\"",
             "[listen]\nmonitoring = \"[::1]:8080\"\nsmtp = [\"192.0.2.1:25\", \"systemd\"]\n[relay]\nnetworks = [\"::1\"]",
             "[limits]\nmessage-size-max = 65537\ncommand-timeout = \"1h\"\n[dns]\nservers = [\"::1\"]",
         ] {
@@ -556,6 +591,11 @@ mod tests {
         assert!(mistake("[delivery.maildir]\npath = \"/var/mail/%user%/%to%\"").contains("%to%"));
         assert!(mistake("[delivery.command]\narguments = [\"%sender%\"]").contains("%sender%"));
         assert!(mistake("[delivery]\nlocal = \"command\"").contains("delivery.command.program"));
+        assert!(mistake("[delivery]\nlocal = \"lmtp\"").contains("delivery.lmtp.address"));
+        let lmtp =
+            |address: &str| format!("[delivery]\nlocal = \"lmtp\"\n[delivery.lmtp]\naddress = {address:?}");
+        assert!(mistake(&lmtp("[::1]:25")).contains("port 25"));
+        assert!(mistake(&lmtp("/run/dovecot/lmtp")).contains("unix:/run/dovecot/lmtp"));
         let warned = read("[listen]\nmonitoring = \":1099\"").unwrap().warnings;
         assert!(warned.len() == 1 && warned[0].contains("listen.monitoring"), "{warned:?}");
     }

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::mail::{Domain, Network};
+use crate::mail::{Domain, Endpoint, Network};
 
 /// Everything in `postrider.toml`, checked, with defaults for what it leaves out.
 #[derive(Debug, Clone)]
@@ -119,6 +119,8 @@ pub enum Local {
     Maildir(MaildirDelivery),
     /// `"command"`.
     Command(CommandDelivery),
+    /// `"lmtp"`.
+    Lmtp(LmtpDelivery),
 }
 
 /// `[delivery.maildir]`.
@@ -141,6 +143,13 @@ pub struct CommandDelivery {
     pub line_ends: LineEnds,
     /// It is killed after this. Default: 30 s. From 1 s to 1 h.
     pub deadline: Duration,
+}
+
+/// `[delivery.lmtp]`: a server that keeps mailboxes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LmtpDelivery {
+    /// Where it listens. Never port 25.
+    pub address: Endpoint,
 }
 
 /// What ends a line of a message on a program's standard input.

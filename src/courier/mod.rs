@@ -3,6 +3,7 @@
 //! - `contract`: what the queue and every courier agree on
 //! - `maildir`: to a Maildir on this host
 //! - `command`: to the operator's delivery agent
+//! - `lmtp`: to a server that keeps mailboxes, by LMTP
 //! - `pipe`: to a program that an alias file names
 //! - `program`: what `command` and `pipe` share
 //! - `mailbox_form`: a message as a mailbox or a program gets it
@@ -13,6 +14,7 @@
 
 mod command;
 mod contract;
+mod lmtp;
 mod mailbox_form;
 mod maildir;
 mod mx;
@@ -25,6 +27,7 @@ mod trial;
 
 pub use command::{CommandCourier, CommandSettings};
 pub use contract::{Courier, Delivery, Message};
+pub use lmtp::{LmtpCourier, LmtpSettings};
 pub use mailbox_form::LineEnds;
 pub use maildir::{MaildirCourier, MaildirSettings};
 pub use mx::{Host, addresses, hosts};

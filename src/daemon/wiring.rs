@@ -11,8 +11,8 @@ use super::directory::Directory;
 use super::domains::Domains;
 use crate::config::{self, Config};
 use crate::courier::{
-    CommandCourier, CommandSettings, Courier, Exit75, LineEnds, MaildirCourier, MaildirSettings, PipeCourier,
-    PipeSettings, smtp,
+    CommandCourier, CommandSettings, Courier, Exit75, LineEnds, LmtpCourier, LmtpSettings, MaildirCourier,
+    MaildirSettings, PipeCourier, PipeSettings, smtp,
 };
 use crate::dns;
 use crate::domaininfo::{self, DomainInfo};
@@ -170,6 +170,11 @@ fn couriers(
             },
             clock(),
         )),
+        config::Local::Lmtp(settings) => Arc::new(LmtpCourier::new(
+            LmtpSettings { endpoint: settings.address.clone(), hostname: config.hostname.clone() },
+            Arc::new(SystemDial),
+            clock(),
+        )),
     };
     let pipe = &config.delivery.pipe;
     let program = PipeCourier::new(
@@ -231,7 +236,7 @@ fn queue_settings(config: &Config) -> queue::Settings {
     let defaults = queue::Settings::default();
     let slack = Duration::from_secs(30);
     let local = match &config.delivery.local {
-        config::Local::Maildir(_) => defaults.attempt_local,
+        config::Local::Maildir(_) | config::Local::Lmtp(_) => defaults.attempt_local,
         config::Local::Command(command) => command.deadline + slack,
     };
     queue::Settings {

@@ -15,12 +15,12 @@
 //! A connection carries one message after the other: when one is decided, [`Client::begin`] takes the
 //! next, as long as [`Client::can_go_on`].
 //!
-//! Called by `courier/smtp`, one machine for each connection. LMTP differs in the hello word and in
-//! that the dot is answered once for each accepted recipient; both have one place here
-//! (`Client::hello` and `Client::on_dot`).
+//! Called by `courier/smtp` and `courier/lmtp`, one machine for each connection. LMTP differs in the
+//! hello word (`Client::hello`) and in that the dot is answered once for each accepted recipient
+//! (`Client::on_dot`).
 //!
-//! Standards: RFC 5321, 1870 (SIZE), 2920 (PIPELINING), 3207 (STARTTLS), 3461 (DSN), 6152 (8BITMIME),
-//! 6531 (SMTPUTF8), 9422 (LIMITS).
+//! Standards: RFC 5321, 1870 (SIZE), 2033 (LMTP), 2920 (PIPELINING), 3207 (STARTTLS), 3461 (DSN),
+//! 6152 (8BITMIME), 6531 (SMTPUTF8), 9422 (LIMITS).
 
 mod commands;
 mod plan;
@@ -34,7 +34,7 @@ use super::extension::Extensions;
 use super::reply::Reply;
 use crate::mail::{Domain, Failure, Outcome, Reason};
 
-pub use self::plan::{Addressee, Encryption, Plan};
+pub use self::plan::{Addressee, Encryption, Plan, Protocol};
 
 /// What the shell does next.
 #[must_use]
@@ -65,7 +65,7 @@ pub enum Step {
 pub enum Wait {
     /// The greeting (§4.5.3.2.1).
     Greeting,
-    /// EHLO, HELO or STARTTLS.
+    /// EHLO, HELO, LHLO or STARTTLS.
     Hello,
     /// MAIL (§4.5.3.2.2).
     Mail,
@@ -73,7 +73,7 @@ pub enum Wait {
     Rcpt,
     /// DATA (§4.5.3.2.4).
     Data,
-    /// The final dot (§4.5.3.2.6).
+    /// The final dot (§4.5.3.2.6); one time for all its replies in LMTP.
     Dot,
 }
 
@@ -169,7 +169,8 @@ impl Client {
     /// The peer replied.
     pub fn reply(&mut self, reply: &Reply) -> Step {
         // RFC 5321 §3.8: 421 may come at any time, and the connection is over. What it answers after
-        // the final dot is the message, and that is not handed to another host.
+        // the final dot is the message, and that is not handed to another host; in LMTP it may answer
+        // for one recipient only, and whoever has no reply when the connection ends is put off.
         if reply.code == 421 && self.state != State::Dot {
             return self.leave(reply.to_failure(&self.plan.host_said(), "to go on").of_destination());
         }
@@ -328,7 +329,7 @@ impl Client {
     fn stage(&self) -> &'static str {
         match (self.state, self.asked.front()) {
             (State::Greeting, _) => "the greeting",
-            (State::Ehlo, _) => "EHLO",
+            (State::Ehlo, _) => self.hello_word(),
             (State::Helo, _) => "HELO",
             (State::StartTls | State::Handshake, _) => "STARTTLS",
             (State::Transaction, Some(Asked::Rcpt(_))) => "RCPT",
@@ -342,18 +343,26 @@ impl Client {
 
     fn hello(&mut self, state: State) -> Step {
         self.state = state;
-        let verb = if state == State::Helo { "HELO" } else { "EHLO" };
+        let verb = if state == State::Helo { "HELO" } else { self.hello_word() };
         // RFC 5321 §4.1.4; a name goes out in A-labels, always.
         Step::Send(format!("{verb} {}\r\n", self.plan.hello.as_ascii()).into_bytes(), Wait::Hello)
     }
 
-    fn on_ehlo(&mut self, reply: &Reply) -> Step {
-        if reply.is_permanent() {
-            // RFC 5321 §3.2: a server of the old kind.
-            return self.hello(State::Helo);
+    const fn hello_word(&self) -> &'static str {
+        match self.plan.protocol {
+            Protocol::Smtp => "EHLO",
+            Protocol::Lmtp => "LHLO",
         }
-        if !reply.is_positive() {
-            return self.move_on(reply, "EHLO");
+    }
+
+    fn on_ehlo(&mut self, reply: &Reply) -> Step {
+        match self.plan.protocol {
+            // RFC 5321 §3.2: a server of the old kind.
+            Protocol::Smtp if reply.is_permanent() => return self.hello(State::Helo),
+            Protocol::Smtp | Protocol::Lmtp if !reply.is_positive() => {
+                return self.move_on(reply, self.hello_word());
+            }
+            Protocol::Smtp | Protocol::Lmtp => {}
         }
         self.offers = Extensions::read(reply);
         let wants_tls = self.plan.encryption == Encryption::WhenOffered;
@@ -427,8 +436,11 @@ impl Client {
             Fate::Accepted
         } else {
             let failure = match reply.to_failure(&self.plan.host_said(), "the recipient") {
-                // RFC 5321 §4.5.3.1.10: some servers say 552 where they mean 452, too many at once.
-                Failure::Permanent(reason) if reply.code == 552 => Failure::Transient(reason),
+                // RFC 5321 §4.5.3.1.10: some servers say 552 where they mean 452, too many at once. In LMTP
+                // it is a mailbox that is full, and whether that may be tried again the server has decided.
+                Failure::Permanent(reason) if reply.code == 552 && self.plan.protocol == Protocol::Smtp => {
+                    Failure::Transient(reason)
+                }
                 failure => failure,
             };
             Fate::Answered(failure.into())
@@ -442,10 +454,17 @@ impl Client {
                 Step::SendMessage
             }
             // RFC 2920 §3.1: it waits for a message that nobody is to get.
-            (true, false) => {
-                self.state = State::LoneDot;
-                Step::Send(b".\r\n".to_vec(), Wait::Dot)
-            }
+            (true, false) => match self.plan.protocol {
+                Protocol::Smtp => {
+                    self.state = State::LoneDot;
+                    Step::Send(b".\r\n".to_vec(), Wait::Dot)
+                }
+                // RFC 2033 §4.2: for nobody, there are no replies.
+                Protocol::Lmtp => {
+                    (self.is_sound, self.state) = (false, State::Over);
+                    Step::Quit(b".\r\nQUIT\r\n".to_vec())
+                }
+            },
             (false, _) => {
                 self.answer_unsettled(&reply.to_failure(&self.plan.host_said(), "DATA"));
                 self.finish()
@@ -463,23 +482,38 @@ impl Client {
     }
 
     fn on_dot(&mut self, reply: &Reply) -> Step {
+        let outcome = if reply.is_positive() {
+            let (subject, detail) = reply.status.map_or((0, 0), |status| (status.subject, status.detail));
+            let mut reason =
+                Reason::new(subject, detail, "accepted").with_remote(self.plan.host_said(), reply.said());
+            if self.offers.dsn {
+                reason = reason.with_dsn_taken();
+            }
+            Outcome::Delivered(reason)
+        } else {
+            reply.to_failure(&self.plan.host_said(), "the message").into()
+        };
+        let is_answered = |fate: &Fate| match fate {
+            Fate::Accepted => true,
+            // A message that is refused is so for those, too, who would have been named next.
+            Fate::Waiting => self.plan.protocol == Protocol::Smtp && !reply.is_positive(),
+            Fate::Open(_) | Fate::Answered(_) => false,
+        };
+        let answered = match self.plan.protocol {
+            Protocol::Smtp => usize::MAX,
+            // RFC 2033 §4.2: one reply for each recipient that RCPT was accepted for, in that order.
+            Protocol::Lmtp => 1,
+        };
+        for fate in self.fates.iter_mut().filter(|fate| is_answered(fate)).take(answered) {
+            *fate = Fate::Answered(outcome.clone());
+        }
+        if self.has_accepted() {
+            return Step::Receive(Wait::Dot);
+        }
         self.is_in_transaction = false;
         self.transactions += 1;
-        if !reply.is_positive() {
-            self.answer_unsettled(&reply.to_failure(&self.plan.host_said(), "the message"));
-            // RFC 5321 §3.8: it answers the message, and is the end of the connection.
-            return if reply.code == 421 { self.quit() } else { self.finish() };
-        }
-        let (subject, detail) = reply.status.map_or((0, 0), |status| (status.subject, status.detail));
-        let mut reason =
-            Reason::new(subject, detail, "accepted").with_remote(self.plan.host_said(), reply.said());
-        if self.offers.dsn {
-            reason = reason.with_dsn_taken();
-        }
-        for fate in self.fates.iter_mut().filter(|fate| **fate == Fate::Accepted) {
-            *fate = Fate::Answered(Outcome::Delivered(reason.clone()));
-        }
-        self.finish()
+        // RFC 5321 §3.8: it answers the message, and is the end of the connection.
+        if reply.code == 421 { self.quit() } else { self.finish() }
     }
 
     /// The transaction is over: another for those for whom it had no room, if the peer takes one. Each

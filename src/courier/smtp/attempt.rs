@@ -105,13 +105,13 @@ impl Courier for SmtpCourier {
 }
 
 /// What must be known of the octets before the first of them is sent.
-pub(super) struct Facts {
-    pub(super) has_8bit: bool,
-    pub(super) has_utf8_header: bool,
+pub(in crate::courier) struct Facts {
+    pub(in crate::courier) has_8bit: bool,
+    pub(in crate::courier) has_utf8_header: bool,
 }
 
 impl Facts {
-    fn of(delivery: &Delivery<'_>) -> io::Result<Self> {
+    pub(in crate::courier) fn of(delivery: &Delivery<'_>) -> io::Result<Self> {
         let envelope = delivery.envelope;
         // Who asked for SMTPUTF8 may have meant an address only: look, at the header and no further.
         let has_utf8_header = envelope.smtputf8 && has_utf8_header(delivery.message.open()?)?;

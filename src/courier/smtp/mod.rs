@@ -16,7 +16,7 @@
 //!
 //! - `attempt`: the courier, and its way from host to host
 //! - `visit`: one address: TLS, the legacy TLS library, plain text; and what is known of the domain
-//! - `session`: one connection: what the client machine wants done, with a real stream
+//! - `session`: one connection: what the client machine wants done, with a real stream; also LMTP's
 //! - `hello`: the name that we say in EHLO
 //! - `settings`: what the operator may change
 mod attempt;
@@ -25,5 +25,7 @@ mod session;
 mod settings;
 mod visit;
 
+pub(super) use attempt::Facts;
 pub use attempt::{Parts, SmtpCourier};
+pub(super) use session::{Session, words};
 pub use settings::{HelloMode, Settings, Timeouts};

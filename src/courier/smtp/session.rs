@@ -17,13 +17,19 @@ use crate::sys::{Clock, Moment, Stream};
 use crate::tls::{HandshakeError, Level, Secured, TlsClient};
 
 /// What a connection needs besides its stream.
-pub(super) struct Session<'a> {
-    pub(super) clock: &'a dyn Clock,
-    pub(super) timeouts: &'a Timeouts,
+pub(in crate::courier) struct Session<'a> {
+    pub(in crate::courier) clock: &'a dyn Clock,
+    pub(in crate::courier) timeouts: &'a Timeouts,
     /// When the attempt must be over.
-    pub(super) deadline: Moment,
-    pub(super) trace: &'a Trace,
-    pub(super) message: &'a dyn Message,
+    pub(in crate::courier) deadline: Moment,
+    pub(in crate::courier) trace: &'a Trace,
+    pub(in crate::courier) message: &'a dyn Message,
+    /// Who does the handshake; nobody where the plan is never to encrypt.
+    pub(in crate::courier) security: Option<Security<'a>>,
+}
+
+/// What a handshake needs.
+pub(in crate::courier) struct Security<'a> {
     pub(super) tls: &'a TlsClient,
     pub(super) method: Method,
     /// The name that the certificate should bear.
@@ -31,11 +37,11 @@ pub(super) struct Session<'a> {
 }
 
 /// How a connection ended.
-pub(super) struct Ended {
+pub(in crate::courier) struct Ended {
     /// One for each recipient of the plan, in order.
-    pub(super) answers: Vec<Answer>,
+    pub(in crate::courier) answers: Vec<Answer>,
     /// STARTTLS was agreed and did not work out.
-    pub(super) handshake_error: Option<HandshakeError>,
+    pub(in crate::courier) handshake_error: Option<HandshakeError>,
 }
 
 /// Octets read from the message at once, and from the peer.
@@ -45,7 +51,7 @@ const REPLY_OCTETS: usize = 2 * 1024;
 impl Session<'_> {
     /// Talks to the end. `check` is asked once, when it is known what the connection is worth, and
     /// may withhold recipients.
-    pub(super) fn talk(
+    pub(in crate::courier) fn talk(
         &self,
         mut stream: Box<dyn Stream>,
         plan: Plan,
@@ -54,16 +60,25 @@ impl Session<'_> {
         let (mut client, mut step) = Client::new(plan);
         let mut replies = Replies::default();
         let mut level = Level::Plain;
+        let mut dot_by = None;
         loop {
             step = match step {
-                Step::Receive(wait) => self.receive(&mut stream, &mut replies, &mut client, wait),
+                Step::Receive(wait) => {
+                    self.receive(&mut stream, &mut replies, &mut client, self.by(wait, &mut dot_by))
+                }
                 Step::Send(octets, wait) => match self.send(&mut stream, &octets, self.timeouts.of(wait)) {
-                    Ok(()) => self.receive(&mut stream, &mut replies, &mut client, wait),
+                    Ok(()) => {
+                        self.receive(&mut stream, &mut replies, &mut client, self.by(wait, &mut dot_by))
+                    }
                     Err(error) => client.interrupted(&words(&error)),
                 },
                 Step::StartTls => {
                     self.forget(&mut replies);
-                    match self.secure(stream) {
+                    let Some(security) = &self.security else {
+                        step = client.handshake_failed("it is not wanted here");
+                        continue;
+                    };
+                    match self.secure(stream, security) {
                         Ok(secured) => {
                             (stream, level) = (secured.stream, secured.level);
                             client.secured()
@@ -78,7 +93,10 @@ impl Session<'_> {
                     check(level, &mut client);
                     client.go_ahead()
                 }
-                Step::SendMessage => self.send_message(&mut stream, &mut replies, &mut client),
+                Step::SendMessage => {
+                    dot_by = None;
+                    self.send_message(&mut stream, &mut replies, &mut client)
+                }
                 Step::Quit(octets) => {
                     self.say_goodbye(&mut stream, &mut replies, &octets);
                     break;
@@ -96,6 +114,17 @@ impl Session<'_> {
         self.deadline.min(self.clock.now() + timeout)
     }
 
+    /// When the wait for a reply is over.
+    fn by(&self, wait: Wait, dot_by: &mut Option<Moment>) -> Moment {
+        match wait {
+            // RFC 5321 §4.5.3.2.6, RFC 1047: who gives up on this one sends the message twice. It has
+            // its ten minutes, though the attempt's time may be over; LMTP's replies to it have them
+            // together.
+            Wait::Dot => *dot_by.get_or_insert_with(|| self.clock.now() + self.timeouts.dot),
+            other => self.until(self.timeouts.of(other)),
+        }
+    }
+
     fn send(&self, stream: &mut Box<dyn Stream>, octets: &[u8], timeout: Duration) -> io::Result<()> {
         self.trace.event(format!("> {}", shown(octets)));
         stream.set_deadline(self.until(timeout));
@@ -108,14 +137,8 @@ impl Session<'_> {
         stream: &mut Box<dyn Stream>,
         replies: &mut Replies,
         client: &mut Client,
-        wait: Wait,
+        deadline: Moment,
     ) -> Step {
-        let deadline = match wait {
-            // RFC 5321 §4.5.3.2.6, RFC 1047: who gives up on this one sends the message twice. It has
-            // its ten minutes, though the attempt's time may be over.
-            Wait::Dot => self.clock.now() + self.timeouts.dot,
-            other => self.until(self.timeouts.of(other)),
-        };
         match self.read_reply(stream, replies, deadline) {
             Ok(reply) => client.reply(&reply),
             Err(why) => {
@@ -158,13 +181,17 @@ impl Session<'_> {
         }
     }
 
-    fn secure(&self, mut stream: Box<dyn Stream>) -> Result<Secured, HandshakeError> {
+    fn secure(
+        &self,
+        mut stream: Box<dyn Stream>,
+        security: &Security<'_>,
+    ) -> Result<Secured, HandshakeError> {
         stream.set_deadline(self.until(self.timeouts.handshake));
-        let result = match self.method {
+        let result = match security.method {
             // A connection in plain text has no STARTTLS; were there one, this would be its way.
-            Method::Tls | Method::Plain => self.tls.handshake(stream, self.host),
+            Method::Tls | Method::Plain => security.tls.handshake(stream, security.host),
             #[cfg(feature = "legacy-tls")]
-            Method::LegacyTls => crate::tls::legacy::handshake(stream, self.host),
+            Method::LegacyTls => crate::tls::legacy::handshake(stream, security.host),
         };
         match &result {
             Ok(Secured { level, facts, because, .. }) => {
@@ -252,7 +279,7 @@ enum Trouble {
 }
 
 /// An error in plain words, without the number that the system has for it.
-pub(super) fn words(error: &io::Error) -> String {
+pub(in crate::courier) fn words(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut => "timed out".to_owned(),
         io::ErrorKind::UnexpectedEof => "the other side closed the connection".to_owned(),

@@ -11,11 +11,11 @@
 use std::net::SocketAddr;
 
 use super::attempt::{Attempt, Counters};
-use super::session::{Session, words};
+use super::session::{Security, Session, words};
 use crate::courier::Host;
 use crate::domaininfo::DomainInfo;
 use crate::mail::{Domain, Failure, Mailbox};
-use crate::smtp::client::{Addressee, Answer, Client, Encryption, Plan};
+use crate::smtp::client::{Addressee, Answer, Client, Encryption, Plan, Protocol};
 use crate::tls::{HandshakeError, Level};
 
 /// How a connection is to be encrypted, from the best to the worst.
@@ -125,8 +125,9 @@ impl Attempt<'_> {
 
     fn plan(&self, place: &Place<'_>, recipients: &[Addressee], method: Method) -> Plan {
         Plan {
+            protocol: Protocol::Smtp,
             host: place.host.name.clone(),
-            address: place.address,
+            endpoint: place.address.into(),
             hello: self.hello.clone(),
             reverse_path: self.delivery.envelope.reverse_path.clone(),
             recipients: recipients.to_vec(),
@@ -163,9 +164,7 @@ impl Attempt<'_> {
             deadline: self.delivery.deadline,
             trace,
             message: self.delivery.message,
-            tls: &courier.parts.tls,
-            method,
-            host: &place.host.name,
+            security: Some(Security { tls: &courier.parts.tls, method, host: &place.host.name }),
         };
         let recipients = plan.recipients.clone();
         Ok(session.talk(stream, plan, |level, client| {

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
-use super::plan::{Addressee, Plan};
+use super::plan::{Addressee, Plan, Protocol};
 use super::{Client, Fate, Step, Wait};
 use crate::mail::{Failure, Mailbox, Notify, Ret, ReversePath};
 
@@ -37,7 +37,8 @@ impl Client {
     /// What this peer cannot take is not sent to it. What is too large for one host of a domain is so
     /// for all of them; but an extension that this one lacks another may have.
     pub(super) fn refuse_what_cannot_go(&mut self) {
-        let Plan { reverse_path, recipients, message_octets, has_8bit, has_utf8_header, .. } = &self.plan;
+        let Plan { protocol, reverse_path, recipients, message_octets, has_8bit, has_utf8_header, .. } =
+            &self.plan;
         let host = &self.plan.place();
         // RFC 1870 §6.
         if let Some(limit) = self.offers.size.filter(|limit| *limit > 0 && message_octets > limit) {
@@ -45,14 +46,16 @@ impl Client {
             return self.answer_unsettled(&Failure::permanent(3, 4, text));
         }
         let sender_needs_utf8 = reverse_path.mailbox().is_some_and(Mailbox::needs_smtputf8);
+        let lacks_smtputf8 = match protocol {
+            Protocol::Smtp => !self.offers.smtputf8,
+            // Departs from RFC 6531 §3.5: what a mailbox holds is octets, and to return a message that has
+            // come so far would help nobody. A server that cannot take them says so.
+            Protocol::Lmtp => false,
+        };
         let for_all = match () {
             // RFC 6531 §3.5: what needs SMTPUTF8 is not sent without it, and not mangled either.
-            () if sender_needs_utf8 && !self.offers.smtputf8 => {
-                Some(no_smtputf8(host, "the sender's address"))
-            }
-            () if *has_utf8_header && !self.offers.smtputf8 => {
-                Some(no_smtputf8(host, "the message's header"))
-            }
+            () if sender_needs_utf8 && lacks_smtputf8 => Some(no_smtputf8(host, "the sender's address")),
+            () if *has_utf8_header && lacks_smtputf8 => Some(no_smtputf8(host, "the message's header")),
             // RFC 6152 §3: without conversion, the honest thing is to fail.
             () if *has_8bit && !self.offers.eight_bit_mime => Some(Failure::permanent(
                 6,
@@ -64,7 +67,7 @@ impl Client {
         for (fate, recipient) in self.fates.iter_mut().zip(recipients) {
             let failure = match &for_all {
                 Some(failure) => Some(failure.clone()),
-                None if recipient.mailbox.needs_smtputf8() && !self.offers.smtputf8 => {
+                None if recipient.mailbox.needs_smtputf8() && lacks_smtputf8 => {
                     Some(no_smtputf8(host, "the recipient's address"))
                 }
                 None => None,
@@ -76,13 +79,13 @@ impl Client {
     }
 
     /// RFC 6531 §3.4: SMTPUTF8 is asked for when something needs it, and not otherwise.
-    fn needs_smtputf8(&self) -> bool {
+    fn asks_for_smtputf8(&self) -> bool {
         let waiting = self.fates.iter().zip(&self.plan.recipients);
-        self.plan.has_utf8_header
-            || self.plan.reverse_path.mailbox().is_some_and(Mailbox::needs_smtputf8)
-            || waiting
-                .filter(|(fate, _)| **fate == Fate::Waiting)
-                .any(|(_, recipient)| recipient.mailbox.needs_smtputf8())
+        let mut recipients = waiting.filter(|(fate, _)| **fate == Fate::Waiting);
+        self.offers.smtputf8
+            && (self.plan.has_utf8_header
+                || self.plan.reverse_path.mailbox().is_some_and(Mailbox::needs_smtputf8)
+                || recipients.any(|(_, recipient)| recipient.mailbox.needs_smtputf8()))
     }
 
     /// Writes the next command, or a group of them when the peer takes groups.
@@ -151,7 +154,12 @@ impl Client {
     }
 
     fn rcpt(&self, recipient: &Addressee) -> String {
-        let mut line = format!("RCPT TO:<{}>", written(&recipient.mailbox));
+        let mailbox = match self.plan.protocol {
+            Protocol::Smtp => written(&recipient.mailbox),
+            // A mailbox has one name at its server, whatever its local part is written in.
+            Protocol::Lmtp => recipient.mailbox.to_ascii_domain(),
+        };
+        let mut line = format!("RCPT TO:<{mailbox}>");
         if self.offers.dsn {
             // RFC 3461 §5.2.1: as it was given to us.
             line.push_str(&notify(recipient.notify).unwrap_or_default());
@@ -174,7 +182,7 @@ impl Client {
         if self.plan.has_8bit {
             line.push_str(" BODY=8BITMIME");
         }
-        if self.needs_smtputf8() {
+        if self.asks_for_smtputf8() {
             line.push_str(" SMTPUTF8");
         }
         if self.offers.dsn {

@@ -1,8 +1,6 @@
 //! What is to be achieved on a connection.
 
-use std::net::SocketAddr;
-
-use crate::mail::{Domain, Mailbox, Notify, Ret, ReversePath};
+use crate::mail::{Domain, Endpoint, Mailbox, Notify, Ret, ReversePath};
 
 /// Whom a message is for, and what its sender wants to be told (RFC 3461 §4).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,11 +22,13 @@ impl From<Mailbox> for Addressee {
 /// What one transaction is to achieve, and where.
 #[derive(Debug, Clone)]
 pub struct Plan {
+    /// What is spoken.
+    pub protocol: Protocol,
     /// The host's name, or an address literal.
     pub host: Domain,
     /// Where it was dialled.
-    pub address: SocketAddr,
-    /// Our name in EHLO and HELO.
+    pub endpoint: Endpoint,
+    /// Our name in EHLO, HELO and LHLO.
     pub hello: Domain,
     /// Where failures are reported.
     pub reverse_path: ReversePath,
@@ -49,11 +49,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The host as it stands in sentences: `mx1.there.example [192.0.2.1]:25`.
+    /// The host as it stands in sentences: `mx1.there.example [192.0.2.1]:25`, or a Unix socket.
     #[must_use]
     pub fn place(&self) -> String {
-        let address = Domain::from(self.address.ip());
-        let port = self.address.port();
+        let Endpoint::Address(address) = &self.endpoint else { return self.endpoint.to_string() };
+        let (address, port) = (Domain::from(address.ip()), address.port());
         if self.host == address {
             format!("{address}:{port}")
         } else {
@@ -65,6 +65,15 @@ impl Plan {
     pub(super) fn host_said(&self) -> String {
         if self.host.as_address().is_some() { self.host.to_string() } else { self.host.as_ascii().to_owned() }
     }
+}
+
+/// What is spoken with a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// With a server that takes a message for all of its recipients or for none.
+    Smtp,
+    /// With one that delivers to mailboxes, and answers for each of them (RFC 2033).
+    Lmtp,
 }
 
 /// Whether a connection is to be encrypted.

@@ -1,0 +1,236 @@
+//! To a server that keeps mailboxes, such as Dovecot, by LMTP.
+//!
+//! All recipients of the message travel in one transaction, and after the final dot the server
+//! answers for each of them: one may be delivered, another put off, a third refused for good, and
+//! none of them makes the message go again to the others. Return-Path and what else final delivery
+//! wants is the server's to write (RFC 2033 §2); it gets the message as another server would.
+//!
+//! A recipient is named as the mailbox `user@domain` in which aliases ended, the domain in A-labels.
+//!
+//! Never on port 25, where servers expect SMTP (RFC 2033 §5): the configuration refuses it.
+//! Plain text: the server is on this host, or as near as the operator wants it.
+//!
+//! Standards: RFC 2033, and what `smtp::client` follows.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::contract::{Courier, Delivery};
+use super::smtp::{Facts, Session, Timeouts, words};
+use crate::mail::{Destination, Domain, Endpoint, Failure, Outcome};
+use crate::smtp::client::{Addressee, Answer, Encryption, Plan, Protocol};
+use crate::sys::{Clock, Dial};
+
+/// What the courier needs to know.
+#[derive(Debug, Clone)]
+pub struct LmtpSettings {
+    /// Where the server listens.
+    pub endpoint: Endpoint,
+    /// Our name in LHLO; also the server's in reports if it listens at a socket of this host.
+    pub hostname: Domain,
+}
+
+/// Delivers to one LMTP server.
+pub struct LmtpCourier {
+    settings: LmtpSettings,
+    timeouts: Timeouts,
+    dial: Arc<dyn Dial>,
+    clock: Arc<dyn Clock>,
+}
+
+impl LmtpCourier {
+    /// A courier to one server.
+    #[must_use]
+    pub fn new(settings: LmtpSettings, dial: Arc<dyn Dial>, clock: Arc<dyn Clock>) -> Self {
+        const MINUTE: Duration = Duration::from_secs(60);
+        // A server that is near answers soon or has trouble. The dot is another matter: it is answered
+        // after filters and full-text indices for everyone, and who gives up on it delivers twice.
+        let timeouts = Timeouts {
+            connect: MINUTE / 6,
+            greeting: MINUTE,
+            hello: MINUTE,
+            mail: MINUTE,
+            rcpt: MINUTE,
+            data: MINUTE,
+            block: MINUTE,
+            ..Timeouts::default()
+        };
+        Self { settings, timeouts, dial, clock }
+    }
+
+    fn deliver(&self, delivery: &Delivery<'_>) -> Result<Vec<Answer>, Failure> {
+        let plan = self.plan(delivery)?;
+        let place = plan.place();
+        delivery.trace.event(format!("connecting to {place}"));
+        let connect_by = delivery.deadline.min(self.clock.now() + self.timeouts.connect);
+        let stream = self.dial.dial(&plan.endpoint, connect_by).map_err(|error| {
+            Failure::transient(4, 1, format!("no connection to {place}: {}", words(&error))).of_destination()
+        })?;
+        let session = Session {
+            clock: &*self.clock,
+            timeouts: &self.timeouts,
+            deadline: delivery.deadline,
+            trace: delivery.trace,
+            message: delivery.message,
+            security: None,
+        };
+        Ok(session.talk(stream, plan, |_, _| ()).answers)
+    }
+
+    fn plan(&self, delivery: &Delivery<'_>) -> Result<Plan, Failure> {
+        let recipients = delivery.recipients.iter().map(|recipient| match &recipient.destination {
+            Destination::Mailbox(mailbox) | Destination::Via { mailbox, .. } => Ok(Addressee {
+                mailbox: mailbox.clone(),
+                notify: recipient.notify,
+                orcpt: recipient.orcpt.clone(),
+            }),
+            Destination::Program { .. } => {
+                Err(Failure::transient(3, 5, "a program was routed to the courier for LMTP"))
+            }
+        });
+        let recipients: Vec<Addressee> = recipients.collect::<Result<_, _>>()?;
+        let facts = Facts::of(delivery)
+            .map_err(|error| Failure::transient(3, 0, format!("the message cannot be read here: {error}")))?;
+        let host = match &self.settings.endpoint {
+            Endpoint::Address(address) => address.ip().into(),
+            Endpoint::Socket(_) => self.settings.hostname.clone(),
+        };
+        Ok(Plan {
+            protocol: Protocol::Lmtp,
+            host,
+            endpoint: self.settings.endpoint.clone(),
+            hello: self.settings.hostname.clone(),
+            reverse_path: delivery.envelope.reverse_path.clone(),
+            recipients,
+            ret: delivery.envelope.ret,
+            envid: delivery.envelope.envid.clone(),
+            message_octets: delivery.message.octets(),
+            has_8bit: facts.has_8bit,
+            has_utf8_header: facts.has_utf8_header,
+            encryption: Encryption::Never,
+        })
+    }
+}
+
+impl Courier for LmtpCourier {
+    fn name(&self) -> &'static str {
+        "lmtp"
+    }
+
+    fn carry(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
+        match self.deliver(delivery) {
+            Ok(answers) => answers
+                .into_iter()
+                .map(|answer| match answer {
+                    Answer::Outcome(outcome) => outcome,
+                    // There is no other host to ask.
+                    Answer::Open(failure) => failure.into(),
+                    Answer::NotAsked => {
+                        Failure::transient(5, 3, "the server takes fewer recipients at once").into()
+                    }
+                })
+                .collect(),
+            Err(failure) => {
+                delivery.trace.error(failure.to_string());
+                vec![failure.into(); delivery.recipients.len()]
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::courier::trial::Trial;
+    use crate::fakes::{Heard, ScriptedDial};
+    use crate::sys::SystemClock;
+
+    const SOCKET: &str = "unix:/run/dovecot/lmtp";
+    const TO: [&str; 3] = ["ana@here.example", "bo@here.example", "cy@bücher.example"];
+    /// Up to the 354, for three recipients who are all accepted.
+    const TO_DATA: &str = "
+        S: 220 store
+        C: LHLO mail.here.example
+        S: 250-store|250-PIPELINING|250 SIZE 0
+        C: MAIL FROM:<eve@there.example> SIZE=27
+        C: RCPT TO:<ana@here.example>
+        C: RCPT TO:<bo@here.example>
+        C: RCPT TO:<cy@xn--bcher-kva.example>
+        C: DATA
+        S: 250 ok|250 ok|250 ok|250 ok|354 go
+        ! message
+        ";
+
+    fn carry_to(endpoint: &str, script: &str, trial: &Trial) -> (Vec<Outcome>, Heard) {
+        let dial = Arc::new(ScriptedDial::default());
+        dial.peer(endpoint, script);
+        let settings = LmtpSettings {
+            endpoint: endpoint.parse().unwrap(),
+            hostname: Domain::parse("mail.here.example").unwrap(),
+        };
+        let courier = LmtpCourier::new(settings, Arc::clone(&dial) as _, Arc::new(SystemClock));
+        let outcomes = trial.carry(&courier);
+        drop(courier);
+        let heard = dial.finish();
+        assert!(heard.mistakes.is_empty() && heard.open == 0, "{heard:?}");
+        (outcomes, heard)
+    }
+
+    fn carry(script: &str) -> (Vec<Outcome>, Heard) {
+        carry_to(SOCKET, script, &Trial::new("eve@there.example", &TO))
+    }
+
+    fn statuses(outcomes: &[Outcome]) -> Vec<String> {
+        outcomes.iter().map(Outcome::status).collect()
+    }
+
+    #[test]
+    fn one_transaction_delivers_to_one_puts_off_another_and_refuses_a_third() {
+        let script = "
+            S: 250 2.0.0 stored|452 4.2.2 full|550 5.7.1 not from you
+            C: QUIT
+            S: 221 bye";
+        let (outcomes, heard) = carry(&format!("{TO_DATA}{script}"));
+        assert_eq!(statuses(&outcomes), ["2.0.0", "4.2.2", "5.7.1"]);
+        assert_eq!(heard.messages, [b"Subject: hello\r\n\r\nDear Bo\r\n.\r\n"], "as it is, and once");
+        let Outcome::Failed(reason) = &outcomes[2] else { panic!("{outcomes:?}") };
+        assert_eq!(reason.remote.as_ref().unwrap().host, "mail.here.example", "the server is this host's");
+    }
+
+    #[test]
+    fn a_server_that_answers_for_some_and_hangs_up_leaves_the_others_for_later() {
+        for end in ["! close", "! silence", "S: nonsense"] {
+            let (outcomes, _) = carry(&format!("{TO_DATA}S: 250 2.0.0 stored\n{end}"));
+            assert_eq!(statuses(&outcomes), ["2.0.0", "4.4.2", "4.4.2"], "{end}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_not_there_or_not_ready_keeps_nobody_from_trying_again() {
+        for (script, status) in [
+            ("! refuse", "4.4.1"),
+            ("S: 421 4.3.2 shutting down", "4.3.2"),
+            ("S: 554 5.3.2 no service\nC: QUIT\nS: 221 bye", "4.3.2"),
+            ("S: 220 mx\nC: LHLO mail.here.example\nS: 500 5.5.1 this is SMTP\nC: QUIT\nS: 221 bye", "4.5.1"),
+        ] {
+            assert_eq!(statuses(&carry(script).0), [status; 3], "{script}");
+        }
+    }
+
+    #[test]
+    fn a_server_is_also_reached_by_tcp_and_its_starttls_is_left_alone() {
+        let script = "
+            S: 220 store
+            C: LHLO mail.here.example
+            S: 250-store|250 STARTTLS
+            C: MAIL FROM:<>
+            S: 250 ok
+            C: RCPT TO:<ana@here.example>
+            S: 550 5.1.1 nobody
+            C: QUIT
+            S: 221 bye";
+        let (outcomes, _) = carry_to("127.0.0.1:24", script, &Trial::new("", &TO[..1]));
+        let [Outcome::Failed(reason)] = outcomes.as_slice() else { panic!("{outcomes:?}") };
+        assert_eq!(reason.remote.as_ref().unwrap().host, "[127.0.0.1]");
+    }
+}
