@@ -24,7 +24,14 @@ pub trait OtherUsers: fmt::Debug + Send + Sync {
     /// There is, or may be, somebody who could log in.
     fn has_logins(&self) -> bool;
 
-    /// Whether this is `user`, in the client's words, with that password.
+    /// There is a mailbox of that name; its domain is one of ours.
+    ///
+    /// # Errors
+    /// It cannot be found out now; says why, for the log.
+    fn exists(&self, mailbox: &Mailbox) -> Result<bool, String>;
+
+    /// Whether this is `user`, in the client's words, with that password; if so, the user's mailbox,
+    /// which counts only in a domain of ours.
     fn login(&self, user: &str, password: &[u8]) -> Login;
 }
 
@@ -71,9 +78,16 @@ impl Accounts {
     }
 
     /// The mailbox belongs to a user.
-    #[must_use]
-    pub fn exists(&self, mailbox: &Mailbox) -> bool {
-        self.domains.load().get(&mailbox.domain).is_some_and(|users| users.has(&mailbox.local_part))
+    ///
+    /// # Errors
+    /// Others would have to be asked, and cannot; says why, for the log.
+    pub fn exists(&self, mailbox: &Mailbox) -> Result<bool, String> {
+        match (self.domains.load().get(&mailbox.domain), &self.others) {
+            (None, _) => Ok(false),
+            (Some(users), _) if users.has(&mailbox.local_part) => Ok(true),
+            (Some(_), Some(others)) => others.exists(mailbox),
+            (Some(_), None) => Ok(false),
+        }
     }
 
     /// Whether this is `user`, an address, with that password. Takes as long as a hash (some
@@ -83,13 +97,16 @@ impl Accounts {
         let domains = self.domains.load_full();
         let account =
             mailbox.as_ref().and_then(|mailbox| domains.get(&mailbox.domain)?.account(&mailbox.local_part));
+        let is_ours = |mailbox: &Mailbox| domains.contains_key(&mailbox.domain);
         if account.is_none()
+            && mailbox.as_ref().is_none_or(is_ours)
             && let Some(others) = &self.others
         {
             match others.login(user, password) {
                 // The work of a wrong password of ours comes on top, so that time does not tell
                 // whose users are where.
                 Login::Wrong => {}
+                Login::Yes(mailbox) if !is_ours(&mailbox) => {}
                 answer @ (Login::Yes(_) | Login::Unavailable(_)) => return answer,
             }
         }
@@ -158,9 +175,18 @@ mod tests {
             true
         }
 
+        fn exists(&self, mailbox: &Mailbox) -> Result<bool, String> {
+            match mailbox.local_part.as_str() {
+                "bo" => Ok(true),
+                "later" => Err("out".to_owned()),
+                _ => Ok(false),
+            }
+        }
+
         fn login(&self, user: &str, password: &[u8]) -> Login {
             match (Mailbox::parse(user), password) {
                 (Ok(user), b"open sesame") => Login::Yes(user),
+                (Err(_), b"open sesame") => Login::Yes(Mailbox::parse("bo@there.example").unwrap()),
                 (_, b"busy") => Login::Unavailable("out".to_owned()),
                 _ => Login::Wrong,
             }
@@ -171,17 +197,31 @@ mod tests {
     fn others_are_asked_for_whom_no_file_of_ours_names() {
         let accounts = accounts().with_others(Arc::new(Neighbours));
         let login = |user: &str, password: &str| accounts.login(user, password.as_bytes());
-        let bo = Mailbox::parse("bo@there.example").unwrap();
-        assert_eq!(login("bo@there.example", "open sesame"), Login::Yes(bo));
-        assert_eq!(login("bo@there.example", "busy"), Login::Unavailable("out".to_owned()));
+        let bo = Mailbox::parse("bo@bücher.example").unwrap();
+        assert_eq!(login("bo@bücher.example", "open sesame"), Login::Yes(bo));
+        assert_eq!(login("bo@bücher.example", "busy"), Login::Unavailable("out".to_owned()));
         assert_eq!(accounts.hash_runs(), 0, "the work was somebody else's");
         for (n, user) in ["ana@bücher.example", "reports@bücher.example"].into_iter().enumerate() {
             assert_eq!(login(user, "open sesame"), Login::Wrong, "{user} is ours");
             assert_eq!(accounts.hash_runs(), n as u64 + 1);
         }
-        assert_eq!(login("bo@there.example", "wrong"), Login::Wrong);
+        assert_eq!(login("bo@bücher.example", "wrong"), Login::Wrong);
         assert_eq!(accounts.hash_runs(), 3, "a wrong login is the same work wherever the user is");
+        for elsewhere in ["bo@there.example", "bo"] {
+            assert_eq!(login(elsewhere, "open sesame"), Login::Wrong, "{elsewhere} is in no domain of ours");
+        }
         assert!(Accounts::default().with_others(Arc::new(Neighbours)).has_logins());
+    }
+
+    #[test]
+    fn others_have_mailboxes_in_domains_of_ours() {
+        let accounts = accounts().with_others(Arc::new(Neighbours));
+        let exists = |address: &str| accounts.exists(&Mailbox::parse(address).unwrap());
+        assert_eq!(exists("bo@bücher.example"), Ok(true));
+        assert_eq!(exists("eve@bücher.example"), Ok(false));
+        assert_eq!(exists("later@bücher.example"), Err("out".to_owned()));
+        assert_eq!(exists("later@there.example"), Ok(false), "nobody is asked about another's domain");
+        assert_eq!(exists("ana@bücher.example"), Ok(true));
     }
 
     #[test]
@@ -196,10 +236,10 @@ mod tests {
     fn a_reload_replaces_everybody() {
         let accounts = accounts();
         let ana = Mailbox::parse("ana@bücher.example").unwrap();
-        assert!(accounts.exists(&ana));
-        assert!(accounts.exists(&Mailbox::parse("reports@bücher.example").unwrap()));
-        assert!(!accounts.exists(&Mailbox::parse("ana@there.example").unwrap()));
+        assert_eq!(accounts.exists(&ana), Ok(true));
+        assert_eq!(accounts.exists(&Mailbox::parse("reports@bücher.example").unwrap()), Ok(true));
+        assert_eq!(accounts.exists(&Mailbox::parse("ana@there.example").unwrap()), Ok(false));
         accounts.replace(HashMap::new());
-        assert!(!accounts.exists(&ana));
+        assert_eq!(accounts.exists(&ana), Ok(false));
     }
 }

@@ -11,13 +11,16 @@
 //! - `hash`: password hashes (argon2id, RFC 9106), at most two computed at once
 //! - `accounts`: the snapshot of all domains, and logins
 //! - `add`: puts a user into a file, safely
+//! - `dovecot`: users and passwords of a Dovecot on this host
 
 mod accounts;
 mod add;
+mod dovecot;
 mod hash;
 mod users;
 
 pub use accounts::{Accounts, Login, OtherUsers};
 pub use add::{AddError, add};
+pub use dovecot::{Dovecot, DovecotSettings, Handshake, LoginReply, ProtocolError, UserReply};
 pub use hash::{HashError, hash_password};
 pub use users::{AuthFileError, Users};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::terminal::{Failed, say};
-use crate::daemon::{Domains, read_config};
+use crate::daemon::{Domains, absent_neighbours, read_config};
 use crate::mail::LocalPart;
 use crate::tls::CertSet;
 
@@ -28,7 +28,11 @@ pub(super) fn run(config_dir: &Path) -> Result<String, Failed> {
         wrong.push(format!("{count} {mistakes} in {}", config_dir.display()));
         return Err(wrong);
     };
-    say(config.warnings.iter().map(|warning| format!("warning: {warning}")));
+    say(config
+        .warnings
+        .iter()
+        .chain(&absent_neighbours(&config))
+        .map(|warning| format!("warning: {warning}")));
     if certs.is_empty() {
         say([format!(
             "warning: {}: there is no certificate; without one there is no TLS, and nobody can log in",

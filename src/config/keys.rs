@@ -375,6 +375,36 @@ const SECTIONS: &[Section] = &[
         }],
     },
     Section {
+        name: "dovecot",
+        about: "Users and passwords of a Dovecot on this host; docs/dovecot.md shows its side.",
+        keys: &[
+            Key {
+                name: "auth",
+                about: "\"auto\" asks Dovecot for users of local domains who stand in no users file: whether \
+                        there is a mailbox, and whether a password is right. \"off\" does not.",
+                default: "\"off\"",
+                example: "",
+                show: |c| Some(quoted(if c.dovecot.is_asked { "auto" } else { "off" })),
+            },
+            Key {
+                name: "client-socket",
+                about: "Where passwords are asked. Without this key it is looked for at each use: \
+                        auth-postrider-client, then auth-client, in /run/dovecot and /var/run/dovecot.",
+                default: "",
+                example: "\"/run/dovecot/auth-postrider-client\"",
+                show: |c| c.dovecot.client.as_ref().map(|path| quoted(&path.to_string_lossy())),
+            },
+            Key {
+                name: "userdb-socket",
+                about: "Where mailboxes are asked about. Without this key it is looked for at each use: \
+                        auth-postrider-userdb, then auth-userdb, in the same directories.",
+                default: "",
+                example: "\"/run/dovecot/auth-postrider-userdb\"",
+                show: |c| c.dovecot.userdb.as_ref().map(|path| quoted(&path.to_string_lossy())),
+            },
+        ],
+    },
+    Section {
         name: "relay",
         about: "",
         keys: &[Key {

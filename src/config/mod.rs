@@ -23,6 +23,6 @@ pub use keys::{manual, sample};
 pub use read::HostFacts;
 pub use reader::ConfigError;
 pub use sections::{
-    CommandDelivery, Config, Delivery, Dns, Hello, Limits, LineEnds, Listen, Listener, LmtpDelivery, Local,
-    MaildirDelivery, PipeDelivery, PipeTrouble, Queue, Relay, SmtpDelivery,
+    CommandDelivery, Config, Delivery, Dns, Dovecot, Hello, Limits, LineEnds, Listen, Listener, LmtpDelivery,
+    Local, MaildirDelivery, PipeDelivery, PipeTrouble, Queue, Relay, SmtpDelivery,
 };

@@ -8,8 +8,8 @@ use super::checks::{choice, count, duration, path, size, words, wrong};
 use super::keys::known;
 use super::reader::{ConfigError, Findings, Table, Value, Wrong};
 use super::sections::{
-    CommandDelivery, Config, Delivery, Dns, Hello, Limits, LineEnds, Listen, Listener, LmtpDelivery, Local,
-    MaildirDelivery, PipeDelivery, PipeTrouble, Queue, Relay, SmtpDelivery,
+    CommandDelivery, Config, Delivery, Dns, Dovecot, Hello, Limits, LineEnds, Listen, Listener, LmtpDelivery,
+    Local, MaildirDelivery, PipeDelivery, PipeTrouble, Queue, Relay, SmtpDelivery,
 };
 use super::units::{parse_address, parse_duration, parse_server};
 use crate::mail::{Domain, Endpoint, Network};
@@ -56,6 +56,7 @@ impl Config {
         let queue = queue(top.section("queue", found), found);
         let delivery = delivery(top.section("delivery", found), found, home, &data_dir);
         let dns = dns(top.section("dns", found), found);
+        let dovecot = dovecot(top.section("dovecot", found), found, home);
         let relay = relay(top.section("relay", found), found);
         top.finish(found, &known(""));
 
@@ -69,6 +70,7 @@ impl Config {
                 queue,
                 delivery,
                 dns,
+                dovecot,
                 relay,
                 warnings: findings.warnings,
             }),
@@ -366,6 +368,19 @@ fn dns(mut table: Table<'_>, found: &mut Findings<'_>) -> Dns {
     Dns { servers }
 }
 
+fn dovecot(mut table: Table<'_>, found: &mut Findings<'_>, home: &Path) -> Dovecot {
+    let dovecot = Dovecot {
+        is_asked: table.value(found, "auth", false, |value| choice(value, &[("auto", true), ("off", false)])),
+        client: table.optional(found, "client-socket", |value| path(value, home)),
+        userdb: table.optional(found, "userdb-socket", |value| path(value, home)),
+    };
+    if !dovecot.is_asked && (dovecot.client.is_some() || dovecot.userdb.is_some()) {
+        found.warning(table.span(), "dovecot.auth", "is \"off\", so the sockets named there are not used");
+    }
+    table.finish(found, &known("dovecot"));
+    dovecot
+}
+
 fn relay(mut table: Table<'_>, found: &mut Findings<'_>) -> Relay {
     let networks: Vec<Network> = table.value(found, "networks", Vec::new(), |value| {
         const REMEDY: &str =
@@ -461,6 +476,9 @@ mod tests {
             hello = "hostname"
             [dns]
             servers = ["127.0.0.1:5353", "::1"]
+            [dovecot]
+            auth = "auto"
+            client-socket = "auth/client"
             [relay]
             networks = ["192.0.2.0/24"]
             "#,
@@ -498,6 +516,8 @@ mod tests {
         assert_eq!(config.delivery.pipe.exit_75, PipeTrouble::Transient);
         assert_eq!(config.delivery.smtp, SmtpDelivery { port: 2500, hello: Hello::Hostname });
         assert_eq!(config.dns.servers, ["127.0.0.1:5353".parse().unwrap(), "[::1]:53".parse().unwrap()]);
+        assert!(config.dovecot.is_asked && config.dovecot.userdb.is_none());
+        assert_eq!(config.dovecot.client.as_deref(), Some(Path::new("/etc/postrider/auth/client")));
         assert_eq!(config.relay.networks, ["192.0.2.0/24".parse().unwrap()]);
         assert_eq!(config.warnings.len(), 1, "a relay is warned about: {:?}", config.warnings);
     }
@@ -508,6 +528,7 @@ mod tests {
             "",
             "[delivery]\nlocal = \"command\"\n[delivery.command]\nprogram = \"procmail\"\narguments = [\"-a\", \"%to%\", \"\\\"\\\\\"]",
             "[delivery]\nlocal = \"lmtp\"\n[delivery.lmtp]\naddress = \"unix:lmtp\"",
+            "[dovecot]\nauth = \"auto\"\nuserdb-socket = \"/x/userdb\"",
             "[listen]\nmonitoring = \"[::1]:8080\"\nsmtp = [\"192.0.2.1:25\", \"systemd\"]\n[relay]\nnetworks = [\"::1\"]",
             "[limits]\nmessage-size-max = 65537\ncommand-timeout = \"1h\"\n[dns]\nservers = [\"::1\"]",
         ] {

@@ -29,6 +29,8 @@ pub struct Config {
     pub delivery: Delivery,
     /// `[dns]`.
     pub dns: Dns,
+    /// `[dovecot]`.
+    pub dovecot: Dovecot,
     /// `[relay]`.
     pub relay: Relay,
     /// What is allowed but wants a second look: for the log at start and for `check`.
@@ -204,6 +206,17 @@ pub struct Dns {
     pub servers: Vec<SocketAddr>,
 }
 
+/// `[dovecot]`: users and passwords that a Dovecot on this host keeps.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Dovecot {
+    /// It is asked for users who stand in no users file. Default: no.
+    pub is_asked: bool,
+    /// Its socket for passwords. Default: none, which means looked for where Dovecot keeps it.
+    pub client: Option<PathBuf>,
+    /// Its socket for mailboxes. Default: none, which means looked for where Dovecot keeps it.
+    pub userdb: Option<PathBuf>,
+}
+
 /// `[relay]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Relay {
@@ -228,6 +241,7 @@ impl Config {
                 smtp: SmtpDelivery::default(),
             },
             dns: Dns::default(),
+            dovecot: Dovecot::default(),
             relay: Relay::default(),
             warnings: Vec::new(),
             data_dir,

@@ -24,13 +24,9 @@ pub(super) struct Directory {
 
 impl Directory {
     /// Puts in force what was read.
-    pub(super) fn new(hostname: Domain, domains: &Domains) -> Arc<Self> {
-        let directory = Self {
-            hostname,
-            accounts: Arc::new(Accounts::new(domains.users())),
-            router: Arc::default(),
-            book: ArcSwap::default(),
-        };
+    pub(super) fn new(hostname: Domain, domains: &Domains, accounts: Accounts) -> Arc<Self> {
+        let directory =
+            Self { hostname, accounts: Arc::new(accounts), router: Arc::default(), book: ArcSwap::default() };
         directory.replace(domains);
         Arc::new(directory)
     }
@@ -49,7 +45,7 @@ impl alias::Directory for Directory {
     }
 
     fn exists(&self, mailbox: &Mailbox) -> Result<bool, CannotTell> {
-        Ok(self.accounts.exists(mailbox))
+        self.accounts.exists(mailbox).map_err(CannotTell)
     }
 }
 

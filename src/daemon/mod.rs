@@ -7,6 +7,7 @@
 //! - `configuration`: `postrider.toml`, read with what the host says of itself
 //! - `domains`: the folders of the local domains, read and read again
 //! - `directory`: who is ours, for those who ask
+//! - `neighbours`: servers beside us that keep users or mailboxes
 //! - `sockets`: listening sockets, bound by us or taken over from the service manager
 
 mod answers;
@@ -14,10 +15,12 @@ mod chores;
 mod configuration;
 mod directory;
 mod domains;
+mod neighbours;
 mod run;
 mod sockets;
 mod wiring;
 
 pub use configuration::read_config;
 pub use domains::{Domains, Look, directory_of};
+pub use neighbours::absent_neighbours;
 pub use run::serve;

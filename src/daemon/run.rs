@@ -16,6 +16,7 @@ use signal_hook::iterator::Signals;
 
 use super::answers::Desk;
 use super::chores::Chores;
+use super::neighbours::absent_neighbours;
 use super::sockets;
 use super::wiring::{self, House};
 use crate::config::Config;
@@ -36,6 +37,7 @@ pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
     let sockets = sockets::open(&config.listen).map_err(one)?;
     let house = wiring::build(config_dir, config)?;
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    absent_neighbours(config).iter().for_each(|absence| log::warn!("{absence}"));
     if house.chores.certs.is_empty() {
         log::warn!("there is no certificate in certs/: no TLS, and so no logins; mail arrives in plain text");
         if let Some((role, _)) = sockets.iter().find(|(role, _)| *role != Role::Smtp) {

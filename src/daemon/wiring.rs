@@ -9,6 +9,8 @@ use std::time::Duration;
 use super::chores::{CertFiles, Chores};
 use super::directory::Directory;
 use super::domains::Domains;
+use super::neighbours;
+use crate::auth::Accounts;
 use crate::config::{self, Config};
 use crate::courier::{
     CommandCourier, CommandSettings, Courier, Exit75, LineEnds, LmtpCourier, LmtpSettings, MaildirCourier,
@@ -52,7 +54,7 @@ pub(super) fn build(config_dir: &Path, config: &Config) -> Result<House, Vec<Str
     let metrics = Arc::new(Metrics::default());
     let traces = Traces::new(Arc::clone(&clock));
 
-    let chores = chores(config_dir, config)?;
+    let chores = chores(config_dir, config, &metrics)?;
     create_dir_all(&*disk, &config.data_dir)
         .map_err(|e| one(format!("{}: cannot be made: {e}; check data-dir", config.data_dir.display())))?;
     let domaininfo = {
@@ -116,7 +118,7 @@ pub(super) fn build(config_dir: &Path, config: &Config) -> Result<House, Vec<Str
 }
 
 /// Reads users, aliases and certificates.
-fn chores(config_dir: &Path, config: &Config) -> Result<Arc<Chores>, Vec<String>> {
+fn chores(config_dir: &Path, config: &Config, metrics: &Metrics) -> Result<Arc<Chores>, Vec<String>> {
     let mut wrong = Vec::new();
     let domains = Domains::load(config_dir).map_err(|errors| wrong.extend(errors)).ok();
     let cert_files = CertFiles::of(config_dir);
@@ -124,11 +126,15 @@ fn chores(config_dir: &Path, config: &Config) -> Result<Arc<Chores>, Vec<String>
         .map_err(|errors| wrong.extend(errors.iter().map(ToString::to_string)))
         .ok();
     let (Some(domains), Some(certs)) = (domains, certs) else { return Err(wrong) };
+    let mut accounts = Accounts::default();
+    if let Some(dovecot) = neighbours::dovecot(config, metrics) {
+        accounts = accounts.with_others(dovecot);
+    }
     Ok(Arc::new(Chores {
         config_dir: config_dir.to_owned(),
         effective: config.effective(),
         hostname: config.hostname.clone(),
-        directory: Directory::new(config.hostname.clone(), &domains),
+        directory: Directory::new(config.hostname.clone(), &domains, accounts),
         domains: Mutex::new(domains),
         certs: Certs::new(certs),
         cert_files: Mutex::new(cert_files),

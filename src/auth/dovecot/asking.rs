@@ -1,0 +1,395 @@
+//! Connections to Dovecot, their deadlines, and where its sockets are.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::protocol::{
+    Handshake, LoginReply, ProtocolError, UserReply, client_hello, login_question, user_question,
+};
+use crate::auth::{Login, OtherUsers};
+use crate::mail::{Endpoint, Mailbox, printable};
+use crate::observe::{CounterFamily, Metrics};
+use crate::sys::{Clock, Dial, Moment, Random, Stream};
+
+/// Where Dovecot is asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DovecotSettings {
+    /// The client socket, for passwords. Without one it is looked for, at each question.
+    pub client: Option<PathBuf>,
+    /// The userdb socket, for mailboxes. Without one it is looked for, at each question.
+    pub userdb: Option<PathBuf>,
+    /// A question has an answer within this, or none. Default: 5 seconds.
+    pub deadline: Duration,
+}
+
+impl Default for DovecotSettings {
+    fn default() -> Self {
+        Self { client: None, userdb: None, deadline: Duration::from_secs(5) }
+    }
+}
+
+/// Where Dovecot keeps its sockets if nothing else is said.
+const FOLDERS: [&str; 2] = ["/run/dovecot", "/var/run/dovecot"];
+/// Made for us by the operator, and Dovecot's own, which it rarely lets us use.
+const CLIENT_NAMES: [&str; 2] = ["auth-postrider-client", "auth-client"];
+const USERDB_NAMES: [&str; 2] = ["auth-postrider-userdb", "auth-userdb"];
+
+/// Longest line that is read, in octets: Dovecot's own bound.
+const LINE_OCTETS_MAX: usize = 8192;
+/// Lines read on one connection. A greeting has a dozen.
+const LINES_MAX: usize = 200;
+
+/// A Dovecot on this host.
+pub struct Dovecot {
+    settings: DovecotSettings,
+    dial: Arc<dyn Dial>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
+    asked: CounterFamily,
+}
+
+impl Dovecot {
+    /// A Dovecot to ask; nothing is asked yet.
+    #[must_use]
+    pub fn new(
+        settings: DovecotSettings,
+        dial: Arc<dyn Dial>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        metrics: &Metrics,
+    ) -> Self {
+        let asked = metrics.family("dovecot_asked", "Questions to Dovecot, by result", "result");
+        Self { settings, dial, clock, random, asked }
+    }
+
+    /// What keeps either socket from answering, a sentence each; nothing if both do.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<String> {
+        let client = self.at_client_socket().map(drop).err();
+        let userdb = self.at_userdb_socket().map(drop).err();
+        let said = [
+            client.map(|why| format!("{why}; until it does, Dovecot's users cannot log in")),
+            userdb.map(|why| format!("{why}; until it does, mail for Dovecot's users is put off")),
+        ];
+        said.into_iter().flatten().collect()
+    }
+
+    /// Asks whether this is the user; the user's name as Dovecot has it.
+    fn ask_login(&self, name: &str, password: &[u8]) -> Result<LoginReply, String> {
+        let Some(question) = login_question(name, password) else { return Ok(LoginReply::Wrong) };
+        let mut lines = self.at_client_socket()?;
+        lines.say(&question)?;
+        lines.until(LoginReply::read)
+    }
+
+    fn ask_user(&self, name: &str) -> Result<UserReply, String> {
+        let Some(question) = user_question(name) else { return Ok(UserReply::Unknown) };
+        let mut lines = self.at_userdb_socket()?;
+        lines.say(&question)?;
+        lines.until(UserReply::read)
+    }
+
+    /// A connection to the client socket, greeted.
+    fn at_client_socket(&self) -> Result<Lines, String> {
+        let mut lines = self.connect(self.settings.client.as_deref(), CLIENT_NAMES)?;
+        // Two connections of one client would be one to Dovecot, and it takes their process ids for
+        // that. So each has a number of its own, beyond those of processes.
+        let cpid = u32::try_from(self.random.below(1 << 30)).unwrap_or_default() | 1 << 30;
+        lines.say(&client_hello(cpid))?;
+        let mut handshake = Handshake::default();
+        lines.until(|line| handshake.client_line(line).map(|is_done| is_done.then_some(())))?;
+        Ok(lines)
+    }
+
+    /// A connection to the userdb socket, greeted.
+    fn at_userdb_socket(&self) -> Result<Lines, String> {
+        let mut lines = self.connect(self.settings.userdb.as_deref(), USERDB_NAMES)?;
+        let mut handshake = Handshake::default();
+        lines.until(|line| handshake.userdb_line(line).map(|is_done| is_done.then_some(())))?;
+        Ok(lines)
+    }
+
+    /// The first socket that takes a connection, or why the most telling one does not.
+    fn connect(&self, configured: Option<&Path>, names: [&str; 2]) -> Result<Lines, String> {
+        let deadline = self.clock.now() + self.settings.deadline;
+        let places: Vec<PathBuf> = match configured {
+            Some(path) => vec![path.to_owned()],
+            None => {
+                names.iter().flat_map(|name| FOLDERS.map(|folder| Path::new(folder).join(name))).collect()
+            }
+        };
+        let mut why = None;
+        for path in places {
+            let place = Endpoint::Socket(path);
+            match self.dial.dial(&place, deadline) {
+                Ok(stream) => return Ok(Lines::new(stream, deadline, &place)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound && configured.is_none() => {}
+                Err(error) => drop(why.get_or_insert(format!("no connection to {place}: {error}"))),
+            }
+        }
+        Err(why.unwrap_or_else(|| {
+            format!("there is no socket {} in {}", names.join(" or "), FOLDERS.join(" or "))
+        }))
+    }
+
+    fn count<T>(&self, result: &Result<T, String>, right: impl FnOnce(&T) -> &'static str) {
+        self.asked.add_one(result.as_ref().map_or("unavailable", right));
+    }
+}
+
+impl OtherUsers for Dovecot {
+    /// Dovecot is not asked who could: it may be away just now.
+    fn has_logins(&self) -> bool {
+        true
+    }
+
+    fn exists(&self, mailbox: &Mailbox) -> Result<bool, String> {
+        let answer = self.ask_user(&name(mailbox)).and_then(|reply| match reply {
+            UserReply::Known => Ok(true),
+            UserReply::Unknown => Ok(false),
+            UserReply::Unavailable(why) => Err(why),
+        });
+        self.count(&answer, |is_known| if *is_known { "known" } else { "unknown" });
+        answer
+    }
+
+    fn login(&self, user: &str, password: &[u8]) -> Login {
+        let mailbox = Mailbox::parse(user).ok();
+        let asked = mailbox.as_ref().map_or_else(|| user.to_owned(), name);
+        let answer = self.ask_login(&asked, password).and_then(|reply| match reply {
+            // Dovecot may know the user by another name, and a user without a domain by a whole one.
+            LoginReply::Right(known) => {
+                let mailbox = known.and_then(|known| Mailbox::parse(&known).ok()).or(mailbox);
+                if mailbox.is_none() {
+                    let user = printable(user.as_bytes(), 100);
+                    log::warn!("{user} may not log in: Dovecot knows the password and no address; see auth_default_realm");
+                }
+                Ok(mailbox.map_or(Login::Wrong, Login::Yes))
+            }
+            LoginReply::Wrong => Ok(Login::Wrong),
+            LoginReply::Unavailable(why) => Err(why),
+        });
+        self.count(&answer, |login| if matches!(login, Login::Yes(_)) { "right" } else { "wrong" });
+        answer.unwrap_or_else(Login::Unavailable)
+    }
+}
+
+/// How a mailbox of ours is called there.
+fn name(mailbox: &Mailbox) -> String {
+    format!("{}@{}", mailbox.local_part.key(), mailbox.domain.as_ascii())
+}
+
+impl fmt::Debug for Dovecot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dovecot").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// A connection, line by line.
+struct Lines {
+    stream: Box<dyn Stream>,
+    place: String,
+    /// Read, and not yet taken.
+    octets: Vec<u8>,
+    lines_left: usize,
+}
+
+impl Lines {
+    fn new(mut stream: Box<dyn Stream>, deadline: Moment, place: &Endpoint) -> Self {
+        stream.set_deadline(deadline);
+        Self { stream, place: place.to_string(), octets: Vec::new(), lines_left: LINES_MAX }
+    }
+
+    fn say(&mut self, text: &str) -> Result<(), String> {
+        let said = self.stream.write_all(text.as_bytes()).and_then(|()| self.stream.flush());
+        said.map_err(|error| self.no_answer(&error))
+    }
+
+    /// Reads lines until one is what is waited for.
+    fn until<T>(
+        &mut self,
+        mut read: impl FnMut(&[u8]) -> Result<Option<T>, ProtocolError>,
+    ) -> Result<T, String> {
+        loop {
+            let line = self.next()?;
+            if let Some(found) = read(&line).map_err(|error| format!("{}: {error}", self.place))? {
+                return Ok(found);
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<Vec<u8>, String> {
+        let mut block = [0; 1024];
+        let end = loop {
+            if let Some(end) = self.octets.iter().position(|octet| *octet == b'\n') {
+                break end;
+            }
+            if self.octets.len() > LINE_OCTETS_MAX {
+                return Err(format!("{}: a line has no end", self.place));
+            }
+            let count = match self.stream.read(&mut block) {
+                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read,
+            };
+            let count = count.map_err(|error| self.no_answer(&error))?;
+            self.octets.extend_from_slice(block.get(..count).unwrap_or_default());
+        };
+        self.lines_left = self
+            .lines_left
+            .checked_sub(1)
+            .ok_or_else(|| format!("{}: it talks without giving an answer", self.place))?;
+        let mut line: Vec<u8> = self.octets.drain(..=end).collect();
+        line.pop();
+        Ok(line)
+    }
+
+    fn no_answer(&self, error: &io::Error) -> String {
+        let why = match error.kind() {
+            io::ErrorKind::TimedOut => "it took too long".to_owned(),
+            io::ErrorKind::UnexpectedEof => "it hung up".to_owned(),
+            _ => error.to_string(),
+        };
+        format!("{} gives no answer: {why}", self.place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Write as _};
+    use std::os::unix::net::UnixListener;
+
+    use crossbeam_channel::{Receiver, bounded};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::fakes::SeededRandom;
+    use crate::sys::{SystemClock, SystemDial, spawn};
+
+    const GREETING: &str = "VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nSPID\t7\nCUID\t1\nCOOKIE\tx\nDONE\n";
+    const USERDB_GREETING: &str = "VERSION\t1\t1\nSPID\t7\n";
+
+    /// A Dovecot that says the first text, hears some lines, says the second and hangs up; what it has
+    /// heard comes by the channel.
+    fn server(dir: &TempDir, name: &str, first: &str, hears: usize, then: &str) -> Receiver<Vec<String>> {
+        let listener = UnixListener::bind(dir.path().join(name)).unwrap();
+        let (first, then) = (first.to_owned(), then.to_owned());
+        let (tell, heard) = bounded(1);
+        spawn("dovecot", move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.write_all(first.as_bytes()).unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            tell.send(lines.take(hears).map(Result::unwrap).collect()).unwrap();
+            // Whoever has heard enough hangs up.
+            let _ = stream.write_all(then.as_bytes());
+        })
+        .unwrap();
+        heard
+    }
+
+    fn dovecot(dir: &TempDir, deadline: Duration) -> Dovecot {
+        let settings = DovecotSettings {
+            client: Some(dir.path().join("client")),
+            userdb: Some(dir.path().join("userdb")),
+            deadline,
+        };
+        let (dial, clock, random) =
+            (Arc::new(SystemDial), Arc::new(SystemClock), Arc::new(SeededRandom::new(1)));
+        Dovecot::new(settings, dial, clock, random, &Metrics::default())
+    }
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn login(greeting: &str, answer: &str, user: &str) -> (Login, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let server = server(&dir, "client", greeting, 3, answer);
+        let login = dovecot(&dir, MINUTE).login(user, b"secret");
+        (login, server.recv().unwrap())
+    }
+
+    fn exists(answer: &str) -> Result<bool, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let server = server(&dir, "userdb", USERDB_GREETING, 2, answer);
+        let known = dovecot(&dir, MINUTE).exists(&Mailbox::parse("Ana@bücher.example").unwrap());
+        assert_eq!(
+            server.recv().unwrap(),
+            ["VERSION\t1\t1", "USER\t1\tana@xn--bcher-kva.example\tservice=smtp"]
+        );
+        known
+    }
+
+    #[test]
+    fn a_login_is_asked_as_plain_whoever_the_client_says_it_is() {
+        let (answer, heard) =
+            login(GREETING, "OK\t1\tuser=ana@xn--bcher-kva.example\n", "Ana@bücher.example");
+        assert_eq!(answer, Login::Yes(Mailbox::parse("ana@bücher.example").unwrap()));
+        let [version, cpid, question] = heard.as_slice() else { panic!("{heard:?}") };
+        assert_eq!(version, "VERSION\t1\t1");
+        let cpid: u32 = cpid.strip_prefix("CPID\t").unwrap().parse().unwrap();
+        assert!(cpid > 1 << 22, "{cpid} may be a process");
+        let (fields, response) = question.split_once("resp=").unwrap();
+        assert_eq!(fields, "AUTH\t1\tPLAIN\tservice=smtp\tsecured\tno-penalty\tnologin\t");
+        assert_eq!(response, "AGFuYUB4bi0tYmNoZXIta3ZhLmV4YW1wbGUAc2VjcmV0");
+    }
+
+    #[test]
+    fn dovecot_may_know_a_user_by_another_name() {
+        let ana = Login::Yes(Mailbox::parse("ana@here.example").unwrap());
+        assert_eq!(login(GREETING, "OK\t1\tuser=ana@here.example\n", "ana").0, ana);
+        assert_eq!(login(GREETING, "OK\t1\tuser=ana\n", "ana@here.example").0, ana);
+        assert_eq!(login(GREETING, "OK\t1\tuser=ana\n", "ana").0, Login::Wrong, "that is no address");
+        assert_eq!(login(GREETING, "FAIL\t1\tuser=ana\n", "ana@here.example").0, Login::Wrong);
+    }
+
+    #[test]
+    fn a_mailbox_is_there_or_not() {
+        assert_eq!(exists("USER\t1\tana@xn--bcher-kva.example\tuid=8\n"), Ok(true));
+        assert_eq!(exists("NOTFOUND\t1\n"), Ok(false));
+        assert_eq!(exists("FAIL\t1\tdatabase is away\n"), Err("database is away".to_owned()));
+    }
+
+    #[test]
+    fn trouble_is_never_a_wrong_password() {
+        let endless = "x".repeat(2 * LINE_OCTETS_MAX);
+        let chatter = "NEWS\n".repeat(LINES_MAX);
+        for (greeting, answer, says) in [
+            (GREETING, "FAIL\t1\ttemp\n", "Dovecot has trouble"),
+            (GREETING, "OK\t9\tuser=eve@here.example\n", "unexpected"),
+            (GREETING, "OK\t1\tuser=ana@here.example", "hung up"),
+            (GREETING, "", "hung up"),
+            (GREETING, endless.as_str(), "no end"),
+            (GREETING, chatter.as_str(), "without giving an answer"),
+        ] {
+            let Login::Unavailable(why) = login(greeting, answer, "ana@here.example").0 else {
+                panic!("{says}")
+            };
+            assert!(why.contains(says) && !why.contains("secret"), "{why}");
+        }
+    }
+
+    #[test]
+    fn who_says_nothing_is_not_waited_for_beyond_the_deadline() {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join("client")).unwrap();
+        let Login::Unavailable(why) = dovecot(&dir, Duration::from_millis(50)).login("ana", b"x") else {
+            panic!("an answer from nowhere")
+        };
+        assert!(why.ends_with("client gives no answer: it took too long"), "{why}");
+        drop(listener);
+    }
+
+    #[test]
+    fn what_keeps_a_socket_from_answering_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let absent = dovecot(&dir, MINUTE).complaints();
+        assert!(absent.len() == 2 && absent[0].contains("cannot log in"), "{absent:?}");
+        assert!(absent[1].contains("userdb: ") && absent[1].contains("is put off"), "{absent:?}");
+        let servers =
+            [server(&dir, "client", GREETING, 2, ""), server(&dir, "userdb", USERDB_GREETING, 0, "")];
+        assert!(dovecot(&dir, MINUTE).complaints().is_empty());
+        servers.iter().for_each(|server| drop(server.recv().unwrap()));
+    }
+}

@@ -1,0 +1,346 @@
+//! The lines of Dovecot's authentication sockets, read and written.
+//!
+//! Pure: a line without its end goes in, what it means comes out. Words are separated by tabs, and
+//! what could be mistaken for one is escaped by a 0x01 in front. Lines that begin with a word
+//! we do not know are passed over, as the protocol wants it.
+//!
+//! Standards: Dovecot's own: the auth client protocol 1.1 and the master protocol's USER.
+
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::mail::printable;
+
+/// The version of both protocols that we speak; another minor version is compatible.
+const VERSION: &str = "1";
+
+/// What the server says first, at both sockets.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Handshake {
+    has_version: bool,
+    offers_plain: bool,
+}
+
+/// The answer to a login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoginReply {
+    /// The password is right; the user's name as Dovecot has it, if it says so.
+    Right(Option<String>),
+    /// No such user, or another password.
+    Wrong,
+    /// It could not be found out; in Dovecot's words, fit for a log.
+    Unavailable(String),
+}
+
+/// The answer to whether there is a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UserReply {
+    /// There is.
+    Known,
+    /// There is not.
+    Unknown,
+    /// It could not be found out; in Dovecot's words, fit for a log.
+    Unavailable(String),
+}
+
+/// What is at the socket does not speak the protocol.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ProtocolError {
+    /// Another protocol, or a version of this one that we do not know.
+    #[error("it speaks another protocol: {0}")]
+    Version(String),
+    /// AUTH cannot be asked.
+    #[error("it does not offer PLAIN: add `plain` to Dovecot's auth_mechanisms")]
+    NoPlain,
+    /// An answer that answers nothing we asked.
+    #[error("an unexpected answer: {0}")]
+    Unexpected(String),
+}
+
+impl Handshake {
+    /// Reads a line of the client socket's; true when it was the last one.
+    ///
+    /// # Errors
+    /// Logins cannot be checked here.
+    pub fn client_line(&mut self, line: &[u8]) -> Result<bool, ProtocolError> {
+        let words = self.words(line)?;
+        match words.as_slice() {
+            [b"MECH", b"PLAIN", ..] => self.offers_plain = true,
+            [b"DONE", ..] if !self.offers_plain => return Err(ProtocolError::NoPlain),
+            [b"DONE", ..] => return Ok(true),
+            _ => {}
+        }
+        Ok(false)
+    }
+
+    /// Reads a line of the userdb socket's; true when it was the last one.
+    ///
+    /// # Errors
+    /// Users cannot be looked up here.
+    pub fn userdb_line(&mut self, line: &[u8]) -> Result<bool, ProtocolError> {
+        let words = self.words(line)?;
+        match words.first() {
+            Some(&b"SPID") => Ok(true),
+            // A client socket says how to log in.
+            Some(&b"MECH") => Err(unexpected(line)),
+            _ => Ok(false),
+        }
+    }
+
+    /// The words of a line; the first line must be the version.
+    fn words<'a>(&mut self, line: &'a [u8]) -> Result<Vec<&'a [u8]>, ProtocolError> {
+        let words = words(line);
+        match words.as_slice() {
+            [b"VERSION", major, ..] if *major == VERSION.as_bytes() => self.has_version = true,
+            _ if self.has_version => {}
+            _ => return Err(ProtocolError::Version(shown(line))),
+        }
+        Ok(words)
+    }
+}
+
+impl LoginReply {
+    /// Reads a line; none if it is not the answer.
+    ///
+    /// # Errors
+    /// It answers something else.
+    pub fn read(line: &[u8]) -> Result<Option<Self>, ProtocolError> {
+        let words = words(line);
+        let [verb, id, values @ ..] = words.as_slice() else { return Ok(None) };
+        let answer = match *verb {
+            b"OK" => Self::Right(value(values, b"user=")),
+            b"FAIL"
+                if values.contains(&b"temp".as_slice()) || values.contains(&b"code=temp_fail".as_slice()) =>
+            {
+                Self::Unavailable(reason(values))
+            }
+            b"FAIL" => Self::Wrong,
+            // PLAIN has said all in its first response.
+            b"CONT" => return Err(unexpected(line)),
+            _ => return Ok(None),
+        };
+        if is_ours(id) { Ok(Some(answer)) } else { Err(unexpected(line)) }
+    }
+}
+
+impl UserReply {
+    /// Reads a line; none if it is not the answer.
+    ///
+    /// # Errors
+    /// It answers something else.
+    pub fn read(line: &[u8]) -> Result<Option<Self>, ProtocolError> {
+        let words = words(line);
+        let [verb, id, values @ ..] = words.as_slice() else { return Ok(None) };
+        let answer = match *verb {
+            b"USER" => Self::Known,
+            b"NOTFOUND" => Self::Unknown,
+            b"FAIL" => Self::Unavailable(reason(values)),
+            _ => return Ok(None),
+        };
+        if is_ours(id) { Ok(Some(answer)) } else { Err(unexpected(line)) }
+    }
+}
+
+/// Our only question on a connection.
+const ID: &str = "1";
+
+/// What the client says first at the client socket; `cpid` must be no other client's.
+pub(super) fn client_hello(cpid: u32) -> String {
+    format!("VERSION\t{VERSION}\t1\nCPID\t{cpid}\n")
+}
+
+/// The question whether this is the user; none if it cannot be asked, and then it is not.
+pub(super) fn login_question(name: &str, password: &[u8]) -> Option<String> {
+    if !is_name(name) || password.len() > PASSWORD_OCTETS_MAX || password.contains(&0) {
+        return None;
+    }
+    // RFC 4616 §2.
+    let response = STANDARD.encode([b"\0", name.as_bytes(), b"\0", password].concat());
+    // `secured`: a password only comes here by TLS. `no-penalty`: clients who guess are slowed down by us,
+    // and Dovecot would take longer than we wait. `nologin`: nobody will fetch the session.
+    // What is behind `resp=` belongs to it.
+    Some(format!("AUTH\t{ID}\tPLAIN\tservice=smtp\tsecured\tno-penalty\tnologin\tresp={response}\n"))
+}
+
+/// The question whether there is such a user; none if it cannot be asked, and then there is not.
+pub(super) fn user_question(name: &str) -> Option<String> {
+    if !is_name(name) {
+        return None;
+    }
+    let mut question = format!("VERSION\t{VERSION}\t1\n");
+    let _ = writeln!(question, "USER\t{ID}\t{name}\tservice=smtp");
+    Some(question)
+}
+
+/// Longest name that is asked about, in octets: an address (RFC 5321 §4.5.3.1.3).
+const NAME_OCTETS_MAX: usize = 254;
+/// Longest password; with the name and in base64 it leaves room in a line of Dovecot's 8192 octets.
+const PASSWORD_OCTETS_MAX: usize = 4096;
+
+/// One word of the protocol, and nothing that is escaped in it.
+fn is_name(name: &str) -> bool {
+    let is_word = |c: char| !c.is_whitespace() && !c.is_control();
+    !name.is_empty() && name.len() <= NAME_OCTETS_MAX && name.chars().all(is_word)
+}
+
+fn words(line: &[u8]) -> Vec<&[u8]> {
+    line.split(|octet| *octet == b'\t').collect()
+}
+
+fn is_ours(id: &[u8]) -> bool {
+    id == ID.as_bytes()
+}
+
+/// The value behind `key`, unescaped; none if it is not there or is no text.
+fn value(values: &[&[u8]], key: &[u8]) -> Option<String> {
+    let raw = values.iter().find_map(|value| value.strip_prefix(key))?;
+    let mut octets = Vec::with_capacity(raw.len());
+    let mut rest = raw.iter();
+    while let Some(&octet) = rest.next() {
+        octets.push(match octet {
+            0x01 => match rest.next()? {
+                b'0' => 0,
+                b'1' => 0x01,
+                b't' => b'\t',
+                b'n' => b'\n',
+                b'r' => b'\r',
+                _ => return None,
+            },
+            octet => octet,
+        });
+    }
+    String::from_utf8(octets).ok()
+}
+
+/// Why, in Dovecot's words: `reason=` at the client socket, a word alone at the userdb socket.
+fn reason(values: &[&[u8]]) -> String {
+    let said = value(values, b"reason=").or_else(|| {
+        let word = values.iter().find(|word| !word.contains(&b'=') && **word != b"temp")?;
+        value(&[word], b"")
+    });
+    said.map_or_else(|| "Dovecot has trouble; see its log".to_owned(), |said| shown(said.as_bytes()))
+}
+
+fn unexpected(line: &[u8]) -> ProtocolError {
+    ProtocolError::Unexpected(shown(line))
+}
+
+fn shown(octets: &[u8]) -> String {
+    printable(octets, 200)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handshake(
+        lines: &str,
+        read: fn(&mut Handshake, &[u8]) -> Result<bool, ProtocolError>,
+    ) -> Result<bool, String> {
+        let mut handshake = Handshake::default();
+        let mut is_done = false;
+        for line in lines.lines() {
+            assert!(!is_done, "{line} comes behind the end");
+            is_done = read(&mut handshake, line.as_bytes()).map_err(|error| error.to_string())?;
+        }
+        Ok(is_done)
+    }
+
+    #[test]
+    fn the_greeting_of_each_socket_is_understood() {
+        let client = "VERSION\t1\t2\nMECH\tLOGIN\tplaintext\nMECH\tPLAIN\tplaintext\nSPID\t6091\nCUID\t1\nCOOKIE\t4cd5\nNEWS\nDONE";
+        assert_eq!(handshake(client, Handshake::client_line), Ok(true));
+        assert_eq!(handshake("VERSION\t1\t1\nSPID\t6091", Handshake::userdb_line), Ok(true));
+        assert_eq!(handshake("VERSION\t1\t1\nMECH\tPLAIN", Handshake::client_line), Ok(false));
+    }
+
+    #[test]
+    fn what_is_no_greeting_is_refused() {
+        let other = ["VERSION\t2\t0\nDONE", "220 mail.here.example ESMTP", "", "MECH\tPLAIN\nVERSION\t1\t1"];
+        for lines in other {
+            let said = handshake(&format!("{lines}\n\n"), Handshake::client_line).unwrap_err();
+            assert!(said.contains("another protocol"), "{said}");
+        }
+        let no_plain = handshake("VERSION\t1\t2\nMECH\tGSSAPI\nDONE", Handshake::client_line).unwrap_err();
+        assert!(no_plain.contains("auth_mechanisms"), "{no_plain}");
+        let swapped = handshake("VERSION\t1\t2\nMECH\tPLAIN", Handshake::userdb_line).unwrap_err();
+        assert!(swapped.contains("unexpected"), "{swapped}");
+    }
+
+    fn login(line: &[u8]) -> Option<LoginReply> {
+        LoginReply::read(line).unwrap()
+    }
+
+    #[test]
+    fn a_login_is_right_wrong_or_cannot_be_checked() {
+        let right = |user: &str| Some(LoginReply::Right(Some(user.to_owned())));
+        assert_eq!(
+            login(b"OK\t1\tuser=ana@here.example\toriginal_user=ANA@here.example"),
+            right("ana@here.example")
+        );
+        assert_eq!(login(b"OK\t1\tx\tuser=a\x01tb"), right("a\tb"));
+        for nameless in
+            [b"OK\t1".as_slice(), b"OK\t1\tuser=\xff", b"OK\t1\tuser=a\x01", b"OK\t1\tuser=a\x01x"]
+        {
+            assert_eq!(login(nameless), Some(LoginReply::Right(None)));
+        }
+        for wrong in [
+            b"FAIL\t1\tuser=ana@here.example".as_slice(),
+            b"FAIL\t1",
+            b"FAIL\t1\tuser_disabled\tcode=user_disabled",
+        ] {
+            assert_eq!(login(wrong), Some(LoginReply::Wrong));
+        }
+        for (line, why) in [
+            (b"FAIL\t1\tuser=ana\ttemp".as_slice(), "Dovecot has trouble; see its log"),
+            (b"FAIL\t1\tcode=temp_fail\treason=no\x01nentry", "no\\x0aentry"),
+        ] {
+            assert_eq!(login(line), Some(LoginReply::Unavailable(why.to_owned())));
+        }
+        for other in [b"".as_slice(), b"OK", b"COOKIE\t1", b"ok\t1"] {
+            assert_eq!(login(other), None);
+        }
+        for strange in [b"OK\t2\tuser=ana@here.example".as_slice(), b"FAIL\t", b"CONT\t1\t"] {
+            assert!(LoginReply::read(strange).is_err());
+        }
+    }
+
+    #[test]
+    fn a_user_is_known_unknown_or_cannot_be_looked_up() {
+        let read = |line: &[u8]| UserReply::read(line).unwrap();
+        assert_eq!(read(b"USER\t1\tana@here.example\tuid=8\thome=/x"), Some(UserReply::Known));
+        assert_eq!(read(b"NOTFOUND\t1"), Some(UserReply::Unknown));
+        let trouble = |why: &str| Some(UserReply::Unavailable(why.to_owned()));
+        assert_eq!(read(b"FAIL\t1\tpermission denied"), trouble("permission denied"));
+        assert_eq!(read(b"FAIL\t1\treason=later"), trouble("later"));
+        assert_eq!(read(b"FAIL\t1"), trouble("Dovecot has trouble; see its log"));
+        assert_eq!(read(b"SPID\t1"), None);
+        assert!(UserReply::read(b"USER\t7\tana@here.example").is_err());
+    }
+
+    #[test]
+    fn a_name_that_is_more_than_a_word_is_never_asked_about() {
+        let long = "x".repeat(NAME_OCTETS_MAX + 1);
+        for name in ["", "a b", "a\tb", "a\nUSER\t2\tb", "a\u{1}tb", "a\u{2028}b", "a\u{a0}b", "a\0b", &long]
+        {
+            assert_eq!(user_question(name), None, "{name:?}");
+            assert_eq!(login_question(name, b"secret"), None, "{name:?}");
+        }
+        assert_eq!(
+            user_question("ana@here.example").unwrap(),
+            "VERSION\t1\t1\nUSER\t1\tana@here.example\tservice=smtp\n"
+        );
+    }
+
+    #[test]
+    fn a_question_is_one_line_that_dovecot_takes() {
+        let name = "x".repeat(NAME_OCTETS_MAX);
+        let question = login_question(&name, &[b'\n'; PASSWORD_OCTETS_MAX]).unwrap();
+        assert!(question.len() < 8192 && question.matches('\n').count() == 1, "{}", question.len());
+        assert!(login_question("ana", b"secret").unwrap().ends_with("\tresp=AGFuYQBzZWNyZXQ=\n"));
+        assert_eq!(login_question("ana", b"a\0b"), None);
+        assert_eq!(login_question("ana", &[b'x'; PASSWORD_OCTETS_MAX + 1]), None);
+    }
+}
