@@ -196,6 +196,15 @@ const SECTIONS: &[Section] = &[
                 show: |c| Some(list(c.queue.retry.iter().map(|wait| show_duration(*wait)))),
             },
             Key {
+                name: "delay-report",
+                about: "When a message has waited for so long, its sender is told once that we go on trying: \
+                        users who submitted it here, and others if they asked. As long as `lifetime`, and \
+                        nobody is.",
+                default: "\"4h\"",
+                example: "",
+                show: |c| time(c.queue.delay_report),
+            },
+            Key {
                 name: "messages-max",
                 about: "Messages in the queue; when it is full, clients are told to try again later.",
                 default: "20000",

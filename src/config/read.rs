@@ -212,6 +212,7 @@ fn queue(mut table: Table<'_>, found: &mut Findings<'_>) -> Queue {
             };
             waits.into_iter().map(one).collect()
         }),
+        delay_report: duration(t, found, "delay-report", defaults.delay_report, SECOND..=DAY * 30),
         messages_max: count(t, found, "messages-max", defaults.messages_max, 1..=1_000_000),
         local_threads: count(t, found, "local-threads", defaults.local_threads, 1..=100),
         remote_threads: count(t, found, "remote-threads", defaults.remote_threads, 1..=500),
@@ -457,6 +458,7 @@ mod tests {
             [queue]
             lifetime = "2d"
             retry = ["1s", "2h"]
+            delay-report = "6h"
             messages-max = 12
             local-threads = 2
             remote-threads = 3
@@ -503,6 +505,7 @@ mod tests {
         assert_eq!(config.limits.session_timeout, Duration::from_hours(2));
         assert_eq!(config.queue.lifetime, Duration::from_hours(48));
         assert_eq!(config.queue.retry, [SECOND, Duration::from_hours(2)]);
+        assert_eq!(config.queue.delay_report, Duration::from_hours(6));
         assert_eq!(config.queue.messages_max, 12);
         assert_eq!(config.queue.local_threads, 2);
         assert_eq!(config.queue.remote_threads, 3);

@@ -93,6 +93,8 @@ pub struct Queue {
     /// Waits after the first, second … attempt; the last one repeats. Not empty, each from 1 s to
     /// 7 d. Default: 1 m, 5 m, 15 m, 30 m, 1 h, 2 h, 4 h.
     pub retry: Vec<Duration>,
+    /// Age at which a delay is reported. Default: 4 h. From 1 s to 30 d.
+    pub delay_report: Duration,
     /// Messages at once; more are put off with 452. Default: 20000. From 1 to 1000000.
     pub messages_max: usize,
     /// Threads that deliver on this host. Default: 4. From 1 to 100.
@@ -285,6 +287,7 @@ impl Default for Queue {
         Self {
             lifetime: Duration::from_hours(5 * 24),
             retry: [1, 5, 15, 30, 60, 120, 240].map(Duration::from_mins).to_vec(),
+            delay_report: Duration::from_hours(4),
             messages_max: 20_000,
             local_threads: 4,
             remote_threads: 16,

@@ -12,6 +12,7 @@ use crate::alias::{self, Book, CannotTell};
 use crate::auth::Accounts;
 use crate::inbound;
 use crate::mail::{Domain, Mailbox, Recipient};
+use crate::queue;
 use crate::route::Router;
 
 /// Domains, accounts and aliases in force.
@@ -46,6 +47,15 @@ impl alias::Directory for Directory {
 
     fn exists(&self, mailbox: &Mailbox) -> Result<bool, CannotTell> {
         self.accounts.exists(mailbox).map_err(CannotTell)
+    }
+}
+
+impl queue::Addressees for Directory {
+    fn behind(&self, mailbox: &Mailbox) -> Result<Vec<Recipient>, String> {
+        match self.router.load().is_local(&mailbox.domain) {
+            true => inbound::Directory::expand(self, mailbox),
+            false => Ok(vec![Recipient::mailbox(mailbox.clone())]),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::inbound::{
     self, Ceilings, Counters, Doors, HousePolicy, Logins, Recipients, Senders, Services, Unchecked,
 };
 use crate::observe::{Metrics, Traces};
-use crate::queue::{self, Couriers, Crew, Direct, Opened, SpoolParts};
+use crate::queue::{self, Addressed, Couriers, Crew, Direct, Opened, SpoolParts};
 use crate::sys::{
     Clock, Dial, Disk, Mutex, Random, SystemClock, SystemDial, SystemDisk, SystemRandom, create_dir_all,
 };
@@ -77,7 +77,10 @@ pub(super) fn build(config_dir: &Path, config: &Config) -> Result<House, Vec<Str
     let crew = Crew {
         router: Arc::clone(&chores.directory.router),
         couriers,
-        own_mail: Arc::new(Direct(queue.clone())),
+        own_mail: Arc::new(Addressed {
+            next: Direct(queue.clone()),
+            addressees: Arc::clone(&chores.directory) as _,
+        }),
         traces: Arc::clone(&traces),
         hostname: config.hostname.clone(),
     };
@@ -249,6 +252,7 @@ fn queue_settings(config: &Config) -> queue::Settings {
         messages_max: config.queue.messages_max,
         lifetime: config.queue.lifetime,
         retry: config.queue.retry.clone(),
+        delay_report: config.queue.delay_report,
         deliver_local: config.queue.local_threads,
         deliver_remote: config.queue.remote_threads,
         destination_max: config.queue.attempts_per_destination_max,

@@ -57,6 +57,8 @@ struct Inode {
     now: Vec<u8>,
     durable: Vec<u8>,
     modified: i64,
+    /// Where it cannot be read.
+    spoilt: Option<u64>,
 }
 
 #[derive(Clone)]
@@ -154,6 +156,15 @@ impl SimulatedDisk {
             inode.and_then(|inode| world.files.get_mut(&inode)).and_then(|one| one.now.get_mut(offset));
         if let Some(octet) = octet {
             *octet ^= 0x55;
+        }
+    }
+
+    /// The octet at `offset` of a file cannot be read any more.
+    pub fn spoil(&self, path: &Path, offset: u64) {
+        let mut world = self.0.lock();
+        let inode = world.names.get(path).copied();
+        if let Some(inode) = inode.and_then(|inode| world.files.get_mut(&inode)) {
+            inode.spoilt = Some(offset);
         }
     }
 
@@ -383,6 +394,9 @@ impl DiskFile for SimulatedFile {
             let rest = usize::try_from(offset).ok().and_then(|offset| inode.now.get(offset..));
             let rest = rest.unwrap_or_default();
             let n = rest.len().min(buffer.len());
+            if inode.spoilt.is_some_and(|spoilt| (offset..offset + n as u64).contains(&spoilt)) {
+                return Err(io::Error::other("input/output error"));
+            }
             buffer.iter_mut().zip(rest).for_each(|(slot, octet)| *slot = *octet);
             Ok(n)
         })

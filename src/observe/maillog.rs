@@ -79,9 +79,11 @@ pub fn expired(id: &MessageId, reverse_path: &ReversePath, recipient: &Recipient
     write(&line);
 }
 
-/// A report about the message `id` was queued as the message `report`, to the reverse-path of `id`.
-pub fn reported(id: &MessageId, reverse_path: &ReversePath, report: &MessageId) {
-    write(&Line::new("reported").with("id", id).with("to", reverse_path).with("report", report));
+/// A report about the message `id` was queued as the message `report`, to the reverse-path of `id`;
+/// `kind` is what it is about: `failure`, `delay` or `success`.
+pub fn reported(id: &MessageId, reverse_path: &ReversePath, report: &MessageId, kind: &'static str) {
+    let line = Line::new("reported").with("id", id).with("to", reverse_path);
+    write(&line.with("report", report).with("kind", kind));
 }
 
 /// A report is owed to nobody: `why` says what stands against it, such as a null reverse-path.

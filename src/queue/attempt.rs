@@ -1,26 +1,29 @@
 //! One attempt, and what is written down of it.
 //!
 //! Runs the job's courier, writes down what became of each recipient, and says when those who
-//! still wait are due. The order for a recipient that failed: the report is put first (durable),
-//! then the failure is noted, so that a crash between the two sends a second report and never
-//! none. A report that cannot be put leaves its recipients waiting.
+//! still wait are due. The order: a report is put first (durable), then what it is about is noted,
+//! so that a crash between the two sends a second report and never none. A report of failures that
+//! cannot be put leaves its recipients waiting; one of delays is owed until the next attempt; one
+//! of successes is lost, because nobody is delivered to twice for it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::bounce;
+use super::bounce::{self, Changes, Kind};
+use super::clerk::Clerk;
 use super::handle::Shared;
-use super::item::{Record, State};
+use super::item::{Notice, Record, State};
 use super::manager::Job;
 use super::octets::Octets;
 use super::schedule::Lane;
 use super::worker::{Crew, Report, words};
 use crate::courier::{Courier, Delivery};
-use crate::dsn::Original;
-use crate::mail::{MessageId, Outcome, Reason, Recipient};
+use crate::dsn::Action;
+use crate::mail::{Outcome, Reason, Recipient};
 use crate::observe::maillog::{self, Attempt};
 use crate::observe::{Counter, CounterFamily, Metrics, Trace};
+use crate::route::Carrier;
 use crate::sys::Moment;
 
 /// The last attempt before the lifetime ends is not closer than this to the one before.
@@ -30,9 +33,9 @@ const PAUSE_MIN: Duration = Duration::from_secs(1);
 pub(super) struct Carriage {
     pub(super) shared: Arc<Shared>,
     crew: Crew,
+    clerk: Clerk,
     attempts: CounterFamily,
     outcomes: CounterFamily,
-    reports: Counter,
     pub(super) panics: Counter,
 }
 
@@ -46,11 +49,11 @@ struct Ended {
 impl Carriage {
     pub(super) fn new(shared: Arc<Shared>, crew: Crew, metrics: &Metrics) -> Self {
         Self {
+            clerk: Clerk::new(Arc::clone(&shared), crew.clone(), metrics),
             shared,
             crew,
             attempts: metrics.family("queue_attempts", "Attempts made, by courier", "courier"),
             outcomes: metrics.family("queue_outcomes", "Outcomes of recipients, by kind", "result"),
-            reports: metrics.counter("queue_reports", "Reports of failures put"),
             panics: metrics.counter("queue_attempt_panics", "Attempts that ended in a panic"),
         }
     }
@@ -76,8 +79,8 @@ impl Carriage {
         if ended.pause.is_none() {
             self.expire(job, &mut states);
         }
-        self.report(job, &mut states);
-        self.write_down(job, states, &ended);
+        let told = self.report(job, &mut states, &ended);
+        self.write_down(job, states, told, &ended);
         let pause = ended.pause.unwrap_or_else(|| self.pause(job));
         Report { id: envelope.id, route: job.route.clone(), due: Some(now + pause) }
     }
@@ -127,8 +130,19 @@ impl Carriage {
         let (age, since) = job.age;
         let age = age + now.since(since);
         let left = self.shared.settings.lifetime.checked_sub(age).filter(|left| !left.is_zero());
-        // The last attempt falls on the end of the lifetime, not some way before it.
-        Ended { age, pause: left.map(|left| self.pause(job).min(left).max(PAUSE_MIN)) }
+        // The last attempt falls on the end of the lifetime, not some way before it; and if a delay
+        // is to be reported, one falls on the time for that.
+        let until_report = self.shared.settings.delay_report.checked_sub(age);
+        let until_report = until_report.filter(|left| !left.is_zero() && self.wants_delay(job));
+        let until_report = until_report.unwrap_or(Duration::MAX);
+        let pause = |left| self.pause(job).min(left).min(until_report).max(PAUSE_MIN);
+        Ended { age, pause: left.map(pause) }
+    }
+
+    fn wants_delay(&self, job: &Job) -> bool {
+        let envelope = &job.active.envelope;
+        let mut recipients = job.recipients.iter().filter_map(|position| envelope.recipients.get(*position));
+        recipients.any(|recipient| bounce::wants_delay(envelope, recipient.notify))
     }
 
     fn pause(&self, job: &Job) -> Duration {
@@ -187,51 +201,39 @@ impl Carriage {
         }
     }
 
-    /// Puts the report that is owed. If that fails, its recipients wait on and will fail again.
-    fn report(&self, job: &Job, states: &mut [(usize, State)]) {
+    /// Puts the reports that are owed; says what the sender has been told of those who go on.
+    fn report(&self, job: &Job, states: &mut [(usize, State)], ended: &Ended) -> Vec<(usize, Notice)> {
         let envelope = &job.active.envelope;
-        let owed = match bounce::owed(envelope, states) {
-            bounce::Owed::Nothing => return,
-            bounce::Owed::Silence(why) => return maillog::not_reported(&envelope.id, why),
-            bounce::Owed::Report(positions) => positions,
-        };
-        let clerk = bounce::Clerk {
-            router: &self.crew.router.load(),
-            hostname: &self.crew.hostname,
-            now: self.shared.clock.wall(),
-            id: MessageId::new(self.shared.clock.wall(), self.shared.random.bits()),
-        };
-        let message = self.shared.spool.extent(&envelope.id).and_then(|extent| Octets::new(extent, envelope));
-        // Who sent it hears that it failed, though not a word of it can be read any more.
-        let original = message.and_then(|message| bounce::original(envelope, &message)).unwrap_or_else(|e| {
-            log::error!(target: "queue", "{}: the message cannot be returned: {e}", envelope.id);
-            Original::Headers(Vec::new())
+        let settings = &self.shared.settings;
+        let owed = bounce::owed(&Changes {
+            envelope,
+            states,
+            told: &job.active.standing.lock().progress.told,
+            is_last_hop: job.route.carrier != Carrier::Smtp,
+            is_late: ended.age >= settings.delay_report,
         });
-        // A panic here must not cost what else the attempt has found out: that a recipient has it.
-        let put = catch_unwind(AssertUnwindSafe(|| match clerk.letter(envelope, states, &owed, original) {
-            Some(letter) => self.crew.own_mail.put(letter).map(Some).map_err(|e| e.to_string()),
-            None => Ok(None),
-        }))
-        .unwrap_or_else(|panic| Err(words(panic.as_ref())));
-        match put {
-            Ok(Some(report)) => {
-                self.reports.add_one();
-                maillog::reported(&envelope.id, &envelope.reverse_path, &report);
-            }
-            Ok(None) => {}
-            Err(e) => {
-                log::error!(target: "queue", "{}: the report cannot be put, trying again later: {e}", envelope.id);
-                for (position, state) in states.iter_mut().filter(|(position, _)| owed.contains(position)) {
-                    let reason = state.reason().cloned();
-                    log::debug!(target: "queue", "{}: recipient {position} waits on", envelope.id);
-                    *state = State::Waiting(reason);
+        if let Some(why) = owed.silence {
+            maillog::not_reported(&envelope.id, why);
+        }
+        let until = self.shared.clock.wall().after(settings.lifetime.saturating_sub(ended.age));
+        let mut told = Vec::new();
+        for due in owed.reports {
+            let is_put = self.clerk.report(envelope, &due, until);
+            for (position, action, reason) in due.entries {
+                match (action, due.kind) {
+                    (Action::Delayed, _) if is_put => told.push((position, Notice::Delayed)),
+                    (Action::Expanded, _) if is_put => told.push((position, Notice::Expanded)),
+                    // It fails again, and is reported then.
+                    (_, Kind::Failure) if !is_put => wait_on(states, position, reason),
+                    _ => {}
                 }
             }
         }
+        told
     }
 
     /// Adds the states to the message's progress, on disk and in memory.
-    fn write_down(&self, job: &Job, states: Vec<(usize, State)>, ended: &Ended) {
+    fn write_down(&self, job: &Job, states: Vec<(usize, State)>, told: Vec<(usize, Notice)>, ended: &Ended) {
         let wall = self.shared.clock.wall();
         let mut record = Record {
             at: wall,
@@ -239,6 +241,7 @@ impl Carriage {
             age_ms: u64::try_from(ended.age.as_millis()).unwrap_or(u64::MAX),
             due: wall.after(ended.pause.unwrap_or_else(|| self.pause(job))),
             states,
+            told,
         };
         let mut standing = job.active.standing.lock();
         standing.progress.apply(&record);
@@ -258,5 +261,11 @@ impl Carriage {
                 log::error!(target: "queue", "{id}: what became of it cannot be written down yet: {e}");
             }
         }
+    }
+}
+
+fn wait_on(states: &mut [(usize, State)], position: usize, reason: Reason) {
+    if let Some((_, state)) = states.iter_mut().find(|(other, _)| *other == position) {
+        *state = State::Waiting(Some(reason));
     }
 }

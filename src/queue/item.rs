@@ -67,6 +67,19 @@ pub(super) struct Record {
     pub(super) due: Timestamp,
     /// New states, by the recipient's position in the envelope.
     pub(super) states: Vec<(usize, State)>,
+    /// What the sender has been told of recipients that this settled nothing for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) told: Vec<(usize, Notice)>,
+}
+
+/// What a sender is told once, though the message goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Notice {
+    /// The recipient is delayed.
+    Delayed,
+    /// An alias made several of it.
+    Expanded,
 }
 
 /// Where a message stands: the sum of its records.
@@ -82,6 +95,8 @@ pub struct Progress {
     pub noted: Timestamp,
     /// When it is due, as last written down; arrival if no attempt was made.
     pub due: Timestamp,
+    /// What the sender has been told of recipients, by position, while the message went on.
+    pub told: Vec<(usize, Notice)>,
 }
 
 impl Progress {
@@ -94,6 +109,7 @@ impl Progress {
             age: Duration::ZERO,
             noted: envelope.arrived,
             due: envelope.arrived,
+            told: Vec::new(),
         }
     }
 
@@ -104,6 +120,11 @@ impl Progress {
                 && !slot.is_settled()
             {
                 *slot = state.clone();
+            }
+        }
+        for notice in &record.told {
+            if !self.told.contains(notice) {
+                self.told.push(*notice);
             }
         }
         self.attempts = self.attempts.max(record.attempts);
@@ -121,6 +142,7 @@ impl Progress {
             age_ms: u64::try_from(self.age.as_millis()).unwrap_or(u64::MAX),
             due: self.due,
             states: states.filter(|(_, state)| *state != State::Waiting(None)).collect(),
+            told: self.told.clone(),
         }
     }
 
@@ -164,11 +186,13 @@ mod tests {
             age_ms: 5,
             due: Timestamp::from_millis(3_000_000),
             states,
+            told: vec![(1, Notice::Delayed)],
         };
         progress.apply(&record(vec![(0, State::Delivered(busy.clone())), (9, State::Waiting(None))]));
         progress.apply(&record(vec![(0, State::Waiting(None)), (1, State::Waiting(Some(busy.clone())))]));
         assert_eq!(progress.waiting().collect::<Vec<_>>(), [1]);
         assert!(!progress.is_settled());
+        assert_eq!(progress.told, [(1, Notice::Delayed)], "once");
 
         let mut copy = Progress::new(&envelope());
         copy.apply(&progress.to_record());

@@ -12,11 +12,13 @@
 //! - `manager`: the thread that decides when and whither
 //! - `worker`: the threads: opening, starting, stopping
 //! - `attempt`: one attempt, and what is written down of it
-//! - `bounce`: when a report is owed, to whom, and in whose name
+//! - `bounce`: when a report is owed, about whom, and what of
+//! - `clerk`: writes reports and puts them
 //! - `own_mail`: the one door for mail that we write ourselves
 
 mod attempt;
 mod bounce;
+mod clerk;
 mod frame;
 mod handle;
 mod item;
@@ -33,7 +35,7 @@ mod worker;
 pub use handle::{Handle, Incoming, ItemView, PutError, RecipientView};
 pub use item::{Progress, State};
 pub use manager::{Job, Manager};
-pub use own_mail::{Direct, Letter, OwnMail};
+pub use own_mail::{Addressed, Addressees, Direct, Letter, OwnMail};
 pub use schedule::{Lane, Settings};
 pub use spool::{OpenError, SpoolParts};
 pub use worker::{Couriers, Crew, Opened, Running, Stepped, open, open_unlocked};

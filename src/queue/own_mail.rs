@@ -1,9 +1,12 @@
 //! The one door for mail that we write ourselves.
 //!
-//! Reports go through here and nowhere else, so that one place can expand aliases, stamp and
-//! sign. The default filling, [`Direct`], only puts; wiring may set a decorator before it.
+//! Reports go through here and nowhere else, so that one place looks up who is behind the address,
+//! puts a trace field on top, and hands the letter to the queue. Whatever signs mail some day signs
+//! it here too.
 
-use crate::mail::{BodyType, Envelope, Mailbox, MessageId, Recipient, ReversePath};
+use std::sync::Arc;
+
+use crate::mail::{BodyType, Domain, Envelope, Mailbox, MessageId, Notify, Recipient, ReversePath};
 
 use super::handle::{Handle, PutError};
 use crate::observe::maillog;
@@ -13,8 +16,10 @@ use crate::observe::maillog;
 pub struct Letter {
     /// Where failures are reported: null for a report (RFC 3464 §2).
     pub reverse_path: ReversePath,
-    /// To whom, before aliases.
-    pub to: Mailbox,
+    /// To whom.
+    pub to: Vec<Recipient>,
+    /// Our name, for the trace field.
+    pub hostname: Domain,
     /// Header section and body, CRLF line ends, with a Message-ID and a Date.
     pub octets: Vec<u8>,
     /// There are octets above 127.
@@ -25,23 +30,37 @@ pub struct Letter {
 
 /// Takes mail of our own and promises to look after it.
 pub trait OwnMail: Send + Sync {
-    /// Puts one letter; its id is for the log. Durable when this returns.
+    /// Puts one letter; its id is for the log, and nothing if nobody is there to get it. Durable
+    /// when this returns.
     ///
     /// # Errors
-    /// The disk refused; the caller still owes the letter and tries again later.
-    fn put(&self, letter: Letter) -> Result<MessageId, PutError>;
+    /// Not now: the disk refused, or nobody knows who is behind an address. The caller still owes
+    /// the letter and tries again later.
+    fn put(&self, letter: Letter) -> Result<Option<MessageId>, PutError>;
 }
 
-/// Straight into the queue: no aliases, no stamp, no signature.
+/// Who is behind an address.
+pub trait Addressees: Send + Sync {
+    /// Final recipients, after aliases; none if there is nobody of that name here.
+    ///
+    /// # Errors
+    /// It cannot be found out now; says why, for the log.
+    fn behind(&self, mailbox: &Mailbox) -> Result<Vec<Recipient>, String>;
+}
+
+/// The last step: into the queue.
 pub struct Direct(pub Handle);
 
 impl OwnMail for Direct {
-    fn put(&self, letter: Letter) -> Result<MessageId, PutError> {
+    fn put(&self, letter: Letter) -> Result<Option<MessageId>, PutError> {
         let mut incoming = self.0.begin_own()?;
         incoming.append(&letter.octets)?;
-        let id = incoming.id();
-        let recipients = vec![Recipient::mailbox(letter.to)];
-        let mut envelope = Envelope::new(id, self.0.wall(), letter.reverse_path, recipients);
+        let (id, arrived) = (incoming.id(), self.0.wall());
+        let mut envelope = Envelope::new(id, arrived, letter.reverse_path, letter.to);
+        // RFC 5321 §4.4, of a message that nobody handed to us.
+        let host = letter.hostname.as_ascii();
+        envelope.stamp =
+            format!("Received: by {host} (postrider)\r\n\tid {id};\r\n\t{}\r\n", arrived.to_rfc5322());
         envelope.has_8bit = letter.has_8bit;
         envelope.smtputf8 = letter.smtputf8;
         if letter.has_8bit {
@@ -50,6 +69,85 @@ impl OwnMail for Direct {
         let octets = incoming.octets();
         incoming.commit(envelope.clone())?;
         maillog::queued(&envelope, octets);
-        Ok(id)
+        Ok(Some(id))
+    }
+}
+
+/// Looks up who is behind each address, and goes on.
+pub struct Addressed<N> {
+    /// The next step.
+    pub next: N,
+    /// Who knows.
+    pub addressees: Arc<dyn Addressees>,
+}
+
+impl<N: OwnMail> OwnMail for Addressed<N> {
+    fn put(&self, mut letter: Letter) -> Result<Option<MessageId>, PutError> {
+        let mut found: Vec<Recipient> = Vec::new();
+        for to in &letter.to {
+            let behind = self.addressees.behind(to.final_mailbox()).map_err(PutError::Io)?;
+            // RFC 3461 §6.1: whatever becomes of a report, nobody reports it.
+            found.extend(behind.into_iter().map(|one| Recipient { notify: Notify::Never, ..one }));
+        }
+        if found.is_empty() {
+            return Ok(None);
+        }
+        letter.to = found;
+        self.next.put(letter)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{Destination, Timestamp};
+    use crate::sys::Mutex;
+
+    #[derive(Default)]
+    struct Kept(Mutex<Vec<Letter>>);
+
+    impl OwnMail for Arc<Kept> {
+        fn put(&self, letter: Letter) -> Result<Option<MessageId>, PutError> {
+            self.0.lock().push(letter);
+            Ok(Some(MessageId::new(Timestamp::from_millis(0), 1)))
+        }
+    }
+
+    struct Book;
+
+    impl Addressees for Book {
+        fn behind(&self, mailbox: &Mailbox) -> Result<Vec<Recipient>, String> {
+            let target = |raw: &str| Recipient {
+                destination: Destination::Mailbox(Mailbox::parse(raw).unwrap()),
+                ..Recipient::mailbox(mailbox.clone())
+            };
+            match mailbox.local_part.as_str() {
+                "team" => Ok(vec![target("ana@here.example"), target("bo@there.example")]),
+                "circle" => Err("aliases go round in circles".to_owned()),
+                _ => Ok(Vec::new()),
+            }
+        }
+    }
+
+    #[test]
+    fn a_letter_goes_to_those_behind_its_address_and_nobody_reports_it() {
+        let kept = Arc::new(Kept::default());
+        let door = Addressed { next: Arc::clone(&kept), addressees: Arc::new(Book) };
+        let letter = |to: &str| Letter {
+            reverse_path: ReversePath::Null,
+            to: vec![Recipient::mailbox(Mailbox::parse(to).unwrap())],
+            hostname: Domain::parse("mx.here.example").unwrap(),
+            octets: b"Subject: hello\r\n\r\n".to_vec(),
+            has_8bit: false,
+            smtputf8: false,
+        };
+        assert!(matches!(door.put(letter("team@here.example")), Ok(Some(_))));
+        assert_eq!(door.put(letter("nobody@here.example")), Ok(None));
+        assert!(matches!(door.put(letter("circle@here.example")), Err(PutError::Io(_))));
+        let letters = kept.0.lock();
+        let to: Vec<_> = letters[0].to.iter().map(|one| (one.to_string(), one.notify)).collect();
+        let never = |raw: &str| (raw.to_owned(), Notify::Never);
+        assert_eq!(to, [never("ana@here.example"), never("bo@there.example")]);
+        assert_eq!(letters.len(), 1);
     }
 }

@@ -23,6 +23,8 @@ pub struct Settings {
     pub lifetime: Duration,
     /// Waits between attempts; the last one repeats. Not empty.
     pub retry: Vec<Duration>,
+    /// Age at which who still waits is reported as delayed. Default: 4 hours.
+    pub delay_report: Duration,
     /// Delivery threads for local mailboxes and programs. At least 1.
     pub deliver_local: usize,
     /// Delivery threads for other servers. At least 1.
@@ -49,6 +51,7 @@ impl Default for Settings {
             messages_max: 20_000,
             lifetime: minutes(5 * 24 * 60),
             retry: [1, 5, 15, 30, 60, 120, 240].map(minutes).to_vec(),
+            delay_report: minutes(4 * 60),
             deliver_local: 4,
             deliver_remote: 16,
             destination_max: 4,

@@ -189,7 +189,7 @@ fn a_report_leaves_like_any_message_and_the_null_reverse_path_gets_none() {
     assert_eq!(mails[0].mail.split(' ').next(), Some("<>"), "{}", mails[0].mail);
     assert_eq!(
         (mails[0].hello.as_str(), &mails[0].recipients[..]),
-        ("mx.here.example", &["<bo@there.example>".to_owned()][..])
+        ("mx.here.example", &["<bo@there.example> NOTIFY=NEVER".to_owned()][..])
     );
     let text = String::from_utf8(mails[0].message.clone()).unwrap();
     for part in [

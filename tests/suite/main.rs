@@ -3,6 +3,7 @@
 //! - `tidy`: the house rules, layers first
 //! - `dialogs`: conversations from `testdata/dialogs`, played against the server machine
 //! - `dialogs_on_sockets`: the same conversations over a real socket
+//! - `reports`: who is told what of a letter, when; the same stage
 //! - `stories`: what happens to a letter, with a test clock and scripted couriers
 //! - `courier_smtp`: one attempt of the SMTP courier, against peers that follow a script
 //! - `crash`: stop at every disk operation
@@ -48,6 +49,7 @@ mod peers;
 mod post_office;
 mod programs;
 mod queue;
+mod reports;
 mod security_levels;
 mod stories;
 mod submission;

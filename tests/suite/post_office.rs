@@ -98,6 +98,17 @@ impl PostOffice {
 
     /// Puts a message without running the queue.
     pub fn put(&self, from: &str, to: &[&str], octets: &[u8]) -> Result<Envelope, PutError> {
+        self.put_with(from, to, octets, |_| {})
+    }
+
+    /// The same, with whatever else the envelope is to say.
+    pub fn put_with(
+        &self,
+        from: &str,
+        to: &[&str],
+        octets: &[u8],
+        edit: impl FnOnce(&mut Envelope),
+    ) -> Result<Envelope, PutError> {
         let mut incoming = self.handle.begin()?;
         for chunk in octets.chunks(700) {
             incoming.append(chunk)?;
@@ -107,7 +118,8 @@ impl PostOffice {
             from => ReversePath::Mailbox(mailbox(from)),
         };
         let recipients = to.iter().map(|to| Recipient::mailbox(mailbox(to))).collect();
-        let envelope = Envelope::new(incoming.id(), self.clock.wall(), reverse_path, recipients);
+        let mut envelope = Envelope::new(incoming.id(), self.clock.wall(), reverse_path, recipients);
+        edit(&mut envelope);
         incoming.commit(envelope.clone())?;
         Ok(envelope)
     }

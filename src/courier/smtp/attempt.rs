@@ -336,7 +336,7 @@ impl Attempt<'_> {
         let recipient = self.delivery.recipients.get(position)?;
         Some(Addressee {
             mailbox: recipient.final_mailbox().clone(),
-            notify: recipient.notify,
+            notify: self.delivery.envelope.notify(recipient),
             orcpt: recipient.orcpt.clone(),
         })
     }

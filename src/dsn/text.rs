@@ -1,0 +1,122 @@
+//! Lines of a report: folded, printable, and never too long.
+
+use std::fmt::Write as _;
+
+use crate::mail::Mailbox;
+
+/// RFC 5322 §2.1.1, without the line end.
+const LINE_OCTETS_MAX: usize = 998;
+/// Where words are folded, if they can be.
+const FOLD_OCTETS: usize = 76;
+
+/// `Content-Transfer-Encoding`, if it must be said (RFC 2045 §6.1).
+pub(super) fn encoding(octets: &[u8]) -> String {
+    if octets.is_ascii() { String::new() } else { "Content-Transfer-Encoding: 8bit\r\n".to_owned() }
+}
+
+/// RFC 3464 §2.3.2, RFC 6533 §3.
+pub(super) fn address(mailbox: &Mailbox) -> String {
+    match mailbox.needs_smtputf8() {
+        true => format!("utf-8; {mailbox}"),
+        false => format!("rfc822; {}", mailbox.to_ascii_domain()),
+    }
+}
+
+/// ASCII, with what is beyond as `\xHH`: the same notation that remote words come in.
+pub(super) fn ascii(raw: &str) -> String {
+    let mut text = String::with_capacity(raw.len());
+    for octet in raw.bytes() {
+        match octet {
+            32..=126 => text.push(char::from(octet)),
+            octet => {
+                let _ = write!(text, "\\x{octet:02x}");
+            }
+        }
+    }
+    text
+}
+
+/// RFC 3461 §4. What is not well formed stays as it is; controls never get in.
+pub(super) fn from_xtext(xtext: &str) -> String {
+    let mut octets = Vec::with_capacity(xtext.len());
+    let mut rest = xtext.as_bytes();
+    while let [first, tail @ ..] = rest {
+        let hex = tail.get(..2).and_then(|two| std::str::from_utf8(two).ok());
+        match hex.and_then(|two| u8::from_str_radix(two, 16).ok()) {
+            Some(octet) if *first == b'+' => {
+                octets.push(octet);
+                rest = tail.get(2..).unwrap_or_default();
+            }
+            _ => {
+                octets.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    crate::mail::printable(&octets, LINE_OCTETS_MAX / 2)
+}
+
+/// A header-like field, folded between words.
+pub(super) fn field(text: &mut String, name: &str, value: &str) {
+    let _ = write!(text, "{name}:");
+    let mut column = name.len() + 1;
+    for word in value.split(' ').filter(|word| !word.is_empty()) {
+        for piece in pieces(word) {
+            if column + 1 + piece.len() > FOLD_OCTETS && column > name.len() + 1 {
+                text.push_str("\r\n");
+                column = 0;
+            }
+            let _ = write!(text, " {piece}");
+            column += 1 + piece.len();
+        }
+    }
+    text.push_str("\r\n");
+}
+
+/// Words in lines of a width that people like.
+pub(super) fn paragraph(text: &mut String, indent: &str, words: &str) {
+    let mut column = 0;
+    for word in words.split(' ').filter(|word| !word.is_empty()) {
+        for piece in pieces(word) {
+            if column > 0 && column + 1 + piece.len() <= FOLD_OCTETS {
+                text.push(' ');
+                column += 1;
+            } else {
+                text.push_str(if column == 0 { "" } else { "\r\n" });
+                text.push_str(indent);
+                column = indent.len();
+            }
+            text.push_str(piece);
+            column += piece.len();
+        }
+    }
+    text.push_str("\r\n");
+}
+
+/// A word that is longer than a line may be, in several.
+fn pieces(word: &str) -> impl Iterator<Item = &str> {
+    let mut rest = word;
+    std::iter::from_fn(move || {
+        let end = rest.floor_char_boundary(LINE_OCTETS_MAX - 100);
+        let (piece, tail) = rest.split_at_checked(end).filter(|(piece, _)| !piece.is_empty())?;
+        rest = tail;
+        Some(piece)
+    })
+}
+
+pub(super) fn has_long_line(octets: &[u8]) -> bool {
+    octets.split(|&b| b == b'\n').any(|line| line.strip_suffix(b"\r").unwrap_or(line).len() > LINE_OCTETS_MAX)
+}
+
+pub(super) fn cut_long_lines(octets: &[u8]) -> Vec<u8> {
+    if !has_long_line(octets) {
+        return octets.to_vec();
+    }
+    let mut cut = Vec::with_capacity(octets.len());
+    for line in octets.split_inclusive(|&b| b == b'\n') {
+        let content = line.strip_suffix(b"\r\n").unwrap_or(line);
+        cut.extend_from_slice(content.get(..LINE_OCTETS_MAX).unwrap_or(content));
+        cut.extend_from_slice(b"\r\n");
+    }
+    cut
+}

@@ -1,0 +1,241 @@
+//! Who is told what of a letter, when, and in which form: RFC 3461 and RFC 3464 as stories, and what
+//! a stranger's library reads in the reports.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use postrider::fakes::Carried;
+use postrider::mail::{Destination, Envelope, Mailbox, Notify, Outcome, Reason, Recipient};
+
+use crate::house::House;
+use crate::post_office::{MINUTE, PostOffice, deferred, delivered, failed, mailbox};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const LETTER: &[u8] = b"Subject: hello\r\nMessage-ID: <1@here.example>\r\n\r\nHello.\r\n";
+const ALL: Notify = Notify::When { success: true, failure: true, delay: true };
+
+fn text(report: &Carried) -> String {
+    String::from_utf8(report.octets.clone()).unwrap()
+}
+
+/// `action` of each recipient of each report, in order.
+fn actions(office: &PostOffice) -> Vec<Vec<String>> {
+    let of = |report: &Carried| {
+        let text = text(report);
+        text.lines().filter_map(|line| line.strip_prefix("Action: ")).map(str::to_owned).collect()
+    };
+    office.reports().iter().map(of).collect()
+}
+
+fn submitted(office: &mut PostOffice, to: &[&str], edit: impl FnOnce(&mut Envelope)) {
+    let by_user = |envelope: &mut Envelope| {
+        envelope.login = Some(mailbox("ana@here.example"));
+        edit(envelope);
+    };
+    office.put_with("ana@here.example", to, LETTER, by_user).unwrap();
+    office.stepped.run();
+}
+
+#[test]
+fn a_delay_is_told_once_at_its_time_and_the_end_is_told_too() {
+    let mut office = PostOffice::new();
+    office.remote.always(Some(deferred("no answer")));
+    submitted(&mut office, &["bo@there.example", "cy@there.example"], |_| {});
+    office.after(4 * HOUR - 2 * MINUTE);
+    assert!(office.reports().is_empty());
+    office.after(4 * MINUTE);
+    assert_eq!(actions(&office), [["delayed", "delayed"]], "one report for both");
+    let report = text(&office.reports()[0]);
+    assert!(
+        report.contains("\r\nWill-Retry-Until: ") && report.contains("\r\nStatus: 4.2.2\r\n"),
+        "{report}"
+    );
+
+    // A restart knows what the sender knows.
+    let mut office = office.restarted(2);
+    office.remote.always(Some(deferred("no answer")));
+    office.after(100 * HOUR);
+    assert!(office.reports().is_empty(), "once");
+    office.after(20 * HOUR);
+    assert_eq!(actions(&office), [["failed", "failed"]]);
+    assert!(text(&office.reports()[0]).contains("Status: 4.4.7\r\n"));
+}
+
+#[test]
+fn a_stranger_hears_of_a_delay_only_if_it_asked() {
+    let mut office = PostOffice::new();
+    office.remote.always(Some(deferred("no answer")));
+    office.receive("eve@elsewhere.example", "bo@there.example");
+    office.after(10 * HOUR);
+    assert!(office.reports().is_empty());
+}
+
+#[test]
+fn who_asked_hears_of_a_delivery_here_and_of_a_relay_to_a_hop_that_does_not_report() {
+    let mut office = PostOffice::new();
+    let reports_itself =
+        Reason::new(0, 0, "accepted").with_remote("mx.there.example", "250 2.0.0 ok").with_dsn_taken();
+    office.remote.then([delivered(), Outcome::Delivered(reports_itself), failed("no such mailbox")]);
+    let to = ["ana@here.example", "bo@there.example", "cy@there.example", "eve@there.example"];
+    submitted(&mut office, &to, |envelope| {
+        envelope.envid = Some("QQ+2B1".to_owned());
+        for recipient in &mut envelope.recipients {
+            recipient.notify = ALL;
+            recipient.orcpt = Some(format!("rfc822;{}", recipient.original));
+        }
+    });
+    assert_eq!(office.waiting(), 0);
+    let mut actions = actions(&office);
+    actions.sort();
+    assert_eq!(actions, [["delivered"], ["failed"], ["relayed"]], "one for each kind and attempt");
+    for report in office.reports() {
+        let text = text(&report);
+        assert!(text.contains("\r\nOriginal-Envelope-Id: QQ+1\r\n"), "{text}");
+        assert!(!text.contains("cy@there.example"), "its hop reports: {text}");
+        let has_body = text.contains("\r\nHello.\r\n");
+        assert_eq!(has_body, text.contains("Action: failed"), "RET is about failures: {text}");
+        assert!(text.contains("\r\nIn-Reply-To: <1@here.example>\r\n"), "{text}");
+        assert!(text.contains("\r\nAuto-Submitted: auto-replied\r\n"), "{text}");
+        assert!(text.starts_with("Received: by mail.here.example (postrider)\r\n\tid "), "{text}");
+    }
+}
+
+#[test]
+fn a_list_of_several_is_expanded_for_who_asked_and_reported_no_further() {
+    let mut office = PostOffice::new();
+    let behind = |raw: &str| Recipient {
+        destination: Destination::Mailbox(Mailbox::parse(raw).unwrap()),
+        notify: ALL,
+        ..Recipient::mailbox(mailbox("list@here.example"))
+    };
+    office.remote.then([deferred("busy"), failed("no such mailbox")]);
+    submitted(&mut office, &["list@here.example"], |envelope| {
+        envelope.recipients =
+            vec![behind("bo@there.example"), behind("ana@here.example"), behind("cy@there.example")];
+    });
+    let mut seen = actions(&office);
+    seen.sort();
+    assert_eq!(seen, [["expanded"], ["failed"]]);
+    office.after(HOUR);
+    assert_eq!((office.waiting(), office.reports().len()), (0, 2), "delivered at last, and nobody is told");
+}
+
+#[test]
+fn never_means_nothing_whatever_happens() {
+    let mut office = PostOffice::new();
+    office.remote.always(Some(deferred("no answer")));
+    submitted(&mut office, &["bo@there.example", "ana@here.example"], |envelope| {
+        for recipient in &mut envelope.recipients {
+            recipient.notify = Notify::Never;
+        }
+    });
+    office.after(121 * HOUR);
+    assert_eq!((office.waiting(), office.reports().len()), (0, 0));
+}
+
+#[test]
+fn who_sent_what_cannot_be_read_any_more_hears_that_it_failed() {
+    let mut office = PostOffice::new();
+    office.remote.always(Some(deferred("busy")));
+    submitted(&mut office, &["bo@there.example"], |_| {});
+    let parcel = office.disk.names().into_iter().find(|path| path.parent().unwrap().ends_with("waiting"));
+    office.disk.spoil(&parcel.unwrap(), 0);
+    office.remote.always(None);
+    office.after(121 * HOUR);
+    assert_eq!(office.waiting(), 0);
+    let reports = office.reports();
+    let last = text(reports.last().unwrap());
+    assert!(last.contains("\r\nStatus: 4.4.7\r\n") && last.contains("nothing of it is returned"), "{last}");
+    assert!(!last.contains("rfc822-headers"), "{last}");
+}
+
+#[test]
+fn a_success_that_cannot_be_reported_is_not_delivered_again() {
+    let mut office = PostOffice::new();
+    office
+        .put_with("ana@here.example", &["bo@there.example"], LETTER, |envelope| {
+            envelope.recipients[0].notify = ALL;
+        })
+        .unwrap();
+    office.disk.set_full(true);
+    office.stepped.run();
+    office.disk.set_full(false);
+    office.after(24 * HOUR);
+    assert_eq!((office.waiting(), office.remote.delivered().len()), (0, 1));
+}
+
+/// What Python's `email` library, which nobody here wrote, makes of the reports in `paths`.
+fn read_by_a_stranger(paths: &[&Path]) -> String {
+    const PROGRAM: &str = r#"
+import email, email.policy, sys
+for path in sys.argv[1:]:
+    with open(path, "rb") as file:
+        octets = b"\r\n".join(file.read().replace(b"\r\n", b"\n").split(b"\n"))
+    report = email.message_from_bytes(octets, policy=email.policy.SMTP)
+    assert not report.defects, report.defects
+    assert report.get_content_type() == "multipart/report", report.get_content_type()
+    kind = report.get_param("report-type")
+    parts = list(report.iter_parts())
+    assert parts[0].get_content_type() == "text/plain" and parts[0].get_content().strip()
+    assert parts[1].get_content_type() == "message/" + kind, parts[1].get_content_type()
+    assert not any(part.defects for part in report.walk())
+    assert report["Auto-Submitted"] == "auto-replied" and report["Date"].datetime and report["Message-ID"]
+    # The library knows message/delivery-status only: its blocks are header sections.
+    blocks = parts[1].get_payload()
+    if kind == "global-delivery-status":
+        text = octets.split(b"Content-Type: message/global-delivery-status")[1].split(b"\r\n--=_")[0]
+        text = text.decode("utf-8").split("\r\n\r\n", 1)[1]
+        blocks = [email.message_from_string(block) for block in text.split("\r\n\r\n") if block.strip()]
+    blocks = [block for block in blocks if len(block)]
+    assert blocks[0]["Reporting-MTA"].startswith("dns; "), blocks[0].items()
+    for block in blocks[1:]:
+        for name in ("Final-Recipient", "Action", "Status"):
+            assert block.get_all(name) and len(block.get_all(name)) == 1, (path, name, block.items())
+        assert block["Status"][0] in {"failed": "45", "delayed": "4"}.get(block["Action"], "2")
+        print(block["Action"], block["Status"], block["Final-Recipient"])
+    types = [part.get_content_type() for part in parts[2:]]
+    print(" ".join(types) or "nothing returned")
+"#;
+    let output = Command::new("python3").arg("-c").arg(PROGRAM).args(paths).output();
+    let output = output.expect("python3, whose email library reads our reports");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_strangers_library_reads_every_kind_of_report() {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/golden");
+    let kinds = ["failed", "expired", "delayed", "delivered", "relayed", "expanded", "unreadable", "global"];
+    let paths: Vec<_> = kinds.iter().map(|kind| golden.join(format!("report-{kind}.eml"))).collect();
+    let read = read_by_a_stranger(&paths.iter().map(AsRef::as_ref).collect::<Vec<_>>());
+    assert_eq!(
+        read,
+        "failed 5.1.1 rfc822; bo@there.example\nmessage/rfc822\n\
+         failed 4.4.7 rfc822; bo@there.example\ntext/rfc822-headers\n\
+         delayed 4.2.2 rfc822; bo@there.example\ntext/rfc822-headers\n\
+         delivered 2.0.0 rfc822; bo@here.example\ntext/rfc822-headers\n\
+         relayed 2.0.0 rfc822; bo@there.example\ntext/rfc822-headers\n\
+         expanded 2.0.0 rfc822; list@here.example\ntext/rfc822-headers\n\
+         failed 5.1.1 rfc822; bo@there.example\nnothing returned\n\
+         failed 5.1.1 utf-8; bö@bücher.example\nmessage/global\n"
+    );
+}
+
+#[test]
+fn a_report_goes_to_those_behind_the_senders_address() {
+    let house = House::new("[queue]\nretry = [\"1s\"]\n[dns]\nservers = [\"127.0.0.1:1\"]\n");
+    house.add_user("bo@here.example", "other words");
+    std::fs::write(house.path("domains/here.example/aliases"), "team: bo\nsink: |/bin/false\n").unwrap();
+    let mut house = house;
+    house.start();
+    assert!(house.send("team@here.example", "sink@here.example", "hello").starts_with("250"));
+    let report = house.letter("here.example", "bo");
+    assert!(report.contains("To: <team@here.example>\n"), "{report}");
+    assert!(report.contains("Received: by mx.here.example (postrider)\n"), "{report}");
+    let path = house.path("report.eml");
+    std::fs::write(&path, report).unwrap();
+    let read = read_by_a_stranger(&[&path]);
+    assert_eq!(read, "failed 5.3.0 rfc822; sink@here.example\nmessage/rfc822\n");
+}
