@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::sections::{
     CommandDelivery, Config, Hello, LineEnds, Listener, LmtpDelivery, Local, MaildirDelivery, PipeTrouble,
+    Place,
 };
 use super::units::{show_duration, show_size};
 
@@ -69,7 +70,8 @@ const SECTIONS: &[Section] = &[
         name: "listen",
         about: "Where clients find us. Each key is a list of addresses with ports (\":25\" is port 25 of \
                 every address of this host), or \"systemd\" for the sockets that the service manager passes \
-                under the key's name. An empty list switches a service off.",
+                under the key's name. An empty list switches a service off. A proxy in front of us uses an \
+                address of its own, marked with the word proxy: \"127.0.0.1:2525 proxy\".",
         keys: &[
             Key {
                 name: "smtp",
@@ -91,6 +93,16 @@ const SECTIONS: &[Section] = &[
                 default: "\"systemd\"",
                 example: "[\":465\"]",
                 show: |c| Some(listeners(&c.listen.submissions)),
+            },
+            Key {
+                name: "proxy-from",
+                about: "Addresses and networks of proxies (HAProxy and its like). A connection from there to \
+                        a listener that is marked with proxy must begin with a PROXY preface, version 1 or \
+                        2, before TLS; the client that it names is the client for all that follows. \
+                        Connections from elsewhere are taken as they are.",
+                default: "[]",
+                example: "[\"127.0.0.1\"]",
+                show: |c| Some(list(c.listen.proxy_from.iter().map(ToString::to_string))),
             },
             Key {
                 name: "monitoring",
@@ -559,12 +571,15 @@ fn lmtp(config: &Config) -> Option<&LmtpDelivery> {
 }
 
 fn listeners(listeners: &[Listener]) -> String {
-    let shown = |listener: &Listener| match listener {
-        Listener::Address(address) => address.to_string(),
-        Listener::Systemd => "systemd".to_owned(),
+    let shown = |listener: &Listener| {
+        let place = match listener.place {
+            Place::Address(address) => address.to_string(),
+            Place::Systemd => "systemd".to_owned(),
+        };
+        if listener.proxy { format!("{place} proxy") } else { place }
     };
     match listeners {
-        [Listener::Systemd] => quoted("systemd"),
+        [one] if one.place == Place::Systemd => quoted(&shown(one)),
         listeners => list(listeners.iter().map(shown)),
     }
 }

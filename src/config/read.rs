@@ -9,7 +9,7 @@ use super::keys::known;
 use super::reader::{ConfigError, Findings, Table, Value, Wrong};
 use super::sections::{
     CommandDelivery, Config, Delivery, Dns, Dovecot, Hello, Limits, LineEnds, Listen, Listener, LmtpDelivery,
-    Local, MaildirDelivery, PipeDelivery, PipeTrouble, Queue, Relay, SmtpDelivery,
+    Local, MaildirDelivery, PipeDelivery, PipeTrouble, Place, Queue, Relay, SmtpDelivery,
 };
 use super::units::{parse_address, parse_duration, parse_server};
 use crate::mail::{Domain, Endpoint, Network};
@@ -127,6 +127,17 @@ fn listen(mut table: Table<'_>, found: &mut Findings<'_>) -> Listen {
         smtp: table.value(found, "smtp", defaults.smtp, listeners),
         submission: table.value(found, "submission", defaults.submission, listeners),
         submissions: table.value(found, "submissions", defaults.submissions, listeners),
+        proxy_from: table.value(found, "proxy-from", defaults.proxy_from, |value| {
+            const REMEDY: &str = "write a list of your proxies, such as [\"127.0.0.1\", \"2001:db8::/64\"]";
+            let one = |raw: &str| {
+                let network: Network = raw.parse().map_err(|problem| wrong(problem, REMEDY))?;
+                if network.is_everything() {
+                    return Err(wrong(format!("{network} would let everybody choose an address"), REMEDY));
+                }
+                Ok(network)
+            };
+            value.texts(REMEDY)?.into_iter().map(one).collect()
+        }),
         monitoring: table.optional(found, "monitoring", |value| {
             const REMEDY: &str = "write an address with a port, such as \"127.0.0.1:1099\"";
             let raw = value.text(REMEDY)?;
@@ -142,16 +153,29 @@ fn listen(mut table: Table<'_>, found: &mut Findings<'_>) -> Listen {
         let remedy = "give at least one of smtp, submission, submissions an address";
         found.error(table.span(), "listen", wrong("leaves nothing to listen on", remedy));
     }
+    match (all().any(|listener| listener.proxy), listen.proxy_from.is_empty()) {
+        (true, true) => found.error(
+            table.span(),
+            "listen.proxy-from",
+            wrong("is not set, and a listener is marked with proxy", "name the proxies' addresses there"),
+        ),
+        (false, false) => found.error(
+            table.span(),
+            "listen.proxy-from",
+            wrong("is of no use, because no listener is marked", "write \"ADDRESS:PORT proxy\" for one"),
+        ),
+        _ => {}
+    }
     let mut seen: Vec<SocketAddr> = listen.monitoring.into_iter().collect();
     for listener in all() {
-        match listener {
+        match &listener.place {
             // Port 0 is whatever is free.
-            Listener::Address(address) if address.port() != 0 && seen.contains(address) => {
+            Place::Address(address) if address.port() != 0 && seen.contains(address) => {
                 let problem = format!("names {address} twice");
                 found.error(table.span(), "listen", wrong(problem, "give each list a port of its own"));
             }
-            Listener::Address(address) => seen.push(*address),
-            Listener::Systemd => {}
+            Place::Address(address) => seen.push(*address),
+            Place::Systemd => {}
         }
     }
     table.finish(found, &known("listen"));
@@ -160,11 +184,18 @@ fn listen(mut table: Table<'_>, found: &mut Findings<'_>) -> Listen {
 
 fn listeners(value: &Value<'_>) -> Result<Vec<Listener>, Wrong> {
     const REMEDY: &str = "write a list of addresses with ports, such as [\":25\"] or [\"192.0.2.1:25\", \"[2001:db8::1]:25\"], or \"systemd\"";
-    let one = |raw: &str| match raw {
-        "systemd" => Ok(Listener::Systemd),
-        raw => parse_address(raw)
-            .map(Listener::Address)
-            .ok_or_else(|| wrong(format!("{raw:?} is not an address with a port"), REMEDY)),
+    let one = |raw: &str| {
+        let (place, proxy) = match raw.strip_suffix(" proxy") {
+            Some(place) => (place.trim_end(), true),
+            None => (raw, false),
+        };
+        let place = match place {
+            "systemd" => Place::Systemd,
+            place => parse_address(place)
+                .map(Place::Address)
+                .ok_or_else(|| wrong(format!("{raw:?} is not an address with a port"), REMEDY))?,
+        };
+        Ok(Listener { place, proxy })
     };
     value.texts(REMEDY)?.into_iter().map(one).collect()
 }
@@ -489,9 +520,10 @@ mod tests {
         assert_eq!(config.hostname.as_ascii(), "xn--bcher-kva.example");
         assert_eq!(config.data_dir, Path::new("/etc/postrider/data"), "relative paths count from the file");
         assert_eq!(config.grace, Duration::from_secs(5));
-        let addresses = ["127.0.0.1:2525", "[::]:25"].map(|a| Listener::Address(a.parse().unwrap()));
+        let addresses = ["127.0.0.1:2525", "[::]:25"]
+            .map(|a| Listener { place: Place::Address(a.parse().unwrap()), proxy: false });
         assert_eq!(config.listen.smtp, addresses);
-        assert_eq!(config.listen.submission, [Listener::Systemd]);
+        assert_eq!(config.listen.submission, [Listener { place: Place::Systemd, proxy: false }]);
         assert!(config.listen.submissions.is_empty());
         assert_eq!(config.listen.monitoring, "127.0.0.1:10990".parse().ok());
         assert_eq!(config.limits.message_octets_max, 1 << 20);

@@ -46,13 +46,24 @@ pub struct Listen {
     pub submission: Vec<Listener>,
     /// Mail from our users, TLS from the first octet (RFC 8314 §3.3), port 465. Default: `systemd`.
     pub submissions: Vec<Listener>,
+    /// Who may pass on other clients' connections, where a list says `proxy`. Default: nobody.
+    pub proxy_from: Vec<Network>,
     /// Pages for the operator. Default: none.
     pub monitoring: Option<SocketAddr>,
 }
 
-/// Where one list of sockets comes from.
+/// One entry of a list: `":25"`, `"systemd"`, `"127.0.0.1:2525 proxy"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Listener {
+pub struct Listener {
+    /// Where the sockets come from.
+    pub place: Place,
+    /// Connections from `proxy_from` begin with a PROXY preface.
+    pub proxy: bool,
+}
+
+/// Where one or more sockets come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
     /// We bind this address. `[::]` takes IPv4 too.
     Address(SocketAddr),
     /// Those that the service manager passes under the key's name; there may be none, but a
@@ -261,8 +272,14 @@ impl MaildirDelivery {
 
 impl Default for Listen {
     fn default() -> Self {
-        let systemd = || vec![Listener::Systemd];
-        Self { smtp: systemd(), submission: systemd(), submissions: systemd(), monitoring: None }
+        let systemd = || vec![Listener { place: Place::Systemd, proxy: false }];
+        Self {
+            smtp: systemd(),
+            submission: systemd(),
+            submissions: systemd(),
+            proxy_from: Vec::new(),
+            monitoring: None,
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use signal_hook::iterator::Signals;
 use super::answers::Desk;
 use super::chores::Chores;
 use super::neighbours::absent_neighbours;
-use super::sockets;
+use super::sockets::{self, Open};
 use super::wiring::{self, House};
 use crate::config::Config;
 use crate::control::Control;
@@ -40,8 +40,8 @@ pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
     absent_neighbours(config).iter().for_each(|absence| log::warn!("{absence}"));
     if house.chores.certs.is_empty() {
         log::warn!("there is no certificate in certs/: no TLS, and so no logins; mail arrives in plain text");
-        if let Some((role, _)) = sockets.iter().find(|(role, _)| *role != Role::Smtp) {
-            log::warn!("without a certificate nobody can send by the {} port", role.name());
+        if let Some(open) = sockets.iter().find(|open| open.role != Role::Smtp) {
+            log::warn!("without a certificate nobody can send by the {} port", open.role.name());
         }
     }
 
@@ -74,10 +74,12 @@ pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
         None => None,
     };
     let mut threads = Vec::new();
-    for (number, (role, socket)) in sockets.into_iter().enumerate() {
+    for (number, Open { role, proxy, socket }) in sockets.into_iter().enumerate() {
         let address = socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
         log::info!("listening on {address} for {}", role.name());
-        let listener = Listener { socket, role, doors: Arc::clone(&doors), services: Arc::clone(&services) };
+        let proxies = if proxy { config.listen.proxy_from.clone() } else { Vec::new() };
+        let (doors, services) = (Arc::clone(&doors), Arc::clone(&services));
+        let listener = Listener { socket, role, proxies, doors, services };
         threads.push(accept(format!("acc-{}-{number}", short(role.name())), listener, &stop).map_err(one)?);
     }
     threads.push(look_after(&chores, &stop).map_err(one)?);

@@ -10,11 +10,17 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
 };
 
-use crate::config::{Listen, Listener};
+use crate::config::{Listen, Listener, Place};
 use crate::inbound::Role;
 
-/// A socket, and what is spoken on it.
-pub(super) type Open = (Role, TcpListener);
+/// A listening socket.
+pub(super) struct Open {
+    /// What is spoken on it.
+    pub(super) role: Role,
+    /// Proxies may use it.
+    pub(super) proxy: bool,
+    pub(super) socket: TcpListener,
+}
 
 /// Every listening socket of the configuration.
 ///
@@ -29,16 +35,14 @@ pub(super) fn open(listen: &Listen) -> Result<Vec<Open>, String> {
         (Role::Submission, &listen.submission),
         (Role::Submissions, &listen.submissions),
     ] {
-        for listener in wanted {
-            match listener {
-                Listener::Address(address) => {
-                    let socket = bound(*address).map_err(|e| cannot_listen(role, *address, &e))?;
-                    sockets.push((role, socket));
+        for &Listener { place, proxy } in wanted {
+            let found = match place {
+                Place::Address(address) => {
+                    vec![bound(address).map_err(|e| cannot_listen(role, address, &e))?]
                 }
-                Listener::Systemd => {
-                    sockets.extend(passed.named(role.name()).into_iter().map(|socket| (role, socket)))
-                }
-            }
+                Place::Systemd => passed.named(role.name()),
+            };
+            sockets.extend(found.into_iter().map(|socket| Open { role, proxy, socket }));
         }
     }
     for name in passed.unused() {
@@ -138,12 +142,12 @@ mod tests {
         let first = bound("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = first.local_addr().unwrap();
         let listen = Listen {
-            smtp: vec![Listener::Address(address)],
+            smtp: vec![Listener { place: Place::Address(address), proxy: false }],
             submission: Vec::new(),
             submissions: Vec::new(),
-            monitoring: None,
+            ..Listen::default()
         };
-        let error = open(&listen).unwrap_err();
+        let error = open(&listen).err().unwrap();
         assert!(error.contains(&address.to_string()) && error.contains("another program has it"), "{error}");
     }
 }

@@ -105,7 +105,7 @@ pub(super) fn build(config_dir: &Path, config: &Config) -> Result<House, Vec<Str
         sessions_max: config.limits.sessions_max,
         sessions_per_address_max: config.limits.sessions_per_address_max,
     };
-    let doors = Doors::new(ceilings, &metrics);
+    let doors = Doors::new(ceilings, Arc::clone(&clock), &metrics);
     Ok(House {
         metrics,
         traces,

@@ -11,8 +11,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::seldom::Seldom;
 use crate::observe::{Counter, CounterFamily, Gauge, Metrics};
-use crate::sys::{Interrupt, Mutex};
+use crate::sys::{Clock, Interrupt, Mutex};
 
 /// How many sessions there may be.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +27,9 @@ pub struct Ceilings {
 /// Everyone who is inside: counted, and reachable when it is time to stop.
 pub struct Doors {
     ceilings: Ceilings,
+    clock: Arc<dyn Clock>,
     inside: Mutex<Inside>,
+    refusals: Mutex<Seldom>,
     counters: Counters,
 }
 
@@ -102,7 +105,7 @@ impl Full {
 impl Doors {
     /// Nobody is inside.
     #[must_use]
-    pub fn new(ceilings: Ceilings, metrics: &Metrics) -> Arc<Self> {
+    pub fn new(ceilings: Ceilings, clock: Arc<dyn Clock>, metrics: &Metrics) -> Arc<Self> {
         let counters = Counters {
             accepted: metrics.family("session_accepted", "Sessions begun, by listener", "listener"),
             refused: metrics.family(
@@ -113,7 +116,7 @@ impl Doors {
             open: metrics.gauge("session_open", "Sessions under way"),
             panicked: metrics.counter("session_panicked", "Sessions ended by a fault of ours"),
         };
-        Arc::new(Self { ceilings, inside: Mutex::default(), counters })
+        Arc::new(Self { ceilings, clock, inside: Mutex::default(), refusals: Mutex::default(), counters })
     }
 
     /// Sessions under way.
@@ -130,39 +133,30 @@ impl Doors {
         }
     }
 
-    /// Lets a client of this listener in, if there is room.
-    pub(super) fn enter(
-        self: &Arc<Self>,
-        address: IpAddr,
-        interrupt: Interrupt,
-        listener: &str,
-    ) -> Result<Ticket, Full> {
-        let ticket = self.admit(address, interrupt);
-        match &ticket {
-            Ok(_) => self.counters.accepted.add_one(listener),
-            Err(full) => self.counters.refused.add_one(full.limit()),
-        }
-        ticket
-    }
-
-    fn admit(self: &Arc<Self>, address: IpAddr, interrupt: Interrupt) -> Result<Ticket, Full> {
+    /// Lets somebody in by this listener, if the house has room. Who it is, is said to
+    /// [`Ticket::belongs_to`] as soon as it is known.
+    pub(super) fn enter(self: &Arc<Self>, interrupt: Interrupt, listener: &str) -> Result<Ticket, Full> {
         let mut inside = self.inside.lock();
         if inside.sessions.len() >= self.ceilings.sessions_max {
             return Err(Full::House);
         }
-        let origin = origin(address);
-        let from_there = inside.by_origin.entry(origin).or_insert(0);
-        if *from_there >= self.ceilings.sessions_per_address_max {
-            return Err(Full::Address);
-        }
-        *from_there += 1;
         let number = inside.next;
         inside.next += 1;
         let guest =
             Arc::new(Guest { interrupt, busy: AtomicBool::new(false), leaving: AtomicBool::new(false) });
         inside.sessions.insert(number, Arc::clone(&guest));
         self.counters.open.add_one();
-        Ok(Ticket { doors: Arc::clone(self), number, origin, guest })
+        self.counters.accepted.add_one(listener);
+        Ok(Ticket { doors: Arc::clone(self), number, origin: None, guest })
+    }
+
+    /// Counts a client that is turned away, and says so in the log now and then.
+    pub(super) fn turned_away(&self, address: IpAddr, full: Full) {
+        self.counters.refused.add_one(full.limit());
+        let times = self.refusals.lock().happened(self.clock.now());
+        if let Some(times) = times {
+            log::warn!("{address} refused: limits.{} is reached ({times} refused)", full.limit());
+        }
     }
 }
 
@@ -181,7 +175,8 @@ fn origin(address: IpAddr) -> IpAddr {
 pub(super) struct Ticket {
     doors: Arc<Doors>,
     number: u64,
-    origin: IpAddr,
+    /// Once it is known.
+    origin: Option<IpAddr>,
     pub(super) guest: Arc<Guest>,
 }
 
@@ -190,16 +185,35 @@ impl Ticket {
     pub(super) fn number(&self) -> u64 {
         self.number
     }
+
+    pub(super) fn doors(&self) -> &Doors {
+        &self.doors
+    }
+
+    /// The session is this address's, if there is room for one more from there.
+    pub(super) fn belongs_to(&mut self, address: IpAddr) -> Result<(), Full> {
+        let origin = origin(address);
+        let mut inside = self.doors.inside.lock();
+        let from_there = inside.by_origin.entry(origin).or_insert(0);
+        if *from_there >= self.doors.ceilings.sessions_per_address_max {
+            return Err(Full::Address);
+        }
+        *from_there += 1;
+        self.origin = Some(origin);
+        Ok(())
+    }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         let mut inside = self.doors.inside.lock();
         inside.sessions.remove(&self.number);
-        if let Some(count) = inside.by_origin.get_mut(&self.origin) {
+        if let Some(origin) = self.origin
+            && let Some(count) = inside.by_origin.get_mut(&origin)
+        {
             *count -= 1;
             if *count == 0 {
-                inside.by_origin.remove(&self.origin);
+                inside.by_origin.remove(&origin);
             }
         }
         self.doors.counters.open.take_one();
@@ -214,16 +228,19 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::sys::{self, Clock as _, SystemClock};
+    use crate::sys::{self, SystemClock};
 
     #[test]
     fn ipv6_clients_are_counted_by_network_and_ipv4_clients_by_address() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (_stream, interrupt) = sys::accepted(stream, SystemClock.now()).unwrap();
-        let doors =
-            Doors::new(Ceilings { sessions_max: 10, sessions_per_address_max: 1 }, &Metrics::default());
-        let enter = |address: &str| doors.enter(address.parse().unwrap(), interrupt.clone(), "smtp");
+        let ceilings = Ceilings { sessions_max: 10, sessions_per_address_max: 1 };
+        let doors = Doors::new(ceilings, Arc::new(SystemClock), &Metrics::default());
+        let enter = |address: &str| {
+            let mut ticket = doors.enter(interrupt.clone(), "smtp")?;
+            ticket.belongs_to(address.parse().unwrap()).map(|()| ticket)
+        };
 
         let ticket = enter("2001:db8:0:1::1").ok();
         assert_eq!(enter("2001:db8:0:1:ffff::2").err(), Some(Full::Address), "the same /64");

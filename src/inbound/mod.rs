@@ -1,7 +1,10 @@
 //! How mail comes in.
 //!
 //! - `listener`: accepts, refuses when full, starts a session thread
+//! - `seldom`: what is not logged each time that it happens
 //! - `doors`: everyone who is inside: counted, and reachable when it is time to stop
+//! - `newcomer`: from an accepted connection to a session
+//! - `proxy`: the preface by which a proxy names the client
 //! - `session`: one client, from greeting to goodbye
 //! - `outbox`: replies on their way out
 //! - `policy`: the questions a session may ask
@@ -19,9 +22,12 @@ mod head;
 mod house_policy;
 mod listener;
 mod login;
+mod newcomer;
 mod outbox;
 mod policy;
+mod proxy;
 mod recipient;
+mod seldom;
 mod sender;
 mod session;
 mod stamp;

@@ -126,6 +126,7 @@ pub struct Counters {
     commands: CounterFamily,
     replies: CounterFamily,
     tls: CounterFamily,
+    proxied: CounterFamily,
     pub(super) messages: Counter,
     pub(super) loops: Counter,
 }
@@ -138,9 +139,18 @@ impl Counters {
             commands: metrics.family("session_command", "Commands of clients, by verb", "verb"),
             replies: metrics.family("session_reply", "Replies given to clients, by code", "code"),
             tls: metrics.family("session_tls", "TLS handshakes with clients, by result", "result"),
+            proxied: metrics.family(
+                "session_proxied",
+                "Connections by proxies, by whom they bring",
+                "brings",
+            ),
             messages: metrics.counter("session_message", "Messages taken from clients"),
             loops: metrics.counter("session_loop", "Messages refused because they went round in circles"),
         }
+    }
+
+    pub(super) fn proxied(&self, brings: &str) {
+        self.proxied.add_one(brings);
     }
 }
 

@@ -220,10 +220,16 @@ impl<'a> OnSocket<'a> {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
         let ceilings = Ceilings { sessions_max: 10, sessions_per_address_max: 10 };
-        let doors = Doors::new(ceilings, &workshop.metrics);
+        let doors = Doors::new(ceilings, Arc::new(SystemClock), &workshop.metrics);
         let mut services = workshop.services(dialog, &script);
         adjust(&mut services);
-        let listener = Listener { socket, role, doors: Arc::clone(&doors), services: Arc::new(services) };
+        let listener = Listener {
+            socket,
+            role,
+            proxies: Vec::new(),
+            doors: Arc::clone(&doors),
+            services: Arc::new(services),
+        };
         let stop = Arc::new(Stop::new().unwrap());
         let until = Arc::clone(&stop);
         let thread = std::thread::spawn(move || listener.run(&until).unwrap());

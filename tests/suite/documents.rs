@@ -92,7 +92,11 @@ fn blocks(page: &Path) -> Vec<Block> {
 }
 
 fn check(block: &Block) {
-    let (code, output, errors) = House::new(&block.text).run(&["check"]);
+    let house = House::new("");
+    // A whole file of its own: the piece may be about [listen].
+    let text = format!("hostname = \"mx.here.example\"\ndata-dir = \"data\"\n{}", block.text);
+    fs::write(house.path("postrider.toml"), text).unwrap();
+    let (code, output, errors) = house.run(&["check"]);
     assert_eq!(code, 0, "{}: `postrider check` says\n{output}{errors}", block.place);
 }
 

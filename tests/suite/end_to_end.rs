@@ -553,7 +553,7 @@ fn one_address_cannot_keep_the_others_out() {
 }
 
 /// The code that a client from this address is greeted with.
-fn greeted_from(from: [u8; 4], port: u16) -> String {
+pub fn greeted_from(from: [u8; 4], port: u16) -> String {
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
     use std::os::fd::AsRawFd as _;
     let [a, b, c, d] = from;

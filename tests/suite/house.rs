@@ -234,9 +234,15 @@ impl Client {
 
     /// Connects; if there is no greeting, what is said instead.
     pub fn try_connect(address: SocketAddr) -> Result<Self, String> {
+        Self::try_connect_saying(address, b"")
+    }
+
+    /// Connects and says something before the greeting, as a proxy does.
+    pub fn try_connect_saying(address: SocketAddr, preface: &[u8]) -> Result<Self, String> {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut client = Self { reader: BufReader::new(stream) };
+        client.send(preface);
         let greeting = client.reply();
         if greeting.starts_with("220 ") { Ok(client) } else { Err(greeting) }
     }

@@ -48,6 +48,7 @@ mod old_peer;
 mod peers;
 mod post_office;
 mod programs;
+mod proxy;
 mod queue;
 mod reports;
 mod security_levels;

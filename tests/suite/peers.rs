@@ -1,4 +1,4 @@
-//! Real mail programs as neighbours: Exim, Postfix's test programs, swaks, procmail, maildrop.
+//! Real mail programs as neighbours: Exim, Postfix's test programs, swaks, procmail, maildrop, HAProxy.
 //!
 //! Our own dialogs prove that we do what we think the standards say; only a stranger's program
 //! can tell us that we think right. This file gets them (`scripts/fetch-debian` unpacks Debian's
@@ -91,6 +91,53 @@ impl Exim {
     /// Exim's main log: what it thinks of us, in its own words.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log/main")).unwrap_or_default()
+    }
+}
+
+/// Real HAProxy in front of a mail server, configured by `tests/interop/haproxy/haproxy.cfg`.
+pub(crate) struct HaProxy {
+    /// Its port for mail from other servers, where it says version 1 to us.
+    pub(crate) version_1: u16,
+    /// The same, version 2.
+    pub(crate) version_2: u16,
+    /// Its port for TLS from the first octet, version 2.
+    pub(crate) version_2_tls: u16,
+    _running: Running,
+}
+
+impl HaProxy {
+    /// Starts one in the existing folder `dir`.
+    pub(crate) fn start(dir: &Path, smtp: u16, submissions: u16) -> Self {
+        let (version_2, version_2_tls) = (free_port(), free_port());
+        let (version_1, running) = on_a_free_port("haproxy", |version_1| {
+            let file = dir.join("haproxy.cfg");
+            let ports = [
+                ("@ONE@", version_1),
+                ("@TWO@", version_2),
+                ("@TLS@", version_2_tls),
+                ("@SMTP@", smtp),
+                ("@SUBMISSIONS@", submissions),
+            ];
+            let text = include_str!("../interop/haproxy/haproxy.cfg").to_owned();
+            let text = ports.iter().fold(text, |text, (word, port)| text.replace(word, &port.to_string()));
+            fs::write(&file, text).unwrap();
+            let errors = dir.join("haproxy.stderr");
+            let mut running = Running::start(
+                Command::new(program("haproxy"))
+                    .args(["-db", "-f"])
+                    .arg(file)
+                    .stdout(Stdio::null())
+                    .stderr(fs::File::create(&errors).unwrap()),
+            );
+            until("haproxy to answer", || {
+                if running.has_ended() {
+                    return Some(Err(fs::read_to_string(&errors).unwrap()));
+                }
+                connect(version_1).is_ok().then_some(Ok(()))
+            })?;
+            Ok(running)
+        });
+        Self { version_1, version_2, version_2_tls, _running: running }
     }
 }
 
@@ -397,7 +444,7 @@ pub(crate) fn program(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let fetched = FETCHED.get_or_init(|| {
         let output = Command::new(root.join("scripts/fetch-debian"))
-            .args(["exim", "postfix", "procmail", "maildrop", "swaks"])
+            .args(["exim", "postfix", "procmail", "maildrop", "swaks", "haproxy"])
             .stdin(Stdio::null())
             .output()
             .map_err(|error| format!("scripts/fetch-debian did not start: {error}"))?;

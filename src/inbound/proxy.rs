@@ -1,0 +1,267 @@
+//! The preface by which a proxy names the client: the PROXY protocol, versions 1 and 2.
+//!
+//! A load balancer in front of us opens the connection, so that its own address is all that the socket
+//! knows. It says whose connection it passes on before anything else, also before TLS. Only those whom
+//! the operator named are asked for it: whoever may send a preface may be anybody.
+//!
+//! Reads from anything that has octets, never one octet more than the preface has, because what follows
+//! may be a handshake. The deadline is the caller's. Whatever is not a preface to the letter is an error,
+//! and the connection is of no more use.
+//!
+//! Described in HAProxy's `doc/proxy-protocol.txt`; there is no RFC.
+
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// How a preface of version 2 begins (§2.2).
+const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
+/// The signature, version and command, family and protocol, length.
+const HEAD_OCTETS: usize = 16;
+/// The longest line of version 1, with its CRLF (§2.1).
+const LINE_OCTETS_MAX: usize = 107;
+/// Addresses and everything added to them (TLVs) in version 2. Those that a proxy adds by itself have
+/// some hundred octets, a client's certificate a few thousand.
+const REST_OCTETS_MAX: usize = 8192;
+
+/// Why there is no preface.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ProxyError {
+    /// The connection ended, failed or was too slow.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// Neither version's first octets: no proxy, or one that is not told to say whom it brings.
+    #[error("it does not begin with a PROXY preface; does the proxy send one?")]
+    Missing,
+    /// It begins like one.
+    #[error("its PROXY preface is malformed: {0}")]
+    Malformed(&'static str),
+}
+
+/// Reads the preface; the client's address, or `None` where the proxy speaks for itself (a health
+/// check) or does not know.
+pub(super) fn read(input: &mut (impl Read + ?Sized)) -> Result<Option<SocketAddr>, ProxyError> {
+    let mut head = vec![0; SIGNATURE.len()];
+    input.read_exact(&mut head)?;
+    if head == SIGNATURE {
+        head.resize(HEAD_OCTETS, 0);
+        input.read_exact(head.get_mut(SIGNATURE.len()..).unwrap_or_default())?;
+        binary(&head, input)
+    } else if head.starts_with(b"PROXY ") {
+        line(head, input)
+    } else {
+        Err(ProxyError::Missing)
+    }
+}
+
+/// Version 1: reads on to the end of the line, which is at least as far away as the octets that are
+/// still missing from a CRLF.
+fn line(mut line: Vec<u8>, input: &mut (impl Read + ?Sized)) -> Result<Option<SocketAddr>, ProxyError> {
+    while !line.ends_with(b"\r\n") {
+        let more = if line.ends_with(b"\r") { 1 } else { 2 };
+        let len = line.len();
+        if len + more > LINE_OCTETS_MAX {
+            return Err(ProxyError::Malformed("the line does not end"));
+        }
+        line.resize(len + more, 0);
+        input.read_exact(line.get_mut(len..).unwrap_or_default())?;
+    }
+    let text = line.strip_suffix(b"\r\n").and_then(|text| std::str::from_utf8(text).ok());
+    named(text.ok_or(ProxyError::Malformed("the line is not ASCII"))?)
+}
+
+/// The words of version 1: `PROXY TCP4 CLIENT HERE CLIENT-PORT PORT`.
+fn named(text: &str) -> Result<Option<SocketAddr>, ProxyError> {
+    let words: Vec<_> = text.split(' ').collect();
+    match words.as_slice() {
+        // §2.1: whatever stands behind it is not looked at.
+        [_, "UNKNOWN", ..] => Ok(None),
+        [_, "TCP4", from, to, from_port, to_port] => {
+            let (from, _) = (v4(from)?, v4(to)?);
+            port(to_port)?;
+            Ok(Some(SocketAddr::new(from.into(), port(from_port)?)))
+        }
+        [_, "TCP6", from, to, from_port, to_port] => {
+            let (from, _) = (v6(from)?, v6(to)?);
+            port(to_port)?;
+            Ok(Some(SocketAddr::new(from.into(), port(from_port)?)))
+        }
+        _ => Err(ProxyError::Malformed("the line has other words than TCP4, TCP6 or UNKNOWN and theirs")),
+    }
+}
+
+fn v4(word: &str) -> Result<Ipv4Addr, ProxyError> {
+    word.parse().map_err(|_| ProxyError::Malformed("not an IPv4 address"))
+}
+
+fn v6(word: &str) -> Result<Ipv6Addr, ProxyError> {
+    word.parse().map_err(|_| ProxyError::Malformed("not an IPv6 address"))
+}
+
+fn port(word: &str) -> Result<u16, ProxyError> {
+    let is_plain =
+        word.bytes().all(|octet| octet.is_ascii_digit()) && (word == "0" || !word.starts_with('0'));
+    word.parse().ok().filter(|_| is_plain).ok_or(ProxyError::Malformed("not a port"))
+}
+
+/// Version 2, from its head on.
+fn binary(head: &[u8], input: &mut (impl Read + ?Sized)) -> Result<Option<SocketAddr>, ProxyError> {
+    let &[.., version_and_command, family, high, low] = head else {
+        return Err(ProxyError::Malformed("it has no head"));
+    };
+    let octets = usize::from(u16::from_be_bytes([high, low]));
+    if octets > REST_OCTETS_MAX {
+        return Err(ProxyError::Malformed("it is too long"));
+    }
+    let mut rest = vec![0; octets];
+    input.read_exact(&mut rest)?;
+    match version_and_command {
+        // LOCAL: the family is not looked at.
+        0x20 => Ok(None),
+        0x21 => client(family, &rest),
+        _ => Err(ProxyError::Malformed("neither LOCAL nor PROXY of version 2")),
+    }
+}
+
+/// The client of version 2. Behind the addresses stands what we have no use for.
+fn client(family: u8, rest: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
+    let short = ProxyError::Malformed("it is too short for its addresses");
+    match family {
+        // UNSPEC, whatever the protocol, and UNIX: there is no address that we could use.
+        0x00 | 0x31 => Ok(None),
+        // TCP over IPv4: two addresses, two ports.
+        0x11 => match rest {
+            &[a, b, c, d, _, _, _, _, high, low, _, _, ..] => {
+                Ok(Some((IpAddr::from([a, b, c, d]), u16::from_be_bytes([high, low])).into()))
+            }
+            _ => Err(short),
+        },
+        // TCP over IPv6.
+        0x21 => match (rest.first_chunk::<16>(), rest.get(32..36)) {
+            (Some(from), Some(&[high, low, _, _])) => {
+                Ok(Some((IpAddr::from(*from), u16::from_be_bytes([high, low])).into()))
+            }
+            _ => Err(short),
+        },
+        _ => Err(ProxyError::Malformed("no stream of TCP or UNIX")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a preface says, and what is left behind it.
+    fn read_all(octets: &[u8]) -> (Result<Option<SocketAddr>, ProxyError>, usize) {
+        let mut input = octets;
+        let said = read(&mut input);
+        (said, input.len())
+    }
+
+    fn names(octets: &[u8]) -> Option<SocketAddr> {
+        let mut wire = octets.to_vec();
+        wire.extend_from_slice(b"EHLO x\r\n");
+        let (said, left) = read_all(&wire);
+        assert_eq!(left, 8, "what follows is left alone: {octets:?}");
+        said.unwrap()
+    }
+
+    fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(rest.len()).unwrap().to_be_bytes();
+        [SIGNATURE, [command, family].as_slice(), &length, rest].concat()
+    }
+
+    const V4_ADDRESSES: [u8; 12] = [192, 0, 2, 7, 198, 51, 100, 1, 0xC0, 0x01, 0, 25];
+
+    #[test]
+    fn a_line_of_version_1_names_the_client() {
+        for (line, client) in [
+            ("PROXY TCP4 192.0.2.7 198.51.100.1 49153 25\r\n", "192.0.2.7:49153"),
+            ("PROXY TCP6 2001:db8::7 2001:db8::1 65535 465\r\n", "[2001:db8::7]:65535"),
+            ("PROXY TCP6 ::ffff:192.0.2.7 ::1 1 25\r\n", "[::ffff:192.0.2.7]:1"),
+        ] {
+            assert_eq!(names(line.as_bytes()), Some(client.parse().unwrap()), "{line}");
+        }
+        for line in ["PROXY UNKNOWN\r\n", "PROXY UNKNOWN ffff::1 whatever 1 2\r\n"] {
+            assert_eq!(names(line.as_bytes()), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_preface_of_version_2_names_the_client_whatever_is_added_to_it() {
+        assert_eq!(names(&v2(0x21, 0x11, &V4_ADDRESSES)), Some("192.0.2.7:49153".parse().unwrap()));
+        let added = [V4_ADDRESSES.as_slice(), &[0x03, 0, 4, 1, 2, 3, 4], &[0xEE; 500]].concat();
+        assert_eq!(names(&v2(0x21, 0x11, &added)), Some("192.0.2.7:49153".parse().unwrap()));
+        let mut v6 = [0; 36];
+        v6[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
+        v6[15] = 7;
+        v6[33] = 9;
+        assert_eq!(names(&v2(0x21, 0x21, &v6)), Some("[2001:db8::7]:9".parse().unwrap()));
+    }
+
+    #[test]
+    fn a_proxy_that_speaks_for_itself_names_nobody() {
+        for octets in [
+            v2(0x20, 0x00, b""),
+            v2(0x20, 0x11, &V4_ADDRESSES),
+            v2(0x20, 0xFF, b"x"),
+            v2(0x21, 0x00, b"more"),
+            v2(0x21, 0x31, &[b'/'; 216]),
+        ] {
+            assert_eq!(names(&octets), None, "{octets:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_a_preface_to_the_letter_is_refused() {
+        let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(LINE_OCTETS_MAX));
+        for line in [
+            "PROXY TCP4 192.0.2.7 198.51.100.1 49153\r\n",
+            "PROXY TCP4 192.0.2.7 198.51.100.1 49153 25 \r\n",
+            "PROXY TCP4  192.0.2.7 198.51.100.1 49153 25\r\n",
+            "PROXY TCP4 192.0.2.07 198.51.100.1 49153 25\r\n",
+            "PROXY TCP4 192.0.2.7 198.51.100.1 65536 25\r\n",
+            "PROXY TCP4 192.0.2.7 198.51.100.1 +1 25\r\n",
+            "PROXY TCP4 192.0.2.7 198.51.100.1 1 025\r\n",
+            "PROXY TCP4 2001:db8::7 2001:db8::1 1 25\r\n",
+            "PROXY TCP6 192.0.2.7 198.51.100.1 1 25\r\n",
+            "PROXY tcp4 192.0.2.7 198.51.100.1 1 25\r\n",
+            "PROXY UDP4 192.0.2.7 198.51.100.1 1 25\r\n",
+            "PROXY TCP4 192.0.2.7 198.51.100.1 1 25\nEHLO x\r\n",
+            "PROXY TCP4 192.0.2.7 198.51.100.1 1 25\rEHLO x\r\n",
+            "PROXY \u{e9}TCP4 192.0.2.7\r\n",
+            &long,
+        ] {
+            let said = read_all(line.as_bytes()).0;
+            assert!(matches!(said, Err(ProxyError::Malformed(_))), "{line:?}: {said:?}");
+        }
+        for octets in [
+            v2(0x22, 0x11, &V4_ADDRESSES),
+            v2(0x11, 0x11, &V4_ADDRESSES),
+            v2(0x21, 0x12, &V4_ADDRESSES),
+            v2(0x21, 0x41, &V4_ADDRESSES),
+            v2(0x21, 0x11, &V4_ADDRESSES[..11]),
+            v2(0x21, 0x21, &[0; 35]),
+            v2(0x21, 0x11, &[0; REST_OCTETS_MAX + 1]),
+        ] {
+            let said = read_all(&octets).0;
+            assert!(matches!(said, Err(ProxyError::Malformed(_))), "{octets:?}: {said:?}");
+        }
+        for octets in
+            [b"EHLO there.example\r\n".as_slice(), b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00"]
+        {
+            assert!(matches!(read_all(octets).0, Err(ProxyError::Missing)), "{octets:?}");
+        }
+    }
+
+    #[test]
+    fn every_preface_that_is_cut_short_is_an_end_of_input() {
+        for octets in
+            [b"PROXY TCP4 192.0.2.7 198.51.100.1 49153 25\r\n".to_vec(), v2(0x21, 0x11, &V4_ADDRESSES)]
+        {
+            for end in 0..octets.len() {
+                let said = read_all(&octets[..end]).0;
+                assert!(matches!(said, Err(ProxyError::Io(_))), "{end}: {said:?}");
+            }
+        }
+    }
+}

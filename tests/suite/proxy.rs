@@ -1,0 +1,126 @@
+//! Clients that a proxy brings: the PROXY protocol in front of the real server.
+
+use std::fs;
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::end_to_end::greeted_from;
+use crate::house::{Client, House, PATIENCE, wait_for};
+use crate::peers::{self, HaProxy};
+
+/// A server whose ports take proxies at 127.0.0.1.
+fn house(more: &str) -> House {
+    let mut house = House::new(&format!("proxy-from = [\"127.0.0.1\"]\n{more}"));
+    let toml = fs::read_to_string(house.path("postrider.toml")).unwrap();
+    let marked = [house.smtp, house.submissions].iter().fold(toml, |toml, port| {
+        toml.replace(&format!("[\"127.0.0.1:{port}\"]"), &format!("[\"127.0.0.1:{port} proxy\"]"))
+    });
+    fs::write(house.path("postrider.toml"), marked).unwrap();
+    house.start();
+    house
+}
+
+/// A client at this address, by a proxy; or what it hears instead of a greeting.
+fn brought(house: &House, from: &str) -> Result<Client, String> {
+    let preface = format!("PROXY TCP4 {from} 198.51.100.1 49153 25\r\n");
+    Client::try_connect_saying(([127, 0, 0, 1], house.smtp).into(), preface.as_bytes())
+}
+
+#[test]
+fn the_client_that_a_proxy_names_is_the_client_for_limits_trace_and_log() {
+    let house = house("[limits]\nsessions-per-address-max = 1\n");
+    let mut client = brought(&house, "192.0.2.77").ok().unwrap();
+    let _other = brought(&house, "192.0.2.78").ok().unwrap();
+    let refusal = brought(&house, "192.0.2.77").err().unwrap();
+    assert!(refusal.starts_with("421 4.3.2 "), "{refusal}");
+    client.begin("bo@there.example", "ana@here.example");
+    client.expect("Subject: by a proxy\r\n\r\nhello\r\n.", "250");
+    let letter = house.letter("here.example", "ana");
+    assert!(letter.contains("[192.0.2.77]") && !letter.contains("127.0.0.1"), "{letter}");
+    assert!(house.log().contains(" client=192.0.2.77"), "{}", house.log());
+    let metrics = house.page("/metrics");
+    assert!(metrics.contains("session_proxied_total{brings=\"client\"} 3"), "{metrics}");
+}
+
+#[test]
+fn a_client_that_comes_from_elsewhere_is_taken_as_it_is() {
+    let house = house("");
+    assert_eq!(greeted_from([127, 0, 0, 2], house.smtp), "220");
+}
+
+#[test]
+fn a_connection_from_a_proxy_without_a_preface_is_dropped_counted_and_logged() {
+    let house = house("");
+    let lines = ["EHLO there.example\r\n", "PROXY TCP4 192.0.2.7 198.51.100.1 49153\r\n"];
+    for line in lines {
+        let said = Client::try_connect_saying(([127, 0, 0, 1], house.smtp).into(), line.as_bytes());
+        assert_eq!(said.err().unwrap(), "", "{line}");
+    }
+    let log = house.log();
+    assert!(log.contains("from the proxy 127.0.0.1:") && log.contains("preface is malformed"), "{log}");
+    assert!(log.contains("does the proxy send one?"), "{log}");
+    assert!(house.page("/metrics").contains("session_proxied_total{brings=\"dropped\"} 2"));
+}
+
+#[test]
+fn a_preface_that_dribbles_in_does_not_hold_a_session() {
+    let house = house("");
+    let mut stream = TcpStream::connect(("127.0.0.1", house.smtp)).unwrap();
+    // The pace of the client: each octet comes soon, and the line would take half a minute.
+    stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let (began, mut octet) = (Instant::now(), [0]);
+    for sent in b"PROXY TCP4 192.0.2.77 198.51.100.1 49153 25 with more behind it" {
+        let _ = stream.write_all(&[*sent]);
+        match stream.read(&mut octet) {
+            Err(e) if e.kind() == ErrorKind::WouldBlock => assert!(began.elapsed() < PATIENCE),
+            ended => {
+                assert!(matches!(ended, Ok(0) | Err(_)), "nothing is said");
+                break;
+            }
+        }
+    }
+    wait_for("the log line", || house.log().contains("was dropped: timed out").then_some(()));
+}
+
+#[test]
+fn haproxy_names_its_clients_in_both_versions_and_before_tls() {
+    let house = house("");
+    let proxy = HaProxy::start(house.dir.path(), house.smtp, house.submissions);
+    for (number, port) in [(61, proxy.version_1), (62, proxy.version_2)] {
+        let from = format!("127.0.0.{number}");
+        let server = format!("127.0.0.1:{port}");
+        let sent = peers::swaks(
+            [
+                ["--server", &server].as_slice(),
+                &[
+                    "--local-interface",
+                    &from,
+                    "--from",
+                    "bo@there.example",
+                    "--to",
+                    "ana@here.example",
+                    "--tls",
+                ],
+            ]
+            .concat(),
+        );
+        assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stdout));
+        let named = format!("[{from}]");
+        wait_for("the letter", || {
+            let letters = house.mailbox("here.example", "ana");
+            letters.iter().any(|octets| String::from_utf8_lossy(octets).contains(&named)).then_some(())
+        });
+        assert!(house.log().contains(&format!(" client={from}")), "{}", house.log());
+    }
+    let more = ["--local-interface", "127.0.0.63", "--from", "ana@here.example", "--to", "ana@here.example"];
+    let tls = ["--tls-on-connect", "--auth", "PLAIN", "--auth-user", "ana@here.example"];
+    let server = format!("127.0.0.1:{}", proxy.version_2_tls);
+    let login = ["--server", &server, "--auth-password", "secret word"];
+    let sent = peers::swaks([login.as_slice(), &tls, &more].concat());
+    assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stdout));
+    assert!(house.log().contains(" client=127.0.0.63"), "{}", house.log());
+    // HAProxy also looks whether we are there, and says that it is itself.
+    wait_for("a check", || house.page("/metrics").contains("brings=\"itself\"").then_some(()));
+    assert!(!house.log().contains("was dropped"), "{}", house.log());
+}
