@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::terminal::{Failed, say};
-use crate::daemon::{Domains, absent_neighbours, read_config};
+use crate::daemon::{Domains, absent_neighbours, endings, read_config};
 use crate::mail::LocalPart;
+use crate::sys::{Clock as _, SystemClock};
 use crate::tls::CertSet;
 
 /// Reads everything that the server would, and says all that is wrong with it.
@@ -39,6 +40,7 @@ pub(super) fn run(config_dir: &Path) -> Result<String, Failed> {
             certs_dir.display()
         )]);
     }
+    say(endings(&certs, SystemClock.wall()).map(|ending| format!("warning: {ending}")));
     if domains.names().is_empty() {
         let dir = config_dir.join("domains");
         say([format!(

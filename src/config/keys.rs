@@ -167,7 +167,7 @@ const SECTIONS: &[Section] = &[
             },
             Key {
                 name: "command-timeout",
-                about: "How long a client may be silent.",
+                about: "How long a client may be silent, and how long one command may take to arrive.",
                 default: "\"5m\"",
                 example: "",
                 show: |c| time(c.limits.command_timeout),

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::chores::Chores;
+use super::expiry::first_end;
 use crate::control::{Answers, Request, Which};
 use crate::domaininfo::{DomainInfo, Known};
 use crate::inbound::Doors;
 use crate::mail::{Domain, MessageId};
-use crate::monitor::{Shows, Status};
+use crate::monitor::{Ending, Shows, Status};
 use crate::observe::{Metrics, Traces};
 use crate::queue::{Handle, ItemView, RecipientView, State};
 use crate::sys::{Clock, Moment};
@@ -56,6 +57,12 @@ impl Answers for Desk {
 }
 
 impl Desk {
+    fn certificate(&self) -> Option<Ending> {
+        let (certs, now) = (self.chores.certs.set(), self.clock.wall());
+        let validity = first_end(&certs)?.validity;
+        Some(Ending { left: validity.left(now), is_near: validity.is_ending(now) })
+    }
+
     /// Every message in the queue, up to [`Handle::LIST_MAX`].
     pub(super) fn queue_list(&self) -> Value {
         let messages: Vec<_> = self.queue.list().iter().map(message).collect();
@@ -71,6 +78,7 @@ impl Shows for Desk {
             uptime: self.clock.now().since(self.began),
             sessions: self.doors.count(),
             queue: self.queue.count(),
+            certificate: self.certificate(),
         }
     }
 
@@ -98,6 +106,7 @@ fn status(status: &Status) -> Value {
         "uptime-seconds": status.uptime.as_secs(),
         "sessions": status.sessions,
         "queue": status.queue,
+        "certificate-seconds": status.certificate.map(|ending| ending.left.as_secs()),
     })
 }
 

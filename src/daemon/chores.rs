@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::configuration::read_config_again;
 use super::directory::Directory;
 use super::domains::Domains;
+use super::expiry::Expiry;
 use crate::mail::Domain;
 use crate::sys::{Mutex, Stamp, Stop};
 use crate::tls::{CertSet, Certs};
@@ -27,6 +28,7 @@ pub(super) struct Chores {
     pub(super) directory: Arc<Directory>,
     pub(super) certs: Arc<Certs>,
     pub(super) cert_files: Mutex<CertFiles>,
+    pub(super) expiry: Expiry,
 }
 
 /// The files in `certs/`, to notice that they have changed.
@@ -85,6 +87,7 @@ impl Chores {
     }
 
     fn look(&self) {
+        self.expiry.look(&self.certs.set());
         let mut domains = self.domains.lock();
         let look = domains.look();
         for complaint in look.complaints {
@@ -110,13 +113,18 @@ impl Chores {
                 log::error!("{}: is empty; what was read before stays in force", files.dir.display());
             }
             Ok(certs) => {
-                self.certs.replace(certs);
+                self.serve(certs);
                 log::info!("certificates were read anew");
             }
             Err(errors) => {
                 errors.iter().for_each(|e| log::error!("{e}; what was read before stays in force"));
             }
         }
+    }
+
+    fn serve(&self, certs: CertSet) {
+        self.certs.replace(certs);
+        self.expiry.look_anew(&self.certs.set());
     }
 
     /// Reads everything anew, all or nothing. A change of `postrider.toml` takes a restart: it is
@@ -142,7 +150,7 @@ impl Chores {
         }
         self.directory.replace(&domains);
         *self.domains.lock() = domains;
-        self.certs.replace(certs);
+        self.serve(certs);
         *self.cert_files.lock() = cert_files;
         Ok(())
     }

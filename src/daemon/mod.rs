@@ -3,6 +3,8 @@
 //! - `run`: start, serve, stop: the life of the process
 //! - `wiring`: builds every part and hands each what it needs
 //! - `chores`: what is looked at again and again
+//! - `expiry`: the end of our certificates
+//! - `watchdog`: tells the service manager that we are alive
 //! - `answers`: what the subcommands and the monitor are told
 //! - `configuration`: `postrider.toml`, read with what the host says of itself
 //! - `domains`: the folders of the local domains, read and read again
@@ -15,12 +17,15 @@ mod chores;
 mod configuration;
 mod directory;
 mod domains;
+mod expiry;
 mod neighbours;
 mod run;
 mod sockets;
+mod watchdog;
 mod wiring;
 
 pub use configuration::read_config;
 pub use domains::{Domains, Look, directory_of};
+pub use expiry::endings;
 pub use neighbours::absent_neighbours;
 pub use run::serve;

@@ -5,6 +5,7 @@
 //! that we are ready. The order of stopping is the reverse, within the grace that the operator
 //! gives; `kill -9` at any moment must be as safe, because the disk is the truth.
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -18,12 +19,13 @@ use super::answers::Desk;
 use super::chores::Chores;
 use super::neighbours::absent_neighbours;
 use super::sockets::{self, Open};
+use super::watchdog;
 use super::wiring::{self, House};
 use crate::config::Config;
 use crate::control::Control;
 use crate::inbound::{Doors, Listener, Role};
 use crate::monitor::Monitor;
-use crate::sys::{self, Clock as _, Moment, Stop, SystemClock};
+use crate::sys::{self, Clock as _, Moment, Pulse, Stop, SystemClock};
 
 /// Runs the server until it is told to stop.
 ///
@@ -35,6 +37,16 @@ pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|e| one(format!("signals: {e}")))?;
     sockets::raise_open_files();
     let sockets = sockets::open(&config.listen).map_err(one)?;
+    let cannot_monitor =
+        |address, e: io::Error| one(format!("[listen] monitoring: cannot listen on {address}: {e}"));
+    let monitoring = match config.listen.monitoring {
+        Some(address) => Some((address, sockets::bound(address).map_err(|e| cannot_monitor(address, e))?)),
+        None => None,
+    };
+    // Every address is ours, and this is still the only thread.
+    if let Err(e) = sys::put_down_capabilities() {
+        log::warn!("capabilities stay as they are, and programs that we run may have them too: {e}");
+    }
     let house = wiring::build(config_dir, config)?;
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     absent_neighbours(config).iter().for_each(|absence| log::warn!("{absence}"));
@@ -61,10 +73,9 @@ pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
     });
     let control = Control::start(&config.data_dir.join("control"), Arc::clone(&desk) as _)
         .map_err(|e| one(e.to_string()))?;
-    let monitor = match config.listen.monitoring {
-        Some(address) => {
-            let socket = sockets::bound(address)
-                .map_err(|e| one(format!("[listen] monitoring: cannot listen on {address}: {e}")))?;
+    let monitor = match monitoring {
+        Some((address, bound)) => {
+            let socket = sockets::listening(bound).map_err(|e| cannot_monitor(address, e))?;
             log::info!("the monitor is at http://{address}/");
             Some(
                 Monitor::start(socket, desk as _)
@@ -74,15 +85,19 @@ pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
         None => None,
     };
     let mut threads = Vec::new();
+    let mut pulses = vec![running.pulse()];
     for (number, Open { role, proxy, socket }) in sockets.into_iter().enumerate() {
         let address = socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
         log::info!("listening on {address} for {}", role.name());
         let proxies = if proxy { config.listen.proxy_from.clone() } else { Vec::new() };
         let (doors, services) = (Arc::clone(&doors), Arc::clone(&services));
-        let listener = Listener { socket, role, proxies, doors, services };
+        let pulse = Pulse::new(format!("the {} port at {address}", role.name()));
+        pulses.push(Arc::clone(&pulse));
+        let listener = Listener { socket, role, proxies, pulse, doors, services };
         threads.push(accept(format!("acc-{}-{number}", short(role.name())), listener, &stop).map_err(one)?);
     }
     threads.push(look_after(&chores, &stop).map_err(one)?);
+    watchdog::start(pulses).map_err(|e| one(format!("cannot start the watchdog: {e}")))?;
     notify(&[NotifyState::Ready]);
     log::info!("postrider {} serves as {}", env!("CARGO_PKG_VERSION"), config.hostname);
 
@@ -173,7 +188,7 @@ fn wait_for_sessions(doors: &Doors, end: Moment) -> bool {
 }
 
 /// Tells the service manager, if there is one.
-fn notify(states: &[NotifyState<'_>]) {
+pub(super) fn notify(states: &[NotifyState<'_>]) {
     if let Err(e) = sd_notify::notify(states) {
         log::debug!("the service manager does not listen: {e}");
     }

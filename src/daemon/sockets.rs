@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use listenfd::ListenFd;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -38,7 +38,7 @@ pub(super) fn open(listen: &Listen) -> Result<Vec<Open>, String> {
         for &Listener { place, proxy } in wanted {
             let found = match place {
                 Place::Address(address) => {
-                    vec![bound(address).map_err(|e| cannot_listen(role, address, &e))?]
+                    vec![bound(address).and_then(listening).map_err(|e| cannot_listen(role, address, &e))?]
                 }
                 Place::Systemd => passed.named(role.name()),
             };
@@ -72,9 +72,8 @@ fn cannot_listen(role: Role, address: SocketAddr, error: &io::Error) -> String {
     format!("[listen] {}: cannot listen on {address}: {error}{remedy}", role.name())
 }
 
-/// Binds and listens, with as many waiting connections as the host allows: a burst of clients is
-/// served late rather than dropped. The standard library's own number is much smaller.
-pub(super) fn bound(address: SocketAddr) -> io::Result<TcpListener> {
+/// Has the address, and turns clients away until it listens.
+pub(super) fn bound(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let descriptor = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&descriptor, sockopt::ReuseAddr, &true)?;
@@ -83,8 +82,14 @@ pub(super) fn bound(address: SocketAddr) -> io::Result<TcpListener> {
         setsockopt(&descriptor, sockopt::Ipv6V6Only, &false)?;
     }
     bind(descriptor.as_raw_fd(), &SockaddrStorage::from(address))?;
-    listen(&descriptor, Backlog::MAXCONN)?;
-    Ok(TcpListener::from(descriptor))
+    Ok(descriptor)
+}
+
+/// Lets clients in, with as many waiting connections as the host allows: a burst of clients is served
+/// late rather than dropped. The standard library's own number is much smaller.
+pub(super) fn listening(bound: OwnedFd) -> io::Result<TcpListener> {
+    listen(&bound, Backlog::MAXCONN)?;
+    Ok(TcpListener::from(bound))
 }
 
 /// Sockets that the service manager passed, by name (sd_listen_fds(3)).
@@ -139,7 +144,7 @@ mod tests {
 
     #[test]
     fn an_address_in_use_is_named_with_a_remedy() {
-        let first = bound("127.0.0.1:0".parse().unwrap()).unwrap();
+        let first = bound("127.0.0.1:0".parse().unwrap()).and_then(listening).unwrap();
         let address = first.local_addr().unwrap();
         let listen = Listen {
             smtp: vec![Listener { place: Place::Address(address), proxy: false }],

@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::chores::{CertFiles, Chores};
 use super::directory::Directory;
 use super::domains::Domains;
+use super::expiry::Expiry;
 use super::neighbours;
 use crate::auth::Accounts;
 use crate::config::{self, Config};
@@ -54,7 +55,7 @@ pub(super) fn build(config_dir: &Path, config: &Config) -> Result<House, Vec<Str
     let metrics = Arc::new(Metrics::default());
     let traces = Traces::new(Arc::clone(&clock));
 
-    let chores = chores(config_dir, config, &metrics)?;
+    let chores = chores(config_dir, config, &metrics, Expiry::new(Arc::clone(&clock), &metrics))?;
     create_dir_all(&*disk, &config.data_dir)
         .map_err(|e| one(format!("{}: cannot be made: {e}; check data-dir", config.data_dir.display())))?;
     let domaininfo = {
@@ -121,7 +122,12 @@ pub(super) fn build(config_dir: &Path, config: &Config) -> Result<House, Vec<Str
 }
 
 /// Reads users, aliases and certificates.
-fn chores(config_dir: &Path, config: &Config, metrics: &Metrics) -> Result<Arc<Chores>, Vec<String>> {
+fn chores(
+    config_dir: &Path,
+    config: &Config,
+    metrics: &Metrics,
+    expiry: Expiry,
+) -> Result<Arc<Chores>, Vec<String>> {
     let mut wrong = Vec::new();
     let domains = Domains::load(config_dir).map_err(|errors| wrong.extend(errors)).ok();
     let cert_files = CertFiles::of(config_dir);
@@ -129,6 +135,7 @@ fn chores(config_dir: &Path, config: &Config, metrics: &Metrics) -> Result<Arc<C
         .map_err(|errors| wrong.extend(errors.iter().map(ToString::to_string)))
         .ok();
     let (Some(domains), Some(certs)) = (domains, certs) else { return Err(wrong) };
+    expiry.look(&certs);
     let mut accounts = Accounts::default();
     if let Some(dovecot) = neighbours::dovecot(config, metrics) {
         accounts = accounts.with_others(dovecot);
@@ -141,6 +148,7 @@ fn chores(config_dir: &Path, config: &Config, metrics: &Metrics) -> Result<Arc<C
         domains: Mutex::new(domains),
         certs: Certs::new(certs),
         cert_files: Mutex::new(cert_files),
+        expiry,
     }))
 }
 

@@ -15,7 +15,7 @@ use super::newcomer::{Newcomer, canonical, turn_away};
 use super::seldom::Seldom;
 use super::session::{Role, Services};
 use crate::mail::Network;
-use crate::sys::{self, Clock as _, Stop, SystemClock, Woken};
+use crate::sys::{self, Clock as _, Pulse, Stop, SystemClock, Woken};
 
 /// One listening socket and what is spoken on it.
 pub struct Listener {
@@ -25,6 +25,8 @@ pub struct Listener {
     pub role: Role,
     /// Whose connections begin with a PROXY preface.
     pub proxies: Vec<Network>,
+    /// By which to see whether this listener is stuck.
+    pub pulse: Arc<Pulse>,
     /// Everyone who is inside, shared by all listeners.
     pub doors: Arc<Doors>,
     /// What a session needs.
@@ -40,11 +42,18 @@ impl Listener {
     /// # Errors
     /// When the socket cannot be used from the first.
     pub fn run(&self, stop: &Stop) -> io::Result<()> {
+        self.pulse.works();
         self.socket.set_nonblocking(true)?;
         let mut troubles = Seldom::default();
         loop {
-            let accepted = match stop.wait_for(self.socket.as_fd(), None) {
-                Ok(Woken::Stop) => return Ok(()),
+            self.pulse.waits();
+            let woken = stop.wait_for(self.socket.as_fd(), None);
+            self.pulse.works();
+            let accepted = match woken {
+                Ok(Woken::Stop) => {
+                    self.pulse.waits();
+                    return Ok(());
+                }
                 Ok(Woken::Nothing) => continue,
                 Ok(Woken::Ready) => self.socket.accept(),
                 Err(e) => Err(e),
@@ -62,6 +71,7 @@ impl Listener {
                         );
                     }
                     if stop.wait(BREATH) {
+                        self.pulse.waits();
                         return Ok(());
                     }
                 }

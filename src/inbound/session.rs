@@ -80,7 +80,7 @@ pub struct Settings {
     pub relay_networks: Vec<Network>,
     /// Replies 5yz between two messages before we hang up.
     pub errors_max: u32,
-    /// Wait for a command, or for some octets of a message, or for a handshake.
+    /// Wait for a whole command, or for some octets of a message, or for a handshake (at most a minute).
     pub command_timeout: Duration,
     /// A whole message must arrive within this.
     pub message_timeout: Duration,
@@ -200,6 +200,8 @@ impl Asked {
 const COMMAND_READ_OCTETS: usize = 2048;
 /// Octets read at once inside DATA; the buffer goes when the message ends.
 const BODY_READ_OCTETS: usize = 32 * 1024;
+/// How long a whole handshake may take, where a silent client may take longer.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_mins(1);
 /// How long, and for how many octets, a client is listened to after our goodbye.
 const GOODBYE_PATIENCE: Duration = Duration::from_secs(2);
 const GOODBYE_OCTETS_MAX: usize = 1024 * 1024;
@@ -298,6 +300,8 @@ impl Session {
         if !self.lines.has_line() {
             self.ticket.guest.idle();
         }
+        // For the whole line: one octet now and then is not a command.
+        let deadline = self.deadline(self.services.settings.command_timeout, self.session_end);
         loop {
             if let Some(line) = self.lines.next_line(server.line_octets_max()) {
                 if let Ok(line) = line {
@@ -308,7 +312,6 @@ impl Session {
             }
             self.lines.release_if_empty();
             let mut buffer = [0; COMMAND_READ_OCTETS];
-            let deadline = self.deadline(self.services.settings.command_timeout, self.session_end);
             match self.flush().and_then(|()| self.read(&mut buffer, deadline)) {
                 Ok(octets) => self.lines.push(buffer.get(..octets).unwrap_or_default()),
                 Err(e) => return server.end(self.end_of(&e)),
@@ -436,7 +439,8 @@ impl Session {
     }
 
     fn shake_hands(&mut self) -> io::Result<crate::mail::TlsFacts> {
-        let deadline = self.deadline(self.services.settings.command_timeout, self.session_end);
+        let timeout = self.services.settings.command_timeout.min(HANDSHAKE_PATIENCE);
+        let deadline = self.deadline(timeout, self.session_end);
         let mut stream = self.stream.take().ok_or(io::ErrorKind::NotConnected)?;
         stream.set_deadline(deadline);
         match self.services.tls.accept(stream) {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::html::{Html, Spell, When};
-use super::shows::Shows;
+use super::shows::{Ending, Shows};
 use crate::observe::TraceView;
 
 /// Traces with an error that are shown here; the rest is on their own page.
@@ -20,6 +20,14 @@ pub(super) fn page(shows: &dyn Shows) -> String {
     tile(&mut html, "/", Spell(status.uptime).to_string(), "uptime");
     tile(&mut html, "/queue", status.queue.to_string(), "messages in the queue");
     tile(&mut html, "/traces?family=session", status.sessions.to_string(), "sessions now");
+    if let Some(Ending { left, is_near }) = status.certificate {
+        html.raw(if is_near {
+            "<a class=\"tile bad\" href=\"/\"><b>"
+        } else {
+            "<a class=\"tile\" href=\"/\"><b>"
+        });
+        html.text(Spell(left)).raw("</b><span>until a certificate ends</span></a>");
+    }
     html.raw(if troubles.is_empty() {
         "<a class=\"tile\" href=\"/traces?errors\"><b>"
     } else {

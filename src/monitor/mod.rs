@@ -32,4 +32,4 @@ mod shows;
 mod traces_page;
 
 pub use server::Monitor;
-pub use shows::{Shows, Status};
+pub use shows::{Ending, Shows, Status};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::shows::{Shows, Status};
+use super::shows::{Ending, Shows, Status};
 use crate::mail::{Domain, Mailbox, MessageId, Reason, Recipient, ReversePath, Timestamp};
 use crate::observe::{Metrics, Traces};
 use crate::queue::{ItemView, RecipientView, State};
@@ -87,6 +87,7 @@ impl Shows for Sample {
             hostname: Domain::parse("mail.here.example").unwrap(),
             uptime: Duration::from_secs(273_600),
             sessions: 3,
+            certificate: Some(Ending { left: Duration::from_hours(60 * 24), is_near: false }),
             queue: self.items.len(),
         }
     }

@@ -26,6 +26,15 @@ pub trait Shows: Send + Sync {
     fn traces(&self) -> &Traces;
 }
 
+/// When the first of our certificates ends.
+#[derive(Debug, Clone, Copy)]
+pub struct Ending {
+    /// How long it still holds.
+    pub left: Duration,
+    /// A renewed one should have been there by now.
+    pub is_near: bool,
+}
+
 /// The server as a whole.
 #[derive(Debug, Clone)]
 pub struct Status {
@@ -39,4 +48,6 @@ pub struct Status {
     pub sessions: usize,
     /// Messages in the queue now.
     pub queue: usize,
+    /// The first end of a certificate, if there is one.
+    pub certificate: Option<Ending>,
 }

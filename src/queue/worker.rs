@@ -26,7 +26,7 @@ use crate::courier::Courier;
 use crate::mail::{Domain, MessageId, printable};
 use crate::observe::{Metrics, Traces};
 use crate::route::{Carrier, Route, Router};
-use crate::sys::{FileLock, Moment, spawn};
+use crate::sys::{FileLock, Moment, Pulse, spawn};
 
 /// Who carries.
 #[derive(Clone)]
@@ -84,6 +84,7 @@ pub struct Opened {
 pub struct Running {
     handle: Handle,
     manager: JoinHandle<()>,
+    pulse: Arc<Pulse>,
     finished: Receiver<()>,
 }
 
@@ -155,8 +156,10 @@ impl Opened {
             }
             lanes.push(Supply { lane, jobs, free: threads });
         }
+        let pulse = Pulse::new("the queue manager");
+        let theirs = Arc::clone(&pulse);
         let manager = spawn("queue", move || {
-            let managed = catch_unwind(AssertUnwindSafe(|| manage(&mut step, lanes)));
+            let managed = catch_unwind(AssertUnwindSafe(|| manage(&mut step, lanes, &theirs)));
             if let Err(panic) = managed {
                 log::error!(target: "queue", "the queue manager panicked: {}", words(panic.as_ref()));
                 // The supervisor starts us again, and the disk is the truth.
@@ -164,7 +167,7 @@ impl Opened {
             }
             let _ = done.send(());
         })?;
-        Ok(Running { handle, manager, finished })
+        Ok(Running { handle, manager, pulse, finished })
     }
 
     /// The queue without its threads, to be stepped by a test that turns the clock.
@@ -184,6 +187,12 @@ impl Opened {
 }
 
 impl Running {
+    /// By which to see whether the manager is stuck.
+    #[must_use]
+    pub fn pulse(&self) -> Arc<Pulse> {
+        Arc::clone(&self.pulse)
+    }
+
     /// Stops in order: no more attempts are handed out, and those under way have `grace` to come
     /// back. True if all did; the others go on until the process ends, which is safe.
     pub fn stop(self, grace: Duration) -> bool {
@@ -241,9 +250,10 @@ struct Supply {
 
 /// The life of the thread `queue`. Returns when we stop and every attempt is back; the delivery
 /// threads end with their channels.
-fn manage(step: &mut Stepped, mut lanes: Vec<Supply>) {
+fn manage(step: &mut Stepped, mut lanes: Vec<Supply>, pulse: &Pulse) {
     let Stepped { manager, news, .. } = step;
     loop {
+        pulse.works();
         manager.tick();
         for supply in &mut lanes {
             while supply.free > 0
@@ -255,13 +265,16 @@ fn manage(step: &mut Stepped, mut lanes: Vec<Supply>) {
             }
         }
         if manager.is_stopping() && manager.under_way() == 0 {
+            pulse.waits();
             return;
         }
         manager.clear_up();
+        pulse.waits();
         let first = match manager.idle() {
             Some(wait) => news.recv_timeout(wait),
             None => news.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
+        pulse.works();
         for one in first.into_iter().chain(news.try_iter().take(NEWS_AT_ONCE)) {
             if let News::Done(report) = &one {
                 let lane = Lane::of(&report.route);

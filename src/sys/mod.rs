@@ -12,6 +12,8 @@
 //! - `lock`: one process at a time
 //! - `net`: connections with a deadline
 //! - `process`: programs, started without a shell and ended in time
+//! - `pulse`: whether a thread is stuck
+//! - `privilege`: what the process may do beyond what its user may
 //! - `stop`: a request to stop that can be waited for together with sockets
 //! - `thread`: named threads with small stacks, and a lock that survives a panic
 
@@ -25,7 +27,9 @@ mod disk;
 mod host;
 mod lock;
 mod net;
+mod privilege;
 mod process;
+mod pulse;
 mod random;
 mod stamp;
 mod stop;
@@ -36,7 +40,9 @@ pub use disk::{Disk, DiskFile, Entry, SystemDisk, create_dir_all, read_text, rep
 pub use host::host_name;
 pub use lock::FileLock;
 pub use net::{Dial, Interrupt, Stream, SystemDial, accepted};
+pub use privilege::put_down_capabilities;
 pub use process::{Ended, Program};
+pub use pulse::Pulse;
 pub use random::{Random, SystemRandom};
 pub use stamp::Stamp;
 pub use stop::{Stop, Woken};

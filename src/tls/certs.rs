@@ -17,6 +17,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
+use super::validity::Validity;
 use crate::mail::Domain;
 
 /// Why a certificate cannot be used: the file, what is wrong, and what to do.
@@ -39,6 +40,16 @@ impl CertError {
 pub struct CertSet {
     by_name: BTreeMap<String, Arc<CertifiedKey>>,
     default: Option<Arc<CertifiedKey>>,
+    held: Vec<Held>,
+}
+
+/// One certificate of a set, for those who look after its end.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// Its folder below `certs`.
+    pub folder: String,
+    /// When it holds.
+    pub validity: Validity,
 }
 
 impl CertSet {
@@ -48,11 +59,11 @@ impl CertSet {
     /// # Errors
     /// One for each pair that does not load.
     pub fn load(dir: &Path, hostname: &Domain) -> Result<Self, Vec<CertError>> {
-        let mut set = Self { by_name: BTreeMap::new(), default: None };
+        let mut set = Self { by_name: BTreeMap::new(), default: None, held: Vec::new() };
         let mut errors = Vec::new();
         for pair in pair_dirs(dir).map_err(|e| vec![e])? {
             match load_pair(&pair) {
-                Ok(key) => set.add(Arc::new(key)),
+                Ok(key) => set.add(&pair, Arc::new(key)),
                 Err(e) => errors.push(e),
             }
         }
@@ -65,7 +76,11 @@ impl CertSet {
         Ok(set)
     }
 
-    fn add(&mut self, key: Arc<CertifiedKey>) {
+    fn add(&mut self, pair: &Path, key: Arc<CertifiedKey>) {
+        if let Some(validity) = key.cert.first().and_then(Validity::of) {
+            let folder = pair.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            self.held.push(Held { folder, validity });
+        }
         for name in names_of(&key) {
             self.by_name.entry(name).or_insert_with(|| Arc::clone(&key));
         }
@@ -84,6 +99,12 @@ impl CertSet {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.default.is_none()
+    }
+
+    /// Every certificate with its dates, in the order of their folders.
+    #[must_use]
+    pub fn held(&self) -> &[Held] {
+        &self.held
     }
 
     /// The names that are served, for `postrider check`.
@@ -167,6 +188,12 @@ impl Certs {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.load().is_empty()
+    }
+
+    /// The certificates in force.
+    #[must_use]
+    pub fn set(&self) -> Arc<CertSet> {
+        self.0.load_full()
     }
 }
 

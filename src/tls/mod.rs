@@ -2,6 +2,7 @@
 //!
 //! - `level`: what TLS was worth on a connection, as an ordered value
 //! - `certs`: our own certificates, chosen by the name a client asks for
+//! - `validity`: when a certificate begins and ends
 //! - `server`: for those who connect to us
 //! - `client`: on connections that we open
 //! - `legacy`: the same with OpenSSL, for peers that rustls cannot reach (feature `legacy-tls`)
@@ -16,8 +17,10 @@ pub mod legacy;
 mod level;
 mod server;
 mod stream;
+mod validity;
 
-pub use certs::{CertError, CertSet, Certs};
+pub use certs::{CertError, CertSet, Certs, Held};
 pub use client::{HandshakeError, Secured, TlsClient};
 pub use level::{IncomingLevel, Level};
 pub use server::ServerTls;
+pub use validity::Validity;

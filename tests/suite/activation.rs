@@ -6,10 +6,11 @@
 use std::fs;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 
-use crate::house::{Client, House, PATIENCE, Signal};
+use crate::house::{Client, House, PATIENCE, Signal, wait_for};
 use crate::peers;
 
 /// A server with three sockets under these names; and their ports.
@@ -110,27 +111,87 @@ fn a_socket_without_a_use_is_named_in_the_log() {
 #[test]
 fn the_service_manager_hears_when_we_are_ready_reload_and_stop() {
     let mut house = House::new("");
-    let path = house.path("notify");
-    let hears = UnixDatagram::bind(&path).unwrap();
-    hears.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut said = Vec::new();
-    let mut hear = |what: &str| {
+    let hears = Hears::bind(&mut house);
+    house.start();
+    hears.hear("READY=1");
+    house.signal(Signal::SIGHUP);
+    hears.hear("RELOADING=1");
+    hears.hear("READY=1");
+    assert_eq!(house.stop(), 0);
+    hears.hear("STOPPING=1");
+}
+
+/// What the service manager hears on its socket.
+struct Hears(UnixDatagram);
+
+impl Hears {
+    fn bind(house: &mut House) -> Self {
+        let path = house.path("notify");
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        house.environment.push(("NOTIFY_SOCKET", path));
+        Self(socket)
+    }
+
+    /// Waits until this was said, and forgets what was said before.
+    fn hear(&self, what: &str) {
+        let mut said = Vec::new();
         while !said.iter().any(|line| line == what) {
             let mut buffer = [0; 4096];
-            let octets = hears.recv(&mut buffer).unwrap_or_else(|e| panic!("no {what} ({e}): {said:?}"));
+            let octets = self.0.recv(&mut buffer).unwrap_or_else(|e| panic!("no {what} ({e}): {said:?}"));
             let text = String::from_utf8(buffer[..octets].to_vec()).unwrap();
             said.extend(text.lines().map(str::to_owned));
         }
-        said.clear();
-    };
-    house.environment.push(("NOTIFY_SOCKET", path));
+    }
+}
+
+#[test]
+fn the_watchdog_hears_of_us_as_long_as_all_is_well() {
+    let mut house = House::new("");
+    let hears = Hears::bind(&mut house);
+    house.environment.push(("WATCHDOG_USEC", "600000".into()));
     house.start();
-    hear("READY=1");
-    house.signal(Signal::SIGHUP);
-    hear("RELOADING=1");
-    hear("READY=1");
-    assert_eq!(house.stop(), 0);
-    hear("STOPPING=1");
+    hears.hear("READY=1");
+    for _ in 0..5 {
+        hears.hear("WATCHDOG=1");
+    }
+    assert!(!house.log().contains("stuck"), "who waits is not stuck: {}", house.log());
+}
+
+#[test]
+fn no_program_that_we_run_has_a_capability() {
+    let mut house = House::new("");
+    fs::write(
+        house.path("domains/here.example/aliases"),
+        format!("status: | cp /proc/self/status {}\n", house.path("status").display()),
+    )
+    .unwrap();
+    let server = house.command();
+    let log = fs::OpenOptions::new().create(true).append(true).open(house.path("log")).unwrap();
+    let mut started = if nix::unistd::geteuid().is_root() {
+        // As the unit does it, for another user than root.
+        fs::set_permissions(house.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let chown = Command::new("chown").args(["-R", "65534:65534"]).arg(house.dir.path()).status();
+        assert!(chown.unwrap().success());
+        let mut setpriv = Command::new("setpriv");
+        setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=+net_bind_service"]);
+        setpriv.args(["--ambient-caps=+net_bind_service"]).arg(server.get_program()).args(server.get_args());
+        setpriv
+    } else {
+        house.command()
+    };
+    started.arg("serve").current_dir(house.dir.path()).stdout(Stdio::null()).stderr(log);
+    house.start_by(&mut started);
+    house.send("bo@there.example", "status@here.example", "run something");
+    let status = wait_for("the program", || {
+        fs::read_to_string(house.path("status")).ok().filter(|s| s.contains("CapAmb"))
+    });
+    let own = fs::read_to_string(format!("/proc/{}/status", house.pid())).unwrap();
+    for (whose, status) in [("the program's", status), ("the server's", own)] {
+        for line in status.lines().filter(|line| line.starts_with("Cap") && !line.starts_with("CapBnd")) {
+            assert!(line.ends_with("\t0000000000000000"), "{whose} {line}");
+        }
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ use postrider::queue::{self, Couriers, Crew, Direct, Handle, SpoolParts, Stepped
 use postrider::route::Router;
 use postrider::smtp::{End, Kind, Login, MailParameters, Question, Verdict};
 use postrider::sys::{
-    Clock as _, Dial as _, Stop, Stream, SystemClock, SystemDial, SystemDisk, SystemRandom,
+    Clock as _, Dial as _, Pulse, Stop, Stream, SystemClock, SystemDial, SystemDisk, SystemRandom,
 };
 use postrider::tls::{CertSet, Certs, ServerTls, TlsClient};
 
@@ -227,6 +227,7 @@ impl<'a> OnSocket<'a> {
             socket,
             role,
             proxies: Vec::new(),
+            pulse: Pulse::new("the listener"),
             doors: Arc::clone(&doors),
             services: Arc::new(services),
         };

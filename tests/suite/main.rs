@@ -32,6 +32,7 @@
 )]
 
 mod activation;
+mod certificates;
 mod cli;
 mod courier_smtp;
 mod crash;
