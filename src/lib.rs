@@ -18,7 +18,6 @@ pub mod daemon;
 pub mod dns;
 pub mod domaininfo;
 pub mod dsn;
-#[cfg(any(test, feature = "fakes"))]
 pub mod fakes;
 pub mod inbound;
 pub mod mail;
@@ -29,3 +28,4 @@ pub mod route;
 pub mod smtp;
 pub mod sys;
 pub mod tls;
+pub mod torture;

@@ -8,7 +8,7 @@
 //! - `table`: the subcommands, their arguments and their help: the map of the product
 //! - `run`: from the arguments to the subcommand
 //! - `terminal`: what they all say and ask
-//! - `serve` · `check` · `user` · `domain` · `queue`: the subcommands
+//! - `serve` · `check` · `user` · `domain` · `queue` · `torture`: the subcommands
 
 mod check;
 mod domain;
@@ -17,6 +17,7 @@ mod run;
 mod serve;
 mod table;
 mod terminal;
+mod torture;
 mod user;
 
 pub use run::run;

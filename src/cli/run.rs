@@ -8,7 +8,7 @@ use clap::Parser as _;
 
 use super::table::{Arguments, Command};
 use super::terminal::say;
-use super::{check, domain, queue, serve, user};
+use super::{check, domain, queue, serve, torture, user};
 
 /// Does what the arguments say. Exit status 0: fine, 1: could not, 2: wrong usage.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -28,6 +28,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::User(command) => user::run(dir, command),
         Command::Domain(command) => domain::run(dir, command),
         Command::Queue(command) => queue::run(dir, command),
+        Command::Torture { dir, rounds } => torture::run(dir, *rounds),
         Command::Version => Ok(format!("postrider {}\n", env!("CARGO_PKG_VERSION"))),
     };
     match done {

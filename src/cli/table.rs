@@ -59,6 +59,21 @@ pub(super) enum Command {
     #[command(subcommand)]
     Queue(Queue),
 
+    /// Try hard to lose a message, and say what this host's disk is worth.
+    ///
+    /// First the queue runs on a simulated disk and stops after every single operation, with and
+    /// without losing what was not synced. Then this program runs in DIR, is killed again and again
+    /// under load, and must have delivered every message it promised. Last, the disk of DIR is
+    /// measured. Needs no configuration and no running server; takes about a minute, and leaves
+    /// nothing behind if all is well.
+    Torture {
+        /// A folder on the disk to be tried, such as /var/lib/postrider.
+        dir: PathBuf,
+        /// How often it is killed.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        rounds: usize,
+    },
+
     /// Print the version.
     Version,
 }

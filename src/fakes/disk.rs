@@ -18,7 +18,8 @@ use crate::sys::{Disk, DiskFile, Entry, Mutex, Random as _};
 /// What a crash does to what was not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Crash {
-    /// The process was killed; the machine goes on: nothing is lost.
+    /// The process was killed; the machine goes on: nothing is lost, unless a later power cut takes
+    /// what is still not synced then.
     Killed,
     /// Power was cut, and nothing that was not synced is there.
     Dropped,
@@ -46,7 +47,9 @@ struct World {
     stop_after: Option<usize>,
     fail: Option<(usize, io::ErrorKind)>,
     is_full: bool,
-    ignores_sync: Option<Verb>,
+    ignored: Option<String>,
+    syncs: BTreeSet<String>,
+    is_starting: bool,
     opened: usize,
     /// Raised by a crash: files that were open then are gone.
     epoch: u64,
@@ -97,9 +100,22 @@ impl SimulatedDisk {
         self.0.lock().is_full = is_full;
     }
 
-    /// A dishonest disk, or a program that forgot: this verb (`sync` or `sync_dir`) does nothing.
-    pub fn ignore(&self, verb: &'static str) {
-        self.0.lock().ignores_sync = Some(verb);
+    /// A program that forgot: this kind of sync, as [`Self::syncs`] names it, does nothing.
+    pub fn ignore(&self, sync: &str) {
+        self.0.lock().ignored = Some(sync.to_owned());
+    }
+
+    /// Kinds of syncs so far: of a file or of a directory, of which directory, whether names came
+    /// or went, and whether the process was starting. One kind is one line of a program, or two
+    /// that do the same.
+    #[must_use]
+    pub fn syncs(&self) -> BTreeSet<String> {
+        self.0.lock().syncs.clone()
+    }
+
+    /// From now on the process is starting, or it is not any more.
+    pub fn set_starting(&self, is_starting: bool) {
+        self.0.lock().is_starting = is_starting;
     }
 
     /// Verbs done so far that change something.
@@ -132,9 +148,11 @@ impl SimulatedDisk {
             }
             Crash::Torn(seed) => world.tear(&SeededRandom::new(seed)),
         }
-        world.durable_names = world.names.clone();
-        world.files.values_mut().for_each(|inode| inode.durable = inode.now.clone());
-        world.pending.clear();
+        if crash != Crash::Killed {
+            world.durable_names = world.names.clone();
+            world.files.values_mut().for_each(|inode| inode.durable = inode.now.clone());
+            world.pending.clear();
+        }
         world.stop_after = None;
         world.fail = None;
         world.is_full = false;
@@ -197,6 +215,16 @@ impl World {
 
     fn whole(&mut self, verb: Verb) -> io::Result<()> {
         self.verb(verb).map_err(|(e, _)| e)
+    }
+
+    /// Notes a kind of sync; whether it counts.
+    fn is_heeded(&mut self, verb: Verb, dir: Option<&Path>, what: &str) -> bool {
+        let dir = dir.and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+        let when = if self.is_starting { " at the start" } else { "" };
+        let sync = format!("{verb} {dir}{what}{when}");
+        let is_heeded = self.ignored.as_ref() != Some(&sync);
+        self.syncs.insert(sync);
+        is_heeded
     }
 
     fn apply(names: &mut BTreeMap<PathBuf, u64>, change: &Change) {
@@ -298,15 +326,21 @@ impl Disk for SimulatedDisk {
         let mut guard = self.0.lock();
         guard.whole("sync_dir")?;
         let world = &mut *guard;
-        if world.ignores_sync == Some("sync_dir") {
-            return Ok(());
-        }
         let in_dir = |path: &Path| path.parent() == Some(dir);
         let (synced, pending): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut world.pending).into_iter().partition(|change| match change {
+            world.pending.iter().cloned().partition(|change| match change {
                 Change::Link { path, .. } | Change::Unlink { path, .. } => in_dir(path),
                 Change::Rename { from, to, .. } => in_dir(to) || in_dir(from),
             });
+        let is_new = |change: &Change| !matches!(change, Change::Unlink { .. });
+        let what = match (synced.is_empty(), synced.iter().any(is_new)) {
+            (true, _) => " (nothing)",
+            (false, true) => " (new names)",
+            (false, false) => " (gone names)",
+        };
+        if !world.is_heeded("sync_dir", Some(dir), what) {
+            return Ok(());
+        }
         synced.iter().for_each(|change| World::apply(&mut world.durable_names, change));
         world.pending = pending;
         Ok(())
@@ -382,7 +416,9 @@ impl DiskFile for SimulatedFile {
     fn sync(&self) -> io::Result<()> {
         self.with(|world, inode| {
             world.whole("sync")?;
-            if world.ignores_sync != Some("sync") {
+            let path = world.names.iter().find(|(_, number)| **number == self.inode).map(|(path, _)| path);
+            let dir = path.and_then(|path| path.parent()).map(Path::to_owned);
+            if world.is_heeded("sync", dir.as_deref(), "") {
                 inode.durable = inode.now.clone();
             }
             Ok(())

@@ -1,4 +1,7 @@
-//! Stand-ins for the seams, for tests only.
+//! Stand-ins for the seams.
+//!
+//! For tests; those that `postrider torture` needs as well are in the shipped program, the others
+//! are not.
 //!
 //! - `clock`: a clock that a test turns
 //! - `courier`: a courier that follows a script
@@ -9,14 +12,18 @@
 
 mod clock;
 mod courier;
+#[cfg(any(test, feature = "fakes"))]
 mod dial;
 mod disk;
+#[cfg(any(test, feature = "fakes"))]
 mod dns_server;
 mod random;
 
 pub use clock::TestClock;
 pub use courier::{Carried, ScriptedCourier};
+#[cfg(any(test, feature = "fakes"))]
 pub use dial::{Heard, ScriptedDial};
 pub use disk::{Crash, SimulatedDisk};
+#[cfg(any(test, feature = "fakes"))]
 pub use dns_server::DnsServer;
 pub use random::SeededRandom;

@@ -1,0 +1,22 @@
+//! What a promise of this program is worth, and what it is worth on this disk.
+//!
+//! Behind `postrider torture`, and the tests that hold the queue to its first promise: a 250 after
+//! DATA means that the message is safe.
+//!
+//! - `post_office`: a queue without threads, on a disk, a clock and couriers of the test's
+//! - `scenario`: a day that passes through every state of the spool
+//! - `model`: the machine stops after every single disk operation of that day, and starts again
+//! - `blows`: the real program on a real disk, killed at random moments under load
+//! - `worth`: how fast a disk is, and whether what it says can be believed
+
+mod blows;
+mod model;
+mod post_office;
+mod scenario;
+mod worth;
+
+pub use blows::{Blows, Load, Tally};
+pub use model::{Stops, stop_everywhere, stopped, ways_to_stop};
+pub use post_office::{MINUTE, PostOffice, deferred, delivered, failed, letter_to, settings};
+pub use scenario::{Ledger, complaint, scenario};
+pub use worth::{Trust, Worth, measure};
