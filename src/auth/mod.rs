@@ -10,6 +10,7 @@
 //! - `users`: the file's format
 //! - `hash`: password hashes (argon2id, RFC 9106), at most two computed at once
 //! - `accounts`: the snapshot of all domains, and logins
+//! - `senders`: in whose name users may write
 //! - `add`: puts a user into a file, safely
 //! - `dovecot`: users and passwords of a Dovecot on this host
 
@@ -17,10 +18,12 @@ mod accounts;
 mod add;
 mod dovecot;
 mod hash;
+mod senders;
 mod users;
 
 pub use accounts::{Accounts, Login, OtherUsers};
 pub use add::{AddError, add};
 pub use dovecot::{Dovecot, DovecotSettings, Handshake, LoginReply, ProtocolError, UserReply};
 pub use hash::{HashError, hash_password};
+pub use senders::Senders;
 pub use users::{AuthFileError, Users};

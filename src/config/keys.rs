@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::sections::{
     CommandDelivery, Config, Hello, LineEnds, Listener, LmtpDelivery, Local, MaildirDelivery, PipeTrouble,
-    Place,
+    Place, Sender,
 };
 use super::units::{show_duration, show_size};
 
@@ -435,6 +435,25 @@ const SECTIONS: &[Section] = &[
             default: "[]",
             example: "[\"192.0.2.0/24\", \"2001:db8::/64\"]",
             show: |c| Some(list(c.relay.networks.iter().map(ToString::to_string))),
+        }],
+    },
+    Section {
+        name: "submission",
+        about: "",
+        keys: &[Key {
+            name: "sender",
+            about: "In whose name a user who has logged in may write, in MAIL FROM and in the From and Sender \
+                    fields. \"bound\": in their own, in that of aliases which lead to them, and in those that \
+                    the file domains/DOMAIN/senders lists (\"ana: info@here.example, *@club.example\"). \
+                    \"any\": in any name.",
+            default: "\"bound\"",
+            example: "",
+            show: |c| {
+                Some(quoted(match c.submission.sender {
+                    Sender::Bound => "bound",
+                    Sender::Any => "any",
+                }))
+            },
         }],
     },
 ];

@@ -24,5 +24,5 @@ pub use read::HostFacts;
 pub use reader::ConfigError;
 pub use sections::{
     CommandDelivery, Config, Delivery, Dns, Dovecot, Hello, Limits, LineEnds, Listen, Listener, LmtpDelivery,
-    Local, MaildirDelivery, PipeDelivery, PipeTrouble, Place, Queue, Relay, SmtpDelivery,
+    Local, MaildirDelivery, PipeDelivery, PipeTrouble, Place, Queue, Relay, Sender, SmtpDelivery, Submission,
 };

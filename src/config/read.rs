@@ -9,7 +9,7 @@ use super::keys::known;
 use super::reader::{ConfigError, Findings, Table, Value, Wrong};
 use super::sections::{
     CommandDelivery, Config, Delivery, Dns, Dovecot, Hello, Limits, LineEnds, Listen, Listener, LmtpDelivery,
-    Local, MaildirDelivery, PipeDelivery, PipeTrouble, Place, Queue, Relay, SmtpDelivery,
+    Local, MaildirDelivery, PipeDelivery, PipeTrouble, Place, Queue, Relay, Sender, SmtpDelivery, Submission,
 };
 use super::units::{parse_address, parse_duration, parse_server};
 use crate::mail::{Domain, Endpoint, Network};
@@ -58,6 +58,7 @@ impl Config {
         let dns = dns(top.section("dns", found), found);
         let dovecot = dovecot(top.section("dovecot", found), found, home);
         let relay = relay(top.section("relay", found), found);
+        let submission = submission(top.section("submission", found), found);
         top.finish(found, &known(""));
 
         match hostname {
@@ -72,6 +73,7 @@ impl Config {
                 dns,
                 dovecot,
                 relay,
+                submission,
                 warnings: findings.warnings,
             }),
             // A host name that is not there has been reported.
@@ -435,6 +437,14 @@ fn relay(mut table: Table<'_>, found: &mut Findings<'_>) -> Relay {
     Relay { networks }
 }
 
+fn submission(mut table: Table<'_>, found: &mut Findings<'_>) -> Submission {
+    let sender = table.value(found, "sender", Sender::Bound, |value| {
+        choice(value, &[("bound", Sender::Bound), ("any", Sender::Any)])
+    });
+    table.finish(found, &known("submission"));
+    Submission { sender }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -514,6 +524,8 @@ mod tests {
             client-socket = "auth/client"
             [relay]
             networks = ["192.0.2.0/24"]
+            [submission]
+            sender = "any"
             "#,
         )
         .unwrap();
@@ -554,6 +566,7 @@ mod tests {
         assert!(config.dovecot.is_asked && config.dovecot.userdb.is_none());
         assert_eq!(config.dovecot.client.as_deref(), Some(Path::new("/etc/postrider/auth/client")));
         assert_eq!(config.relay.networks, ["192.0.2.0/24".parse().unwrap()]);
+        assert_eq!(config.submission, Submission { sender: Sender::Any });
         assert_eq!(config.warnings.len(), 1, "a relay is warned about: {:?}", config.warnings);
     }
 

@@ -33,6 +33,8 @@ pub struct Config {
     pub dovecot: Dovecot,
     /// `[relay]`.
     pub relay: Relay,
+    /// `[submission]`.
+    pub submission: Submission,
     /// What is allowed but wants a second look: for the log at start and for `check`.
     pub warnings: Vec<String>,
 }
@@ -237,6 +239,23 @@ pub struct Relay {
     pub networks: Vec<Network>,
 }
 
+/// `[submission]`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Submission {
+    /// In whose name users may write.
+    pub sender: Sender,
+}
+
+/// In whose name users may write.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sender {
+    /// `"bound"`, the default: their own, their aliases', and what `domains/DOMAIN/senders` lists.
+    #[default]
+    Bound,
+    /// `"any"`.
+    Any,
+}
+
 impl Config {
     /// A configuration of defaults only.
     #[must_use]
@@ -256,6 +275,7 @@ impl Config {
             dns: Dns::default(),
             dovecot: Dovecot::default(),
             relay: Relay::default(),
+            submission: Submission::default(),
             warnings: Vec::new(),
             data_dir,
         }

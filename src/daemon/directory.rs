@@ -3,13 +3,14 @@
 //! `Domains` reads the folders; what it finds is put in force here, and a session sees one
 //! snapshot for each question.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
 use super::domains::Domains;
 use crate::alias::{self, Book, CannotTell};
-use crate::auth::Accounts;
+use crate::auth::{Accounts, Senders};
 use crate::inbound;
 use crate::mail::{Domain, Mailbox, Recipient};
 use crate::queue;
@@ -21,13 +22,19 @@ pub(super) struct Directory {
     pub(super) accounts: Arc<Accounts>,
     pub(super) router: Arc<ArcSwap<Router>>,
     book: ArcSwap<Book>,
+    senders: ArcSwap<HashMap<Domain, Arc<Senders>>>,
 }
 
 impl Directory {
     /// Puts in force what was read.
     pub(super) fn new(hostname: Domain, domains: &Domains, accounts: Accounts) -> Arc<Self> {
-        let directory =
-            Self { hostname, accounts: Arc::new(accounts), router: Arc::default(), book: ArcSwap::default() };
+        let directory = Self {
+            hostname,
+            accounts: Arc::new(accounts),
+            router: Arc::default(),
+            book: ArcSwap::default(),
+            senders: ArcSwap::default(),
+        };
         directory.replace(domains);
         Arc::new(directory)
     }
@@ -35,6 +42,7 @@ impl Directory {
     /// Puts in force what was read now.
     pub(super) fn replace(&self, domains: &Domains) {
         self.accounts.replace(domains.users());
+        self.senders.store(Arc::new(domains.senders()));
         self.book.store(Arc::new(Book::new(domains.aliases())));
         self.router.store(Arc::new(Router::new(domains.names())));
     }
@@ -56,6 +64,13 @@ impl queue::Addressees for Directory {
             true => inbound::Directory::expand(self, mailbox),
             false => Ok(vec![Recipient::mailbox(mailbox.clone())]),
         }
+    }
+}
+
+impl inbound::Permissions for Directory {
+    fn may_write_as(&self, user: &Mailbox, address: &Mailbox) -> bool {
+        let senders = self.senders.load();
+        senders.get(&user.domain).is_some_and(|senders| senders.allow(&user.local_part, address))
     }
 }
 

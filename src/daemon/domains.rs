@@ -1,6 +1,6 @@
 //! The directories of the local domains: their users and aliases, read and read again.
 //!
-//! `domains/DOMAIN/` makes DOMAIN local; `users` and `aliases` in it may be missing. At start and
+//! `domains/DOMAIN/` makes DOMAIN local; `users`, `aliases` and `senders` in it may be missing. At start and
 //! on SIGHUP everything is read at once, and one mistake refuses it all ([`Domains::load`]). In
 //! between the chores look every second or two ([`Domains::look`]), file by file: one that does
 //! not parse keeps the old one in force and says so, once. A file that is just being written is
@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::alias::Aliases;
-use crate::auth::Users;
+use crate::auth::{Senders, Users};
 use crate::mail::Domain;
 use crate::sys::{Stamp, read_text};
 
@@ -49,6 +49,7 @@ struct Folder {
     gone: u8,
     users: Watched<Users>,
     aliases: Watched<Aliases>,
+    senders: Watched<Senders>,
 }
 
 /// One file, in the last version that parsed. No file is an empty one.
@@ -127,6 +128,8 @@ impl Domains {
             folder.users.look(&users, &mut look, || read_users(&users));
             let aliases = folder.path.join("aliases");
             folder.aliases.look(&aliases, &mut look, || read_aliases(&aliases, domain));
+            let senders = folder.path.join("senders");
+            folder.senders.look(&senders, &mut look, || read_senders(&senders, domain));
         }
         look
     }
@@ -143,6 +146,15 @@ impl Domains {
         self.folders
             .iter()
             .map(|(domain, folder)| (domain.clone(), Arc::clone(&folder.users.value)))
+            .collect()
+    }
+
+    /// In whose name the users of each domain may write, as it is in force.
+    #[must_use]
+    pub fn senders(&self) -> HashMap<Domain, Arc<Senders>> {
+        self.folders
+            .iter()
+            .map(|(domain, folder)| (domain.clone(), Arc::clone(&folder.senders.value)))
             .collect()
     }
 
@@ -213,14 +225,15 @@ impl Folder {
     }
 
     fn read(domain: &Domain, path: PathBuf) -> Result<Self, Vec<String>> {
-        let (users, aliases) = (path.join("users"), path.join("aliases"));
+        let [users, aliases, senders] = ["users", "aliases", "senders"].map(|name| path.join(name));
         match (
             Watched::read(&users, || read_users(&users)),
             Watched::read(&aliases, || read_aliases(&aliases, domain)),
+            Watched::read(&senders, || read_senders(&senders, domain)),
         ) {
-            (Ok(users), Ok(aliases)) => Ok(Self { path, gone: 0, users, aliases }),
-            (users, aliases) => {
-                let wrong = [users.err(), aliases.err()];
+            (Ok(users), Ok(aliases), Ok(senders)) => Ok(Self { path, gone: 0, users, aliases, senders }),
+            (users, aliases, senders) => {
+                let wrong = [users.err(), aliases.err(), senders.err()];
                 Err(wrong.into_iter().flatten().flat_map(Unread::into_complaints).collect())
             }
         }
@@ -257,6 +270,11 @@ impl Unread {
 fn read_users(path: &Path) -> Result<Users, Unread> {
     let text = text_of(path, Users::OCTETS_MAX)?;
     Users::parse(&text, path).map_err(|wrong| Unread::Wrong(said(&wrong)))
+}
+
+fn read_senders(path: &Path, domain: &Domain) -> Result<Senders, Unread> {
+    let text = text_of(path, Senders::OCTETS_MAX)?;
+    Senders::parse(&text, path, domain).map_err(|wrong| Unread::Wrong(said(&wrong)))
 }
 
 fn read_aliases(path: &Path, domain: &Domain) -> Result<Aliases, Unread> {
@@ -490,7 +508,7 @@ mod tests {
         fs::rename(house.path("here.example"), &away).unwrap();
         std::os::unix::fs::symlink("here.example", house.path("here.example")).unwrap();
         let complaints: usize = looks(&mut domains, 10).iter().map(|look| look.complaints.len()).sum();
-        assert_eq!(complaints, 3, "one about the directory, one about each file in it");
+        assert_eq!(complaints, 4, "one about the directory, one about each file in it");
         assert!(domains.names().len() == 2 && has(&domains, "ana@here.example"));
     }
 }

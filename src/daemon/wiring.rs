@@ -20,7 +20,8 @@ use crate::courier::{
 use crate::dns;
 use crate::domaininfo::{self, DomainInfo};
 use crate::inbound::{
-    self, Ceilings, Counters, Doors, HousePolicy, Logins, Recipients, Senders, Services, Unchecked,
+    self, Authors, Binding, Ceilings, Counters, Doors, HousePolicy, Logins, Recipients, Senders, Services,
+    Unchecked,
 };
 use crate::observe::{Metrics, Traces};
 use crate::queue::{self, Addressed, Couriers, Crew, Direct, Opened, SpoolParts};
@@ -90,6 +91,15 @@ pub(super) fn build(config_dir: &Path, config: &Config) -> Result<House, Vec<Str
     let directory = Arc::clone(&chores.directory);
     let policy = HousePolicy {
         senders: Senders::new(Arc::new(Unchecked), Arc::clone(&domaininfo), &metrics),
+        authors: Authors::new(
+            Arc::clone(&directory) as _,
+            Arc::clone(&directory) as _,
+            match config.submission.sender {
+                config::Sender::Bound => Binding::Bound,
+                config::Sender::Any => Binding::Any,
+            },
+            &metrics,
+        ),
         logins: Logins::new(Arc::clone(&directory.accounts), &metrics),
         recipients: Recipients::new(directory, config.relay.networks.clone(), &metrics),
     };

@@ -3,8 +3,8 @@
 //! An [`Arrival`] is a streaming sink: octets pass through once, in pieces of any size, to the queue
 //! and to those who watch them go by. They are kept as they came: what we add goes into the
 //! envelope's `stamp`, and what is to be left out into its `skip`. When the last octet is there,
-//! [`Arrival::promise`] decides, in this order: has it gone round in circles; what do we put on top
-//! and leave out; and then it is committed.
+//! [`Arrival::promise`] decides, in this order: has it gone round in circles; does a user write in
+//! somebody else's name; what do we put on top and leave out; and then it is committed.
 //!
 //! A message is a submission if its client has logged in or is in `relay.networks`: it is new, and
 //! we are the first server that sees it. Only a submission is completed (RFC 6409 §8): Date,
@@ -13,13 +13,14 @@
 //! Return-Path is left out of every message: it is the final server's to write (RFC 5321 §4.4), and
 //! one that has come along is stale or a lie.
 
-use super::head::Head;
+use super::author::Authorship;
+use super::head::{Head, Originator};
 use super::session::Services;
 use super::stamp::{self, Lacks, Passage};
-use crate::mail::{Client, Domain, Envelope, Failure, MessageId};
+use crate::mail::{Client, Domain, Envelope, Failure, MessageId, address_list};
 use crate::observe::{Trace, maillog};
 use crate::queue::{Handle, Incoming, PutError};
-use crate::smtp::{BodyFacts, Transaction};
+use crate::smtp::{Answer, BodyFacts, Transaction};
 
 /// A message on its way in.
 pub(super) struct Arrival {
@@ -66,6 +67,7 @@ impl Arrival {
         if about.is_submission && self.head.has_too_many_blind_copies() {
             return Err(Failure::permanent(6, 0, "The message has too many Bcc fields"));
         }
+        self.check_authors(services, trace, about.transaction)?;
         let incoming = self.incoming.map_err(|e| not_queued(&e))?;
         let (id, octets) = (incoming.id(), incoming.octets());
         let envelope = envelope(services, id, &self.head, about);
@@ -86,6 +88,36 @@ impl Arrival {
         let text = format!("This message has passed {received} servers, so it goes round in circles");
         Err(Failure::permanent(4, 6, text))
     }
+
+    /// A user writes in names that are theirs.
+    fn check_authors(
+        &self,
+        services: &Services,
+        trace: &Trace,
+        transaction: &Transaction,
+    ) -> Result<(), Failure> {
+        let Some(user) = &transaction.login else { return Ok(()) };
+        let fields = [("From", self.head.from()), ("Sender", self.head.sender())];
+        for authorship in fields.into_iter().filter_map(|(name, field)| authorship(name, field)) {
+            let verdict = services.policy.author(user, &authorship);
+            verdict.because.iter().for_each(|reason| trace.event(reason.as_str()));
+            if let Answer::Refused(failure) = verdict.answer {
+                return Err(failure);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What an originator field says, as far as it can be understood in one way only.
+fn authorship(field: &'static str, originator: &Originator) -> Option<Authorship> {
+    let named = match originator {
+        Originator { count: 0, .. } => return None,
+        Originator { count: 2.., .. } => Err("there is more than one such field".to_owned()),
+        Originator { is_cut: true, .. } => Err("it is too long".to_owned()),
+        Originator { raw_value, .. } => address_list(raw_value).map_err(|e| e.to_string()),
+    };
+    Some(Authorship { field, named })
 }
 
 fn envelope(services: &Services, id: MessageId, head: &Head, about: &About<'_>) -> Envelope {
@@ -125,7 +157,7 @@ fn lacks<'a>(head: &Head, transaction: &'a Transaction) -> Lacks<'a> {
     Lacks {
         date: !head.has_date(),
         message_id: !head.has_message_id(),
-        from: sender.filter(|_| !head.has_from()),
+        from: sender.filter(|_| head.from().count == 0),
         header: head.is_headless(),
     }
 }

@@ -1,10 +1,12 @@
 //! Watches the header section of a message go by, and remembers what the content rules ask about.
 //!
 //! Octets pass once, in pieces of any size. However long the header section is, and however many
-//! fields it has, only bounded pieces of it are kept: a count, a few flags, and a limited
-//! number of places to leave out. What is a field is decided as in
+//! fields it has, only bounded pieces of it are kept: a count, a few flags, the first octets of the
+//! originator fields, and a limited number of places to leave out. What is a field is decided as in
 //! `mail::Fields`: the first line that is none (no colon, a space in the name) ends the section.
 
+/// Octets kept of each field that says who wrote the message. Fifty long addresses.
+const ORIGINATOR_OCTETS_MAX: usize = 8 * 1024;
 /// Places that are remembered of fields to leave out; neighbours are one place.
 const PLACES_MAX: usize = 32;
 /// The longest name that is looked for.
@@ -29,7 +31,8 @@ pub(super) struct Head {
     received: usize,
     has_date: bool,
     has_message_id: bool,
-    has_from: bool,
+    from: Originator,
+    sender: Originator,
     blind: Places,
     return_path: Places,
 }
@@ -61,6 +64,7 @@ enum Kind {
     Date,
     MessageId,
     From,
+    Sender,
     /// Bcc or Resent-Bcc.
     Blind,
     ReturnPath,
@@ -74,6 +78,7 @@ impl Kind {
             (b"date", Kind::Date),
             (b"message-id", Kind::MessageId),
             (b"from", Kind::From),
+            (b"sender", Kind::Sender),
             (b"bcc", Kind::Blind),
             (b"resent-bcc", Kind::Blind),
             (b"return-path", Kind::ReturnPath),
@@ -82,6 +87,28 @@ impl Kind {
             .iter()
             .find(|(known, _)| name.eq_ignore_ascii_case(known))
             .map_or(Self::Other, |(_, kind)| *kind)
+    }
+}
+
+/// A field that says who wrote or sent the message.
+#[derive(Debug, Default)]
+pub(super) struct Originator {
+    /// How many such fields there are.
+    pub(super) count: usize,
+    /// The first one's value, folding included.
+    pub(super) raw_value: Vec<u8>,
+    /// The value was longer than what is kept.
+    pub(super) is_cut: bool,
+}
+
+impl Originator {
+    fn keep(&mut self, octets: &[u8]) {
+        if self.count > 1 {
+            return;
+        }
+        let room = ORIGINATOR_OCTETS_MAX - self.raw_value.len();
+        self.is_cut |= octets.len() > room;
+        self.raw_value.extend_from_slice(octets.get(..octets.len().min(room)).unwrap_or_default());
     }
 }
 
@@ -129,6 +156,12 @@ impl Head {
     fn value(&mut self, octets: &[u8]) -> usize {
         let line_end = octets.iter().position(|&octet| octet == b'\n');
         let used = line_end.map_or(octets.len(), |at| at + 1);
+        let piece = octets.get(..used).unwrap_or_default();
+        match self.kind {
+            Kind::From => self.from.keep(piece),
+            Kind::Sender => self.sender.keep(piece),
+            Kind::Other | Kind::Received | Kind::Date | Kind::MessageId | Kind::Blind | Kind::ReturnPath => {}
+        }
         if line_end.is_some() {
             self.state = State::LineStart;
             self.line_start = self.position + used as u64;
@@ -189,7 +222,8 @@ impl Head {
             Kind::Received => self.received += 1,
             Kind::Date => self.has_date = true,
             Kind::MessageId => self.has_message_id = true,
-            Kind::From => self.has_from = true,
+            Kind::From => self.from.count += 1,
+            Kind::Sender => self.sender.count += 1,
             Kind::Other | Kind::Blind | Kind::ReturnPath => {}
         }
     }
@@ -199,7 +233,7 @@ impl Head {
         match std::mem::take(&mut self.kind) {
             Kind::Blind => self.blind.add(self.field_start, end),
             Kind::ReturnPath => self.return_path.add(self.field_start, end),
-            Kind::Other | Kind::Received | Kind::Date | Kind::MessageId | Kind::From => {}
+            Kind::Other | Kind::Received | Kind::Date | Kind::MessageId | Kind::From | Kind::Sender => {}
         }
     }
 
@@ -229,9 +263,14 @@ impl Head {
         self.is_headless
     }
 
-    /// There is a From field.
-    pub(super) fn has_from(&self) -> bool {
-        self.has_from
+    /// The From fields.
+    pub(super) fn from(&self) -> &Originator {
+        &self.from
+    }
+
+    /// The Sender fields.
+    pub(super) fn sender(&self) -> &Originator {
+        &self.sender
     }
 
     /// There are more Bcc fields than places that can be left out.
@@ -279,7 +318,9 @@ mod tests {
         for size in 1..LETTER.len() {
             let head = head(LETTER, size);
             assert_eq!(head.received(), 3, "in pieces of {size}");
-            assert!(head.has_from() && !head.has_date() && !head.has_message_id() && !head.is_headless());
+            assert_eq!(head.from().count, 1);
+            assert_eq!(head.from().raw_value, b" Ana\r\n <ana@here.example>\r\n");
+            assert!(!head.has_date() && !head.has_message_id() && !head.is_headless());
             assert_eq!(
                 left(LETTER, &head),
                 "Received: by a\r\n\tReceived: folded\r\nreceived: by b\r\nFROM : Ana\r\n <ana@here.example>\r\n\
@@ -338,7 +379,13 @@ mod tests {
         }
         head.feed(b"Y");
         (0..1000).for_each(|_| head.feed(&[b'x'; 1000]));
+        assert!(head.from().count == 1000 && head.from().raw_value.len() == 1003);
         assert!(head.has_too_many_blind_copies() && head.to_leave_out(true).len() == PLACES_MAX);
         assert!(head.name.capacity() < 64);
+
+        let mut head = Head::default();
+        head.feed(b"Sender: ");
+        (0..1000).for_each(|_| head.feed(&[b'x'; 1000]));
+        assert!(head.sender().is_cut && head.sender().raw_value.len() == ORIGINATOR_OCTETS_MAX);
     }
 }

@@ -11,11 +11,13 @@
 //! - `house_policy`: each question goes to the file that answers it
 //! - `sender`: may this reverse-path send here?
 //! - `recipient`: do we take mail for this forward-path?
+//! - `author`: in whose name may a user of ours write?
 //! - `login`: is this the user?
 //! - `content`: what happens to a message between DATA and the promise
 //! - `head`: watches the header section of a message go by
 //! - `stamp`: the fields that we put on top of a message
 
+mod author;
 mod content;
 mod doors;
 mod head;
@@ -32,6 +34,7 @@ mod sender;
 mod session;
 mod stamp;
 
+pub use author::{Authors, Authorship, Binding, Permissions};
 pub use doors::{Ceilings, Doors};
 pub use house_policy::HousePolicy;
 pub use listener::Listener;

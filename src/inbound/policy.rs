@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use super::author::Authorship;
 use crate::mail::{ForwardPath, Mailbox, ReversePath};
 use crate::smtp::{Login, Verdict};
 
@@ -31,6 +32,9 @@ pub trait Policy: Send + Sync {
 
     /// Do we take mail for this forward-path, and who is behind it?
     fn recipient(&self, client: &Client<'_>, forward_path: &ForwardPath) -> Verdict;
+
+    /// May this user send a message with this originator field?
+    fn author(&self, user: &Mailbox, authorship: &Authorship) -> Verdict;
 
     /// Is this the user?
     fn login(&self, client: &Client<'_>, login: &Login) -> Verdict;

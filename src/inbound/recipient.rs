@@ -89,6 +89,11 @@ impl Recipients {
                 return ("relay-refused", Verdict::refused(failure).because(why));
             }
         };
+        // RFC 6409 §5.2: nobody but us could say what half a domain means.
+        if !mailbox.domain.is_complete() {
+            let text = format!("The domain {} is not complete, write it with all its parts", mailbox.domain);
+            return ("incomplete", Verdict::refused(Failure::permanent(1, 2, text)));
+        }
         ("relay", Verdict::new(Answer::Recipients(vec![Recipient::mailbox(mailbox)])).because(why))
     }
 }
@@ -146,6 +151,13 @@ mod tests {
                 matches!(decide(address, login, "bo@there.example"), Answer::Recipients(r) if r.len() == 1)
             );
         }
+    }
+
+    #[test]
+    fn half_a_domain_is_refused() {
+        let ana = Mailbox::parse("ana@here.example").unwrap();
+        let answer = decide("198.51.100.1", Some(&ana), "bo@there");
+        assert!(matches!(answer, Answer::Refused(Failure::Permanent(r)) if (r.subject, r.detail) == (1, 2)));
     }
 
     #[test]

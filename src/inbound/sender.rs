@@ -1,4 +1,4 @@
-//! May this reverse-path send here?
+//! May this reverse-path send here, from a client that has not logged in?
 //!
 //! A domain that has sent to us over TLS keeps doing so: mail in plain text that really comes from
 //! it is refused, because somebody between us may have removed the encryption. Only a domain that
@@ -54,9 +54,6 @@ impl Senders {
             }
             ReversePath::Mailbox(mailbox) => mailbox,
         };
-        if let Some(login) = client.login {
-            return Verdict::new(Answer::Accepted).because(format!("{login} has logged in"));
-        }
         let spf = self.check.spf(client.address, client.hello, mailbox);
         let because = format!("SPF says {spf} for {}", mailbox.domain);
         match spf {

@@ -107,6 +107,13 @@ impl Domain {
     pub fn is_qualified(&self) -> bool {
         self.ascii.contains('.') && self.as_address().is_none()
     }
+
+    /// Means the same thing on every host: qualified, or a literal. RFC 6409 §5.2 wants nothing
+    /// else to be sent on.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.is_qualified() || self.as_address().is_some()
+    }
 }
 
 impl From<IpAddr> for Domain {

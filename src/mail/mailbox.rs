@@ -176,6 +176,12 @@ impl Mailbox {
         }
     }
 
+    /// Two spellings of one user of ours: the same domain, and local parts with one key.
+    #[must_use]
+    pub fn is_same_user(&self, other: &Self) -> bool {
+        self.domain == other.domain && self.local_part.key() == other.local_part.key()
+    }
+
     /// The local part goes beyond ASCII: only a peer with SMTPUTF8 can take it (RFC 6531 §3.3).
     #[must_use]
     pub fn needs_smtputf8(&self) -> bool {

@@ -16,6 +16,7 @@
 //! - `verdict`: what was found out about who sent a message
 //! - `words`: remote words made safe for logs, JSON and reports
 
+mod address_list;
 mod domain;
 mod endpoint;
 mod envelope;
@@ -29,6 +30,7 @@ mod time;
 mod verdict;
 mod words;
 
+pub use address_list::{AddressListError, address_list};
 pub use domain::{Domain, DomainError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use envelope::{BodyType, Client, Envelope, Ret, TlsFacts};

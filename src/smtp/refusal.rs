@@ -49,6 +49,8 @@ pub(super) fn refusal(failure: &Failure, asked: &Asked) -> Reply {
         // RFC 1870 §6.
         (Failure::Permanent(_), Asked::Sender(..) | Asked::Content, (3, 4)) => 552,
         (Failure::Permanent(_), Asked::Sender(..), _) => 550,
+        // Rejected for reasons of policy, like a recipient.
+        (Failure::Permanent(_), Asked::Content, (7, 1)) => 550,
         (Failure::Permanent(_), Asked::Content, _) => 554,
     };
     Reply::new(code, reason.subject, reason.detail, reason.text.clone())

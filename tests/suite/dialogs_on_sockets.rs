@@ -15,12 +15,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use postrider::fakes::{Carried, ScriptedCourier};
-use postrider::inbound::{Ceilings, Client, Counters, Doors, Listener, Policy, Role, Services, Settings};
-use postrider::mail::{Domain, Failure, ForwardPath, MessageId, ReversePath};
+use postrider::inbound::{
+    Authorship, Ceilings, Client, Counters, Doors, Listener, Policy, Role, Services, Settings,
+};
+use postrider::mail::{Domain, Failure, ForwardPath, Mailbox, MessageId, ReversePath};
 use postrider::observe::{Metrics, Traces};
 use postrider::queue::{self, Couriers, Crew, Direct, Handle, SpoolParts, Stepped};
 use postrider::route::Router;
-use postrider::smtp::{End, Kind, Login, MailParameters, Question, Verdict};
+use postrider::smtp::{Answer, End, Kind, Login, MailParameters, Question, Verdict};
 use postrider::sys::{
     Clock as _, Dial as _, Pulse, Stop, Stream, SystemClock, SystemDial, SystemDisk, SystemRandom,
 };
@@ -175,6 +177,9 @@ impl Policy for Script {
     }
     fn recipient(&self, _client: &Client<'_>, forward_path: &ForwardPath) -> Verdict {
         self.answer(&Question::Recipient(forward_path.clone()))
+    }
+    fn author(&self, _user: &Mailbox, _authorship: &Authorship) -> Verdict {
+        Verdict::new(Answer::Accepted)
     }
     fn login(&self, _client: &Client<'_>, login: &Login) -> Verdict {
         self.answer(&Question::Login(login.clone()))

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use postrider::auth::Accounts;
 use postrider::domaininfo::{self, DomainInfo};
 use postrider::fakes::DnsServer;
-use postrider::inbound::{Directory, HousePolicy, Logins, Recipients, SenderCheck, Senders};
+use postrider::inbound::{
+    Authors, Binding, Directory, HousePolicy, Logins, Permissions, Recipients, SenderCheck, Senders,
+};
 use postrider::mail::{Domain, Mailbox, Recipient, SpfResult};
 use postrider::observe::Metrics;
 use postrider::sys::{SystemClock, SystemDisk, SystemRandom};
@@ -167,6 +169,12 @@ impl Directory for Everybody {
     }
 }
 
+impl Permissions for Everybody {
+    fn may_write_as(&self, user: &Mailbox, address: &Mailbox) -> bool {
+        user == address
+    }
+}
+
 const PLAIN: &str = "S: 220 *\nC: HELO there.example\nS: 250 *\nC: MAIL FROM:<ana@xn--bcher-kva.example>\n";
 const ENCRYPTED: &str = "S: 220 *\nC: STARTTLS\nS: 220 *\ntls: handshake\nC: EHLO there.example\nS: 250-*\nS: 250-*\n\
     S: 250-*\nS: 250-*\nS: 250-*\nS: 250-*\nS: 250 *\nC: MAIL FROM:<ana@bücher.example> SMTPUTF8\nS: 250 2.1.0 *\n";
@@ -187,6 +195,7 @@ fn a_confirmed_sender_whose_domain_gives_up_tls_is_refused_at_mail() {
         );
         Arc::new(HousePolicy {
             senders: Senders::new(Arc::new(Confirmed), Arc::new(known.unwrap()), &metrics),
+            authors: Authors::new(Arc::new(Everybody), Arc::new(Everybody), Binding::Bound, &metrics),
             recipients: Recipients::new(Arc::new(Everybody), Vec::new(), &metrics),
             logins: Logins::new(Arc::new(Accounts::new([].into())), &metrics),
         })

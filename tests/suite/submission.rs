@@ -1,5 +1,7 @@
 //! Mail from our users, with the real binary: completed, kept private, and in nobody else's name.
 
+use std::fs;
+
 use crate::house::{House, wait_for};
 use crate::peers;
 
@@ -89,4 +91,91 @@ fn a_named_network_submits_and_everybody_else_relays() {
             "{letter}"
         );
     }
+}
+
+/// Ana hands in a message for Bo; the transcript.
+fn try_as_ana(house: &House, reverse_path: &str, message: &str) -> String {
+    let data = peers::swaks_data(house.dir.path(), message);
+    let mail = ["--from", reverse_path, "--to", "bo@here.example", "--data", &data];
+    let output = house.log_in(house.submission, "ana@here.example", "secret word", &mail);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_user_writes_in_names_that_lead_to_them_and_in_no_others() {
+    let mut house = house("");
+    fs::write(house.path("domains/here.example/aliases"), "info: ana, bo\nboss: bo\n").unwrap();
+    fs::write(house.path("domains/here.example/senders"), "ana: *@club.example, press@there.example\n")
+        .unwrap();
+    house.start();
+    for (reverse_path, from, says) in [
+        ("ana@here.example", "Ana <ana@here.example>", "250 2.0.0"),
+        ("ANA@Here.Example", "ANA@HERE.example", "250 2.0.0"),
+        ("info@here.example", "\"The desk, of Ana\" <info@here.example> (and Bo)", "250 2.0.0"),
+        ("ana@here.example", "ana@here.example, info@here.example", "250 2.0.0"),
+        ("chair@club.example", "chair@club.example", "250 2.0.0"),
+        ("ana@here.example", "press@there.example", "250 2.0.0"),
+        ("<>", "ana@here.example", "250 2.0.0"),
+        (
+            "boss@here.example",
+            "ana@here.example",
+            "550 5.7.1 You have logged in as ana@here.example and may not",
+        ),
+        ("bo@here.example", "ana@here.example", "550 5.7.1"),
+        ("ana@there.example", "ana@here.example", "550 5.7.1"),
+        ("ana@host", "ana@here.example", "550 5.1.8"),
+        (
+            "ana@here.example",
+            "Boss <boss@here.example>",
+            "550 5.7.1 You have logged in as ana@here.example and may not",
+        ),
+        ("ana@here.example", "ana@here.example, eve@there.example", "550 5.7.1"),
+        (
+            "ana@here.example",
+            "boss@here.example <ana@here.example>",
+            "554 5.6.0 We cannot tell whether From names you",
+        ),
+        ("<>", "boss@here.example", "550 5.7.1"),
+        ("ana@here.example", "ana@here.example\nSender: boss@here.example", "550 5.7.1"),
+        ("ana@here.example", "ana@here.example\nFrom: boss@here.example", "554 5.6.0"),
+        ("ana@here.example", "nobody:;", "554 5.6.0"),
+        ("ana@here.example", &format!("{} <ana@here.example>", "x".repeat(9000)), "554 5.6.0"),
+    ] {
+        let message = format!("From: {from}\nSubject: names\n\nHello.\n");
+        let transcript = try_as_ana(&house, reverse_path, &message);
+        assert!(transcript.contains(says), "{reverse_path} and {from}: {transcript}");
+    }
+}
+
+#[test]
+fn the_senders_file_is_read_again_and_a_broken_one_is_not_in_force() {
+    let mut house = house("");
+    house.start();
+    let message = "From: boss@there.example\nSubject: names\n\nHello.\n";
+    let may = || try_as_ana(&house, "boss@there.example", message).contains("250 2.0.0");
+    assert!(!may());
+    fs::write(house.path("domains/here.example/senders"), "*: *@there.example\n").unwrap();
+    wait_for("the new file to be in force", || may().then_some(()));
+    fs::write(house.path("domains/here.example/senders"), "ana\n").unwrap();
+    wait_for("the complaint", || house.log().contains("senders:1: there is no colon").then_some(()));
+    assert!(may());
+    assert!(house.run(&["check"]).2.contains("senders:1: there is no colon"));
+}
+
+#[test]
+fn with_sender_any_the_login_alone_counts() {
+    let mut house = house("[submission]\nsender = \"any\"\n");
+    house.start();
+    let message = "From: boss@there.example <who> knows\nSubject: names\n\nHello.\n";
+    assert!(try_as_ana(&house, "boss@there.example", message).contains("250 2.0.0"));
+}
+
+#[test]
+fn who_has_not_logged_in_is_not_bound_and_half_a_domain_is_refused() {
+    let house = House::started("[relay]\nnetworks = [\"127.0.0.0/8\"]\n");
+    let mut client = house.client();
+    client.begin("eve@there.example", "ana@here.example");
+    client.expect("From: boss@here.example\r\n\r\nHello.\r\n.", "250 2.0.0");
+    client.expect("MAIL FROM:<eve@there.example>", "250");
+    client.expect("RCPT TO:<bo@there>", "550 5.1.2");
 }

@@ -1,0 +1,291 @@
+//! Who is named in a From, Sender or other address field (RFC 5322 §3.4, RFC 6532 §3.2).
+//!
+//! Careful rather than clever: it is asked whether a user writes in somebody else's name, so what
+//! two readers could understand in two ways is not understood at all. Comments, folding, quoted
+//! strings, groups and address literals are; source routes, white space inside an address, and an
+//! `@` in a display name without quotes are not. Display names, encoded words among them, are
+//! passed over: nothing is delivered to them.
+
+use super::mailbox::{Mailbox, MailboxError};
+
+/// Mailboxes in one field.
+const MAILBOXES_MAX: usize = 100;
+/// Comments within comments.
+const COMMENT_LEVELS_MAX: usize = 10;
+
+/// Why a field is not understood; whoever wrote it is at fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AddressListError {
+    /// Some other character set than UTF-8.
+    #[error("it is not UTF-8")]
+    NotUtf8,
+    /// What stands there is no list of addresses.
+    #[error("it is not a list of addresses such as `Ana <ana@here.example>`")]
+    Malformed,
+    /// A quoted string, a comment or a group has no end.
+    #[error("a quotation mark, a parenthesis or a group is not closed")]
+    NotClosed,
+    /// One of the addresses is wrong.
+    #[error(transparent)]
+    Mailbox(#[from] MailboxError),
+    /// More than 100.
+    #[error("it names more than {MAILBOXES_MAX} addresses")]
+    TooMany,
+}
+
+/// The mailboxes in an address field's value, folded or not, in order; those of groups included.
+/// There may be none (RFC 6854).
+///
+/// # Errors
+/// See [`AddressListError`]. One address that is not understood fails them all.
+pub fn address_list(raw_value: &[u8]) -> Result<Vec<Mailbox>, AddressListError> {
+    let rest = std::str::from_utf8(raw_value).map_err(|_| AddressListError::NotUtf8)?;
+    let mut reader = Reader { rest, found: Vec::new() };
+    reader.list(None)?;
+    Ok(reader.found)
+}
+
+struct Reader<'a> {
+    rest: &'a str,
+    found: Vec<Mailbox>,
+}
+
+/// What stands before an `@`, a `<` or a `:`.
+enum Words<'a> {
+    None,
+    /// An atom with dots, or a quoted string with its quotes.
+    One(&'a str),
+    Several,
+}
+
+impl<'a> Reader<'a> {
+    /// Addresses with commas between them, up to the end; in a group up to its semicolon.
+    fn list(&mut self, group_end: Option<char>) -> Result<(), AddressListError> {
+        loop {
+            self.skip()?;
+            match self.rest.chars().next() {
+                None if group_end.is_some() => return Err(AddressListError::NotClosed),
+                None => return Ok(()),
+                // RFC 5322 §4.4: obsolete lists have empty places.
+                Some(',') => self.advance(','),
+                Some(c) if Some(c) == group_end => {
+                    self.advance(c);
+                    return Ok(());
+                }
+                Some(_) => {
+                    self.address(group_end.is_some())?;
+                    self.skip()?;
+                    match self.rest.chars().next() {
+                        None | Some(',') => {}
+                        Some(c) if Some(c) == group_end => {}
+                        Some(_) => return Err(AddressListError::Malformed),
+                    }
+                }
+            }
+        }
+    }
+
+    fn address(&mut self, is_in_group: bool) -> Result<(), AddressListError> {
+        let words = self.words()?;
+        match (self.rest.chars().next(), words) {
+            (Some('<'), _) => {
+                self.advance('<');
+                self.skip()?;
+                let Words::One(local_part) = self.words()? else { return Err(AddressListError::Malformed) };
+                self.mailbox(local_part)?;
+                self.skip()?;
+                if !self.rest.starts_with('>') {
+                    return Err(AddressListError::Malformed);
+                }
+                self.advance('>');
+                Ok(())
+            }
+            (Some('@'), Words::One(local_part)) => self.mailbox(local_part),
+            (Some(':'), Words::One(_) | Words::Several) if !is_in_group => {
+                self.advance(':');
+                self.list(Some(';'))
+            }
+            (None | Some(',' | ';'), Words::One(_)) => Err(MailboxError::NoDomain.into()),
+            _ => Err(AddressListError::Malformed),
+        }
+    }
+
+    /// Words, and the comments and white space around them.
+    fn words(&mut self) -> Result<Words<'a>, AddressListError> {
+        let mut words = Words::None;
+        loop {
+            self.skip()?;
+            let word = match self.rest.chars().next() {
+                Some('"') => self.quoted()?,
+                Some(c) if is_atom_char(c) => self.while_in(is_atom_char),
+                _ => return Ok(words),
+            };
+            words = match words {
+                Words::None => Words::One(word),
+                Words::One(_) | Words::Several => Words::Several,
+            };
+        }
+    }
+
+    /// The domain behind an `@`, and with it one mailbox.
+    fn mailbox(&mut self, local_part: &str) -> Result<(), AddressListError> {
+        if !self.rest.starts_with('@') {
+            return Err(MailboxError::NoDomain.into());
+        }
+        self.advance('@');
+        self.skip()?;
+        let domain = if self.rest.starts_with('[') {
+            let end = self.rest.find(']').ok_or(AddressListError::NotClosed)?;
+            self.take(end + 1)
+        } else {
+            self.while_in(is_atom_char)
+        };
+        if self.found.len() == MAILBOXES_MAX {
+            return Err(AddressListError::TooMany);
+        }
+        // Folding inside of quotes is no content (RFC 5322 §3.2.4).
+        let local_part = local_part.replace(['\r', '\n'], "");
+        self.found.push(Mailbox::parse(&format!("{local_part}@{domain}"))?);
+        Ok(())
+    }
+
+    /// A quoted string, with its quotes.
+    fn quoted(&mut self) -> Result<&'a str, AddressListError> {
+        let mut is_escaped = true;
+        for (at, c) in self.rest.char_indices() {
+            match c {
+                _ if is_escaped => is_escaped = false,
+                '\\' => is_escaped = true,
+                '"' => return Ok(self.take(at + 1)),
+                _ => {}
+            }
+        }
+        Err(AddressListError::NotClosed)
+    }
+
+    /// White space and comments.
+    fn skip(&mut self) -> Result<(), AddressListError> {
+        loop {
+            self.rest = self.rest.trim_start_matches([' ', '\t', '\r', '\n']);
+            if !self.rest.starts_with('(') {
+                return Ok(());
+            }
+            self.comment()?;
+        }
+    }
+
+    fn comment(&mut self) -> Result<(), AddressListError> {
+        let mut levels = 0;
+        let mut is_escaped = false;
+        for (at, c) in self.rest.char_indices() {
+            match c {
+                _ if is_escaped => is_escaped = false,
+                '\\' => is_escaped = true,
+                '(' if levels == COMMENT_LEVELS_MAX => return Err(AddressListError::Malformed),
+                '(' => levels += 1,
+                ')' if levels == 1 => {
+                    self.take(at + 1);
+                    return Ok(());
+                }
+                ')' => levels -= 1,
+                _ => {}
+            }
+        }
+        Err(AddressListError::NotClosed)
+    }
+
+    fn advance(&mut self, c: char) {
+        self.rest = self.rest.strip_prefix(c).unwrap_or(self.rest);
+    }
+
+    fn while_in(&mut self, is_in: impl Fn(char) -> bool) -> &'a str {
+        let end = self.rest.find(|c| !is_in(c)).unwrap_or(self.rest.len());
+        self.take(end)
+    }
+
+    fn take(&mut self, octets: usize) -> &'a str {
+        let (taken, rest) = self.rest.split_at_checked(octets).unwrap_or((self.rest, ""));
+        self.rest = rest;
+        taken
+    }
+}
+
+/// RFC 5322 §3.2.3 `atext` and the dot, and everything beyond ASCII that is no control.
+fn is_atom_char(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c) || (!c.is_ascii() && !c.is_control())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(raw: &str) -> Result<String, AddressListError> {
+        let found = address_list(raw.as_bytes())?;
+        Ok(found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn addresses_are_found_in_everything_that_people_write_around_them() {
+        for (raw, found) in [
+            (" ana@here.example\r\n", "ana@here.example"),
+            ("Ana <ana@here.example>", "ana@here.example"),
+            ("<ana@here.example>", "ana@here.example"),
+            ("\"Ana, of (here) <x@y.example>\" <ana@here.example>", "ana@here.example"),
+            ("ana@here.example (Ana (of \\) here), x@y.example)", "ana@here.example"),
+            ("(x@y.example) Ana\r\n\t(is) Example <ana@here.example> (hm)", "ana@here.example"),
+            ("=?utf-8?q?A=40na?= <ana@here.example>", "ana@here.example"),
+            ("Ana J. Example <ana@here.example>", "ana@here.example"),
+            ("Ána <ána@bücher.example>", "ána@bücher.example"),
+            ("a@x.example, Bo <b@y.example>,, c@[192.0.2.1]", "a@x.example b@y.example c@[192.0.2.1]"),
+            ("\"a b\"@x.example, \"a\r\n c\"@x.example", "\"a b\"@x.example \"a c\"@x.example"),
+            (
+                "Us: ana@here.example, Bo <bo@here.example>; , x@y.example",
+                "ana@here.example bo@here.example x@y.example",
+            ),
+            ("nobody:;", ""),
+            ("", ""),
+            (" \r\n", ""),
+            ("Ana < ana@here.example >", "ana@here.example"),
+        ] {
+            assert_eq!(read(raw).as_deref(), Ok(found), "{raw:?}");
+        }
+    }
+
+    #[test]
+    fn what_could_be_understood_in_two_ways_is_not_understood() {
+        for raw in [
+            "ana@here.example <eve@there.example>",
+            "eve@there.example ana@here.example",
+            "Ana <ana@here.example> eve@there.example",
+            "<ana@here.example><eve@there.example>",
+            "<ana@here.example>, <",
+            "<@there.example:ana@here.example>",
+            "<<ana@here.example>>",
+            "ana @ here . example",
+            "ana.\"x\"@here.example",
+            "a na@here.example",
+            "ana@here.example@there.example",
+            "ana",
+            "<ana>",
+            "<>",
+            "ana@",
+            "@here.example",
+            "a;b@here.example",
+            "Us: Them: ana@here.example;;",
+            "Us: ana@here.example",
+            ": ana@here.example;",
+            "\"Ana <ana@here.example>",
+            "(Ana ana@here.example",
+            "Ana) <ana@here.example>",
+            "ana@here.example\0",
+            "ana\u{b}@here.example",
+            "ana@[192.0.2.1",
+            "ana@[here.example]",
+            &"(".repeat(1000),
+            &"a@b.example,".repeat(101),
+        ] {
+            assert!(read(raw).is_err(), "{raw:?}: {:?}", read(raw));
+        }
+        assert_eq!(address_list(b"Andr\xe9 <a@b.example>"), Err(AddressListError::NotUtf8));
+    }
+}
