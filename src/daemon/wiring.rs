@@ -17,11 +17,11 @@ use crate::courier::{
     CommandCourier, CommandSettings, Courier, Exit75, LineEnds, LmtpCourier, LmtpSettings, MaildirCourier,
     MaildirSettings, PipeCourier, PipeSettings, smtp,
 };
-use crate::dns;
+use crate::dns::{self, Resolver};
 use crate::domaininfo::{self, DomainInfo};
 use crate::inbound::{
-    self, Authors, Binding, Ceilings, Counters, Doors, HousePolicy, Logins, Recipients, Senders, Services,
-    Unchecked,
+    self, Authors, Binding, Ceilings, Counters, Doors, HousePolicy, Logins, Recipients, ReverseNames,
+    Senders, Services, Unchecked,
 };
 use crate::observe::{Metrics, Traces};
 use crate::queue::{self, Addressed, Couriers, Crew, Direct, Opened, SpoolParts};
@@ -74,7 +74,16 @@ pub(super) fn build(config_dir: &Path, config: &Config) -> Result<House, Vec<Str
         settings: queue_settings(config),
     };
     let (queue, opened) = queue::open(parts).map_err(|e| one(e.to_string()))?;
-    let seams = Seams { clock: &clock, random: &random, disk: &disk, metrics: &metrics };
+    let dial: Arc<dyn Dial> = Arc::new(SystemDial);
+    let resolver = resolver(config, &clock, &random, &dial);
+    let seams = Seams {
+        clock: &clock,
+        random: &random,
+        disk: &disk,
+        dial: &dial,
+        resolver: &resolver,
+        metrics: &metrics,
+    };
     let couriers = couriers(config, config_dir, &seams, &chores, &domaininfo);
     let crew = Crew {
         router: Arc::clone(&chores.directory.router),
@@ -106,6 +115,7 @@ pub(super) fn build(config_dir: &Path, config: &Config) -> Result<House, Vec<Str
     let services = Services {
         settings: session_settings(config),
         policy: Arc::new(policy),
+        reverse_names: ReverseNames::new(resolver, Arc::clone(&clock)),
         queue: queue.clone(),
         tls,
         clock: Arc::clone(&clock),
@@ -166,7 +176,19 @@ struct Seams<'a> {
     clock: &'a Arc<dyn Clock>,
     random: &'a Arc<dyn Random>,
     disk: &'a Arc<dyn Disk>,
+    dial: &'a Arc<dyn Dial>,
+    resolver: &'a Arc<dyn Resolver>,
     metrics: &'a Metrics,
+}
+
+fn resolver(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    random: &Arc<dyn Random>,
+    dial: &Arc<dyn Dial>,
+) -> Arc<dyn Resolver> {
+    let settings = dns::Settings { servers: config.dns.servers.clone(), ..dns::Settings::default() };
+    Arc::new(dns::Stub::new(settings, Arc::clone(clock), Arc::clone(random), Arc::clone(dial)))
 }
 
 fn couriers(
@@ -228,13 +250,6 @@ fn smtp_courier(
     chores: &Chores,
     domaininfo: &Arc<DomainInfo>,
 ) -> smtp::SmtpCourier {
-    let dial: Arc<dyn Dial> = Arc::new(SystemDial);
-    let resolver = dns::Stub::new(
-        dns::Settings { servers: config.dns.servers.clone(), ..dns::Settings::default() },
-        Arc::clone(seams.clock),
-        Arc::clone(seams.random),
-        Arc::clone(&dial),
-    );
     let (tls, complaints) = TlsClient::new();
     for complaint in complaints {
         log::warn!("{complaint}");
@@ -248,8 +263,8 @@ fn smtp_courier(
         ..smtp::Settings::new(config.hostname.clone())
     };
     let parts = smtp::Parts {
-        resolver: Arc::new(resolver),
-        dial,
+        resolver: Arc::clone(seams.resolver),
+        dial: Arc::clone(seams.dial),
         domaininfo: Arc::clone(domaininfo),
         tls: Arc::new(tls),
         random: Arc::clone(seams.random),

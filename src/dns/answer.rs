@@ -17,6 +17,7 @@ use domain::base::{Message, Name, ParsedName, Rtype, ToName as _, Ttl};
 use domain::rdata;
 
 use super::resolver::{Exchange, Mx};
+use crate::mail::Domain;
 
 /// CNAMEs followed within a reply.
 const ALIASES_MAX: usize = 8;
@@ -28,6 +29,7 @@ const FACTS_MAX: usize = 64;
 pub(super) enum Fact {
     Address(IpAddr),
     Mx(Mx),
+    Name(Domain),
 }
 
 /// What a reply says.
@@ -92,6 +94,12 @@ fn parse<Octs: domain::dep::octseq::Octets + ?Sized>(reply: &Message<Octs>) -> R
                         exchange: Exchange::read(&mx.data().exchange().to_string()),
                     })
                 }),
+                Rtype::PTR => record.to_record::<rdata::Ptr<ParsedName<_>>>()?.and_then(|ptr| {
+                    match Exchange::read(&ptr.data().ptrdname().to_string()) {
+                        Exchange::Host(name) => Some(Fact::Name(name)),
+                        Exchange::Root | Exchange::NoHostName(_) => None,
+                    }
+                }),
                 _ => None,
             };
             facts.extend(fact.map(|data| Record { owner, ttl, data }));
@@ -110,7 +118,7 @@ fn parse<Octs: domain::dep::octseq::Octets + ?Sized>(reply: &Message<Octs>) -> R
             // What is cut off must not be the host that is to be tried first.
             facts.sort_by_key(|fact| match fact {
                 Fact::Mx(mx) => mx.preference,
-                Fact::Address(_) => 0,
+                Fact::Address(_) | Fact::Name(_) => 0,
             });
             facts.truncate(FACTS_MAX);
             return Ok(Verdict::Found(facts, ttl));

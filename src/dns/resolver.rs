@@ -29,6 +29,28 @@ pub trait Resolver: Send + Sync {
     /// # Errors
     /// [`DnsError::NoSuchDomain`] is a fact; [`DnsError::Temporary`] says nothing about the name.
     fn addresses(&self, host: &Domain, deadline: Moment) -> Result<Vec<IpAddr>, DnsError>;
+
+    /// The PTR records of an address, in no order; what cannot be a host's name is left out. CNAMEs
+    /// are followed. Anybody can claim any name there. Is back by `deadline`.
+    ///
+    /// # Errors
+    /// [`DnsError::NoSuchDomain`] is a fact; [`DnsError::Temporary`] says nothing about the address.
+    fn names(&self, address: IpAddr, deadline: Moment) -> Result<Vec<Domain>, DnsError>;
+}
+
+/// The name under which an address has its PTR records (RFC 1035 §3.5, RFC 3596 §2.5).
+pub(super) fn reverse(address: IpAddr) -> Result<Domain, DnsError> {
+    let name = match address {
+        IpAddr::V4(v4) => {
+            let [a, b, c, d] = v4.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa")
+        }
+        IpAddr::V6(v6) => {
+            let nibbles = v6.octets().into_iter().rev().flat_map(|octet| [octet & 15, octet >> 4]);
+            nibbles.map(|nibble| format!("{nibble:x}.")).collect::<String>() + "ip6.arpa"
+        }
+    };
+    Domain::parse(&name).map_err(|_| DnsError::NoSuchDomain)
 }
 
 /// Why there is no answer to give.
@@ -85,6 +107,16 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_has_its_records_under_its_octets_or_nibbles_backwards() {
+        let name = |raw: &str| reverse(raw.parse().unwrap()).unwrap().to_string();
+        assert_eq!(name("192.0.2.17"), "17.2.0.192.in-addr.arpa");
+        assert_eq!(
+            name("2001:db8::567:89ab"),
+            "b.a.9.8.7.6.5.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa"
+        );
+    }
 
     #[test]
     fn an_exchange_is_a_host_the_root_or_no_host_name() {

@@ -20,7 +20,7 @@ use domain::base::{Message, MessageBuilder, Name, Rtype};
 
 use super::answer::{self, Fact, Verdict};
 use super::cache::{Answer, Cache};
-use super::resolver::{DnsError, Mx, Resolver};
+use super::resolver::{DnsError, Mx, Resolver, reverse};
 use super::servers::{ServerList, Settings};
 use crate::mail::Domain;
 use crate::sys::{Clock, Dial, Moment, Mutex, Random};
@@ -270,7 +270,7 @@ impl Resolver for Stub {
             .into_iter()
             .filter_map(|fact| match fact {
                 Fact::Mx(mx) => Some(mx),
-                Fact::Address(_) => None,
+                Fact::Address(_) | Fact::Name(_) => None,
             })
             .collect())
     }
@@ -297,7 +297,18 @@ impl Resolver for Stub {
             .into_iter()
             .filter_map(|fact| match fact {
                 Fact::Address(address) => Some(address),
-                Fact::Mx(_) => None,
+                Fact::Mx(_) | Fact::Name(_) => None,
+            })
+            .collect())
+    }
+
+    fn names(&self, address: IpAddr, deadline: Moment) -> Result<Vec<Domain>, DnsError> {
+        let facts = self.look_up(&reverse(address)?, Rtype::PTR, deadline)?;
+        Ok(facts
+            .into_iter()
+            .filter_map(|fact| match fact {
+                Fact::Name(name) => Some(name),
+                Fact::Address(_) | Fact::Mx(_) => None,
             })
             .collect())
     }
@@ -373,7 +384,7 @@ mod tests {
             .iter()
             .map(|fact| match fact {
                 Fact::Address(address) => address.to_string(),
-                Fact::Mx(mx) => panic!("{mx:?}"),
+                other @ (Fact::Mx(_) | Fact::Name(_)) => panic!("{other:?}"),
             })
             .collect())
     }
@@ -405,6 +416,18 @@ mod tests {
         }
         assert_eq!(stub.addresses(&name("null.example"), within(10)).unwrap(), Vec::<IpAddr>::new());
         assert_eq!(stub.addresses(&name("nowhere.example"), within(10)), Err(DnsError::NoSuchDomain));
+    }
+
+    #[test]
+    fn the_names_of_an_address_are_its_ptr_records_through_cnames() {
+        let server = DnsServer::start(
+            "7.2.0.192.in-addr.arpa. CNAME 7.sub.2.0.192.in-addr.arpa.\n\
+             7.sub.2.0.192.in-addr.arpa. PTR mx.there.example.\n",
+        );
+        let stub = stub(&[server.address], 1000);
+        let names = |raw: &str| stub.names(raw.parse().unwrap(), within(5));
+        assert_eq!(names("192.0.2.7"), Ok(vec![name("mx.there.example")]));
+        assert_eq!(names("192.0.2.8"), Err(DnsError::NoSuchDomain));
     }
 
     #[test]

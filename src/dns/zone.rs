@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use super::resolver::{DnsError, Exchange, Mx, Resolver};
+use super::resolver::{DnsError, Exchange, Mx, Resolver, reverse};
 use crate::mail::Domain;
 use crate::sys::Moment;
 
@@ -59,6 +59,7 @@ pub(crate) struct Record {
 pub(crate) enum Data {
     Address(IpAddr),
     Mx(Mx),
+    Ptr(Domain),
     Cname(Domain),
     /// The name exists; that is all.
     Empty,
@@ -118,7 +119,7 @@ impl Zone {
                     Data::Cname(target) => alias = Some(target),
                     Data::Servfail => return Err(DnsError::Temporary("SERVFAIL".to_owned())),
                     Data::Silent => return Err(DnsError::Temporary("no answer in time".to_owned())),
-                    Data::Address(_) | Data::Mx(_) | Data::Empty => {}
+                    Data::Address(_) | Data::Mx(_) | Data::Ptr(_) | Data::Empty => {}
                 }
             }
             match alias {
@@ -146,6 +147,17 @@ impl Resolver for Zone {
         Ok(records
             .filter_map(|record| match &record.data {
                 Data::Address(address) => Some(*address),
+                _ => None,
+            })
+            .collect())
+    }
+
+    fn names(&self, address: IpAddr, _deadline: Moment) -> Result<Vec<Domain>, DnsError> {
+        let name = reverse(address)?;
+        let records = self.records(&name)?.iter();
+        Ok(records
+            .filter_map(|record| match &record.data {
+                Data::Ptr(name) => Some(name.clone()),
                 _ => None,
             })
             .collect())
@@ -178,10 +190,11 @@ fn parse_record(words: &[&str]) -> Result<(Domain, Record), String> {
             Data::Mx(Mx { preference: parse_value(preference)?, exchange: Exchange::read(exchange) })
         }
         ("CNAME", [target]) => Data::Cname(parse_name(target)?),
+        ("PTR", [name]) => Data::Ptr(parse_name(name)?),
         ("EMPTY", []) => Data::Empty,
         ("SERVFAIL", []) => Data::Servfail,
         ("SILENT", []) => Data::Silent,
-        ("A" | "AAAA" | "MX" | "CNAME" | "EMPTY" | "SERVFAIL" | "SILENT", values) => {
+        ("A" | "AAAA" | "MX" | "CNAME" | "PTR" | "EMPTY" | "SERVFAIL" | "SILENT", values) => {
             return Err(format!("{kind} does not take {} values", values.len()));
         }
         _ => return Err(format!("{kind} is not a known record type")),

@@ -178,7 +178,11 @@ impl Shared {
                         let host = Name::<Vec<u8>>::vec_from_str(host).ok()?;
                         builder.push((&owner, ttl, rdata::Mx::new(mx.preference, host))).is_ok()
                     }
-                    (Data::Address(_) | Data::Mx(_) | Data::Empty, _) => false,
+                    (Data::Ptr(name), Rtype::PTR) => {
+                        let name = Name::<Vec<u8>>::vec_from_str(name.as_ascii()).ok()?;
+                        builder.push((&owner, ttl, rdata::Ptr::new(name))).is_ok()
+                    }
+                    (Data::Address(_) | Data::Mx(_) | Data::Ptr(_) | Data::Empty, _) => false,
                 };
             }
             match alias {

@@ -15,6 +15,7 @@
 //! - `login`: is this the user?
 //! - `content`: what happens to a message between DATA and the promise
 //! - `head`: watches the header section of a message go by
+//! - `reverse`: the confirmed name of a client's address
 //! - `stamp`: the fields that we put on top of a message
 
 mod author;
@@ -29,6 +30,7 @@ mod outbox;
 mod policy;
 mod proxy;
 mod recipient;
+mod reverse;
 mod seldom;
 mod sender;
 mod session;
@@ -41,5 +43,6 @@ pub use listener::Listener;
 pub use login::Logins;
 pub use policy::{Client, Policy};
 pub use recipient::{Directory, Recipients};
+pub use reverse::ReverseNames;
 pub use sender::{SenderCheck, Senders, Unchecked};
 pub use session::{Counters, Role, Services, Settings};

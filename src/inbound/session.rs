@@ -6,6 +6,7 @@
 //!
 //! Runs on a thread of its own. Every wait has a deadline, and the session as a whole has one.
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use super::content::{About, Arrival};
 use super::doors::Ticket;
 use super::outbox::Outbox;
 use super::policy::{Client as Asking, Policy};
+use super::reverse::ReverseNames;
 use crate::mail::{Client, Domain, Failure, ForwardPath, Network, ReversePath};
 use crate::observe::{Counter, CounterFamily, Metrics, Trace, Traces, maillog};
 use crate::queue;
@@ -94,6 +96,8 @@ pub struct Services {
     pub settings: Settings,
     /// Answers what a session cannot know.
     pub policy: Arc<dyn Policy>,
+    /// Finds the names of clients.
+    pub reverse_names: ReverseNames,
     /// Where messages go.
     pub queue: queue::Handle,
     /// Encrypts.
@@ -159,6 +163,8 @@ pub(super) struct Session {
     /// `None` once the connection is lost in a handshake.
     stream: Option<Box<dyn Stream>>,
     address: SocketAddr,
+    /// Looked for at the first MAIL of a client that has not logged in.
+    reverse_name: OnceCell<Option<Domain>>,
     role: Role,
     ticket: Ticket,
     services: Arc<Services>,
@@ -219,6 +225,7 @@ impl Session {
         Self {
             stream: Some(stream),
             address,
+            reverse_name: OnceCell::new(),
             role,
             ticket,
             services,
@@ -351,7 +358,12 @@ impl Session {
             login: server.login(),
         };
         match question {
-            Question::Sender { reverse_path, .. } => self.services.policy.sender(&asking, reverse_path),
+            Question::Sender { reverse_path, .. } => {
+                if asking.login.is_none() {
+                    self.reverse_name.get_or_init(|| self.services.reverse_names.confirmed(asking.address));
+                }
+                self.services.policy.sender(&asking, reverse_path)
+            }
             Question::Recipient(forward_path) => self.services.policy.recipient(&asking, forward_path),
             Question::Login(login) => {
                 let verdict = self.services.policy.login(&asking, login);
@@ -372,7 +384,7 @@ impl Session {
             transaction,
             facts,
             client: self.client(transaction),
-            reverse_name: None,
+            reverse_name: self.reverse_name.get().and_then(Option::as_ref),
             is_submission: transaction.login.is_some() || may_relay(&self.services.settings.relay_networks),
         };
         match arrival.promise(&self.services, &self.trace, &about) {

@@ -14,9 +14,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use postrider::dns::Zone;
 use postrider::fakes::{Carried, ScriptedCourier};
 use postrider::inbound::{
-    Authorship, Ceilings, Client, Counters, Doors, Listener, Policy, Role, Services, Settings,
+    Authorship, Ceilings, Client, Counters, Doors, Listener, Policy, ReverseNames, Role, Services, Settings,
 };
 use postrider::mail::{Domain, Failure, ForwardPath, Mailbox, MessageId, ReversePath};
 use postrider::observe::{Metrics, Traces};
@@ -123,6 +124,7 @@ impl Workshop {
                 session_timeout: LONG_SILENCE,
             },
             policy: Arc::clone(script) as Arc<dyn Policy>,
+            reverse_names: ReverseNames::new(Arc::new(Zone::default()), Arc::new(SystemClock)),
             queue: self.handle.clone(),
             tls: ServerTls::new(Arc::clone(if settings.tls_available {
                 &self.certs
