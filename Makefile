@@ -64,10 +64,12 @@ install: ## Program, manual pages, units and a sample configuration (PREFIX, DES
 	else \
 	    install -D -m 0644 etc/postrider/postrider.toml "$(ETC)/postrider.toml"; \
 	fi
-	install -d "$(ETC)/domains" "$(ETC)/certs"
+	install -D -m 0755 etc/postrider/hooks/post-data "$(DESTDIR)$(PREFIX)/share/postrider/hooks/post-data"
+	install -d "$(ETC)/domains" "$(ETC)/certs" "$(ETC)/hooks"
 	@scripts/next-steps
 
 uninstall: ## Take away what `make install` put there, but nothing in /etc or /var
 	rm -f "$(DESTDIR)$(PREFIX)/bin/postrider"
+	rm -f "$(DESTDIR)$(PREFIX)/share/postrider/hooks/post-data"
 	rm -f "$(MAN)/man8/postrider.8" "$(MAN)/man5/postrider.toml.5"
 	for unit in etc/systemd/*.socket etc/systemd/*.service; do rm -f "$(UNITS)/$${unit##*/}"; done

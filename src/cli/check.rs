@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::terminal::{Failed, say};
-use crate::daemon::{Domains, absent_neighbours, endings, read_config};
+use crate::daemon::{Domains, absent_neighbours, check_hooks, endings, read_config};
 use crate::mail::LocalPart;
 use crate::sys::{Clock as _, SystemClock};
 use crate::tls::CertSet;
@@ -16,6 +16,7 @@ pub(super) fn run(config_dir: &Path) -> Result<String, Failed> {
     let mut keep = |complaints: Failed| wrong.extend(complaints);
     let config = read_config(config_dir).map_err(&mut keep).ok();
     let domains = Domains::load(config_dir).map_err(&mut keep).ok();
+    let hooks = check_hooks(config_dir).map_err(&mut keep).ok();
     let certs_dir = config_dir.join("certs");
     // Only the choice of the default certificate hangs on the name, and nothing is served here.
     let hostname =
@@ -23,7 +24,7 @@ pub(super) fn run(config_dir: &Path) -> Result<String, Failed> {
     let certs = CertSet::load(&certs_dir, &hostname)
         .map_err(|errors| keep(errors.iter().map(ToString::to_string).collect()))
         .ok();
-    let (Some(config), Some(domains), Some(certs)) = (config, domains, certs) else {
+    let (Some(config), Some(domains), Some(certs), Some(())) = (config, domains, certs, hooks) else {
         let count = wrong.len();
         let mistakes = if count == 1 { "mistake" } else { "mistakes" };
         wrong.push(format!("{count} {mistakes} in {}", config_dir.display()));

@@ -8,8 +8,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::sections::{
-    CommandDelivery, Config, Hello, LineEnds, Listener, LmtpDelivery, Local, MaildirDelivery, PipeTrouble,
-    Place, Sender,
+    CommandDelivery, Config, Hello, HookFailure, LineEnds, Listener, LmtpDelivery, Local, MaildirDelivery,
+    PipeTrouble, Place, Sender,
 };
 use super::units::{show_duration, show_size};
 
@@ -455,6 +455,40 @@ const SECTIONS: &[Section] = &[
                 }))
             },
         }],
+    },
+    Section {
+        name: "hooks",
+        about: "The programs hooks/rcpt and hooks/post-data, if they are there: they judge a recipient and a \
+                whole message.",
+        keys: &[
+            Key {
+                name: "failure",
+                about: "What a hook means that cannot be run, is killed, or is out of time: \"defer\" tells the \
+                        client to try again later, \"accept\" goes on as if the hook were not there.",
+                default: "\"defer\"",
+                example: "",
+                show: |c| {
+                    Some(quoted(match c.hooks.failure {
+                        HookFailure::Defer => "defer",
+                        HookFailure::Accept => "accept",
+                    }))
+                },
+            },
+            Key {
+                name: "rcpt-deadline",
+                about: "Time for hooks/rcpt; then it is ended, with its children. From 1 s to 5 min.",
+                default: "\"5s\"",
+                example: "",
+                show: |c| time(c.hooks.rcpt_deadline),
+            },
+            Key {
+                name: "post-data-deadline",
+                about: "The same for hooks/post-data.",
+                default: "\"1m\"",
+                example: "",
+                show: |c| time(c.hooks.post_data_deadline),
+            },
+        ],
     },
 ];
 

@@ -8,8 +8,9 @@ use super::checks::{choice, count, duration, path, size, words, wrong};
 use super::keys::known;
 use super::reader::{ConfigError, Findings, Table, Value, Wrong};
 use super::sections::{
-    CommandDelivery, Config, Delivery, Dns, Dovecot, Hello, Limits, LineEnds, Listen, Listener, LmtpDelivery,
-    Local, MaildirDelivery, PipeDelivery, PipeTrouble, Place, Queue, Relay, Sender, SmtpDelivery, Submission,
+    CommandDelivery, Config, Delivery, Dns, Dovecot, Hello, HookFailure, Hooks, Limits, LineEnds, Listen,
+    Listener, LmtpDelivery, Local, MaildirDelivery, PipeDelivery, PipeTrouble, Place, Queue, Relay, Sender,
+    SmtpDelivery, Submission,
 };
 use super::units::{parse_address, parse_duration, parse_server};
 use crate::mail::{Domain, Endpoint, Network};
@@ -59,6 +60,7 @@ impl Config {
         let dovecot = dovecot(top.section("dovecot", found), found, home);
         let relay = relay(top.section("relay", found), found);
         let submission = submission(top.section("submission", found), found);
+        let hooks = hooks(top.section("hooks", found), found);
         top.finish(found, &known(""));
 
         match hostname {
@@ -74,6 +76,7 @@ impl Config {
                 dovecot,
                 relay,
                 submission,
+                hooks,
                 warnings: findings.warnings,
             }),
             // A host name that is not there has been reported.
@@ -445,6 +448,26 @@ fn submission(mut table: Table<'_>, found: &mut Findings<'_>) -> Submission {
     Submission { sender }
 }
 
+fn hooks(mut table: Table<'_>, found: &mut Findings<'_>) -> Hooks {
+    let default = Hooks::default();
+    let range = SECOND..=Duration::from_mins(5);
+    let hooks = Hooks {
+        failure: table.value(found, "failure", default.failure, |value| {
+            choice(value, &[("defer", HookFailure::Defer), ("accept", HookFailure::Accept)])
+        }),
+        rcpt_deadline: duration(&mut table, found, "rcpt-deadline", default.rcpt_deadline, range.clone()),
+        post_data_deadline: duration(
+            &mut table,
+            found,
+            "post-data-deadline",
+            default.post_data_deadline,
+            range,
+        ),
+    };
+    table.finish(found, &known("hooks"));
+    hooks
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -526,6 +549,10 @@ mod tests {
             networks = ["192.0.2.0/24"]
             [submission]
             sender = "any"
+            [hooks]
+            failure = "accept"
+            rcpt-deadline = "2s"
+            post-data-deadline = "2m"
             "#,
         )
         .unwrap();
@@ -567,6 +594,14 @@ mod tests {
         assert_eq!(config.dovecot.client.as_deref(), Some(Path::new("/etc/postrider/auth/client")));
         assert_eq!(config.relay.networks, ["192.0.2.0/24".parse().unwrap()]);
         assert_eq!(config.submission, Submission { sender: Sender::Any });
+        assert_eq!(
+            config.hooks,
+            Hooks {
+                failure: HookFailure::Accept,
+                rcpt_deadline: Duration::from_secs(2),
+                post_data_deadline: Duration::from_mins(2)
+            }
+        );
         assert_eq!(config.warnings.len(), 1, "a relay is warned about: {:?}", config.warnings);
     }
 

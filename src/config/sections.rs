@@ -35,6 +35,8 @@ pub struct Config {
     pub relay: Relay,
     /// `[submission]`.
     pub submission: Submission,
+    /// `[hooks]`.
+    pub hooks: Hooks,
     /// What is allowed but wants a second look: for the log at start and for `check`.
     pub warnings: Vec<String>,
 }
@@ -256,6 +258,27 @@ pub enum Sender {
     Any,
 }
 
+/// `[hooks]`: programs that judge mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hooks {
+    /// What a hook means that gives no verdict.
+    pub failure: HookFailure,
+    /// `rcpt` is killed after this. Default: 5 s. From 1 s to 5 min.
+    pub rcpt_deadline: Duration,
+    /// `post-data` is killed after this. Default: 1 min. From 1 s to 5 min, half of what a client
+    /// waits for the reply to its last dot (RFC 5321 §4.5.3.2.6).
+    pub post_data_deadline: Duration,
+}
+
+/// What a hook means that gives no verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookFailure {
+    /// `"defer"`, the default.
+    Defer,
+    /// `"accept"`.
+    Accept,
+}
+
 impl Config {
     /// A configuration of defaults only.
     #[must_use]
@@ -276,6 +299,7 @@ impl Config {
             dovecot: Dovecot::default(),
             relay: Relay::default(),
             submission: Submission::default(),
+            hooks: Hooks::default(),
             warnings: Vec::new(),
             data_dir,
         }
@@ -336,6 +360,16 @@ impl Default for Queue {
 impl Default for PipeDelivery {
     fn default() -> Self {
         Self { deadline: Duration::from_secs(30), exit_75: PipeTrouble::Permanent }
+    }
+}
+
+impl Default for Hooks {
+    fn default() -> Self {
+        Self {
+            failure: HookFailure::Defer,
+            rcpt_deadline: Duration::from_secs(5),
+            post_data_deadline: Duration::from_mins(1),
+        }
     }
 }
 

@@ -4,10 +4,11 @@
 //! §4.4), and Delivered-To, by which a loop through a mailbox is noticed. Line ends become what
 //! the receiver wants, as the octets stream by.
 
-use std::io::{self, BufRead as _, BufReader, Read};
+use std::io::{self, Read};
 
 use super::contract::Delivery;
 use crate::mail::Mailbox;
+use crate::sys::LfReader;
 
 /// What ends a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,93 +32,4 @@ pub(super) fn open<'a>(
         LineEnds::Lf => Box::new(LfReader::new(whole)),
         LineEnds::CrLf => Box::new(whole),
     })
-}
-
-/// Reads with each CR LF as LF. A CR that stands alone stays.
-struct LfReader<R> {
-    inner: BufReader<R>,
-    /// A CR was taken, and what follows it is not known yet.
-    holds_cr: bool,
-}
-
-impl<R: Read> LfReader<R> {
-    fn new(inner: R) -> Self {
-        Self { inner: BufReader::with_capacity(BUFFER_OCTETS, inner), holds_cr: false }
-    }
-}
-
-impl<R: Read> Read for LfReader<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let mut written = 0;
-        while let Some(room) = into.get_mut(written..).filter(|room| !room.is_empty()) {
-            if written > 0 && self.inner.buffer().is_empty() {
-                // To read on may fail: first hand over what there is.
-                break;
-            }
-            let available = self.inner.fill_buf()?;
-            if self.holds_cr {
-                self.holds_cr = false;
-                if let (false, Some(slot)) = (available.first() == Some(&b'\n'), room.first_mut()) {
-                    *slot = b'\r';
-                    written += 1;
-                }
-                continue;
-            }
-            match available.iter().position(|octet| *octet == b'\r') {
-                None if available.is_empty() => break,
-                Some(0) => {
-                    self.holds_cr = true;
-                    self.inner.consume(1);
-                }
-                before_cr => {
-                    let count = before_cr.unwrap_or(available.len()).min(room.len());
-                    let (Some(from), Some(to)) = (available.get(..count), room.get_mut(..count)) else {
-                        break;
-                    };
-                    to.copy_from_slice(from);
-                    self.inner.consume(count);
-                    written += count;
-                }
-            }
-        }
-        Ok(written)
-    }
-}
-
-/// What is read of a message at a time.
-const BUFFER_OCTETS: usize = 16 * 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// One octet at a time, so that every CR LF is cut in two.
-    struct Dribble<'a>(&'a [u8]);
-
-    impl Read for Dribble<'_> {
-        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-            let count = into.len().min(1);
-            self.0.read(&mut into[..count])
-        }
-    }
-
-    #[test]
-    fn crlf_becomes_lf_wherever_a_read_cuts_it() {
-        let wire = b"a\r\n\r\nb\rc\r\r\nd\ne\r";
-        let file = b"a\n\nb\rc\r\nd\ne\r";
-        for room in 1..12 {
-            for reader in [Box::new(Dribble(wire)) as Box<dyn Read>, Box::new(&wire[..])] {
-                let mut reader = LfReader::new(reader);
-                let mut read = Vec::new();
-                let mut into = vec![0; room];
-                loop {
-                    match reader.read(&mut into).unwrap() {
-                        0 => break,
-                        count => read.extend_from_slice(&into[..count]),
-                    }
-                }
-                assert_eq!(read, file, "{room} at a time");
-            }
-        }
-    }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::config::{Config, HostFacts};
+use crate::inbound::Hooks;
 use crate::mail::Domain;
 use crate::sys::{host_name, read_text};
 
@@ -24,6 +25,15 @@ pub fn read_config(config_dir: &Path) -> Result<Config, Vec<String>> {
 /// Everything that is wrong with it, a sentence each.
 pub(super) fn read_config_again(config_dir: &Path, hostname: &Domain) -> Result<Config, Vec<String>> {
     read(config_dir, &|| Some(hostname.to_string()))
+}
+
+/// Looks at the hooks.
+///
+/// # Errors
+/// What is wrong with them, a sentence each. Mail is put off, or not judged, until it is mended.
+pub fn check_hooks(config_dir: &Path) -> Result<(), Vec<String>> {
+    let complaints = Hooks::complaints(config_dir);
+    if complaints.is_empty() { Ok(()) } else { Err(complaints) }
 }
 
 fn read(config_dir: &Path, hostname: &dyn Fn() -> Option<String>) -> Result<Config, Vec<String>> {

@@ -24,7 +24,7 @@ mod sockets;
 mod watchdog;
 mod wiring;
 
-pub use configuration::read_config;
+pub use configuration::{check_hooks, read_config};
 pub use domains::{Domains, Look, directory_of};
 pub use expiry::endings;
 pub use neighbours::absent_neighbours;

@@ -17,6 +17,7 @@ use signal_hook::iterator::Signals;
 
 use super::answers::Desk;
 use super::chores::Chores;
+use super::configuration::check_hooks;
 use super::neighbours::absent_neighbours;
 use super::sockets::{self, Open};
 use super::watchdog;
@@ -48,6 +49,9 @@ pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
         log::warn!("capabilities stay as they are, and programs that we run may have them too: {e}");
     }
     let house = wiring::build(config_dir, config)?;
+    if let Err(complaints) = check_hooks(config_dir) {
+        complaints.iter().for_each(|complaint| log::error!("{complaint}"));
+    }
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
     absent_neighbours(config).iter().for_each(|absence| log::warn!("{absence}"));
     if house.chores.certs.is_empty() {

@@ -20,8 +20,8 @@ use crate::courier::{
 use crate::dns::{self, Resolver};
 use crate::domaininfo::{self, DomainInfo};
 use crate::inbound::{
-    self, Authors, Binding, Ceilings, Counters, Doors, HousePolicy, Logins, Recipients, ReverseNames,
-    Senders, Services, Unchecked,
+    self, Authors, Binding, Ceilings, Counters, Doors, HookFailure, HookSettings, Hooks, HousePolicy, Logins,
+    Recipients, ReverseNames, Senders, Services, Unchecked,
 };
 use crate::observe::{Metrics, Traces};
 use crate::queue::{self, Addressed, Couriers, Crew, Direct, Opened, SpoolParts};
@@ -116,6 +116,7 @@ pub(super) fn build(config_dir: &Path, config: &Config) -> Result<House, Vec<Str
         settings: session_settings(config),
         policy: Arc::new(policy),
         reverse_names: ReverseNames::new(resolver, Arc::clone(&clock)),
+        hooks: Hooks::new(hook_settings(config, config_dir), Arc::clone(&chores.directory) as _, &metrics),
         queue: queue.clone(),
         tls,
         clock: Arc::clone(&clock),
@@ -291,6 +292,18 @@ fn queue_settings(config: &Config) -> queue::Settings {
         destination_max: config.queue.attempts_per_destination_max,
         attempt_local: local.max(config.delivery.pipe.deadline + slack).max(defaults.attempt_local),
         ..defaults
+    }
+}
+
+fn hook_settings(config: &Config, config_dir: &Path) -> HookSettings {
+    HookSettings {
+        config_dir: config_dir.to_owned(),
+        failure: match config.hooks.failure {
+            config::HookFailure::Defer => HookFailure::Defer,
+            config::HookFailure::Accept => HookFailure::Accept,
+        },
+        rcpt_time: config.hooks.rcpt_deadline,
+        post_data_time: config.hooks.post_data_deadline,
     }
 }
 

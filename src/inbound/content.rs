@@ -4,7 +4,8 @@
 //! and to those who watch them go by. They are kept as they came: what we add goes into the
 //! envelope's `stamp`, and what is to be left out into its `skip`. When the last octet is there,
 //! [`Arrival::promise`] decides, in this order: has it gone round in circles; does a user write in
-//! somebody else's name; what do we put on top and leave out; and then it is committed.
+//! somebody else's name; what do we put on top and leave out; what does the operator's hook say of
+//! the result; and then it is committed.
 //!
 //! A message is a submission if its client has logged in or is in `relay.networks`: it is new, and
 //! we are the first server that sees it. Only a submission is completed (RFC 6409 §8): Date,
@@ -13,8 +14,11 @@
 //! Return-Path is left out of every message: it is the final server's to write (RFC 5321 §4.4), and
 //! one that has come along is stale or a lie.
 
+use std::net::SocketAddr;
+
 use super::author::Authorship;
 use super::head::{Head, Originator};
+use super::hook::Occasion;
 use super::session::Services;
 use super::stamp::{self, Lacks, Passage};
 use crate::mail::{Client, Domain, Envelope, Failure, MessageId, address_list};
@@ -33,9 +37,24 @@ pub(super) struct About<'a> {
     pub(super) transaction: &'a Transaction,
     pub(super) facts: &'a BodyFacts,
     pub(super) client: Client,
+    /// Where the client connects from.
+    pub(super) peer: SocketAddr,
     pub(super) reverse_name: Option<&'a Domain>,
     /// The client has logged in, or may relay without.
     pub(super) is_submission: bool,
+}
+
+impl About<'_> {
+    fn occasion(&self) -> Occasion<'_> {
+        Occasion {
+            peer: self.peer,
+            reverse_name: self.reverse_name,
+            hello: self.transaction.hello.as_str(),
+            reverse_path: &self.transaction.reverse_path,
+            login: self.transaction.login.as_ref(),
+            is_encrypted: self.client.tls.is_some(),
+        }
+    }
 }
 
 impl Arrival {
@@ -68,9 +87,16 @@ impl Arrival {
             return Err(Failure::permanent(6, 0, "The message has too many Bcc fields"));
         }
         self.check_authors(services, trace, about.transaction)?;
-        let incoming = self.incoming.map_err(|e| not_queued(&e))?;
+        let mut incoming = self.incoming.map_err(|e| not_queued(&e))?;
         let (id, octets) = (incoming.id(), incoming.octets());
-        let envelope = envelope(services, id, &self.head, about);
+        let mut envelope = envelope(services, id, &self.head, about);
+        if services.hooks.judge_messages() {
+            let occasion = about.occasion();
+            let recipients = &about.transaction.recipients;
+            let fields = incoming
+                .read(&envelope, |message| services.hooks.message(&occasion, id, recipients, message, trace));
+            envelope.stamp.insert_str(0, &fields.map_err(|e| not_queued(&e))??);
+        }
         incoming.commit(envelope.clone()).map_err(|e| not_queued(&e))?;
         services.counters.messages.add_one();
         trace.event(format!("{id}: {octets} octets safe on disk"));

@@ -16,12 +16,14 @@
 //! - `content`: what happens to a message between DATA and the promise
 //! - `head`: watches the header section of a message go by
 //! - `reverse`: the confirmed name of a client's address
+//! - `hook`: the operator's programs that judge a recipient or a message
 //! - `stamp`: the fields that we put on top of a message
 
 mod author;
 mod content;
 mod doors;
 mod head;
+mod hook;
 mod house_policy;
 mod listener;
 mod login;
@@ -38,6 +40,7 @@ mod stamp;
 
 pub use author::{Authors, Authorship, Binding, Permissions};
 pub use doors::{Ceilings, Doors};
+pub use hook::{HookFailure, HookSettings, Hooks};
 pub use house_policy::HousePolicy;
 pub use listener::Listener;
 pub use login::Logins;

@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use super::content::{About, Arrival};
 use super::doors::Ticket;
+use super::hook::{Hooks, Occasion};
 use super::outbox::Outbox;
 use super::policy::{Client as Asking, Policy};
 use super::reverse::ReverseNames;
@@ -98,6 +99,8 @@ pub struct Services {
     pub policy: Arc<dyn Policy>,
     /// Finds the names of clients.
     pub reverse_names: ReverseNames,
+    /// The operator's own rules.
+    pub hooks: Hooks,
     /// Where messages go.
     pub queue: queue::Handle,
     /// Encrypts.
@@ -364,7 +367,18 @@ impl Session {
                 }
                 self.services.policy.sender(&asking, reverse_path)
             }
-            Question::Recipient(forward_path) => self.services.policy.recipient(&asking, forward_path),
+            Question::Recipient(forward_path) => {
+                let verdict = self.services.policy.recipient(&asking, forward_path);
+                let occasion = Occasion {
+                    peer: self.address,
+                    reverse_name: self.reverse_name.get().and_then(Option::as_ref),
+                    hello: asking.hello,
+                    reverse_path: server.transaction().map_or(&ReversePath::Null, |t| &t.reverse_path),
+                    login: asking.login,
+                    is_encrypted: asking.is_encrypted,
+                };
+                self.services.hooks.recipient(&occasion, forward_path, verdict, &self.trace)
+            }
             Question::Login(login) => {
                 let verdict = self.services.policy.login(&asking, login);
                 maillog::login(self.address.ip(), &login.authentication, login_outcome(&verdict.answer));
@@ -384,6 +398,7 @@ impl Session {
             transaction,
             facts,
             client: self.client(transaction),
+            peer: self.address,
             reverse_name: self.reverse_name.get().and_then(Option::as_ref),
             is_submission: transaction.login.is_some() || may_relay(&self.services.settings.relay_networks),
         };

@@ -4,7 +4,7 @@
 //! caller's own thread's work, sync included; everything else is a hint to the manager, which
 //! looks at the disk for the truth.
 
-use std::io;
+use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -12,9 +12,11 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 
 use super::item::State;
+use super::octets::{Octets, kept};
 use super::parcel::Draft;
 use super::schedule::Settings;
 use super::spool::{LoadError, Spool};
+use crate::courier::Message as _;
 use crate::mail::{Envelope, MessageId, Recipient, ReversePath, Timestamp};
 use crate::observe::Counter;
 use crate::sys::{Clock, FileLock, Moment, Random};
@@ -264,6 +266,34 @@ impl Incoming {
             }
         }
         Ok(())
+    }
+
+    /// Lets `look` read the message as it would leave the queue with this envelope.
+    ///
+    /// # Errors
+    /// The disk refused.
+    pub fn read<T>(
+        &mut self,
+        envelope: &Envelope,
+        look: impl FnOnce(&mut dyn Read) -> T,
+    ) -> Result<T, PutError> {
+        match &mut self.held {
+            Held::Small(held) => {
+                let mut whole = envelope.stamp.clone().into_bytes();
+                let place = |octets: u64| usize::try_from(octets).unwrap_or(usize::MAX);
+                for (start, end) in kept(envelope, held.len() as u64) {
+                    whole.extend_from_slice(held.get(place(start)..place(end)).unwrap_or_default());
+                }
+                if !whole.ends_with(b"\r\n") {
+                    whole.extend_from_slice(b"\r\n");
+                }
+                Ok(look(&mut whole.as_slice()))
+            }
+            Held::Large(draft) => {
+                let octets = Octets::new(draft.extent()?, envelope)?;
+                Ok(look(&mut octets.open()?))
+            }
+        }
     }
 
     /// The promise: octets, envelope and name are durable when this returns `Ok`. The envelope's

@@ -30,18 +30,7 @@ pub(super) struct Octets {
 impl Octets {
     /// Looks at the last two octets only.
     pub(super) fn new(extent: Extent, envelope: &Envelope) -> io::Result<Self> {
-        let mut parts = Vec::with_capacity(envelope.skip.len() + 1);
-        let mut from = 0;
-        for (start, end) in &envelope.skip {
-            let (start, end) = ((*start).min(extent.octets), (*end).min(extent.octets));
-            if from < start {
-                parts.push((from, start));
-            }
-            from = from.max(end);
-        }
-        if from < extent.octets {
-            parts.push((from, extent.octets));
-        }
+        let mut parts = kept(envelope, extent.octets);
         for (start, end) in &mut parts {
             *start += extent.offset;
             *end += extent.offset;
@@ -73,6 +62,23 @@ impl Message for Octets {
         let body = Parts { file: &*self.extent.file, at: None, rest: &self.parts };
         Ok(Box::new(self.stamp.as_bytes().chain(body).chain(self.ending)))
     }
+}
+
+/// The ranges of a message of `octets` that are not left out, in order.
+pub(super) fn kept(envelope: &Envelope, octets: u64) -> Vec<(u64, u64)> {
+    let mut parts = Vec::with_capacity(envelope.skip.len() + 1);
+    let mut from = 0;
+    for (start, end) in &envelope.skip {
+        let (start, end) = ((*start).min(octets), (*end).min(octets));
+        if from < start {
+            parts.push((from, start));
+        }
+        from = from.max(end);
+    }
+    if from < octets {
+        parts.push((from, octets));
+    }
+    parts
 }
 
 struct Parts<'a> {

@@ -18,6 +18,7 @@ use serde::Serialize;
 
 use super::item::Record;
 use super::journal::read_all;
+use super::octets::Extent;
 use crate::mail::{Envelope, MessageId, Timestamp};
 use crate::sys::{Disk, DiskFile};
 
@@ -75,6 +76,12 @@ impl Draft {
         }
         self.buffer.extend_from_slice(octets);
         Ok(())
+    }
+
+    /// What has been appended so far, to be read.
+    pub(super) fn extent(&mut self) -> io::Result<Extent> {
+        self.flush()?;
+        Ok(Extent { file: Arc::clone(&self.file), offset: 0, octets: self.octets })
     }
 
     /// Octets of the message so far.

@@ -19,7 +19,8 @@ pub struct Status {
 
 impl Status {
     /// Reads `class.subject.detail`.
-    fn parse(word: &str) -> Option<Self> {
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
         let mut groups = word.splitn(3, '.').map(|group| {
             let is_number =
                 !group.is_empty() && group.len() <= 3 && group.bytes().all(|b| b.is_ascii_digit());

@@ -9,6 +9,7 @@
 //! - `disk`: the verbs of which durable files are made
 //! - `stamp`: whether a file is still the one that was read
 //! - `host`: the host's own name
+//! - `line_ends`: CR LF becomes LF for programs and files
 //! - `lock`: one process at a time
 //! - `net`: connections with a deadline
 //! - `process`: programs, started without a shell and ended in time
@@ -25,6 +26,7 @@
 mod clock;
 mod disk;
 mod host;
+mod line_ends;
 mod lock;
 mod net;
 mod privilege;
@@ -38,6 +40,7 @@ mod thread;
 pub use clock::{Clock, Moment, SystemClock};
 pub use disk::{Disk, DiskFile, Entry, SystemDisk, create_dir_all, read_text, replace, replace_like};
 pub use host::host_name;
+pub use line_ends::LfReader;
 pub use lock::FileLock;
 pub use net::{Dial, Interrupt, Stream, SystemDial, accepted};
 pub use privilege::put_down_capabilities;

@@ -38,8 +38,8 @@ pub struct Program<'a> {
     pub directory: &'a Path,
     /// Time it has; then its process group is ended, which takes at most [`Program::GRACE`] more.
     pub time: Duration,
-    /// Octets kept of what it prints, standard output and standard error together as they come;
-    /// the rest is read and thrown away.
+    /// Octets kept of what it prints: of standard output and standard error together as they come, or
+    /// of each if they are kept apart. The rest is read and thrown away.
     pub output_octets_max: usize,
 }
 
@@ -83,15 +83,30 @@ impl Program<'_> {
     /// A program that ends or closes its standard input before it has read all of it is fine: its
     /// exit status counts.
     pub fn run(&self, input: &mut dyn Read) -> Ended {
-        match self.start() {
+        match self.start(Errors::WithOutput) {
             Ok(mut running) => running.attend(input, SystemClock.now() + self.time),
             Err(error) => Ended::NotStarted(error),
         }
     }
 
-    fn start(&self) -> io::Result<Running> {
+    /// The same, with what it prints to standard error apart: the second value.
+    pub fn run_apart(&self, input: &mut dyn Read) -> (Ended, Vec<u8>) {
+        match self.start(Errors::Apart) {
+            Ok(mut running) => {
+                let ended = running.attend(input, SystemClock.now() + self.time);
+                (ended, running.errors.kept)
+            }
+            Err(error) => (Ended::NotStarted(error), Vec::new()),
+        }
+    }
+
+    fn start(&self, errors: Errors) -> io::Result<Running> {
         let (output, theirs) = io::pipe()?;
         let (end, ended) = io::pipe()?;
+        let (errors, their_errors) = match errors {
+            Errors::WithOutput => (None, theirs.try_clone()?),
+            Errors::Apart => io::pipe().map(|(errors, theirs)| (Some(errors), theirs))?,
+        };
         let mut command = Command::new(self.program);
         command
             .args(self.arguments)
@@ -99,16 +114,17 @@ impl Program<'_> {
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(self.directory)
             .stdin(Stdio::piped())
-            .stdout(theirs.try_clone()?)
-            .stderr(theirs)
+            .stdout(theirs)
+            .stderr(their_errors)
             .process_group(0);
         let mut child = command.spawn()?;
-        // The command holds the writing end of the output.
+        // The command holds the writing ends.
         drop(command);
         let stdin = child.stdin.take();
         let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
-        let mut running =
-            Running { child, group, stdin, output, end, kept: Vec::new(), keep: self.output_octets_max };
+        let printed = |pipe| Printed { pipe, kept: Vec::new(), keep: self.output_octets_max };
+        let (output, errors) = (printed(Some(output)), printed(errors));
+        let mut running = Running { child, group, stdin, output, errors, end };
         if let Err(error) = running.prepare(ended) {
             running.kill(Signal::SIGKILL);
             // Killed, so it ends.
@@ -119,6 +135,12 @@ impl Program<'_> {
     }
 }
 
+/// Where standard error goes.
+enum Errors {
+    WithOutput,
+    Apart,
+}
+
 /// A program under way.
 struct Running {
     child: Child,
@@ -127,9 +149,16 @@ struct Running {
     group: Pid,
     /// Closed at the end of the input, or when the program closed it.
     stdin: Option<ChildStdin>,
-    output: PipeReader,
+    output: Printed,
+    errors: Printed,
     /// Readable when the program has ended.
     end: PipeReader,
+}
+
+/// What a program prints.
+struct Printed {
+    /// Nothing once no more can come.
+    pipe: Option<PipeReader>,
     kept: Vec<u8>,
     keep: usize,
 }
@@ -149,7 +178,9 @@ impl Running {
         if let Some(stdin) = &self.stdin {
             fcntl(stdin, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
-        fcntl(&self.output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        for pipe in [&self.output.pipe, &self.errors.pipe].into_iter().flatten() {
+            fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        }
         let program = self.group;
         spawn("program", move || {
             // It is only looked at here, and reaped later.
@@ -175,9 +206,10 @@ impl Running {
             }
             Over::InputFailed(_) | Over::Lost(_) => self.kill(Signal::SIGKILL),
         }
-        self.listen();
+        self.output.listen();
+        self.errors.listen();
         let status = self.child.wait();
-        let output = std::mem::take(&mut self.kept);
+        let output = std::mem::take(&mut self.output.kept);
         match (over, status) {
             (Over::Ended, Ok(status)) => ended(status, output),
             (Over::DeadlinePassed, _) => Ended::DeadlinePassed { output },
@@ -189,7 +221,6 @@ impl Running {
     /// Feeds and listens until something is over.
     fn feed_until(&mut self, input: &mut dyn Read, deadline: Moment) -> Over {
         let mut feed = Feed { octets: vec![0; FEED_OCTETS], from: 0, to: 0 };
-        let mut is_listening = true;
         loop {
             let left = deadline.since(SystemClock.now());
             if left.is_zero() {
@@ -197,13 +228,16 @@ impl Running {
             }
             // Rounded up, so that the last wait is not a busy one.
             let left = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-            let ready = match self.poll(is_listening, left) {
+            let ready = match self.poll(left) {
                 Ok(ready) => ready,
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Over::Lost(errno.into()),
             };
             if ready.output {
-                is_listening = self.listen();
+                self.output.listen();
+            }
+            if ready.errors {
+                self.errors.listen();
             }
             if ready.end {
                 return Over::Ended;
@@ -220,11 +254,10 @@ impl Running {
         }
     }
 
-    fn poll(&self, is_listening: bool, timeout: PollTimeout) -> Result<Ready, Errno> {
+    fn poll(&self, timeout: PollTimeout) -> Result<Ready, Errno> {
         let mut fds = vec![PollFd::new(self.end.as_fd(), PollFlags::POLLIN)];
-        if is_listening {
-            fds.push(PollFd::new(self.output.as_fd(), PollFlags::POLLIN));
-        }
+        let printed = [&self.output.pipe, &self.errors.pipe];
+        fds.extend(printed.into_iter().flatten().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
         if let Some(stdin) = &self.stdin {
             fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLOUT));
         }
@@ -232,27 +265,10 @@ impl Running {
         let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true));
         Ok(Ready {
             end: ready.next().unwrap_or(false),
-            output: is_listening && ready.next().unwrap_or(false),
+            output: self.output.pipe.is_some() && ready.next().unwrap_or(false),
+            errors: self.errors.pipe.is_some() && ready.next().unwrap_or(false),
             stdin: ready.next().unwrap_or(false),
         })
-    }
-
-    /// Takes in what has been printed so far; false if nothing more can come.
-    fn listen(&mut self) -> bool {
-        let mut buffer = [0; 4096];
-        // Bounded, so that a program that prints without end does not keep us from its deadline.
-        for _ in 0..64 {
-            match self.output.read(&mut buffer) {
-                Ok(0) => return false,
-                Ok(count) => {
-                    let room = self.keep.saturating_sub(self.kept.len());
-                    self.kept.extend_from_slice(buffer.get(..count.min(room)).unwrap_or_default());
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return e.kind() == io::ErrorKind::WouldBlock,
-            }
-        }
-        true
     }
 
     fn kill(&self, signal: Signal) {
@@ -261,10 +277,34 @@ impl Running {
     }
 }
 
+impl Printed {
+    /// Takes in what has been printed so far.
+    fn listen(&mut self) {
+        let Some(pipe) = &mut self.pipe else { return };
+        let mut buffer = [0; 4096];
+        // Bounded, so that a program that prints without end does not keep us from its deadline.
+        for _ in 0..64 {
+            match pipe.read(&mut buffer) {
+                Ok(count) if count > 0 => {
+                    let room = self.keep.saturating_sub(self.kept.len());
+                    self.kept.extend_from_slice(buffer.get(..count.min(room)).unwrap_or_default());
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => return,
+                Ok(_) | Err(_) => {
+                    self.pipe = None;
+                    return;
+                }
+            }
+        }
+    }
+}
+
 /// Which pipes have something to say.
 struct Ready {
     end: bool,
     output: bool,
+    errors: bool,
     stdin: bool,
 }
 
@@ -342,6 +382,22 @@ mod tests {
     #[test]
     fn what_goes_in_comes_out_and_the_exit_status_is_told() {
         assert_eq!(output(run("cat; echo oops >&2; exit 3", b"hello ", MINUTE), 3), "hello oops\n");
+    }
+
+    #[test]
+    fn standard_error_can_be_kept_apart() {
+        let script = "echo one >&2; cat; head -c 300000 /dev/zero >&2; echo two; exit 3";
+        let program = Program {
+            program: "sh",
+            arguments: &["-c".to_owned(), script.to_owned()],
+            environment: &[],
+            directory: Path::new("/"),
+            time: MINUTE,
+            output_octets_max: 100,
+        };
+        let (ended, errors) = program.run_apart(&mut &b"hello "[..]);
+        assert_eq!(output(ended, 3), "hello two\n");
+        assert!(errors.len() == 100 && errors.starts_with(b"one\n\0"), "{errors:?}");
     }
 
     #[test]

@@ -354,6 +354,7 @@ fn install_puts_everything_in_its_place_and_never_replaces_a_configuration() {
             "opt/mail/lib/systemd/system/postrider.service",
             "opt/mail/share/man/man5/postrider.toml.5",
             "opt/mail/share/man/man8/postrider.8",
+            "opt/mail/share/postrider/hooks/post-data",
         ]
     );
     let unit = fs::read_to_string(into.join("opt/mail/lib/systemd/system/postrider.service")).unwrap();

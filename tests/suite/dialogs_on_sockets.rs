@@ -17,9 +17,10 @@ use arc_swap::ArcSwap;
 use postrider::dns::Zone;
 use postrider::fakes::{Carried, ScriptedCourier};
 use postrider::inbound::{
-    Authorship, Ceilings, Client, Counters, Doors, Listener, Policy, ReverseNames, Role, Services, Settings,
+    Authorship, Ceilings, Client, Counters, Directory, Doors, HookFailure, HookSettings, Hooks, Listener,
+    Policy, ReverseNames, Role, Services, Settings,
 };
-use postrider::mail::{Domain, Failure, ForwardPath, Mailbox, MessageId, ReversePath};
+use postrider::mail::{Domain, Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath};
 use postrider::observe::{Metrics, Traces};
 use postrider::queue::{self, Couriers, Crew, Direct, Handle, SpoolParts, Stepped};
 use postrider::route::Router;
@@ -34,6 +35,7 @@ use crate::house::PATIENCE;
 
 /// What cannot be had on a socket: each with the reason.
 const NOT_PLAYED: &[(&str, &str)] = &[
+    ("data/content_is_against_policy.dialog", CONTENT),
     ("data/content_is_refused.dialog", CONTENT),
     ("limits/errors_are_forgotten_after_a_message.dialog", CONTENT),
 ];
@@ -55,7 +57,7 @@ pub struct Workshop {
     client_tls: TlsClient,
     metrics: Arc<Metrics>,
     traces: Arc<Traces>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 impl Workshop {
@@ -96,7 +98,7 @@ impl Workshop {
             client_tls: TlsClient::with_roots(rustls::RootCertStore::empty()),
             metrics,
             traces,
-            _dir: dir,
+            dir,
         }
     }
 
@@ -125,6 +127,16 @@ impl Workshop {
             },
             policy: Arc::clone(script) as Arc<dyn Policy>,
             reverse_names: ReverseNames::new(Arc::new(Zone::default()), Arc::new(SystemClock)),
+            hooks: Hooks::new(
+                HookSettings {
+                    config_dir: self.dir.path().to_owned(),
+                    failure: HookFailure::Defer,
+                    rcpt_time: LONG_SILENCE,
+                    post_data_time: LONG_SILENCE,
+                },
+                Arc::clone(script) as Arc<dyn Directory>,
+                &self.metrics,
+            ),
             queue: self.handle.clone(),
             tls: ServerTls::new(Arc::clone(if settings.tls_available {
                 &self.certs
@@ -185,6 +197,19 @@ impl Policy for Script {
     }
     fn login(&self, _client: &Client<'_>, login: &Login) -> Verdict {
         self.answer(&Question::Login(login.clone()))
+    }
+}
+
+/// Only hooks ask, and there are none.
+impl Directory for Script {
+    fn is_local(&self, _domain: &Domain) -> bool {
+        false
+    }
+    fn expand(&self, _mailbox: &Mailbox) -> Result<Vec<Recipient>, String> {
+        Ok(Vec::new())
+    }
+    fn postmaster_domain(&self) -> Domain {
+        hostname()
     }
 }
 

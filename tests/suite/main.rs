@@ -15,6 +15,7 @@
 //! - `security_levels`: two real servers that remember how they spoke
 //! - `programs`: the real binary and the programs that it delivers to
 //! - `submission`: mail from our users: completed, private, in nobody else's name
+//! - `hooks`: the operator's programs that judge mail
 //! - `limits`: ceilings and deadlines, as a client meets them
 //! - `activation`: sockets that the service manager passes
 //! - `documents`: the examples in `docs/` are run
@@ -40,6 +41,7 @@ mod dialogs;
 mod dialogs_on_sockets;
 mod documents;
 mod end_to_end;
+mod hooks;
 mod house;
 mod interop;
 mod kill;
