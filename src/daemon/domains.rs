@@ -1,8 +1,8 @@
 //! The directories of the local domains: their users and aliases, read and read again.
 //!
-//! `domains/DOMAIN/` makes DOMAIN local; `users`, `aliases` and `senders` in it may be missing. At start and
-//! on SIGHUP everything is read at once, and one mistake refuses it all ([`Domains::load`]). In
-//! between the chores look every second or two ([`Domains::look`]), file by file: one that does
+//! `domains/DOMAIN/` makes DOMAIN local; `users`, `aliases` and `senders` in it may be missing. At
+//! start and on SIGHUP everything is read at once, and one mistake refuses it all
+//! ([`Domains::load`]). In between the chores look every second or two ([`Domains::look`]), file by file: one that does
 //! not parse keeps the old one in force and says so, once. A file that is just being written is
 //! left alone until two looks in a row find it the same; one that is gone, and a directory that is
 //! gone, only counts as removed after [`GONE_LOOKS`]: an upgrade or a network file system may bring it

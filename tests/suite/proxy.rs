@@ -1,9 +1,12 @@
 //! Clients that a proxy brings: the PROXY protocol in front of the real server.
 
+use std::fmt::Display;
 use std::fs;
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
+
+use postrider::fakes::DnsServer;
 
 use crate::end_to_end::greeted_from;
 use crate::house::{Client, House, PATIENCE, wait_for};
@@ -11,7 +14,14 @@ use crate::peers::{self, HaProxy};
 
 /// A server whose ports take proxies at 127.0.0.1.
 fn house(more: &str) -> House {
-    let mut house = House::new(&format!("proxy-from = [\"127.0.0.1\"]\n{more}"));
+    // Names of clients are nobody's business here.
+    house_asking("127.0.0.1:1", more)
+}
+
+/// The same, with this name server.
+fn house_asking(name_server: impl Display, more: &str) -> House {
+    let dns = format!("[dns]\nservers = [\"{name_server}\"]\n");
+    let mut house = House::new(&format!("proxy-from = [\"127.0.0.1\"]\n{more}\n{dns}"));
     let toml = fs::read_to_string(house.path("postrider.toml")).unwrap();
     let marked = [house.smtp, house.submissions].iter().fold(toml, |toml, port| {
         toml.replace(&format!("[\"127.0.0.1:{port}\"]"), &format!("[\"127.0.0.1:{port} proxy\"]"))
@@ -41,6 +51,32 @@ fn the_client_that_a_proxy_names_is_the_client_for_limits_trace_and_log() {
     assert!(house.log().contains(" client=192.0.2.77"), "{}", house.log());
     let metrics = house.page("/metrics");
     assert!(metrics.contains("session_proxied_total{brings=\"client\"} 3"), "{metrics}");
+}
+
+#[test]
+fn the_trace_names_the_client_if_its_name_leads_back_to_its_address() {
+    let dns = DnsServer::start(
+        "77.2.0.192.in-addr.arpa. PTR out.there.example.\nout.there.example. A 192.0.2.77\n\
+         78.2.0.192.in-addr.arpa. PTR out.there.example.\n79.2.0.192.in-addr.arpa. SILENT\n",
+    );
+    let house = house_asking(dns.address, "");
+    for (number, (address, shown)) in [
+        ("192.0.2.77", "Received: from there.example (out.there.example [192.0.2.77])\n"),
+        ("192.0.2.78", "Received: from there.example ([192.0.2.78])\n"),
+        ("192.0.2.79", "Received: from there.example ([192.0.2.79])\n"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut client = brought(&house, address).ok().unwrap();
+        client.begin("bo@there.example", "ana@here.example");
+        client.expect("Subject: by name\r\n\r\nhello\r\n.", "250");
+        let letters = wait_for("the letter", || {
+            Some(house.mailbox("here.example", "ana")).filter(|letters| letters.len() > number)
+        });
+        let letters = letters.iter().map(|octets| String::from_utf8_lossy(octets));
+        assert!(letters.into_iter().any(|letter| letter.contains(shown)), "{shown}");
+    }
 }
 
 #[test]
