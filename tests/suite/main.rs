@@ -11,6 +11,7 @@
 //! - `queue`: with its threads, on a real disk
 //! - `kill`: `kill -9` the real binary under load
 //! - `cli`: the subcommands, as a person types them
+//! - `dovecot`: a real Dovecot keeps mailboxes and passwords
 //! - `end_to_end`: the real binary, over real sockets
 //! - `security_levels`: two real servers that remember how they spoke
 //! - `programs`: the real binary and the programs that it delivers to
@@ -40,6 +41,7 @@ mod crash;
 mod dialogs;
 mod dialogs_on_sockets;
 mod documents;
+mod dovecot;
 mod end_to_end;
 mod hooks;
 mod house;

@@ -266,7 +266,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::fakes::SeededRandom;
+    use crate::fakes::{ScriptedDial, SeededRandom};
     use crate::sys::{SystemClock, SystemDial, spawn};
 
     const GREETING: &str = "VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nSPID\t7\nCUID\t1\nCOOKIE\tx\nDONE\n";
@@ -379,6 +379,32 @@ mod tests {
         };
         assert!(why.ends_with("client gives no answer: it took too long"), "{why}");
         drop(listener);
+    }
+
+    #[test]
+    fn a_socket_made_for_us_is_looked_for_first() {
+        let dial = Arc::new(ScriptedDial::default());
+        dial.peer("unix:/var/run/dovecot/auth-userdb", "! close");
+        let (clock, random) = (Arc::new(SystemClock), Arc::new(SeededRandom::new(1)));
+        let dovecot = Dovecot::new(
+            DovecotSettings::default(),
+            Arc::clone(&dial) as _,
+            clock,
+            random,
+            &Metrics::default(),
+        );
+        let why = dovecot.exists(&Mailbox::parse("ana@here.example").unwrap()).unwrap_err();
+        assert_eq!(why, "unix:/var/run/dovecot/auth-userdb gives no answer: it hung up");
+        let dialled: Vec<_> = dial.finish().dialled.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            dialled,
+            [
+                "unix:/run/dovecot/auth-postrider-userdb",
+                "unix:/var/run/dovecot/auth-postrider-userdb",
+                "unix:/run/dovecot/auth-userdb",
+                "unix:/var/run/dovecot/auth-userdb",
+            ]
+        );
     }
 
     #[test]
