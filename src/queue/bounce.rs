@@ -105,11 +105,10 @@ pub(super) fn owed(changes: &Changes<'_>) -> Owed {
             {
                 add(&mut delays, Action::Delayed, reason);
             }
-            State::Delivered(reason) if notify.on_success() && changes.is_last_hop => {
-                add(&mut successes, Action::Delivered, reason);
-            }
+            // Also a server that keeps our mailboxes may take it upon itself.
             State::Delivered(reason) if notify.on_success() && !takes_dsn(reason) => {
-                add(&mut successes, Action::Relayed, reason);
+                let action = if changes.is_last_hop { Action::Delivered } else { Action::Relayed };
+                add(&mut successes, action, reason);
             }
             _ => {}
         }
@@ -196,7 +195,8 @@ mod tests {
             if takes_dsn { reason.with_dsn_taken() } else { reason }
         };
         let no = Reason::new(1, 1, "no such mailbox");
-        // By NOTIFY: a failure, a delay, delivery here, by a hop without and by a hop with DSN.
+        // By NOTIFY: a failure, a delay, delivery here, by a hop without and by a hop with DSN. To a
+        // server here with DSN, nothing.
         let table = [
             ("", ["failure failed", "", "", "", ""]),
             ("never", ["", "", "", "", ""]),
@@ -217,8 +217,9 @@ mod tests {
                 (State::Delivered(no.clone()), true),
                 (State::Delivered(said(false)), false),
                 (State::Delivered(said(true)), false),
+                (State::Delivered(said(true)), true),
             ];
-            for ((state, is_last_hop), expected) in states.into_iter().zip(expected) {
+            for ((state, is_last_hop), expected) in states.into_iter().zip(expected.into_iter().chain([""])) {
                 let states = [(0, state)];
                 for from in ["ana@here.example", ""] {
                     let envelope = &envelope(from, when(notify));

@@ -1,7 +1,8 @@
 //! Dovecot beside us: the real one keeps mailboxes and passwords, as `docs/dovecot.md` says.
 //!
 //! Configured by `tests/interop/dovecot/dovecot.conf`, whose head says what it does. Its users: `bo`,
-//! with the password `open sesame`, and `cy`, whose mailbox is full. `ana` is in our own users file.
+//! with the password `open sesame`, `cy`, whose mailbox is full, and `di`, who may not log in. `ana` is in
+//! our own users file.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -42,7 +43,7 @@ impl Dovecot {
             .replace("@GROUP@", &group.name);
         fs::write(dir.join("dovecot.conf"), text).unwrap();
         let dovecot = Self { dir, child: None };
-        dovecot.set_users(&[("bo", ""), ("cy", "userdb_quota_rule=*:bytes=10")]);
+        dovecot.set_users(&[("bo", ""), ("cy", "userdb_quota_rule=*:bytes=10"), ("di", "nologin")]);
         dovecot
     }
 
@@ -152,6 +153,7 @@ fn dovecot_says_who_logs_in_and_who_has_a_mailbox_and_keeps_the_mail() {
 
     assert!(logs_in(&house, BO, "wrong").contains("535 5.7.8 "), "{}", dovecot.log());
     assert!(logs_in(&house, "eve@here.example", PASSWORD).contains("535 5.7.8 "));
+    assert!(logs_in(&house, "di@here.example", PASSWORD).contains("535 5.7.8 "), "nologin");
     assert!(logs_in(&house, "bo", PASSWORD).contains("535 5.7.8 "), "there is no domain, and no address");
     assert!(logs_in(&house, "ana@here.example", "secret word").contains("235 2.7.0 "), "she is ours");
     let letter =

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::protocol::{
-    Handshake, LoginReply, ProtocolError, UserReply, client_hello, login_question, user_question,
+    Handshake, LoginReply, ProtocolError, UserReply, client_hello, login_question, user_question, userdb_hello,
 };
 use crate::auth::{Login, OtherUsers};
 use crate::mail::{Endpoint, Mailbox, printable};
@@ -38,7 +38,7 @@ const CLIENT_NAMES: [&str; 2] = ["auth-postrider-client", "auth-client"];
 const USERDB_NAMES: [&str; 2] = ["auth-postrider-userdb", "auth-userdb"];
 
 /// Longest line that is read, in octets: Dovecot's own bound.
-const LINE_OCTETS_MAX: usize = 8192;
+const LINE_OCTETS_MAX: usize = 16_384;
 /// Lines read on one connection. A greeting has a dozen.
 const LINES_MAX: usize = 200;
 
@@ -107,6 +107,7 @@ impl Dovecot {
     /// A connection to the userdb socket, greeted.
     fn at_userdb_socket(&self) -> Result<Lines, String> {
         let mut lines = self.connect(self.settings.userdb.as_deref(), USERDB_NAMES)?;
+        lines.say(&userdb_hello())?;
         let mut handshake = Handshake::default();
         lines.until(|line| handshake.userdb_line(line).map(|is_done| is_done.then_some(())))?;
         Ok(lines)
@@ -331,7 +332,7 @@ mod tests {
         let cpid: u32 = cpid.strip_prefix("CPID\t").unwrap().parse().unwrap();
         assert!(cpid > 1 << 22, "{cpid} may be a process");
         let (fields, response) = question.split_once("resp=").unwrap();
-        assert_eq!(fields, "AUTH\t1\tPLAIN\tservice=smtp\tsecured\tno-penalty\tnologin\t");
+        assert_eq!(fields, "AUTH\t1\tPLAIN\tservice=smtp\tsecured\tno-penalty\t");
         assert_eq!(response, "AGFuYUB4bi0tYmNoZXIta3ZhLmV4YW1wbGUAc2VjcmV0");
     }
 
@@ -414,7 +415,7 @@ mod tests {
         assert!(absent.len() == 2 && absent[0].contains("cannot log in"), "{absent:?}");
         assert!(absent[1].contains("userdb: ") && absent[1].contains("is put off"), "{absent:?}");
         let servers =
-            [server(&dir, "client", GREETING, 2, ""), server(&dir, "userdb", USERDB_GREETING, 0, "")];
+            [server(&dir, "client", GREETING, 2, ""), server(&dir, "userdb", USERDB_GREETING, 1, "")];
         assert!(dovecot(&dir, MINUTE).complaints().is_empty());
         servers.iter().for_each(|server| drop(server.recv().unwrap()));
     }

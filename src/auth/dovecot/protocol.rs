@@ -6,8 +6,6 @@
 //!
 //! Standards: Dovecot's own: the auth client protocol 1.1 and the master protocol's USER.
 
-use std::fmt::Write as _;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -110,10 +108,10 @@ impl LoginReply {
         let words = words(line);
         let [verb, id, values @ ..] = words.as_slice() else { return Ok(None) };
         let answer = match *verb {
+            // The password is right, and yet the user is to be let in nowhere, or somewhere else.
+            b"OK" if has(values, "nologin") || has(values, "proxy") => Self::Wrong,
             b"OK" => Self::Right(value(values, b"user=")),
-            b"FAIL"
-                if values.contains(&b"temp".as_slice()) || values.contains(&b"code=temp_fail".as_slice()) =>
-            {
+            b"FAIL" if has(values, "temp") || values.contains(&b"code=temp_fail".as_slice()) => {
                 Self::Unavailable(reason(values))
             }
             b"FAIL" => Self::Wrong,
@@ -151,6 +149,11 @@ pub(super) fn client_hello(cpid: u32) -> String {
     format!("VERSION\t{VERSION}\t1\nCPID\t{cpid}\n")
 }
 
+/// What the client says first at the userdb socket.
+pub(super) fn userdb_hello() -> String {
+    format!("VERSION\t{VERSION}\t1\n")
+}
+
 /// The question whether this is the user; none if it cannot be asked, and then it is not.
 pub(super) fn login_question(name: &str, password: &[u8]) -> Option<String> {
     if !is_name(name) || password.len() > PASSWORD_OCTETS_MAX || password.contains(&0) {
@@ -159,19 +162,13 @@ pub(super) fn login_question(name: &str, password: &[u8]) -> Option<String> {
     // RFC 4616 §2.
     let response = STANDARD.encode([b"\0", name.as_bytes(), b"\0", password].concat());
     // `secured`: a password only comes here by TLS. `no-penalty`: clients who guess are slowed down by us,
-    // and Dovecot would take longer than we wait. `nologin`: nobody will fetch the session.
-    // What is behind `resp=` belongs to it.
-    Some(format!("AUTH\t{ID}\tPLAIN\tservice=smtp\tsecured\tno-penalty\tnologin\tresp={response}\n"))
+    // and Dovecot would take longer than we wait. What is behind `resp=` belongs to it.
+    Some(format!("AUTH\t{ID}\tPLAIN\tservice=smtp\tsecured\tno-penalty\tresp={response}\n"))
 }
 
 /// The question whether there is such a user; none if it cannot be asked, and then there is not.
 pub(super) fn user_question(name: &str) -> Option<String> {
-    if !is_name(name) {
-        return None;
-    }
-    let mut question = format!("VERSION\t{VERSION}\t1\n");
-    let _ = writeln!(question, "USER\t{ID}\t{name}\tservice=smtp");
-    Some(question)
+    is_name(name).then(|| format!("USER\t{ID}\t{name}\tservice=smtp\n"))
 }
 
 /// Longest name that is asked about, in octets: an address (RFC 5321 §4.5.3.1.3).
@@ -193,6 +190,15 @@ fn is_ours(id: &[u8]) -> bool {
     id == ID.as_bytes()
 }
 
+/// The word is there, whatever value it has.
+fn has(values: &[&[u8]], word: &str) -> bool {
+    let is_it = |value: &&[u8]| {
+        let rest = value.strip_prefix(word.as_bytes());
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"="))
+    };
+    values.iter().any(is_it)
+}
+
 /// The value behind `key`, unescaped; none if it is not there or is no text.
 fn value(values: &[&[u8]], key: &[u8]) -> Option<String> {
     let raw = values.iter().find_map(|value| value.strip_prefix(key))?;
@@ -206,7 +212,7 @@ fn value(values: &[&[u8]], key: &[u8]) -> Option<String> {
                 b't' => b'\t',
                 b'n' => b'\n',
                 b'r' => b'\r',
-                _ => return None,
+                other => *other,
             },
             octet => octet,
         });
@@ -281,13 +287,17 @@ mod tests {
             right("ana@here.example")
         );
         assert_eq!(login(b"OK\t1\tx\tuser=a\x01tb"), right("a\tb"));
+        assert_eq!(login(b"OK\t1\tuser=a\x01b\tnologins"), right("ab"));
         for nameless in
-            [b"OK\t1".as_slice(), b"OK\t1\tuser=\xff", b"OK\t1\tuser=a\x01", b"OK\t1\tuser=a\x01x"]
+            [b"OK\t1".as_slice(), b"OK\t1\tuser=\xff", b"OK\t1\tuser=a\x01"]
         {
             assert_eq!(login(nameless), Some(LoginReply::Right(None)));
         }
         for wrong in [
-            b"FAIL\t1\tuser=ana@here.example".as_slice(),
+            b"OK\t1\tuser=ana@here.example\tnologin".as_slice(),
+            b"OK\t1\tuser=ana@here.example\tnologin=\treason=moved",
+            b"OK\t1\tproxy=y\tuser=ana@here.example\thost=192.0.2.1",
+            b"FAIL\t1\tuser=ana@here.example",
             b"FAIL\t1",
             b"FAIL\t1\tuser_disabled\tcode=user_disabled",
         ] {
@@ -330,7 +340,7 @@ mod tests {
         }
         assert_eq!(
             user_question("ana@here.example").unwrap(),
-            "VERSION\t1\t1\nUSER\t1\tana@here.example\tservice=smtp\n"
+            "USER\t1\tana@here.example\tservice=smtp\n"
         );
     }
 
