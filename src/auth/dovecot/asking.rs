@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::protocol::{
-    Handshake, LoginReply, ProtocolError, UserReply, client_hello, login_question, user_question, userdb_hello,
+    Handshake, LoginReply, ProtocolError, UserReply, client_hello, login_question, user_question,
+    userdb_hello,
 };
 use crate::auth::{Login, OtherUsers};
 use crate::mail::{Endpoint, Mailbox, printable};
@@ -251,7 +252,9 @@ impl Lines {
     fn no_answer(&self, error: &io::Error) -> String {
         let why = match error.kind() {
             io::ErrorKind::TimedOut => "it took too long".to_owned(),
-            io::ErrorKind::UnexpectedEof => "it hung up".to_owned(),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => {
+                "it hung up".to_owned()
+            }
             _ => error.to_string(),
         };
         format!("{} gives no answer: {why}", self.place)

@@ -288,9 +288,7 @@ mod tests {
         );
         assert_eq!(login(b"OK\t1\tx\tuser=a\x01tb"), right("a\tb"));
         assert_eq!(login(b"OK\t1\tuser=a\x01b\tnologins"), right("ab"));
-        for nameless in
-            [b"OK\t1".as_slice(), b"OK\t1\tuser=\xff", b"OK\t1\tuser=a\x01"]
-        {
+        for nameless in [b"OK\t1".as_slice(), b"OK\t1\tuser=\xff", b"OK\t1\tuser=a\x01"] {
             assert_eq!(login(nameless), Some(LoginReply::Right(None)));
         }
         for wrong in [
@@ -338,10 +336,7 @@ mod tests {
             assert_eq!(user_question(name), None, "{name:?}");
             assert_eq!(login_question(name, b"secret"), None, "{name:?}");
         }
-        assert_eq!(
-            user_question("ana@here.example").unwrap(),
-            "USER\t1\tana@here.example\tservice=smtp\n"
-        );
+        assert_eq!(user_question("ana@here.example").unwrap(), "USER\t1\tana@here.example\tservice=smtp\n");
     }
 
     #[test]
