@@ -157,6 +157,23 @@ const SECTIONS: &[Section] = &[
                 show: |c| number(c.limits.sessions_per_address_max),
             },
             Key {
+                name: "sessions-per-network-max",
+                about: "Clients at once from one IPv4 network of 24 bits, or from one IPv6 network of 48 bits, \
+                        so that nobody takes all places who has many addresses. Where an address may have \
+                        more than this, a network may have as many.",
+                default: "100",
+                example: "",
+                show: |c| number(c.limits.sessions_per_network_max),
+            },
+            Key {
+                name: "greeting-delay",
+                about: "How long a client on the smtp port waits for its greeting, at most 1m. One that speaks \
+                        before it is greeted is turned away; a few seconds keep out many that only send spam.",
+                default: "\"0s\"",
+                example: "",
+                show: |c| time(c.limits.greeting_delay),
+            },
+            Key {
                 name: "errors-max",
                 about: "Refusals (replies 5yz) that a client may earn between two messages that we take; then we \
                         hang up. Whatever is set here, 1000 replies 4yz or 100 commands that lead to no \
@@ -185,6 +202,65 @@ const SECTIONS: &[Section] = &[
                 default: "\"1h\"",
                 example: "",
                 show: |c| time(c.limits.session_timeout),
+            },
+        ],
+    },
+    Section {
+        name: "limits.address-per-hour",
+        about: "What a client that has not logged in may do in an hour, counted by IPv4 address or IPv6 \
+                network of 64 bits. It may do all of it at once, and gets it back at an even pace; until then \
+                it hears 450 or 421 and comes again. 0 is no limit. This host's own addresses and \
+                relay.networks are not counted.",
+        keys: &[
+            Key {
+                name: "connections",
+                about: "Connections; one more hears 421.",
+                default: "1000",
+                example: "",
+                show: |c| number(c.limits.address_per_hour.connections),
+            },
+            Key {
+                name: "messages",
+                about: "Messages begun.",
+                default: "1000",
+                example: "",
+                show: |c| number(c.limits.address_per_hour.messages),
+            },
+            Key {
+                name: "recipients",
+                about: "Recipients named.",
+                default: "5000",
+                example: "",
+                show: |c| number(c.limits.address_per_hour.recipients),
+            },
+            Key {
+                name: "unknown-recipients",
+                about: "Recipients named who do not exist; after that every recipient is put off, so that \
+                        nobody finds out who does.",
+                default: "200",
+                example: "",
+                show: |c| number(c.limits.address_per_hour.unknown_recipients),
+            },
+        ],
+    },
+    Section {
+        name: "limits.login-per-hour",
+        about: "What a user who has logged in may do in an hour, from wherever; 0 is no limit. It bounds \
+                what somebody can do who has stolen a password.",
+        keys: &[
+            Key {
+                name: "messages",
+                about: "Messages begun.",
+                default: "500",
+                example: "",
+                show: |c| number(c.limits.login_per_hour.messages),
+            },
+            Key {
+                name: "recipients",
+                about: "Recipients named.",
+                default: "3000",
+                example: "",
+                show: |c| number(c.limits.login_per_hour.recipients),
             },
         ],
     },

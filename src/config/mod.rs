@@ -23,7 +23,7 @@ pub use keys::{manual, sample};
 pub use read::HostFacts;
 pub use reader::ConfigError;
 pub use sections::{
-    CommandDelivery, Config, Delivery, Dns, Dovecot, Hello, HookFailure, Hooks, Limits, LineEnds, Listen,
-    Listener, LmtpDelivery, Local, MaildirDelivery, PipeDelivery, PipeTrouble, Place, Queue, Relay, Sender,
-    SmtpDelivery, Submission,
+    AddressPerHour, CommandDelivery, Config, Delivery, Dns, Dovecot, Hello, HookFailure, Hooks, Limits,
+    LineEnds, Listen, Listener, LmtpDelivery, Local, LoginPerHour, MaildirDelivery, PipeDelivery,
+    PipeTrouble, Place, Queue, Relay, Sender, SmtpDelivery, Submission,
 };

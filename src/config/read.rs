@@ -1,6 +1,7 @@
 //! From the text to the values.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use super::checks::{choice, count, duration, path, size, words, wrong};
 use super::keys::known;
 use super::reader::{ConfigError, Findings, Table, Value, Wrong};
 use super::sections::{
-    CommandDelivery, Config, Delivery, Dns, Dovecot, Hello, HookFailure, Hooks, Limits, LineEnds, Listen,
-    Listener, LmtpDelivery, Local, MaildirDelivery, PipeDelivery, PipeTrouble, Place, Queue, Relay, Sender,
-    SmtpDelivery, Submission,
+    AddressPerHour, CommandDelivery, Config, Delivery, Dns, Dovecot, Hello, HookFailure, Hooks, Limits,
+    LineEnds, Listen, Listener, LmtpDelivery, Local, LoginPerHour, MaildirDelivery, PipeDelivery,
+    PipeTrouble, Place, Queue, Relay, Sender, SmtpDelivery, Submission,
 };
 use super::units::{parse_address, parse_duration, parse_server};
 use crate::mail::{Domain, Endpoint, Network};
@@ -221,12 +222,55 @@ fn limits(mut table: Table<'_>, found: &mut Findings<'_>) -> Limits {
             defaults.sessions_per_address_max,
             1..=20_000,
         ),
+        sessions_per_network_max: count(
+            t,
+            found,
+            "sessions-per-network-max",
+            defaults.sessions_per_network_max,
+            1..=20_000,
+        ),
+        greeting_delay: duration(
+            t,
+            found,
+            "greeting-delay",
+            defaults.greeting_delay,
+            Duration::ZERO..=SECOND * 60,
+        ),
+        address_per_hour: address_per_hour(t.section("address-per-hour", found), found),
+        login_per_hour: login_per_hour(t.section("login-per-hour", found), found),
         errors_max: count(t, found, "errors-max", defaults.errors_max, 1..=1000),
         command_timeout: duration(t, found, "command-timeout", defaults.command_timeout, SECOND..=HOUR),
         message_timeout: duration(t, found, "message-timeout", defaults.message_timeout, SECOND * 10..=DAY),
         session_timeout: duration(t, found, "session-timeout", defaults.session_timeout, SECOND * 10..=DAY),
     };
     table.finish(found, &known("limits"));
+    limits
+}
+
+/// Per hour; a limit that nobody reaches is written as 0.
+const PER_HOUR: RangeInclusive<usize> = 0..=1_000_000;
+
+fn address_per_hour(mut table: Table<'_>, found: &mut Findings<'_>) -> AddressPerHour {
+    let defaults = AddressPerHour::default();
+    let mut read = |key, default| count(&mut table, found, key, default, PER_HOUR);
+    let limits = AddressPerHour {
+        connections: read("connections", defaults.connections),
+        messages: read("messages", defaults.messages),
+        recipients: read("recipients", defaults.recipients),
+        unknown_recipients: read("unknown-recipients", defaults.unknown_recipients),
+    };
+    table.finish(found, &known("limits.address-per-hour"));
+    limits
+}
+
+fn login_per_hour(mut table: Table<'_>, found: &mut Findings<'_>) -> LoginPerHour {
+    let defaults = LoginPerHour::default();
+    let mut read = |key, default| count(&mut table, found, key, default, PER_HOUR);
+    let limits = LoginPerHour {
+        messages: read("messages", defaults.messages),
+        recipients: read("recipients", defaults.recipients),
+    };
+    table.finish(found, &known("limits.login-per-hour"));
     limits
 }
 

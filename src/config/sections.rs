@@ -90,6 +90,15 @@ pub struct Limits {
     pub sessions_max: usize,
     /// Sessions at once from one IPv4 address, or one IPv6 network of 64 bits. Default: 50. From 1 to 20000.
     pub sessions_per_address_max: usize,
+    /// Sessions at once from one IPv4 network of 24 bits, or one IPv6 network of 48 bits; not less than
+    /// from one address. Default: 100. From 1 to 20000.
+    pub sessions_per_network_max: usize,
+    /// Wait before the greeting on the smtp port. Default: none. To 1 min.
+    pub greeting_delay: Duration,
+    /// `[limits.address-per-hour]`.
+    pub address_per_hour: AddressPerHour,
+    /// `[limits.login-per-hour]`.
+    pub login_per_hour: LoginPerHour,
     /// Replies 5yz between two messages that we take, before we hang up. Default: 10. From 1 to 1000.
     pub errors_max: usize,
     /// Wait for a command or for some octets of a message. Default: 5 min (RFC 5321 §4.5.3.2.7). From 1 s to 1 h.
@@ -98,6 +107,29 @@ pub struct Limits {
     pub message_timeout: Duration,
     /// All of one session. Default: 1 h. From 10 s to 24 h.
     pub session_timeout: Duration,
+}
+
+/// `[limits.address-per-hour]`: what a client without a login may do in an hour, by IPv4 address or
+/// IPv6 network of 64 bits. 0 is no limit. Each from 0 to 1000000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AddressPerHour {
+    /// Connections. Default: 1000.
+    pub connections: usize,
+    /// MAIL commands. Default: 1000.
+    pub messages: usize,
+    /// RCPT commands. Default: 5000.
+    pub recipients: usize,
+    /// Recipients who do not exist. Default: 200.
+    pub unknown_recipients: usize,
+}
+
+/// `[limits.login-per-hour]`: what a user may do in an hour. 0 is no limit. Each from 0 to 1000000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoginPerHour {
+    /// MAIL commands. Default: 500.
+    pub messages: usize,
+    /// RCPT commands. Default: 3000.
+    pub recipients: usize,
 }
 
 /// `[queue]`: mail that waits.
@@ -335,11 +367,27 @@ impl Default for Limits {
             received_max: 100,
             sessions_max: 400,
             sessions_per_address_max: 50,
+            sessions_per_network_max: 100,
+            greeting_delay: Duration::ZERO,
+            address_per_hour: AddressPerHour::default(),
+            login_per_hour: LoginPerHour::default(),
             errors_max: 10,
             command_timeout: Duration::from_mins(5),
             message_timeout: Duration::from_mins(20),
             session_timeout: Duration::from_hours(1),
         }
+    }
+}
+
+impl Default for AddressPerHour {
+    fn default() -> Self {
+        Self { connections: 1000, messages: 1000, recipients: 5000, unknown_recipients: 200 }
+    }
+}
+
+impl Default for LoginPerHour {
+    fn default() -> Self {
+        Self { messages: 500, recipients: 3000 }
     }
 }
 

@@ -20,8 +20,8 @@ use crate::courier::{
 use crate::dns::{self, Resolver};
 use crate::domaininfo::{self, DomainInfo};
 use crate::inbound::{
-    self, Authors, Binding, Ceilings, Counters, Doors, HookFailure, HookSettings, Hooks, HousePolicy, Logins,
-    Recipients, ReverseNames, Senders, Services, Unchecked,
+    self, Authors, Binding, Ceilings, Counters, Doors, HookFailure, HookSettings, Hooks, HourlyMax,
+    HousePolicy, Logins, Rates, Recipients, ReverseNames, Senders, Services, Unchecked,
 };
 use crate::observe::{Metrics, Traces};
 use crate::queue::{self, Addressed, Couriers, Crew, Direct, Opened, SpoolParts};
@@ -98,7 +98,9 @@ pub(super) fn build(config_dir: &Path, config: &Config) -> Result<House, Vec<Str
     let tls =
         ServerTls::new(Arc::clone(&chores.certs)).map_err(|e| one(format!("TLS cannot be set up: {e}")))?;
     let directory = Arc::clone(&chores.directory);
+    let rates = Arc::new(Rates::new(hourly_max(config), Arc::clone(&clock), &metrics));
     let policy = HousePolicy {
+        rates: Arc::clone(&rates),
         senders: Senders::new(Arc::new(Unchecked), Arc::clone(&domaininfo), &metrics),
         authors: Authors::new(
             Arc::clone(&directory) as _,
@@ -126,8 +128,12 @@ pub(super) fn build(config_dir: &Path, config: &Config) -> Result<House, Vec<Str
     let ceilings = Ceilings {
         sessions_max: config.limits.sessions_max,
         sessions_per_address_max: config.limits.sessions_per_address_max,
+        sessions_per_network_max: config
+            .limits
+            .sessions_per_network_max
+            .max(config.limits.sessions_per_address_max),
     };
-    let doors = Doors::new(ceilings, Arc::clone(&clock), &metrics);
+    let doors = Doors::new(ceilings, rates, Arc::clone(&clock), &metrics);
     Ok(House {
         metrics,
         traces,
@@ -307,6 +313,19 @@ fn hook_settings(config: &Config, config_dir: &Path) -> HookSettings {
     }
 }
 
+fn hourly_max(config: &Config) -> HourlyMax {
+    let (address, login) = (&config.limits.address_per_hour, &config.limits.login_per_hour);
+    HourlyMax {
+        address_connections: address.connections,
+        address_messages: address.messages,
+        address_recipients: address.recipients,
+        address_unknown_recipients: address.unknown_recipients,
+        login_messages: login.messages,
+        login_recipients: login.recipients,
+        exempt: config.relay.networks.clone(),
+    }
+}
+
 fn session_settings(config: &Config) -> inbound::Settings {
     let limits = &config.limits;
     inbound::Settings {
@@ -315,6 +334,7 @@ fn session_settings(config: &Config) -> inbound::Settings {
         recipients_max: limits.recipients_max,
         received_max: limits.received_max,
         relay_networks: config.relay.networks.clone(),
+        greeting_delay: limits.greeting_delay,
         errors_max: u32::try_from(limits.errors_max).unwrap_or(u32::MAX),
         command_timeout: limits.command_timeout,
         message_timeout: limits.message_timeout,

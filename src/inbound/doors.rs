@@ -1,18 +1,21 @@
-//! Everyone who is inside: counted, in all and by address, and reachable when it is time to stop.
+//! Everyone who is inside: counted, in all, by address and by network, and reachable when it is time to stop.
 //!
 //! So that one client cannot keep the others out, and so that an idle session hears at once that
 //! the house closes (docs/decisions/0007-stopping-without-losing.md).
 //!
-//! By address means the whole of an IPv4 address and the first 64 bits of an IPv6 one: a host is
-//! given a /64 to itself (RFC 4291 §2.5.1), and could come from another address each time.
+//! A network may have fewer than all places, so that even somebody who has a whole one leaves room for
+//! others. What counts as one address and as one network is said in `origin`.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::origin::{network, origin};
+use super::rates::Rates;
 use super::seldom::Seldom;
 use crate::observe::{Counter, CounterFamily, Gauge, Metrics};
+use crate::smtp::End;
 use crate::sys::{Clock, Interrupt, Mutex};
 
 /// How many sessions there may be.
@@ -22,11 +25,14 @@ pub struct Ceilings {
     pub sessions_max: usize,
     /// From one IPv4 address, or one IPv6 network of 64 bits.
     pub sessions_per_address_max: usize,
+    /// From one IPv4 network of 24 bits, or one IPv6 network of 48.
+    pub sessions_per_network_max: usize,
 }
 
 /// Everyone who is inside: counted, and reachable when it is time to stop.
 pub struct Doors {
     ceilings: Ceilings,
+    rates: Arc<Rates>,
     clock: Arc<dyn Clock>,
     inside: Mutex<Inside>,
     refusals: Mutex<Seldom>,
@@ -37,8 +43,37 @@ pub struct Doors {
 struct Inside {
     next: u64,
     sessions: HashMap<u64, Arc<Guest>>,
-    /// By [`origin`].
     by_origin: HashMap<IpAddr, usize>,
+    by_network: HashMap<IpAddr, usize>,
+}
+
+impl Inside {
+    fn add(&mut self, address: IpAddr, ceilings: &Ceilings) -> Result<(), Full> {
+        let of = |counts: &HashMap<IpAddr, usize>, key| counts.get(&key).copied().unwrap_or(0);
+        if of(&self.by_origin, origin(address)) >= ceilings.sessions_per_address_max {
+            return Err(Full::Address);
+        }
+        if of(&self.by_network, network(address)) >= ceilings.sessions_per_network_max {
+            return Err(Full::Network);
+        }
+        *self.by_origin.entry(origin(address)).or_default() += 1;
+        *self.by_network.entry(network(address)).or_default() += 1;
+        Ok(())
+    }
+
+    fn take(&mut self, address: IpAddr) {
+        take_one(&mut self.by_origin, origin(address));
+        take_one(&mut self.by_network, network(address));
+    }
+}
+
+fn take_one(counts: &mut HashMap<IpAddr, usize>, key: IpAddr) {
+    if let Some(count) = counts.get_mut(&key) {
+        *count -= 1;
+        if *count == 0 {
+            counts.remove(&key);
+        }
+    }
 }
 
 struct Counters {
@@ -90,6 +125,9 @@ impl Guest {
 pub(super) enum Full {
     House,
     Address,
+    Network,
+    /// It has come too often.
+    Rate,
 }
 
 impl Full {
@@ -98,6 +136,16 @@ impl Full {
         match self {
             Self::House => "sessions-max",
             Self::Address => "sessions-per-address-max",
+            Self::Network => "sessions-per-network-max",
+            Self::Rate => "address-per-hour.connections",
+        }
+    }
+
+    /// What the client hears.
+    pub(super) fn end(self) -> End {
+        match self {
+            Self::House | Self::Address | Self::Network => End::TooManySessions,
+            Self::Rate => End::TooOften,
         }
     }
 }
@@ -105,7 +153,7 @@ impl Full {
 impl Doors {
     /// Nobody is inside.
     #[must_use]
-    pub fn new(ceilings: Ceilings, clock: Arc<dyn Clock>, metrics: &Metrics) -> Arc<Self> {
+    pub fn new(ceilings: Ceilings, rates: Arc<Rates>, clock: Arc<dyn Clock>, metrics: &Metrics) -> Arc<Self> {
         let counters = Counters {
             accepted: metrics.family("session_accepted", "Sessions begun, by listener", "listener"),
             refused: metrics.family(
@@ -116,7 +164,14 @@ impl Doors {
             open: metrics.gauge("session_open", "Sessions under way"),
             panicked: metrics.counter("session_panicked", "Sessions ended by a fault of ours"),
         };
-        Arc::new(Self { ceilings, clock, inside: Mutex::default(), refusals: Mutex::default(), counters })
+        Arc::new(Self {
+            ceilings,
+            rates,
+            clock,
+            inside: Mutex::default(),
+            refusals: Mutex::default(),
+            counters,
+        })
     }
 
     /// Sessions under way.
@@ -147,7 +202,7 @@ impl Doors {
         inside.sessions.insert(number, Arc::clone(&guest));
         self.counters.open.add_one();
         self.counters.accepted.add_one(listener);
-        Ok(Ticket { doors: Arc::clone(self), number, origin: None, guest })
+        Ok(Ticket { doors: Arc::clone(self), number, address: None, guest })
     }
 
     /// Counts a client that is turned away, and says so in the log now and then.
@@ -160,23 +215,12 @@ impl Doors {
     }
 }
 
-/// Whose sessions are counted together with those of `address`.
-fn origin(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => {
-            let network = u128::from(address) & (u128::MAX << 64);
-            Ipv6Addr::from(network).into()
-        }
-    }
-}
-
 /// Held by a session while it is inside; given back when it ends, however it ends.
 pub(super) struct Ticket {
     doors: Arc<Doors>,
     number: u64,
     /// Once it is known.
-    origin: Option<IpAddr>,
+    address: Option<IpAddr>,
     pub(super) guest: Arc<Guest>,
 }
 
@@ -190,16 +234,17 @@ impl Ticket {
         &self.doors
     }
 
+    pub(super) fn rates(&self) -> &Rates {
+        &self.doors.rates
+    }
+
     /// The session is this address's, if there is room for one more from there.
     pub(super) fn belongs_to(&mut self, address: IpAddr) -> Result<(), Full> {
-        let origin = origin(address);
-        let mut inside = self.doors.inside.lock();
-        let from_there = inside.by_origin.entry(origin).or_insert(0);
-        if *from_there >= self.doors.ceilings.sessions_per_address_max {
-            return Err(Full::Address);
+        if !self.doors.rates.connection(address) {
+            return Err(Full::Rate);
         }
-        *from_there += 1;
-        self.origin = Some(origin);
+        self.doors.inside.lock().add(address, &self.doors.ceilings)?;
+        self.address = Some(address);
         Ok(())
     }
 }
@@ -208,13 +253,8 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         let mut inside = self.doors.inside.lock();
         inside.sessions.remove(&self.number);
-        if let Some(origin) = self.origin
-            && let Some(count) = inside.by_origin.get_mut(&origin)
-        {
-            *count -= 1;
-            if *count == 0 {
-                inside.by_origin.remove(&origin);
-            }
+        if let Some(address) = self.address {
+            inside.take(address);
         }
         self.doors.counters.open.take_one();
         if std::thread::panicking() {
@@ -227,27 +267,58 @@ impl Drop for Ticket {
 mod tests {
     use std::net::{TcpListener, TcpStream};
 
+    use super::super::rates::HourlyMax;
     use super::*;
     use crate::sys::{self, SystemClock};
 
-    #[test]
-    fn ipv6_clients_are_counted_by_network_and_ipv4_clients_by_address() {
+    /// Who is let in, one after the other, and stays.
+    fn let_in(ceilings: Ceilings, addresses: impl IntoIterator<Item = String>) -> Vec<Result<Ticket, Full>> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (_stream, interrupt) = sys::accepted(stream, SystemClock.now()).unwrap();
-        let ceilings = Ceilings { sessions_max: 10, sessions_per_address_max: 1 };
-        let doors = Doors::new(ceilings, Arc::new(SystemClock), &Metrics::default());
-        let enter = |address: &str| {
+        let (clock, metrics) = (Arc::new(SystemClock), Metrics::default());
+        let rates = Arc::new(Rates::new(HourlyMax::default(), clock.clone(), &metrics));
+        let doors = Doors::new(ceilings, rates, clock, &metrics);
+        let enter = |address: String| {
             let mut ticket = doors.enter(interrupt.clone(), "smtp")?;
             ticket.belongs_to(address.parse().unwrap()).map(|()| ticket)
         };
+        addresses.into_iter().map(enter).collect()
+    }
 
-        let ticket = enter("2001:db8:0:1::1").ok();
-        assert_eq!(enter("2001:db8:0:1:ffff::2").err(), Some(Full::Address), "the same /64");
-        let others = [enter("2001:db8:0:2::1"), enter("192.0.2.1"), enter("192.0.2.2")];
-        assert!(others.iter().all(Result::is_ok));
-        assert_eq!(enter("192.0.2.1").err(), Some(Full::Address));
-        drop(ticket);
-        assert!(enter("2001:db8:0:1:ffff::2").is_ok());
+    #[test]
+    fn an_address_has_its_places_and_a_slash_64_is_one_address() {
+        let ceilings =
+            Ceilings { sessions_max: 10, sessions_per_address_max: 1, sessions_per_network_max: 10 };
+        let addresses = ["2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1", "192.0.2.1"];
+        let come = addresses.into_iter().chain(["192.0.2.2", "192.0.2.1"]).map(str::to_owned);
+        let refused: Vec<_> = let_in(ceilings, come).into_iter().map(Result::err).collect();
+        let full = Some(Full::Address);
+        assert_eq!(refused, [None, full, None, None, None, full]);
+    }
+
+    #[test]
+    fn no_network_can_take_all_places_however_many_addresses_it_has() {
+        let ceilings =
+            Ceilings { sessions_max: 400, sessions_per_address_max: 50, sessions_per_network_max: 100 };
+        let crowds = (0..400).map(|n| format!("192.0.2.{}", n % 256));
+        let crowds = crowds.chain((0..400).map(|n| format!("2001:db8:1:{n:x}::1")));
+        let inside = let_in(ceilings, crowds.chain(["203.0.113.9".to_owned()]));
+        assert_eq!(inside.iter().filter(|one| one.is_ok()).count(), 201);
+        assert_eq!(inside.iter().filter(|one| one.as_ref().err() == Some(&Full::Network)).count(), 600);
+        assert!(inside.last().unwrap().is_ok(), "there is room for others");
+    }
+
+    #[test]
+    fn who_leaves_makes_room() {
+        let ceilings = Ceilings { sessions_max: 2, sessions_per_address_max: 1, sessions_per_network_max: 1 };
+        let mut inside = Inside::default();
+        let address = "192.0.2.1".parse().unwrap();
+        for _ in 0..3 {
+            assert_eq!(inside.add(address, &ceilings), Ok(()));
+            assert_eq!(inside.add(address, &ceilings), Err(Full::Address));
+            inside.take(address);
+        }
+        assert!(inside.by_origin.is_empty() && inside.by_network.is_empty());
     }
 }

@@ -1,15 +1,20 @@
 //! The policy of the house: each question goes to the file that answers it.
 
+use std::sync::Arc;
+
 use super::author::{Authors, Authorship};
 use super::login::Logins;
 use super::policy::{Client, Policy};
+use super::rates::Rates;
 use super::recipient::Recipients;
 use super::sender::Senders;
-use crate::mail::{ForwardPath, Mailbox, ReversePath};
-use crate::smtp::{Login, Verdict};
+use crate::mail::{Failure, ForwardPath, Mailbox, ReversePath};
+use crate::smtp::{Answer, Login, Verdict};
 
 /// Asks senders, authors, recipients and logins.
 pub struct HousePolicy {
+    /// Who has done too much.
+    pub rates: Arc<Rates>,
     /// Answers for reverse-paths.
     pub senders: Senders,
     /// Answers for the names that users write in.
@@ -26,6 +31,9 @@ impl Policy for HousePolicy {
     }
 
     fn sender(&self, client: &Client<'_>, reverse_path: &ReversePath) -> Verdict {
+        if let Err(refusal) = self.rates.message(client) {
+            return refusal;
+        }
         match (client.login, reverse_path) {
             (Some(user), ReversePath::Mailbox(mailbox)) => self.authors.reverse_path(user, mailbox),
             (Some(_), ReversePath::Null) | (None, _) => self.senders.decide(client, reverse_path),
@@ -33,7 +41,14 @@ impl Policy for HousePolicy {
     }
 
     fn recipient(&self, client: &Client<'_>, forward_path: &ForwardPath) -> Verdict {
-        self.recipients.decide(client, forward_path)
+        if let Err(refusal) = self.rates.recipient(client) {
+            return refusal;
+        }
+        let verdict = self.recipients.decide(client, forward_path);
+        if is_unknown(&verdict.answer) {
+            self.rates.unknown_recipient(client);
+        }
+        verdict
     }
 
     fn author(&self, user: &Mailbox, authorship: &Authorship) -> Verdict {
@@ -42,5 +57,14 @@ impl Policy for HousePolicy {
 
     fn login(&self, _client: &Client<'_>, login: &Login) -> Verdict {
         self.logins.decide(login)
+    }
+}
+
+/// There is nobody by that name (RFC 3463 X.1.1).
+fn is_unknown(answer: &Answer) -> bool {
+    match answer {
+        Answer::Recipients(recipients) => recipients.is_empty(),
+        Answer::Refused(Failure::Permanent(reason)) => (reason.subject, reason.detail) == (1, 1),
+        _ => false,
     }
 }

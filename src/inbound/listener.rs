@@ -81,7 +81,7 @@ impl Listener {
 
     fn welcome(&self, stream: TcpStream, peer: SocketAddr, stop: &Stop) {
         let peer = canonical(peer);
-        let Ok((stream, interrupt)) = sys::accepted(stream, SystemClock.now()) else { return };
+        let Ok((mut stream, interrupt)) = sys::accepted(stream, SystemClock.now()) else { return };
         let is_proxied = self.proxies.iter().any(|network| network.contains(peer.ip()));
         let admitted = self.doors.enter(interrupt, self.role.name()).and_then(|mut ticket| {
             if !is_proxied {
@@ -93,7 +93,7 @@ impl Listener {
             Ok(ticket) => ticket,
             Err(full) => {
                 self.doors.turned_away(peer.ip(), full);
-                return turn_away(stream, self.role, &self.services);
+                return turn_away(&mut *stream, self.role, &self.services, full.end());
             }
         };
         if stop.is_asked() {

@@ -3,6 +3,9 @@
 //! - `listener`: accepts, refuses when full, starts a session thread
 //! - `seldom`: what is not logged each time that it happens
 //! - `doors`: everyone who is inside: counted, and reachable when it is time to stop
+//! - `origin`: whose doings are counted together
+//! - `rates`: how much one client may do in an hour
+//! - `buckets`: so many in an hour, for each of many
 //! - `newcomer`: from an accepted connection to a session
 //! - `proxy`: the preface by which a proxy names the client
 //! - `session`: one client, from greeting to goodbye
@@ -20,6 +23,7 @@
 //! - `stamp`: the fields that we put on top of a message
 
 mod author;
+mod buckets;
 mod content;
 mod doors;
 mod head;
@@ -28,9 +32,11 @@ mod house_policy;
 mod listener;
 mod login;
 mod newcomer;
+mod origin;
 mod outbox;
 mod policy;
 mod proxy;
+mod rates;
 mod recipient;
 mod reverse;
 mod seldom;
@@ -45,6 +51,7 @@ pub use house_policy::HousePolicy;
 pub use listener::Listener;
 pub use login::Logins;
 pub use policy::{Client, Policy};
+pub use rates::{HourlyMax, Rates};
 pub use recipient::{Directory, Recipients};
 pub use reverse::ReverseNames;
 pub use sender::{SenderCheck, Senders, Unchecked};

@@ -83,6 +83,8 @@ pub struct Settings {
     pub relay_networks: Vec<Network>,
     /// Replies 5yz between two messages before we hang up.
     pub errors_max: u32,
+    /// Wait before the greeting on the smtp port, for clients that do not; zero is not at all.
+    pub greeting_delay: Duration,
     /// Wait for a whole command, or for some octets of a message, or for a handshake (at most a minute).
     pub command_timeout: Duration,
     /// A whole message must arrive within this.
@@ -134,6 +136,7 @@ pub struct Counters {
     replies: CounterFamily,
     tls: CounterFamily,
     proxied: CounterFamily,
+    pub(super) early_talkers: Counter,
     pub(super) messages: Counter,
     pub(super) loops: Counter,
 }
@@ -146,6 +149,8 @@ impl Counters {
             commands: metrics.family("session_command", "Commands of clients, by verb", "verb"),
             replies: metrics.family("session_reply", "Replies given to clients, by code", "code"),
             tls: metrics.family("session_tls", "TLS handshakes with clients, by result", "result"),
+            early_talkers: metrics
+                .counter("session_spoke_first", "Clients that did not wait for the greeting"),
             proxied: metrics.family(
                 "session_proxied",
                 "Connections by proxies, by whom they bring",

@@ -114,4 +114,8 @@ pub enum End {
     Stopping,
     /// There are too many sessions, in all or from its address. Instead of a greeting.
     TooManySessions,
+    /// It has come too often. Instead of a greeting.
+    TooOften,
+    /// It spoke before it was greeted. Instead of a greeting.
+    SpokeFirst,
 }

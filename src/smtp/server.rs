@@ -287,6 +287,11 @@ impl Server {
             }
             End::TimedOut => self.close(Reply::new(421, 4, 2, format!("{name} has waited too long"))),
             End::Stopping => self.close(Reply::new(421, 3, 2, format!("{name} is stopping"))),
+            End::TooOften => {
+                self.close(Reply::new(421, 7, 0, format!("{name} was visited too often, try again later")))
+            }
+            // RFC 5321 §3.1, §4.3.1.
+            End::SpokeFirst => self.close(Reply::new(554, 5, 1, "Wait for the greeting before you speak")),
             End::TooManySessions => {
                 self.close(Reply::new(421, 3, 2, format!("{name} has too many sessions, try again later")))
             }

@@ -17,8 +17,8 @@ use arc_swap::ArcSwap;
 use postrider::dns::Zone;
 use postrider::fakes::{Carried, ScriptedCourier};
 use postrider::inbound::{
-    Authorship, Ceilings, Client, Counters, Directory, Doors, HookFailure, HookSettings, Hooks, Listener,
-    Policy, ReverseNames, Role, Services, Settings,
+    Authorship, Ceilings, Client, Counters, Directory, Doors, HookFailure, HookSettings, Hooks, HourlyMax,
+    Listener, Policy, Rates, ReverseNames, Role, Services, Settings,
 };
 use postrider::mail::{Domain, Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath};
 use postrider::observe::{Metrics, Traces};
@@ -121,6 +121,7 @@ impl Workshop {
                 received_max: 100,
                 relay_networks: Vec::new(),
                 errors_max: settings.errors_max,
+                greeting_delay: Duration::ZERO,
                 command_timeout: if is_about_silence(dialog) { SHORT_SILENCE } else { LONG_SILENCE },
                 message_timeout: LONG_SILENCE,
                 session_timeout: LONG_SILENCE,
@@ -251,8 +252,11 @@ impl<'a> OnSocket<'a> {
         };
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        let ceilings = Ceilings { sessions_max: 10, sessions_per_address_max: 10 };
-        let doors = Doors::new(ceilings, Arc::new(SystemClock), &workshop.metrics);
+        let ceilings =
+            Ceilings { sessions_max: 10, sessions_per_address_max: 10, sessions_per_network_max: 10 };
+        let clock = Arc::new(SystemClock);
+        let rates = Arc::new(Rates::new(HourlyMax::default(), clock.clone(), &workshop.metrics));
+        let doors = Doors::new(ceilings, rates, clock, &workshop.metrics);
         let mut services = workshop.services(dialog, &script);
         adjust(&mut services);
         let listener = Listener {
@@ -372,7 +376,7 @@ impl Wire for OnSocket<'_> {
                 self.doors.leave();
                 true
             }
-            End::TooManySessions => false,
+            End::TooManySessions | End::TooOften | End::SpokeFirst => false,
         }
     }
 

@@ -1,12 +1,14 @@
 //! Ceilings and deadlines, as a client meets them.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::dialogs::parse;
 use crate::dialogs_on_sockets::{OnSocket, Workshop};
 use crate::house::{Client, House, PATIENCE, wait_for};
 use crate::peers::SmtpSink;
+use crate::proxy::{self, brought, brought_saying};
 
 #[test]
 fn the_house_can_be_full_and_empties_again() {
@@ -125,4 +127,125 @@ fn a_message_that_dribbles_in_cannot_take_for_ever() {
             assert!(dribble.join().unwrap(), "the connection was closed");
         },
     );
+}
+
+#[test]
+fn a_command_that_dribbles_in_has_no_more_time_than_another() {
+    meets(
+        |settings| settings.command_timeout = Duration::from_millis(500),
+        |mut client| {
+            let mut writer = client.writer();
+            let dribble = std::thread::spawn(move || {
+                let end = Instant::now() + PATIENCE;
+                // The pace of the client, not a wait: each octet comes well within the deadline.
+                while writer.write_all(b"x").is_ok() && Instant::now() < end {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Instant::now() < end
+            });
+            let reply = client.reply();
+            assert!(reply.starts_with("421 4.4.2 "), "{reply}");
+            assert!(dribble.join().unwrap(), "the connection was closed");
+        },
+    );
+}
+
+#[test]
+fn a_handshake_that_dribbles_in_is_cut_off() {
+    let house = House::started("[limits]\ncommand-timeout = \"1s\"\n");
+    let mut stream = TcpStream::connect(("127.0.0.1", house.submissions)).unwrap();
+    // The beginning of a ClientHello that is to be 500 octets long; the pace is the client's.
+    stream.write_all(&[22, 3, 1, 1, 244]).unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+    let end = Instant::now() + PATIENCE;
+    while !matches!(stream.read(&mut [0]), Ok(0)) && stream.write_all(&[1]).is_ok() {
+        assert!(Instant::now() < end, "it is still there");
+    }
+    wait_for("the log line", || house.log().contains("the handshake failed: timed out").then_some(()));
+}
+
+#[test]
+fn an_address_that_comes_too_often_is_asked_to_come_later_and_others_are_not() {
+    let house = proxy::house("[limits.address-per-hour]\nconnections = 2\n");
+    for _ in 0..2 {
+        brought(&house, "192.0.2.1").ok().unwrap().expect("QUIT", "221");
+    }
+    let refusal = brought(&house, "192.0.2.1").err().unwrap();
+    assert!(refusal.starts_with("421 4.7.0 mx.here.example was visited too often"), "{refusal}");
+    brought(&house, "192.0.2.2").ok().unwrap().expect("QUIT", "221");
+    let metrics = house.page("/metrics");
+    let counted = "session_refused_total{limit=\"address-per-hour.connections\"} 1";
+    assert!(metrics.contains(counted), "{metrics}");
+}
+
+#[test]
+fn messages_and_recipients_are_put_off_once_the_hour_is_used_up() {
+    let house =
+        proxy::house("[limits.address-per-hour]\nmessages = 2\nrecipients = 3\nunknown-recipients = 1\n");
+    let mut client = brought(&house, "192.0.2.1").ok().unwrap();
+    client.expect("EHLO there.example", "250");
+    client.expect("MAIL FROM:<bo@there.example>", "250");
+    for _ in 0..3 {
+        client.expect("RCPT TO:<ana@here.example>", "250");
+    }
+    let reply = client.expect("RCPT TO:<ana@here.example>", "450 4.7.1 Too many recipients");
+    assert!(reply.contains("from your address within an hour"), "{reply}");
+    client.expect("RSET", "250");
+    client.expect("MAIL FROM:<bo@there.example>", "250");
+    client.expect("RSET", "250");
+    client.expect("MAIL FROM:<bo@there.example>", "450 4.7.1 Too many messages");
+
+    // Who guesses finds out about one, and then about nobody.
+    let mut guesser = brought(&house, "192.0.2.2").ok().unwrap();
+    guesser.expect("EHLO there.example", "250");
+    guesser.expect("MAIL FROM:<bo@there.example>", "250");
+    guesser.expect("RCPT TO:<nobody@here.example>", "550");
+    for name in ["nobody-else", "ana"] {
+        guesser.expect(&format!("RCPT TO:<{name}@here.example>"), "450 4.7.1 Too many recipients who do not");
+    }
+    let metrics = house.page("/metrics");
+    for limit in ["messages", "recipients", "unknown-recipients"] {
+        let counted = format!("rate_refused_total{{limit=\"address-per-hour.{limit}\"}} ");
+        assert!(metrics.contains(&counted), "{counted} in {metrics}");
+    }
+    // Our own host is not counted.
+    let mut ours = brought(&house, "127.0.0.9").ok().unwrap();
+    ours.expect("EHLO here.example", "250");
+    for _ in 0..4 {
+        ours.expect("MAIL FROM:<bo@there.example>", "250");
+        ours.expect("RSET", "250");
+    }
+}
+
+#[test]
+fn a_login_is_counted_wherever_it_comes_from() {
+    let house = House::started("[limits.login-per-hour]\nmessages = 1\n");
+    let more = ["--from", "ana@here.example", "--to", "ana@here.example"];
+    let send = |port| house.log_in(port, "ana@here.example", "secret word", &more);
+    assert!(send(house.submission).status.success());
+    let refused = send(house.submissions);
+    let said = String::from_utf8_lossy(&refused.stdout).into_owned();
+    assert!(said.contains("450 4.7.1 Too many messages from your account"), "{said}");
+    assert!(house.page("/metrics").contains("rate_refused_total{limit=\"login-per-hour.messages\"} 1"));
+}
+
+#[test]
+fn who_speaks_before_the_greeting_is_turned_away_and_who_waits_is_not() {
+    let house = proxy::house("[limits]\ngreeting-delay = \"1s\"\n");
+    let refusal = brought_saying(&house, "192.0.2.1", "EHLO there.example\r\n").err().unwrap();
+    assert_eq!(refusal, "554 5.5.1 Wait for the greeting before you speak\r\n");
+    brought(&house, "192.0.2.1").ok().unwrap().expect("QUIT", "221");
+    assert!(house.page("/metrics").contains("session_spoke_first_total 1"));
+}
+
+#[test]
+fn one_network_leaves_room_for_the_others() {
+    let house = proxy::house("[limits]\nsessions-per-address-max = 1\nsessions-per-network-max = 3\n");
+    let inside: Vec<_> = (1..4).map(|n| brought(&house, &format!("192.0.2.{n}")).ok().unwrap()).collect();
+    let refusal = brought(&house, "192.0.2.9").err().unwrap();
+    assert!(refusal.starts_with("421 4.3.2 "), "{refusal}");
+    brought(&house, "203.0.113.9").ok().unwrap().expect("QUIT", "221");
+    assert!(house.page("/metrics").contains("session_refused_total{limit=\"sessions-per-network-max\"} 1"));
+    drop(inside);
+    wait_for("a place", || brought(&house, "192.0.2.9").ok());
 }

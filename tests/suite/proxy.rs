@@ -13,7 +13,7 @@ use crate::house::{Client, House, PATIENCE, wait_for};
 use crate::peers::{self, HaProxy};
 
 /// A server whose ports take proxies at 127.0.0.1.
-fn house(more: &str) -> House {
+pub fn house(more: &str) -> House {
     // Names of clients are nobody's business here.
     house_asking("127.0.0.1:1", more)
 }
@@ -32,8 +32,13 @@ fn house_asking(name_server: impl Display, more: &str) -> House {
 }
 
 /// A client at this address, by a proxy; or what it hears instead of a greeting.
-fn brought(house: &House, from: &str) -> Result<Client, String> {
-    let preface = format!("PROXY TCP4 {from} 198.51.100.1 49153 25\r\n");
+pub fn brought(house: &House, from: &str) -> Result<Client, String> {
+    brought_saying(house, from, "")
+}
+
+/// The same, and the client says something before it is greeted.
+pub fn brought_saying(house: &House, from: &str, said: &str) -> Result<Client, String> {
+    let preface = format!("PROXY TCP4 {from} 198.51.100.1 49153 25\r\n{said}");
     Client::try_connect_saying(([127, 0, 0, 1], house.smtp).into(), preface.as_bytes())
 }
 

@@ -12,7 +12,8 @@ use postrider::auth::Accounts;
 use postrider::domaininfo::{self, DomainInfo};
 use postrider::fakes::DnsServer;
 use postrider::inbound::{
-    Authors, Binding, Directory, HousePolicy, Logins, Permissions, Recipients, SenderCheck, Senders,
+    Authors, Binding, Directory, HourlyMax, HousePolicy, Logins, Permissions, Rates, Recipients, SenderCheck,
+    Senders,
 };
 use postrider::mail::{Domain, Mailbox, Recipient, SpfResult};
 use postrider::observe::Metrics;
@@ -194,6 +195,7 @@ fn a_confirmed_sender_whose_domain_gives_up_tls_is_refused_at_mail() {
             settings,
         );
         Arc::new(HousePolicy {
+            rates: Arc::new(Rates::new(HourlyMax::default(), Arc::new(SystemClock), &metrics)),
             senders: Senders::new(Arc::new(Confirmed), Arc::new(known.unwrap()), &metrics),
             authors: Authors::new(Arc::new(Everybody), Arc::new(Everybody), Binding::Bound, &metrics),
             recipients: Recipients::new(Arc::new(Everybody), Vec::new(), &metrics),
