@@ -35,7 +35,7 @@ mod newcomer;
 mod origin;
 mod outbox;
 mod policy;
-mod proxy;
+pub mod proxy;
 mod rates;
 mod recipient;
 mod reverse;

@@ -25,7 +25,7 @@ const REST_OCTETS_MAX: usize = 8192;
 
 /// Why there is no preface.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ProxyError {
+pub enum ProxyError {
     /// The connection ended, failed or was too slow.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -39,7 +39,10 @@ pub(super) enum ProxyError {
 
 /// Reads the preface; the client's address, or `None` where the proxy speaks for itself (a health
 /// check) or does not know.
-pub(super) fn read(input: &mut (impl Read + ?Sized)) -> Result<Option<SocketAddr>, ProxyError> {
+///
+/// # Errors
+/// [`ProxyError`]; the proxy is at fault, or whoever set it up, and the connection is of no more use.
+pub fn read(input: &mut (impl Read + ?Sized)) -> Result<Option<SocketAddr>, ProxyError> {
     let mut head = vec![0; SIGNATURE.len()];
     input.read_exact(&mut head)?;
     if head == SIGNATURE {

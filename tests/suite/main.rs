@@ -43,6 +43,7 @@ mod dialogs_on_sockets;
 mod documents;
 mod dovecot;
 mod end_to_end;
+mod fail2ban;
 mod hooks;
 mod house;
 mod interop;
