@@ -1,68 +1,209 @@
 //! `postrider queue`.
 
 use std::fmt::Write as _;
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::table::Queue;
+use super::table::{self, Queue};
 use super::terminal::{Failed, ask, pretty, text_of};
-use crate::control::{Request, Which};
+use crate::control::{Part, Request};
+use crate::mail::{MessageId, printable};
+use crate::queue::{Change, Selection};
+
+/// Messages that are named one by one; more are counted.
+const NAMED_MAX: usize = 20;
+/// A line of a message on a terminal.
+const LINE_OCTETS_MAX: usize = 4000;
 
 /// Does what the subcommand says.
 pub(super) fn run(config_dir: &Path, command: &Queue) -> Result<String, Failed> {
+    let change = |which: &table::Chosen, change, words| {
+        let which = selection(&which.ids, &which.who)?;
+        let answer = ask(config_dir, &Request::QueueChange { which, change })?;
+        changed(&answer, words)
+    };
     match command {
-        Queue::List { json } => {
-            let answer = ask(config_dir, &Request::QueueList)?;
-            Ok(if *json { pretty(&answer) } else { list(&answer) })
+        Queue::List { which, limit, json } => {
+            let which = selection(&which.ids, &which.who)?;
+            let is_all = which.is_all();
+            let answer = ask(config_dir, &Request::QueueList { which, limit: *limit })?;
+            Ok(if *json { pretty(&answer) } else { list(&answer, is_all) })
         }
-        Queue::Retry { id } => {
-            let which: Which = id.parse().map_err(|e| vec![format!("{e}; or write all")])?;
-            ask(config_dir, &Request::QueueRetry { which })?;
-            Ok(match which {
-                Which::All => "every message is tried now\n".to_owned(),
-                Which::One(id) => format!("{id} is tried now\n"),
-            })
+        Queue::Show { id, header, message, json } => {
+            let part = match (header, message) {
+                (true, _) => Some(Part::Header),
+                (false, true) => Some(Part::Message),
+                (false, false) => None,
+            };
+            let answer = ask(config_dir, &Request::QueueShow { id: parse_id(id)?, octets: part })?;
+            match part {
+                Some(_) => octets(&answer),
+                None if *json => Ok(pretty(&answer)),
+                None => Ok(show(&answer)),
+            }
         }
-        Queue::Remove { id } => {
-            let id = id.parse().map_err(|e| vec![format!("{e}")])?;
-            ask(config_dir, &Request::QueueRemove { id })?;
-            Ok(format!("{id} is removed\n"))
+        Queue::Retry { which } => change(which, Change::Retry, "tried now"),
+        Queue::Hold { which } => change(which, Change::Hold, "held"),
+        Queue::Release { which } => change(which, Change::Release, "released"),
+        Queue::Remove { which, report } => {
+            let report = report.clone().map(|words| match words.as_str() {
+                "" => "returned by the operator of this server".to_owned(),
+                _ => words,
+            });
+            change(which, Change::Remove { report }, "removed")
         }
     }
 }
 
+fn parse_id(raw: &str) -> Result<MessageId, Failed> {
+    raw.parse().map_err(|e| vec![format!("{e}; write one that `postrider queue list` prints")])
+}
+
+fn selection(ids: &[String], who: &table::Who) -> Result<Selection, Failed> {
+    let parse = |raw: &Option<String>| {
+        raw.as_deref().map(str::parse).transpose().map_err(|e: crate::queue::WhoError| vec![e.to_string()])
+    };
+    let ids = match ids {
+        [one] if one == "all" => Vec::new(),
+        ids => ids.iter().map(|raw| parse_id(raw)).collect::<Result<_, _>>()?,
+    };
+    let (from, to) = (parse(&who.from)?, parse(&who.to)?);
+    Ok(Selection { ids, from, to, destination: who.destination.clone(), held: who.held })
+}
+
+/// What a command did. What it did not do makes it fail.
+fn changed(answer: &Value, done: &str) -> Result<String, Failed> {
+    let of = |name| answer.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let mut lines = Vec::new();
+    let mut say = |ids: &[Value], one: &str, more: &str| match ids.len() {
+        0..=NAMED_MAX => lines.extend(ids.iter().map(|id| format!("{} {one}", text_of(Some(id))))),
+        count => lines.push(format!("{count} messages {more}")),
+    };
+    say(of("done"), &format!("is {done}"), &format!("are {done}"));
+    let later =
+        format!("being tried just now, and {done} when that attempt is over, if anything of it still waits");
+    say(of("later"), &format!("is {later}"), &format!("are {later}"));
+    let refused = of("refused").iter();
+    let mut wrong: Vec<_> =
+        refused.map(|one| format!("{} {}", text_of(one.get("id")), text_of(one.get("why")))).collect();
+    match answer.get("left").and_then(Value::as_u64).unwrap_or(0) {
+        0 => {}
+        left => wrong
+            .push(format!("{left} messages were not looked at, it took too long: give the command again")),
+    }
+    if wrong.is_empty() && lines.is_empty() {
+        return Err(vec!["no message in the queue is meant".to_owned()]);
+    }
+    if wrong.is_empty() { Ok(lines.join("\n") + "\n") } else { Err([lines, wrong].concat()) }
+}
+
+/// The octets of a message, to a file or pipe as they are; to a terminal what it may be sent.
+fn octets(answer: &Value) -> Result<String, Failed> {
+    let text = answer.get("base64").and_then(Value::as_str).unwrap_or_default();
+    let octets =
+        STANDARD.decode(text).map_err(|e| vec![format!("the server's answer is not base64: {e}")])?;
+    let mut out = io::stdout().lock();
+    if out.is_terminal() {
+        let lines = octets.split(|octet| *octet == b'\n');
+        let shown = lines.map(|line| printable(line.strip_suffix(b"\r").unwrap_or(line), LINE_OCTETS_MAX));
+        return Ok(shown.collect::<Vec<_>>().join("\n"));
+    }
+    // Nobody reads on: that is fine, as in `run`.
+    let _ = out.write_all(&octets);
+    Ok(String::new())
+}
+
 /// A line for each message, and below it one for each recipient.
-fn list(answer: &Value) -> String {
-    let messages = answer.get("messages").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+fn list(answer: &Value, is_all: bool) -> String {
+    let messages = array(answer, "messages");
     let mut text = String::new();
     for message in messages {
         let field = |name| text_of(message.get(name));
         let _ = writeln!(
             text,
-            "{}  {:>5}  {:>10}  from {}  next attempt {}",
+            "{}  {:>5}  {:>10}  from {}  {}",
             field("id"),
             age(message.get("age-seconds")),
             format!("{} B", field("octets")),
             field("reverse-path"),
-            field("due"),
+            next(message),
         );
-        let recipients = message.get("recipients").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        for recipient in recipients {
-            let field = |name| text_of(recipient.get(name));
-            let _ = write!(text, "    {:<10} {}", field("state"), field("recipient"));
-            match recipient.get("reason").and_then(Value::as_str) {
-                Some(reason) => drop(writeln!(text, ": {reason}")),
-                None => text.push('\n'),
-            }
-        }
+        recipients(&mut text, message);
     }
     let count = answer.get("count").and_then(Value::as_u64).unwrap_or(0);
     let more = count.saturating_sub(u64::try_from(messages.len()).unwrap_or(u64::MAX));
-    if more > 0 {
+    if more > 0 && is_all {
         let _ = writeln!(text, "and {more} more");
     }
-    if text.is_empty() { "the queue is empty\n".to_owned() } else { text }
+    match text.is_empty() {
+        true if count > 0 => format!("none of the {count} messages in the queue\n"),
+        true => "the queue is empty\n".to_owned(),
+        false => text,
+    }
+}
+
+fn recipients(text: &mut String, message: &Value) {
+    for recipient in array(message, "recipients") {
+        let field = |name| text_of(recipient.get(name));
+        let _ = write!(text, "    {:<10} {}", field("state"), field("recipient"));
+        if let Some(original) = recipient.get("for").and_then(Value::as_str) {
+            let _ = write!(text, " (for {original})");
+        }
+        match recipient.get("reason").and_then(Value::as_str) {
+            Some(reason) => drop(writeln!(text, ": {reason}")),
+            None => text.push('\n'),
+        }
+    }
+}
+
+/// One message, a fact on each line.
+fn show(answer: &Value) -> String {
+    let mut text = String::new();
+    let mut fact = |name: &str, value: String| {
+        let _ = writeln!(text, "{name:<12} {value}");
+    };
+    let field = |name| text_of(answer.get(name));
+    fact("message", field("id"));
+    fact("from", field("reverse-path"));
+    for name in ["login", "client", "hello", "tls", "envid", "ret"] {
+        if answer.get(name).is_some_and(|value| !value.is_null()) {
+            fact(name, field(name));
+        }
+    }
+    fact("octets", field("octets"));
+    fact("arrived", format!("{}, {} ago", field("arrived"), age(answer.get("age-seconds"))));
+    fact("attempts", field("attempts"));
+    fact("now", next(answer));
+    recipients(&mut text, answer);
+    let history = array(answer, "history");
+    if !history.is_empty() {
+        text.push_str("history\n");
+    }
+    for event in history {
+        let field = |name| text_of(event.get(name));
+        let (at, state, recipient) = (field("at"), field("state"), field("recipient"));
+        let _ = write!(text, "    {at}  attempt {}  {state:<10} {recipient}", field("attempt"));
+        match event.get("reason").and_then(Value::as_str) {
+            Some(reason) => drop(writeln!(text, ": {reason}")),
+            None => text.push('\n'),
+        }
+    }
+    text
+}
+
+fn next(message: &Value) -> String {
+    match message.get("held").and_then(Value::as_bool) {
+        Some(true) => "held".to_owned(),
+        _ => format!("next attempt {}", text_of(message.get("due"))),
+    }
+}
+
+fn array<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+    value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// In the largest unit that fits: `3d`, `4h`, `5m`, `6s`.
@@ -88,16 +229,34 @@ mod tests {
             "id": "01h2xcejqtf2nbrexx3v", "age-seconds": 7300, "octets": 1234,
             "reverse-path": "<ana@here.example>", "due": "2026-11-23T05:00:00Z",
             "recipients": [
-                {"recipient": "bo@there.example", "state": "deferred", "reason": "4.4.1 no answer"},
-                {"recipient": "eve@there.example", "state": "delivered", "reason": null},
+                {"recipient": "bo@there.example", "for": "list@here.example", "state": "deferred",
+                    "reason": "4.4.1 no answer"},
+                {"recipient": "eve@there.example", "for": null, "state": "delivered", "reason": null},
             ],
         }]});
         assert_eq!(
-            list(&answer),
+            list(&answer, true),
             "01h2xcejqtf2nbrexx3v     2h      1234 B  from <ana@here.example>  next attempt 2026-11-23T05:00:00Z\n    \
-             deferred   bo@there.example: 4.4.1 no answer\n    delivered  eve@there.example\n\
-             and 2 more\n"
+             deferred   bo@there.example (for list@here.example): 4.4.1 no answer\n    \
+             delivered  eve@there.example\nand 2 more\n"
         );
-        assert_eq!(list(&json!({"messages": []})), "the queue is empty\n");
+        assert!(!list(&answer, false).contains("more"), "who asked for some did not ask for the others");
+        assert_eq!(list(&json!({"count": 0, "messages": []}), true), "the queue is empty\n");
+        assert_eq!(
+            list(&json!({"count": 7, "messages": []}), false),
+            "none of the 7 messages in the queue\n"
+        );
+    }
+
+    #[test]
+    fn what_was_not_done_makes_a_command_fail() {
+        let answer = |refused: Value, left: u64| json!({"done": ["1a"], "later": ["2b"], "refused": refused, "left": left});
+        let good = changed(&answer(json!([]), 0), "held").unwrap();
+        assert!(good.starts_with("1a is held\n2b is being tried just now"), "{good}");
+        let bad = changed(&answer(json!([{"id": "3c", "why": "is not held"}]), 9), "released").unwrap_err();
+        assert_eq!((bad.len(), bad[2].as_str()), (4, "3c is not held"));
+        assert!(changed(&json!({}), "held").is_err(), "nothing was meant");
+        let many = json!({"done": vec!["1a"; 21]});
+        assert_eq!(changed(&many, "held").unwrap(), "21 messages are held\n");
     }
 }

@@ -55,7 +55,7 @@ pub(super) enum Command {
     #[command(subcommand)]
     Domain(Domain),
 
-    /// Look at the mail that waits, and change when it is tried.
+    /// Look at the mail that waits, and change what becomes of it.
     #[command(subcommand)]
     Queue(Queue),
 
@@ -131,20 +131,92 @@ pub(super) enum Domain {
 pub(super) enum Queue {
     /// List the messages that wait, with their recipients and what was heard last.
     List {
+        #[command(flatten)]
+        which: Which,
+        /// At most so many messages, the oldest first.
+        #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
+        limit: usize,
         /// Print what the server answered, as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Try a message now; with `all` for its id, every message.
-    Retry {
-        /// The message's id as `queue list` prints it, or `all`.
-        id: String,
-    },
-    /// Remove a message; nobody is told.
-    Remove {
+    /// Show all that is known of a message: sender, recipients, and the history of its attempts.
+    Show {
         /// The message's id as `queue list` prints it.
         id: String,
+        /// Print its header section, as it goes out, and nothing else.
+        #[arg(long, conflicts_with_all = ["message", "json"])]
+        header: bool,
+        /// Print the message, as it goes out, up to 4 MiB, and nothing else. On a terminal, control
+        /// characters are shown as such; in a file or pipe every octet is kept.
+        #[arg(long, conflicts_with = "json")]
+        message: bool,
+        /// Print what the server answered, as JSON.
+        #[arg(long)]
+        json: bool,
     },
+    /// Try messages now. One that is held stays where it is.
+    Retry {
+        #[command(flatten)]
+        which: Chosen,
+    },
+    /// Hold messages: they are not tried before they are released, and a restart does not change that.
+    Hold {
+        #[command(flatten)]
+        which: Chosen,
+    },
+    /// Release messages that are held, and try them now.
+    Release {
+        #[command(flatten)]
+        which: Chosen,
+    },
+    /// Remove messages, or with --to or --destination those recipients of them. Nobody is told,
+    /// unless you say so.
+    Remove {
+        #[command(flatten)]
+        which: Chosen,
+        /// Tell the sender that it failed, in these words if you give some.
+        #[arg(long, value_name = "WORDS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+        report: Option<String>,
+    },
+}
+
+/// Messages that match all that is said; with nothing said, every message.
+#[derive(Debug, Args)]
+pub(super) struct Which {
+    /// Only these messages, by the ids that `queue list` prints.
+    #[arg(value_name = "ID")]
+    pub(super) ids: Vec<String>,
+    #[command(flatten)]
+    pub(super) who: Who,
+}
+
+/// The same, for commands that change something: every message must be asked for.
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("some").required(true).multiple(true))]
+pub(super) struct Chosen {
+    /// Only these messages, by the ids that `queue list` prints; or `all`.
+    #[arg(value_name = "ID", group = "some")]
+    pub(super) ids: Vec<String>,
+    #[command(flatten)]
+    pub(super) who: Who,
+}
+
+/// Whose messages.
+#[derive(Debug, Args)]
+pub(super) struct Who {
+    /// Only from this address, or this domain; <> for reports.
+    #[arg(long, value_name = "WHO", group = "some")]
+    pub(super) from: Option<String>,
+    /// Only for this address, or this domain, before or after aliases.
+    #[arg(long, value_name = "WHO", group = "some")]
+    pub(super) to: Option<String>,
+    /// Only for this destination: a domain, a host that was named for it, or `local`.
+    #[arg(long, value_name = "WHERE", group = "some")]
+    pub(super) destination: Option<String>,
+    /// Only those that are held.
+    #[arg(long, group = "some")]
+    pub(super) held: bool,
 }
 
 /// The table as clap knows it: for the manual page.

@@ -22,5 +22,5 @@ mod request;
 mod server;
 
 pub use client::{ControlError, ask};
-pub use request::{Request, Which};
+pub use request::{Part, Request};
 pub use server::{Answers, Control, StartError};

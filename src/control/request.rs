@@ -1,12 +1,10 @@
 //! What can be asked, and the two lines in which it is asked and answered.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::mail::{Domain, MessageId};
+use crate::queue::{Change, Selection};
 
 /// The version of the protocol that this program speaks.
 pub(super) const VERSION: u32 = 1;
@@ -15,17 +13,27 @@ pub(super) const VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
-    /// Every message in the queue.
-    QueueList,
-    /// Try now what waits for its time.
-    QueueRetry {
+    /// Messages in the queue, the oldest first.
+    QueueList {
         /// Which messages.
-        which: Which,
+        which: Selection,
+        /// At most so many.
+        limit: usize,
     },
-    /// Give up a message without a report.
-    QueueRemove {
+    /// All that is known of a message.
+    QueueShow {
         /// Which message.
         id: MessageId,
+        /// What of its octets is wanted.
+        octets: Option<Part>,
+    },
+    /// Change what becomes of messages.
+    QueueChange {
+        /// Which messages; an empty selection means all of them.
+        which: Selection,
+        /// How.
+        #[serde(flatten)]
+        change: Change,
     },
     /// Every domain whose security level is known.
     DomainList,
@@ -45,46 +53,14 @@ pub enum Request {
     Status,
 }
 
-/// One message, or all.
+/// Octets of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub enum Which {
-    /// All of the queue.
-    All,
-    /// One.
-    One(MessageId),
-}
-
-impl fmt::Display for Which {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::All => f.write_str("all"),
-            Self::One(id) => id.fmt(f),
-        }
-    }
-}
-
-impl From<Which> for String {
-    fn from(which: Which) -> Self {
-        which.to_string()
-    }
-}
-
-impl FromStr for Which {
-    type Err = <MessageId as FromStr>::Err;
-
-    /// `all`, or a message id.
-    fn from_str(raw: &str) -> Result<Self, Self::Err> {
-        if raw == "all" { Ok(Self::All) } else { raw.parse().map(Self::One) }
-    }
-}
-
-impl TryFrom<String> for Which {
-    type Error = <Self as FromStr>::Err;
-
-    fn try_from(raw: String) -> Result<Self, Self::Error> {
-        raw.parse()
-    }
+#[serde(rename_all = "kebab-case")]
+pub enum Part {
+    /// Its header section.
+    Header,
+    /// All of it, up to a limit.
+    Message,
 }
 
 /// The line that asks.
@@ -146,15 +122,26 @@ mod tests {
     #[test]
     fn a_request_is_one_flat_object() {
         let id: MessageId = "01h2xcejqtf2nbrexx3v".parse().unwrap();
+        let which =
+            Selection { ids: vec![id], to: Some("there.example".parse().unwrap()), ..Selection::default() };
+        let change = Change::Remove { report: Some("no".to_owned()) };
         for (request, line) in [
-            (Request::QueueList, json!({"version": 1, "request": "queue-list"})),
             (
-                Request::QueueRetry { which: Which::All },
-                json!({"version": 1, "request": "queue-retry", "which": "all"}),
+                Request::QueueList { which: Selection::default(), limit: 7 },
+                json!({"version": 1, "request": "queue-list", "which": {}, "limit": 7}),
             ),
             (
-                Request::QueueRetry { which: Which::One(id) },
-                json!({"version": 1, "request": "queue-retry", "which": "01h2xcejqtf2nbrexx3v"}),
+                Request::QueueShow { id, octets: Some(Part::Header) },
+                json!({"version": 1, "request": "queue-show", "id": "01h2xcejqtf2nbrexx3v", "octets": "header"}),
+            ),
+            (
+                Request::QueueChange { which: Selection::default(), change: Change::Hold },
+                json!({"version": 1, "request": "queue-change", "which": {}, "change": "hold"}),
+            ),
+            (
+                Request::QueueChange { which, change },
+                json!({"version": 1, "request": "queue-change", "change": "remove", "report": "no",
+                    "which": {"ids": ["01h2xcejqtf2nbrexx3v"], "to": "there.example"}}),
             ),
             (
                 Request::DomainShow { domain: Domain::parse("bücher.example").unwrap() },

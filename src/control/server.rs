@@ -17,8 +17,8 @@ use serde_json::Value;
 use super::request::{Answered, Request, read_request};
 use crate::sys::{Clock as _, Disk as _, Moment, Stop, SystemClock, SystemDisk, Woken, spawn};
 
-/// Longest request in octets; the longest there is names one domain.
-const REQUEST_OCTETS_MAX: usize = 16 * 1024;
+/// Longest request in octets; the longest there is names thousands of messages.
+const REQUEST_OCTETS_MAX: usize = 256 * 1024;
 /// Time for a request to be read, and again for its answer to be written.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Clients answered at once; more wait in the socket's backlog.

@@ -69,6 +69,7 @@ pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
         began: clock.now(),
         clock,
         queue: queue.clone(),
+        operator: running.operator(),
         domaininfo,
         chores: Arc::clone(&chores),
         doors: Arc::clone(&doors),

@@ -43,13 +43,14 @@ fn card(html: &mut Html, item: &ItemView) {
         .raw("</span></div><div class=\"why\">arrived ")
         .text(When(item.arrived));
     match item.attempts {
+        _ if item.is_held => html.raw(" · held: not tried before it is released"),
         0 => html.raw(" · not tried yet"),
         1 => html.raw(" · tried once, due again ").text(When(item.due)),
         attempts => html.raw(" · tried ").text(attempts).raw(" times, due again ").text(When(item.due)),
     };
     html.raw("</div><ul class=\"plain\">");
     for view in item.recipients.iter().take(RECIPIENTS_SHOWN) {
-        recipient(html, view);
+        recipient(html, view, item.is_held);
     }
     if let Some(more) = item.recipients.len().checked_sub(RECIPIENTS_SHOWN).filter(|more| *more > 0) {
         html.raw("<li class=\"dim\">and ").text(more).raw(" more</li>");
@@ -57,8 +58,9 @@ fn card(html: &mut Html, item: &ItemView) {
     html.raw("</ul></div>");
 }
 
-fn recipient(html: &mut Html, view: &RecipientView) {
+fn recipient(html: &mut Html, view: &RecipientView, is_held: bool) {
     html.raw("<li><div class=\"line\">").raw(match &view.state {
+        State::Waiting(_) if is_held => "<span class=\"badge wait\">held</span>",
         State::Waiting(None) => "<span class=\"badge\">waiting</span>",
         State::Waiting(Some(_)) => "<span class=\"badge wait\">deferred</span>",
         State::Delivered(_) => "<span class=\"badge good\">delivered</span>",

@@ -23,7 +23,7 @@ impl Sample {
     pub(super) fn new(clock: Arc<dyn Clock>, pass: impl Fn(Duration)) -> Self {
         let metrics = Metrics::default();
         metrics.counter("queue_put", "Messages promised").add(1284);
-        metrics.counter("queue_removed", "Messages that an operator removed");
+        metrics.counter("queue_damaged", "Damaged records and files, set aside");
         metrics.gauge("queue_length", "Messages in the queue").set(2);
         let verbs = metrics.family("session_command", "Commands, by verb", "verb");
         for verb in ["EHLO", "MAIL", "RCPT", "RCPT", "DATA", "QUIT"] {
@@ -61,6 +61,7 @@ fn items() -> Vec<ItemView> {
             reverse_path: ReversePath::Mailbox(Mailbox::parse("\"<i>ana\"@bücher.example").unwrap()),
             attempts: 4,
             due: wall.after(Duration::from_secs(7200)),
+            is_held: false,
             recipients: vec![
                 recipient("bo@there.example", State::Waiting(Some(deferred))),
                 recipient("cy@here.example", State::Delivered(Reason::new(0, 0, "delivered to the mailbox"))),
@@ -75,6 +76,7 @@ fn items() -> Vec<ItemView> {
             reverse_path: ReversePath::Null,
             attempts: 0,
             due: wall,
+            is_held: true,
             recipients: vec![recipient("ana@here.example", State::Waiting(None))],
         },
     ]

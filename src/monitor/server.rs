@@ -337,7 +337,7 @@ mod tests {
             "421 4.3.2",
             "tried 4 times",
             "no such mailbox",
-            "waiting",
+            "held",
         ] {
             assert!(page.contains(shown), "{shown} in {page}");
         }

@@ -96,9 +96,20 @@ pub fn done(id: &MessageId) {
     write(&Line::new("done").with("id", id));
 }
 
-/// An operator took the message out of the queue.
-pub fn removed(id: &MessageId) {
-    write(&Line::new("removed").with("id", id));
+/// An operator gave up these recipients of the message.
+pub fn removed(id: &MessageId, recipients: &[&Recipient]) {
+    let line = Line::new("removed").with("id", id);
+    write(&with_recipients(line, recipients.iter().copied()));
+}
+
+/// An operator holds the message.
+pub fn held(id: &MessageId) {
+    write(&Line::new("held").with("id", id));
+}
+
+/// An operator let the message go on.
+pub fn released(id: &MessageId) {
+    write(&Line::new("released").with("id", id));
 }
 
 /// A client was refused: its transaction's reverse-path and the forward-path at fault, as far as
@@ -128,18 +139,19 @@ pub fn login(client: IpAddr, who: &str, login: Login) {
 }
 
 fn queued_line(envelope: &Envelope, octets: u64) -> Line {
-    let mut line = Line::new("queued").with("id", envelope.id).with("from", &envelope.reverse_path);
-    for recipient in envelope.recipients.iter().take(RECIPIENTS_SHOWN) {
-        line = line.with("to", recipient);
-    }
-    if envelope.recipients.len() > RECIPIENTS_SHOWN {
-        line = line.with("recipients", envelope.recipients.len());
-    }
+    let line = Line::new("queued").with("id", envelope.id).with("from", &envelope.reverse_path);
+    let line = with_recipients(line, envelope.recipients.iter());
     let client = envelope.client.as_ref();
     line.with("octets", octets)
         .with_some("client", client.map(|client| client.address))
         .with_some("tls", client.and_then(|client| client.tls.as_ref()))
         .with_some("login", envelope.login.as_ref())
+}
+
+fn with_recipients<'a>(line: Line, recipients: impl ExactSizeIterator<Item = &'a Recipient>) -> Line {
+    let count = recipients.len();
+    let line = recipients.take(RECIPIENTS_SHOWN).fold(line, |line, recipient| line.with("to", recipient));
+    if count > RECIPIENTS_SHOWN { line.with("recipients", count) } else { line }
 }
 
 fn attempted_line(attempt: &Attempt<'_>) -> Line {

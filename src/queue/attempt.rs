@@ -6,6 +6,7 @@
 //! cannot be put leaves its recipients waiting; one of delays is owed until the next attempt; one
 //! of successes is lost, because nobody is delivered to twice for it.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use super::handle::Shared;
 use super::item::{Notice, Record, State};
 use super::manager::Job;
 use super::octets::Octets;
+use super::operator::Operator;
 use super::schedule::Lane;
 use super::worker::{Crew, Report, words};
 use crate::courier::{Courier, Delivery};
@@ -56,6 +58,11 @@ impl Carriage {
             outcomes: metrics.family("queue_outcomes", "Outcomes of recipients, by kind", "result"),
             panics: metrics.counter("queue_attempt_panics", "Attempts that ended in a panic"),
         }
+    }
+
+    /// Whoever changes the queue for a person writes reports in the same name.
+    pub(super) fn operator(&self) -> Operator {
+        Operator::new(Arc::clone(&self.shared), self.clerk.clone(), Arc::clone(&self.crew.router))
     }
 
     /// Makes one attempt and writes down what came of it.
@@ -235,14 +242,8 @@ impl Carriage {
     /// Adds the states to the message's progress, on disk and in memory.
     fn write_down(&self, job: &Job, states: Vec<(usize, State)>, told: Vec<(usize, Notice)>, ended: &Ended) {
         let wall = self.shared.clock.wall();
-        let mut record = Record {
-            at: wall,
-            attempts: job.round,
-            age_ms: u64::try_from(ended.age.as_millis()).unwrap_or(u64::MAX),
-            due: wall.after(ended.pause.unwrap_or_else(|| self.pause(job))),
-            states,
-            told,
-        };
+        let due = wall.after(ended.pause.unwrap_or_else(|| self.pause(job)));
+        let mut record = Record { states, told, ..Record::new(wall, job.round, ended.age, due) };
         let mut standing = job.active.standing.lock();
         standing.progress.apply(&record);
         if standing.is_unsaved {
@@ -256,6 +257,7 @@ impl Carriage {
                     maillog::done(id);
                 }
             }
+            Err(e) if e.kind() == io::ErrorKind::NotFound && self.shared.spool.forget_missing(id) => {}
             Err(e) => {
                 standing.is_unsaved = true;
                 log::error!(target: "queue", "{id}: what became of it cannot be written down yet: {e}");

@@ -11,7 +11,8 @@ use std::time::Duration;
 
 use crossbeam_channel::Sender;
 
-use super::item::State;
+use super::claims::{Grant, Then};
+use super::item::{Progress, State};
 use super::octets::{Octets, kept};
 use super::parcel::Draft;
 use super::schedule::Settings;
@@ -56,8 +57,10 @@ pub(super) enum News {
     Done(super::worker::Report),
     /// Try this message now, or every message.
     Retry(Option<MessageId>),
-    /// Forget this message, without a report.
-    Remove(MessageId),
+    /// A command wants this message for itself; a claim on it speaks by `news`.
+    Claim { id: MessageId, to: Sender<Grant>, news: Sender<News> },
+    /// A command is done with it.
+    Back { id: MessageId, due: Option<Moment>, then: Then },
     /// Hand out no more attempts.
     Stop,
 }
@@ -102,6 +105,8 @@ pub struct ItemView {
     pub attempts: u32,
     /// When it is due, as last written down; `retry` may have brought that forward.
     pub due: Timestamp,
+    /// It is not tried before somebody releases it.
+    pub is_held: bool,
     /// One for each recipient, in the envelope's order.
     pub recipients: Vec<RecipientView>,
 }
@@ -115,10 +120,24 @@ pub struct RecipientView {
     pub state: State,
 }
 
-impl Handle {
-    /// Messages that [`Handle::list`] shows at most.
-    pub const LIST_MAX: usize = 1000;
+impl ItemView {
+    pub(super) fn new(envelope: &Envelope, progress: Progress, octets: u64, wall: Timestamp) -> Self {
+        let recipients = envelope.recipients.iter().cloned().zip(progress.states);
+        Self {
+            id: envelope.id,
+            arrived: envelope.arrived,
+            age: progress.age + wall.since(progress.noted),
+            octets,
+            reverse_path: envelope.reverse_path.clone(),
+            attempts: progress.attempts,
+            due: progress.due,
+            is_held: progress.is_held,
+            recipients: recipients.map(|(recipient, state)| RecipientView { recipient, state }).collect(),
+        }
+    }
+}
 
+impl Handle {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
     }
@@ -162,35 +181,18 @@ impl Handle {
         self.shared.spool.count()
     }
 
-    /// The oldest [`Handle::LIST_MAX`] messages in our care, oldest first, read from disk.
-    #[must_use]
-    pub fn list(&self) -> Vec<ItemView> {
-        self.shared.spool.oldest(Self::LIST_MAX).into_iter().filter_map(|id| self.view(&id)).collect()
-    }
-
     /// One message; nothing if it is not, or no longer, in our care, or cannot be read.
     #[must_use]
     pub fn view(&self, id: &MessageId) -> Option<ItemView> {
         let loaded = match self.shared.spool.load(id) {
             Ok(loaded) => loaded,
-            Err(LoadError::Gone) => return None,
+            Err(LoadError::Gone | LoadError::Missing) => return None,
             Err(e) => {
                 log::warn!(target: "queue", "{id} cannot be shown: {e}");
                 return None;
             }
         };
-        let states = loaded.progress.states.into_iter();
-        let recipients = loaded.envelope.recipients.iter().cloned().zip(states);
-        Some(ItemView {
-            id: *id,
-            arrived: loaded.envelope.arrived,
-            age: loaded.progress.age + self.wall().since(loaded.progress.noted),
-            octets: loaded.octets,
-            reverse_path: loaded.envelope.reverse_path.clone(),
-            attempts: loaded.progress.attempts,
-            due: loaded.progress.due,
-            recipients: recipients.map(|(recipient, state)| RecipientView { recipient, state }).collect(),
-        })
+        Some(ItemView::new(&loaded.envelope, loaded.progress, loaded.octets, self.wall()))
     }
 
     /// Makes a message due now. False if it is not in our care.
@@ -202,12 +204,6 @@ impl Handle {
     pub fn retry_all(&self) {
         // Only a manager that has ended does not hear.
         let _ = self.shared.news.send(News::Retry(None));
-    }
-
-    /// Forgets a message, without a report, as soon as the attempts under way are back.
-    /// False if it is not in our care.
-    pub fn remove(&self, id: &MessageId) -> bool {
-        self.shared.spool.has(id) && self.shared.news.send(News::Remove(*id)).is_ok()
     }
 
     /// Begins to stop: no more attempts are handed out and no message can be begun. What has

@@ -70,6 +70,21 @@ pub(super) struct Record {
     /// What the sender has been told of recipients that this settled nothing for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) told: Vec<(usize, Notice)>,
+    /// An operator holds the message, or releases it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) held: Option<bool>,
+    /// A person waits for it to be durable: it goes to a file that lasts, synced.
+    #[serde(skip)]
+    pub(super) by_operator: bool,
+}
+
+impl Record {
+    /// One that changes nothing yet.
+    pub(super) fn new(at: Timestamp, attempts: u32, age: Duration, due: Timestamp) -> Self {
+        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+        let (states, told) = (Vec::new(), Vec::new());
+        Self { at, attempts, age_ms, due, states, told, held: None, by_operator: false }
+    }
 }
 
 /// What a sender is told once, though the message goes on.
@@ -97,6 +112,8 @@ pub struct Progress {
     pub due: Timestamp,
     /// What the sender has been told of recipients, by position, while the message went on.
     pub told: Vec<(usize, Notice)>,
+    /// It is not tried before an operator releases it.
+    pub is_held: bool,
 }
 
 impl Progress {
@@ -110,6 +127,7 @@ impl Progress {
             noted: envelope.arrived,
             due: envelope.arrived,
             told: Vec::new(),
+            is_held: false,
         }
     }
 
@@ -127,6 +145,7 @@ impl Progress {
                 self.told.push(*notice);
             }
         }
+        self.is_held = record.held.unwrap_or(self.is_held);
         self.attempts = self.attempts.max(record.attempts);
         self.age = self.age.max(Duration::from_millis(record.age_ms));
         self.noted = record.at;
@@ -136,14 +155,9 @@ impl Progress {
     /// Everything at once, as one record.
     pub(super) fn to_record(&self) -> Record {
         let states = self.states.iter().cloned().enumerate();
-        Record {
-            at: self.noted,
-            attempts: self.attempts,
-            age_ms: u64::try_from(self.age.as_millis()).unwrap_or(u64::MAX),
-            due: self.due,
-            states: states.filter(|(_, state)| *state != State::Waiting(None)).collect(),
-            told: self.told.clone(),
-        }
+        let states = states.filter(|(_, state)| *state != State::Waiting(None)).collect();
+        let record = Record::new(self.noted, self.attempts, self.age, self.due);
+        Record { states, told: self.told.clone(), held: self.is_held.then_some(true), ..record }
     }
 
     /// No recipient waits any more.
@@ -180,13 +194,12 @@ mod tests {
     fn records_add_up_and_nothing_settled_waits_again() {
         let mut progress = Progress::new(&envelope());
         let busy = Reason::new(4, 1, "busy");
+        let [at, due] = [2_000_000, 3_000_000].map(Timestamp::from_millis);
         let record = |states| Record {
-            at: Timestamp::from_millis(2_000_000),
-            attempts: 1,
-            age_ms: 5,
-            due: Timestamp::from_millis(3_000_000),
             states,
             told: vec![(1, Notice::Delayed)],
+            held: Some(true),
+            ..Record::new(at, 1, Duration::from_millis(5), due)
         };
         progress.apply(&record(vec![(0, State::Delivered(busy.clone())), (9, State::Waiting(None))]));
         progress.apply(&record(vec![(0, State::Waiting(None)), (1, State::Waiting(Some(busy.clone())))]));
@@ -197,6 +210,9 @@ mod tests {
         let mut copy = Progress::new(&envelope());
         copy.apply(&progress.to_record());
         assert_eq!(copy, progress);
+        assert!(copy.is_held);
+        copy.apply(&Record { held: Some(false), ..Record::new(at, 1, Duration::ZERO, due) });
+        assert!(!copy.is_held);
     }
 
     #[test]

@@ -13,20 +13,21 @@
 //! leaves, and kept while one is under way; a message just put keeps its own for its first legs,
 //! as long as not too many do.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::claims::{Claim, Claims, Grant, Then, Waiting};
 use super::handle::News;
 use super::item::Progress;
 use super::schedule::{Lane, Leg, Schedule, Settings};
 use super::spool::{LoadError, Spool, Survivor, Swept};
 use super::worker::Report;
 use crate::mail::{Envelope, MessageId};
-use crate::observe::maillog;
 use crate::route::{Route, Router};
 use crate::sys::{Clock, Moment, Mutex};
 use arc_swap::ArcSwap;
+use crossbeam_channel::Sender;
 
 /// A message with something under way.
 pub(super) struct Active {
@@ -70,8 +71,7 @@ pub struct Manager {
     settings: Settings,
     schedule: Schedule,
     entries: HashMap<MessageId, Entry>,
-    /// Removed by an operator who saw them in the spool before we heard that they were put.
-    removed_early: HashSet<MessageId>,
+    claims: Claims,
     /// Entries that keep an envelope.
     kept: usize,
     under_way: usize,
@@ -100,7 +100,6 @@ struct Entry {
     legs: usize,
     /// When what was deferred in this round is due.
     next: Moment,
-    is_removed: bool,
 }
 
 /// Envelopes kept for messages whose first legs wait.
@@ -135,7 +134,7 @@ impl Manager {
             settings,
             schedule,
             entries,
-            removed_early: HashSet::new(),
+            claims: Claims::default(),
             kept: 0,
             under_way: 0,
             is_stopping: false,
@@ -161,7 +160,8 @@ impl Manager {
                 all.into_iter().for_each(|id| self.retry(id));
             }
             News::Retry(Some(id)) => self.retry(id),
-            News::Remove(id) => self.remove(id),
+            News::Claim { id, to, news } => self.claim(id, to, news),
+            News::Back { id, due, then } => self.back(id, due, then),
             News::Stop => self.is_stopping = true,
         }
     }
@@ -247,9 +247,6 @@ impl Manager {
     fn job(&mut self, route: &Route, leg: &Leg) -> Option<Job> {
         let now = self.clock.now();
         let entry = self.entries.get_mut(&leg.id)?;
-        if entry.is_removed {
-            return None;
-        }
         let active = match &entry.active {
             Some(active) => Arc::clone(active),
             None => {
@@ -274,9 +271,6 @@ impl Manager {
     }
 
     fn put(&mut self, id: MessageId, envelope: Arc<Envelope>, since: Moment) {
-        if self.removed_early.remove(&id) {
-            return self.drop_removed(id);
-        }
         let mut entry = Entry::new(Some((Duration::ZERO, since)), since);
         let progress = Progress::new(&envelope);
         let active = Active::new(envelope, progress);
@@ -285,7 +279,13 @@ impl Manager {
             self.kept += 1;
         }
         self.entries.insert(id, entry);
-        self.spread(id, &active);
+        match self.claims.waiting.remove(&id) {
+            None => self.spread(id, &active),
+            Some(claim) => {
+                self.wait(id, since);
+                self.grant(id, claim);
+            }
+        }
     }
 
     /// A message's time has come.
@@ -304,6 +304,10 @@ impl Manager {
                 self.spread(id, &Active::new(loaded.envelope, loaded.progress));
             }
             Err(LoadError::Gone) => self.forget(id),
+            Err(LoadError::Missing) => {
+                self.spool.forget_missing(&id);
+                self.forget(id);
+            }
             Err(LoadError::Damaged) => match self.spool.set_aside(&id) {
                 Ok(()) => self.forget(id),
                 Err(_) => self.wait(id, now + READ_AGAIN),
@@ -319,6 +323,10 @@ impl Manager {
     /// Makes a leg for each route of the recipients that wait.
     fn spread(&mut self, id: MessageId, active: &Active) {
         let standing = active.standing.lock();
+        if standing.progress.is_held {
+            // Neither due nor under way, until somebody releases it.
+            return;
+        }
         let router = self.router.load();
         let mut legs: BTreeMap<Route, Vec<usize>> = BTreeMap::new();
         for position in standing.progress.waiting() {
@@ -359,19 +367,31 @@ impl Manager {
         if entry.legs > 0 {
             return;
         }
-        if entry.is_removed {
-            return self.drop_removed(id);
+        self.end_round(id);
+        if let Some(claim) = self.claims.waiting.remove(&id) {
+            self.grant(id, claim);
         }
+    }
+
+    /// Nothing of it is under way.
+    fn end_round(&mut self, id: MessageId) {
         if !self.spool.has(&id) {
             return self.forget(id);
         }
+        self.let_go(&id);
+        if let Some(next) = self.entries.get(&id).map(|entry| entry.next) {
+            self.wait(id, next);
+        }
+    }
+
+    /// What is kept of it in memory is read again when it is wanted.
+    fn let_go(&mut self, id: &MessageId) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
         // What the disk refused lives on in memory, so that nobody is delivered to again for it.
         let is_saved = entry.active.as_ref().is_none_or(|active| !active.standing.lock().is_unsaved);
         if is_saved && entry.active.take().is_some() {
             self.kept = self.kept.saturating_sub(1);
         }
-        let next = entry.next;
-        self.wait(id, next);
     }
 
     fn retry(&mut self, id: MessageId) {
@@ -383,28 +403,56 @@ impl Manager {
         }
     }
 
-    fn remove(&mut self, id: MessageId) {
+    /// A command wants it for itself.
+    fn claim(&mut self, id: MessageId, to: Sender<Grant>, news: Sender<News>) {
+        let claim = Waiting { to, news };
+        if self.claims.is_taken(&id) {
+            return claim.tell(Grant::Taken(id));
+        }
         let Some(entry) = self.entries.get_mut(&id) else {
-            if self.spool.has(&id) {
-                self.removed_early.insert(id);
-            }
-            return;
+            // It may be in the spool already, and the news of it behind this.
+            return match self.spool.has(&id) {
+                true => drop(self.claims.waiting.insert(id, claim)),
+                false => claim.tell(Grant::Gone(id)),
+            };
         };
-        entry.is_removed = true;
         if entry.legs > 0 {
             entry.legs = entry.legs.saturating_sub(self.schedule.withdraw(id));
+            if entry.legs > 0 {
+                claim.tell(Grant::Later(id));
+                self.claims.waiting.insert(id, claim);
+                return;
+            }
+            self.end_round(id);
         }
-        if entry.legs == 0 {
-            self.drop_removed(id);
-        }
+        self.grant(id, claim);
     }
 
-    /// Nothing of a message that an operator removed is under way any more.
-    fn drop_removed(&mut self, id: MessageId) {
-        maillog::removed(&id);
-        self.spool.settle(&id, None);
-        self.sweep.is_wanted = true;
-        self.forget(id);
+    fn grant(&mut self, id: MessageId, to: Waiting) {
+        let Some(entry) = self.entries.get_mut(&id) else { return to.tell(Grant::Gone(id)) };
+        let due = entry.due.take();
+        if let Some(due) = due {
+            self.schedule.forget(id, due);
+        }
+        self.claims.granted.insert(id);
+        let (active, age) = (entry.active.clone(), entry.age);
+        to.tell(Grant::Yours(Claim { id, active, age, due, then: Then::Wait, news: to.news.clone() }));
+    }
+
+    /// The command is done with it.
+    fn back(&mut self, id: MessageId, due: Option<Moment>, then: Then) {
+        self.claims.granted.remove(&id);
+        // The command may have written to the disk.
+        self.let_go(&id);
+        match (then, due) {
+            (Then::Wait, Some(due)) => self.wait(id, due),
+            (Then::Wait, None) | (Then::Hold, _) => {}
+            (Then::Now, _) => self.wait(id, self.clock.now()),
+            (Then::Gone, _) => {
+                self.sweep.is_wanted = true;
+                self.forget(id);
+            }
+        }
     }
 
     fn wait(&mut self, id: MessageId, due: Moment) {
@@ -415,6 +463,7 @@ impl Manager {
     }
 
     fn forget(&mut self, id: MessageId) {
+        self.claims.forget(&id);
         if let Some(entry) = self.entries.remove(&id) {
             if let Some(due) = entry.due {
                 self.schedule.forget(id, due);
@@ -428,7 +477,7 @@ impl Manager {
 
 impl Entry {
     fn new(age: Option<(Duration, Moment)>, now: Moment) -> Self {
-        Self { due: None, age, active: None, round: 1, legs: 0, next: now, is_removed: false }
+        Self { due: None, age, active: None, round: 1, legs: 0, next: now }
     }
 }
 
@@ -465,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_removed_before_its_arrival_is_heard_of_does_not_leave() {
+    fn a_message_that_is_claimed_before_its_arrival_is_heard_of_does_not_leave() {
         let mut manager = manager();
         let recipient = Recipient::mailbox(Mailbox::parse("bo@here.example").unwrap());
         let [first, second] = [1, 2].map(|n| {
@@ -475,16 +524,24 @@ mod tests {
             manager.spool.put_small(&envelope, b"Subject: hello\r\n\r\n").unwrap();
             envelope
         });
-        manager.hear(News::Remove(first.id));
-        manager.hear(News::Retry(Some(second.id)));
+        let (to, grants) = crossbeam_channel::unbounded();
+        let (news, heard) = crossbeam_channel::unbounded();
+        manager.hear(News::Claim { id: first.id, to: to.clone(), news: news.clone() });
+        assert!(grants.is_empty());
         for envelope in [&first, &second] {
             let since = manager.clock.now();
             manager.hear(News::Put { id: envelope.id, envelope: Arc::new(envelope.clone()), since });
         }
+        manager.hear(News::Claim { id: first.id, to, news });
         manager.tick();
         let job = manager.next_job(Lane::Local).unwrap();
         assert_eq!(job.active.envelope.id, second.id);
         assert!(manager.next_job(Lane::Local).is_none());
-        assert!(!manager.spool.has(&first.id) && manager.removed_early.is_empty());
+        let Ok(Grant::Yours(claim)) = grants.try_recv() else { panic!("it is not granted") };
+        assert!(matches!(grants.try_recv(), Ok(Grant::Taken(_))), "one command at a time");
+        drop(claim);
+        manager.hear(heard.try_recv().unwrap());
+        manager.tick();
+        assert_eq!(manager.next_job(Lane::Local).unwrap().active.envelope.id, first.id);
     }
 }

@@ -13,11 +13,15 @@
 //! - `worker`: the threads: opening, starting, stopping
 //! - `attempt`: one attempt, and what is written down of it
 //! - `bounce`: when a report is owed, about whom, and what of
+//! - `claims`: messages that an operator's command has for itself
 //! - `clerk`: writes reports and puts them
+//! - `operator`: what a person does to messages that wait
+//! - `selection`: which messages a person means
 //! - `own_mail`: the one door for mail that we write ourselves
 
 mod attempt;
 mod bounce;
+mod claims;
 mod clerk;
 mod frame;
 mod handle;
@@ -25,17 +29,21 @@ mod item;
 mod journal;
 mod manager;
 mod octets;
+mod operator;
 mod own_mail;
 mod parcel;
 mod recovery;
 mod schedule;
+mod selection;
 mod spool;
 mod worker;
 
 pub use handle::{Handle, Incoming, ItemView, PutError, RecipientView};
 pub use item::{Progress, State};
 pub use manager::{Job, Manager};
+pub use operator::{Change, Changed, Detail, Event, Operator};
 pub use own_mail::{Addressed, Addressees, Direct, Letter, OwnMail};
 pub use schedule::{Lane, Settings};
+pub use selection::{Selection, Who, WhoError};
 pub use spool::{OpenError, SpoolParts};
 pub use worker::{Couriers, Crew, Opened, Running, Stepped, open, open_unlocked};

@@ -137,6 +137,8 @@ pub(super) struct Loaded {
     pub(super) envelope: Arc<Envelope>,
     pub(super) progress: Progress,
     pub(super) octets: u64,
+    /// What `progress` is the sum of.
+    pub(super) records: Vec<Record>,
 }
 
 /// How far a sweep came.
@@ -153,6 +155,8 @@ pub(super) enum Swept {
 pub(super) enum LoadError {
     #[error("it is not in the queue")]
     Gone,
+    #[error("somebody removed its file")]
+    Missing,
     #[error("its envelope is damaged")]
     Damaged,
     #[error("it was written by a later version ({0}) of this program")]
@@ -244,9 +248,9 @@ impl Spool {
         self.index.lock().contains_key(id)
     }
 
-    /// The `n` oldest.
-    pub(super) fn oldest(&self, n: usize) -> Vec<MessageId> {
-        self.index.lock().keys().take(n).copied().collect()
+    /// All, oldest first.
+    pub(super) fn ids(&self) -> Vec<MessageId> {
+        self.index.lock().keys().copied().collect()
     }
 
     /// Begins a message in a file of its own.
@@ -292,9 +296,32 @@ impl Spool {
     /// Reads envelope and progress.
     pub(super) fn load(&self, id: &MessageId) -> Result<Loaded, LoadError> {
         match self.load_once(id) {
-            Err(LoadError::Io(e)) if e.kind() == io::ErrorKind::NotFound => self.load_once(id),
+            Err(LoadError::Io(e)) if e.kind() == io::ErrorKind::NotFound => match self.load_once(id) {
+                Err(LoadError::Io(e)) if e.kind() == io::ErrorKind::NotFound && self.is_missing(id) => {
+                    Err(LoadError::Missing)
+                }
+                other => other,
+            },
             other => other,
         }
+    }
+
+    /// Its parcel is not where it should be, though the place is: somebody removed it by hand. A
+    /// file system that is not mounted has no place.
+    fn is_missing(&self, id: &MessageId) -> bool {
+        let Some(Kept::Waiting { octets, .. }) = self.kept(id) else { return false };
+        let name = parcel::file_name(id, octets);
+        self.disk.list(&self.dirs.waiting).is_ok_and(|files| files.iter().all(|file| file.name != name))
+    }
+
+    /// Forgets a message whose parcel somebody removed by hand; says whether that is so.
+    pub(super) fn forget_missing(&self, id: &MessageId) -> bool {
+        let is_missing = self.is_missing(id);
+        if is_missing {
+            log::warn!(target: "queue", "{id} is forgotten: somebody removed its file from the spool");
+            self.forget(id);
+        }
+        is_missing
     }
 
     /// Where the octets of a message stand now.
@@ -328,7 +355,7 @@ impl Spool {
         };
         let mut progress = Progress::new(&envelope);
         records.iter().for_each(|record| progress.apply(record));
-        Ok(Loaded { envelope: Arc::new(envelope), progress, octets })
+        Ok(Loaded { envelope: Arc::new(envelope), progress, octets, records })
     }
 
     fn extent_once(&self, id: &MessageId) -> io::Result<Extent> {
@@ -354,22 +381,23 @@ impl Spool {
             self.settle(id, Some(record));
             return Ok(());
         }
-        let has_settled = record.states.iter().any(|(_, state)| state.is_settled());
+        let must_last = record.by_operator || record.states.iter().any(|(_, state)| state.is_settled());
         match self.kept(id).ok_or(io::ErrorKind::NotFound)? {
             Kept::Waiting { octets, .. } => {
                 let path = self.parcel_path(id, octets);
-                parcel::add(self.disk.as_ref(), &path, octets, record, has_settled)?;
+                parcel::add(self.disk.as_ref(), &path, octets, record, must_last)?;
                 // A hint, see `parcel`.
                 let _ = self.disk.set_modified(&path, after.due);
                 Ok(())
             }
             Kept::Journal { place, .. } => {
-                let waits = record.states.iter().any(|(_, state)| !state.is_settled());
-                let moved = if waits { self.move_out(envelope, place, after) } else { Ok(false) };
-                if !matches!(moved, Ok(true)) {
+                let waits = record.by_operator || record.states.iter().any(|(_, state)| !state.is_settled());
+                let moved = if waits { self.move_out(envelope, place, after) } else { Ok(()) };
+                // An outcome is true though the message cannot move; a person hears that it cannot.
+                if !waits || (moved.is_err() && !record.by_operator) {
                     self.note_in_journal(id, record);
                 }
-                moved.map(|_| ())
+                moved
             }
         }
     }
@@ -383,8 +411,8 @@ impl Spool {
         }
     }
 
-    /// Moves a message from the journal to a file of its own: true when it is there.
-    fn move_out(&self, envelope: &Envelope, place: Place, progress: &Progress) -> io::Result<bool> {
+    /// Moves a message from the journal to a file of its own.
+    fn move_out(&self, envelope: &Envelope, place: Place, progress: &Progress) -> io::Result<()> {
         let id = &envelope.id;
         let file = self.journal.file(place.segment)?;
         let mut draft = self.draft(id)?;
@@ -403,16 +431,32 @@ impl Spool {
         let moved = Some(self.journal.note(Kind::Moved, id, b""));
         self.keep(id, Kept::Waiting { octets: place.octets, moved });
         self.journal.take_live(place.segment);
-        Ok(true)
+        Ok(())
     }
 
     /// Nothing is left to do for a message: it goes. Cannot fail: what the disk refuses now is
     /// done by a later sweep, and until then a restart delivers it again.
     pub(super) fn settle(&self, id: &MessageId, record: Option<&Record>) {
+        self.settle_by(id, record);
+    }
+
+    /// The same, durable on return: a crash does not bring it back.
+    ///
+    /// On an error it has left the queue all the same, unless a crash comes before the next sync.
+    pub(super) fn settle_durably(&self, id: &MessageId, record: &Record) -> io::Result<()> {
+        match self.settle_by(id, Some(record)) {
+            Some(done) => self.journal.sync(&done),
+            None => self.disk.sync_dir(&self.dirs.waiting),
+        }
+    }
+
+    /// The note that says so, for a message that is in the journal.
+    fn settle_by(&self, id: &MessageId, record: Option<&Record>) -> Option<Ticket> {
+        let mut done = None;
         match self.kept(id) {
             None => {}
             Some(Kept::Journal { place, .. }) => {
-                self.journal.note(Kind::Done, id, b"");
+                done = Some(self.journal.note(Kind::Done, id, b""));
                 self.journal.take_live(place.segment);
             }
             Some(Kept::Waiting { octets, moved }) => {
@@ -428,6 +472,7 @@ impl Spool {
             }
         }
         self.forget(id);
+        done
     }
 
     fn remove_parcel(&self, path: &Path, moved: Option<&Ticket>) -> io::Result<()> {
@@ -502,9 +547,9 @@ impl Spool {
             match self.load(&id) {
                 Ok(loaded) => {
                     let moved = self.move_out(&loaded.envelope, place, &loaded.progress);
-                    refused = refused.and(moved.map(drop));
+                    refused = refused.and(moved);
                 }
-                Err(LoadError::Gone | LoadError::Newer(_)) => {}
+                Err(LoadError::Gone | LoadError::Missing | LoadError::Newer(_)) => {}
                 Err(LoadError::Io(e)) => refused = refused.and(Err(e)),
                 Err(LoadError::Damaged) => refused = refused.and(self.set_aside(&id)),
             }

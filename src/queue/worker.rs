@@ -19,6 +19,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use super::attempt::Carriage;
 use super::handle::{Handle, News, Shared};
 use super::manager::{Job, Manager};
+use super::operator::Operator;
 use super::own_mail::OwnMail;
 use super::schedule::{Lane, Settings};
 use super::spool::{OpenError, Spool, SpoolParts, Survivor};
@@ -83,6 +84,7 @@ pub struct Opened {
 /// A queue that runs.
 pub struct Running {
     handle: Handle,
+    operator: Operator,
     manager: JoinHandle<()>,
     pulse: Arc<Pulse>,
     finished: Receiver<()>,
@@ -145,6 +147,7 @@ impl Opened {
             (self.shared.settings.clone(), self.shared.news.clone());
         let (done, finished) = unbounded();
         let (crew, mut step) = self.steps(crew);
+        let operator = crew.operator();
         let mut lanes = Vec::new();
         let mut number = 0;
         for (lane, threads) in [(Lane::Local, deliver_local.max(1)), (Lane::Remote, deliver_remote.max(1))] {
@@ -167,7 +170,7 @@ impl Opened {
             }
             let _ = done.send(());
         })?;
-        Ok(Running { handle, manager, pulse, finished })
+        Ok(Running { handle, operator, manager, pulse, finished })
     }
 
     /// The queue without its threads, to be stepped by a test that turns the clock.
@@ -191,6 +194,12 @@ impl Running {
     #[must_use]
     pub fn pulse(&self) -> Arc<Pulse> {
         Arc::clone(&self.pulse)
+    }
+
+    /// For those who look at the queue and change it.
+    #[must_use]
+    pub fn operator(&self) -> Operator {
+        self.operator.clone()
     }
 
     /// Stops in order: no more attempts are handed out, and those under way have `grace` to come
@@ -232,6 +241,12 @@ impl Stepped {
                 None => return,
             }
         }
+    }
+
+    /// For those who look at the queue and change it, on another thread than [`Stepped::run`].
+    #[must_use]
+    pub fn operator(&self) -> Operator {
+        self.carriage.operator()
     }
 
     /// How long until there is something to do without news.

@@ -709,8 +709,25 @@ fn what_waits_is_listed_tried_again_and_removed_by_the_commands() {
     let before = sink.counts().sessions;
     assert_eq!(house.run(&["queue", "retry", id]).0, 0);
     sink.wait_until(|counts| counts.sessions > before);
-    wait_for("the removal", || (house.run(&["queue", "remove", id]).0 == 0).then_some(()));
-    wait_for("an empty queue", || (!house.run(&["queue", "list"]).1.contains(id)).then_some(()));
+    let (code, said, error) = house.run(&["queue", "hold", "--to", "there.example"]);
+    assert!(code == 0 && said.contains(id), "{said}{error}");
+    wait_for("the hold", || house.run(&["queue", "list", "--held"]).1.contains(id).then_some(()));
+    assert!(house.page("/queue").contains("held: not tried before it is released"));
+    let (_, shown, _) = house.run(&["queue", "show", id, "--json"]);
+    let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    assert!(shown["held"] == true && shown["client"] == "127.0.0.1", "{shown}");
+    assert!(shown["history"][0]["reason"].as_str().unwrap().contains("450"), "{shown}");
+    let (_, message, _) = house.run(&["queue", "show", id, "--message"]);
+    assert!(message.starts_with("Received: ") && message.ends_with("\r\n\r\nHello bo@there.example.\r\n"));
+    for wrong in
+        [&["queue", "remove"][..], &["queue", "hold", "nonsense"], &["queue", "release", "--from", "@"]]
+    {
+        assert_ne!(house.run(wrong).0, 0, "{wrong:?}");
+    }
+    assert_eq!(house.run(&["queue", "remove", "--from", "bo@there.example"]).0, 1, "nothing is meant");
+    assert_eq!(house.run(&["queue", "remove", id, "--report=Not today."]).0, 0);
+    assert!(!house.run(&["queue", "list"]).1.contains(id));
+    assert!(house.letter("here.example", "ana").contains("Diagnostic-Code: x-postrider; Not today.\n"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! - `tidy`: the house rules, layers first
 //! - `dialogs`: conversations from `testdata/dialogs`, played against the server machine
 //! - `dialogs_on_sockets`: the same conversations over a real socket
+//! - `operators`: what a person does to mail that waits; the same stage
 //! - `reports`: who is told what of a letter, when; the same stage
 //! - `stories`: what happens to a letter, with a test clock and scripted couriers
 //! - `courier_smtp`: one attempt of the SMTP courier, against peers that follow a script
@@ -51,6 +52,7 @@ mod kill;
 mod limits;
 #[cfg(feature = "legacy-tls")]
 mod old_peer;
+mod operators;
 mod peers;
 mod post_office;
 mod programs;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use postrider::fakes::{SimulatedDisk, TestClock};
 use postrider::mail::{Mailbox, MessageId};
-use postrider::queue::{OpenError, Settings};
+use postrider::queue::{Change, Changed, OpenError, Selection, Settings};
 use postrider::torture;
 pub use postrider::torture::{MINUTE, deferred, delivered, failed, settings};
 
@@ -42,6 +42,20 @@ impl PostOffice {
     /// Puts a short letter and does what can be done at once.
     pub fn receive(&mut self, from: &str, to: &str) -> MessageId {
         self.0.receive(from, to).unwrap()
+    }
+
+    /// A command, on a thread of its own as a person's is, and what can be done at once.
+    pub fn command(&mut self, selection: Selection, change: Change) -> Changed {
+        let operator = self.stepped.operator();
+        std::thread::scope(|scope| {
+            let command = scope.spawn(move || operator.change(selection, change));
+            while !command.is_finished() {
+                self.stepped.run();
+                std::thread::yield_now();
+            }
+            self.stepped.run();
+            command.join().unwrap()
+        })
     }
 }
 

@@ -14,7 +14,8 @@ use postrider::mail::{
 };
 use postrider::observe::{Metrics, Traces};
 use postrider::queue::{
-    Couriers, Crew, Direct, Handle, OpenError, Opened, PutError, Settings, SpoolParts, open,
+    Change, Couriers, Crew, Direct, Handle, OpenError, Opened, PutError, Selection, Settings, SpoolParts,
+    open,
 };
 use postrider::route::Router;
 use postrider::sys::{Disk, DiskFile, Entry, SystemClock, SystemDisk, SystemRandom};
@@ -205,25 +206,85 @@ fn local_delivery_is_never_behind_remote_delivery() {
     assert_eq!(handle.count(), 0);
 }
 
+fn remove() -> Change {
+    Change::Remove { report: None }
+}
+
+fn only(id: MessageId) -> Selection {
+    Selection { ids: vec![id], ..Selection::default() }
+}
+
 #[test]
-fn a_message_is_removed_while_others_of_its_destination_are_under_way() {
+fn a_message_is_removed_or_held_while_others_of_its_destination_are_under_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let (handle, opened_queue) = opened(dir.path(), Arc::new(SystemDisk)).unwrap();
+    let (crew, delivered, gate) = crew(&handle);
+    let running = opened_queue.start(crew).unwrap();
+    let ids: Vec<_> = (0..20).map(|_| put(&handle, "cy@there.example").unwrap()).collect();
+    // No more of them leave at once than the destination's cap, and those wait for the gate.
+    let (removed, held) = (ids[19], ids[18]);
+    let operator = running.operator();
+    assert_eq!(operator.change(only(removed), remove()).done, [removed]);
+    assert_eq!(operator.change(only(held), Change::Hold).done, [held]);
+    assert!(handle.view(&removed).is_none());
+    drop(gate);
+    for _ in 0..18 {
+        let id = delivered.recv_timeout(PATIENCE).unwrap();
+        assert!(id != removed && id != held);
+    }
+    assert!(running.stop(PATIENCE));
+    drop((handle, operator));
+    let (handle, _opened) =
+        crate::house::wait_for("the spool to be free", || opened(dir.path(), Arc::new(SystemDisk)).ok());
+    assert_eq!(handle.count(), 1);
+    assert!(handle.view(&held).unwrap().is_held, "the next process knows");
+}
+
+#[test]
+fn a_message_that_is_being_tried_is_changed_when_the_attempt_is_back() {
     let dir = tempfile::tempdir().unwrap();
     let (handle, opened) = opened(dir.path(), Arc::new(SystemDisk)).unwrap();
     let (crew, delivered, gate) = crew(&handle);
     let running = opened.start(crew).unwrap();
-    let ids: Vec<_> = (0..20).map(|_| put(&handle, "cy@there.example").unwrap()).collect();
-    // No more of them leave at once than the destination's cap, and those wait for the gate.
-    let last = ids.last().unwrap();
-    assert!(handle.remove(last));
-    let began = std::time::Instant::now();
-    while handle.view(last).is_some() {
-        assert!(began.elapsed() < PATIENCE, "it waits for the others");
-        std::thread::yield_now();
-    }
+    let operator = running.operator();
+    let under_way = put(&handle, "cy@there.example").unwrap();
+    crate::house::wait_for("the attempt", || gate.is_empty().then_some(()));
+    let changed = operator.change(only(under_way), Change::Hold);
+    // It may still be on its way to the courier; then it is held at once.
+    let is_held = changed.done == [under_way];
+    assert!(is_held || changed.later == [under_way], "{changed:?}");
     drop(gate);
-    for _ in 0..19 {
-        assert_ne!(delivered.recv_timeout(PATIENCE).unwrap(), *last);
+    if is_held {
+        assert!(handle.view(&under_way).unwrap().is_held);
+    } else {
+        assert_eq!(delivered.recv_timeout(PATIENCE), Ok(under_way));
+        crate::house::wait_for("the delivery", || handle.view(&under_way).is_none().then_some(()));
+        let gone = operator.change(only(under_way), remove());
+        assert!(gone.done.is_empty() && gone.refused[0].1.contains("not in the queue"), "{gone:?}");
     }
     assert!(running.stop(PATIENCE));
-    assert_eq!(handle.count(), 0);
+}
+
+#[test]
+fn what_a_command_says_was_removed_is_never_delivered_whatever_is_under_way() {
+    let dir = tempfile::tempdir().unwrap();
+    let (handle, opened) = opened(dir.path(), Arc::new(SystemDisk)).unwrap();
+    let (crew, delivered, gate) = crew(&handle);
+    drop(gate);
+    let running = opened.start(crew).unwrap();
+    let operator = running.operator();
+    let mut removed = Vec::new();
+    std::thread::scope(|scope| {
+        let putting = scope.spawn(|| {
+            for n in 0..300 {
+                put(&handle, &format!("cy@there{}.example", n % 7)).unwrap();
+            }
+        });
+        while !putting.is_finished() {
+            removed.extend(operator.change(Selection::default(), remove()).done);
+        }
+    });
+    assert!(running.stop(PATIENCE) || handle.count() > 0);
+    let seen: Vec<_> = delivered.try_iter().collect();
+    assert!(removed.iter().all(|id| !seen.contains(id)), "removed and delivered");
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use postrider::fakes::Crash;
 use postrider::mail::{Notify, Timestamp};
-use postrider::queue::{PutError, Settings, State};
+use postrider::queue::{PutError, Selection, Settings, State};
 use postrider::sys::Clock as _;
 
 use crate::post_office::{MINUTE, PostOffice, deferred, delivered, failed, settings};
@@ -141,7 +141,7 @@ fn recipients_of_one_domain_travel_together_and_are_tried_again_together() {
     let mut office = PostOffice::new();
     office.remote.then([deferred("busy"), delivered(), deferred("busy")]);
     office.receive("ana@here.example", "a@there.example b@there.example c@elsewhere.example");
-    let view = office.handle.list().remove(0);
+    let view = office.stepped.operator().list(&Selection::default(), 1).remove(0);
     let waiting = view.recipients.iter().filter(|one| !one.state.is_settled()).count();
     assert_eq!((view.attempts, waiting), (1, 2));
     assert!(matches!(&view.recipients[0].state, State::Waiting(Some(reason)) | State::Delivered(reason)
@@ -197,27 +197,6 @@ fn a_full_disk_does_not_keep_what_is_settled() {
     );
     let waiting = std::path::Path::new("/data/spool/waiting");
     assert!(!office.disk.names().iter().any(|path| path.starts_with(waiting)), "the way out of a full disk");
-}
-
-#[test]
-fn an_operator_retries_and_removes() {
-    let mut office = PostOffice::new();
-    office.remote.always(Some(deferred("busy")));
-    let (first, second) = (
-        office.receive("ana@here.example", "bo@there.example"),
-        office.receive("ana@here.example", "bo@there.example"),
-    );
-    assert!(office.handle.retry(&first));
-    office.stepped.run();
-    assert_eq!(office.remote.carried().len(), 3);
-    assert!(office.handle.remove(&second));
-    office.stepped.run();
-    assert!(!office.handle.retry(&second));
-    assert_eq!((office.waiting(), office.reports().len()), (1, 0));
-    office.remote.always(None);
-    office.handle.retry_all();
-    office.stepped.run();
-    assert_eq!(office.waiting(), 0);
 }
 
 #[test]

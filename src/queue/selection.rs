@@ -1,0 +1,211 @@
+//! Which messages a person means.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use super::item::{Progress, State};
+use crate::mail::{Destination, Domain, Envelope, Mailbox, MessageId, Recipient, ReversePath};
+use crate::route::{Carrier, Router};
+
+/// Messages, and of each the recipients that still wait: those who match all that is said here.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Selection {
+    /// These; if there are none, every message.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<MessageId>,
+    /// From this sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Who>,
+    /// For this recipient, before or after aliases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Who>,
+    /// For this destination: a domain, a host that was named for it, or `local`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub destination: Option<String>,
+    /// Only those that are held.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+}
+
+/// Somebody, or everybody of a domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub enum Who {
+    /// `<>`: the null reverse-path.
+    Null,
+    /// `ana@here.example`.
+    Mailbox(Mailbox),
+    /// `here.example`, or `@here.example`.
+    Domain(Domain),
+}
+
+/// The text names nobody.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is neither an address nor a domain; write ana@here.example, here.example, or <> for reports")]
+pub struct WhoError(String);
+
+impl FromStr for Who {
+    type Err = WhoError;
+
+    fn from_str(raw: &str) -> Result<Self, WhoError> {
+        let inner = raw.strip_prefix('<').and_then(|raw| raw.strip_suffix('>')).unwrap_or(raw);
+        let domain = inner.strip_prefix('@').unwrap_or(inner);
+        match Mailbox::parse(inner) {
+            Ok(mailbox) => Ok(Self::Mailbox(mailbox)),
+            Err(_) if inner.is_empty() && raw == "<>" => Ok(Self::Null),
+            Err(_) => Domain::parse(domain).map(Self::Domain).map_err(|_| WhoError(raw.to_owned())),
+        }
+    }
+}
+
+impl TryFrom<String> for Who {
+    type Error = WhoError;
+
+    fn try_from(raw: String) -> Result<Self, WhoError> {
+        raw.parse()
+    }
+}
+
+impl From<Who> for String {
+    fn from(who: Who) -> Self {
+        who.to_string()
+    }
+}
+
+impl fmt::Display for Who {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("<>"),
+            Self::Mailbox(mailbox) => mailbox.fmt(f),
+            Self::Domain(domain) => domain.fmt(f),
+        }
+    }
+}
+
+impl Who {
+    fn is(&self, mailbox: &Mailbox) -> bool {
+        match self {
+            Self::Null => false,
+            Self::Mailbox(one) => {
+                one.domain == mailbox.domain && one.local_part.key() == mailbox.local_part.key()
+            }
+            Self::Domain(domain) => *domain == mailbox.domain,
+        }
+    }
+
+    fn is_sender(&self, reverse_path: &ReversePath) -> bool {
+        match reverse_path.mailbox() {
+            None => *self == Self::Null,
+            Some(mailbox) => self.is(mailbox),
+        }
+    }
+}
+
+impl Selection {
+    /// Nothing is left out.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Messages are named, and whatever waits of them is meant.
+    #[must_use]
+    pub fn names_ids_only(&self) -> bool {
+        Self { ids: Vec::new(), ..self.clone() }.is_all()
+    }
+
+    /// Positions of the recipients that are meant and still wait; if there are none, the message is
+    /// not meant.
+    pub(super) fn positions(&self, envelope: &Envelope, progress: &Progress, router: &Router) -> Vec<usize> {
+        let from = self.from.as_ref().is_none_or(|who| who.is_sender(&envelope.reverse_path));
+        if !from || (self.held && !progress.is_held) {
+            return Vec::new();
+        }
+        let is_meant = |(recipient, state): &(&Recipient, &State)| {
+            let to = |who: &Who| who.is(&recipient.original) || who.is(recipient.final_mailbox());
+            !state.is_settled()
+                && self.to.as_ref().is_none_or(to)
+                && self.destination.as_deref().is_none_or(|name| is_bound_for(name, recipient, router))
+        };
+        let all = envelope.recipients.iter().zip(&progress.states).enumerate();
+        all.filter(|(_, one)| is_meant(one)).map(|(position, _)| position).collect()
+    }
+}
+
+/// As the route says, by its domain although an operator sent it another way, or by one of its hosts.
+fn is_bound_for(name: &str, recipient: &Recipient, router: &Router) -> bool {
+    let route = router.route(recipient);
+    if route.destination == name {
+        return true;
+    }
+    let domain = Domain::parse(name).ok();
+    let is_its_domain = domain.is_some_and(|domain| domain == recipient.final_mailbox().domain);
+    let is_its_host = match recipient.destination {
+        Destination::Via { .. } => route.destination.split([' ', '/']).any(|host| host == name),
+        Destination::Mailbox(_) | Destination::Program { .. } => false,
+    };
+    (is_its_domain && route.carrier == Carrier::Smtp) || is_its_host
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{Reason, Timestamp};
+
+    #[test]
+    fn who_is_meant_is_read_and_written() {
+        for (raw, shown) in [
+            ("ana@here.example", "ana@here.example"),
+            ("<ana@here.example>", "ana@here.example"),
+            ("here.example", "here.example"),
+            ("@here.example", "here.example"),
+            ("<>", "<>"),
+        ] {
+            assert_eq!(raw.parse::<Who>().unwrap().to_string(), shown);
+        }
+        for raw in ["", "a b", "ana@", "@"] {
+            assert!(raw.parse::<Who>().is_err(), "{raw}");
+        }
+    }
+
+    #[test]
+    fn all_that_is_said_must_match_and_only_who_waits_is_meant() {
+        let mailbox = |raw: &str| Mailbox::parse(raw).unwrap();
+        let at = Timestamp::from_millis(0);
+        let to = ["Bo@there.example", "cy@here.example", "eve@there.example"];
+        let recipients = to.map(|raw| Recipient::mailbox(mailbox(raw))).to_vec();
+        let from = ReversePath::Mailbox(mailbox("ana@here.example"));
+        let envelope = Envelope::new(MessageId::new(at, 1), at, from, recipients);
+        let mut progress = Progress::new(&envelope);
+        progress.states[2] = State::Delivered(Reason::new(0, 0, "taken"));
+        let router = Router::new([Domain::parse("here.example").unwrap()]);
+        let who = |raw: &str| Some(raw.parse::<Who>().unwrap());
+        let every = Selection::default;
+        for (selection, expected) in [
+            (every(), vec![0, 1]),
+            (Selection { from: who("ana@here.example"), ..every() }, vec![0, 1]),
+            (Selection { from: who("there.example"), ..every() }, vec![]),
+            (Selection { from: who("<>"), ..every() }, vec![]),
+            (Selection { to: who("bo@there.example"), ..every() }, vec![0]),
+            (Selection { to: who("there.example"), ..every() }, vec![0]),
+            (Selection { destination: Some("local".to_owned()), ..every() }, vec![1]),
+            (Selection { destination: Some("THERE.example".to_owned()), ..every() }, vec![0]),
+            (Selection { destination: Some("here.example".to_owned()), ..every() }, vec![]),
+            (
+                Selection {
+                    to: who("here.example"),
+                    destination: Some("there.example".to_owned()),
+                    ..every()
+                },
+                vec![],
+            ),
+            (Selection { held: true, ..every() }, vec![]),
+        ] {
+            assert_eq!(selection.positions(&envelope, &progress, &router), expected, "{selection:?}");
+        }
+        assert!(every().is_all() && !Selection { held: true, ..every() }.is_all());
+    }
+}
