@@ -170,6 +170,20 @@ pub(super) enum Queue {
         #[command(flatten)]
         which: Chosen,
     },
+    /// Send messages, or with --to or --destination those recipients of them, another way, now.
+    ///
+    /// Stays so through restarts, until the message has left or is sent its usual way again.
+    Reroute {
+        #[command(flatten)]
+        which: Chosen,
+        /// To this host instead of the destination's own, as HOST, HOST:PORT or ADDRESS:PORT; can be
+        /// given again, for hosts to be tried after it.
+        #[arg(long, value_name = "HOST", required_unless_present = "direct")]
+        via: Vec<String>,
+        /// The usual way again.
+        #[arg(long, conflicts_with = "via")]
+        direct: bool,
+    },
     /// Remove messages, or with --to or --destination those recipients of them. Nobody is told,
     /// unless you say so.
     Remove {

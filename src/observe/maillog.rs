@@ -107,6 +107,11 @@ pub fn held(id: &MessageId) {
     write(&Line::new("held").with("id", id));
 }
 
+/// An operator sent recipients of the message another way.
+pub fn rerouted(id: &MessageId, way: &str) {
+    write(&Line::new("rerouted").with("id", id).with("way", way));
+}
+
 /// An operator let the message go on.
 pub fn released(id: &MessageId) {
     write(&Line::new("released").with("id", id));

@@ -98,7 +98,10 @@ impl Claim {
         after.apply(&record);
         // What the disk refused before goes with it.
         let record = match standing.is_unsaved {
-            true => Record { by_operator: true, ..after.to_record() },
+            true => {
+                let Record { held, routes, .. } = record;
+                Record { held, routes, by_operator: true, ..after.to_record() }
+            }
             false => record,
         };
         shared.spool.note(envelope, &record, &after)?;

@@ -7,11 +7,12 @@
 //! wall clock that jumps does not expire the queue. Across a restart, when no monotonic clock
 //! runs, the gap counts as the wall clock says but never more than the wait that was planned.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::mail::{Envelope, Outcome, Reason, Timestamp};
+use crate::mail::{Destination, Envelope, Outcome, Reason, Timestamp};
 
 /// Where one recipient stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,6 +74,9 @@ pub(super) struct Record {
     /// An operator holds the message, or releases it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) held: Option<bool>,
+    /// Where an operator sends recipients instead, by position; nothing: where their envelope says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) routes: Vec<(usize, Option<Destination>)>,
     /// A person waits for it to be durable: it goes to a file that lasts, synced.
     #[serde(skip)]
     pub(super) by_operator: bool,
@@ -82,8 +86,8 @@ impl Record {
     /// One that changes nothing yet.
     pub(super) fn new(at: Timestamp, attempts: u32, age: Duration, due: Timestamp) -> Self {
         let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
-        let (states, told) = (Vec::new(), Vec::new());
-        Self { at, attempts, age_ms, due, states, told, held: None, by_operator: false }
+        let (states, told, routes) = (Vec::new(), Vec::new(), Vec::new());
+        Self { at, attempts, age_ms, due, states, told, held: None, routes, by_operator: false }
     }
 }
 
@@ -114,6 +118,8 @@ pub struct Progress {
     pub told: Vec<(usize, Notice)>,
     /// It is not tried before an operator releases it.
     pub is_held: bool,
+    /// Where an operator sends recipients instead of where their envelope says, by position.
+    pub routes: BTreeMap<usize, Destination>,
 }
 
 impl Progress {
@@ -128,7 +134,19 @@ impl Progress {
             due: envelope.arrived,
             told: Vec::new(),
             is_held: false,
+            routes: BTreeMap::new(),
         }
+    }
+
+    /// The envelope with recipients going where an operator sends them. Never written down: a
+    /// record can be taken back, an envelope cannot.
+    pub(super) fn rerouted(&self, mut envelope: Envelope) -> Envelope {
+        for (position, destination) in &self.routes {
+            if let Some(recipient) = envelope.recipients.get_mut(*position) {
+                recipient.destination = destination.clone();
+            }
+        }
+        envelope
     }
 
     /// Adds one record. Positions outside the envelope are passed over.
@@ -146,6 +164,12 @@ impl Progress {
             }
         }
         self.is_held = record.held.unwrap_or(self.is_held);
+        for (position, destination) in &record.routes {
+            match destination {
+                Some(destination) => self.routes.insert(*position, destination.clone()),
+                None => self.routes.remove(position),
+            };
+        }
         self.attempts = self.attempts.max(record.attempts);
         self.age = self.age.max(Duration::from_millis(record.age_ms));
         self.noted = record.at;
@@ -157,7 +181,9 @@ impl Progress {
         let states = self.states.iter().cloned().enumerate();
         let states = states.filter(|(_, state)| *state != State::Waiting(None)).collect();
         let record = Record::new(self.noted, self.attempts, self.age, self.due);
-        Record { states, told: self.told.clone(), held: self.is_held.then_some(true), ..record }
+        let routes = self.routes.iter().map(|(position, to)| (*position, Some(to.clone())));
+        let (told, held) = (self.told.clone(), self.is_held.then_some(true));
+        Record { states, told, held, routes: routes.collect(), ..record }
     }
 
     /// No recipient waits any more.
@@ -213,6 +239,16 @@ mod tests {
         assert!(copy.is_held);
         copy.apply(&Record { held: Some(false), ..Record::new(at, 1, Duration::ZERO, due) });
         assert!(!copy.is_held);
+
+        let elsewhere = Destination::Mailbox(Mailbox::parse("b@y.example").unwrap());
+        let route = |to| Record { routes: vec![(1, to)], ..Record::new(at, 1, Duration::ZERO, due) };
+        copy.apply(&route(Some(elsewhere.clone())));
+        assert_eq!(copy.rerouted(envelope()).recipients[1].destination, elsewhere);
+        let mut again = Progress::new(&envelope());
+        again.apply(&copy.to_record());
+        assert_eq!(again.routes, copy.routes);
+        copy.apply(&route(None));
+        assert_eq!(copy.rerouted(envelope()), envelope());
     }
 
     #[test]

@@ -184,8 +184,11 @@ impl Manager {
         if self.sweep_due().is_none_or(|due| due > now) {
             return;
         }
-        let entries = &self.entries;
-        let is_active = |id: &MessageId| entries.get(id).is_some_and(|entry| entry.active.is_some());
+        let (entries, granted) = (&self.entries, &self.claims.granted);
+        // One thread at a time writes about a message: an attempt's, a command's, or this one.
+        let is_active = |id: &MessageId| {
+            granted.contains(id) || entries.get(id).is_some_and(|entry| entry.active.is_some())
+        };
         let swept = self.spool.sweep(self.settings.segments_max, &is_active, now + SWEEP_MAX);
         let (is_wanted, pause) = match swept {
             Ok(Swept::All) => (false, SWEEP_EVERY),

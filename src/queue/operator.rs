@@ -23,7 +23,9 @@ use super::item::{Progress, Record, State};
 use super::octets::Octets;
 use super::selection::Selection;
 use crate::courier::Message;
-use crate::mail::{Envelope, Fields, MessageId, Reason, Timestamp, printable};
+use crate::mail::{
+    Destination, Envelope, Fields, MessageId, NextHop, Reason, Recipient, Timestamp, printable,
+};
 use crate::observe::maillog;
 use crate::route::Router;
 use crate::sys::{Moment, spawn};
@@ -47,6 +49,11 @@ pub enum Change {
     Hold,
     /// Try them again, now.
     Release,
+    /// Send those who are meant another way, now.
+    Reroute {
+        /// By these hosts, in the order in which to try them; none: where they went before.
+        via: Vec<NextHop>,
+    },
     /// Give up those who are meant.
     Remove {
         /// The sender is told so, in these words; nothing: nobody is.
@@ -327,9 +334,35 @@ impl Command {
                 let record = Record { states: states.collect(), ..record };
                 self.remove(claim, &envelope, &progress, record)
             }
+            Change::Reroute { via } => {
+                let routes = positions.iter().filter_map(|position| {
+                    let recipient = envelope.recipients.get(*position)?;
+                    Some((*position, another_way(&recipient.destination, via)?))
+                });
+                let record = Record { routes: routes.collect(), ..record };
+                if record.routes.is_empty() {
+                    return Err("is for programs, which have no other way".to_owned());
+                }
+                let way = self.way(&envelope, &record);
+                claim.note(shared, &envelope, record).map_err(refused)?;
+                claim.then = if progress.is_held { Then::Hold } else { Then::Now };
+                maillog::rerouted(&claim.id, &way);
+                Ok(())
+            }
             // Needs no claim.
             Change::Retry => Ok(()),
         }
+    }
+
+    /// Where the recipients of a record go from now on, for the log.
+    fn way(&self, envelope: &Envelope, record: &Record) -> String {
+        let Some((position, Some(destination))) = record.routes.first() else {
+            return "as before".to_owned();
+        };
+        let recipient = envelope.recipients.get(*position).cloned();
+        let rerouted = recipient.map(|recipient| Recipient { destination: destination.clone(), ..recipient });
+        rerouted
+            .map_or_else(String::new, |recipient| self.operator.router.load().route(&recipient).destination)
     }
 
     fn remove(
@@ -374,6 +407,17 @@ impl Command {
         match failures.all(|due| self.operator.clerk.report(envelope, due, record.at)) {
             true => Ok(()),
             false => Err("is as it was: its report cannot be put, see the log".to_owned()),
+        }
+    }
+}
+
+/// Where an operator sends a recipient; nothing for a program.
+fn another_way(destination: &Destination, via: &[NextHop]) -> Option<Option<Destination>> {
+    match destination {
+        Destination::Program { .. } => None,
+        Destination::Mailbox(_) | Destination::Via { .. } if via.is_empty() => Some(None),
+        Destination::Mailbox(mailbox) | Destination::Via { mailbox, .. } => {
+            Some(Some(Destination::Via { mailbox: mailbox.clone(), hosts: via.to_vec() }))
         }
     }
 }

@@ -355,7 +355,9 @@ impl Spool {
         };
         let mut progress = Progress::new(&envelope);
         records.iter().for_each(|record| progress.apply(record));
-        Ok(Loaded { envelope: Arc::new(envelope), progress, octets, records })
+        // Only a parcel has been rerouted, and its envelope is not written again.
+        let envelope = Arc::new(progress.rerouted(envelope));
+        Ok(Loaded { envelope, progress, octets, records })
     }
 
     fn extent_once(&self, id: &MessageId) -> io::Result<Extent> {

@@ -3,11 +3,12 @@
 
 use std::time::Duration;
 
-use postrider::mail::MessageId;
+use postrider::mail::{Destination, Domain, MessageId, NextHop};
 use postrider::queue::{Change, Selection, State};
 
-use crate::post_office::{MINUTE, PostOffice, deferred, failed, settings};
+use crate::post_office::{MINUTE, PostOffice, deferred, failed};
 
+const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
 
 fn only(id: MessageId) -> Selection {
@@ -96,6 +97,39 @@ fn one_recipient_is_removed_and_the_others_go_on() {
 }
 
 #[test]
+fn a_recipient_goes_another_way_through_restarts_and_back_again() {
+    let mut office = PostOffice::new();
+    office.remote.always(Some(deferred("busy")));
+    let id = office.receive("ana@here.example", "bo@there.example cy@elsewhere.example");
+    let host = NextHop::Name { host: Domain::parse("relay.example").unwrap(), port: 2525 };
+    let reroute = |via: &[NextHop]| Change::Reroute { via: via.to_vec() };
+    let there = || Selection { destination: Some("there.example".to_owned()), ..all() };
+    assert_eq!(office.command(there(), reroute(std::slice::from_ref(&host))).done, [id]);
+    let ways = |office: &PostOffice| {
+        let recipients = office.handle.view(&id).unwrap().recipients.into_iter();
+        recipients.map(|one| matches!(one.recipient.destination, Destination::Via { .. })).collect::<Vec<_>>()
+    };
+    assert_eq!(ways(&office), [true, false]);
+
+    let mut office = office.restarted(2);
+    office.remote.always(Some(deferred("busy")));
+    office.after(10 * MINUTE);
+    assert_eq!(ways(&office), [true, false]);
+    let carried = office.remote.carried();
+    let is_rerouted = |to: &str| {
+        let one = carried.iter().rfind(|one| one.to == to).unwrap();
+        let of = one.envelope.recipients.iter().find(|recipient| recipient.to_string() == to).unwrap();
+        matches!(of.destination, Destination::Via { .. })
+    };
+    assert!(is_rerouted("bo@there.example") && !is_rerouted("cy@elsewhere.example"));
+    assert_eq!(office.command(there(), reroute(&[])).done, [id], "it is still known by its domain");
+    assert_eq!(ways(&office), [false, false]);
+    office.remote.always(None);
+    office.after(HOUR * 2);
+    assert_eq!(office.waiting(), 0);
+}
+
+#[test]
 fn nobody_is_told_of_a_removed_report() {
     let mut office = PostOffice::new();
     office.remote.always(Some(deferred("busy")));
@@ -129,7 +163,7 @@ fn what_was_removed_stays_so_when_the_machine_stops() {
     let id = office.receive("ana@here.example", "bo@there.example");
     assert_eq!(office.command(only(id), remove()).done, [id]);
     office.disk.crash(postrider::fakes::Crash::Dropped);
-    let office = PostOffice::open(office.disk, office.clock, 3, settings()).unwrap();
+    let office = office.restarted(3);
     assert_eq!(office.waiting(), 0);
 }
 
@@ -138,7 +172,7 @@ fn a_hold_stays_when_the_machine_stops() {
     let (mut office, id, _) = waiting();
     assert_eq!(office.command(only(id), Change::Hold).done, [id]);
     office.disk.crash(postrider::fakes::Crash::Dropped);
-    let mut office = PostOffice::open(office.disk, office.clock, 3, settings()).unwrap();
+    let mut office = office.restarted(3);
     office.after(DAY);
     assert!(office.handle.view(&id).unwrap().is_held);
     assert!(office.remote.carried().iter().all(|one| one.envelope.id != id));
