@@ -7,15 +7,35 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::hash::Hasher;
+use super::password;
+use super::scram::Pretence;
 use super::users::Users;
-use crate::mail::{Domain, Mailbox};
+use crate::mail::{Domain, Mailbox, ScramKeys};
+use crate::sys::SystemRandom;
 
 /// Every account of this host. Shared; a reload replaces what is inside.
 #[derive(Debug)]
 pub struct Accounts {
-    domains: ArcSwap<HashMap<Domain, Arc<Users>>>,
+    everybody: ArcSwap<Everybody>,
     hasher: Hasher,
+    pretence: Pretence,
     others: Option<Arc<dyn OtherUsers>>,
+}
+
+/// What one load found.
+#[derive(Debug)]
+struct Everybody {
+    domains: HashMap<Domain, Arc<Users>>,
+    has_logins: bool,
+    all_have_scram: bool,
+}
+
+impl Everybody {
+    fn new(domains: HashMap<Domain, Arc<Users>>) -> Self {
+        let has_logins = domains.values().any(|users| users.has_logins());
+        let all_have_scram = domains.values().all(|users| users.all_have_scram());
+        Self { domains, has_logins, all_have_scram }
+    }
 }
 
 /// Users who stand in no file of ours. Asked for those only, so a line in a file of ours always
@@ -56,7 +76,12 @@ impl Accounts {
     /// The users of each domain.
     #[must_use]
     pub fn new(domains: HashMap<Domain, Arc<Users>>) -> Self {
-        Self { domains: ArcSwap::from_pointee(domains), hasher: Hasher::new(), others: None }
+        Self {
+            everybody: ArcSwap::from_pointee(Everybody::new(domains)),
+            hasher: Hasher::new(),
+            pretence: Pretence::new(&SystemRandom),
+            others: None,
+        }
     }
 
     /// The same, and others may log in too.
@@ -65,16 +90,32 @@ impl Accounts {
         Self { others: Some(others), ..self }
     }
 
+    /// The same, and what is made up about users who do not exist is made up in this way.
+    #[must_use]
+    pub fn with_pretence(self, pretence: Pretence) -> Self {
+        Self { pretence, ..self }
+    }
+
     /// Puts other users in their place; whoever is asking just now still sees the old ones.
     pub fn replace(&self, domains: HashMap<Domain, Arc<Users>>) {
-        self.domains.store(Arc::new(domains));
+        self.everybody.store(Arc::new(Everybody::new(domains)));
     }
 
     /// There is anybody who could log in.
     #[must_use]
     pub fn has_logins(&self) -> bool {
-        self.domains.load().values().any(|users| users.has_logins())
-            || self.others.as_ref().is_some_and(|others| others.has_logins())
+        self.everybody.load().has_logins || self.others_have_logins()
+    }
+
+    /// Everybody who could log in can do so by SCRAM.
+    #[must_use]
+    pub fn all_have_scram(&self) -> bool {
+        let everybody = self.everybody.load();
+        everybody.has_logins && everybody.all_have_scram && !self.others_have_logins()
+    }
+
+    fn others_have_logins(&self) -> bool {
+        self.others.as_ref().is_some_and(|others| others.has_logins())
     }
 
     /// The mailbox belongs to a user.
@@ -82,7 +123,7 @@ impl Accounts {
     /// # Errors
     /// Others would have to be asked, and cannot; says why, for the log.
     pub fn exists(&self, mailbox: &Mailbox) -> Result<bool, String> {
-        match (self.domains.load().get(&mailbox.domain), &self.others) {
+        match (self.everybody.load().domains.get(&mailbox.domain), &self.others) {
             (None, _) => Ok(false),
             (Some(users), _) if users.has(&mailbox.local_part) => Ok(true),
             (Some(_), Some(others)) => others.exists(mailbox),
@@ -90,14 +131,32 @@ impl Accounts {
         }
     }
 
+    /// The SCRAM keys of `user`, an address; of somebody who cannot log in by SCRAM, keys that look
+    /// the same and that no password fits.
+    #[must_use]
+    pub fn scram_keys(&self, user: &str) -> ScramKeys {
+        let mailbox = Mailbox::parse(user).ok();
+        let everybody = self.everybody.load();
+        let account = mailbox
+            .as_ref()
+            .and_then(|mailbox| everybody.domains.get(&mailbox.domain)?.account(&mailbox.local_part));
+        // Made up for everybody, so that the work is the same.
+        let made_up = self.pretence.keys(&match &mailbox {
+            Some(Mailbox { local_part, domain }) => format!("{}@{domain}", local_part.key()),
+            None => user.to_owned(),
+        });
+        account.and_then(|account| account.scram.clone()).unwrap_or(made_up)
+    }
+
     /// Whether this is `user`, an address, with that password. Takes as long as a hash (some
     /// 40 ms), and waits for its turn: at most two are computed at once.
     pub fn login(&self, user: &str, password: &[u8]) -> Login {
         let mailbox = Mailbox::parse(user).ok();
-        let domains = self.domains.load_full();
-        let account =
-            mailbox.as_ref().and_then(|mailbox| domains.get(&mailbox.domain)?.account(&mailbox.local_part));
-        let is_ours = |mailbox: &Mailbox| domains.contains_key(&mailbox.domain);
+        let everybody = self.everybody.load_full();
+        let account = mailbox
+            .as_ref()
+            .and_then(|mailbox| everybody.domains.get(&mailbox.domain)?.account(&mailbox.local_part));
+        let is_ours = |mailbox: &Mailbox| everybody.domains.contains_key(&mailbox.domain);
         if account.is_none()
             && mailbox.as_ref().is_none_or(is_ours)
             && let Some(others) = &self.others
@@ -110,8 +169,8 @@ impl Accounts {
                 answer @ (Login::Yes(_) | Login::Unavailable(_)) => return answer,
             }
         }
-        let hash = account.and_then(|account| account.hash.as_deref());
-        match (self.hasher.is_right(password, hash), mailbox) {
+        let kept = account.and_then(|account| account.kept());
+        match (self.hasher.is_right(&password::tried(password), kept), mailbox) {
             (Some(true), Some(mailbox)) => Login::Yes(mailbox),
             (Some(_), _) => Login::Wrong,
             (None, _) => Login::Unavailable("too many logins at once".to_owned()),
@@ -129,7 +188,8 @@ impl Accounts {
 mod tests {
     use std::path::Path;
 
-    use super::super::hash_password;
+    use super::super::hash::hash_password;
+    use super::super::scram;
     use super::*;
 
     fn accounts() -> Accounts {
@@ -230,6 +290,36 @@ mod tests {
         let users = Users::parse("reports: receive-only\n", Path::new("users")).unwrap();
         let here = Domain::parse("here.example").unwrap();
         assert!(!Accounts::new(HashMap::from([(here, Arc::new(users))])).has_logins());
+    }
+
+    #[test]
+    fn scram_is_for_when_everybody_has_its_keys() {
+        let keys = scram::to_text(&scram::keys(b"pencil", b"saltsalt".to_vec(), 4096));
+        let with = |text: &str| {
+            let users = Users::parse(text, Path::new("users")).unwrap();
+            Accounts::new(HashMap::from([(Domain::parse("here.example").unwrap(), Arc::new(users))]))
+        };
+        let both = with(&format!("ana: {keys}\nreports: receive-only\n"));
+        assert!(both.all_have_scram());
+        assert!(!accounts().all_have_scram(), "ana has a hash only");
+        assert!(!with("reports: receive-only\n").all_have_scram(), "nobody logs in");
+        assert!(!both.with_others(Arc::new(Neighbours)).all_have_scram(), "of others we have no keys");
+        let login = with(&format!("ana: {keys}\n")).login("ana@here.example", b"pencil");
+        assert!(matches!(login, Login::Yes(_)), "a password will do where there are keys only");
+    }
+
+    #[test]
+    fn keys_are_made_up_for_whoever_cannot_log_in_the_same_each_time() {
+        let accounts = accounts();
+        for user in ["bo@bücher.example", "reports@bücher.example", "ana@there.example", "ana", ""] {
+            let keys = accounts.scram_keys(user);
+            assert_eq!(accounts.scram_keys(user), keys, "{user}");
+            assert_eq!((keys.salt.len(), keys.iterations), (16, scram::ITERATIONS), "as ours are");
+        }
+        let keys = accounts.scram_keys("bo@bücher.example");
+        assert_eq!(accounts.scram_keys("BO@xn--bcher-kva.example"), keys, "in every spelling");
+        assert_ne!(accounts.scram_keys("eve@bücher.example").salt, keys.salt);
+        assert_eq!(accounts.hash_runs(), 0);
     }
 
     #[test]

@@ -1,29 +1,39 @@
 //! Who are you? Users, their passwords, and logins.
 //!
 //! Users of a domain stand in a text file, `domains/DOMAIN/users`, one line each. The server holds
-//! a snapshot of all of them, which a reload replaces; a session asks it whether a mailbox exists
-//! and whether a password is right. A login costs the same work and hears the same words whether
-//! the user is unknown, may not log in, or gave a wrong password.
+//! a snapshot of all of them, which a reload replaces; a session asks it whether a mailbox exists,
+//! whether a password is right, and for what SCRAM needs. A login costs the same work and hears the
+//! same words whether the user is unknown, may not log in, or gave a wrong password.
 //!
 //! This module does not watch files: `daemon/domains` does, and hands over what it read.
 //!
 //! - `users`: the file's format
+//! - `password`: passwords in the form in which they are compared
 //! - `hash`: password hashes (argon2id, RFC 9106), at most two computed at once
+//! - `imported`: hashes that were made elsewhere
+//! - `scram`: the keys of SCRAM, and those that are made up
 //! - `accounts`: the snapshot of all domains, and logins
+//! - `guesses`: who has been guessing passwords
 //! - `senders`: in whose name users may write
-//! - `add`: puts a user into a file, safely
+//! - `edit`: changes a file, safely
 //! - `dovecot`: users and passwords of a Dovecot on this host
 
 mod accounts;
-mod add;
 mod dovecot;
+mod edit;
+mod guesses;
 mod hash;
+mod imported;
+mod password;
+mod scram;
 mod senders;
 mod users;
 
 pub use accounts::{Accounts, Login, OtherUsers};
-pub use add::{AddError, add};
 pub use dovecot::{Dovecot, DovecotSettings, Handshake, LoginReply, ProtocolError, UserReply};
-pub use hash::{HashError, hash_password};
+pub use edit::{Change, EditError, edit};
+pub use guesses::{Guess, Guesses};
+pub use password::PasswordError;
+pub use scram::Pretence;
 pub use senders::Senders;
 pub use users::{AuthFileError, Users};

@@ -2,36 +2,50 @@
 //!
 //! ```text
 //! # name: credentials
-//! ana: $argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$…
+//! ana: $argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$… SCRAM-SHA-256$100000:…
 //! reports: receive-only
 //! ```
 //!
 //! One line is one account: a local part, a colon, and credentials with spaces between them. A
-//! credential is a password hash as a PHC string, or `receive-only`, which lets mail in and
-//! nobody log in. There is room for more on a line (SCRAM keys). Names are compared by their
-//! PRECIS key. Why a line and not a TOML table: `docs/decisions/0008-accounts-file.md`.
+//! credential is a password hash (argon2id or scrypt as a PHC string, or bcrypt), or the keys of
+//! SCRAM, and each may be there once; or it is `receive-only`, which lets mail in and nobody log
+//! in. Names are compared by their PRECIS key. Why a line and not a TOML table: `docs/decisions/0008-accounts-file.md`.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::hash;
-use crate::mail::LocalPart;
+use super::hash::{self, Kept};
+use super::{password, scram};
+use crate::mail::{LocalPart, ScramKeys};
 
 /// The users of one domain, as one version of the file gives them.
 #[derive(Debug, Clone, Default)]
 pub struct Users {
     by_key: HashMap<String, Account>,
-    /// One of them has a password.
-    has_logins: bool,
 }
 
-/// One line.
+/// One line. Without a hash and without keys the user only receives.
 #[derive(Debug, Clone)]
 pub(super) struct Account {
     /// As written.
     name: LocalPart,
-    /// PHC string; none for `receive-only`.
-    pub(super) hash: Option<String>,
+    hash: Option<String>,
+    pub(super) scram: Option<ScramKeys>,
+}
+
+impl Account {
+    /// What a password is compared with; nothing for who only receives.
+    pub(super) fn kept(&self) -> Option<Kept<'_>> {
+        let scram = self.scram.as_ref().map(Kept::Scram);
+        self.hash.as_deref().map(Kept::Hash).or(scram)
+    }
+
+    /// The credentials by name, as the operator knows them.
+    fn credentials(&self) -> Vec<&'static str> {
+        let hash = self.hash.as_deref().and_then(|hash| hash::check(hash).ok());
+        let scram = self.scram.is_some().then_some("SCRAM-SHA-256");
+        hash.into_iter().chain(scram).collect()
+    }
 }
 
 /// A line of a users file that cannot be read; the operator mends it.
@@ -47,6 +61,24 @@ pub struct AuthFileError {
     /// What to do.
     pub remedy: String,
 }
+
+impl Account {
+    /// The error goes on after "the credential".
+    fn read_credential(&mut self, word: &str) -> Result<(), String> {
+        let is_second = if word == RECEIVE_ONLY {
+            false
+        } else if scram::is_meant(word) {
+            self.scram.replace(scram::parse(word)?).is_some()
+        } else {
+            hash::check(word)?;
+            self.hash.replace(word.to_owned()).is_some()
+        };
+        if is_second { Err("is there twice".to_owned()) } else { Ok(()) }
+    }
+}
+
+/// Lets mail in and nobody log in.
+pub(super) const RECEIVE_ONLY: &str = "receive-only";
 
 impl Users {
     /// Longest file that is read, in octets: some 40,000 users.
@@ -82,26 +114,22 @@ impl Users {
                 "write the part of the address before the @, in double quotes if it has spaces",
             );
         };
-        let mut account = Account { name, hash: None };
-        let mut words = credentials.split_whitespace();
-        match (words.next(), words.next()) {
-            (None, _) => {
+        let mut account = Account { name, hash: None, scram: None };
+        let mut count = 0;
+        for word in credentials.split_whitespace() {
+            if let Err(problem) = account.read_credential(word) {
                 return wrong(
-                    "the user has no credential",
-                    "use `postrider user add`, or write receive-only",
+                    &format!("the credential {problem}"),
+                    "use `postrider user passwd`, or write receive-only",
                 );
             }
-            (Some(_), Some(_)) => return wrong("there are several credentials", "leave one of them"),
-            (Some("receive-only"), None) => {}
-            (Some(hash), None) => match hash::check(hash) {
-                Ok(()) => account.hash = Some(hash.to_owned()),
-                Err(problem) => {
-                    return wrong(
-                        &format!("the credential {problem}"),
-                        "use `postrider user add`, or write receive-only",
-                    );
-                }
-            },
+            count += 1;
+        }
+        if count == 0 {
+            return wrong("the user has no credential", "use `postrider user passwd`, or write receive-only");
+        }
+        if count > 1 && credentials.split_whitespace().any(|word| word == RECEIVE_ONLY) {
+            return wrong("the user only receives, and has another credential", "leave one of them");
         }
         let key = account.name.key();
         if let Some(other) = self.by_key.get(&key) {
@@ -110,7 +138,6 @@ impl Users {
                 "remove one of the lines",
             );
         }
-        self.has_logins |= account.hash.is_some();
         self.by_key.insert(key, account);
         Ok(())
     }
@@ -130,12 +157,41 @@ impl Users {
     /// One of them could log in.
     #[must_use]
     pub fn has_logins(&self) -> bool {
-        self.has_logins
+        self.by_key.values().any(|account| account.kept().is_some())
+    }
+
+    /// Everybody who could log in has the keys of SCRAM.
+    #[must_use]
+    pub fn all_have_scram(&self) -> bool {
+        self.by_key.values().all(|account| account.kept().is_none() || account.scram.is_some())
+    }
+
+    /// Everybody by name, with the names of the credentials; none for who only receives.
+    pub fn list(&self) -> impl Iterator<Item = (&LocalPart, Vec<&'static str>)> {
+        let mut accounts: Vec<_> = self.by_key.iter().collect();
+        accounts.sort_by_key(|(key, _)| *key);
+        accounts.into_iter().map(|(_, account)| (&account.name, account.credentials()))
+    }
+
+    /// The password is the one behind the SCRAM keys of a user; `None` without keys.
+    #[must_use]
+    pub fn scram_fits(&self, local_part: &LocalPart, password: &str) -> Option<bool> {
+        let keys = self.account(local_part)?.scram.as_ref()?;
+        Some(scram::is_right(&password::tried(password.as_bytes()), keys))
     }
 
     pub(super) fn account(&self, local_part: &LocalPart) -> Option<&Account> {
         self.by_key.get(&local_part.key())
     }
+}
+
+/// The line is about this user.
+pub(super) fn is_line_of(line: &str, local_part: &LocalPart) -> bool {
+    let line = line.trim();
+    !line.starts_with('#')
+        && split_name(line)
+            .and_then(|(name, _)| LocalPart::parse(name).ok())
+            .is_some_and(|name| name.key() == local_part.key())
 }
 
 /// The name and what stands behind its colon. A colon in a quoted name is part of the name.
@@ -163,6 +219,10 @@ mod tests {
 
     const HASH: &str = "$argon2id$v=19$m=16,t=1,p=1$c2FsdHNhbHQ$4qmZ0SqWJpcnVGjvI9ldzLXTQ0vE8Qu3TUVuBCDQXfQ";
 
+    const BCRYPT: &str = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
+    const SCRAM: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==\
+                         $WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+
     fn parse(text: &str) -> Result<Users, Vec<String>> {
         Users::parse(text, Path::new("domains/here.example/users"))
             .map_err(|errors| errors.iter().map(ToString::to_string).collect())
@@ -179,8 +239,20 @@ mod tests {
         assert_eq!(users.count(), 3);
         assert!(has(&users, "ANA") && has(&users, "reports") && has(&users, "\"a b:c\""));
         assert!(!has(&users, "bo"));
-        assert!(users.account(&LocalPart::parse("ana").unwrap()).unwrap().hash.is_some());
-        assert!(users.account(&LocalPart::parse("reports").unwrap()).unwrap().hash.is_none());
+        assert!(users.account(&LocalPart::parse("ana").unwrap()).unwrap().kept().is_some());
+        assert!(users.account(&LocalPart::parse("reports").unwrap()).unwrap().kept().is_none());
+    }
+
+    #[test]
+    fn a_user_may_have_a_hash_and_keys_and_some_have_one_of_them() {
+        let text = format!("ana: {HASH} {SCRAM}\nbo: {SCRAM}\neve: {BCRYPT}\nfay: receive-only\n");
+        let users = parse(&text).unwrap();
+        let listed: Vec<_> =
+            users.list().map(|(name, credentials)| format!("{name} {}", credentials.join(" "))).collect();
+        assert_eq!(listed, ["ana argon2id SCRAM-SHA-256", "bo SCRAM-SHA-256", "eve bcrypt", "fay "]);
+        assert!(users.has_logins() && !users.all_have_scram());
+        assert!(parse(&text.replace(BCRYPT, "receive-only")).unwrap().all_have_scram());
+        assert!(!parse("fay: receive-only").unwrap().has_logins());
     }
 
     #[test]
@@ -189,13 +261,23 @@ mod tests {
             ("ana", "no colon"),
             ("ana@here.example: receive-only", "not a user's name"),
             ("ana:", "no credential"),
-            ("ana: secret", "postrider user add"),
-            ("ana: $2b$12$abc", "postrider user add"),
+            ("ana: secret", "postrider user passwd"),
+            ("ana: $2b$12$abc", "not a bcrypt hash"),
+            ("ana: $2b$31$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW", "cost"),
+            (
+                "ana: $scrypt$ln=30,r=8,p=1$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4CbdRSCdEBsjjJxD+iCs5E",
+                "memory",
+            ),
+            ("ana: $md5$aM15713r3Xsvxbi31lqr1Q$nFNh2CVHVjNldFVKDHDlm4CbdRSCdEBsjjJxD+iCs5E", "is a md5 hash"),
+            ("ana: SCRAM-SHA-256$1:AAAA$AAAA:AAAA", "not SCRAM keys"),
+            (&format!("ana: {SCRAM} {SCRAM}"), "twice"),
+            (&format!("ana: {HASH} {BCRYPT}"), "twice"),
+            (&format!("ana: {HASH} receive-only"), "only receives"),
             (
                 "ana: $argon2id$v=19$m=4194304,t=1,p=1$c2FsdHNhbHQ$4qmZ0SqWJpcnVGjvI9ldzLXTQ0vE8Qu3TUVuBCDQXfQ",
                 "memory",
             ),
-            ("ana: receive-only receive-only", "several"),
+            ("ana: receive-only receive-only", "only receives"),
             ("Bo: receive-only", "already"),
         ] {
             let errors = parse(&format!("bo: receive-only\n\n{line}\n")).unwrap_err();

@@ -83,16 +83,53 @@ pub(super) enum User {
     /// Add a user, and ask for a password.
     ///
     /// The password is asked for twice on the terminal, unless an option says where it comes from.
-    /// It is kept as an argon2id hash in domains/DOMAIN/users. If the domain has no directory yet,
-    /// it gets one, which makes it local. A running server notices within seconds.
+    /// An argon2id hash and the keys of SCRAM-SHA-256 are kept of it in domains/DOMAIN/users. If
+    /// the domain has no directory yet, it gets one, which makes it local. A running server notices
+    /// within seconds.
     Add {
         /// The user's address, such as ana@example.org.
+        address: String,
+        #[command(flatten)]
+        password: Password,
+        /// No password: the user gets mail but cannot log in.
+        #[arg(long, conflicts_with_all = ["password_file", "password_stdin"])]
+        receive_only: bool,
+    },
+    /// Set another password.
+    ///
+    /// The old one counts no longer, once the server has noticed.
+    Passwd {
+        /// The user's address.
+        address: String,
+        #[command(flatten)]
+        password: Password,
+        /// No password: the user gets mail but can no longer log in.
+        #[arg(long, conflicts_with_all = ["password_file", "password_stdin"])]
+        receive_only: bool,
+    },
+    /// Remove a user; the mail that is there stays where it is.
+    Remove {
+        /// The user's address.
+        address: String,
+    },
+    /// List the users, with what is kept of their passwords.
+    List {
+        /// Only those of this domain, in any spelling.
+        domain: Option<String>,
+    },
+    /// Ask for a user's password, and say whether it is right.
+    ///
+    /// Reads the file, as the server will; asks no server. The exit status is 0 if the password is
+    /// right, and 1 otherwise.
+    Check {
+        /// The user's address.
         address: String,
         #[command(flatten)]
         password: Password,
     },
 }
 
+/// Where a password comes from; from the terminal, unless one of these is given.
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 pub(super) struct Password {
@@ -102,9 +139,6 @@ pub(super) struct Password {
     /// Take the first line of standard input as the password.
     #[arg(long)]
     pub(super) password_stdin: bool,
-    /// No password: the user gets mail but cannot log in.
-    #[arg(long)]
-    pub(super) receive_only: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,15 +1,17 @@
 //! `postrider user`.
 
+use std::collections::HashMap;
 use std::fs::{self, DirBuilder};
 use std::io::{self, BufRead as _, Read as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::table::{Password, User};
 use super::terminal::{Failed, say};
-use crate::auth;
-use crate::daemon::directory_of;
-use crate::mail::Mailbox;
+use crate::auth::{self, Accounts, Change, Login, Users};
+use crate::daemon::{Domains, directory_of};
+use crate::mail::{Domain, Mailbox};
 use crate::sys::{SystemDisk, SystemRandom, read_text};
 
 /// Longest password in octets; a limit so that a wrong file is noticed.
@@ -17,30 +19,141 @@ const PASSWORD_OCTETS_MAX: u64 = 1000;
 
 /// Does what the subcommand says.
 pub(super) fn run(config_dir: &Path, command: &User) -> Result<String, Failed> {
-    match command {
-        User::Add { address, password } => add(config_dir, address, password).map_err(|e| vec![e]),
+    let done = match command {
+        User::Add { address, password, receive_only } => {
+            add(config_dir, &parse(address)?, (!receive_only).then_some(password))
+        }
+        User::Passwd { address, password, receive_only } => {
+            passwd(config_dir, &parse(address)?, (!receive_only).then_some(password))
+        }
+        User::Remove { address } => remove(config_dir, &parse(address)?),
+        User::List { domain } => return list(config_dir, domain.as_deref()),
+        User::Check { address, password } => check(config_dir, &parse(address)?, password),
+    };
+    done.map_err(|problem| vec![problem])
+}
+
+fn parse(address: &str) -> Result<Mailbox, Failed> {
+    let mailbox = Mailbox::parse(address).map_err(|problem| {
+        vec![format!("{address:?} is not an address: {problem}; write ana@example.org")]
+    })?;
+    match mailbox.domain.as_address() {
+        Some(_) => Err(vec![format!("{} is not a domain; users live in domains", mailbox.domain)]),
+        None => Ok(mailbox),
     }
 }
 
-fn add(config_dir: &Path, address: &str, password: &Password) -> Result<String, String> {
-    let mailbox = Mailbox::parse(address)
-        .map_err(|problem| format!("{address:?} is not an address: {problem}; write ana@example.org"))?;
-    if mailbox.domain.as_address().is_some() {
-        return Err(format!("{} is not a domain; users live in domains", mailbox.domain));
-    }
+fn add(config_dir: &Path, mailbox: &Mailbox, from: Option<&Password>) -> Result<String, String> {
     let known = directory_of(config_dir, &mailbox.domain)?;
-    let password = read_password(password, &mailbox)?;
+    let password = from.map(|from| new_password(from, mailbox)).transpose()?;
     let is_new = known.is_none();
     let dir = match known {
         Some(dir) => dir,
-        None => make_directory(config_dir, &mailbox)?,
+        None => make_directory(config_dir, mailbox)?,
     };
-    auth::add(&SystemDisk, &SystemRandom, &dir, &mailbox.local_part, password.as_deref())
-        .map_err(|e| e.to_string())?;
+    edit(&dir, mailbox, Change::Add(password.as_deref()))?;
     if is_new {
         say([format!("{} is now a local domain: {} was made", mailbox.domain, dir.display())]);
     }
     Ok(format!("{mailbox} is in {}\n", dir.join("users").display()))
+}
+
+fn passwd(config_dir: &Path, mailbox: &Mailbox, from: Option<&Password>) -> Result<String, String> {
+    let (dir, users) = users_of(config_dir, &mailbox.domain)?;
+    if !users.has(&mailbox.local_part) {
+        return Err(unknown(mailbox, &dir));
+    }
+    let password = from.map(|from| new_password(from, mailbox)).transpose()?;
+    edit(&dir, mailbox, Change::Password(password.as_deref()))?;
+    Ok(match password {
+        Some(_) => format!("{mailbox} has another password\n"),
+        None => format!("{mailbox} only receives\n"),
+    })
+}
+
+fn remove(config_dir: &Path, mailbox: &Mailbox) -> Result<String, String> {
+    let (dir, _) = users_of(config_dir, &mailbox.domain)?;
+    edit(&dir, mailbox, Change::Remove)?;
+    Ok(format!("{mailbox} is no longer in {}; the mail that is there stays\n", dir.join("users").display()))
+}
+
+fn edit(dir: &Path, mailbox: &Mailbox, change: Change<'_>) -> Result<(), String> {
+    auth::edit(&SystemDisk, &SystemRandom, dir, &mailbox.local_part, change).map_err(|e| e.to_string())
+}
+
+fn list(config_dir: &Path, domain: Option<&str>) -> Result<String, Failed> {
+    let domains = match domain {
+        Some(name) => {
+            let domain = Domain::parse(name).map_err(|e| vec![format!("{name:?} is not a domain: {e}")])?;
+            let (_, users) = users_of(config_dir, &domain).map_err(|e| vec![e])?;
+            vec![(domain, Arc::new(users))]
+        }
+        None => {
+            let mut all: Vec<_> = Domains::load(config_dir)?.users().into_iter().collect();
+            all.sort_by(|(one, _), (other, _)| one.cmp(other));
+            all
+        }
+    };
+    let mut text = String::new();
+    for (domain, users) in &domains {
+        for (name, credentials) in users.list() {
+            let ability = match credentials.as_slice() {
+                [] => "receives only".to_owned(),
+                some => format!("logs in with {}", some.join(", ")),
+            };
+            text.push_str(&format!("{name}@{domain}  {ability}\n"));
+        }
+    }
+    Ok(text)
+}
+
+fn check(config_dir: &Path, mailbox: &Mailbox, from: &Password) -> Result<String, String> {
+    let (dir, users) = users_of(config_dir, &mailbox.domain)?;
+    if !users.has(&mailbox.local_part) {
+        return Err(unknown(mailbox, &dir));
+    }
+    let password = match given_password(from)? {
+        Some(password) => password,
+        None => ask(&format!("Password for {mailbox}: "))?,
+    };
+    let scram_fits = users.scram_fits(&mailbox.local_part, &password);
+    match login(mailbox, users, &password) {
+        Login::Yes(_) if scram_fits == Some(false) => Err(format!(
+            "the password of {mailbox} is right, but its SCRAM keys are of another one; set it again with: \
+             postrider user passwd {mailbox}"
+        )),
+        Login::Yes(_) => Ok(format!("the password of {mailbox} is right\n")),
+        Login::Wrong => Err(format!("that is not the password of {mailbox}, or it only receives")),
+        Login::Unavailable(why) => Err(format!("the password of {mailbox} could not be checked: {why}")),
+    }
+}
+
+/// As the server will find it.
+fn login(mailbox: &Mailbox, users: Users, password: &str) -> Login {
+    let accounts = Accounts::new(HashMap::from([(mailbox.domain.clone(), Arc::new(users))]));
+    accounts.login(&mailbox.to_string(), password.as_bytes())
+}
+
+fn unknown(mailbox: &Mailbox, dir: &Path) -> String {
+    format!("{mailbox} is not in {}; see who is with: postrider user list", dir.join("users").display())
+}
+
+/// The directory of a local domain, and the users in it.
+fn users_of(config_dir: &Path, domain: &Domain) -> Result<(PathBuf, Users), String> {
+    let dir = directory_of(config_dir, domain)?.ok_or_else(|| {
+        format!(
+            "{domain} is not a local domain: it has no directory in {}",
+            config_dir.join("domains").display()
+        )
+    })?;
+    let file = dir.join("users");
+    let text = match read_text(&file, Users::OCTETS_MAX) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+        other => other.map_err(|e| format!("{}: {e}", file.display()))?,
+    };
+    let users = Users::parse(&text, &file)
+        .map_err(|errors| errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+    Ok((dir, users))
 }
 
 /// A directory for a new domain, which belongs to whom `domains/` belongs.
@@ -64,36 +177,41 @@ fn make_directory(config_dir: &Path, mailbox: &Mailbox) -> Result<PathBuf, Strin
     make().map(|()| dir.clone()).map_err(|e| format!("{}: {e}", dir.display()))
 }
 
-/// The password, from where the options say; none for a user who only receives.
-fn read_password(from: &Password, mailbox: &Mailbox) -> Result<Option<Vec<u8>>, String> {
-    let password = if from.receive_only {
-        return Ok(None);
-    } else if let Some(file) = &from.password_file {
-        let text = read_text(file, PASSWORD_OCTETS_MAX).map_err(|e| format!("{}: {e}", file.display()))?;
-        text.lines().next().unwrap_or_default().to_owned()
-    } else if from.password_stdin {
-        let mut line = String::new();
-        let read = io::stdin().lock().take(PASSWORD_OCTETS_MAX).read_line(&mut line);
-        read.map_err(|e| format!("standard input: {e}"))?;
-        line.trim_end_matches(['\r', '\n']).to_owned()
-    } else {
-        ask_twice(mailbox)?
+/// A password to be set, from where the options say.
+fn new_password(from: &Password, mailbox: &Mailbox) -> Result<String, String> {
+    let password = match given_password(from)? {
+        Some(password) => password,
+        None => {
+            let first = ask(&format!("Password for {mailbox}: "))?;
+            if ask("Again: ")? != first {
+                return Err("the passwords differ; nothing was changed".to_owned());
+            }
+            first
+        }
     };
     if password.is_empty() {
         return Err("the password is empty; use --receive-only for a user who never logs in".to_owned());
     }
-    Ok(Some(password.into_bytes()))
+    Ok(password)
 }
 
-fn ask_twice(mailbox: &Mailbox) -> Result<String, String> {
-    let ask = |prompt: String| {
-        rpassword::prompt_password(prompt).map_err(|e| {
-            format!(
-                "there is no terminal to ask for a password ({e}); use --password-file or --password-stdin"
-            )
-        })
-    };
-    let first = ask(format!("Password for {mailbox}: "))?;
-    let second = ask("Again: ".to_owned())?;
-    if first == second { Ok(first) } else { Err("the passwords differ; nothing was changed".to_owned()) }
+/// The password that the options give; none if it is to be asked for.
+fn given_password(from: &Password) -> Result<Option<String>, String> {
+    if let Some(file) = &from.password_file {
+        let text = read_text(file, PASSWORD_OCTETS_MAX).map_err(|e| format!("{}: {e}", file.display()))?;
+        return Ok(Some(text.lines().next().unwrap_or_default().to_owned()));
+    }
+    if from.password_stdin {
+        let mut line = String::new();
+        let read = io::stdin().lock().take(PASSWORD_OCTETS_MAX).read_line(&mut line);
+        read.map_err(|e| format!("standard input: {e}"))?;
+        return Ok(Some(line.trim_end_matches(['\r', '\n']).to_owned()));
+    }
+    Ok(None)
+}
+
+fn ask(prompt: &str) -> Result<String, String> {
+    rpassword::prompt_password(prompt).map_err(|e| {
+        format!("there is no terminal to ask for a password ({e}); use --password-file or --password-stdin")
+    })
 }

@@ -12,6 +12,7 @@
 //! - `id`: the name of a message in our spool and logs
 //! - `endpoint`: where a server is reached
 //! - `network`: a range of addresses in CIDR notation
+//! - `scram`: what is kept of a password so that its owner can prove to know it
 //! - `time`: wall time as it is stored
 //! - `verdict`: what was found out about who sent a message
 //! - `words`: remote words made safe for logs, JSON and reports
@@ -26,6 +27,7 @@ mod mailbox;
 mod network;
 mod outcome;
 mod recipient;
+mod scram;
 mod time;
 mod verdict;
 mod words;
@@ -40,6 +42,7 @@ pub use mailbox::{ForwardPath, LocalPart, Mailbox, MailboxError, ReversePath};
 pub use network::{Network, NetworkError};
 pub use outcome::{Failure, Outcome, Reason, Remote, Scope};
 pub use recipient::{Destination, NextHop, Notify, Recipient};
+pub use scram::ScramKeys;
 pub use time::Timestamp;
 pub use verdict::SpfResult;
 pub use words::printable;

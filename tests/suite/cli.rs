@@ -214,6 +214,52 @@ fn a_user_cannot_be_added_twice_or_without_a_password() {
 }
 
 #[test]
+fn a_users_password_can_be_changed_and_checked_and_the_user_removed() {
+    let house = House::new(GOOD);
+    let given = |arguments: &[&str], password: &str| {
+        let file = house.path("given");
+        fs::write(&file, password).unwrap();
+        house.run(&[&["user"], arguments, &["--password-file", file.to_str().unwrap()]].concat())
+    };
+    assert_eq!(house.add("ana@here.example", "old").status, 0);
+    house.write("domains/here.example/users", &format!("# ours\n{}", users_text(&house)));
+    let checked = |password: &str| given(&["check", "ana@here.example"], password).status;
+    assert_eq!((checked("old"), checked("new")), (0, 1));
+    assert_eq!(given(&["passwd", "Ana@here.example"], "new").status, 0);
+    assert_eq!((checked("old"), checked("new")), (1, 0));
+    assert!(users_text(&house).starts_with("# ours\n"), "comments stay");
+
+    let keys = users_text(&house).split_once("SCRAM").unwrap().1.to_owned();
+    given(&["passwd", "ana@here.example"], "other");
+    let text = users_text(&house);
+    let (before, _) = text.split_once("SCRAM").unwrap();
+    house.write("domains/here.example/users", &format!("{before}SCRAM{keys}"));
+    let said = given(&["check", "ana@here.example"], "other");
+    assert!(said.status == 1 && said.err.contains("SCRAM keys are of another one"), "{}", said.err);
+
+    assert_eq!(house.run(&["user", "passwd", "ana@here.example", "--receive-only"]).status, 0);
+    assert_eq!(checked("other"), 1);
+    assert_eq!(house.run(&["user", "list"]).out, "ana@here.example  receives only\n");
+    assert_eq!(house.run(&["user", "remove", "ana@here.example"]).status, 0);
+    assert!(!users_text(&house).contains("receive-only"), "{}", users_text(&house));
+    for (arguments, says) in [
+        (&["remove", "ana@here.example"][..], "user list"),
+        (&["passwd", "ana@here.example", "--receive-only"], "user list"),
+        (&["check", "ana@here.example"], "user list"),
+        (&["check", "ana@there.example"], "not a local domain"),
+        (&["list", "there.example"], "not a local domain"),
+        (&["list", "not a domain"], "not a domain"),
+    ] {
+        let said = house.run(&[&["user"], arguments].concat());
+        assert!(said.status == 1 && said.err.contains(says), "{arguments:?}: {}", said.err);
+    }
+}
+
+fn users_text(house: &House) -> String {
+    fs::read_to_string(house.path("domains/here.example/users")).unwrap()
+}
+
+#[test]
 fn users_who_are_added_at_once_are_all_there() {
     let house = House::new(GOOD);
     let commands: Vec<_> = (0..8)

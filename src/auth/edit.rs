@@ -1,0 +1,209 @@
+//! Changes a users file, safely.
+//!
+//! Two commands at once keep what both did: whoever holds the lock on the domain's directory reads,
+//! changes one line and replaces the file as a whole. Comments, the order and other lines stay as
+//! they are.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::hash::hash_password;
+use super::password::{self, PasswordError};
+use super::scram;
+use super::users::{AuthFileError, RECEIVE_ONLY, Users, is_line_of};
+use crate::mail::LocalPart;
+use crate::sys::{Disk, Random, read_text, replace_like};
+
+/// What is to become of a user. A user without a password only receives.
+#[derive(Clone, Copy)]
+pub enum Change<'a> {
+    /// A new one.
+    Add(Option<&'a str>),
+    /// Another password for one who is there.
+    Password(Option<&'a str>),
+    /// No longer one.
+    Remove,
+}
+
+/// Why nothing was changed; the file is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum EditError {
+    /// The name is taken.
+    #[error("{name} is in {} already; set another password with: postrider user passwd", file.display())]
+    Exists {
+        /// The user.
+        name: LocalPart,
+        /// The file.
+        file: PathBuf,
+    },
+    /// There is nobody of this name.
+    #[error("{name} is not in {}; see who is with: postrider user list", file.display())]
+    Unknown {
+        /// The user.
+        name: LocalPart,
+        /// The file.
+        file: PathBuf,
+    },
+    /// The file has lines that cannot be read, and would not be read by the server either.
+    #[error("{}", lines(.0))]
+    File(Vec<AuthFileError>),
+    /// The password.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The host has no memory or randomness to give.
+    #[error("the password could not be hashed: {0}; try again")]
+    Hash(String),
+    /// The file system refused.
+    #[error("{}: {error}", file.display())]
+    Disk {
+        /// The file.
+        file: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+fn lines(errors: &[AuthFileError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Changes what the file `users` in a domain's directory says of `name`. A new file gets mode 0640
+/// and the directory's owner; one that exists keeps its own. Waits for another command that holds
+/// the directory's lock.
+///
+/// # Errors
+/// See [`EditError`].
+pub fn edit(
+    disk: &dyn Disk,
+    random: &dyn Random,
+    domain_dir: &Path,
+    name: &LocalPart,
+    change: Change<'_>,
+) -> Result<(), EditError> {
+    let file = domain_dir.join("users");
+    let credentials = match change {
+        Change::Add(password) | Change::Password(password) => credentials(password, random)?,
+        Change::Remove => String::new(),
+    };
+    let refused = |error| EditError::Disk { file: file.clone(), error };
+
+    // Let go of when it is dropped.
+    let lock = File::open(domain_dir).map_err(refused)?;
+    lock.lock().map_err(refused)?;
+
+    let text = match read_text(&file, Users::OCTETS_MAX) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            "# One user each line, `name: credentials`. Add one with: postrider user add ADDRESS\n".to_owned()
+        }
+        Err(e) => return Err(refused(e)),
+    };
+    let is_there = Users::parse(&text, &file).map_err(EditError::File)?.has(name);
+    let text = match change {
+        Change::Add(_) if is_there => return Err(EditError::Exists { name: name.clone(), file }),
+        Change::Password(_) | Change::Remove if !is_there => {
+            return Err(EditError::Unknown { name: name.clone(), file });
+        }
+        Change::Add(_) => {
+            let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
+            format!("{text}{end}{name}: {credentials}\n")
+        }
+        Change::Password(_) => with_line(&text, name, &format!("{name}: {credentials}\n")),
+        Change::Remove => with_line(&text, name, ""),
+    };
+    replace_like(disk, random, &file, text.as_bytes(), 0o640).map_err(refused)
+}
+
+/// The text with another line for this user.
+fn with_line(text: &str, name: &LocalPart, new: &str) -> String {
+    let lines = text.split_inclusive('\n');
+    lines.map(|line| if is_line_of(line, name) { new } else { line }).collect()
+}
+
+/// What stands behind the name: a hash, and the keys of SCRAM.
+fn credentials(password: Option<&str>, random: &dyn Random) -> Result<String, EditError> {
+    let Some(password) = password else { return Ok(RECEIVE_ONLY.to_owned()) };
+    let password: Cow<'_, str> = password::prepare(password)?;
+    let hash = hash_password(password.as_bytes()).map_err(EditError::Hash)?;
+    let keys = scram::new_keys(password.as_bytes(), random);
+    Ok(format!("{hash} {}", scram::to_text(&keys)))
+}
+
+#[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "a test's files need not be durable")]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+    use crate::sys::{SystemDisk, SystemRandom};
+
+    fn put(dir: &Path, name: &str, change: Change<'_>) -> Result<(), EditError> {
+        edit(&SystemDisk, &SystemRandom, dir, &LocalPart::parse(name).unwrap(), change)
+    }
+
+    #[test]
+    fn a_new_user_joins_those_who_are_there() {
+        let dir = tempfile::tempdir().unwrap();
+        put(dir.path(), "ana", Change::Add(Some("secret"))).unwrap();
+        put(dir.path(), "\"a: b\"", Change::Add(None)).unwrap();
+        let file = dir.path().join("users");
+        let text = fs::read_to_string(&file).unwrap();
+        assert!(text.starts_with("# "), "{text}");
+        assert!(!text.contains("secret"));
+        let users = Users::parse(&text, &file).unwrap();
+        assert_eq!(users.count(), 2);
+        assert!(users.has_logins() && users.all_have_scram());
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft or lock file stays");
+    }
+
+    #[test]
+    fn only_the_line_of_the_user_changes_and_the_mode_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("users");
+        fs::write(&file, "# ours\n\nAna: receive-only\r\n# Ana: gone\nbo:   receive-only").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+        let text = || fs::read_to_string(&file).unwrap();
+        put(dir.path(), "eve", Change::Add(None)).unwrap();
+        put(dir.path(), "bo", Change::Password(Some("secret"))).unwrap();
+        let rest = "# ours\n\nAna: receive-only\r\n# Ana: gone\nbo: $argon2id$";
+        assert!(text().starts_with(rest), "{}", text());
+        put(dir.path(), "BO", Change::Password(None)).unwrap();
+        put(dir.path(), "ana", Change::Remove).unwrap();
+        assert_eq!(text(), "# ours\n\n# Ana: gone\nBO: receive-only\neve: receive-only\n");
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
+    }
+
+    #[test]
+    fn two_at_once_keep_what_both_did() {
+        let dir = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for n in 0..8 {
+                let dir = dir.path();
+                scope.spawn(move || put(dir, &format!("user{n}"), Change::Add(None)).unwrap());
+            }
+        });
+        let text = fs::read_to_string(dir.path().join("users")).unwrap();
+        assert_eq!(Users::parse(&text, Path::new("users")).unwrap().count(), 8, "{text}");
+    }
+
+    #[test]
+    fn what_cannot_be_done_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        put(dir.path(), "ana", Change::Add(None)).unwrap();
+        let add = |name, password| put(dir.path(), name, Change::Add(password));
+        assert!(matches!(add("ANA", Some("x")), Err(EditError::Exists { .. })));
+        assert!(matches!(put(dir.path(), "bo", Change::Remove), Err(EditError::Unknown { .. })));
+        assert!(matches!(put(dir.path(), "bo", Change::Password(None)), Err(EditError::Unknown { .. })));
+        assert!(matches!(add("eve", Some("")), Err(EditError::Password(PasswordError::Empty))));
+        assert!(matches!(add("eve", Some("a\tb")), Err(EditError::Password(PasswordError::Characters))));
+        fs::write(dir.path().join("users"), "nonsense\n").unwrap();
+        assert!(matches!(add("bo", None), Err(EditError::File(_))));
+        assert_eq!(fs::read_to_string(dir.path().join("users")).unwrap(), "nonsense\n");
+        let nowhere = put(&dir.path().join("nowhere"), "bo", Change::Add(None));
+        assert!(matches!(nowhere, Err(EditError::Disk { .. })));
+    }
+}

@@ -1,0 +1,206 @@
+//! SCRAM keys (RFC 5802 §3, RFC 7677): made from a password, kept as text, tried with a password.
+//!
+//! The text is that of PostgreSQL, `SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY`, everything
+//! but the number in base64.
+
+use std::num::NonZeroU32;
+use std::path::Path;
+use std::{fmt, io};
+
+use aws_lc_rs::{constant_time, digest, hmac, pbkdf2};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::mail::ScramKeys;
+use crate::sys::{Disk, Random, read_text, replace};
+
+/// Rounds of the keys that we make. Clients pay for each login what a guess costs a thief of the
+/// file, so there are more than the 4096 of RFC 7677 §4; a telephone needs a tenth of a second.
+pub(super) const ITERATIONS: u32 = 100_000;
+
+/// Fewest and most rounds that keys in a file may have. RFC 7677 §4 asks for 4096 at least; at the
+/// upper end a login takes a second.
+const ITERATIONS_RANGE: std::ops::RangeInclusive<u32> = 4096..=1_000_000;
+
+/// Octets of a salt that we make.
+const SALT_OCTETS: usize = 16;
+
+/// Octets that a salt in a file may have; more would not fit our challenge.
+const SALT_RANGE: std::ops::RangeInclusive<usize> = 8..=64;
+
+const SCHEME: &str = "SCRAM-SHA-256$";
+
+/// Keys of a prepared password.
+pub(super) fn keys(password: &[u8], salt: Vec<u8>, iterations: u32) -> ScramKeys {
+    let rounds = NonZeroU32::new(iterations).unwrap_or(NonZeroU32::MIN);
+    let mut salted = [0; 32];
+    pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, &salt, password, &mut salted);
+    let client_key = mac(&salted, b"Client Key");
+    let mut stored_key = [0; 32];
+    stored_key.copy_from_slice(digest::digest(&digest::SHA256, &client_key).as_ref());
+    ScramKeys { salt, iterations, stored_key, server_key: mac(&salted, b"Server Key") }
+}
+
+/// Keys of a prepared password, with a new salt.
+pub(super) fn new_keys(password: &[u8], random: &dyn Random) -> ScramKeys {
+    let salt = (0..SALT_OCTETS / 8).flat_map(|_| random.bits().to_be_bytes()).collect();
+    keys(password, salt, ITERATIONS)
+}
+
+/// The password is the one behind the keys.
+pub(super) fn is_right(password: &[u8], kept: &ScramKeys) -> bool {
+    let tried = keys(password, kept.salt.clone(), kept.iterations);
+    constant_time::verify_slices_are_equal(&tried.stored_key, &kept.stored_key).is_ok()
+}
+
+fn mac(key: &[u8], message: &[u8]) -> [u8; 32] {
+    let mut octets = [0; 32];
+    octets.copy_from_slice(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message).as_ref());
+    octets
+}
+
+/// As it stands in a file.
+pub(super) fn to_text(keys: &ScramKeys) -> String {
+    let ScramKeys { salt, iterations, stored_key, server_key } = keys;
+    let [salt, stored_key, server_key] =
+        [salt.as_slice(), stored_key, server_key].map(|octets| STANDARD.encode(octets));
+    format!("{SCHEME}{iterations}:{salt}${stored_key}:{server_key}")
+}
+
+/// The word is meant as SCRAM keys.
+pub(super) fn is_meant(word: &str) -> bool {
+    word.starts_with(SCHEME)
+}
+
+/// Reads what stands in a file. The error goes on after "the credential".
+pub(super) fn parse(text: &str) -> Result<ScramKeys, String> {
+    let (iterations, keys) = read(text).ok_or("is not SCRAM keys: ITERATIONS:SALT$STOREDKEY:SERVERKEY")?;
+    let ScramKeys { salt, .. } = &keys;
+    if !ITERATIONS_RANGE.contains(&iterations) {
+        let (fewest, most) = (ITERATIONS_RANGE.start(), ITERATIONS_RANGE.end());
+        return Err(format!("has {iterations} iterations, and must have from {fewest} to {most}"));
+    }
+    if !SALT_RANGE.contains(&salt.len()) {
+        let (least, most) = (SALT_RANGE.start(), SALT_RANGE.end());
+        return Err(format!("has a salt of {} octets, and must have from {least} to {most}", salt.len()));
+    }
+    Ok(keys)
+}
+
+fn read(text: &str) -> Option<(u32, ScramKeys)> {
+    let (head, tail) = text.strip_prefix(SCHEME)?.split_once('$')?;
+    let (iterations, salt) = head.split_once(':')?;
+    let (stored_key, server_key) = tail.split_once(':')?;
+    let key = |text: &str| STANDARD.decode(text).ok()?.try_into().ok();
+    let iterations = iterations.parse().ok()?;
+    let salt = STANDARD.decode(salt).ok()?;
+    Some((
+        iterations,
+        ScramKeys { salt, iterations, stored_key: key(stored_key)?, server_key: key(server_key)? },
+    ))
+}
+
+/// Makes up keys for users who do not exist: the same for a name each time, also after a restart,
+/// so that nobody learns who exists from a salt.
+pub struct Pretence([u8; 32]);
+
+impl fmt::Debug for Pretence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pretence(…)")
+    }
+}
+
+impl Pretence {
+    /// A new one, which nobody can guess.
+    #[must_use]
+    pub fn new(random: &dyn Random) -> Self {
+        let mut secret = [0; 32];
+        for octets in secret.chunks_mut(8) {
+            octets.copy_from_slice(&random.bits().to_be_bytes());
+        }
+        Self(secret)
+    }
+
+    /// The one that is kept in `file`, which is made if it is missing or not what it should be.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn kept(disk: &dyn Disk, random: &dyn Random, file: &Path) -> io::Result<Self> {
+        let text = match read_text(file, 100) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(e),
+        };
+        if let Some(secret) = STANDARD.decode(text.trim_end()).ok().and_then(|octets| octets.try_into().ok())
+        {
+            return Ok(Self(secret));
+        }
+        let new = Self::new(random);
+        replace(disk, random, file, format!("{}\n", STANDARD.encode(new.0)).as_bytes())?;
+        Ok(new)
+    }
+
+    /// Keys for a name, in one spelling. No password fits them.
+    pub(super) fn keys(&self, name: &str) -> ScramKeys {
+        let part = |of: &str| mac(&self.0, format!("{of} {name}").as_bytes());
+        ScramKeys {
+            salt: part("salt").into_iter().take(SALT_OCTETS).collect(),
+            iterations: ITERATIONS,
+            stored_key: part("stored"),
+            server_key: part("server"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::{SystemDisk, SystemRandom};
+
+    /// RFC 7677 §3: the password is "pencil".
+    const VECTOR: &str = "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==\
+                          $WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
+
+    #[test]
+    fn the_keys_of_rfc_7677_are_made_and_read() {
+        let read = parse(VECTOR).unwrap();
+        assert_eq!(keys(b"pencil", read.salt.clone(), 4096), read);
+        assert_eq!(to_text(&read), VECTOR);
+        assert!(is_right(b"pencil", &read) && !is_right(b"pencils", &read));
+    }
+
+    #[test]
+    fn new_keys_have_a_salt_of_their_own_and_are_read_back() {
+        let ours = new_keys(b"pencil", &SystemRandom);
+        assert_eq!(parse(&to_text(&ours)), Ok(ours.clone()));
+        assert_ne!(new_keys(b"pencil", &SystemRandom).salt, ours.salt);
+    }
+
+    #[test]
+    fn what_are_no_keys_or_too_weak_or_too_much_work_is_refused() {
+        for (from, to) in [
+            ("4096", "4095"),
+            ("4096", "1000001"),
+            ("4096", "4294967296"),
+            ("W22ZaJ0SNY7soEsUEjb6gQ==", "AAAA"),
+            ("W22ZaJ0SNY7soEsUEjb6gQ==", &"AAAA".repeat(22)),
+            (":wfPL", "$wfPL"),
+            ("WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=", "WG5d"),
+        ] {
+            assert!(parse(&VECTOR.replace(from, to)).is_err(), "{to}");
+        }
+    }
+
+    #[test]
+    fn a_pretence_says_the_same_of_a_name_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("pretence");
+        let open = || Pretence::kept(&SystemDisk, &SystemRandom, &file).unwrap();
+        let (first, second) = (open(), open());
+        assert_eq!(first.keys("ana"), second.keys("ana"));
+        assert_ne!(first.keys("ana").salt, first.keys("bo").salt);
+        assert_ne!(first.keys("ana").salt, Pretence::new(&SystemRandom).keys("ana").salt);
+        assert_eq!(first.keys("ana").salt.len(), SALT_OCTETS);
+        assert!(parse(&to_text(&first.keys("ana"))).is_ok(), "they look like real ones");
+    }
+}
