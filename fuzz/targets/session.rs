@@ -4,8 +4,10 @@
 use std::sync::Arc;
 
 use libfuzzer_sys::fuzz_target;
-use postrider::mail::{Domain, Mailbox, MessageId, Recipient, Timestamp, TlsFacts};
-use postrider::smtp::{Action, Answer, BodyReader, Kind, LineBuffer, Question, Server, Settings, Verdict};
+use postrider::mail::{Domain, Mailbox, MessageId, Recipient, ScramKeys, Timestamp, TlsFacts};
+use postrider::smtp::{
+    Action, Answer, BodyReader, Evidence, Kind, LineBuffer, Question, ScramStart, Server, Settings, Verdict,
+};
 
 fuzz_target!(|octets: &[u8]| {
     let Some(mut server) = server() else { return };
@@ -56,6 +58,7 @@ fn server() -> Option<Server> {
         recipients_max: 5,
         tls_available: true,
         logins_exist: true,
+        scram_available: true,
         errors_max: 10,
     };
     Some(Server::new(Arc::new(settings), None))
@@ -66,8 +69,17 @@ fn answer(question: &Question) -> Option<Answer> {
     Some(match question {
         Question::Sender { .. } => Answer::Accepted,
         Question::Recipient(_) => Answer::Recipients(vec![Recipient::mailbox(ana)]),
-        Question::Login(login) if login.password == "secret" => Answer::User(ana),
-        Question::Login(_) => Answer::WrongLogin,
+        Question::Login(login) => match &login.evidence {
+            Evidence::Password(password) if password == "secret" => Answer::User(ana),
+            // No input finds the right one; what follows it is to be reached all the same.
+            Evidence::Proof { .. } => Answer::User(ana),
+            Evidence::Password(_) => Answer::WrongLogin,
+        },
+        Question::ScramStart { .. } => Answer::ScramStart(Box::new(ScramStart {
+            keys: ScramKeys { salt: vec![7; 16], iterations: 4096, stored_key: [7; 32], server_key: [8; 32] },
+            nonce: "nonce".to_owned(),
+            channel_binding: Some(vec![9; 32]),
+        })),
         Question::Content(_) => Answer::Queued(MessageId::new(Timestamp::from_millis(0), 1)),
     })
 }

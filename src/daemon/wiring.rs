@@ -11,7 +11,7 @@ use super::directory::Directory;
 use super::domains::Domains;
 use super::expiry::Expiry;
 use super::neighbours;
-use crate::auth::Accounts;
+use crate::auth::{Accounts, Pretence};
 use crate::config::{self, Config};
 use crate::courier::{
     CommandCourier, CommandSettings, Courier, Exit75, LineEnds, LmtpCourier, LmtpSettings, MaildirCourier,
@@ -56,9 +56,13 @@ pub(super) fn build(config_dir: &Path, config: &Config) -> Result<House, Vec<Str
     let metrics = Arc::new(Metrics::default());
     let traces = Traces::new(Arc::clone(&clock));
 
-    let chores = chores(config_dir, config, &metrics, Expiry::new(Arc::clone(&clock), &metrics))?;
     create_dir_all(&*disk, &config.data_dir)
         .map_err(|e| one(format!("{}: cannot be made: {e}; check data-dir", config.data_dir.display())))?;
+    let pretence = config.data_dir.join("scram-pretence");
+    let pretence = Pretence::kept(&*disk, &*random, &pretence)
+        .map_err(|e| one(format!("{}: {e}; it must be ours to read and write", pretence.display())))?;
+    let expiry = Expiry::new(Arc::clone(&clock), &metrics);
+    let chores = chores(config_dir, config, &metrics, expiry, pretence)?;
     let domaininfo = {
         let settings = domaininfo::Settings::new(config.data_dir.join("domaininfo"));
         DomainInfo::open(Arc::clone(&disk), Arc::clone(&random), Arc::clone(&clock), &metrics, settings)
@@ -111,7 +115,12 @@ pub(super) fn build(config_dir: &Path, config: &Config) -> Result<House, Vec<Str
             },
             &metrics,
         ),
-        logins: Logins::new(Arc::clone(&directory.accounts), &metrics),
+        logins: Logins::new(
+            Arc::clone(&directory.accounts),
+            Arc::clone(&clock),
+            Arc::clone(&random),
+            &metrics,
+        ),
         recipients: Recipients::new(directory, config.relay.networks.clone(), &metrics),
     };
     let services = Services {
@@ -154,6 +163,7 @@ fn chores(
     config: &Config,
     metrics: &Metrics,
     expiry: Expiry,
+    pretence: Pretence,
 ) -> Result<Arc<Chores>, Vec<String>> {
     let mut wrong = Vec::new();
     let domains = Domains::load(config_dir).map_err(|errors| wrong.extend(errors)).ok();
@@ -163,7 +173,7 @@ fn chores(
         .ok();
     let (Some(domains), Some(certs)) = (domains, certs) else { return Err(wrong) };
     expiry.look(&certs);
-    let mut accounts = Accounts::default();
+    let mut accounts = Accounts::default().with_pretence(pretence);
     if let Some(dovecot) = neighbours::dovecot(config, metrics) {
         accounts = accounts.with_others(dovecot);
     }

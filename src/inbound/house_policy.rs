@@ -30,6 +30,10 @@ impl Policy for HousePolicy {
         self.logins.exist()
     }
 
+    fn all_have_scram(&self) -> bool {
+        self.logins.all_have_scram()
+    }
+
     fn sender(&self, client: &Client<'_>, reverse_path: &ReversePath) -> Verdict {
         if let Err(refusal) = self.rates.message(client) {
             return refusal;
@@ -55,8 +59,12 @@ impl Policy for HousePolicy {
         self.authors.field(user, authorship)
     }
 
-    fn login(&self, _client: &Client<'_>, login: &Login) -> Verdict {
-        self.logins.decide(login)
+    fn login(&self, client: &Client<'_>, login: &Login) -> Verdict {
+        self.logins.decide(client, login)
+    }
+
+    fn scram_start(&self, client: &Client<'_>, user: &str) -> Verdict {
+        self.logins.scram_start(client, user)
     }
 }
 

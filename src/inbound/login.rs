@@ -1,23 +1,41 @@
-//! Is this the user? Asks the accounts, and refuses what SASL allows but we have no use for.
+//! Is this the user? Asks the accounts, refuses what SASL allows but we have no use for, and makes
+//! those wait who guess.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use crate::auth::{self, Accounts};
-use crate::mail::Failure;
-use crate::observe::{CounterFamily, Metrics};
-use crate::smtp::{Answer, Login, Verdict};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+
+use super::origin::origin;
+use super::policy::Client;
+use crate::auth::{self, Accounts, Guess, Guesses};
+use crate::mail::{Failure, Mailbox};
+use crate::observe::{CounterFamily, Metrics, maillog};
+use crate::smtp::{Answer, Evidence, Login, ScramStart, Verdict};
+use crate::sys::{Clock, Mutex, Random};
 
 /// Answers for logins.
 pub struct Logins {
     accounts: Arc<Accounts>,
+    guesses: Mutex<Guesses>,
+    clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
     tried: CounterFamily,
 }
 
 impl Logins {
     /// Logins are checked against these accounts.
     #[must_use]
-    pub fn new(accounts: Arc<Accounts>, metrics: &Metrics) -> Self {
-        Self { accounts, tried: metrics.family("login", "Logins tried, by result", "result") }
+    pub fn new(
+        accounts: Arc<Accounts>,
+        clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
+        metrics: &Metrics,
+    ) -> Self {
+        let tried = metrics.family("login", "Logins tried, by result", "result");
+        Self { accounts, guesses: Mutex::default(), clock, random, tried }
     }
 
     /// There is somebody who could log in.
@@ -26,29 +44,212 @@ impl Logins {
         self.accounts.has_logins()
     }
 
-    /// Is it the user?
-    pub fn decide(&self, login: &Login) -> Verdict {
-        // RFC 4616 §2: acting for somebody else is a right that nobody has here.
+    /// Everybody who could log in can do so by SCRAM.
+    #[must_use]
+    pub fn all_have_scram(&self) -> bool {
+        self.accounts.all_have_scram()
+    }
+
+    /// What a SCRAM exchange with `user` needs, whoever that is.
+    pub fn scram_start(&self, client: &Client<'_>, user: &str) -> Verdict {
+        let octets: Vec<u8> = (0..3).flat_map(|_| self.random.bits().to_be_bytes()).collect();
+        Verdict::new(Answer::ScramStart(Box::new(ScramStart {
+            keys: self.accounts.scram_keys(user),
+            nonce: STANDARD_NO_PAD.encode(octets),
+            channel_binding: client.channel_binding.map(<[u8]>::to_vec),
+        })))
+    }
+
+    /// Is it the user? Writes the line of the mail log.
+    pub fn decide(&self, client: &Client<'_>, login: &Login) -> Verdict {
+        let outcome = self.outcome(client.address, login);
+        self.tried.add_one(outcome.counted());
+        maillog::login(client.address, &login.authentication, outcome.logged());
+        outcome.verdict()
+    }
+
+    fn outcome(&self, address: IpAddr, login: &Login) -> Outcome {
+        // RFC 4422 §2: acting for somebody else is a right that nobody has here.
         let acts_for_another =
             login.authorization.as_ref().is_some_and(|authorization| *authorization != login.authentication);
         if acts_for_another {
-            self.tried.add_one("wrong");
-            return Verdict::new(Answer::WrongLogin).because("nobody may act for somebody else");
+            return Outcome::Wrong("nobody may act for somebody else");
         }
-        match self.accounts.login(&login.authentication, login.password.as_bytes()) {
-            auth::Login::Yes(mailbox) => {
-                self.tried.add_one("right");
-                Verdict::new(Answer::User(mailbox))
+        let (origin, user) = (origin(address), &login.authentication);
+        if let Err(wait) = self.guesses.lock().admit(origin, user, self.clock.now()) {
+            return Outcome::Throttled(wait);
+        }
+        let found = match &login.evidence {
+            Evidence::Password(password) => self.accounts.login(user, password.as_bytes()),
+            Evidence::Proof { is_right } => match Mailbox::parse(user) {
+                Ok(user) if *is_right => auth::Login::Yes(user),
+                _ => auth::Login::Wrong,
+            },
+        };
+        let (guess, outcome) = match found {
+            auth::Login::Yes(user) => (Guess::Right, Outcome::Right(user)),
+            auth::Login::Wrong => (Guess::Wrong, Outcome::Wrong("no such user, or another password")),
+            auth::Login::Unavailable(why) => (Guess::Unknown, Outcome::Unavailable(why)),
+        };
+        self.guesses.lock().settle(origin, user, guess, self.clock.now());
+        outcome
+    }
+}
+
+/// How a login ended.
+enum Outcome {
+    Right(Mailbox),
+    /// With the reason, which the client does not hear.
+    Wrong(&'static str),
+    /// Not looked at: there have been too many wrong ones.
+    Throttled(Duration),
+    /// With the reason, which the client does not hear.
+    Unavailable(String),
+}
+
+impl Outcome {
+    fn counted(&self) -> &'static str {
+        match self {
+            Self::Right(_) => "right",
+            Self::Wrong(_) => "wrong",
+            Self::Throttled(_) => "throttled",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+
+    fn logged(&self) -> maillog::Login {
+        match self {
+            Self::Right(_) => maillog::Login::Succeeded,
+            Self::Wrong(_) => maillog::Login::Failed,
+            Self::Throttled(_) => maillog::Login::Throttled,
+            Self::Unavailable(_) => maillog::Login::Unavailable,
+        }
+    }
+
+    fn verdict(self) -> Verdict {
+        match self {
+            Self::Right(user) => Verdict::new(Answer::User(user)),
+            Self::Wrong(why) => Verdict::new(Answer::WrongLogin).because(why),
+            Self::Throttled(wait) => {
+                // Rounded up: who comes after that many seconds is let in.
+                let seconds = wait.as_millis().div_ceil(1000);
+                let text = format!("Too many wrong logins from your address, wait {seconds} seconds");
+                Verdict::refused(Failure::transient(7, 0, text)).because("too many wrong logins")
             }
-            auth::Login::Wrong => {
-                self.tried.add_one("wrong");
-                Verdict::new(Answer::WrongLogin).because("no such user, or another password")
-            }
-            auth::Login::Unavailable(why) => {
-                self.tried.add_one("unavailable");
-                Verdict::refused(Failure::transient(7, 0, "Logins cannot be checked now, try again later"))
-                    .because(why)
+            Self::Unavailable(why) => {
+                let text = "Logins cannot be checked now, try again later";
+                Verdict::refused(Failure::transient(7, 0, text)).because(why)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::path::Path;
+
+    use super::*;
+    use crate::auth::Users;
+    use crate::fakes::{SeededRandom, TestClock};
+    use crate::mail::Domain;
+
+    /// RFC 7677 §3: the password is "pencil".
+    const ANA: &str = "ana: SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==\
+                       $WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=\n";
+
+    struct Desk {
+        logins: Logins,
+        clock: Arc<TestClock>,
+    }
+
+    fn desk() -> Desk {
+        let users = Users::parse(ANA, Path::new("users")).unwrap();
+        let domains = HashMap::from([(Domain::parse("here.example").unwrap(), Arc::new(users))]);
+        let clock = Arc::new(TestClock::default());
+        let random = Arc::new(SeededRandom::default());
+        let accounts = Arc::new(Accounts::new(domains));
+        let logins = Logins::new(accounts, Arc::clone(&clock) as _, random, &Metrics::default());
+        Desk { logins, clock }
+    }
+
+    fn client(address: &str) -> Client<'static> {
+        Client {
+            address: address.parse().unwrap(),
+            hello: "there.example",
+            is_encrypted: true,
+            login: None,
+            channel_binding: Some(&[7; 32]),
+        }
+    }
+
+    impl Desk {
+        /// The code that goes with the answer.
+        fn says(&self, from: &str, evidence: Evidence) -> String {
+            let login =
+                Login { authorization: None, authentication: "ana@here.example".to_owned(), evidence };
+            match self.logins.decide(&client(from), &login).answer {
+                Answer::User(user) => user.to_string(),
+                Answer::WrongLogin => "wrong".to_owned(),
+                Answer::Refused(Failure::Transient(reason)) => reason.text,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn password(password: &str) -> Evidence {
+        Evidence::Password(password.to_owned())
+    }
+
+    #[test]
+    fn who_guesses_waits_however_he_comes_and_the_user_is_let_in_from_elsewhere() {
+        let desk = desk();
+        for n in 0..3 {
+            assert_eq!(desk.says(&format!("2001:db8::{n}"), password("pen")), "wrong");
+            assert_eq!(desk.says("2001:db8::1", Evidence::Proof { is_right: false }), "wrong");
+        }
+        let hashes = desk.logins.accounts.hash_runs();
+        let wait = "Too many wrong logins from your address, wait 5 seconds";
+        assert_eq!(desk.says("2001:db8::1", password("pencil")), wait);
+        assert_eq!(desk.says("2001:db8::9", Evidence::Proof { is_right: true }), wait, "the same /64");
+        assert_eq!(desk.logins.accounts.hash_runs(), hashes, "nothing is computed for who has to wait");
+        assert_eq!(desk.says("2001:db8:0:1::1", password("pencil")), "ana@here.example");
+        desk.clock.advance(Duration::from_secs(5));
+        assert_eq!(desk.says("2001:db8::1", password("pencil")), "ana@here.example");
+    }
+
+    #[test]
+    fn a_nonce_is_new_each_time_and_keys_come_for_whoever_is_asked_for() {
+        let desk = desk();
+        let start = |user: &str| match desk.logins.scram_start(&client("192.0.2.1"), user).answer {
+            Answer::ScramStart(start) => *start,
+            other => panic!("{other:?}"),
+        };
+        let (first, second) = (start("ana@here.example"), start("ana@here.example"));
+        assert_eq!((first.keys.iterations, first.keys.salt.len()), (4096, 16));
+        assert_ne!(first.nonce, second.nonce);
+        assert_eq!(first.nonce.len(), 32);
+        assert_eq!(first.channel_binding, Some(vec![7; 32]));
+        assert_eq!(start("nobody@here.example").keys.salt.len(), 16);
+    }
+
+    #[test]
+    fn an_overload_of_ours_does_not_count_against_a_user() {
+        let busy = Outcome::Unavailable("too many logins at once".to_owned());
+        assert_eq!((busy.logged(), busy.counted()), (maillog::Login::Unavailable, "unavailable"));
+        assert!(matches!(busy.verdict().answer, Answer::Refused(Failure::Transient(_))));
+    }
+
+    #[test]
+    fn nobody_acts_for_somebody_else() {
+        let desk = desk();
+        let login = |authorization: &str| Login {
+            authorization: Some(authorization.to_owned()),
+            authentication: "ana@here.example".to_owned(),
+            evidence: password("pencil"),
+        };
+        let answer = |authorization| desk.logins.decide(&client("192.0.2.1"), &login(authorization)).answer;
+        assert_eq!(answer("bo@here.example"), Answer::WrongLogin);
+        assert!(matches!(answer("ana@here.example"), Answer::User(_)));
     }
 }

@@ -20,12 +20,17 @@ pub struct Client<'a> {
     pub is_encrypted: bool,
     /// The user of ours that it has proved to be.
     pub login: Option<&'a Mailbox>,
+    /// What belongs to its TLS connection and no other (RFC 9266); `None` before TLS 1.3.
+    pub channel_binding: Option<&'a [u8]>,
 }
 
 /// Everything a session cannot know by itself.
 pub trait Policy: Send + Sync {
     /// There are users who could log in, so that AUTH can be offered.
     fn has_logins(&self) -> bool;
+
+    /// Everybody who could log in can do so by SCRAM.
+    fn all_have_scram(&self) -> bool;
 
     /// May this reverse-path send here?
     fn sender(&self, client: &Client<'_>, reverse_path: &ReversePath) -> Verdict;
@@ -38,4 +43,7 @@ pub trait Policy: Send + Sync {
 
     /// Is this the user?
     fn login(&self, client: &Client<'_>, login: &Login) -> Verdict;
+
+    /// What does SCRAM need to know of this user, named in the client's words?
+    fn scram_start(&self, client: &Client<'_>, user: &str) -> Verdict;
 }

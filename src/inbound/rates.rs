@@ -167,7 +167,13 @@ mod tests {
     }
 
     fn client<'a>(address: &str, login: Option<&'a Mailbox>) -> Client<'a> {
-        Client { address: address.parse().unwrap(), hello: "x", is_encrypted: true, login }
+        Client {
+            address: address.parse().unwrap(),
+            hello: "x",
+            is_encrypted: true,
+            login,
+            channel_binding: None,
+        }
     }
 
     fn reply(refused: Result<(), Verdict>) -> String {

@@ -130,7 +130,13 @@ mod tests {
     fn decide(address: &str, login: Option<&Mailbox>, path: &str) -> Answer {
         let networks = vec!["192.0.2.0/24".parse().unwrap()];
         let recipients = Recipients::new(Arc::new(Book), networks, &Metrics::default());
-        let client = Client { address: address.parse().unwrap(), hello: "x", is_encrypted: true, login };
+        let client = Client {
+            address: address.parse().unwrap(),
+            hello: "x",
+            is_encrypted: true,
+            login,
+            channel_binding: None,
+        };
         let path = match path {
             "" => ForwardPath::Postmaster,
             path => ForwardPath::Mailbox(Mailbox::parse(path).unwrap()),

@@ -113,7 +113,13 @@ mod tests {
             domaininfo::Settings::new(dir.to_owned()),
         );
         let senders = Senders::new(Arc::new(Says(spf)), Arc::new(info.unwrap()), &Metrics::default());
-        let client = Client { address: "192.0.2.1".parse().unwrap(), hello: "x", is_encrypted, login: None };
+        let client = Client {
+            address: "192.0.2.1".parse().unwrap(),
+            hello: "x",
+            is_encrypted,
+            login: None,
+            channel_binding: None,
+        };
         let reverse_path = match reverse_path {
             "" => ReversePath::Null,
             path => ReversePath::Mailbox(Mailbox::parse(path).unwrap()),

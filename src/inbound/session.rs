@@ -27,7 +27,7 @@ use crate::smtp::{
     Server, Transaction, Verdict,
 };
 use crate::sys::{Clock, Moment, Stream};
-use crate::tls::ServerTls;
+use crate::tls::{Accepted, ServerTls};
 
 /// What is spoken on a listening socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +125,7 @@ impl Services {
             recipients_max: self.settings.recipients_max,
             tls_available: self.tls.is_available(),
             logins_exist: self.policy.has_logins(),
+            scram_available: self.policy.all_have_scram(),
             errors_max: self.settings.errors_max,
         }
     }
@@ -170,6 +171,8 @@ impl Counters {
 pub(super) struct Session {
     /// `None` once the connection is lost in a handshake.
     stream: Option<Box<dyn Stream>>,
+    /// Of the encrypted connection (RFC 9266).
+    channel_binding: Option<[u8; 32]>,
     address: SocketAddr,
     /// Looked for at the first MAIL of a client that has not logged in.
     reverse_name: OnceCell<Option<Domain>>,
@@ -205,7 +208,7 @@ impl Asked {
                 Self { reverse_path, forward_path: Some(forward_path.clone()) }
             }
             Question::Content(_) => Self { reverse_path, forward_path: None },
-            Question::Login(_) => Self::default(),
+            Question::Login(_) | Question::ScramStart { .. } => Self::default(),
         }
     }
 }
@@ -232,6 +235,7 @@ impl Session {
         let session_end = services.clock.now() + services.settings.session_timeout;
         Self {
             stream: Some(stream),
+            channel_binding: None,
             address,
             reverse_name: OnceCell::new(),
             role,
@@ -364,6 +368,7 @@ impl Session {
             hello: server.hello().map_or("", smtp::Hello::as_str),
             is_encrypted: server.tls_facts().is_some(),
             login: server.login(),
+            channel_binding: self.channel_binding.as_ref().map(<[u8; 32]>::as_slice),
         };
         match question {
             Question::Sender { reverse_path, .. } => {
@@ -384,11 +389,8 @@ impl Session {
                 };
                 self.services.hooks.recipient(&occasion, forward_path, verdict, &self.trace)
             }
-            Question::Login(login) => {
-                let verdict = self.services.policy.login(&asking, login);
-                maillog::login(self.address.ip(), &login.authentication, login_outcome(&verdict.answer));
-                verdict
-            }
+            Question::Login(login) => self.services.policy.login(&asking, login),
+            Question::ScramStart { user } => self.services.policy.scram_start(&asking, user),
             Question::Content(facts) => self.content(server, facts),
         }
     }
@@ -476,10 +478,11 @@ impl Session {
         let mut stream = self.stream.take().ok_or(io::ErrorKind::NotConnected)?;
         stream.set_deadline(deadline);
         match self.services.tls.accept(stream) {
-            Ok((stream, facts)) => {
+            Ok(Accepted { stream, facts, channel_binding }) => {
                 self.services.counters.tls.add_one("done");
                 self.trace.event(facts.to_string());
                 self.stream = Some(stream);
+                self.channel_binding = channel_binding;
                 Ok(facts)
             }
             Err(e) => {
@@ -506,31 +509,5 @@ impl Session {
             io::ErrorKind::TimedOut => End::TimedOut,
             _ => End::InputOver,
         }
-    }
-}
-
-/// For the log: only what is the client's doing counts against it.
-fn login_outcome(answer: &Answer) -> maillog::Login {
-    match answer {
-        Answer::User(_) => maillog::Login::Succeeded,
-        Answer::WrongLogin | Answer::Refused(Failure::Permanent(_)) => maillog::Login::Failed,
-        Answer::RefusedWith(reply) if reply.is_permanent() => maillog::Login::Failed,
-        Answer::Refused(Failure::Transient(_))
-        | Answer::RefusedWith(_)
-        | Answer::Accepted
-        | Answer::Recipients(_)
-        | Answer::Queued(_) => maillog::Login::Unavailable,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_overload_of_ours_does_not_count_against_a_user() {
-        let busy = Answer::Refused(Failure::transient(7, 0, "too many logins at once"));
-        assert_eq!(login_outcome(&busy), maillog::Login::Unavailable);
-        assert_eq!(login_outcome(&Answer::WrongLogin), maillog::Login::Failed);
     }
 }

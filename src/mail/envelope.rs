@@ -158,6 +158,14 @@ pub struct TlsFacts {
     pub cipher: String,
 }
 
+impl TlsFacts {
+    /// Both sides can derive octets that belong to this session and no other (RFC 9266 §4.2).
+    #[must_use]
+    pub fn has_exporter(&self) -> bool {
+        self.version == "TLSv1.3"
+    }
+}
+
 impl fmt::Display for TlsFacts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.version, self.cipher)

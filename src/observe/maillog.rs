@@ -54,6 +54,8 @@ pub enum Login {
     Succeeded,
     /// No such user, or wrong password. What counts against a client, for example in fail2ban.
     Failed,
+    /// Not looked at, because too many failed before. Counts against a client too.
+    Throttled,
     /// We could not find out: no fault of the client's.
     Unavailable,
 }
@@ -138,6 +140,7 @@ pub fn login(client: IpAddr, who: &str, login: Login) {
     let event = match login {
         Login::Succeeded => "login",
         Login::Failed => "login-failed",
+        Login::Throttled => "login-throttled",
         Login::Unavailable => "login-unavailable",
     };
     write(&Line::new(event).with("client", client).with("who", who));

@@ -5,7 +5,7 @@ use crate::mail::{Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePa
 use super::body::BodyFacts;
 use super::command::MailParameters;
 use super::reply::Reply;
-use super::sasl::Login;
+use super::sasl::{Login, ScramStart};
 
 /// What the shell does next. One call of the machine yields exactly one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +47,12 @@ pub enum Question {
     /// Is this the user? [`Answer::User`], [`Answer::WrongLogin`]; a failure that is transient
     /// says that we cannot tell now.
     Login(Login),
+    /// What does SCRAM need to know of this user? [`Answer::ScramStart`], whether the user exists or
+    /// not.
+    ScramStart {
+        /// In the client's words.
+        user: String,
+    },
     /// The message is complete, and has gone where the shell keeps it: may it be queued? If so it
     /// is put into the queue, synced, before this is answered with [`Answer::Queued`].
     Content(BodyFacts),
@@ -74,6 +80,8 @@ pub enum Answer {
     User(Mailbox),
     /// The login is wrong. Who is unknown and whose password is wrong hear the same.
     WrongLogin,
+    /// What a SCRAM exchange goes on with.
+    ScramStart(Box<ScramStart>),
     /// The message is in the queue by this name; the promise may be given.
     Queued(MessageId),
     /// No. The machine makes the reply.

@@ -38,6 +38,6 @@ pub use extension::{Extensions, Limits};
 pub use line::{LineBuffer, LineError};
 pub use replies::Replies;
 pub use reply::{Reply, ReplyError, Status};
-pub use sasl::{Login, SaslError};
+pub use sasl::{Evidence, Login, SaslError, ScramStart};
 pub use server::{Kind, Server, Settings};
 pub use transaction::Transaction;

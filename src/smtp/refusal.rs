@@ -5,6 +5,7 @@
 use crate::mail::Failure;
 
 use super::reply::{Reply, Status};
+use super::sasl::SaslError;
 use super::server::Asked;
 
 pub(super) fn out_of_order(text: &str) -> Reply {
@@ -27,6 +28,18 @@ pub(super) fn wrong_login() -> Reply {
     Reply::new(535, 7, 8, "User name or password is wrong")
 }
 
+/// What the client said in an authentication exchange is not what was due.
+pub(super) fn not_an_exchange(error: SaslError) -> Reply {
+    match error {
+        // Somebody is in between: an attempt to log in that failed, and no mistake of the client's.
+        SaslError::Downgrade => Reply::new(535, 7, 8, error.to_string()),
+        SaslError::ChannelBinding => Reply::new(501, 5, 4, error.to_string()),
+        SaslError::Base64 | SaslError::Plain | SaslError::Login | SaslError::Scram | SaslError::NotEmpty => {
+            Reply::new(501, 5, 2, error.to_string())
+        }
+    }
+}
+
 pub(super) fn our_fault() -> Reply {
     Reply::new(451, 3, 0, "Something is wrong here, try again later")
 }
@@ -36,8 +49,8 @@ pub(super) fn refusal(failure: &Failure, asked: &Asked) -> Reply {
     let reason = failure.reason();
     let code = match (failure, asked, (reason.subject, reason.detail)) {
         // RFC 4954 §6.
-        (Failure::Transient(_), Asked::Login, _) => 454,
-        (Failure::Permanent(_), Asked::Login, _) => 535,
+        (Failure::Transient(_), Asked::Login(_) | Asked::ScramStart(_), _) => 454,
+        (Failure::Permanent(_), Asked::Login(_) | Asked::ScramStart(_), _) => 535,
         // RFC 5321 §4.2.3: 452 for storage, 450 for the mailbox, 451 for us.
         (Failure::Transient(_), _, (3, 1 | 4) | (5, 3)) => 452,
         (Failure::Transient(_), _, (2, _)) => 450,

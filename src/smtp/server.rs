@@ -28,6 +28,7 @@ use super::refusal::{
     bare_line_end, not_ascii, our_fault, out_of_order, refusal, sound, too_big, wrong_login,
 };
 use super::reply::Reply;
+use super::sasl::{Exchange, ScramFirst};
 use super::transaction::{Begun, Transaction};
 
 /// What a server needs to know of its house. Shared by all sessions of a listener.
@@ -45,6 +46,8 @@ pub struct Settings {
     pub tls_available: bool,
     /// There are users who could log in, so that AUTH can be offered.
     pub logins_exist: bool,
+    /// Each of them has SCRAM keys, so that it can be offered.
+    pub scram_available: bool,
     /// 5yz replies a client may earn between two messages that we take; the next one is 421, and
     /// the end. 4yz replies and commands that lead nowhere have limits of their own.
     pub errors_max: u32,
@@ -83,7 +86,7 @@ struct Greeted {
 enum Awaits {
     Command,
     /// The client's response to 334.
-    AuthResponse,
+    AuthResponse(Exchange),
     Handshake,
     Body,
     Answer(Asked),
@@ -95,7 +98,9 @@ enum Awaits {
 pub(super) enum Asked {
     Sender(ReversePath, MailParameters),
     Recipient,
-    Login,
+    /// And what is said to the client before it hears that it is the user.
+    Login(Option<Vec<u8>>),
+    ScramStart(Box<ScramFirst>),
     Content,
 }
 
@@ -125,7 +130,7 @@ impl Server {
     #[must_use]
     pub fn line_octets_max(&self) -> usize {
         match self.awaits {
-            Awaits::AuthResponse => LineBuffer::AUTH_OCTETS_MAX,
+            Awaits::AuthResponse(_) => LineBuffer::AUTH_OCTETS_MAX,
             _ => LineBuffer::COMMAND_OCTETS_MAX,
         }
     }
@@ -134,7 +139,7 @@ impl Server {
     #[must_use]
     pub fn shown(&self, line: &[u8]) -> String {
         match self.awaits {
-            Awaits::AuthResponse => "(response not shown)".to_owned(),
+            Awaits::AuthResponse(_) => "(response not shown)".to_owned(),
             _ => Command::shown(line),
         }
     }
@@ -166,22 +171,22 @@ impl Server {
 
     /// The next line came in, without its line end.
     pub fn line(&mut self, line: Result<&[u8], LineError>) -> Action {
-        let in_auth = match std::mem::replace(&mut self.awaits, Awaits::Command) {
-            Awaits::Command => false,
-            Awaits::AuthResponse => true,
+        let exchange = match std::mem::replace(&mut self.awaits, Awaits::Command) {
+            Awaits::Command => None,
+            Awaits::AuthResponse(exchange) => Some(exchange),
             Awaits::Handshake | Awaits::Body | Awaits::Answer(_) | Awaits::Nothing => return self.broken(),
         };
-        match line {
+        match (line, exchange) {
             // Like Postfix, and like us inside of a message: the end, because after this nobody
             // knows where the other side thinks that its lines end.
-            Err(LineError::BareLineEnd) => self.close(bare_line_end()),
+            (Err(LineError::BareLineEnd), _) => self.close(bare_line_end()),
             // RFC 4954 §4.
-            Err(LineError::TooLong) if in_auth => {
+            (Err(LineError::TooLong), Some(_)) => {
                 self.refuse(Reply::new(500, 5, 6, "The response is too long"))
             }
-            Err(LineError::TooLong) => self.refuse(Reply::new(500, 5, 2, "The line is too long")),
-            Ok(line) if in_auth => self.auth_response(line),
-            Ok(line) => match Command::parse(line) {
+            (Err(LineError::TooLong), None) => self.refuse(Reply::new(500, 5, 2, "The line is too long")),
+            (Ok(line), Some(exchange)) => self.auth_response(exchange, line),
+            (Ok(line), None) => match Command::parse(line) {
                 Ok(command) => self.command(command),
                 Err(reply) => self.refuse(reply),
             },
@@ -207,8 +212,9 @@ impl Server {
                 }
                 Action::Reply(Reply::new(250, 1, 5, "Recipient is fine"))
             }
-            (Asked::Login, Answer::User(user)) => self.welcome(user),
-            (Asked::Login, Answer::WrongLogin) => self.refuse(wrong_login()),
+            (Asked::Login(ours), Answer::User(user)) => self.recognised(user, ours),
+            (Asked::ScramStart(first), Answer::ScramStart(start)) => self.scram_start(*first, *start),
+            (Asked::Login(_), Answer::WrongLogin) => self.refuse(wrong_login()),
             (Asked::Content, Answer::Queued(id)) => {
                 self.transaction = None;
                 self.patience.message_queued();
@@ -225,14 +231,19 @@ impl Server {
             // A fault of ours: an answer to another question.
             (
                 Asked::Content,
-                Answer::Accepted | Answer::Recipients(_) | Answer::User(_) | Answer::WrongLogin,
-            ) => self.refuse_content(our_fault()),
-            (
-                Asked::Sender(..) | Asked::Recipient | Asked::Login,
                 Answer::Accepted
                 | Answer::Recipients(_)
                 | Answer::User(_)
                 | Answer::WrongLogin
+                | Answer::ScramStart(_),
+            ) => self.refuse_content(our_fault()),
+            (
+                Asked::Sender(..) | Asked::Recipient | Asked::Login(_) | Asked::ScramStart(_),
+                Answer::Accepted
+                | Answer::Recipients(_)
+                | Answer::User(_)
+                | Answer::WrongLogin
+                | Answer::ScramStart(_)
                 | Answer::Queued(_),
             ) => self.refuse(our_fault()),
         }
@@ -339,7 +350,7 @@ impl Server {
             Command::Expn => self.refuse(Reply::new(502, 5, 1, "EXPN is not implemented")),
             Command::Help => Action::Reply(Reply::new(214, 0, 0, "RFC 5321 explains how to talk to me")),
             Command::StartTls => self.starttls(),
-            Command::Auth { mechanism, initial } => self.auth(&mechanism, initial),
+            Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_deref()),
             // A form in a web page could otherwise be made to speak SMTP, one line at a time.
             Command::Http => self.close(Reply::new(502, 5, 2, "This is a mail server, not a web server")),
         }

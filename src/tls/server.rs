@@ -12,6 +12,18 @@ use super::stream::TlsStream;
 use crate::mail::TlsFacts;
 use crate::sys::Stream;
 
+/// An encrypted stream, and what is known of it.
+#[derive(Debug)]
+pub struct Accepted {
+    /// Encrypts.
+    pub stream: Box<dyn Stream>,
+    /// Version and cipher.
+    pub facts: TlsFacts,
+    /// What both sides can derive from this connection and from no other; `None` before TLS 1.3
+    /// (RFC 9266 §4.2).
+    pub channel_binding: Option<[u8; 32]>,
+}
+
 /// Makes encrypted streams of plain ones.
 #[derive(Debug, Clone)]
 pub struct ServerTls {
@@ -46,7 +58,7 @@ impl ServerTls {
     ///
     /// # Errors
     /// What went wrong; the connection is then closed.
-    pub fn accept(&self, mut stream: Box<dyn Stream>) -> io::Result<(Box<dyn Stream>, TlsFacts)> {
+    pub fn accept(&self, mut stream: Box<dyn Stream>) -> io::Result<Accepted> {
         let mut connection = ServerConnection::new(Arc::clone(&self.config)).map_err(io::Error::other)?;
         while connection.is_handshaking() {
             let (read, written) = connection.complete_io(&mut stream)?;
@@ -55,6 +67,14 @@ impl ServerTls {
             }
         }
         let facts = facts_of(connection.protocol_version(), connection.negotiated_cipher_suite());
-        Ok((Box::new(TlsStream::new(connection, stream)), facts))
+        let channel_binding = facts.has_exporter().then(|| exporter(&connection)).transpose()?;
+        Ok(Accepted { stream: Box::new(TlsStream::new(connection, stream)), facts, channel_binding })
     }
+}
+
+/// RFC 9266 §2: label, context and length are fixed.
+fn exporter(connection: &ServerConnection) -> io::Result<[u8; 32]> {
+    connection
+        .export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b""))
+        .map_err(io::Error::other)
 }

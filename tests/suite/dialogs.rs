@@ -8,9 +8,14 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use postrider::mail::{Domain, Failure, ForwardPath, Mailbox, MessageId, Recipient, Timestamp, TlsFacts};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use postrider::mail::{
+    Domain, Failure, ForwardPath, Mailbox, MessageId, Recipient, ScramKeys, Timestamp, TlsFacts,
+};
 use postrider::smtp::{
-    Action, Answer, BodyReader, End, Kind, LineBuffer, Question, Reply, Server, Settings, Status, Verdict,
+    Action, Answer, BodyReader, End, Evidence, Kind, LineBuffer, Question, Reply, ScramStart, Server,
+    Settings, Status, Verdict,
 };
 
 /// The name of the server in all dialogs.
@@ -223,8 +228,14 @@ impl Scripted {
             Question::Recipient(forward_path) => ("recipient", forward_path.to_string()),
             Question::Login(login) => {
                 let authorization = login.authorization.as_deref().unwrap_or_default();
-                ("login", format!("<{authorization}/{}/{}>", login.authentication, login.password))
+                let evidence = match &login.evidence {
+                    Evidence::Password(password) => password,
+                    Evidence::Proof { is_right: true } => "right proof",
+                    Evidence::Proof { is_right: false } => "wrong proof",
+                };
+                ("login", format!("<{authorization}/{}/{evidence}>", login.authentication))
             }
+            Question::ScramStart { user } => ("scram", format!("<{user}>")),
             Question::Content(facts) => {
                 let eight = if facts.has_8bit { ",8bit" } else { "" };
                 let long = if facts.has_long_lines { ",long" } else { "" };
@@ -244,6 +255,7 @@ impl Scripted {
                 (names, _) => names.split(' ').map(recipient).collect(),
             }),
             ("ok", Question::Login(_)) => Answer::User(Mailbox::parse(rest).unwrap()),
+            ("ok", Question::ScramStart { .. }) => Answer::ScramStart(Box::new(scram_start(rest))),
             ("ok", Question::Content(_)) => Answer::Queued(MessageId::new(Timestamp::from_millis(0), 1)),
             ("wrong", _) => Answer::WrongLogin,
             ("misfit", _) => Answer::WrongLogin,
@@ -262,6 +274,23 @@ impl Scripted {
             },
         })
         .because("the dialog says so"))
+    }
+}
+
+/// The keys of RFC 7677 §3, whose password is `pencil`. `NONCE`, or `NONCE BINDING`, 32 octets of one
+/// value.
+fn scram_start(words: &str) -> ScramStart {
+    let (nonce, binding) = words.split_once(' ').unwrap_or((words, ""));
+    let key = |text: &str| STANDARD.decode(text).unwrap();
+    ScramStart {
+        keys: ScramKeys {
+            salt: key("W22ZaJ0SNY7soEsUEjb6gQ=="),
+            iterations: 4096,
+            stored_key: key("WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=").try_into().unwrap(),
+            server_key: key("wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=").try_into().unwrap(),
+        },
+        nonce: nonce.to_owned(),
+        channel_binding: binding.parse().ok().map(|octet: u8| vec![octet; 32]),
     }
 }
 
@@ -437,6 +466,7 @@ pub fn parse(name: &str, text: &str) -> Dialog {
             recipients_max: 100,
             tls_available: true,
             logins_exist: true,
+            scram_available: false,
             errors_max: 20,
         },
         is_encrypted: false,
@@ -465,6 +495,7 @@ pub fn parse(name: &str, text: &str) -> Dialog {
             ("server", "stops") => dialog.steps.push(Step::Happens(End::Stopping)),
             ("tls", "on") => dialog.is_encrypted = true,
             ("tls", "none") => dialog.settings.tls_available = false,
+            ("logins", "scram") => dialog.settings.scram_available = true,
             ("logins", "none") => dialog.settings.logins_exist = false,
             ("kind", "submission") => dialog.settings.kind = Kind::Submission,
             ("pipelined", "yes") => dialog.is_pipelined = true,

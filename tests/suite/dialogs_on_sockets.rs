@@ -159,6 +159,7 @@ fn hostname() -> Domain {
 /// The policy of a dialog.
 struct Script {
     logins_exist: bool,
+    scram_available: bool,
     state: Mutex<ScriptState>,
 }
 
@@ -186,6 +187,9 @@ impl Policy for Script {
     fn has_logins(&self) -> bool {
         self.logins_exist
     }
+    fn all_have_scram(&self) -> bool {
+        self.scram_available
+    }
     fn sender(&self, _client: &Client<'_>, reverse_path: &ReversePath) -> Verdict {
         let parameters = MailParameters::default();
         self.answer(&Question::Sender { reverse_path: reverse_path.clone(), parameters })
@@ -198,6 +202,9 @@ impl Policy for Script {
     }
     fn login(&self, _client: &Client<'_>, login: &Login) -> Verdict {
         self.answer(&Question::Login(login.clone()))
+    }
+    fn scram_start(&self, _client: &Client<'_>, user: &str) -> Verdict {
+        self.answer(&Question::ScramStart { user: user.to_owned() })
     }
 }
 
@@ -243,6 +250,7 @@ impl<'a> OnSocket<'a> {
         let (contents, answers) = dialog.policy.iter().cloned().partition(|one| one.question == "content");
         let script = Arc::new(Script {
             logins_exist: dialog.settings.logins_exist,
+            scram_available: dialog.settings.scram_available,
             state: Mutex::new(ScriptState { answers, complaint: None }),
         });
         let role = match dialog.settings.kind {

@@ -199,7 +199,12 @@ fn a_confirmed_sender_whose_domain_gives_up_tls_is_refused_at_mail() {
             senders: Senders::new(Arc::new(Confirmed), Arc::new(known.unwrap()), &metrics),
             authors: Authors::new(Arc::new(Everybody), Arc::new(Everybody), Binding::Bound, &metrics),
             recipients: Recipients::new(Arc::new(Everybody), Vec::new(), &metrics),
-            logins: Logins::new(Arc::new(Accounts::new([].into())), &metrics),
+            logins: Logins::new(
+                Arc::new(Accounts::new([].into())),
+                Arc::new(SystemClock),
+                Arc::new(SystemRandom),
+                &metrics,
+            ),
         })
     };
     let mut workshop = Workshop::new();

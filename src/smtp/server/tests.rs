@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::mail::{Failure, MessageId, Recipient, Timestamp};
-use crate::smtp::{BodyFacts, Status};
+use crate::mail::{Failure, MessageId, Recipient, ScramKeys, Timestamp};
+use crate::smtp::{BodyFacts, ScramStart, Status};
 
 fn server() -> Server {
     let settings = Settings {
@@ -14,6 +14,7 @@ fn server() -> Server {
         recipients_max: 3,
         tls_available: true,
         logins_exist: true,
+        scram_available: true,
         errors_max: 5,
     };
     Server::new(settings, None)
@@ -175,6 +176,13 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
         b"STARTTLS",
         b"AUTH PLAIN",
         b"AUTH PLAIN AGFuYQBzZWNyZXQ=",
+        b"AUTH LOGIN",
+        b"YW5h",
+        b"AUTH SCRAM-SHA-256",
+        // n,,n=ana,r=abc and then c=biws,r=abcd,p=… with a wrong proof.
+        b"AUTH SCRAM-SHA-256 biwsbj1hbmEscj1hYmM=",
+        b"Yz1iaXdzLHI9YWJjZCxwPWRIemJaYXBXSWs0alVoTitVdGU5eXRhZzl6amZNSGdzcW1taXo3QW5kVlE9",
+        b"",
         b"*",
         b"NOOP",
         b"QUIT",
@@ -195,6 +203,11 @@ fn verdict(question: &Question, luck: u8) -> Verdict {
             Answer::Recipients(vec![Recipient::mailbox(mailbox.clone())])
         }
         (_, Question::Recipient(ForwardPath::Postmaster)) => Answer::Recipients(Vec::new()),
+        (_, Question::ScramStart { .. }) => Answer::ScramStart(Box::new(ScramStart {
+            keys: ScramKeys { salt: vec![7; 16], iterations: 4096, stored_key: [7; 32], server_key: [8; 32] },
+            nonce: "d".to_owned(),
+            channel_binding: None,
+        })),
         (_, Question::Login(_)) => Answer::User(Mailbox::parse("ana@here.example").unwrap()),
         (_, Question::Content(_)) => Answer::Queued(MessageId::new(Timestamp::from_millis(0), 0)),
     })

@@ -1,0 +1,207 @@
+//! The mechanisms, and one exchange with a client: a message in, a step out.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{login, plain, scram};
+use crate::mail::Mailbox;
+
+/// A mechanism that we have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::smtp) enum Mechanism {
+    ScramSha256Plus,
+    ScramSha256,
+    Plain,
+    Login,
+}
+
+impl Mechanism {
+    /// All of them, the ones that protect most first: some clients take the first that they know.
+    pub(in crate::smtp) const ALL: [Self; 4] =
+        [Self::ScramSha256Plus, Self::ScramSha256, Self::Plain, Self::Login];
+
+    /// Its registered name.
+    pub(in crate::smtp) fn name(self) -> &'static str {
+        match self {
+            Self::ScramSha256Plus => "SCRAM-SHA-256-PLUS",
+            Self::ScramSha256 => "SCRAM-SHA-256",
+            Self::Plain => "PLAIN",
+            Self::Login => "LOGIN",
+        }
+    }
+}
+
+/// What the client claims and how it proves it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Login {
+    /// Who it wants to act as; `None` if it leaves that to us (RFC 4422 §2).
+    pub authorization: Option<String>,
+    /// Who it is, in its own words. Not empty.
+    pub authentication: String,
+    /// How it proves that.
+    pub evidence: Evidence,
+}
+
+/// How a client proves who it is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Evidence {
+    /// By a password. Not empty; never shown, not even by `Debug`.
+    Password(String),
+    /// By a proof that has been checked already, with the keys that the policy gave.
+    Proof {
+        /// The client knows the password behind the keys.
+        is_right: bool,
+    },
+}
+
+/// Without the password.
+impl fmt::Debug for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Password(_) => f.write_str("Password(…)"),
+            Self::Proof { is_right } => write!(f, "Proof({is_right})"),
+        }
+    }
+}
+
+/// Why a message of the client's is none; the client is at fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SaslError {
+    /// Not base64 (RFC 4954 §4).
+    #[error("that is not base64")]
+    Base64,
+    /// Not the three parts of RFC 4616 §2, or one that must not be empty is.
+    #[error("that is not a PLAIN response")]
+    Plain,
+    /// Not a user name or a password.
+    #[error("that is not a LOGIN response")]
+    Login,
+    /// Not the message of RFC 5802 §7 that is due.
+    #[error("that is not the SCRAM message that is due")]
+    Scram,
+    /// RFC 9266 is the only one that we have, and only with the mechanism that is named for it.
+    #[error("channel binding is tls-exporter, and goes with SCRAM-SHA-256-PLUS")]
+    ChannelBinding,
+    /// The client was not shown all of our mechanisms (RFC 5802 §6).
+    #[error("channel binding was offered, and somebody kept that from you")]
+    Downgrade,
+    /// More than nothing, after the proof was right.
+    #[error("nothing was left to be said")]
+    NotEmpty,
+}
+
+/// What the next message of the client will be taken for.
+#[derive(Debug)]
+pub(in crate::smtp) enum Exchange {
+    /// Name and password.
+    Plain,
+    /// The name, for LOGIN.
+    LoginName,
+    /// The password of this name.
+    LoginPassword(String),
+    /// The first message of SCRAM.
+    Scram(scram::Offer),
+    /// The second one.
+    ScramProof(Box<scram::Second>),
+    /// Nothing, and then this user has logged in: the client has seen our own proof (RFC 4954 §4:
+    /// what goes with success is sent as a challenge, and answered with an empty response).
+    Proven(Mailbox),
+}
+
+/// What follows from a message.
+#[derive(Debug)]
+pub(in crate::smtp) enum Step {
+    /// Send this challenge, and wait for the next message.
+    Challenge(Vec<u8>, Exchange),
+    /// Find out what SCRAM needs to know of the user that is named in it.
+    ScramStart(Box<scram::First>),
+    /// Find out who this is. When it is the user, this is sent before we say so.
+    Login(Login, Option<Vec<u8>>),
+    /// This user has logged in.
+    Done(Mailbox),
+}
+
+impl Exchange {
+    /// Begins; SCRAM must know whether channel binding was offered.
+    pub(in crate::smtp) fn begin(mechanism: Mechanism, is_binding_offered: bool) -> Self {
+        match mechanism {
+            Mechanism::Plain => Self::Plain,
+            Mechanism::Login => Self::LoginName,
+            Mechanism::ScramSha256 if is_binding_offered => Self::Scram(scram::Offer::BindingDeclined),
+            Mechanism::ScramSha256 => Self::Scram(scram::Offer::NoBinding),
+            Mechanism::ScramSha256Plus => Self::Scram(scram::Offer::BindingTaken),
+        }
+    }
+
+    /// The challenge for a client that sent no initial response (RFC 4954 §4).
+    pub(in crate::smtp) fn prompt(&self) -> &'static [u8] {
+        match self {
+            Self::LoginName => login::USER_NAME,
+            Self::LoginPassword(_) => login::PASSWORD,
+            Self::Plain | Self::Scram(_) | Self::ScramProof(_) | Self::Proven(_) => b"",
+        }
+    }
+
+    /// The next message of the client.
+    pub(in crate::smtp) fn message(self, message: &[u8]) -> Result<Step, SaslError> {
+        match self {
+            Self::Plain => Ok(Step::Login(plain::parse(message)?, None)),
+            Self::LoginName => {
+                let next = Self::LoginPassword(login::word(message)?);
+                Ok(Step::Challenge(next.prompt().to_vec(), next))
+            }
+            Self::LoginPassword(name) => Ok(Step::Login(login::login(name, message)?, None)),
+            Self::Scram(offer) => Ok(Step::ScramStart(Box::new(scram::First::parse(message, offer)?))),
+            Self::ScramProof(second) => {
+                let (login, ours) = second.check(message)?;
+                Ok(Step::Login(login, Some(ours)))
+            }
+            Self::Proven(user) if message.is_empty() => Ok(Step::Done(user)),
+            Self::Proven(_) => Err(SaslError::NotEmpty),
+        }
+    }
+}
+
+/// A message as it is on a line.
+pub(in crate::smtp) fn encode(message: &[u8]) -> String {
+    STANDARD.encode(message)
+}
+
+/// The message on a line.
+pub(in crate::smtp) fn decode(line: &[u8]) -> Result<Vec<u8>, SaslError> {
+    STANDARD.decode(line).map_err(|_| SaslError::Base64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        let login = plain::parse(b"\0ana\0secret").unwrap();
+        assert!(!format!("{login:?}").contains("secret"));
+        let Ok(Step::Login(login, None)) = Exchange::LoginPassword("ana".to_owned()).message(b"secret")
+        else {
+            panic!()
+        };
+        assert!(!format!("{login:?}").contains("secret"));
+    }
+
+    #[test]
+    fn base64_is_strict() {
+        assert_eq!(decode(b"AGFuYQBwYXNz"), Ok(b"\0ana\0pass".to_vec()));
+        assert_eq!(decode(b""), Ok(Vec::new()));
+        for line in [&b"AGFuYQBwYXN!"[..], b"AGFuYQBwYXNz=", b"AGFu YQ==", b"AGFuYQ", b"*"] {
+            assert_eq!(decode(line), Err(SaslError::Base64), "{}", line.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn after_our_proof_the_client_has_nothing_more_to_say() {
+        let ana = Mailbox::parse("ana@here.example").unwrap();
+        assert!(matches!(Exchange::Proven(ana.clone()).message(b""), Ok(Step::Done(user)) if user == ana));
+        assert_eq!(Exchange::Proven(ana).message(b"x").unwrap_err(), SaslError::NotEmpty);
+    }
+}

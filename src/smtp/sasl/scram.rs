@@ -1,0 +1,389 @@
+//! The mechanisms SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677).
+//!
+//! The client proves to know a password without saying it, and we prove to have known it too.
+//! With -PLUS the proof also covers the TLS connection (tls-exporter, RFC 9266), so that nobody in
+//! between can pass it on. Names go on to the policy as they are: it compares them by their own
+//! rules.
+//!
+//! Every message is taken strictly by RFC 5802 §7. A proof is checked with the same work whoever
+//! the user is; for somebody unknown the policy gives keys that nobody can know.
+
+use aws_lc_rs::{constant_time, digest, hmac};
+
+use super::exchange::{Evidence, Login, SaslError, decode, encode};
+use crate::mail::ScramKeys;
+
+/// Longest nonce of a client, in octets: our challenge repeats it on a reply line of 512
+/// (RFC 5321 §4.5.3.1.5). Clients send 24 or so.
+const NONCE_OCTETS_MAX: usize = 128;
+
+/// What is known of channel binding when an exchange begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::smtp) enum Offer {
+    /// -PLUS was not offered.
+    NoBinding,
+    /// -PLUS was offered and the client did not take it.
+    BindingDeclined,
+    /// The client took -PLUS.
+    BindingTaken,
+}
+
+/// What the policy gives for an exchange with one user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ScramStart {
+    /// The user's keys; for somebody who cannot log in, some that look the same.
+    pub keys: ScramKeys,
+    /// Our part of the nonce: printable ASCII without a comma, new each time.
+    pub nonce: String,
+    /// The 32 octets of RFC 9266 for this connection; `None` before TLS 1.3.
+    pub channel_binding: Option<Vec<u8>>,
+}
+
+/// The client's first message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::smtp) struct First {
+    authorization: Option<String>,
+    user: String,
+    /// What channel binding begins with: the client repeats it.
+    header: String,
+    is_bound: bool,
+    /// The rest of the message, which both sides sign.
+    bare: String,
+    nonce: String,
+}
+
+impl First {
+    /// Reads `gs2-header client-first-message-bare`.
+    ///
+    /// # Errors
+    /// [`SaslError::Scram`] for what it is not; [`SaslError::ChannelBinding`] and
+    /// [`SaslError::Downgrade`] for channel binding that does not fit the offer.
+    pub(super) fn parse(message: &[u8], offer: Offer) -> Result<Self, SaslError> {
+        let text = std::str::from_utf8(message).map_err(|_| SaslError::Scram)?;
+        let mut parts = text.splitn(3, ',');
+        let (Some(flag), Some(authorization), Some(bare)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(SaslError::Scram);
+        };
+        let is_bound = is_bound(flag, offer)?;
+        let authorization = match authorization.strip_prefix("a=") {
+            Some(name) => Some(sasl_name(name)?),
+            None if authorization.is_empty() => None,
+            None => return Err(SaslError::Scram),
+        };
+        let header = text.strip_suffix(bare).unwrap_or_default().to_owned();
+        // A mandatory extension `m=` in front of the name must not be ignored (RFC 5802 §5.1).
+        let mut fields = bare.split(',');
+        let user = fields.next().and_then(|field| field.strip_prefix("n=")).ok_or(SaslError::Scram)?;
+        let nonce = fields.next().and_then(|field| field.strip_prefix("r=")).ok_or(SaslError::Scram)?;
+        if !is_nonce(nonce) || nonce.len() > NONCE_OCTETS_MAX || !fields.all(is_extension) {
+            return Err(SaslError::Scram);
+        }
+        Ok(Self {
+            authorization,
+            user: sasl_name(user)?,
+            header,
+            is_bound,
+            bare: bare.to_owned(),
+            nonce: nonce.to_owned(),
+        })
+    }
+
+    /// Whose keys are needed, in the client's words.
+    pub(in crate::smtp) fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// The keys are there: our challenge, and what the answer to it is checked with. `None` if what
+    /// was given does not do, which is a fault of ours.
+    pub(in crate::smtp) fn challenge(self, start: ScramStart) -> Option<(Vec<u8>, Second)> {
+        let ScramStart { keys, nonce, channel_binding } = start;
+        let binding = match (self.is_bound, channel_binding) {
+            (false, _) => Vec::new(),
+            (true, Some(data)) => data,
+            (true, None) => return None,
+        };
+        if !is_nonce(&nonce) {
+            return None;
+        }
+        let nonce = format!("{}{nonce}", self.nonce);
+        let challenge = format!("r={nonce},s={},i={}", encode(&keys.salt), keys.iterations);
+        // RFC 5802 §7: cbind-input is the header and the data of the channel.
+        let bound = encode(&[self.header.as_bytes(), &binding].concat());
+        let signed = format!("{},{challenge}", self.bare);
+        let Self { authorization, user, .. } = self;
+        Some((challenge.into_bytes(), Second { authorization, user, keys, nonce, bound, signed }))
+    }
+}
+
+/// What the client's second message is checked with.
+#[derive(Debug)]
+pub(in crate::smtp) struct Second {
+    authorization: Option<String>,
+    user: String,
+    keys: ScramKeys,
+    nonce: String,
+    /// What it must say in `c=`.
+    bound: String,
+    /// Of what both sides sign, the first message and our challenge.
+    signed: String,
+}
+
+impl Second {
+    /// Reads `c=…,r=…[,extensions],p=…`: the login, with the proof checked, and our own proof, which
+    /// is for a client whose login was taken only.
+    ///
+    /// # Errors
+    /// [`SaslError::Scram`]: it is not that, or has another nonce.
+    pub(super) fn check(self, message: &[u8]) -> Result<(Login, Vec<u8>), SaslError> {
+        let text = std::str::from_utf8(message).map_err(|_| SaslError::Scram)?;
+        let (without_proof, proof) = text.rsplit_once(",p=").ok_or(SaslError::Scram)?;
+        let proof: [u8; 32] =
+            decode(proof.as_bytes()).ok().and_then(|proof| proof.try_into().ok()).ok_or(SaslError::Scram)?;
+        let mut fields = without_proof.split(',');
+        let bound = fields.next().and_then(|field| field.strip_prefix("c=")).ok_or(SaslError::Scram)?;
+        let nonce = fields.next().and_then(|field| field.strip_prefix("r=")).ok_or(SaslError::Scram)?;
+        if nonce != self.nonce || !fields.all(is_extension) {
+            return Err(SaslError::Scram);
+        }
+        let signed = format!("{},{without_proof}", self.signed);
+        let is_right = is_proof(&self.keys, signed.as_bytes(), proof) & (bound == self.bound);
+        let signature = sign(&self.keys.server_key, signed.as_bytes());
+        let login = Login {
+            authorization: self.authorization,
+            authentication: self.user,
+            evidence: Evidence::Proof { is_right },
+        };
+        Ok((login, format!("v={}", encode(signature.as_ref())).into_bytes()))
+    }
+}
+
+/// RFC 5802 §3: ClientProof is ClientKey XOR HMAC(StoredKey, AuthMessage), and StoredKey the hash
+/// of ClientKey.
+fn is_proof(keys: &ScramKeys, signed: &[u8], proof: [u8; 32]) -> bool {
+    let signature = sign(&keys.stored_key, signed);
+    let mut client_key = proof;
+    client_key.iter_mut().zip(signature.as_ref()).for_each(|(octet, with)| *octet ^= with);
+    let hash = digest::digest(&digest::SHA256, &client_key);
+    constant_time::verify_slices_are_equal(hash.as_ref(), &keys.stored_key).is_ok()
+}
+
+fn sign(key: &[u8; 32], message: &[u8]) -> hmac::Tag {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message)
+}
+
+/// RFC 5802 §6, §7: `gs2-cbind-flag`.
+fn is_bound(flag: &str, offer: Offer) -> Result<bool, SaslError> {
+    match (flag, offer) {
+        ("n", Offer::NoBinding | Offer::BindingDeclined) | ("y", Offer::NoBinding) => Ok(false),
+        // The client could, and believes that we cannot: it was not we who told it so.
+        ("y", Offer::BindingDeclined) => Err(SaslError::Downgrade),
+        ("p=tls-exporter", Offer::BindingTaken) => Ok(true),
+        ("n" | "y", Offer::BindingTaken) => Err(SaslError::ChannelBinding),
+        (flag, _) if flag.starts_with("p=") => Err(SaslError::ChannelBinding),
+        _ => Err(SaslError::Scram),
+    }
+}
+
+/// `saslname`: a comma is =2C and an equals sign =3D.
+fn sasl_name(raw: &str) -> Result<String, SaslError> {
+    let mut name = String::with_capacity(raw.len());
+    let mut parts = raw.split('=');
+    name.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        let (c, rest) = match (part.strip_prefix("2C"), part.strip_prefix("3D")) {
+            (Some(rest), _) => (',', rest),
+            (_, Some(rest)) => ('=', rest),
+            _ => return Err(SaslError::Scram),
+        };
+        name.push(c);
+        name.push_str(rest);
+    }
+    if name.is_empty() || name.contains('\0') { Err(SaslError::Scram) } else { Ok(name) }
+}
+
+/// `printable`: without a comma, and some of it.
+fn is_nonce(nonce: &str) -> bool {
+    !nonce.is_empty() && nonce.bytes().all(|octet| octet.is_ascii_graphic() && octet != b',')
+}
+
+/// `attr-val`, which means nothing to us and may be ignored.
+fn is_extension(field: &str) -> bool {
+    match field.split_once('=') {
+        Some((name, value)) => {
+            name.len() == 1
+                && name.bytes().all(|octet| octet.is_ascii_alphabetic())
+                && !value.is_empty()
+                && !value.contains('\0')
+        }
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The keys of RFC 7677 §3, whose password is "pencil".
+    fn keys() -> ScramKeys {
+        let key = |base64: &str| decode(base64.as_bytes()).unwrap().try_into().unwrap();
+        ScramKeys {
+            salt: decode(b"W22ZaJ0SNY7soEsUEjb6gQ==").unwrap(),
+            iterations: 4096,
+            stored_key: key("WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="),
+            server_key: key("wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="),
+        }
+    }
+
+    fn start() -> ScramStart {
+        let nonce = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0".to_owned();
+        ScramStart { keys: keys(), nonce, channel_binding: None }
+    }
+
+    const FIRST: &str = "n,,n=user,r=rOprNGfwEbeRWgbNEkqO";
+    const NONCE: &str = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
+    const PROOF: &str = "dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
+
+    fn second() -> Second {
+        First::parse(FIRST.as_bytes(), Offer::NoBinding).unwrap().challenge(start()).unwrap().1
+    }
+
+    fn is_right(login: &Login) -> bool {
+        login.evidence == Evidence::Proof { is_right: true }
+    }
+
+    #[test]
+    fn the_exchange_of_rfc_7677_goes_as_it_is_written() {
+        let first = First::parse(FIRST.as_bytes(), Offer::NoBinding).unwrap();
+        assert_eq!(first.user(), "user");
+        let (challenge, second) = first.challenge(start()).unwrap();
+        let expected = format!("r={NONCE},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096");
+        assert_eq!(String::from_utf8(challenge).unwrap(), expected);
+        let (login, ours) = second.check(format!("c=biws,r={NONCE},p={PROOF}").as_bytes()).unwrap();
+        assert!(is_right(&login) && login.authentication == "user" && login.authorization.is_none());
+        assert_eq!(ours, b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+    }
+
+    #[test]
+    fn a_proof_of_something_else_is_wrong_and_what_is_no_proof_an_error() {
+        let other = PROOF.replace("dHz", "dHy");
+        for (message, is_taken) in [
+            (format!("c=biws,r={NONCE},p={other}"), true),
+            // Says `y` now, said `n` before.
+            (format!("c=eSws,r={NONCE},p={PROOF}"), true),
+            (format!("c=biws,r={NONCE},x=1,p={PROOF}"), true),
+            (format!("c=biws,r={NONCE}x,p={PROOF}"), false),
+            (format!("c=biws,r=rOprNGfwEbeRWgbNEkqO,p={PROOF}"), false),
+            (format!("r={NONCE},c=biws,p={PROOF}"), false),
+            (format!("c=biws,r={NONCE},x,p={PROOF}"), false),
+            (format!("c=biws,r={NONCE}"), false),
+            (format!("c=biws,r={NONCE},p=dHzb"), false),
+            (format!("c=biws,r={NONCE},p=!"), false),
+            (String::new(), false),
+        ] {
+            match second().check(message.as_bytes()) {
+                Ok((login, _)) => assert!(is_taken && !is_right(&login), "{message}"),
+                Err(error) => assert!(!is_taken && error == SaslError::Scram, "{message}: {error}"),
+            }
+        }
+    }
+
+    #[test]
+    fn the_first_message_is_taken_strictly() {
+        for message in [
+            "",
+            "n",
+            "n,",
+            "n,,",
+            "n,,n=user",
+            "n,,r=abc,n=user",
+            "n,,m=ext,n=user,r=abc",
+            "n,,n=,r=abc",
+            "n,,n=us=er,r=abc",
+            "n,,n=us=2cer,r=abc",
+            "n,,n=us\0er,r=abc",
+            "n,,n=user,r=",
+            "n,,n=user,r=a b",
+            "n,,n=user,r=ä",
+            "n,,n=user,r=abc,",
+            "n,,n=user,r=abc,xy=1",
+            "n,b=ana,n=user,r=abc",
+            "n,a=,n=user,r=abc",
+            "x,,n=user,r=abc",
+            ",,n=user,r=abc",
+        ] {
+            let parsed = First::parse(message.as_bytes(), Offer::NoBinding);
+            assert_eq!(parsed, Err(SaslError::Scram), "{message:?}");
+        }
+        let long = format!("n,,n=user,r={}", "a".repeat(NONCE_OCTETS_MAX + 1));
+        assert_eq!(First::parse(long.as_bytes(), Offer::NoBinding), Err(SaslError::Scram));
+        assert_eq!(First::parse(b"n,,n=\xff,r=abc", Offer::NoBinding), Err(SaslError::Scram));
+    }
+
+    #[test]
+    fn names_may_have_commas_and_equals_signs_and_extensions_are_ignored() {
+        let first = First::parse(b"n,a=x=3Dy,n=a=2Cb=3D,r=abc,t=1,u=2=3", Offer::NoBinding).unwrap();
+        assert_eq!((first.authorization.as_deref(), first.user()), (Some("x=y"), "a,b="));
+        assert_eq!(
+            (first.header.as_str(), first.bare.as_str()),
+            ("n,a=x=3Dy,", "n=a=2Cb=3D,r=abc,t=1,u=2=3")
+        );
+    }
+
+    #[test]
+    fn channel_binding_fits_the_offer_or_ends_the_exchange() {
+        use Offer::{BindingDeclined, BindingTaken, NoBinding};
+        let binding = Err(SaslError::ChannelBinding);
+        for (flag, offer, expected) in [
+            ("n", NoBinding, Ok(false)),
+            ("y", NoBinding, Ok(false)),
+            ("p=tls-exporter", NoBinding, binding),
+            ("n", BindingDeclined, Ok(false)),
+            ("y", BindingDeclined, Err(SaslError::Downgrade)),
+            ("p=tls-exporter", BindingDeclined, binding),
+            ("p=tls-exporter", BindingTaken, Ok(true)),
+            ("p=tls-unique", BindingTaken, binding),
+            ("n", BindingTaken, binding),
+            ("y", BindingTaken, binding),
+            ("", BindingTaken, Err(SaslError::Scram)),
+        ] {
+            assert_eq!(is_bound(flag, offer), expected, "{flag} {offer:?}");
+        }
+    }
+
+    /// What a client with these keys would say, bound to a channel.
+    fn bound_proof(channel: &[u8], second: &Second) -> String {
+        // The password of RFC 7677 §3: ClientKey, for the stored key above.
+        let client_key: [u8; 32] =
+            decode(b"pg/JI9Z+hkSpLRa5btpe9GVrDHJcSEN0viVTVXaZbos=").unwrap().try_into().unwrap();
+        let bound = encode(&[b"p=tls-exporter,,", channel].concat());
+        let without_proof = format!("c={bound},r={}", second.nonce);
+        let signature =
+            sign(&second.keys.stored_key, format!("{},{without_proof}", second.signed).as_bytes());
+        let proof: Vec<u8> = client_key.iter().zip(signature.as_ref()).map(|(a, b)| a ^ b).collect();
+        format!("{without_proof},p={}", encode(&proof))
+    }
+
+    #[test]
+    fn a_proof_for_another_connection_is_wrong() {
+        let bound = |channel: &[u8]| {
+            let first = First::parse(b"p=tls-exporter,,n=user,r=abc", Offer::BindingTaken).unwrap();
+            first.challenge(ScramStart { channel_binding: Some(channel.to_vec()), ..start() }).unwrap().1
+        };
+        let message = bound_proof(&[7; 32], &bound(&[7; 32]));
+        assert!(is_right(&bound(&[7; 32]).check(message.as_bytes()).unwrap().0));
+        assert!(!is_right(&bound(&[8; 32]).check(message.as_bytes()).unwrap().0));
+    }
+
+    #[test]
+    fn what_the_policy_gives_must_do() {
+        let first = First::parse(b"p=tls-exporter,,n=user,r=abc", Offer::BindingTaken).unwrap();
+        assert!(first.challenge(start()).is_none(), "there is no channel binding");
+        for nonce in ["", "a,b", "a b"] {
+            let first = First::parse(FIRST.as_bytes(), Offer::NoBinding).unwrap();
+            assert!(
+                first.challenge(ScramStart { nonce: nonce.to_owned(), ..start() }).is_none(),
+                "{nonce:?}"
+            );
+        }
+    }
+}
