@@ -18,6 +18,7 @@
 //! - `programs`: the real binary and the programs that it delivers to
 //! - `submission`: mail from our users: completed, private, in nobody else's name
 //! - `hooks`: the operator's programs that judge mail
+//! - `logins`: logins of real clients
 //! - `limits`: ceilings and deadlines, as a client meets them
 //! - `activation`: sockets that the service manager passes
 //! - `documents`: the examples in `docs/` are run
@@ -50,6 +51,7 @@ mod house;
 mod interop;
 mod kill;
 mod limits;
+mod logins;
 #[cfg(feature = "legacy-tls")]
 mod old_peer;
 mod operators;

@@ -444,7 +444,10 @@ pub(crate) fn program(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let fetched = FETCHED.get_or_init(|| {
         let output = Command::new(root.join("scripts/fetch-debian"))
-            .args(["exim", "postfix", "procmail", "maildrop", "swaks", "haproxy", "dovecot"])
+            .args([
+                "exim", "postfix", "procmail", "maildrop", "swaks", "haproxy", "dovecot", "msmtp", "gsasl",
+                "curl",
+            ])
             .stdin(Stdio::null())
             .output()
             .map_err(|error| format!("scripts/fetch-debian did not start: {error}"))?;
