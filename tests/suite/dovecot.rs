@@ -170,7 +170,9 @@ fn dovecot_says_who_logs_in_and_who_has_a_mailbox_and_keeps_the_mail() {
     client.expect("RCPT TO:<nobody@here.example>", "550 5.1.1 ");
     client.expect("RCPT TO:<\"bo x\"@here.example>", "550 5.1.1 ");
     client.expect("RCPT TO:<bo@here.example>", "250");
-    assert!(house.log().contains("delivered ") && house.log().contains("courier=lmtp"), "{}", house.log());
+    wait_for("the line of the delivery", || {
+        (house.log().contains("delivered ") && house.log().contains("courier=lmtp")).then_some(())
+    });
 }
 
 #[test]
