@@ -1,14 +1,20 @@
-//! Messages after DATA: cut into any segments they are read the same, and what was read comes
-//! through being written and read again.
+//! Messages behind DATA and BDAT: cut into any segments they are read the same, strictly or mended, and
+//! what was read comes through being written and read again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use postrider::smtp::{BodyEnd, BodyReader, DotStuffer};
+use postrider::smtp::{BodyEnd, BodyReader, DotStuffer, LineEnds};
 
 fuzz_target!(|input: (u8, &[u8])| {
-    let (cut, octets) = input;
-    let whole = read(octets, octets.len().max(1));
-    assert_eq!(read(octets, usize::from(cut) + 1), whole);
+    let (manner, octets) = input;
+    let (cut, is_mended, is_chunked) = (manner & 0x3f, manner & 0x40 != 0, manner & 0x80 != 0);
+    let line_ends = if is_mended { LineEnds::Mended } else { LineEnds::Strict };
+    let reader = match is_chunked {
+        true => BodyReader::in_chunks(0, line_ends),
+        false => BodyReader::new(0, line_ends),
+    };
+    let whole = read(reader.clone(), is_chunked, octets, octets.len().max(1));
+    assert_eq!(read(reader, is_chunked, octets, usize::from(cut) + 1), whole);
     let (message, end) = whole;
     if let Some((used, BodyEnd::Complete(facts))) = end {
         assert!(used <= octets.len());
@@ -17,22 +23,34 @@ fuzz_target!(|input: (u8, &[u8])| {
         let mut stuffer = DotStuffer::new();
         stuffer.feed(&message, &mut |octets| wire.extend_from_slice(octets));
         stuffer.finish(&mut |octets| wire.extend_from_slice(octets));
-        assert_eq!(read(&wire, wire.len()), (message, Some((wire.len(), BodyEnd::Complete(facts)))));
+        let strict = BodyReader::new(0, LineEnds::Strict);
+        let again = read(strict, false, &wire, wire.len());
+        assert_eq!(again, (message, Some((wire.len(), BodyEnd::Complete(facts)))));
     }
 });
 
-fn read(octets: &[u8], cut: usize) -> (Vec<u8>, Option<(usize, BodyEnd)>) {
-    let mut reader = BodyReader::new(0);
+fn read(
+    mut reader: BodyReader,
+    is_chunked: bool,
+    octets: &[u8],
+    cut: usize,
+) -> (Vec<u8>, Option<(usize, BodyEnd)>) {
     let mut message = Vec::new();
     let mut before = 0;
+    let mut sink = |octets: &[u8]| message.extend_from_slice(octets);
+    let mut end = None;
     for segment in octets.chunks(cut) {
-        if let Some((used, end)) = reader.feed(segment, &mut |octets| message.extend_from_slice(octets)) {
-            if !matches!(end, BodyEnd::Complete(_)) {
-                message.clear(); // it is to be thrown away
-            }
-            return (message, Some((before + used, end)));
+        if let Some((used, seen)) = reader.feed(segment, &mut sink) {
+            end = Some((before + used, seen));
+            break;
         }
         before += segment.len();
     }
-    (message, None)
+    if is_chunked && end.is_none() {
+        end = Some((before, reader.finish(&mut sink)));
+    }
+    if !matches!(end, Some((_, BodyEnd::Complete(_)))) {
+        message.clear(); // it is to be thrown away
+    }
+    (message, end)
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use libfuzzer_sys::fuzz_target;
 use postrider::mail::{Domain, Mailbox, MessageId, Recipient, ScramKeys, Timestamp, TlsFacts};
 use postrider::smtp::{
-    Action, Answer, BodyReader, Evidence, Kind, LineBuffer, Question, ScramStart, Server, Settings, Verdict,
+    Action, Answer, Evidence, Kind, LineBuffer, LineEnds, Question, ScramStart, Server, Settings, Verdict,
 };
 
 fuzz_target!(|octets: &[u8]| {
@@ -31,16 +31,13 @@ fuzz_target!(|octets: &[u8]| {
                 Some(answer) => server.answer(Verdict::new(answer)),
                 None => return,
             },
-            Action::ReceiveBody { octets_max, .. } => {
-                let pending = lines.pending().to_vec();
-                match BodyReader::new(octets_max).feed(&pending, &mut |_| {}) {
-                    Some((used, end)) => {
-                        lines.consume(used);
-                        server.body(end)
-                    }
-                    None => return,
+            Action::Receive { .. } => match server.body(lines.pending(), &mut |_| {}) {
+                Some((used, action)) => {
+                    lines.consume(used);
+                    action
                 }
-            }
+                None => return,
+            },
             Action::StartTls(_) => {
                 let facts = TlsFacts { version: "TLSv1.3".to_owned(), cipher: "X".to_owned() };
                 server.tls(Some(facts))
@@ -56,6 +53,7 @@ fn server() -> Option<Server> {
         kind: Kind::Smtp,
         message_octets_max: 1000,
         recipients_max: 5,
+        line_ends: LineEnds::Strict,
         tls_available: true,
         logins_exist: true,
         scram_available: true,

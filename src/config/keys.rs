@@ -566,6 +566,20 @@ const SECTIONS: &[Section] = &[
             },
         ],
     },
+    Section {
+        name: "leniency",
+        about: "What is overlooked, and in whom: for old devices of your own.",
+        keys: &[Key {
+            name: "bare-line-ends",
+            about: "Clients that may end a line inside a message with LF or CR alone; it becomes a proper line \
+                    end. From all others such a message is refused and the connection closed, because it is \
+                    how a second message is smuggled inside a first. Even here a dot between such line ends \
+                    does not end a message.",
+            default: "[]",
+            example: "[\"192.0.2.7\"]",
+            show: |c| Some(list(c.leniency.bare_line_ends.iter().map(ToString::to_string))),
+        }],
+    },
 ];
 
 /// Names that may stand in a section: its keys and the sections below it.

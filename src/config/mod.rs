@@ -22,6 +22,7 @@ mod units;
 pub use keys::{manual, sample};
 pub use read::HostFacts;
 pub use reader::ConfigError;
+pub use sections::Leniency;
 pub use sections::{
     AddressPerHour, CommandDelivery, Config, Delivery, Dns, Dovecot, Hello, HookFailure, Hooks, Limits,
     LineEnds, Listen, Listener, LmtpDelivery, Local, LoginPerHour, MaildirDelivery, PipeDelivery,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::checks::{choice, count, duration, path, size, words, wrong};
 use super::keys::known;
 use super::reader::{ConfigError, Findings, Table, Value, Wrong};
+use super::sections::Leniency;
 use super::sections::{
     AddressPerHour, CommandDelivery, Config, Delivery, Dns, Dovecot, Hello, HookFailure, Hooks, Limits,
     LineEnds, Listen, Listener, LmtpDelivery, Local, LoginPerHour, MaildirDelivery, PipeDelivery,
@@ -62,6 +63,7 @@ impl Config {
         let relay = relay(top.section("relay", found), found);
         let submission = submission(top.section("submission", found), found);
         let hooks = hooks(top.section("hooks", found), found);
+        let leniency = leniency(top.section("leniency", found), found);
         top.finish(found, &known(""));
 
         match hostname {
@@ -78,6 +80,7 @@ impl Config {
                 relay,
                 submission,
                 hooks,
+                leniency,
                 warnings: findings.warnings,
             }),
             // A host name that is not there has been reported.
@@ -463,17 +466,8 @@ fn dovecot(mut table: Table<'_>, found: &mut Findings<'_>, home: &Path) -> Dovec
 }
 
 fn relay(mut table: Table<'_>, found: &mut Findings<'_>) -> Relay {
-    let networks: Vec<Network> = table.value(found, "networks", Vec::new(), |value| {
-        const REMEDY: &str =
-            "write a list of your own networks, such as [\"192.0.2.0/24\", \"2001:db8::/64\"]";
-        let one = |raw: &str| {
-            let network: Network = raw.parse().map_err(|problem| wrong(problem, REMEDY))?;
-            if network.is_everything() {
-                return Err(wrong(format!("{network} would make this an open relay for everybody"), REMEDY));
-            }
-            Ok(network)
-        };
-        value.texts(REMEDY)?.into_iter().map(one).collect()
+    let networks = table.value(found, "networks", Vec::new(), |value| {
+        networks(value, "would make this an open relay for everybody")
     });
     if !networks.is_empty() {
         let list: Vec<_> = networks.iter().map(ToString::to_string).collect();
@@ -510,6 +504,27 @@ fn hooks(mut table: Table<'_>, found: &mut Findings<'_>) -> Hooks {
     };
     table.finish(found, &known("hooks"));
     hooks
+}
+
+fn leniency(mut table: Table<'_>, found: &mut Findings<'_>) -> Leniency {
+    let bare_line_ends = table.value(found, "bare-line-ends", Vec::new(), |value| {
+        networks(value, "would let everybody smuggle messages; name the clients that need it")
+    });
+    table.finish(found, &known("leniency"));
+    Leniency { bare_line_ends }
+}
+
+/// Networks that are trusted in something; `harm` is what it would mean to trust everybody.
+fn networks(value: &Value<'_>, harm: &str) -> Result<Vec<Network>, Wrong> {
+    const REMEDY: &str = "write a list of your own networks, such as [\"192.0.2.0/24\", \"2001:db8::/64\"]";
+    let one = |raw: &str| {
+        let network: Network = raw.parse().map_err(|problem| wrong(problem, REMEDY))?;
+        if network.is_everything() {
+            return Err(wrong(format!("{network} {harm}"), REMEDY));
+        }
+        Ok(network)
+    };
+    value.texts(REMEDY)?.into_iter().map(one).collect()
 }
 
 #[cfg(test)]
@@ -589,6 +604,8 @@ mod tests {
             [dovecot]
             auth = "auto"
             client-socket = "auth/client"
+            [leniency]
+            bare-line-ends = ["192.0.2.7"]
             [relay]
             networks = ["192.0.2.0/24"]
             [submission]
@@ -646,6 +663,7 @@ mod tests {
                 post_data_deadline: Duration::from_mins(2)
             }
         );
+        assert_eq!(config.leniency.bare_line_ends, ["192.0.2.7/32".parse().unwrap()]);
         assert_eq!(config.warnings.len(), 1, "a relay is warned about: {:?}", config.warnings);
     }
 
@@ -729,6 +747,7 @@ mod tests {
     #[test]
     fn what_would_be_dangerous_is_an_error_or_a_warning() {
         assert!(mistake("[relay]\nnetworks = [\"0.0.0.0/0\"]").contains("open relay"));
+        assert!(mistake("[leniency]\nbare-line-ends = [\"::/0\"]").contains("smuggle"));
         assert!(
             mistake("[listen]\nsmtp = []\nsubmission = []\nsubmissions = []")
                 .contains("nothing to listen on")

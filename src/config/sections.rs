@@ -37,6 +37,8 @@ pub struct Config {
     pub submission: Submission,
     /// `[hooks]`.
     pub hooks: Hooks,
+    /// `[leniency]`.
+    pub leniency: Leniency,
     /// What is allowed but wants a second look: for the log at start and for `check`.
     pub warnings: Vec<String>,
 }
@@ -311,6 +313,13 @@ pub enum HookFailure {
     Accept,
 }
 
+/// `[leniency]`: what is overlooked, and in whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Leniency {
+    /// Clients whose messages may hold a CR or LF by itself, which becomes CRLF. Default: none.
+    pub bare_line_ends: Vec<Network>,
+}
+
 impl Config {
     /// A configuration of defaults only.
     #[must_use]
@@ -332,6 +341,7 @@ impl Config {
             relay: Relay::default(),
             submission: Submission::default(),
             hooks: Hooks::default(),
+            leniency: Leniency::default(),
             warnings: Vec::new(),
             data_dir,
         }

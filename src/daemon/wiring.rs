@@ -342,6 +342,7 @@ fn session_settings(config: &Config) -> inbound::Settings {
         hostname: config.hostname.clone(),
         message_octets_max: limits.message_octets_max,
         recipients_max: limits.recipients_max,
+        mended_networks: config.leniency.bare_line_ends.clone(),
         received_max: limits.received_max,
         relay_networks: config.relay.networks.clone(),
         greeting_delay: limits.greeting_delay,

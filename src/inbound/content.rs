@@ -170,6 +170,8 @@ fn envelope(services: &Services, id: MessageId, head: &Head, about: &About<'_>) 
         has_8bit: about.facts.has_8bit,
         has_long_lines: about.facts.has_long_lines,
         smtputf8: transaction.parameters.smtputf8,
+        ret: transaction.parameters.ret,
+        envid: transaction.parameters.envid.clone(),
         login: transaction.login.clone(),
         client: Some(about.client.clone()),
         ..Envelope::new(id, arrived, transaction.reverse_path.clone(), transaction.recipients.clone())

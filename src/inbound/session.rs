@@ -9,7 +9,7 @@
 use std::cell::OnceCell;
 use std::fmt;
 use std::io::{self, Read as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,12 +19,12 @@ use super::hook::{Hooks, Occasion};
 use super::outbox::Outbox;
 use super::policy::{Client as Asking, Policy};
 use super::reverse::ReverseNames;
-use crate::mail::{Client, Domain, Failure, ForwardPath, Network, ReversePath};
+use crate::mail::{Client, Domain, Failure, Network, ReversePath};
 use crate::observe::{Counter, CounterFamily, Metrics, Trace, Traces, maillog};
 use crate::queue;
 use crate::smtp::{
-    self, Action, Answer, BodyEnd, BodyFacts, BodyReader, Command, End, Kind, LineBuffer, Question, Reply,
-    Server, Transaction, Verdict,
+    self, Action, Answer, BodyFacts, Command, End, Kind, LineBuffer, LineEnds, Part, Question, Reply, Server,
+    Transaction, Verdict,
 };
 use crate::sys::{Clock, Moment, Stream};
 use crate::tls::{Accepted, ServerTls};
@@ -77,6 +77,9 @@ pub struct Settings {
     pub message_octets_max: u64,
     /// Forward-paths in one transaction.
     pub recipients_max: usize,
+    /// Clients whose lone CRs and LFs in a message are mended, see [`LineEnds::Mended`]; all others'
+    /// are refused.
+    pub mended_networks: Vec<Network>,
     /// Received fields in a message before it is a loop (RFC 5321 §6.3).
     pub received_max: usize,
     /// Clients whose messages are submissions without a login.
@@ -91,6 +94,15 @@ pub struct Settings {
     pub message_timeout: Duration,
     /// A whole session.
     pub session_timeout: Duration,
+}
+
+impl Settings {
+    fn line_ends_of(&self, client: IpAddr) -> LineEnds {
+        match self.mended_networks.iter().any(|network| network.contains(client)) {
+            true => LineEnds::Mended,
+            false => LineEnds::Strict,
+        }
+    }
 }
 
 /// What a session needs of the house. Shared by all of them.
@@ -123,6 +135,7 @@ impl Services {
             kind: role.kind(),
             message_octets_max: self.settings.message_octets_max,
             recipients_max: self.settings.recipients_max,
+            line_ends: LineEnds::Strict,
             tls_available: self.tls.is_available(),
             logins_exist: self.policy.has_logins(),
             scram_available: self.policy.all_have_scram(),
@@ -183,39 +196,15 @@ pub(super) struct Session {
     lines: LineBuffer,
     outbox: Outbox,
     session_end: Moment,
-    /// A message that has come in and waits for the machine's question about it.
+    /// A message that is coming in, or has come and waits for the machine's question about it.
     message: Option<Arrival>,
-    /// Whom the last question was about, until the machine has said what follows from the answer.
-    asked: Asked,
-}
-
-/// Whom a question was about, for the log line of a refusal: by then the machine may have
-/// forgotten.
-#[derive(Debug, Default)]
-struct Asked {
-    reverse_path: Option<ReversePath>,
-    forward_path: Option<ForwardPath>,
-}
-
-impl Asked {
-    fn about(server: &Server, question: &Question) -> Self {
-        let reverse_path = server.transaction().map(|transaction| transaction.reverse_path.clone());
-        match question {
-            Question::Sender { reverse_path, .. } => {
-                Self { reverse_path: Some(reverse_path.clone()), forward_path: None }
-            }
-            Question::Recipient(forward_path) => {
-                Self { reverse_path, forward_path: Some(forward_path.clone()) }
-            }
-            Question::Content(_) => Self { reverse_path, forward_path: None },
-            Question::Login(_) | Question::ScramStart { .. } => Self::default(),
-        }
-    }
+    /// By then all of it must be here.
+    message_end: Moment,
 }
 
 /// Octets read at once while waiting for commands: on the stack of an idle session.
 const COMMAND_READ_OCTETS: usize = 2048;
-/// Octets read at once inside DATA; the buffer goes when the message ends.
+/// Octets read at once inside a message; the buffer goes when it ends, or its chunk.
 const BODY_READ_OCTETS: usize = 32 * 1024;
 /// How long a whole handshake may take, where a silent client may take longer.
 const HANDSHAKE_PATIENCE: Duration = Duration::from_mins(1);
@@ -246,7 +235,7 @@ impl Session {
             outbox: Outbox::default(),
             session_end,
             message: None,
-            asked: Asked::default(),
+            message_end: session_end,
         }
     }
 
@@ -260,7 +249,11 @@ impl Session {
         } else {
             None
         };
-        let mut server = Server::new(self.services.machine_settings(self.role), facts);
+        let settings = smtp::Settings {
+            line_ends: self.services.settings.line_ends_of(self.address.ip()),
+            ..self.services.machine_settings(self.role)
+        };
+        let mut server = Server::new(settings, facts);
         let mut action =
             if self.ticket.guest.is_leaving() { server.end(End::Stopping) } else { server.greeting() };
         while let Some(next) = self.perform(&mut server, action) {
@@ -277,22 +270,18 @@ impl Session {
             }),
             Action::Continue => Some(self.next_line(server)),
             Action::Ask(question) => {
-                self.asked = Asked::about(server, &question);
                 let verdict = self.decide(server, &question);
                 verdict.because.iter().for_each(|reason| self.trace.event(reason.as_str()));
                 Some(server.answer(verdict))
             }
-            Action::ReceiveBody { reply, octets_max } => {
+            Action::Receive { reply, part } => {
                 self.ticket.guest.busy();
                 // Before the client hears 354: from then on it may finish, even if we are told to
                 // stop before its first octet.
-                let arrival = Arrival::begin(&self.services.queue);
-                let said = self.say(server, &reply).and_then(|()| self.flush());
-                // The transaction of a message that is too big is over before anybody is asked.
-                self.asked.reverse_path =
-                    server.transaction().map(|transaction| transaction.reverse_path.clone());
-                Some(match said.and_then(|()| self.receive(arrival, octets_max)) {
-                    Ok(end) => server.body(end),
+                self.prepare(part);
+                let said = reply.map_or(Ok(()), |reply| self.say(server, &reply));
+                Some(match said.and_then(|()| self.receive(server)) {
+                    Ok(action) => action,
                     Err(e) => server.end(self.end_of(&e)),
                 })
             }
@@ -316,8 +305,11 @@ impl Session {
 
     /// Waits for a line and gives it to the machine.
     fn next_line(&mut self, server: &mut Server) -> Action {
-        if !self.lines.has_line() {
-            self.ticket.guest.idle();
+        if !server.is_receiving() {
+            self.message = None;
+            if !self.lines.has_line() {
+                self.ticket.guest.idle();
+            }
         }
         // For the whole line: one octet now and then is not a command.
         let deadline = self.deadline(self.services.settings.command_timeout, self.session_end);
@@ -338,28 +330,40 @@ impl Session {
         }
     }
 
-    /// Streams a message into the queue's hands.
-    fn receive(&mut self, mut arrival: Arrival, octets_max: u64) -> io::Result<BodyEnd> {
-        let mut reader = BodyReader::new(octets_max);
-        let mut sink = |octets: &[u8]| arrival.take(octets);
-        let message_end =
+    fn prepare(&mut self, part: Part) {
+        self.message = match part {
+            Part::First => Some(Arrival::begin(&self.services.queue)),
+            Part::Next => return,
+            Part::Unwanted => None,
+        };
+        self.message_end =
             (self.services.clock.now() + self.services.settings.message_timeout).min(self.session_end);
+    }
+
+    /// Streams octets through the machine into the queue's hands, until the machine says what is next.
+    fn receive(&mut self, server: &mut Server) -> io::Result<Action> {
+        let mut message = self.message.take();
+        let mut sink = |octets: &[u8]| {
+            if let Some(arrival) = &mut message {
+                arrival.take(octets);
+            }
+        };
         let mut buffer = Vec::new();
-        let end = loop {
+        let action = loop {
             let pending = self.lines.pending();
             let octets = pending.len();
-            if let Some((used, end)) = reader.feed(pending, &mut sink) {
+            if let Some((used, action)) = server.body(pending, &mut sink) {
                 self.lines.consume(used);
-                break end;
+                break action;
             }
             self.lines.consume(octets);
             buffer.resize(BODY_READ_OCTETS, 0);
-            let deadline = self.deadline(self.services.settings.command_timeout, message_end);
-            let octets = self.read(&mut buffer, deadline)?;
+            let deadline = self.deadline(self.services.settings.command_timeout, self.message_end);
+            let octets = self.flush().and_then(|()| self.read(&mut buffer, deadline))?;
             self.lines.push(buffer.get(..octets).unwrap_or_default());
         };
-        self.message = Some(arrival);
-        Ok(end)
+        self.message = message;
+        Ok(action)
     }
 
     fn decide(&mut self, server: &Server, question: &Question) -> Verdict {
@@ -425,13 +429,11 @@ impl Session {
 
     fn say(&mut self, server: &Server, reply: &Reply) -> io::Result<()> {
         self.services.counters.replies.add_one(&reply.code.to_string());
-        let Asked { reverse_path, forward_path } = std::mem::take(&mut self.asked);
         if reply.code >= 400 {
             self.trace.error(reply.said());
-            let transaction = server.transaction();
-            let reverse_path = reverse_path.as_ref().or(transaction.map(|t| &t.reverse_path));
-            let forward_path = forward_path.as_ref().map(|path| path as &dyn fmt::Display);
-            maillog::refused(self.address.ip(), reverse_path, forward_path, &reply.said());
+            let subject = server.subject();
+            let forward_path = subject.forward_path.as_ref().map(|path| path as &dyn fmt::Display);
+            maillog::refused(self.address.ip(), subject.reverse_path.as_ref(), forward_path, &reply.said());
         } else {
             self.trace.event(reply.said());
         }

@@ -3,7 +3,7 @@
 use crate::mail::{Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath};
 
 use super::body::BodyFacts;
-use super::command::MailParameters;
+use super::parameters::MailParameters;
 use super::reply::Reply;
 use super::sasl::{Login, ScramStart};
 
@@ -14,12 +14,13 @@ pub enum Action {
     Reply(Reply),
     /// Find out, and call [`super::Server::answer`].
     Ask(Question),
-    /// Send it, at once; then feed a [`super::BodyReader`] and call [`super::Server::body`].
-    ReceiveBody {
+    /// Send the reply, if there is one, at once; then give what comes to [`super::Server::body`], also
+    /// if nothing has come yet, until it says what is next.
+    Receive {
         /// 354.
-        reply: Reply,
-        /// For the reader; 0 is no limit.
-        octets_max: u64,
+        reply: Option<Reply>,
+        /// What the octets are for.
+        part: Part,
     },
     /// Send it, at once; throw away all input that is buffered; make the handshake and call
     /// [`super::Server::tls`].
@@ -30,6 +31,27 @@ pub enum Action {
     Continue,
     /// Close the connection; there is nobody to talk to.
     Close,
+}
+
+/// What octets are for that the shell gives to the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// A message begins. It is the shell's to keep until its content is asked about; it is thrown away
+    /// when [`super::Server::is_receiving`] says no without that.
+    First,
+    /// The message goes on.
+    Next,
+    /// Nothing of them is kept.
+    Unwanted,
+}
+
+/// Whom an action is about.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Subject {
+    /// The transaction's, or the one that wanted to begin it.
+    pub reverse_path: Option<ReversePath>,
+    /// The one that the last command named.
+    pub forward_path: Option<ForwardPath>,
 }
 
 /// What the machine cannot know.

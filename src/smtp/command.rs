@@ -4,10 +4,9 @@
 //! What is wrong becomes the [`Reply`] that says so; whether a command may come now is for the
 //! server machine to know.
 
-use crate::mail::{
-    BodyType, Domain, DomainError, ForwardPath, Mailbox, MailboxError, ReversePath, printable,
-};
+use crate::mail::{Domain, DomainError, ForwardPath, Mailbox, MailboxError, ReversePath, printable};
 
+use super::parameters::{MailParameters, RecipientParameters, size};
 use super::reply::Reply;
 
 /// A command, its arguments checked.
@@ -30,11 +29,20 @@ pub enum Command {
     Rcpt {
         /// Who is to have the message.
         forward_path: ForwardPath,
-        /// No octet of the path is above 127; otherwise SMTPUTF8 is needed.
+        /// What the client asks of us.
+        parameters: RecipientParameters,
+        /// No octet of the path or of ORCPT is above 127; otherwise SMTPUTF8 is needed.
         is_ascii: bool,
     },
     /// DATA.
     Data,
+    /// BDAT (RFC 3030 §2): so many octets of the message are behind the line end.
+    Bdat {
+        /// Octets of this chunk; what does not fit into 64 bits is larger than any limit.
+        octets: u64,
+        /// It is the message's last one.
+        is_last: bool,
+    },
     /// RSET.
     Rset,
     /// NOOP; what it says is of no matter.
@@ -88,17 +96,6 @@ impl Hello {
     }
 }
 
-/// The parameters of MAIL. Those of DSN come with their extension.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct MailParameters {
-    /// SIZE: octets that the client says it will send (RFC 1870 §5).
-    pub size: Option<u64>,
-    /// BODY (RFC 6152 §3).
-    pub body: BodyType,
-    /// SMTPUTF8 (RFC 6531 §3.4).
-    pub smtputf8: bool,
-}
-
 impl Command {
     /// The verb of a line, for counters: one of a fixed set, whatever the client sends.
     #[must_use]
@@ -147,6 +144,7 @@ impl Command {
             "MAIL" => mail(rest),
             "RCPT" => rcpt(rest),
             "DATA" => alone(rest, Self::Data),
+            "BDAT" => bdat(rest),
             "RSET" => alone(rest, Self::Rset),
             "QUIT" => alone(rest, Self::Quit),
             // RFC 3207 §4: with an argument 501.
@@ -166,8 +164,8 @@ impl Command {
 }
 
 const VERBS: &[&str] = &[
-    "HELO", "EHLO", "MAIL", "RCPT", "DATA", "RSET", "NOOP", "QUIT", "VRFY", "EXPN", "HELP", "STARTTLS",
-    "AUTH",
+    "HELO", "EHLO", "MAIL", "RCPT", "DATA", "BDAT", "RSET", "NOOP", "QUIT", "VRFY", "EXPN", "HELP",
+    "STARTTLS", "AUTH",
 ];
 
 fn unrecognised() -> Reply {
@@ -205,6 +203,19 @@ fn auth(rest: &str) -> Result<Command, Reply> {
     Ok(Command::Auth { mechanism: mechanism.to_ascii_uppercase(), initial })
 }
 
+fn bdat(rest: &str) -> Result<Command, Reply> {
+    let mut words = rest.split_ascii_whitespace();
+    let octets = words.next().and_then(size);
+    let is_last = match words.next() {
+        None => Some(false),
+        Some(word) => word.eq_ignore_ascii_case("LAST").then_some(true),
+    };
+    match (octets, is_last, words.next()) {
+        (Some(octets), Some(is_last), None) => Ok(Command::Bdat { octets, is_last }),
+        _ => Err(parameter("The form is BDAT octets, and LAST behind the last of them")),
+    }
+}
+
 /// Whose path it is: the enhanced statuses differ (RFC 3463 §3.2).
 #[derive(Clone, Copy)]
 enum Whose {
@@ -214,7 +225,7 @@ enum Whose {
 
 fn mail(rest: &str) -> Result<Command, Reply> {
     let (path, words) = split_path(rest, "FROM:").ok_or_else(|| syntax("The form is MAIL FROM:<address>"))?;
-    let parameters = mail_parameters(words)?;
+    let parameters = MailParameters::parse(words)?;
     let reverse_path = match path {
         "" => ReversePath::Null,
         path => ReversePath::Mailbox(mailbox(path, Whose::Sender)?),
@@ -224,16 +235,15 @@ fn mail(rest: &str) -> Result<Command, Reply> {
 
 fn rcpt(rest: &str) -> Result<Command, Reply> {
     let (path, words) = split_path(rest, "TO:").ok_or_else(|| syntax("The form is RCPT TO:<address>"))?;
-    if let Some(word) = words.split(' ').find(|word| !word.is_empty()) {
-        return Err(unknown_parameter(word));
-    }
+    let parameters = RecipientParameters::parse(words)?;
     // RFC 5321 §4.1.1.3: the one name that needs no domain, in any case.
     let forward_path = if path.eq_ignore_ascii_case("postmaster") {
         ForwardPath::Postmaster
     } else {
         ForwardPath::Mailbox(mailbox(path, Whose::Recipient)?)
     };
-    Ok(Command::Rcpt { forward_path, is_ascii: path.is_ascii() })
+    let is_ascii = path.is_ascii() && parameters.orcpt.as_ref().is_none_or(|orcpt| orcpt.is_ascii());
+    Ok(Command::Rcpt { forward_path, parameters, is_ascii })
 }
 
 /// What is inside the brackets, and what is behind them.
@@ -293,66 +303,6 @@ fn without_source_route(path: &str) -> Option<&str> {
     }
 }
 
-fn unknown_parameter(word: &str) -> Reply {
-    let keyword = word.split('=').next().unwrap_or_default();
-    Reply::new(555, 5, 4, format!("The parameter {} is not known here", printable(keyword.as_bytes(), 40)))
-}
-
-fn mail_parameters(words: &str) -> Result<MailParameters, Reply> {
-    let mut parameters = MailParameters::default();
-    let mut seen = Vec::new();
-    for word in words.split(' ').filter(|word| !word.is_empty()) {
-        let (keyword, value) = match word.split_once('=') {
-            Some((keyword, value)) => (keyword.to_ascii_uppercase(), Some(value)),
-            None => (word.to_ascii_uppercase(), None),
-        };
-        match (keyword.as_str(), value) {
-            ("SIZE", Some(value)) => parameters.size = Some(size(value)?),
-            ("BODY", Some(value)) if value.eq_ignore_ascii_case("7BIT") => {
-                parameters.body = BodyType::SevenBit;
-            }
-            ("BODY", Some(value)) if value.eq_ignore_ascii_case("8BITMIME") => {
-                parameters.body = BodyType::EightBitMime;
-            }
-            ("SMTPUTF8", None) => parameters.smtputf8 = true,
-            // RFC 4954 §5: from a client that nobody vouches for it is to be treated as `<>`.
-            ("AUTH", Some(value)) if is_xtext(value) => {}
-            ("SIZE" | "BODY" | "SMTPUTF8" | "AUTH", _) => {
-                return Err(parameter(format!("The parameter {keyword} has a bad value")));
-            }
-            _ => return Err(unknown_parameter(word)),
-        }
-        if seen.contains(&keyword) {
-            return Err(parameter(format!("The parameter {keyword} comes twice")));
-        }
-        seen.push(keyword);
-    }
-    Ok(parameters)
-}
-
-/// RFC 1870 §5: one to twenty digits. What does not fit is larger than any limit.
-fn size(value: &str) -> Result<u64, Reply> {
-    if value.is_empty() || value.len() > 20 || !value.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(parameter("SIZE is a number of octets"));
-    }
-    Ok(value.parse().unwrap_or(u64::MAX))
-}
-
-/// RFC 3461 §4: printable ASCII without `=`, and `+` only before two upper-case hex digits.
-fn is_xtext(value: &str) -> bool {
-    let mut octets = value.bytes();
-    let is_hex = |octet: Option<u8>| matches!(octet, Some(b'0'..=b'9' | b'A'..=b'F'));
-    while let Some(octet) = octets.next() {
-        match octet {
-            b'+' if is_hex(octets.next()) && is_hex(octets.next()) => {}
-            b'+' | b'=' => return false,
-            b'!'..=b'~' => {}
-            _ => return false,
-        }
-    }
-    !value.is_empty()
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -392,7 +342,7 @@ mod tests {
         assert_eq!(parse("HELP MAIL"), Ok(Command::Help));
         assert_eq!(parse("VRFY ana"), Ok(Command::Vrfy));
         assert_eq!(parse("GET / HTTP/1.1"), Ok(Command::Http));
-        for line in ["", " QUIT", "QUITE", "BDAT 5", "X", "\u{e9}", "MAILFROM:<a@b.example>"] {
+        for line in ["", " QUIT", "QUITE", "X", "\u{e9}", "MAILFROM:<a@b.example>"] {
             refused(line, "500 5.5.2");
         }
         for line in
@@ -491,30 +441,21 @@ mod tests {
     }
 
     #[test]
-    fn parameters_are_known_and_sound_or_refused() {
-        let (_, parameters) = mail("MAIL FROM:<> SIZE=1000 body=8bitmime smtputf8 AUTH=<>");
-        assert_eq!(
-            parameters,
-            MailParameters { size: Some(1000), body: BodyType::EightBitMime, smtputf8: true }
-        );
-        assert_eq!(mail("MAIL FROM:<> SIZE=99999999999999999999").1.size, Some(u64::MAX));
-        for line in [
-            "MAIL FROM:<> SIZE",
-            "MAIL FROM:<> SIZE=",
-            "MAIL FROM:<> SIZE=-1",
-            "MAIL FROM:<> SIZE=1 SIZE=1",
-            "MAIL FROM:<> SIZE=100000000000000000000",
-            "MAIL FROM:<> BODY=BINARYMIME",
-            "MAIL FROM:<> BODY",
-            "MAIL FROM:<> SMTPUTF8=yes",
-            "MAIL FROM:<> AUTH=a+zz",
-            "MAIL FROM:<> AUTH",
+    fn a_chunk_is_a_number_of_octets_and_may_be_the_last() {
+        for (line, octets, is_last) in [
+            ("BDAT 0", 0, false),
+            ("bdat 86 last", 86, true),
+            ("BDAT 0 LAST ", 0, true),
+            ("BDAT 99999999999999999999", u64::MAX, false),
         ] {
+            assert_eq!(parse(line), Ok(Command::Bdat { octets, is_last }), "{line}");
+        }
+        for line in
+            ["BDAT", "BDAT LAST", "BDAT -1", "BDAT 1x", "BDAT 1 FIRST", "BDAT 1 LAST LAST", "BDAT 0x10"]
+        {
             refused(line, "501 5.5.4");
         }
-        for line in ["MAIL FROM:<> RET=HDRS", "MAIL FROM:<> =", "RCPT TO:<bo@here.example> NOTIFY=NEVER"] {
-            refused(line, "555 5.5.4");
-        }
+        refused(&format!("BDAT {}", "1".repeat(21)), "501 5.5.4");
     }
 
     #[test]
@@ -523,6 +464,7 @@ mod tests {
             ("RCPT TO:<bo@xn--bcher-kva.example>", true),
             ("RCPT TO:<bo@bücher.example>", false),
             ("RCPT TO:<bö@here.example>", false),
+            ("RCPT TO:<bo@here.example> ORCPT=utf-8;bö@here.example", false),
         ] {
             match parse(line) {
                 Ok(Command::Rcpt { is_ascii, .. }) => assert_eq!(is_ascii, expected, "{line}"),

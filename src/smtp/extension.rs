@@ -19,6 +19,8 @@ pub struct Extensions {
     pub enhanced_status_codes: bool,
     /// SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
+    /// CHUNKING (RFC 3030 §2).
+    pub chunking: bool,
     /// STARTTLS (RFC 3207).
     pub starttls: bool,
     /// AUTH (RFC 4954): mechanisms in upper case; empty without the extension.
@@ -82,11 +84,12 @@ impl Extensions {
         offer(self.size.is_some(), &format!("SIZE {}", self.size.unwrap_or(0)));
         offer(self.eight_bit_mime, "8BITMIME");
         offer(self.smtputf8, "SMTPUTF8");
+        offer(self.chunking, "CHUNKING");
+        offer(self.dsn, "DSN");
+        offer(self.limits != Limits::default(), &self.limits.to_line());
         offer(self.starttls, "STARTTLS");
         offer(!self.auth.is_empty(), &format!("AUTH {}", self.auth.join(" ")));
         offer(self.help, "HELP");
-        offer(self.dsn, "DSN");
-        offer(self.limits != Limits::default(), &self.limits.to_line());
         offer(self.enhanced_status_codes, "ENHANCEDSTATUSCODES");
         lines
     }
@@ -105,6 +108,7 @@ impl Extensions {
                 "8BITMIME" => offered.eight_bit_mime = true,
                 "ENHANCEDSTATUSCODES" => offered.enhanced_status_codes = true,
                 "SMTPUTF8" => offered.smtputf8 = true,
+                "CHUNKING" => offered.chunking = true,
                 "STARTTLS" => offered.starttls = true,
                 "AUTH" => offered.auth.extend(words.map(str::to_ascii_uppercase)),
                 "HELP" => offered.help = true,
@@ -135,6 +139,7 @@ mod tests {
             eight_bit_mime: true,
             enhanced_status_codes: true,
             smtputf8: true,
+            chunking: true,
             starttls: true,
             auth: vec!["PLAIN".to_owned()],
             help: true,

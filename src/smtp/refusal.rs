@@ -40,6 +40,10 @@ pub(super) fn not_an_exchange(error: SaslError) -> Reply {
     }
 }
 
+pub(super) fn bare_line_end_in_chunk() -> Reply {
+    Reply::new(554, 6, 0, "A line of the message ends with CR and LF, and neither comes alone")
+}
+
 pub(super) fn our_fault() -> Reply {
     Reply::new(451, 3, 0, "Something is wrong here, try again later")
 }
@@ -56,9 +60,9 @@ pub(super) fn refusal(failure: &Failure, asked: &Asked) -> Reply {
         (Failure::Transient(_), _, (2, _)) => 450,
         (Failure::Transient(_), _, _) => 451,
         // RFC 7504 §4, RFC 7505 §4.2: the domain takes no mail at all.
-        (Failure::Permanent(_), Asked::Recipient, (1, 10)) => 556,
+        (Failure::Permanent(_), Asked::Recipient(_), (1, 10)) => 556,
         // RFC 5321 §4.5.3.1.10: clients take 552 to RCPT for 452, and would come again.
-        (Failure::Permanent(_), Asked::Recipient, _) => 550,
+        (Failure::Permanent(_), Asked::Recipient(_), _) => 550,
         // RFC 1870 §6.
         (Failure::Permanent(_), Asked::Sender(..) | Asked::Content, (3, 4)) => 552,
         (Failure::Permanent(_), Asked::Sender(..), _) => 550,

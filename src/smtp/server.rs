@@ -1,35 +1,38 @@
 //! The SMTP server, as a machine without a socket.
 //!
-//! Lines go in, actions come out. The machine knows the order in which commands may come
+//! Lines go in, and the octets of messages; actions come out. The machine knows the order in which commands may come
 //! (RFC 5321 §4.1.4) and the reply to each. It knows nothing of sockets, clocks, users or disks:
-//! whatever it cannot decide by itself it asks, as a [`Question`].
+//! whatever it cannot decide by itself it asks, as a [`Question`]. What is not said here stands in a
+//! file for each subject: `greeting`, `envelope`, `content`.
 //!
 //! One call yields exactly one [`Action`]: there is no buffer to drain and no callback, so a test
 //! is a list of pairs and a fuzz target is ten lines.
 //!
 //! Owned by one session thread. Standards: RFC 5321, 1870 (SIZE), 2034 (enhanced codes),
-//! 2920 (PIPELINING), 3207 (STARTTLS), 6152 (8BITMIME), 6531 (SMTPUTF8); `auth` has its own.
+//! 2920 (PIPELINING), 3030 (CHUNKING), 3207 (STARTTLS), 3461 (DSN), 6152 (8BITMIME), 6531 (SMTPUTF8),
+//! 9422 (LIMITS); `auth` has its own.
 
 mod auth;
+mod content;
+mod envelope;
+mod greeting;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use crate::mail::{Domain, ForwardPath, Mailbox, ReversePath, TlsFacts};
+use crate::mail::{Domain, Mailbox, ReversePath, TlsFacts};
 
-use super::action::{Action, Answer, End, Question, Verdict};
-use super::body::BodyEnd;
-use super::command::{Command, Hello, MailParameters};
-use super::extension::{Extensions, Limits};
+use super::action::{Action, Answer, End, Question, Subject, Verdict};
+use super::body::{BodyReader, LineEnds};
+use super::command::{Command, Hello};
 use super::line::{LineBuffer, LineError};
+use super::parameters::{MailParameters, RecipientParameters};
 use super::patience::{Exhausted, Patience};
-use super::refusal::{
-    bare_line_end, not_ascii, our_fault, out_of_order, refusal, sound, too_big, wrong_login,
-};
+use super::refusal::{bare_line_end, our_fault, refusal, sound, wrong_login};
 use super::reply::Reply;
 use super::sasl::{Exchange, ScramFirst};
-use super::transaction::{Begun, Transaction};
+use super::transaction::Transaction;
 
 /// What a server needs to know of its house. Shared by all sessions of a listener.
 #[derive(Debug, Clone)]
@@ -42,6 +45,8 @@ pub struct Settings {
     pub message_octets_max: u64,
     /// Forward-paths in one transaction; at least 100 (RFC 5321 §4.5.3.1.8) outside of tests.
     pub recipients_max: usize,
+    /// What is done about a CR or LF by itself in a message.
+    pub line_ends: LineEnds,
     /// There is a certificate, so that STARTTLS can be offered.
     pub tls_available: bool,
     /// There are users who could log in, so that AUTH can be offered.
@@ -70,6 +75,7 @@ pub struct Server {
     hello: Option<Greeted>,
     login: Option<Mailbox>,
     transaction: Option<Transaction>,
+    subject: Subject,
     awaits: Awaits,
     patience: Patience,
 }
@@ -88,7 +94,18 @@ enum Awaits {
     /// The client's response to 334.
     AuthResponse(Exchange),
     Handshake,
-    Body,
+    /// The message behind 354.
+    Message(BodyReader),
+    /// What is left of a chunk of the transaction's message.
+    Chunk {
+        octets: u64,
+        is_last: bool,
+    },
+    /// What is left of a chunk that nobody wants, and what comes then.
+    Unwanted {
+        octets: u64,
+        then: Action,
+    },
     Answer(Asked),
     Nothing,
 }
@@ -97,7 +114,7 @@ enum Awaits {
 #[derive(Debug)]
 pub(super) enum Asked {
     Sender(ReversePath, MailParameters),
-    Recipient,
+    Recipient(RecipientParameters),
     /// And what is said to the client before it hears that it is the user.
     Login(Option<Vec<u8>>),
     ScramStart(Box<ScramFirst>),
@@ -117,13 +134,9 @@ impl Server {
             hello: None,
             login: None,
             transaction: None,
+            subject: Subject::default(),
             awaits: Awaits::Command,
         }
-    }
-
-    /// The first words. RFC 2034 §4: without an enhanced status.
-    pub fn greeting(&mut self) -> Action {
-        Action::Reply(Reply::plain(220, format!("{} ESMTP postrider", self.name())))
     }
 
     /// Longest line in octets, with its CRLF, that may come now.
@@ -151,6 +164,20 @@ impl Server {
         self.transaction.as_ref()
     }
 
+    /// A message is on its way: between its first octet and its last, or between two chunks of it.
+    #[must_use]
+    pub fn is_receiving(&self) -> bool {
+        matches!(self.awaits, Awaits::Message(_))
+            || self.transaction.as_ref().is_some_and(|transaction| transaction.chunks.is_some())
+    }
+
+    /// Whom the last action is about, for the log line of a refusal: by then the transaction may be
+    /// gone, or may never have begun.
+    #[must_use]
+    pub fn subject(&self) -> &Subject {
+        &self.subject
+    }
+
     /// The user that has logged in.
     #[must_use]
     pub fn login(&self) -> Option<&Mailbox> {
@@ -174,8 +201,14 @@ impl Server {
         let exchange = match std::mem::replace(&mut self.awaits, Awaits::Command) {
             Awaits::Command => None,
             Awaits::AuthResponse(exchange) => Some(exchange),
-            Awaits::Handshake | Awaits::Body | Awaits::Answer(_) | Awaits::Nothing => return self.broken(),
+            Awaits::Handshake
+            | Awaits::Message(_)
+            | Awaits::Chunk { .. }
+            | Awaits::Unwanted { .. }
+            | Awaits::Answer(_)
+            | Awaits::Nothing => return self.broken(),
         };
+        self.forget_subject();
         match (line, exchange) {
             // Like Postfix, and like us inside of a message: the end, because after this nobody
             // knows where the other side thinks that its lines end.
@@ -188,6 +221,9 @@ impl Server {
             (Ok(line), Some(exchange)) => self.auth_response(exchange, line),
             (Ok(line), None) => match Command::parse(line) {
                 Ok(command) => self.command(command),
+                // What is behind this line are octets of a message, and we do not know how many: read
+                // as commands, they would be somebody else's.
+                Err(reply) if Command::verb(line) == "BDAT" => self.close(reply),
                 Err(reply) => self.refuse(reply),
             },
         }
@@ -203,14 +239,8 @@ impl Server {
             (Asked::Sender(reverse_path, parameters), Answer::Accepted) => {
                 self.begin_transaction(reverse_path, parameters)
             }
-            (Asked::Recipient, Answer::Recipients(recipients)) if recipients.is_empty() => {
-                self.refuse(Reply::new(550, 1, 1, "There is nobody behind this address"))
-            }
-            (Asked::Recipient, Answer::Recipients(recipients)) => {
-                if let Some(transaction) = &mut self.transaction {
-                    transaction.accept(recipients);
-                }
-                Action::Reply(Reply::new(250, 1, 5, "Recipient is fine"))
+            (Asked::Recipient(parameters), Answer::Recipients(recipients)) => {
+                self.accept_recipients(recipients, &parameters)
             }
             (Asked::Login(ours), Answer::User(user)) => self.recognised(user, ours),
             (Asked::ScramStart(first), Answer::ScramStart(start)) => self.scram_start(*first, *start),
@@ -238,7 +268,7 @@ impl Server {
                 | Answer::ScramStart(_),
             ) => self.refuse_content(our_fault()),
             (
-                Asked::Sender(..) | Asked::Recipient | Asked::Login(_) | Asked::ScramStart(_),
+                Asked::Sender(..) | Asked::Recipient(_) | Asked::Login(_) | Asked::ScramStart(_),
                 Answer::Accepted
                 | Answer::Recipients(_)
                 | Answer::User(_)
@@ -249,46 +279,13 @@ impl Server {
         }
     }
 
-    /// The message after 354 ended.
-    pub fn body(&mut self, end: BodyEnd) -> Action {
-        if !matches!(self.awaits, Awaits::Body) {
-            return self.broken();
-        }
-        match end {
-            BodyEnd::Complete(facts) => self.ask(Question::Content(facts), Asked::Content),
-            BodyEnd::TooBig => {
-                self.awaits = Awaits::Command;
-                self.refuse_content(too_big())
-            }
-            BodyEnd::BareLineEnd => self.close(bare_line_end()),
-        }
-    }
-
-    /// The handshake after [`Action::StartTls`] is over; `None` if it failed.
-    pub fn tls(&mut self, facts: Option<TlsFacts>) -> Action {
-        if !matches!(self.awaits, Awaits::Handshake) {
-            return self.broken();
-        }
-        let Some(facts) = facts else {
-            // In the middle of a handshake there is nothing to be said that would be understood.
-            self.awaits = Awaits::Nothing;
-            return Action::Close;
-        };
-        // RFC 3207 §4.2: what was said in plain text may have been said by anybody.
-        self.tls = Some(facts);
-        self.hello = None;
-        self.login = None;
-        self.transaction = None;
-        self.awaits = Awaits::Command;
-        Action::Continue
-    }
-
     /// The conversation is over, and not because of QUIT.
     pub fn end(&mut self, end: End) -> Action {
         if matches!(self.awaits, Awaits::Handshake) {
             self.awaits = Awaits::Nothing;
             return Action::Close;
         }
+        self.forget_subject();
         let name = self.name().to_owned();
         match end {
             End::InputOver => {
@@ -310,33 +307,22 @@ impl Server {
     }
 
     fn command(&mut self, command: Command) -> Action {
-        if may_lead_nowhere(&command)
+        if self.may_lead_nowhere(&command)
             && let Err(exhausted) = self.patience.command()
         {
             return self.give_up(exhausted);
         }
         match command {
-            Command::Helo(hello) => {
-                self.greet(hello, false);
-                Action::Reply(Reply::plain(250, self.name()))
-            }
-            Command::Ehlo(hello) => {
-                self.greet(hello, true);
-                let mut reply = Reply::plain(250, self.name());
-                reply.lines.extend(self.extensions().to_lines());
-                Action::Reply(reply)
-            }
+            Command::Helo(hello) => self.helo(hello),
+            Command::Ehlo(hello) => self.ehlo(hello),
             Command::Mail { reverse_path, parameters, is_ascii } => {
-                match self.may_mail(&parameters, is_ascii) {
-                    Ok(()) => {
-                        let asked = Asked::Sender(reverse_path.clone(), parameters.clone());
-                        self.ask(Question::Sender { reverse_path, parameters }, asked)
-                    }
-                    Err(reply) => self.refuse(reply),
-                }
+                self.mail(reverse_path, parameters, is_ascii)
             }
-            Command::Rcpt { forward_path, is_ascii } => self.rcpt(forward_path, is_ascii),
+            Command::Rcpt { forward_path, parameters, is_ascii } => {
+                self.rcpt(forward_path, parameters, is_ascii)
+            }
             Command::Data => self.data(),
+            Command::Bdat { octets, is_last } => self.bdat(octets, is_last),
             Command::Rset => {
                 self.transaction = None;
                 Action::Reply(Reply::new(250, 0, 0, "Forgotten"))
@@ -354,119 +340,6 @@ impl Server {
             // A form in a web page could otherwise be made to speak SMTP, one line at a time.
             Command::Http => self.close(Reply::new(502, 5, 2, "This is a mail server, not a web server")),
         }
-    }
-
-    /// RFC 5321 §4.1.4: EHLO and HELO clear the transaction.
-    fn greet(&mut self, hello: Hello, is_esmtp: bool) {
-        self.transaction = None;
-        self.hello = Some(Greeted { hello, is_esmtp });
-    }
-
-    fn extensions(&self) -> Extensions {
-        let is_encrypted = self.tls.is_some();
-        Extensions {
-            pipelining: true,
-            size: Some(self.settings.message_octets_max),
-            eight_bit_mime: true,
-            enhanced_status_codes: true,
-            smtputf8: true,
-            starttls: self.settings.tls_available && !is_encrypted,
-            auth: self.mechanisms(),
-            help: true,
-            dsn: false,
-            limits: Limits::default(),
-        }
-    }
-
-    fn is_esmtp(&self) -> bool {
-        self.hello.as_ref().is_some_and(|greeted| greeted.is_esmtp)
-    }
-
-    /// All that the machine itself has to say against a MAIL command.
-    fn may_mail(&self, parameters: &MailParameters, is_ascii: bool) -> Result<(), Reply> {
-        if self.hello.is_none() {
-            return Err(out_of_order("Say EHLO first"));
-        }
-        if self.transaction.is_some() {
-            return Err(out_of_order("There is a transaction already; RSET ends it"));
-        }
-        // RFC 6409 §4.3, RFC 4954 §6.
-        if self.settings.kind == Kind::Submission && self.login.is_none() {
-            return Err(Reply::new(530, 7, 0, "Log in first; that takes TLS"));
-        }
-        // RFC 5321 §2.2.1: who said HELO has been offered no extension.
-        if !self.is_esmtp() && *parameters != MailParameters::default() {
-            return Err(Reply::new(555, 5, 4, "Parameters take EHLO"));
-        }
-        // RFC 6531 §3.5.
-        if !is_ascii && !parameters.smtputf8 {
-            return Err(not_ascii());
-        }
-        let octets_max = self.settings.message_octets_max;
-        if octets_max > 0 && parameters.size.is_some_and(|size| size > octets_max) {
-            return Err(too_big());
-        }
-        Ok(())
-    }
-
-    fn begin_transaction(&mut self, reverse_path: ReversePath, parameters: MailParameters) -> Action {
-        let Some(Greeted { hello, is_esmtp }) = &self.hello else { return self.broken() };
-        let begun = Begun {
-            hello: hello.clone(),
-            is_esmtp: *is_esmtp,
-            login: self.login.clone(),
-            tls: self.tls.clone(),
-        };
-        self.transaction = Some(Transaction::new(begun, reverse_path, parameters));
-        Action::Reply(Reply::new(250, 1, 0, "Sender is fine"))
-    }
-
-    fn rcpt(&mut self, forward_path: ForwardPath, is_ascii: bool) -> Action {
-        let Some(transaction) = &self.transaction else {
-            return self.refuse(out_of_order("MAIL comes before RCPT"));
-        };
-        if transaction.accepted >= self.settings.recipients_max {
-            // RFC 5321 §4.5.3.1.10: the client sends the message again to the rest.
-            return self.refuse(Reply::new(
-                452,
-                5,
-                3,
-                "Too many recipients, the others in another transaction",
-            ));
-        }
-        if !is_ascii && !transaction.parameters.smtputf8 {
-            return self.refuse(not_ascii());
-        }
-        self.ask(Question::Recipient(forward_path), Asked::Recipient)
-    }
-
-    fn data(&mut self) -> Action {
-        match &self.transaction {
-            None => self.refuse(out_of_order("MAIL and RCPT come before DATA")),
-            // RFC 2920 §3.1: a client that sent all at once must not hear 354 when all of its
-            // recipients were refused.
-            Some(transaction) if transaction.recipients.is_empty() => {
-                self.refuse(out_of_order("There is no valid recipient"))
-            }
-            Some(_) => {
-                self.awaits = Awaits::Body;
-                Action::ReceiveBody {
-                    reply: Reply::plain(354, "Go on, and end with a dot on a line by itself"),
-                    octets_max: self.settings.message_octets_max,
-                }
-            }
-        }
-    }
-
-    fn starttls(&mut self) -> Action {
-        if self.tls.is_some() {
-            return self.refuse(out_of_order("This is TLS already"));
-        }
-        if !self.settings.tls_available {
-            return self.refuse(Reply::new(502, 5, 1, "STARTTLS is not available"));
-        }
-        self.awaits = Awaits::Handshake;
-        Action::StartTls(Reply::new(220, 0, 0, "Go ahead with TLS"))
     }
 
     fn ask(&mut self, question: Question, asked: Asked) -> Action {
@@ -516,25 +389,37 @@ impl Server {
     fn name(&self) -> &str {
         self.settings.hostname.as_ascii()
     }
-}
 
-/// Counted until a message is queued. RCPT and DATA are not: they need a transaction, which takes a
-/// MAIL, and are bounded by what it may hold. AUTH and STARTTLS end in a refusal or once for all.
-fn may_lead_nowhere(command: &Command) -> bool {
-    match command {
-        Command::Helo(_)
-        | Command::Ehlo(_)
-        | Command::Mail { .. }
-        | Command::Rset
-        | Command::Noop
-        | Command::Vrfy
-        | Command::Help => true,
-        Command::Rcpt { .. }
-        | Command::Data
-        | Command::Quit
-        | Command::Expn
-        | Command::StartTls
-        | Command::Auth { .. }
-        | Command::Http => false,
+    fn is_esmtp(&self) -> bool {
+        self.hello.as_ref().is_some_and(|greeted| greeted.is_esmtp)
+    }
+
+    /// From here on it is at most about the transaction.
+    fn forget_subject(&mut self) {
+        let reverse_path = self.transaction.as_ref().map(|transaction| transaction.reverse_path.clone());
+        self.subject = Subject { reverse_path, forward_path: None };
+    }
+
+    /// Counted until a message is queued. RCPT, DATA and BDAT are not: they need a transaction, which
+    /// takes a MAIL, and are bounded by what it may hold; but for chunks of nothing, and of nobody's
+    /// message. AUTH and STARTTLS end in a refusal or once for all.
+    fn may_lead_nowhere(&self, command: &Command) -> bool {
+        match command {
+            Command::Helo(_)
+            | Command::Ehlo(_)
+            | Command::Mail { .. }
+            | Command::Rset
+            | Command::Noop
+            | Command::Vrfy
+            | Command::Help => true,
+            Command::Bdat { octets, is_last } => self.transaction.is_none() || (*octets == 0 && !is_last),
+            Command::Rcpt { .. }
+            | Command::Data
+            | Command::Quit
+            | Command::Expn
+            | Command::StartTls
+            | Command::Auth { .. }
+            | Command::Http => false,
+        }
     }
 }

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 
 use crate::mail::{Destination, Mailbox, Recipient, ReversePath, TlsFacts};
 
-use super::command::{Hello, MailParameters};
+use super::body::BodyReader;
+use super::command::Hello;
+use super::parameters::{MailParameters, RecipientParameters};
 
 /// A transaction that is under way: all that the envelope and the stamp need to know of it.
 #[derive(Debug, Clone)]
@@ -25,6 +27,8 @@ pub struct Transaction {
     pub tls: Option<TlsFacts>,
     /// Forward-paths that were accepted: what `recipients_max` counts.
     pub accepted: usize,
+    /// What has read the message so far, if it comes in chunks and the first one is here.
+    pub(super) chunks: Option<BodyReader>,
     seen: HashSet<Destination>,
 }
 
@@ -40,16 +44,21 @@ impl Transaction {
             login,
             tls,
             accepted: 0,
+            chunks: None,
             seen: HashSet::new(),
         }
     }
 
     /// One more forward-path is accepted. Who is a recipient already does not become one twice.
-    pub(super) fn accept(&mut self, recipients: Vec<Recipient>) {
+    ///
+    /// RFC 3461 §5.2.7: what the sender wants to hear goes with everybody behind an alias. ORCPT
+    /// stays as the client wrote it; where it wrote none, none is made up.
+    pub(super) fn accept(&mut self, recipients: Vec<Recipient>, parameters: &RecipientParameters) {
         self.accepted += 1;
         for recipient in recipients {
             if self.seen.insert(recipient.destination.clone()) {
-                self.recipients.push(recipient);
+                let RecipientParameters { notify, orcpt } = parameters.clone();
+                self.recipients.push(Recipient { notify, orcpt, ..recipient });
             }
         }
     }

@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use postrider::mail::{
-    Domain, Failure, ForwardPath, Mailbox, MessageId, Recipient, ScramKeys, Timestamp, TlsFacts,
+    Domain, Failure, ForwardPath, Mailbox, MessageId, Notify, Recipient, Ret, ScramKeys, Timestamp, TlsFacts,
 };
 use postrider::smtp::{
-    Action, Answer, BodyReader, End, Evidence, Kind, LineBuffer, Question, Reply, ScramStart, Server,
+    Action, Answer, End, Evidence, Kind, LineBuffer, LineEnds, Part, Question, Reply, ScramStart, Server,
     Settings, Status, Verdict,
 };
 
@@ -55,6 +55,8 @@ pub enum Step {
     Server(String),
     /// A message with these octets has been queued.
     Message(Vec<u8>),
+    /// And its envelope has this; see [`wishes`].
+    Envelope(String),
     /// The handshake is made; or fails.
     Handshake { is_good: bool },
     /// Something happens to the connection.
@@ -78,6 +80,8 @@ pub trait Wire {
     fn is_closed(&mut self) -> bool;
     /// The next message that was queued.
     fn message(&mut self) -> Option<Vec<u8>>;
+    /// The next line of that message's [`wishes`].
+    fn wish(&mut self) -> Option<String>;
     /// What went wrong beside the conversation: a question too many, an answer not asked for.
     fn complaint(&mut self) -> Option<String>;
 }
@@ -120,6 +124,12 @@ pub fn play(dialog: &Dialog, wire: &mut dyn Wire, manner: Manner) -> Result<(), 
                     return Err(format!("expected the message {want}, there is {have}"));
                 }
             }
+            Step::Envelope(line) => {
+                let wish = wire.wish();
+                if wish.as_ref() != Some(line) {
+                    return Err(format!("expected {line:?} in the envelope, there is {wish:?}"));
+                }
+            }
             Step::Handshake { is_good } => wire.handshake(*is_good),
             Step::Happens(end) => {
                 if !wire.happens(*end) {
@@ -153,7 +163,7 @@ fn grouped(steps: &[Step]) -> Vec<Step> {
                 rest.push(step.clone());
                 finish(&mut sent, &mut rest);
             }
-            Step::Server(_) | Step::Message(_) | Step::Closed => rest.push(step.clone()),
+            Step::Server(_) | Step::Message(_) | Step::Envelope(_) | Step::Closed => rest.push(step.clone()),
         }
     }
     finish(&mut sent, &mut rest);
@@ -294,6 +304,35 @@ fn scram_start(words: &str) -> ScramStart {
     }
 }
 
+/// What an envelope keeps of the sender's wishes (RFC 3461): a line for the message, if there is
+/// something to be said, and one for each recipient.
+pub fn wishes(ret: Option<Ret>, envid: Option<&str>, recipients: &[Recipient]) -> VecDeque<String> {
+    let mut message = Vec::new();
+    message.extend(ret.map(|ret| match ret {
+        Ret::Full => "RET=FULL".to_owned(),
+        Ret::Headers => "RET=HDRS".to_owned(),
+    }));
+    message.extend(envid.map(|envid| format!("ENVID={envid}")));
+    let of_recipient = |recipient: &Recipient| {
+        let mut line = recipient.final_mailbox().to_string();
+        match recipient.notify {
+            Notify::Unsaid => {}
+            Notify::Never => line.push_str(" NOTIFY=NEVER"),
+            Notify::When { success, failure, delay } => {
+                let words = [(success, "SUCCESS"), (failure, "FAILURE"), (delay, "DELAY")];
+                let words: Vec<_> = words.iter().filter(|(is_asked, _)| *is_asked).map(|(_, w)| *w).collect();
+                let _ = write!(line, " NOTIFY={}", words.join(","));
+            }
+        }
+        if let Some(orcpt) = &recipient.orcpt {
+            let _ = write!(line, " ORCPT={orcpt}");
+        }
+        line
+    };
+    let message = (!message.is_empty()).then(|| message.join(" "));
+    message.into_iter().chain(recipients.iter().map(of_recipient)).collect()
+}
+
 fn recipient(address: &str) -> Recipient {
     Recipient::mailbox(Mailbox::parse(address).unwrap())
 }
@@ -308,9 +347,11 @@ struct InMemory {
     server: Server,
     lines: LineBuffer,
     policy: VecDeque<Scripted>,
-    body: Option<(BodyReader, Vec<u8>)>,
+    is_in_body: bool,
     content: Vec<u8>,
-    messages: VecDeque<Vec<u8>>,
+    messages: VecDeque<(Vec<u8>, VecDeque<String>)>,
+    /// Of the message that the dialog has been told of last.
+    wishes: VecDeque<String>,
     said: Vec<u8>,
     in_handshake: bool,
     is_closed: bool,
@@ -327,9 +368,10 @@ impl InMemory {
             server: Server::new(dialog.settings.clone(), dialog.is_encrypted.then(tls_facts)),
             lines: LineBuffer::new(),
             policy: dialog.policy.clone().into(),
-            body: None,
+            is_in_body: false,
             content: Vec::new(),
             messages: VecDeque::new(),
+            wishes: VecDeque::new(),
             said: Vec::new(),
             in_handshake: false,
             is_closed: false,
@@ -358,15 +400,21 @@ impl InMemory {
                     if is_content && matches!(verdict.answer, Answer::Queued(_)) {
                         let transaction = self.server.transaction().expect("there is a transaction");
                         assert!(!transaction.recipients.is_empty(), "a message without recipients");
-                        self.messages.push_back(message);
+                        let parameters = &transaction.parameters;
+                        let wishes =
+                            wishes(parameters.ret, parameters.envid.as_deref(), &transaction.recipients);
+                        self.messages.push_back((message, wishes));
                     }
                     action = self.server.answer(verdict);
                     continue;
                 }
                 Action::Reply(reply) => self.said.extend(reply.to_octets()),
-                Action::ReceiveBody { reply, octets_max } => {
-                    self.said.extend(reply.to_octets());
-                    self.body = Some((BodyReader::new(octets_max), Vec::new()));
+                Action::Receive { reply, part } => {
+                    self.said.extend(reply.iter().flat_map(Reply::to_octets));
+                    if part != Part::Next {
+                        self.content.clear();
+                    }
+                    self.is_in_body = true;
                 }
                 Action::StartTls(reply) => {
                     self.said.extend(reply.to_octets());
@@ -392,17 +440,16 @@ impl Wire for InMemory {
         }
         self.lines.push(octets);
         while !self.is_closed && !self.in_handshake {
-            if let Some((mut reader, mut content)) = self.body.take() {
-                let pending = self.lines.pending();
-                let fed = reader.feed(pending, &mut |octets| content.extend_from_slice(octets));
-                let Some((used, end)) = fed else {
-                    self.lines.consume(self.lines.pending().len());
-                    self.body = Some((reader, content));
+            if self.is_in_body {
+                let (pending, content) = (self.lines.pending(), &mut self.content);
+                let octets = pending.len();
+                let fed = self.server.body(pending, &mut |octets| content.extend_from_slice(octets));
+                let Some((used, action)) = fed else {
+                    self.lines.consume(octets);
                     return;
                 };
                 self.lines.consume(used);
-                self.content = content;
-                let action = self.server.body(end);
+                self.is_in_body = false;
                 self.act(action);
                 continue;
             }
@@ -440,7 +487,13 @@ impl Wire for InMemory {
     }
 
     fn message(&mut self) -> Option<Vec<u8>> {
-        self.messages.pop_front()
+        let (message, wishes) = self.messages.pop_front()?;
+        self.wishes = wishes;
+        Some(message)
+    }
+
+    fn wish(&mut self) -> Option<String> {
+        self.wishes.pop_front()
     }
 
     fn complaint(&mut self) -> Option<String> {
@@ -464,6 +517,7 @@ pub fn parse(name: &str, text: &str) -> Dialog {
             kind: Kind::Smtp,
             message_octets_max: 1_000_000,
             recipients_max: 100,
+            line_ends: LineEnds::Strict,
             tls_available: true,
             logins_exist: true,
             scram_available: false,
@@ -487,6 +541,7 @@ pub fn parse(name: &str, text: &str) -> Dialog {
             ("C-raw", _) => dialog.steps.push(Step::Client(unescape(value, &place))),
             ("S", _) => dialog.steps.push(Step::Server(value.to_owned())),
             ("message", _) => dialog.steps.push(Step::Message(unescape(value, &place))),
+            ("envelope", _) => dialog.steps.push(Step::Envelope(value.to_owned())),
             ("end", "") => dialog.steps.push(Step::Closed),
             ("tls", "handshake") => dialog.steps.push(Step::Handshake { is_good: true }),
             ("tls", "handshake fails") => dialog.steps.push(Step::Handshake { is_good: false }),
@@ -497,6 +552,7 @@ pub fn parse(name: &str, text: &str) -> Dialog {
             ("tls", "none") => dialog.settings.tls_available = false,
             ("logins", "scram") => dialog.settings.scram_available = true,
             ("logins", "none") => dialog.settings.logins_exist = false,
+            ("line-ends", "mended") => dialog.settings.line_ends = LineEnds::Mended,
             ("kind", "submission") => dialog.settings.kind = Kind::Submission,
             ("pipelined", "yes") => dialog.is_pipelined = true,
             ("limits", limit) => {

@@ -24,13 +24,13 @@ use postrider::mail::{Domain, Failure, ForwardPath, Mailbox, MessageId, Recipien
 use postrider::observe::{Metrics, Traces};
 use postrider::queue::{self, Couriers, Crew, Direct, Handle, SpoolParts, Stepped};
 use postrider::route::Router;
-use postrider::smtp::{Answer, End, Kind, Login, MailParameters, Question, Verdict};
+use postrider::smtp::{Answer, End, Kind, LineEnds, Login, MailParameters, Question, Verdict};
 use postrider::sys::{
     Clock as _, Dial as _, Pulse, Stop, Stream, SystemClock, SystemDial, SystemDisk, SystemRandom,
 };
 use postrider::tls::{CertSet, Certs, ServerTls, TlsClient};
 
-use crate::dialogs::{Dialog, HOSTNAME, Manner, Scripted, Step, Wire, all, parse, play};
+use crate::dialogs::{Dialog, HOSTNAME, Manner, Scripted, Step, Wire, all, parse, play, wishes};
 use crate::house::PATIENCE;
 
 /// What cannot be had on a socket: each with the reason.
@@ -118,6 +118,10 @@ impl Workshop {
                 hostname: settings.hostname.clone(),
                 message_octets_max: settings.message_octets_max,
                 recipients_max: settings.recipients_max,
+                mended_networks: match settings.line_ends {
+                    LineEnds::Strict => Vec::new(),
+                    LineEnds::Mended => vec!["127.0.0.0/8".parse().unwrap()],
+                },
                 received_max: 100,
                 relay_networks: Vec::new(),
                 errors_max: settings.errors_max,
@@ -229,6 +233,10 @@ pub struct OnSocket<'a> {
     script: Arc<Script>,
     /// What the dialog knows of the messages, in order.
     contents: VecDeque<Scripted>,
+    /// Messages that the server says it has queued, in its order: ids of one millisecond have none.
+    queued: VecDeque<MessageId>,
+    /// Of the message that the dialog has been told of last.
+    wishes: VecDeque<String>,
     doors: Arc<Doors>,
     stop: Arc<Stop>,
     listener: Option<JoinHandle<()>>,
@@ -284,6 +292,8 @@ impl<'a> OnSocket<'a> {
             workshop,
             script,
             contents,
+            queued: VecDeque::new(),
+            wishes: VecDeque::new(),
             doors,
             stop,
             listener: Some(thread),
@@ -356,7 +366,10 @@ impl Wire for OnSocket<'_> {
             if let Some(end) = self.heard.iter().position(|octet| *octet == b'\n') {
                 let line: Vec<u8> = self.heard.drain(..=end).collect();
                 let line = String::from_utf8(line).expect("replies are UTF-8");
-                return Some(line.strip_suffix("\r\n").expect("replies end with CRLF").to_owned());
+                let line = line.strip_suffix("\r\n").expect("replies end with CRLF");
+                self.queued
+                    .extend(line.split_once("Queued as ").map(|(_, id)| id.parse::<MessageId>().unwrap()));
+                return Some(line.to_owned());
             }
             if self.read().unwrap_or(0) == 0 {
                 return None;
@@ -399,8 +412,11 @@ impl Wire for OnSocket<'_> {
     }
 
     fn message(&mut self) -> Option<Vec<u8>> {
-        let (id, carried) = self.workshop.arrived().pop_first()?;
+        let id = self.queued.pop_front()?;
+        let carried = self.workshop.arrived().remove(&id)?;
         self.workshop.told.insert(id);
+        let envelope = &carried.envelope;
+        self.wishes = wishes(envelope.ret, envelope.envid.as_deref(), &envelope.recipients);
         let content = carried.octets.strip_prefix(carried.envelope.stamp.as_bytes());
         let content = content.expect("the stamp is on top").to_vec();
         let eight = if carried.envelope.has_8bit { ",8bit" } else { "" };
@@ -411,6 +427,10 @@ impl Wire for OnSocket<'_> {
             other => drop(self.complaint.get_or_insert(format!("{about} was queued, expected {other:?}"))),
         }
         Some(content)
+    }
+
+    fn wish(&mut self) -> Option<String> {
+        self.wishes.pop_front()
     }
 
     fn complaint(&mut self) -> Option<String> {

@@ -178,7 +178,7 @@ impl Permissions for Everybody {
 
 const PLAIN: &str = "S: 220 *\nC: HELO there.example\nS: 250 *\nC: MAIL FROM:<ana@xn--bcher-kva.example>\n";
 const ENCRYPTED: &str = "S: 220 *\nC: STARTTLS\nS: 220 *\ntls: handshake\nC: EHLO there.example\nS: 250-*\nS: 250-*\n\
-    S: 250-*\nS: 250-*\nS: 250-*\nS: 250-*\nS: 250 *\nC: MAIL FROM:<ana@bücher.example> SMTPUTF8\nS: 250 2.1.0 *\n";
+    S: 250-*\nS: 250-*\nS: 250-*\nS: 250-*\nS: 250-*\nS: 250-*\nS: 250-*\nS: 250 *\nC: MAIL FROM:<ana@bücher.example> SMTPUTF8\nS: 250 2.1.0 *\n";
 
 #[test]
 fn a_confirmed_sender_whose_domain_gives_up_tls_is_refused_at_mail() {

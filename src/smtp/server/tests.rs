@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::mail::{Failure, MessageId, Recipient, ScramKeys, Timestamp};
-use crate::smtp::{BodyFacts, ScramStart, Status};
+use crate::mail::{Failure, ForwardPath, MessageId, Recipient, ScramKeys, Timestamp};
+use crate::smtp::{Part, ScramStart, Status};
 
 fn server() -> Server {
     let settings = Settings {
@@ -12,6 +12,7 @@ fn server() -> Server {
         kind: Kind::Smtp,
         message_octets_max: 1000,
         recipients_max: 3,
+        line_ends: LineEnds::Strict,
         tls_available: true,
         logins_exist: true,
         scram_available: true,
@@ -76,7 +77,7 @@ fn a_shell_that_does_not_follow_is_told_to_stop() {
     for action in [
         asked.line(Ok(b"NOOP")),
         server().answer(Verdict::new(Answer::Accepted)),
-        server().body(BodyEnd::TooBig),
+        server().body(b"x", &mut |_| {}).unwrap().1,
         server().tls(Some(facts())),
     ] {
         assert!(matches!(action, Action::ReplyAndClose(reply) if reply.code == 421));
@@ -141,9 +142,9 @@ fn a_client_that_brings_mail_may_go_on() {
         loop {
             action = match action {
                 Action::Ask(question) => server.answer(verdict(&question, 7)),
-                Action::ReceiveBody { .. } => {
+                Action::Receive { .. } => {
                     queued += 1;
-                    server.body(BodyEnd::Complete(BodyFacts::default()))
+                    server.body(b".\r\n", &mut |_| {}).unwrap().1
                 }
                 other => {
                     assert_eq!(reply(other).code, 250);
@@ -172,6 +173,9 @@ fn line() -> impl Strategy<Value = Vec<u8>> {
         b"MAIL FROM:<a@b.example> SIZE=9999",
         b"RCPT TO:<c@d.example>",
         b"DATA",
+        b"BDAT 5",
+        b"BDAT 5 LAST",
+        b"BDAT 2 LAST",
         b"RSET",
         b"STARTTLS",
         b"AUTH PLAIN",
@@ -229,10 +233,12 @@ proptest! {
                         }
                         server.answer(verdict(&question, luck))
                     }
-                    Action::ReceiveBody { reply, .. } => {
-                        prop_assert_eq!(reply.status, None);
-                        prop_assert!(!server.transaction().unwrap().recipients.is_empty());
-                        server.body(BodyEnd::Complete(BodyFacts::default()))
+                    Action::Receive { reply, part } => {
+                        prop_assert!(reply.is_none_or(|reply| reply.status.is_none()));
+                        if part != Part::Unwanted {
+                            prop_assert!(!server.transaction().unwrap().recipients.is_empty());
+                        }
+                        server.body(b"\r\n.\r\n", &mut |_| {}).unwrap().1
                     }
                     Action::StartTls(_) => {
                         let action = server.tls(Some(facts()));
@@ -250,4 +256,139 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn chunks_are_the_same_however_they_are_cut_and_sent(
+        steps in prop::collection::vec(chunk(), 1..12),
+        size in 1..40_usize,
+    ) {
+        let wire: Vec<u8> = steps.concat();
+        let one_segment = converse(&wire, wire.len());
+        prop_assert_eq!(&converse(&wire, 1), &one_segment);
+        prop_assert_eq!(&converse(&wire, size), &one_segment);
+    }
+
+    #[test]
+    fn a_message_does_not_tell_how_it_was_cut_into_chunks(
+        content in "[ab.]{0,9}(\r\n[ab.]{0,9}){0,6}",
+        cuts in prop::collection::vec(0..20_usize, 0..12),
+    ) {
+        let mut rest = content.as_bytes();
+        let mut wire = b"EHLO a\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\n".to_vec();
+        for cut in cuts {
+            let (chunk, behind) = rest.split_at(cut.min(rest.len()));
+            wire.extend_from_slice(&[format!("BDAT {cut}\r\n", cut = chunk.len()).as_bytes(), chunk].concat());
+            rest = behind;
+        }
+        wire.extend_from_slice(&[format!("BDAT {} LAST\r\n", rest.len()).as_bytes(), rest].concat());
+        let (_, messages) = converse(&wire, wire.len());
+        let is_open = !content.is_empty() && !content.ends_with("\r\n");
+        prop_assert_eq!(messages, [format!("{content}{}", if is_open { "\r\n" } else { "" }).into_bytes()]);
+    }
+}
+
+/// Commands and chunks: most of them make sense, in some order.
+fn chunk() -> impl Strategy<Value = Vec<u8>> {
+    let begin: &[u8] = b"RSET\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\n";
+    let content = prop::collection::vec(prop::sample::select(b"..\r\n\r\n\r\nab\xfc".to_vec()), 0..30);
+    prop_oneof![
+        3 => Just(begin.to_vec()),
+        1 => prop::sample::select(vec![&b"EHLO a\r\n"[..], b"DATA\r\n", b"BDAT x\r\n"]).prop_map(<[u8]>::to_vec),
+        6 => (content, any::<bool>()).prop_map(|(content, is_last)| {
+            let last = if is_last { " LAST" } else { "" };
+            [format!("BDAT {}{last}\r\n", content.len()).as_bytes(), &content].concat()
+        }),
+    ]
+}
+
+/// What a session does: all replies, and all messages that were queued, when `wire` arrives in pieces
+/// of `size`.
+fn converse(wire: &[u8], size: usize) -> (Vec<Reply>, Vec<Vec<u8>>) {
+    let mut server = server();
+    let mut lines = LineBuffer::new();
+    let (mut replies, mut messages, mut content) = (Vec::new(), Vec::new(), Vec::new());
+    let mut action = server.line(Ok(b"EHLO a"));
+    let mut pieces = wire.chunks(size.max(1));
+    loop {
+        action = match action {
+            Action::Ask(question) => {
+                if matches!(question, Question::Content(_)) {
+                    messages.push(std::mem::take(&mut content));
+                }
+                server.answer(verdict(&question, 7))
+            }
+            Action::Receive { reply, part } => {
+                replies.extend(reply);
+                if part != Part::Next {
+                    content.clear();
+                }
+                loop {
+                    let octets = lines.pending().len();
+                    match server.body(lines.pending(), &mut |octets| content.extend_from_slice(octets)) {
+                        Some((used, action)) => {
+                            lines.consume(used);
+                            break action;
+                        }
+                        None => lines.consume(octets),
+                    }
+                    let Some(piece) = pieces.next() else { return (replies, messages) };
+                    lines.push(piece);
+                }
+            }
+            Action::ReplyAndClose(reply) => {
+                replies.push(reply);
+                return (replies, messages);
+            }
+            Action::Reply(reply) => {
+                replies.push(reply);
+                loop {
+                    if let Some(line) = lines.next_line(server.line_octets_max()) {
+                        break server.line(line);
+                    }
+                    let Some(piece) = pieces.next() else { return (replies, messages) };
+                    lines.push(piece);
+                }
+            }
+            Action::StartTls(_) | Action::Continue | Action::Close => panic!("{action:?}"),
+        };
+    }
+}
+
+#[test]
+fn chunks_of_nothing_come_to_an_end() {
+    let begin = "MAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\n";
+    for wire in [
+        "BDAT 0\r\n".repeat(1000),
+        "BDAT 0 LAST\r\n".repeat(1000),
+        begin.to_owned() + &"BDAT 0\r\n".repeat(1000),
+    ] {
+        let (replies, _) = converse(wire.as_bytes(), 100);
+        assert!(replies.len() <= 103, "{} replies", replies.len());
+        assert_eq!(replies.last().unwrap().code, 421);
+    }
+}
+
+#[test]
+fn a_refusal_says_whom_it_is_about() {
+    let mut server = server();
+    let about = |server: &Server| {
+        let subject = server.subject().clone();
+        (subject.reverse_path.map(|path| path.to_string()), subject.forward_path.map(|path| path.to_string()))
+    };
+    let ana = Some("<ana@there.example>".to_owned());
+    server.line(Ok(b"EHLO a"));
+    assert_eq!(reply(server.line(Ok(b"MAIL FROM:<ana@there.example> SIZE=9999"))).code, 552);
+    assert_eq!(about(&server), (ana.clone(), None), "no transaction has begun");
+    assert_eq!(reply(server.line(Ok(b"NONSENSE"))).code, 500);
+    assert_eq!(about(&server), (None, None));
+    server.line(Ok(b"MAIL FROM:<ana@there.example>"));
+    server.answer(Verdict::new(Answer::Accepted));
+    server.line(Ok(b"RCPT TO:<bo@here.example>"));
+    let bo = Recipient::mailbox(Mailbox::parse("bo@here.example").unwrap());
+    server.answer(Verdict::new(Answer::Recipients(vec![bo])));
+    assert_eq!(about(&server), (ana.clone(), Some("<bo@here.example>".to_owned())));
+    server.line(Ok(b"BDAT 2000"));
+    let (_, action) = server.body(&[b'x'; 2000], &mut |_| {}).unwrap();
+    assert_eq!(reply(action).code, 552);
+    assert_eq!(about(&server), (ana, None), "the transaction is over");
 }

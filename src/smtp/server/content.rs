@@ -1,0 +1,149 @@
+//! DATA and BDAT: the message itself (RFC 5321 §4.1.1.4, RFC 3030 §2).
+//!
+//! Behind BDAT comes what was announced, whatever we think of it: a chunk that is refused is read to its
+//! last octet and thrown away, and only then is it said why. Nothing in it is ever a command. Any such
+//! refusal ends the transaction, so that the chunks which a client has sent ahead are refused as well.
+
+use super::{Asked, Awaits, Server};
+use crate::smtp::action::{Action, Part, Question};
+use crate::smtp::body::{BodyEnd, BodyReader};
+use crate::smtp::refusal::{bare_line_end, bare_line_end_in_chunk, out_of_order, too_big};
+use crate::smtp::reply::Reply;
+
+impl Server {
+    pub(super) fn data(&mut self) -> Action {
+        match &self.transaction {
+            None => self.refuse(out_of_order("MAIL and RCPT come before DATA")),
+            // RFC 2920 §3.1: a client that sent all at once must not hear 354 when all of its
+            // recipients were refused.
+            Some(transaction) if transaction.recipients.is_empty() => {
+                self.refuse(out_of_order("There is no valid recipient"))
+            }
+            // RFC 3030 §2.
+            Some(transaction) if transaction.chunks.is_some() => {
+                self.refuse(out_of_order("The message comes in chunks already"))
+            }
+            Some(_) => {
+                let reader = BodyReader::new(self.settings.message_octets_max, self.settings.line_ends);
+                self.awaits = Awaits::Message(reader);
+                let go_on = Reply::plain(354, "Go on, and end with a dot on a line by itself");
+                Action::Receive { reply: Some(go_on), part: Part::First }
+            }
+        }
+    }
+
+    pub(super) fn bdat(&mut self, octets: u64, is_last: bool) -> Action {
+        let is_esmtp = self.is_esmtp();
+        let Some(transaction) = &mut self.transaction else {
+            // A client that does not wait sends all chunks of a message before it hears that the first
+            // one was refused: these count as commands that lead nowhere, not as mistakes.
+            let no = Action::Reply(out_of_order("MAIL and RCPT come before BDAT"));
+            return self.throw_away(octets, no);
+        };
+        let refusal = if !is_esmtp {
+            Some(out_of_order("BDAT takes EHLO"))
+        } else if transaction.recipients.is_empty() {
+            Some(out_of_order("There is no valid recipient"))
+        } else {
+            None
+        };
+        if let Some(reply) = refusal {
+            let no = self.refuse_content(reply);
+            return self.throw_away(octets, no);
+        }
+        let part = if transaction.chunks.is_some() { Part::Next } else { Part::First };
+        let (octets_max, line_ends) = (self.settings.message_octets_max, self.settings.line_ends);
+        let reader = transaction.chunks.get_or_insert_with(|| BodyReader::in_chunks(octets_max, line_ends));
+        if reader.is_too_big_with(octets) {
+            let no = self.refuse_content(too_big());
+            return self.throw_away(octets, no);
+        }
+        self.awaits = Awaits::Chunk { octets, is_last };
+        Action::Receive { reply: None, part }
+    }
+
+    /// More octets after [`Action::Receive`], as they come; perhaps none. What is to be kept of them
+    /// goes to `sink`, in order. `None` as long as more must come. Then says what is next, and how
+    /// many of `octets` it took: what is behind them are commands again.
+    pub fn body(&mut self, octets: &[u8], sink: &mut impl FnMut(&[u8])) -> Option<(usize, Action)> {
+        match std::mem::replace(&mut self.awaits, Awaits::Command) {
+            Awaits::Message(mut reader) => match reader.feed(octets, sink) {
+                Some((used, end)) => Some((used, self.message_ended(end))),
+                None => {
+                    self.awaits = Awaits::Message(reader);
+                    None
+                }
+            },
+            Awaits::Chunk { octets: left, is_last } => self.chunk(left, is_last, octets, sink),
+            Awaits::Unwanted { octets: left, then } => {
+                let taken = first(octets, left).len();
+                let left = left.saturating_sub(taken as u64);
+                if left == 0 {
+                    return Some((taken, then));
+                }
+                self.awaits = Awaits::Unwanted { octets: left, then };
+                None
+            }
+            Awaits::Command
+            | Awaits::AuthResponse(_)
+            | Awaits::Handshake
+            | Awaits::Answer(_)
+            | Awaits::Nothing => Some((0, self.broken())),
+        }
+    }
+
+    fn message_ended(&mut self, end: BodyEnd) -> Action {
+        match end {
+            BodyEnd::Complete(facts) => self.ask(Question::Content(facts), Asked::Content),
+            BodyEnd::TooBig => self.refuse_content(too_big()),
+            // Nobody knows where the other side thinks that its message ends.
+            BodyEnd::BareLineEnd => self.close(bare_line_end()),
+        }
+    }
+
+    fn chunk(
+        &mut self,
+        left: u64,
+        is_last: bool,
+        octets: &[u8],
+        sink: &mut impl FnMut(&[u8]),
+    ) -> Option<(usize, Action)> {
+        let Some(reader) = self.transaction.as_mut().and_then(|transaction| transaction.chunks.as_mut())
+        else {
+            return Some((0, self.broken()));
+        };
+        let here = first(octets, left);
+        let left = left.saturating_sub(here.len() as u64);
+        let end = match reader.feed(here, sink) {
+            Some((_, end)) => Some(end),
+            None if left > 0 => {
+                self.awaits = Awaits::Chunk { octets: left, is_last };
+                return None;
+            }
+            None => is_last.then(|| reader.finish(sink)),
+        };
+        let then = match end {
+            None => Action::Reply(Reply::new(250, 0, 0, "The chunk is here")),
+            // The octets are counted, so that it is known where commands begin again.
+            Some(BodyEnd::BareLineEnd) => self.refuse_content(bare_line_end_in_chunk()),
+            Some(end) => self.message_ended(end),
+        };
+        if left == 0 {
+            return Some((here.len(), then));
+        }
+        self.awaits = Awaits::Unwanted { octets: left, then };
+        None
+    }
+
+    /// RFC 3030 §2: the octets of a chunk come, even if nobody wants them.
+    fn throw_away(&mut self, octets: u64, then: Action) -> Action {
+        self.awaits = Awaits::Unwanted { octets, then };
+        Action::Receive { reply: None, part: Part::Unwanted }
+    }
+}
+
+/// The first octets, at most `max` of them.
+fn first(octets: &[u8], max: u64) -> &[u8] {
+    let end = usize::try_from(max).unwrap_or(usize::MAX).min(octets.len());
+    octets.get(..end).unwrap_or_default()
+}
