@@ -42,7 +42,7 @@ fuzz_target!(|octets: &[u8]| {
                 let facts = TlsFacts { version: "TLSv1.3".to_owned(), cipher: "X".to_owned() };
                 server.tls(Some(facts))
             }
-            Action::ReplyAndClose(_) | Action::Close => return,
+            Action::ReplyAndClose(_) | Action::TurnAway { .. } | Action::Close => return,
         };
     }
 });

@@ -27,7 +27,7 @@ use crate::smtp::{
     Transaction, Verdict,
 };
 use crate::sys::{Clock, Moment, Stream};
-use crate::tls::{Accepted, ServerTls};
+use crate::tls::{Accepted, ServerTls, is_plain_text};
 
 /// What is spoken on a listening socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +151,7 @@ pub struct Counters {
     tls: CounterFamily,
     proxied: CounterFamily,
     pub(super) early_talkers: Counter,
+    strangers: CounterFamily,
     pub(super) messages: Counter,
     pub(super) loops: Counter,
 }
@@ -169,6 +170,11 @@ impl Counters {
                 "session_proxied",
                 "Connections by proxies, by whom they bring",
                 "brings",
+            ),
+            strangers: metrics.family(
+                "session_stranger",
+                "Clients turned away because they speak something else, by what they speak",
+                "speaks",
             ),
             messages: metrics.counter("session_message", "Messages taken from clients"),
             loops: metrics.counter("session_loop", "Messages refused because they went round in circles"),
@@ -295,8 +301,12 @@ impl Session {
                 Some(server.tls(facts.ok()))
             }
             Action::ReplyAndClose(reply) => {
-                // The client may be gone; that is its right.
-                let _ = self.say(server, &reply).and_then(|()| self.flush()).and_then(|()| self.hang_up());
+                self.say_goodbye(server, &reply);
+                None
+            }
+            Action::TurnAway { reply, speaks } => {
+                self.services.counters.strangers.add_one(speaks.name());
+                self.say_goodbye(server, &reply);
                 None
             }
             Action::Close => None,
@@ -449,6 +459,11 @@ impl Session {
         self.outbox.send(stream, deadline)
     }
 
+    fn say_goodbye(&mut self, server: &Server, reply: &Reply) {
+        // The client may be gone; that is its right.
+        let _ = self.say(server, reply).and_then(|()| self.flush()).and_then(|()| self.hang_up());
+    }
+
     /// Says that nothing more will come, and lets the client hear it: closing a socket with unread
     /// octets resets the connection, and may take our last reply with it.
     fn hang_up(&mut self) -> io::Result<()> {
@@ -489,6 +504,9 @@ impl Session {
             }
             Err(e) => {
                 self.services.counters.tls.add_one("failed");
+                if is_plain_text(&e) {
+                    self.services.counters.strangers.add_one("plain-text");
+                }
                 self.trace.error(format!("the TLS handshake failed: {e}"));
                 log::info!(target: "tls", "{}: the handshake failed: {e}", self.address.ip());
                 Err(e)

@@ -27,6 +27,13 @@ pub enum Action {
     StartTls(Reply),
     /// Send it and close the connection.
     ReplyAndClose(Reply),
+    /// The same to a client that does not speak SMTP, and count it.
+    TurnAway {
+        /// What it may or may not understand.
+        reply: Reply,
+        /// What it speaks.
+        speaks: Language,
+    },
     /// Nothing to say; go on with the next line. After a handshake it is the client's turn.
     Continue,
     /// Close the connection; there is nobody to talk to.
@@ -43,6 +50,26 @@ pub enum Part {
     Next,
     /// Nothing of them is kept.
     Unwanted,
+}
+
+/// What a client speaks that has come to the wrong port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Language {
+    /// HTTP: somebody's browser, or a scanner.
+    Http,
+    /// TLS, where plain text comes first.
+    Tls,
+}
+
+impl Language {
+    /// As in counters.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Tls => "tls",
+        }
+    }
 }
 
 /// Whom an action is about.

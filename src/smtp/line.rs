@@ -5,6 +5,9 @@
 //! long is thrown away up to its end and reported once, in its place in the order of lines, so
 //! that the conversation can go on (RFC 5321 §4.5.3.1.9).
 //!
+//! A client that begins with a TLS handshake is told from one that begins with a command: its octets
+//! have no line ends to wait for.
+//!
 //! Holds no memory until something arrives, and at most one line and one read of the shell's.
 //! What is behind DATA's line end belongs to the message: the shell gives [`LineBuffer::pending`]
 //! to the body reader, and pushes back what is behind the body's end.
@@ -33,6 +36,10 @@ pub enum LineError {
     /// Longer than it may be. It was thrown away, the next line is sound.
     #[error("the line is too long")]
     TooLong,
+    /// The first octets of a TLS handshake, which no command begins with. The connection is of no
+    /// more use.
+    #[error("a TLS handshake where a line should be")]
+    Handshake,
 }
 
 /// Where the next line ends, if that can be told.
@@ -41,6 +48,8 @@ enum Found {
     Line(usize),
     /// A lone CR or LF is in the way; what is before this position goes with it.
     Bare(usize),
+    /// A TLS record instead.
+    Handshake,
     /// Not yet; nothing before this position needs to be looked at again.
     Nothing(usize),
 }
@@ -85,6 +94,10 @@ impl LineBuffer {
             Found::Bare(end) => {
                 self.consume_to(end);
                 Some(Err(LineError::BareLineEnd))
+            }
+            Found::Handshake => {
+                self.release();
+                Some(Err(LineError::Handshake))
             }
             Found::Line(lf) => {
                 let start = self.start;
@@ -147,6 +160,9 @@ impl LineBuffer {
     }
 
     fn find(&self) -> Found {
+        if !self.is_draining && self.pending().starts_with(HANDSHAKE) {
+            return Found::Handshake;
+        }
         let from = self.scanned.max(self.start);
         let rest = self.octets.get(from..).unwrap_or_default();
         // A CR that waits for its LF is still here, and `scanned` is before it; unless it was thrown
@@ -182,7 +198,7 @@ impl LineBuffer {
                 self.consume_to(end);
                 Some(LineError::BareLineEnd)
             }
-            Found::Nothing(_) => {
+            Found::Nothing(_) | Found::Handshake => {
                 if let Some(last) = self.pending().last() {
                     self.drained_cr = *last == b'\r';
                 }
@@ -203,6 +219,9 @@ impl LineBuffer {
         self.scanned = 0;
     }
 }
+
+/// A record of the type handshake, of any version since SSL 3 (RFC 8446 §5.1).
+const HANDSHAKE: &[u8] = b"\x16\x03";
 
 fn limit_of(line: &[u8], octets_max: usize) -> usize {
     match line.get(..5) {
@@ -231,7 +250,7 @@ mod tests {
                     buffer.next_line(LineBuffer::COMMAND_OCTETS_MAX).map(|line| line.map(<[u8]>::to_vec));
                 assert_eq!(has_line, line.is_some());
                 let Some(line) = line else { break };
-                let is_over = line == Err(LineError::BareLineEnd);
+                let is_over = matches!(line, Err(LineError::BareLineEnd | LineError::Handshake));
                 lines.push(line);
                 if is_over {
                     return lines;
@@ -305,6 +324,15 @@ mod tests {
     }
 
     #[test]
+    fn a_handshake_is_known_by_its_first_octets_and_only_where_a_line_begins() {
+        let hello = b"\x16\x03\x01\x02\x00\x01\n\x00";
+        for size in 1..9 {
+            assert_eq!(lines(hello, size), [Err(LineError::Handshake)], "by {size}");
+        }
+        assert_eq!(lines(b"\x16\r\nx\x16\x03\r\n", 3), [line("\x16"), line("x\x16\x03")]);
+    }
+
+    #[test]
     fn nothing_is_left_after_clear() {
         let mut buffer = LineBuffer::new();
         buffer.push(b"STARTTLS\r\nMAIL FROM:<x@y.example>\r\n");
@@ -317,7 +345,7 @@ mod tests {
     proptest! {
         #[test]
         fn lines_do_not_depend_on_the_segments(
-            octets in prop::collection::vec(prop::sample::select(b"ax \r\n".to_vec()), 0..60),
+            octets in prop::collection::vec(prop::sample::select(b"ax \r\n\x16\x03".to_vec()), 0..60),
             size in 1..20_usize,
         ) {
             prop_assert_eq!(lines(&octets, size), lines(&octets, octets.len()));

@@ -34,7 +34,7 @@ mod sasl;
 mod server;
 mod transaction;
 
-pub use action::{Action, Answer, End, Part, Question, Subject, Verdict};
+pub use action::{Action, Answer, End, Language, Part, Question, Subject, Verdict};
 pub use body::{BodyEnd, BodyFacts, BodyReader, DotStuffer, LineEnds};
 pub use command::{Command, Hello};
 pub use extension::{Extensions, Limits};

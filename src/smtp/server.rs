@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 use crate::mail::{Domain, Mailbox, ReversePath, TlsFacts};
 
-use super::action::{Action, Answer, End, Question, Subject, Verdict};
+use super::action::{Action, Answer, End, Language, Question, Subject, Verdict};
 use super::body::{BodyReader, LineEnds};
 use super::command::{Command, Hello};
 use super::line::{LineBuffer, LineError};
@@ -213,6 +213,7 @@ impl Server {
             // Like Postfix, and like us inside of a message: the end, because after this nobody
             // knows where the other side thinks that its lines end.
             (Err(LineError::BareLineEnd), _) => self.close(bare_line_end()),
+            (Err(LineError::Handshake), _) => self.turn_away(Language::Tls),
             // RFC 4954 §4.
             (Err(LineError::TooLong), Some(_)) => {
                 self.refuse(Reply::new(500, 5, 6, "The response is too long"))
@@ -338,7 +339,7 @@ impl Server {
             Command::StartTls => self.starttls(),
             Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_deref()),
             // A form in a web page could otherwise be made to speak SMTP, one line at a time.
-            Command::Http => self.close(Reply::new(502, 5, 2, "This is a mail server, not a web server")),
+            Command::Http => self.turn_away(Language::Http),
         }
     }
 
@@ -379,6 +380,16 @@ impl Server {
         self.awaits = Awaits::Nothing;
         self.transaction = None;
         Action::ReplyAndClose(reply)
+    }
+
+    fn turn_away(&mut self, speaks: Language) -> Action {
+        self.awaits = Awaits::Nothing;
+        self.transaction = None;
+        let text = match speaks {
+            Language::Http => "This is a mail server, not a web server",
+            Language::Tls => "This port begins in plain text; TLS comes with STARTTLS",
+        };
+        Action::TurnAway { reply: Reply::new(502, 5, 2, text), speaks }
     }
 
     /// The shell did what it may not, or something else broke: the client may try again later.

@@ -22,5 +22,5 @@ mod validity;
 pub use certs::{CertError, CertSet, Certs, Held};
 pub use client::{HandshakeError, Secured, TlsClient};
 pub use level::{IncomingLevel, Level};
-pub use server::{Accepted, ServerTls};
+pub use server::{Accepted, ServerTls, is_plain_text};
 pub use validity::Validity;

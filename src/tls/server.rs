@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::server::NoServerSessionStorage;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{Error, InvalidMessage, ServerConfig, ServerConnection};
 
 use super::certs::{Certs, provider};
 use super::facts::facts_of;
@@ -22,6 +22,13 @@ pub struct Accepted {
     /// What both sides can derive from this connection and from no other; `None` before TLS 1.3
     /// (RFC 9266 §4.2).
     pub channel_binding: Option<[u8; 32]>,
+}
+
+/// A handshake failed because the client does not speak TLS at all.
+#[must_use]
+pub fn is_plain_text(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    matches!(error, Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)))
 }
 
 /// Makes encrypted streams of plain ones.

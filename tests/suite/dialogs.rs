@@ -421,7 +421,7 @@ impl InMemory {
                     self.lines.clear();
                     self.in_handshake = true;
                 }
-                Action::ReplyAndClose(reply) => {
+                Action::ReplyAndClose(reply) | Action::TurnAway { reply, .. } => {
                     self.said.extend(reply.to_octets());
                     self.is_closed = true;
                 }

@@ -80,6 +80,8 @@ fn exim_hands_us_a_message_octet_for_octet_over_tls() {
     let letter = house.letter("here.example", "ana");
     assert!(letter.contains("with ESMTPS"), "{letter}");
     assert_eq!(behind_our_fields(letter.as_bytes()), lf(&message));
+    // Exim sends in chunks to whoever offers that.
+    assert!(house.page("/metrics").contains("session_command_total{verb=\"BDAT\"} 1"));
 }
 
 #[test]

@@ -20,6 +20,8 @@
 //! - `hooks`: the operator's programs that judge mail
 //! - `logins`: logins of real clients
 //! - `limits`: ceilings and deadlines, as a client meets them
+//! - `memory`: what a client sends is not held
+//! - `wrong_port`: clients that speak something else
 //! - `activation`: sockets that the service manager passes
 //! - `documents`: the examples in `docs/` are run
 //! - `house`: sets up and drives the real binary
@@ -52,6 +54,7 @@ mod interop;
 mod kill;
 mod limits;
 mod logins;
+mod memory;
 #[cfg(feature = "legacy-tls")]
 mod old_peer;
 mod operators;
@@ -65,3 +68,4 @@ mod security_levels;
 mod stories;
 mod submission;
 mod tidy;
+mod wrong_port;

@@ -251,7 +251,7 @@ proptest! {
                         break;
                     }
                     Action::Continue => break,
-                    Action::ReplyAndClose(_) | Action::Close => return Ok(()),
+                    Action::ReplyAndClose(_) | Action::TurnAway { .. } | Action::Close => return Ok(()),
                 };
             }
         }
@@ -349,7 +349,9 @@ fn converse(wire: &[u8], size: usize) -> (Vec<Reply>, Vec<Vec<u8>>) {
                     lines.push(piece);
                 }
             }
-            Action::StartTls(_) | Action::Continue | Action::Close => panic!("{action:?}"),
+            Action::StartTls(_) | Action::TurnAway { .. } | Action::Continue | Action::Close => {
+                panic!("{action:?}")
+            }
         };
     }
 }

@@ -1,0 +1,39 @@
+//! Clients that speak something else: turned away at once, and counted.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+
+use crate::house::{House, PATIENCE};
+use crate::peers;
+
+fn is_counted(house: &House, speaks: &str) -> bool {
+    house.page("/metrics").contains(&format!("session_stranger_total{{speaks=\"{speaks}\"}} 1"))
+}
+
+#[test]
+fn who_speaks_http_or_tls_to_a_plain_text_port_is_turned_away_and_counted() {
+    let house = House::started("");
+    let mut client = house.client();
+    client.expect("GET / HTTP/1.1", "502 5.5.2");
+    assert_eq!(client.reply(), "", "and hangs up");
+    assert!(is_counted(&house, "http"));
+
+    // A real handshake: its octets are random, and need not hold a line end.
+    let server = format!("127.0.0.1:{}", house.smtp);
+    let swaks = peers::swaks(["--server", &server, "--tls-on-connect", "--quit-after", "EHLO"]);
+    assert!(!swaks.status.success());
+    assert!(is_counted(&house, "tls"));
+}
+
+#[test]
+fn who_speaks_plain_text_to_a_port_of_tls_is_turned_away_and_counted() {
+    let house = House::started("");
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, house.submissions)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"EHLO there.example\r\n").unwrap();
+    let mut heard = Vec::new();
+    // An alert (RFC 8446 §6), and then nothing more.
+    let _ = stream.read_to_end(&mut heard);
+    assert!(heard.is_empty() || heard.first() == Some(&21), "{heard:?}");
+    assert!(is_counted(&house, "plain-text"));
+}
