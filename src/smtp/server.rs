@@ -1,9 +1,9 @@
 //! The SMTP server, as a machine without a socket.
 //!
-//! Lines go in, and the octets of messages; actions come out. The machine knows the order in which commands may come
-//! (RFC 5321 §4.1.4) and the reply to each. It knows nothing of sockets, clocks, users or disks:
-//! whatever it cannot decide by itself it asks, as a [`Question`]. What is not said here stands in a
-//! file for each subject: `greeting`, `envelope`, `content`.
+//! Lines go in, and the octets of messages; actions come out. The machine knows the order in which
+//! commands may come (RFC 5321 §4.1.4) and the reply to each. It knows nothing of sockets, clocks,
+//! users or disks: whatever it cannot decide by itself it asks, as a [`Question`]. What is not said
+//! here stands in a file for each subject: `greeting`, `auth`, `envelope`, `content`.
 //!
 //! One call yields exactly one [`Action`]: there is no buffer to drain and no callback, so a test
 //! is a list of pairs and a fuzz target is ten lines.

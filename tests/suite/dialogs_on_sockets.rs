@@ -102,12 +102,13 @@ impl Workshop {
         }
     }
 
-    /// Everything that left the queue and that no dialog has been told of, in the order of arrival.
+    /// Everything that left the queue and that no dialog has been told of; without the reports that
+    /// we write ourselves.
     fn arrived(&mut self) -> BTreeMap<MessageId, Carried> {
         self.stepped.run();
         let mut carried: BTreeMap<_, _> =
             self.courier.carried().into_iter().map(|one| (one.envelope.id, one)).collect();
-        carried.retain(|id, _| !self.told.contains(id));
+        carried.retain(|id, one| one.envelope.client.is_some() && !self.told.contains(id));
         carried
     }
 

@@ -249,3 +249,15 @@ fn one_network_leaves_room_for_the_others() {
     drop(inside);
     wait_for("a place", || brought(&house, "192.0.2.9").ok());
 }
+
+#[test]
+fn a_message_that_is_announced_as_too_big_is_logged_with_its_sender() {
+    let house = House::started("[limits]\nmessage-size-max = \"64 KiB\"\n");
+    let mut client = house.client();
+    client.expect("EHLO there.example", "250");
+    client.expect("MAIL FROM:<bo@there.example> SIZE=65537", "552 5.3.4");
+    let line = wait_for("the refusal", || {
+        house.log().lines().find(|line| line.contains("552 5.3.4")).map(str::to_owned)
+    });
+    assert!(line.contains("from=<bo@there.example>"), "{line}");
+}

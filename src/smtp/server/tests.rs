@@ -258,8 +258,8 @@ proptest! {
     }
 
     #[test]
-    fn chunks_are_the_same_however_they_are_cut_and_sent(
-        steps in prop::collection::vec(chunk(), 1..12),
+    fn a_conversation_is_the_same_however_it_is_cut(
+        steps in prop::collection::vec(group(), 1..12),
         size in 1..40_usize,
     ) {
         let wire: Vec<u8> = steps.concat();
@@ -287,13 +287,14 @@ proptest! {
     }
 }
 
-/// Commands and chunks: most of them make sense, in some order.
-fn chunk() -> impl Strategy<Value = Vec<u8>> {
+/// Groups of commands, chunks and messages: most of them make sense, in some order.
+fn group() -> impl Strategy<Value = Vec<u8>> {
     let begin: &[u8] = b"RSET\r\nMAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\n";
     let content = prop::collection::vec(prop::sample::select(b"..\r\n\r\n\r\nab\xfc".to_vec()), 0..30);
     prop_oneof![
         3 => Just(begin.to_vec()),
         1 => prop::sample::select(vec![&b"EHLO a\r\n"[..], b"DATA\r\n", b"BDAT x\r\n"]).prop_map(<[u8]>::to_vec),
+        2 => content.clone().prop_map(|content| [b"DATA\r\n", &content[..], b"\r\n.\r\n"].concat()),
         6 => (content, any::<bool>()).prop_map(|(content, is_last)| {
             let last = if is_last { " LAST" } else { "" };
             [format!("BDAT {}{last}\r\n", content.len()).as_bytes(), &content].concat()
