@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::mail::{Destination, Domain, NextHop, Recipient};
+use crate::mail::{Destination, Domain, Recipient};
 
 /// Who carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -23,7 +23,7 @@ pub enum Carrier {
 pub struct Route {
     /// Who carries.
     pub carrier: Carrier,
-    /// Where to: a domain in A-labels, `via` and hosts named by an alias, a program's owner, or
+    /// Where to: a domain in A-labels, `via` and what an alias says behind it, a program's owner, or
     /// `local`.
     pub destination: String,
 }
@@ -67,27 +67,19 @@ impl Router {
             Destination::Program { owner, .. } => {
                 Route { carrier: Carrier::Program, destination: owner.to_string() }
             }
-            Destination::Via { hosts, .. } => {
-                // A host may have the name of a domain: its MX hosts are another destination.
-                let names: Vec<_> = hosts.iter().map(shown).collect();
-                Route { carrier: Carrier::Smtp, destination: format!("via {}", names.join("/")) }
+            // A host may have the name of a domain: its MX hosts are another destination. So is the
+            // same host with another login, or with less TLS.
+            Destination::Via { via, .. } => {
+                Route { carrier: Carrier::Smtp, destination: format!("via {via}") }
             }
         }
-    }
-}
-
-fn shown(hop: &NextHop) -> String {
-    match hop {
-        NextHop::Name { host, port: 0 } => host.as_ascii().to_owned(),
-        NextHop::Name { host, port } => format!("{}:{port}", host.as_ascii()),
-        NextHop::Address(address) => address.to_string(),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::Mailbox;
+    use crate::mail::{Mailbox, Via};
 
     fn route(address: &str) -> Route {
         let router = Router::new([Domain::parse("bücher.test").unwrap()]);
@@ -106,19 +98,18 @@ mod tests {
 
     #[test]
     fn a_named_host_is_not_the_domain_of_the_same_name() {
-        let via = |address: &str, hosts: &[NextHop]| {
+        let via = |address: &str, hosts: &str| {
             let mailbox = Mailbox::parse(address).unwrap();
-            let destination = Destination::Via { mailbox: mailbox.clone(), hosts: hosts.to_vec() };
+            let destination = Destination::Via { mailbox: mailbox.clone(), via: Via::parse(hosts).unwrap() };
             Router::default().route(&Recipient { destination, ..Recipient::mailbox(mailbox) })
         };
-        let host = NextHop::Name { host: Domain::parse("a.example").unwrap(), port: 0 };
-        let literal = NextHop::Address("192.0.2.1:25".parse().unwrap());
-        assert_ne!(via("bo@b.example", std::slice::from_ref(&host)), route("ana@a.example"));
-        assert_eq!(
-            via("bo@b.example", std::slice::from_ref(&host)),
-            via("cy@c.example", std::slice::from_ref(&host))
-        );
-        assert_eq!(via("bo@b.example", &[host, literal]).destination, "via a.example/192.0.2.1:25");
+        assert_ne!(via("bo@b.example", "a.example"), route("ana@a.example"));
+        assert_eq!(via("bo@b.example", "a.example"), via("cy@c.example", "a.example"));
+        let all = "a.example 192.0.2.1:25 tls=required login=x";
+        assert_eq!(via("bo@b.example", all).destination, format!("via {all}"));
+        for other in ["a.example:26", "a.example tls=required", "a.example tls=required login=x"] {
+            assert_ne!(via("bo@b.example", other), via("bo@b.example", "a.example"), "{other}");
+        }
     }
 
     #[test]

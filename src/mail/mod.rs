@@ -15,6 +15,7 @@
 //! - `scram`: what is kept of a password so that its owner can prove to know it
 //! - `time`: wall time as it is stored
 //! - `verdict`: what was found out about who sent a message
+//! - `via`: hosts that the operator names, and how to talk to them
 //! - `words`: remote words made safe for logs, JSON and reports
 
 mod address_list;
@@ -30,6 +31,7 @@ mod recipient;
 mod scram;
 mod time;
 mod verdict;
+mod via;
 mod words;
 
 pub use address_list::{AddressListError, address_list};
@@ -41,8 +43,9 @@ pub use id::MessageId;
 pub use mailbox::{ForwardPath, LocalPart, Mailbox, MailboxError, ReversePath};
 pub use network::{Network, NetworkError};
 pub use outcome::{Failure, Outcome, Reason, Remote, Scope};
-pub use recipient::{Destination, NextHop, Notify, Recipient};
+pub use recipient::{Destination, Notify, Recipient};
 pub use scram::ScramKeys;
 pub use time::Timestamp;
 pub use verdict::SpfResult;
+pub use via::{NextHop, TlsPolicy, Via, ViaError};
 pub use words::printable;

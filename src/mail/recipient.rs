@@ -1,12 +1,11 @@
 //! One final destination of a message, after aliases, and what its sender wants to hear of it.
 
 use std::fmt;
-use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::domain::Domain;
 use super::mailbox::Mailbox;
+use super::via::Via;
 
 /// One recipient. Settled by itself: each has an outcome of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,24 +40,10 @@ pub enum Destination {
     Via {
         /// The mailbox.
         mailbox: Mailbox,
-        /// Hosts in the order in which to try them. Not empty.
-        hosts: Vec<NextHop>,
+        /// The hosts, and how to talk to them.
+        #[serde(flatten)]
+        via: Via,
     },
-}
-
-/// A host to hand mail to, named by the operator.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NextHop {
-    /// By name; `port` 0 means the courier's own.
-    Name {
-        /// Host name, looked up by A and AAAA.
-        host: Domain,
-        /// TCP port, or 0.
-        port: u16,
-    },
-    /// By address.
-    Address(SocketAddr),
 }
 
 /// What the sender wants to be told (RFC 3461 §4.1).
@@ -148,5 +133,26 @@ impl fmt::Display for Recipient {
                 write!(f, "{owner} |{}", command.first().map_or("", String::as_str))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_written_down_before_they_had_options_are_still_read() {
+        let json = r#"{"via":{"mailbox":"bo@there.example","hosts":[
+            {"name":{"host":"relay.example","port":0}},{"address":"192.0.2.1:25"}]}}"#;
+        let via = Via::parse("relay.example 192.0.2.1:25").unwrap();
+        let mailbox = Mailbox::parse("bo@there.example").unwrap();
+        assert_eq!(
+            serde_json::from_str::<Destination>(json).unwrap(),
+            Destination::Via { mailbox: mailbox.clone(), via }
+        );
+        let via = Via::parse("relay.example tls=required login=relay1").unwrap();
+        let destination = Destination::Via { mailbox, via };
+        let json = serde_json::to_string(&destination).unwrap();
+        assert_eq!(serde_json::from_str::<Destination>(&json).unwrap(), destination);
     }
 }

@@ -12,7 +12,7 @@ use postrider::dns::Zone;
 use postrider::domaininfo::{self, DomainInfo};
 use postrider::fakes::{Heard, ScriptedDial, SeededRandom};
 use postrider::mail::{
-    Destination, Domain, Envelope, Mailbox, MessageId, NextHop, Outcome, Recipient, ReversePath, Timestamp,
+    Destination, Domain, Envelope, Mailbox, MessageId, Outcome, Recipient, ReversePath, Timestamp, Via,
 };
 use postrider::observe::{Metrics, Traces};
 use postrider::route::Router;
@@ -250,6 +250,13 @@ fn domain(raw: &str) -> Domain {
     Domain::parse(raw).unwrap()
 }
 
+/// A recipient at hosts that the operator has named.
+fn via(address: &str, hosts: &str) -> Recipient {
+    let mailbox = mailbox(address);
+    let destination = Destination::Via { mailbox: mailbox.clone(), via: Via::parse(hosts).unwrap() };
+    Recipient { destination, ..Recipient::mailbox(mailbox) }
+}
+
 fn mailbox(raw: &str) -> Mailbox {
     Mailbox::parse(raw).unwrap()
 }
@@ -358,13 +365,7 @@ fn dns_decides_when_there_is_nobody_to_ask() {
 #[test]
 fn named_hosts_are_asked_instead_of_mx_hosts() {
     let world = World::new().peer("192.0.2.2:2525", "! refuse").peer("192.0.2.9:25", LETTER_TO_BO);
-    let hosts = vec![
-        NextHop::Name { host: domain("mx2.there.example"), port: 2525 },
-        NextHop::Address("192.0.2.9:25".parse().unwrap()),
-    ];
-    let bo = mailbox("bo@null.example");
-    let via =
-        Recipient { destination: Destination::Via { mailbox: bo.clone(), hosts }, ..Recipient::mailbox(bo) };
+    let via = via("bo@null.example", "mx2.there.example:2525 192.0.2.9");
     assert_eq!(statuses(&world.carry(&[via])), ["2.0.0"]);
     world.over();
 }
@@ -374,10 +375,8 @@ fn an_attempt_is_back_by_its_deadline_although_a_peer_says_nothing() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut world = World::new();
     world.patience = Duration::from_millis(300);
-    let bo = mailbox("bo@one.example");
-    let hosts = vec![NextHop::Address(listener.local_addr().unwrap()); 3];
-    let via =
-        Recipient { destination: Destination::Via { mailbox: bo.clone(), hosts }, ..Recipient::mailbox(bo) };
+    let host = listener.local_addr().unwrap();
+    let via = via("bo@one.example", &format!("{host} {host} {host}"));
     let began = SystemClock.now();
     let outcomes = world.carry_by(Arc::new(SystemDial), &[via]);
     assert!(
@@ -874,18 +873,16 @@ fn a_host_below_the_known_level_is_passed_over_for_one_that_reaches_it() {
 }
 
 #[test]
-fn of_two_domains_at_one_named_host_only_the_one_seen_with_tls_waits() {
-    let world = World::new().knows("two.example", Level::TlsUnverified).peer(ONE, LETTER_TO_BO);
-    let via = |raw: &str| {
-        let mailbox = mailbox(raw);
-        let hosts = vec![NextHop::Address(ONE.parse().unwrap())];
-        Recipient {
-            destination: Destination::Via { mailbox: mailbox.clone(), hosts },
-            ..Recipient::mailbox(mailbox)
-        }
-    };
-    let outcomes = world.carry(&[via("cy@two.example"), via("bo@one.example")]);
-    assert_eq!(statuses(&outcomes), ["4.7.5", "2.0.0"]);
+fn a_named_host_stands_by_its_own_name_and_not_by_the_domains_of_its_mail() {
+    let world = World::new()
+        .knows("two.example", Level::TlsUnverified)
+        .knows("mx1.there.example", Level::TlsUnverified)
+        .peer(ONE, LETTER_TO_BO);
+    let outcomes = world.carry(&[via("bo@two.example", "mx.one.example")]);
+    assert_eq!(statuses(&outcomes), ["2.0.0"], "what MX hosts of two.example offered is not its matter");
+    let world = world.peer(MX1, &format!("{GREETING} {GOODBYE}"));
+    let outcomes = world.carry(&[via("bo@one.example", "mx1.there.example")]);
+    assert_eq!(statuses(&outcomes), ["4.7.5"], "it was reached with TLS before");
     world.over();
 }
 

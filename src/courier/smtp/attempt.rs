@@ -13,7 +13,7 @@ use super::visit::Place;
 use crate::courier::{Courier, Delivery, Host, addresses, hosts};
 use crate::dns::Resolver;
 use crate::domaininfo::DomainInfo;
-use crate::mail::{Destination, Domain, Failure, NextHop, Outcome, Recipient};
+use crate::mail::{Destination, Domain, Failure, NextHop, Outcome, Recipient, Via};
 use crate::observe::{Counter, CounterFamily, Metrics};
 use crate::route::Router;
 use crate::smtp::client::{Addressee, Answer};
@@ -214,7 +214,16 @@ fn is_no_connection(failure: &Failure) -> bool {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Target {
     MxOf(Domain),
-    Named(Vec<NextHop>),
+    Named(Via),
+}
+
+impl Target {
+    fn via(&self) -> Option<&Via> {
+        match self {
+            Self::MxOf(_) => None,
+            Self::Named(via) => Some(via),
+        }
+    }
 }
 
 impl Attempt<'_> {
@@ -225,7 +234,7 @@ impl Attempt<'_> {
         for (position, recipient) in self.delivery.recipients.iter().enumerate() {
             let target = match &recipient.destination {
                 Destination::Mailbox(mailbox) => Target::MxOf(mailbox.domain.clone()),
-                Destination::Via { hosts, .. } => Target::Named(hosts.clone()),
+                Destination::Via { via, .. } => Target::Named(via.clone()),
                 Destination::Program { .. } => {
                     let failure = Failure::transient(3, 5, "a program is not reached by SMTP");
                     self.note(&[position], &failure);
@@ -244,6 +253,10 @@ impl Attempt<'_> {
 
     /// From host to host, until everyone in the group has an answer.
     fn walk(&mut self, target: &Target, group: &[usize]) {
+        if let Some(login) = target.via().and_then(|via| via.login.as_ref()) {
+            let text = format!("there are no credentials for the login {login}");
+            return self.note(group, &Failure::transient(3, 5, text));
+        }
         let stops = match self.stops(target) {
             Ok(stops) => stops,
             Err(failure) => return self.note(group, &failure),
@@ -255,7 +268,10 @@ impl Attempt<'_> {
             }
             let resolver = &*self.courier.parts.resolver;
             match addresses(resolver, &host.name, self.delivery.deadline) {
-                Ok(found) => self.ask(&host, found.into_iter().map(|ip| SocketAddr::new(ip, port)), open),
+                Ok(found) => {
+                    let found = found.into_iter().map(|ip| SocketAddr::new(ip, port));
+                    self.ask(&host, found, target.via(), open);
+                }
                 Err(failure) => self.note(&open, &failure),
             }
             if self.is_search_over() {
@@ -266,7 +282,13 @@ impl Attempt<'_> {
 
     /// From address to address of one host, until everyone in `open` has an answer or the host has
     /// said what it lacks.
-    fn ask(&mut self, host: &Host, addresses: impl Iterator<Item = SocketAddr>, open: Vec<usize>) {
+    fn ask(
+        &mut self,
+        host: &Host,
+        addresses: impl Iterator<Item = SocketAddr>,
+        via: Option<&Via>,
+        open: Vec<usize>,
+    ) {
         let mut open: BTreeMap<usize, Option<Failure>> =
             open.into_iter().map(|position| (position, None)).collect();
         for address in addresses {
@@ -285,7 +307,7 @@ impl Attempt<'_> {
                 self.visits_left -= 1;
                 let addressees: Vec<Addressee> =
                     asked.iter().filter_map(|&position| self.addressee(position)).collect();
-                self.visit(&Place { host, address }, &addressees)
+                self.visit(&Place { host, address, via }, &addressees)
             };
             for (&position, answer) in asked.iter().zip(answers) {
                 match (answer, self.standings.get_mut(position)) {
@@ -328,7 +350,7 @@ impl Attempt<'_> {
                 self.delivery.trace.event(format!("hosts of {domain}: {}", names.join(", ")));
                 Ok(found.into_iter().map(|host| (host, usual)).collect())
             }
-            Target::Named(hops) => Ok(hops.iter().map(|hop| named(hop, usual)).collect()),
+            Target::Named(via) => Ok(via.hosts.iter().map(|hop| named(hop, usual)).collect()),
         }
     }
 

@@ -14,7 +14,7 @@ use super::attempt::{Attempt, Counters};
 use super::session::{Security, Session, words};
 use crate::courier::Host;
 use crate::domaininfo::DomainInfo;
-use crate::mail::{Domain, Failure, Mailbox};
+use crate::mail::{Domain, Failure, TlsPolicy, Via};
 use crate::smtp::client::{Addressee, Answer, Client, Encryption, Plan, Protocol};
 use crate::tls::{HandshakeError, Level};
 
@@ -70,6 +70,25 @@ const CONNECTIONS_MAX: usize = 20;
 pub(super) struct Place<'a> {
     pub(super) host: &'a Host,
     pub(super) address: SocketAddr,
+    /// What the operator says of it, if that is how it was found.
+    pub(super) via: Option<&'a Via>,
+}
+
+impl Place<'_> {
+    /// Whose memory this connection adds to, and is compared with. A host that the operator has named
+    /// stands by its own name: how well it is reached says nothing of the domains behind it.
+    fn reputation<'r>(&'r self, recipient: &'r Addressee) -> &'r Domain {
+        if self.via.is_some() { &self.host.name } else { &recipient.mailbox.domain }
+    }
+
+    /// What the connection must be worth, whatever is known.
+    fn demanded(&self) -> Level {
+        match self.via.map(|via| via.tls) {
+            None | Some(TlsPolicy::Opportunistic) => Level::Plain,
+            Some(TlsPolicy::Required) => Level::TlsUnverified,
+            Some(TlsPolicy::Verified) => Level::TlsVerified,
+        }
+    }
 }
 
 impl Attempt<'_> {
@@ -109,14 +128,14 @@ impl Attempt<'_> {
                 Err(failure) => return vec![Answer::Open(failure); recipients.len()],
             };
             let Some(error) = error else { return answers };
-            match self.weaker(method, recipients) {
+            match self.weaker(place, method, recipients) {
                 Ok(next) => {
                     self.delivery.trace.event(format!("trying {shown} again: {next:?}"));
                     method = next;
                 }
                 Err(refused) => {
                     let failures =
-                        recipients.iter().map(|one| refused.failure(&one.mailbox.domain, &shown, &error));
+                        recipients.iter().map(|one| refused.failure(place.reputation(one), &shown, &error));
                     return failures.map(Answer::Open).collect();
                 }
             }
@@ -169,35 +188,45 @@ impl Attempt<'_> {
         let recipients = plan.recipients.clone();
         Ok(session.talk(stream, plan, |level, client| {
             courier.counters.tls.add_one(&level.to_string());
-            self.check(level, &recipients, &shown, client);
+            self.check(place, level, &recipients, &shown, client);
         }))
     }
 
     /// Withholds whoever's domain deserves better than this.
-    fn check(&self, level: Level, recipients: &[Addressee], shown: &str, client: &mut Client) {
+    fn check(
+        &self,
+        place: &Place<'_>,
+        level: Level,
+        recipients: &[Addressee],
+        shown: &str,
+        client: &mut Client,
+    ) {
         let offered = match client.refused_starttls() {
             Some(reply) => format!("{shown} now refuses STARTTLS ({reply})"),
             None => format!("{shown} now offers {level}"),
         };
         let Counters { level_check, .. } = &self.courier.counters;
         let mut checked: Vec<(&Domain, Option<Failure>)> = Vec::new();
-        for (position, Addressee { mailbox: Mailbox { domain, .. }, .. }) in recipients.iter().enumerate() {
-            let failure =
-                match checked.iter().find(|(known, _)| *known == domain) {
-                    Some((_, failure)) => failure.clone(),
-                    None => {
-                        let failure =
-                            self.courier.parts.domaininfo.check_outgoing(domain, level).err().map(|lower| {
-                                Failure::transient(7, 5, too_low(domain, lower.known, &offered))
-                            });
-                        level_check.add_one(if failure.is_none() { "passed" } else { "refused" });
-                        if let Some(failure) = &failure {
-                            self.delivery.trace.error(failure.to_string());
-                        }
-                        checked.push((domain, failure.clone()));
-                        failure
+        for (position, recipient) in recipients.iter().enumerate() {
+            let domain = place.reputation(recipient);
+            let failure = match checked.iter().find(|(known, _)| *known == domain) {
+                Some((_, failure)) => failure.clone(),
+                None => {
+                    let text = if level < place.demanded() {
+                        Some(not_as_demanded(place.demanded(), &offered))
+                    } else {
+                        let lower = self.courier.parts.domaininfo.check_outgoing(domain, level).err();
+                        lower.map(|lower| too_low(domain, lower.known, &offered))
+                    };
+                    let failure = text.map(|text| Failure::transient(7, 5, text));
+                    level_check.add_one(if failure.is_none() { "passed" } else { "refused" });
+                    if let Some(failure) = &failure {
+                        self.delivery.trace.error(failure.to_string());
                     }
-                };
+                    checked.push((domain, failure.clone()));
+                    failure
+                }
+            };
             if let Some(failure) = failure {
                 client.withhold(position, failure);
             }
@@ -205,15 +234,24 @@ impl Attempt<'_> {
     }
 
     /// The next method, if it is good enough for at least one of the domains.
-    fn weaker<'a>(&self, method: Method, recipients: &'a [Addressee]) -> Result<Method, Refused<'a>> {
+    fn weaker<'a>(
+        &self,
+        place: &'a Place<'_>,
+        method: Method,
+        recipients: &'a [Addressee],
+    ) -> Result<Method, Refused<'a>> {
         let info: &DomainInfo = &self.courier.parts.domaininfo;
-        let known = |one: &'a Addressee| (&one.mailbox.domain, info.known(&one.mailbox.domain).outgoing);
+        let known = |one: &'a Addressee| {
+            let domain = place.reputation(one);
+            (domain, info.known(domain).outgoing)
+        };
         let known: Vec<_> = recipients.iter().map(known).collect();
-        let floor = known.iter().map(|(_, level)| *level).min().unwrap_or_default();
+        let demanded = place.demanded();
+        let floor = known.iter().map(|(_, level)| *level).min().unwrap_or_default().max(demanded);
         match method.next() {
             Some(next) if next.best() >= floor => Ok(next),
             // The legacy library could do no better than plain text's neighbour; nothing is left.
-            Some(_) | None => Err(Refused { known }),
+            Some(_) | None => Err(Refused { known, demanded }),
         }
     }
 }
@@ -221,6 +259,7 @@ impl Attempt<'_> {
 /// No weaker method is allowed: what is known of each domain.
 struct Refused<'a> {
     known: Vec<(&'a Domain, Level)>,
+    demanded: Level,
 }
 
 impl Refused<'_> {
@@ -228,8 +267,18 @@ impl Refused<'_> {
         let level =
             self.known.iter().find(|(known, _)| *known == domain).map_or(Level::Plain, |(_, level)| *level);
         let offered = format!("the TLS handshake with {shown} now fails ({error})");
-        Failure::transient(7, 5, too_low(domain, level, &offered)).of_destination()
+        let text = if self.demanded > level {
+            not_as_demanded(self.demanded, &offered)
+        } else {
+            too_low(domain, level, &offered)
+        };
+        Failure::transient(7, 5, text).of_destination()
     }
+}
+
+/// The operator has said how mail goes to this host, and in no other way.
+fn not_as_demanded(demanded: Level, offered: &str) -> String {
+    format!("mail goes there at {demanded} or not at all, as the operator says, and {offered}; it waits")
 }
 
 /// What was known, what was offered, and what the operator can do if that is how it should be.

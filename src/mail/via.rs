@@ -1,0 +1,263 @@
+//! Hosts that the operator names instead of a domain's MX hosts, and how to talk to them.
+//!
+//! ```text
+//! smtp.relay.example:587 backup.relay.example:587 tls=verified login=relay1
+//! ```
+//!
+//! Hosts in the order in which to try them, by name or address, then what may be said of the
+//! connection. One form wherever it is written: behind `via` in an alias file, in
+//! `postrider.toml`, in the route, in the spool. A login is a name only: who knows its password is
+//! the courier.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::domain::Domain;
+
+/// Named hosts, and how to talk to them.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Via {
+    /// Hosts in the order in which to try them. Not empty.
+    pub hosts: Vec<NextHop>,
+    /// What the connection must be worth.
+    #[serde(default)]
+    pub tls: TlsPolicy,
+    /// The name of the credentials to log in with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<String>,
+}
+
+/// A host to hand mail to, named by the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NextHop {
+    /// By name; `port` 0 means the courier's own.
+    Name {
+        /// Host name, looked up by A and AAAA.
+        host: Domain,
+        /// TCP port, or 0.
+        port: u16,
+    },
+    /// By address; port 0 means the courier's own.
+    Address(SocketAddr),
+}
+
+/// What a connection must be worth before mail goes over it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TlsPolicy {
+    /// TLS when it is offered, whatever the certificate; plain text otherwise.
+    #[default]
+    Opportunistic,
+    /// TLS, whatever the certificate.
+    Required,
+    /// TLS, with a certificate that is trusted, valid today, and for the host's name.
+    Verified,
+}
+
+/// What is wrong with a text, and what to do; whoever wrote it is at fault.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}; {remedy}")]
+pub struct ViaError {
+    /// What is wrong.
+    pub problem: String,
+    /// What to do.
+    pub remedy: &'static str,
+}
+
+/// Hosts in one list. An attempt does not ask more.
+const HOSTS_MAX: usize = 8;
+
+const HOSTS: &str = "write hosts such as smtp.relay.example:587, with spaces between them";
+const OPTIONS: &str = "write tls=opportunistic, tls=required or tls=verified, and login=NAME";
+
+impl Via {
+    /// Reads hosts and options, in this order, with spaces between them. A login without a word
+    /// on TLS wants it verified: a password is for one host only.
+    ///
+    /// # Errors
+    /// Says which word is wrong; see [`ViaError`].
+    pub fn parse(raw: &str) -> Result<Self, ViaError> {
+        let mut hosts = Vec::new();
+        let mut tls = None;
+        let mut login = None;
+        for word in raw.split_whitespace() {
+            match word.split_once('=') {
+                Some(("tls", policy)) if tls.is_none() => tls = Some(TlsPolicy::parse(policy)?),
+                Some(("login", name)) if login.is_none() => login = Some(login_name(name)?),
+                Some(_) => {
+                    return Err(wrong(format!("{word:?} is not known here, or is here twice"), OPTIONS));
+                }
+                None if tls.is_some() || login.is_some() => {
+                    return Err(wrong(format!("{word:?} stands behind an option"), "write the hosts first"));
+                }
+                None => hosts.push(NextHop::parse(word)?),
+            }
+        }
+        if hosts.is_empty() {
+            return Err(wrong("there is no host", HOSTS));
+        }
+        if hosts.len() > HOSTS_MAX {
+            return Err(wrong(format!("there are more than {HOSTS_MAX} hosts"), "leave some out"));
+        }
+        let tls = match (tls, &login) {
+            (Some(TlsPolicy::Opportunistic), Some(_)) => {
+                return Err(wrong(
+                    "a login needs TLS, and tls=opportunistic goes without",
+                    "write tls=verified, or tls=required if the host's certificate cannot be verified",
+                ));
+            }
+            (Some(tls), _) => tls,
+            (None, Some(_)) => TlsPolicy::Verified,
+            (None, None) => TlsPolicy::Opportunistic,
+        };
+        Ok(Self { hosts, tls, login })
+    }
+}
+
+fn wrong(problem: impl Into<String>, remedy: &'static str) -> ViaError {
+    ViaError { problem: problem.into(), remedy }
+}
+
+/// Of letters, digits, `-`, `_` and `.`: it stands in files, logs and routes.
+fn login_name(raw: &str) -> Result<String, ViaError> {
+    let is_fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    if raw.is_empty() || raw.len() > 64 || !raw.bytes().all(is_fine) {
+        return Err(wrong(
+            format!("{raw:?} is not the name of a login"),
+            "write the name that its section in credentials.toml has",
+        ));
+    }
+    Ok(raw.to_owned())
+}
+
+impl NextHop {
+    /// Reads `host`, `host:port`, `192.0.2.1:port`, `[2001:db8::1]:port` or an address alone.
+    ///
+    /// # Errors
+    /// [`ViaError`] if it is none of these, or the port is 0.
+    pub fn parse(raw: &str) -> Result<Self, ViaError> {
+        let no_host = || wrong(format!("{raw:?} is not a host"), HOSTS);
+        if let Ok(address) = raw.parse::<SocketAddr>() {
+            return if address.port() == 0 { Err(no_host()) } else { Ok(Self::Address(address)) };
+        }
+        let bare = raw.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(raw);
+        if let Ok(address) = bare.parse::<IpAddr>() {
+            return Ok(Self::Address(SocketAddr::new(address, 0)));
+        }
+        let (host, port) = match raw.split_once(':') {
+            Some((host, port)) => (host, port.parse().ok().filter(|port| *port > 0).ok_or_else(no_host)?),
+            None => (raw, 0),
+        };
+        match Domain::parse(host) {
+            Ok(host) if host.as_address().is_none() => Ok(Self::Name { host, port }),
+            _ => Err(no_host()),
+        }
+    }
+}
+
+impl TlsPolicy {
+    const ALL: [Self; 3] = [Self::Opportunistic, Self::Required, Self::Verified];
+
+    fn parse(raw: &str) -> Result<Self, ViaError> {
+        let found = Self::ALL.into_iter().find(|policy| policy.word() == raw);
+        found.ok_or_else(|| wrong(format!("tls={raw} is not known"), OPTIONS))
+    }
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Opportunistic => "opportunistic",
+            Self::Required => "required",
+            Self::Verified => "verified",
+        }
+    }
+}
+
+impl fmt::Display for TlsPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// As it is read.
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name { host, port: 0 } => f.write_str(host.as_ascii()),
+            Self::Name { host, port } => write!(f, "{}:{port}", host.as_ascii()),
+            Self::Address(address) if address.port() == 0 => write!(f, "{}", address.ip()),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+/// As it is read; nothing that differs is shown as equal.
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (position, host) in self.hosts.iter().enumerate() {
+            write!(f, "{}{host}", if position == 0 { "" } else { " " })?;
+        }
+        if self.tls != TlsPolicy::Opportunistic {
+            write!(f, " tls={}", self.tls)?;
+        }
+        match &self.login {
+            Some(login) => write!(f, " login={login}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_is_shown_in_the_same_words() {
+        for raw in [
+            "smtp.relay.example",
+            "smtp.relay.example:587 tls=verified login=relay1",
+            "relay 192.0.2.1 192.0.2.1:25 [2001:db8::1]:465 tls=required",
+            "2001:db8::1 localhost:2525",
+        ] {
+            let via = Via::parse(raw).unwrap();
+            assert_eq!(via.to_string(), raw);
+            let json = serde_json::to_string(&via).unwrap();
+            assert_eq!(serde_json::from_str::<Via>(&json).unwrap(), via);
+        }
+        assert_eq!(Via::parse("  BÜCHER.example:25 ").unwrap().to_string(), "xn--bcher-kva.example:25");
+    }
+
+    #[test]
+    fn a_login_wants_a_verified_host_unless_told_otherwise() {
+        assert_eq!(Via::parse("a.example login=x").unwrap().tls, TlsPolicy::Verified);
+        assert_eq!(Via::parse("a.example tls=required login=x").unwrap().tls, TlsPolicy::Required);
+        assert_eq!(Via::parse("a.example").unwrap().tls, TlsPolicy::Opportunistic);
+        assert!(Via::parse("a.example tls=opportunistic login=x").unwrap_err().problem.contains("needs TLS"));
+    }
+
+    #[test]
+    fn a_wrong_word_is_named() {
+        for (raw, says) in [
+            ("", "no host"),
+            ("tls=verified", "no host"),
+            ("a.example:0", "a.example:0"),
+            ("192.0.2.1:0", "192.0.2.1:0"),
+            ("a.example:x", "a.example:x"),
+            ("a..example", "a..example"),
+            ("a.example/b.example", "a.example/b.example"),
+            ("a.example tls=maybe", "tls=maybe"),
+            ("a.example tls=verified tls=verified", "twice"),
+            ("a.example user=x", "user=x"),
+            ("a.example login=", "name of a login"),
+            ("a.example login=a/b", "name of a login"),
+            ("a.example tls=required b.example", "b.example"),
+            ("a a a a a a a a a", "more than 8"),
+        ] {
+            let error = Via::parse(raw).unwrap_err();
+            assert!(error.problem.contains(says), "{raw}: {error}");
+        }
+    }
+}
