@@ -1,110 +1,138 @@
-//! The file `domains/DOMAIN/aliases`.
+//! The file `domains/DOMAIN/aliases`, and those that it includes.
 //!
 //! ```text
 //! # name: targets
 //! postmaster: ana, bo@there.example
 //! tickets: | /usr/local/bin/ticket --queue "new mail"
+//! archive: box@far.example via relay.example:587 login=relay1
+//! include teams.aliases
 //! *: ana
 //! ```
 //!
-//! A target without a domain is in the file's own. `|` and a command line make a program, whose
-//! words are split on spaces, except in double quotes; no shell sees them. `*` on the left is
-//! everybody who is neither an alias nor a user. `#` begins a comment line.
+//! A target without a domain is in the file's own; `target` has the right sides. `*` on the left
+//! is everybody who is neither an alias nor a user. `include` reads another file of the same form
+//! in this place; its name counts from the domain's folder. `#` begins a comment line.
+//!
+//! Pure: text in, aliases out. Who calls says what the included files hold.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use crate::mail::{Domain, LocalPart, Mailbox};
+use super::spelling::Spelling;
+use super::target::{Target, Wrong, split_outside_quotes, targets, wrong};
+use crate::mail::{Domain, LocalPart};
 
-/// The aliases of one domain, as one version of the file gives them.
+/// The aliases of one domain, as one version of its files gives them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Aliases {
-    by_key: HashMap<String, Vec<Target>>,
-    catch_all: Option<Vec<Target>>,
+    by_key: HashMap<String, Alias>,
+    catch_all: Option<Alias>,
 }
 
-/// One target of an alias.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Target {
-    /// Another address, here or elsewhere.
-    Mailbox(Mailbox),
-    /// A program and its arguments. Not empty.
-    Program(Vec<String>),
+/// What one line says of one name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alias {
+    /// Whom it stands for. Not empty.
+    pub targets: Vec<Target>,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// A line of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// The file.
+    pub file: Arc<Path>,
+    /// Its line, from 1.
+    pub line: usize,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.file.display(), self.line)
+    }
 }
 
 /// A line of an aliases file that cannot be read; the operator mends it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}:{line}: {problem}; {remedy}", file.display())]
+#[error("{place}: {problem}; {remedy}")]
 pub struct AliasFileError {
-    /// The file.
-    pub file: PathBuf,
-    /// Its line, from 1.
-    pub line: usize,
+    /// Which line.
+    pub place: Place,
     /// What is wrong.
     pub problem: String,
     /// What to do.
     pub remedy: String,
 }
 
-/// What is wrong with a line, and what to do.
-type Wrong = (String, String);
+/// Whose aliases they are, and how names are compared.
+#[derive(Debug, Clone, Copy)]
+pub struct House<'a> {
+    /// The domain whose file it is.
+    pub domain: &'a Domain,
+    /// Suffixes and dropped characters.
+    pub spelling: &'a Spelling,
+}
+
+/// Files that include one another, at most in a row.
+const INCLUDE_LEVELS_MAX: usize = 5;
+
+/// Files that one domain may include.
+const INCLUDES_MAX: usize = 100;
+
+/// Lines that are reported; a file with more is something else.
+const ERRORS_MAX: usize = 50;
 
 impl Aliases {
-    /// Longest file that is read, in octets.
+    /// Most text that is read for one domain, included files together, in octets.
     pub const OCTETS_MAX: u64 = 8 * 1024 * 1024;
 
-    /// Reads the text of `file`, which belongs to `domain`.
+    /// Reads the text of `file`. The text of a file that it includes, or why there is none, is what
+    /// `included` says; it is asked at most a hundred times.
     ///
     /// # Errors
-    /// Every line that cannot be read; the operator is at fault.
-    pub fn parse(text: &str, file: &Path, domain: &Domain) -> Result<Self, Vec<AliasFileError>> {
-        let mut aliases = Self::default();
-        let mut errors = Vec::new();
-        for (index, line) in text.lines().enumerate() {
-            let line = line.trim();
-            if line.is_empty() || line.starts_with('#') {
-                continue;
-            }
-            if let Err((problem, remedy)) = aliases.read_line(line, domain) {
-                errors.push(AliasFileError { file: file.to_owned(), line: index + 1, problem, remedy });
-            }
-        }
-        if errors.is_empty() { Ok(aliases) } else { Err(errors) }
+    /// Every line that cannot be read, up to some fifty; the operator is at fault.
+    pub fn parse(
+        text: &str,
+        file: &Path,
+        house: House<'_>,
+        included: &mut dyn FnMut(&Path) -> Result<String, String>,
+    ) -> Result<Self, Vec<AliasFileError>> {
+        let mut reading = Reading {
+            aliases: Self::default(),
+            house,
+            dir: file.parent().unwrap_or(Path::new("")),
+            included,
+            open: Vec::new(),
+            includes: 0,
+            octets_left: Self::OCTETS_MAX,
+            errors: Vec::new(),
+        };
+        reading.read(text, file);
+        if reading.errors.is_empty() { Ok(reading.aliases) } else { Err(reading.errors) }
     }
 
-    fn read_line(&mut self, line: &str, domain: &Domain) -> Result<(), Wrong> {
-        let (name, right) = split_outside_quotes(line, ':')
-            .ok_or_else(|| wrong("there is no colon behind a name", "write `name: target, target`"))?;
-        let name = name.trim_end();
-        if name == "*" {
-            let targets = targets(right, domain)?;
-            return match self.catch_all.replace(targets) {
-                None => Ok(()),
-                Some(_) => Err(wrong("* is here already", "remove one of the lines")),
-            };
-        }
-        let name = LocalPart::parse(name).map_err(|_| {
-            wrong(
-                &format!("{name:?} is not a name"),
-                "write the part of the address before the @, in double quotes if it has spaces, or *",
-            )
-        })?;
-        match self.by_key.insert(name.key(), targets(right, domain)?) {
-            None => Ok(()),
-            Some(_) => Err(wrong(&format!("{name} is here already"), "put all its targets on one line")),
-        }
-    }
-
-    /// The targets of a name, if it is an alias itself.
+    /// What stands for a name, by its [`Spelling::key`].
     #[must_use]
-    pub fn targets(&self, local_part: &LocalPart) -> Option<&[Target]> {
-        self.by_key.get(&local_part.key()).map(Vec::as_slice)
+    pub fn alias(&self, key: &str) -> Option<&Alias> {
+        self.by_key.get(key)
     }
 
-    /// The targets of everybody who is neither an alias nor a user.
+    /// What stands for everybody who is neither an alias nor a user.
     #[must_use]
-    pub fn catch_all(&self) -> Option<&[Target]> {
-        self.catch_all.as_deref()
+    pub fn catch_all(&self) -> Option<&Alias> {
+        self.catch_all.as_ref()
+    }
+
+    /// Every alias by its key, the catch-all as `*`; sorted.
+    #[must_use]
+    pub fn list(&self) -> Vec<(&str, &Alias)> {
+        let mut list: Vec<_> = self.by_key.iter().map(|(key, alias)| (key.as_str(), alias)).collect();
+        list.sort_by_key(|(key, _)| *key);
+        list.extend(self.catch_all.as_ref().map(|alias| ("*", alias)));
+        list
     }
 
     /// How many names there are, the catch-all included.
@@ -114,149 +142,135 @@ impl Aliases {
     }
 }
 
-fn wrong(problem: &str, remedy: &str) -> Wrong {
-    (problem.to_owned(), remedy.to_owned())
+/// Files being read.
+struct Reading<'a> {
+    aliases: Aliases,
+    house: House<'a>,
+    /// Included files count from here.
+    dir: &'a Path,
+    included: &'a mut dyn FnMut(&Path) -> Result<String, String>,
+    /// From the first file to the one that is being read.
+    open: Vec<PathBuf>,
+    includes: usize,
+    octets_left: u64,
+    errors: Vec<AliasFileError>,
 }
 
-/// The right side of a line.
-fn targets(right: &str, domain: &Domain) -> Result<Vec<Target>, Wrong> {
-    let right = right.trim();
-    if let Some(command) = right.strip_prefix('|') {
-        let command = split_words(command)?;
-        // Also `| ""`, which names no program.
-        if command.first().is_none_or(String::is_empty) {
-            return Err(wrong("there is no program behind |", "write `name: | /path/of/program arguments`"));
-        }
-        return Ok(vec![Target::Program(command)]);
-    }
-    let mut targets = Vec::new();
-    let mut rest = right;
-    while !rest.is_empty() {
-        let (item, more) = split_outside_quotes(rest, ',').unwrap_or((rest, ""));
-        rest = more.trim_start();
-        let item = item.trim();
-        if item.is_empty() {
-            continue;
-        }
-        if item.starts_with('|') {
-            return Err(wrong(
-                "a program stands among other targets",
-                "give it a name and a line of its own",
-            ));
-        }
-        let target = Target::Mailbox(mailbox(item, domain)?);
-        if !targets.contains(&target) {
-            targets.push(target);
-        }
-    }
-    if targets.is_empty() {
-        return Err(wrong("there is no target", "write `name: target, target`"));
-    }
-    Ok(targets)
-}
-
-/// An address; without a domain, one of the file's own.
-fn mailbox(item: &str, domain: &Domain) -> Result<Mailbox, Wrong> {
-    let found = match split_outside_quotes(item, '@') {
-        Some(_) => Mailbox::parse(item),
-        None => LocalPart::parse(item).map(|local_part| Mailbox { local_part, domain: domain.clone() }),
-    };
-    found.map_err(|problem| {
-        wrong(&format!("{item:?} is not an address: {problem}"), "separate addresses with commas")
-    })
-}
-
-/// What stands before and behind the first `separator` that is not in double quotes.
-fn split_outside_quotes(text: &str, separator: char) -> Option<(&str, &str)> {
-    let mut quoted = false;
-    let mut escaped = false;
-    for (at, c) in text.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            c if c == separator && !quoted => {
-                let (before, rest) = text.split_at_checked(at)?;
-                return Some((before, rest.strip_prefix(separator)?));
+impl Reading<'_> {
+    fn read(&mut self, text: &str, file: &Path) {
+        self.octets_left = self.octets_left.saturating_sub(text.len() as u64);
+        self.open.push(file.to_owned());
+        let file: Arc<Path> = file.into();
+        for (index, line) in text.lines().enumerate() {
+            if self.errors.len() >= ERRORS_MAX {
+                break;
             }
-            _ => {}
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let place = Place { file: Arc::clone(&file), line: index + 1 };
+            let read = match line.strip_prefix("include").filter(|rest| rest.starts_with([' ', '\t'])) {
+                Some(name) => self.include(name.trim()),
+                None => self.line(line, &place),
+            };
+            if let Err((problem, remedy)) = read {
+                self.errors.push(AliasFileError { place, problem, remedy });
+            }
         }
+        self.open.pop();
     }
-    None
-}
 
-/// The words of a command line. Double quotes hold spaces; in them `\"` and `\\` are a quote and
-/// a backslash. Nothing else is special.
-fn split_words(text: &str) -> Result<Vec<String>, Wrong> {
-    let mut words = Vec::new();
-    let mut word: Option<String> = None;
-    let mut quoted = false;
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        match c {
-            '"' => {
-                quoted = !quoted;
-                word.get_or_insert_default();
-            }
-            '\\' if quoted => {
-                let next = chars.next_if(|next| matches!(next, '"' | '\\'));
-                word.get_or_insert_default().push(next.unwrap_or('\\'));
-            }
-            c if c.is_whitespace() && !quoted => words.extend(word.take()),
-            c => word.get_or_insert_default().push(c),
+    fn line(&mut self, line: &str, place: &Place) -> Result<(), Wrong> {
+        let (name, right) = split_outside_quotes(line, |c| c == ':').ok_or_else(|| {
+            wrong("there is no colon behind a name", "write `name: target, target` or `include FILE`")
+        })?;
+        let name = name.trim_end();
+        let alias = |domain| targets(right, domain).map(|targets| Alias { targets, place: place.clone() });
+        let before = if name == "*" {
+            self.aliases.catch_all.replace(alias(self.house.domain)?)
+        } else {
+            let name = LocalPart::parse(name).map_err(|_| {
+                wrong(
+                    &format!("{name:?} is not a name"),
+                    "write the part of the address before the @, in double quotes if it has spaces, or *",
+                )
+            })?;
+            self.aliases.by_key.insert(self.house.spelling.key(&name), alias(self.house.domain)?)
+        };
+        match before {
+            None => Ok(()),
+            Some(Alias { place, .. }) => Err(wrong(
+                &format!("{name} is in {place} already"),
+                "put all its targets on one line, and remove the other",
+            )),
         }
     }
-    if quoted {
-        return Err(wrong("a double quote is not closed", "close it"));
+
+    fn include(&mut self, name: &str) -> Result<(), Wrong> {
+        let path = self.dir.join(name);
+        let limit = |what: String| wrong(&what, "put some of them into one file");
+        if self.open.contains(&path) {
+            self.open.push(path);
+            let way: Vec<_> = self.open.iter().map(|file| file.display().to_string()).collect();
+            self.open.pop();
+            let problem = format!("files include one another in circles: {}", way.join(" -> "));
+            return Err(wrong(&problem, "remove one of the lines"));
+        }
+        if self.open.len() > INCLUDE_LEVELS_MAX {
+            return Err(limit(format!(
+                "files include one another over more than {INCLUDE_LEVELS_MAX} levels"
+            )));
+        }
+        self.includes += 1;
+        if self.includes > INCLUDES_MAX {
+            return Err(limit(format!("more than {INCLUDES_MAX} files are included")));
+        }
+        let text = (self.included)(&path).map_err(|why| {
+            let problem = format!("{} cannot be included: {why}", path.display());
+            wrong(
+                &problem,
+                "the file's name counts from the domain's folder; the server must be able to read it",
+            )
+        })?;
+        if text.len() as u64 > self.octets_left {
+            return Err(limit(format!("the files together have more than {} octets", Aliases::OCTETS_MAX)));
+        }
+        self.read(&text, &path);
+        Ok(())
     }
-    words.extend(word);
-    Ok(words)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Aliases, Vec<String>> {
+    const FILE: &str = "domains/here.example/aliases";
+
+    fn parse_with(
+        text: &str,
+        included: &mut dyn FnMut(&Path) -> Result<String, String>,
+    ) -> Result<Aliases, Vec<String>> {
         let here = Domain::parse("here.example").unwrap();
-        Aliases::parse(text, Path::new("domains/here.example/aliases"), &here)
+        let house = House { domain: &here, spelling: &Spelling::default() };
+        Aliases::parse(text, Path::new(FILE), house, included)
             .map_err(|errors| errors.iter().map(ToString::to_string).collect())
     }
 
-    /// The targets of `x`, as text.
-    fn targets_of(line: &str) -> Vec<String> {
-        let aliases = parse(&format!("x: {line}")).unwrap();
-        let targets = aliases.targets(&LocalPart::parse("X").unwrap()).unwrap();
-        let shown = |target: &Target| match target {
-            Target::Mailbox(mailbox) => mailbox.to_string(),
-            Target::Program(words) => format!("{words:?}"),
-        };
-        targets.iter().map(shown).collect()
-    }
-
-    #[test]
-    fn a_line_says_who_is_meant() {
-        assert_eq!(targets_of("ana, bo@there.example"), ["ana@here.example", "bo@there.example"]);
-        assert_eq!(
-            targets_of("ana,, ana@HERE.example ,"),
-            ["ana@here.example"],
-            "empty and double ones are skipped"
-        );
-        assert_eq!(targets_of("\"a, b\"@there.example"), ["\"a, b\"@there.example"]);
-        assert_eq!(targets_of("\"a@b\""), ["\"a@b\"@here.example"]);
-        assert_eq!(targets_of("| /bin/x a  b"), ["[\"/bin/x\", \"a\", \"b\"]"]);
-        assert_eq!(
-            targets_of("|/bin/x \"a b\" \"\" c\"d e\"f 'g h'"),
-            ["[\"/bin/x\", \"a b\", \"\", \"cd ef\", \"'g\", \"h'\"]"]
-        );
-        assert_eq!(targets_of("| /bin/x \"\\\"\\\\\\n\" \\"), ["[\"/bin/x\", \"\\\"\\\\\\\\n\", \"\\\\\"]"]);
+    fn parse(text: &str) -> Result<Aliases, Vec<String>> {
+        parse_with(text, &mut |_| Err("there is none".to_owned()))
     }
 
     #[test]
     fn comments_empty_lines_and_the_catch_all_are_known() {
-        let aliases = parse("# list\n\n*: ana\nx: y\r\n").unwrap();
-        assert_eq!(aliases.count(), 2);
-        assert!(aliases.catch_all().is_some());
+        let aliases = parse("# list\n\n*: ana\nX: y\r\n\"a: b\": y").unwrap();
+        let shown: Vec<_> = aliases
+            .list()
+            .into_iter()
+            .map(|(key, alias)| format!("{key} {} {}", alias.targets[0], alias.place.line))
+            .collect();
+        assert_eq!(shown, ["a: b y@here.example 5", "x y@here.example 4", "* ana@here.example 3"]);
+        assert_eq!(aliases.count(), 3);
     }
 
     #[test]
@@ -266,25 +280,74 @@ mod tests {
             (": bo", "not a name"),
             ("ana@here.example: bo", "not a name"),
             ("ana:", "no target"),
-            ("ana: ,", "no target"),
             ("ana: bo eve", "not an address"),
-            ("ana: bo@", "not an address"),
-            ("ana: bo, | /bin/x", "line of its own"),
-            ("ana: |", "no program"),
-            ("ana: | \"\"", "no program"),
-            ("ana: | /bin/x \"", "not closed"),
-            ("FIRST: bo", "already"),
-            ("*: bo\n*: eve", "already"),
+            ("FIRST: bo", "FIRST is in domains/here.example/aliases:1 already"),
+            ("*: bo\n*: eve", "* is in domains/here.example/aliases:2 already"),
+            ("include teams", "domains/here.example/teams cannot be included: there is none"),
+            ("include", "no colon"),
         ] {
             let errors = parse(&format!("first: bo\n{line}\n")).unwrap_err();
             assert_eq!(errors.len(), 1, "{errors:?}");
             assert!(errors[0].contains(says), "{} should say {says}", errors[0]);
             let number = if line.contains('\n') { 3 } else { 2 };
-            assert!(
-                errors[0].starts_with(&format!("domains/here.example/aliases:{number}: ")),
-                "{}",
-                errors[0]
-            );
+            assert!(errors[0].starts_with(&format!("{FILE}:{number}: ")), "{}", errors[0]);
         }
+        assert_eq!(parse(&"x\n".repeat(1000)).unwrap_err().len(), ERRORS_MAX);
+    }
+
+    #[test]
+    fn an_included_file_is_read_in_its_place_and_its_lines_keep_their_own() {
+        let mut asked = Vec::new();
+        let aliases = parse_with("include lists/a\ninclude: ana\nx: y\n", &mut |path| {
+            asked.push(path.display().to_string());
+            Ok(if path.ends_with("lists/a") { "\nteam: bo\ninclude /b\n" } else { "far: eve" }.to_owned())
+        })
+        .unwrap();
+        assert_eq!(asked, ["domains/here.example/lists/a", "/b"]);
+        let place = |key| aliases.alias(key).unwrap().place.to_string();
+        assert_eq!(place("team"), "domains/here.example/lists/a:2");
+        assert_eq!(place("far"), "/b:1");
+        assert_eq!(place("include"), "domains/here.example/aliases:2", "a name like any other");
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_included_file_is_said_of_its_line() {
+        let errors = parse_with("x: y\ninclude a", &mut |_| Ok("x: z\nnonsense".to_owned())).unwrap_err();
+        assert_eq!(errors.len(), 2);
+        assert!(errors[0].starts_with("domains/here.example/a:1: x is in domains/here.example/aliases:1"));
+        assert!(errors[1].starts_with("domains/here.example/a:2: there is no colon"));
+    }
+
+    #[test]
+    fn included_files_come_to_an_end() {
+        let errors = parse_with("include a", &mut |path| {
+            Ok(if path.ends_with("a") { "include b" } else { "include a" }.to_owned())
+        })
+        .unwrap_err();
+        assert!(
+            errors[0].starts_with(
+                "domains/here.example/b:1: files include one another in circles: domains/here.example/aliases \
+                 -> domains/here.example/a -> domains/here.example/b -> domains/here.example/a; "
+            ),
+            "{errors:?}"
+        );
+        let mut next = 0;
+        let errors = parse_with("include 0", &mut |_| {
+            next += 1;
+            Ok(format!("include {next}"))
+        })
+        .unwrap_err();
+        assert!(errors.len() == 1 && errors[0].contains("more than 5 levels"), "{errors:?}");
+        let wide: String = (0..200).map(|n| format!("include {n}\n")).collect();
+        let mut asked = 0;
+        let errors = parse_with(&wide, &mut |_| {
+            asked += 1;
+            Ok(String::new())
+        })
+        .unwrap_err();
+        assert!(asked == 100 && errors[0].contains("more than 100 files"), "{asked}");
+        let big = "#".repeat(3 << 20);
+        let errors = parse_with("include 1\ninclude 2\ninclude 3", &mut |_| Ok(big.clone())).unwrap_err();
+        assert!(errors.len() == 1 && errors[0].contains("aliases:3: the files together"), "{errors:?}");
     }
 }

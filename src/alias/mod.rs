@@ -8,11 +8,20 @@
 //! This module does not watch files (`daemon/domains` does), and does not know users: it asks a
 //! [`Directory`].
 //!
-//! - `file`: the format
-//! - `resolve`: from an address to its final recipients
+//! - `file`: the format, and files that include others
+//! - `target`: its right sides
+//! - `spelling`: suffixes and dropped characters
+//! - `resolve`: from an address to its final recipients, and the way there
+//! - `hook`: a program of the operator's that knows more aliases
 
 mod file;
+mod hook;
 mod resolve;
+mod spelling;
+mod target;
 
-pub use file::{AliasFileError, Aliases, Target};
-pub use resolve::{AliasError, Book, CannotTell, Directory};
+pub use file::{Alias, AliasFileError, Aliases, House, Place};
+pub use hook::{AliasHook, AliasHookSettings};
+pub use resolve::{AliasError, Book, Branch, CannotTell, Directory, Origin, Postmaster, What};
+pub use spelling::Spelling;
+pub use target::{Address, Target};

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::terminal::{Failed, say};
-use crate::daemon::{Domains, absent_neighbours, check_hooks, endings, read_config};
-use crate::mail::LocalPart;
+use crate::daemon::{
+    Domains, absent_neighbours, check_hooks, endings, read_config, spelling, unread_postmasters,
+};
 use crate::sys::{Clock as _, SystemClock};
 use crate::tls::CertSet;
 
@@ -15,7 +16,8 @@ pub(super) fn run(config_dir: &Path) -> Result<String, Failed> {
     let mut wrong = Vec::new();
     let mut keep = |complaints: Failed| wrong.extend(complaints);
     let config = read_config(config_dir).map_err(&mut keep).ok();
-    let domains = Domains::load(config_dir).map_err(&mut keep).ok();
+    let spelling = config.as_ref().map(spelling).unwrap_or_default();
+    let domains = Domains::load(config_dir, &spelling).map_err(&mut keep).ok();
     let hooks = check_hooks(config_dir).map_err(&mut keep).ok();
     let certs_dir = config_dir.join("certs");
     // Only the choice of the default certificate hangs on the name, and nothing is served here.
@@ -49,23 +51,10 @@ pub(super) fn run(config_dir: &Path) -> Result<String, Failed> {
             dir.display()
         )]);
     }
-    let (users, aliases) = (domains.users(), domains.aliases());
-    // RFC 5321 §4.5.1: every domain has one, and our own reports come from there.
-    if let Ok(postmaster) = LocalPart::parse("postmaster") {
-        for domain in domains.names() {
-            let is_there = users.get(&domain).is_some_and(|users| users.has(&postmaster))
-                || aliases.get(&domain).is_some_and(|aliases| {
-                    aliases.targets(&postmaster).is_some() || aliases.catch_all().is_some()
-                });
-            if !is_there {
-                say([format!(
-                    "warning: {domain} has no postmaster, and every domain must; add a line \
-                     `postmaster: ADDRESS` to its aliases"
-                )]);
-            }
-        }
-    }
+    let unread = unread_postmasters(config_dir, &config, &domains);
+    say(unread.iter().map(|warning| format!("warning: {warning}")));
 
+    let (users, aliases) = (domains.users(), domains.aliases());
     let mut text = format!("# {} with every default\n", config_dir.join("postrider.toml").display());
     for name in certs.names() {
         let _ = writeln!(text, "# certificate for {name}");

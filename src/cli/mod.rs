@@ -8,8 +8,9 @@
 //! - `table`: the subcommands, their arguments and their help: the map of the product
 //! - `run`: from the arguments to the subcommand
 //! - `terminal`: what they all say and ask
-//! - `serve` · `check` · `user` · `domain` · `queue` · `torture`: the subcommands
+//! - `serve` · `check` · `user` · `alias` · `domain` · `queue` · `torture`: the subcommands
 
+mod alias;
 mod check;
 mod domain;
 mod queue;

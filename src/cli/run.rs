@@ -8,7 +8,7 @@ use clap::Parser as _;
 
 use super::table::{Arguments, Command};
 use super::terminal::say;
-use super::{check, domain, queue, serve, torture, user};
+use super::{alias, check, domain, queue, serve, torture, user};
 
 /// Does what the arguments say. Exit status 0: fine, 1: could not, 2: wrong usage.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -26,6 +26,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Serve => return serve::run(dir),
         Command::Check => check::run(dir),
         Command::User(command) => user::run(dir, command),
+        Command::Alias(command) => alias::run(dir, command),
         Command::Domain(command) => domain::run(dir, command),
         Command::Queue(command) => queue::run(dir, command),
         Command::Torture { dir, rounds } => torture::run(dir, *rounds),

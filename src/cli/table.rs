@@ -48,6 +48,13 @@ pub(super) enum Command {
     #[command(subcommand)]
     User(User),
 
+    /// Ask the server who is behind an address.
+    ///
+    /// Aliases stand in domains/DOMAIN/aliases: one line for each name, with its targets behind a
+    /// colon. A running server notices a change within seconds.
+    #[command(subcommand)]
+    Alias(Alias),
+
     /// Ask the server for what it knows about other domains, or make it forget.
     ///
     /// The server remembers how well connections with each domain were protected, and refuses
@@ -139,6 +146,28 @@ pub(super) struct Password {
     /// Take the first line of standard input as the password.
     #[arg(long)]
     pub(super) password_stdin: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Alias {
+    /// Show who gets mail for an address, and by which lines of which files.
+    ///
+    /// The exit status is 1 if a way ends nowhere.
+    Resolve {
+        /// The address, such as sales@example.org.
+        address: String,
+        /// Print what the server answered, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the aliases in force, with their files and lines.
+    List {
+        /// Of this local domain only.
+        domain: Option<String>,
+        /// Print what the server answered, as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 #[derive(Debug, Subcommand)]

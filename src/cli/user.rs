@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::table::{Password, User};
 use super::terminal::{Failed, say};
+use crate::alias::Spelling;
 use crate::auth::{self, Accounts, Change, Login, Users};
 use crate::daemon::{Domains, directory_of};
 use crate::mail::{Domain, Mailbox};
@@ -89,7 +90,8 @@ fn list(config_dir: &Path, domain: Option<&str>) -> Result<String, Failed> {
             vec![(domain, Arc::new(users))]
         }
         None => {
-            let mut all: Vec<_> = Domains::load(config_dir)?.users().into_iter().collect();
+            let mut all: Vec<_> =
+                Domains::load(config_dir, &Spelling::default())?.users().into_iter().collect();
             all.sort_by(|(one, _), (other, _)| one.cmp(other));
             all
         }

@@ -64,6 +64,15 @@ const SECTIONS: &[Section] = &[
                 example: "",
                 show: |c| time(c.grace),
             },
+            Key {
+                name: "postmaster",
+                about: "Who reads mail for postmaster and abuse of every local domain that has neither an alias \
+                        nor a user of that name; such mail must always be taken. Without this key the \
+                        postmaster of this host's own domain, or of the first domain, does.",
+                default: "",
+                example: "\"ana@example.org\"",
+                show: |c| c.postmaster.as_ref().map(|mailbox| quoted(&mailbox.to_string())),
+            },
         ],
     },
     Section {
@@ -319,6 +328,28 @@ const SECTIONS: &[Section] = &[
                 default: "4",
                 example: "",
                 show: |c| number(c.queue.attempts_per_destination_max),
+            },
+        ],
+    },
+    Section {
+        name: "aliases",
+        about: "How names of local domains are compared, in alias files and among users.",
+        keys: &[
+            Key {
+                name: "suffix-separators",
+                about: "Each of these characters begins a suffix: mail for ana+lists goes to ana, unless \
+                        ana+lists is an alias or a user. Empty: there are no suffixes.",
+                default: "\"+\"",
+                example: "",
+                show: |c| Some(quoted(&c.aliases.suffix_separators)),
+            },
+            Key {
+                name: "drop-characters",
+                about: "Characters that do not count in a name: with \".\" mail for a.na goes to ana, unless \
+                        a.na is a user.",
+                default: "\"\"",
+                example: "",
+                show: |c| Some(quoted(&c.aliases.drop_characters)),
             },
         ],
     },

@@ -7,11 +7,13 @@
 //!
 //! - `sections`: the values, one struct for each section of the file
 //! - `read`: from the text to the values
+//! - `aliases`: the keys about names
 //! - `reader`: one table of the text: takes keys out of it and collects what is wrong
 //! - `checks`: what many keys have in common: a number in a range, one of a few words
 //! - `units`: durations, sizes and addresses as people write them
 //! - `keys`: the table of keys: from it come the sample file, the manual page and `check`'s output
 
+mod aliases;
 mod checks;
 mod keys;
 mod read;
@@ -24,7 +26,7 @@ pub use read::HostFacts;
 pub use reader::ConfigError;
 pub use sections::Leniency;
 pub use sections::{
-    AddressPerHour, CommandDelivery, Config, Delivery, Dns, Dovecot, Hello, HookFailure, Hooks, Limits,
-    LineEnds, Listen, Listener, LmtpDelivery, Local, LoginPerHour, MaildirDelivery, PipeDelivery,
+    AddressPerHour, Aliases, CommandDelivery, Config, Delivery, Dns, Dovecot, Hello, HookFailure, Hooks,
+    Limits, LineEnds, Listen, Listener, LmtpDelivery, Local, LoginPerHour, MaildirDelivery, PipeDelivery,
     PipeTrouble, Place, Queue, Relay, Sender, SmtpDelivery, Submission,
 };

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::aliases::{aliases, postmaster};
 use super::checks::{choice, count, duration, path, size, words, wrong};
 use super::keys::known;
 use super::reader::{ConfigError, Findings, Table, Value, Wrong};
@@ -54,9 +55,11 @@ impl Config {
         let hostname = hostname(&mut top, found, host);
         let data_dir = top.value(found, "data-dir", PathBuf::from("/var/lib/postrider"), |v| path(v, home));
         let grace = duration(&mut top, found, "grace", Duration::from_secs(30), Duration::ZERO..=HOUR);
+        let postmaster = top.optional(found, "postmaster", postmaster);
         let listen = listen(top.section("listen", found), found);
         let limits = limits(top.section("limits", found), found);
         let queue = queue(top.section("queue", found), found);
+        let aliases = aliases(top.section("aliases", found), found);
         let delivery = delivery(top.section("delivery", found), found, home, &data_dir);
         let dns = dns(top.section("dns", found), found);
         let dovecot = dovecot(top.section("dovecot", found), found, home);
@@ -71,9 +74,11 @@ impl Config {
                 hostname,
                 data_dir,
                 grace,
+                postmaster,
                 listen,
                 limits,
                 queue,
+                aliases,
                 delivery,
                 dns,
                 dovecot,

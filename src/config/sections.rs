@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::mail::{Domain, Endpoint, Network};
+use crate::mail::{Domain, Endpoint, Mailbox, Network};
 
 /// Everything in `postrider.toml`, checked, with defaults for what it leaves out.
 #[derive(Debug, Clone)]
@@ -19,12 +19,16 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// How long work under way may go on after SIGTERM. Default: 30 s. From 0 s to 1 h.
     pub grace: Duration,
+    /// Who reads mail for the postmaster of a domain that names none. Default: nobody.
+    pub postmaster: Option<Mailbox>,
     /// `[listen]`.
     pub listen: Listen,
     /// `[limits]`.
     pub limits: Limits,
     /// `[queue]`.
     pub queue: Queue,
+    /// `[aliases]`.
+    pub aliases: Aliases,
     /// `[delivery]`.
     pub delivery: Delivery,
     /// `[dns]`.
@@ -152,6 +156,15 @@ pub struct Queue {
     pub remote_threads: usize,
     /// Attempts at once to one destination. Default: 4. From 1 to 500.
     pub attempts_per_destination_max: usize,
+}
+
+/// `[aliases]`: how names of ours are compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aliases {
+    /// Each begins a suffix. Default: `+`.
+    pub suffix_separators: String,
+    /// Each does not count before a suffix. Default: none.
+    pub drop_characters: String,
 }
 
 /// `[delivery]`: how mail leaves.
@@ -328,9 +341,11 @@ impl Config {
         Self {
             hostname,
             grace: Duration::from_secs(30),
+            postmaster: None,
             listen: Listen::default(),
             limits: Limits::default(),
             queue: Queue::default(),
+            aliases: Aliases::default(),
             delivery: Delivery {
                 local: Local::Maildir(MaildirDelivery::in_data_dir(&data_dir)),
                 pipe: PipeDelivery::default(),
@@ -412,6 +427,12 @@ impl Default for Queue {
             remote_threads: 16,
             attempts_per_destination_max: 4,
         }
+    }
+}
+
+impl Default for Aliases {
+    fn default() -> Self {
+        Self { suffix_separators: "+".to_owned(), drop_characters: String::new() }
     }
 }
 

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::mail::{Domain, MessageId};
+use crate::mail::{Domain, Mailbox, MessageId};
 use crate::queue::{Change, Selection};
 
 /// The version of the protocol that this program speaks.
@@ -46,6 +46,16 @@ pub enum Request {
     DomainForget {
         /// Which domain.
         domain: Domain,
+    },
+    /// Who is behind an address of ours, step by step.
+    AliasResolve {
+        /// Which address.
+        address: Mailbox,
+    },
+    /// The aliases that the files of the local domains hold.
+    AliasList {
+        /// Of this domain only.
+        domain: Option<Domain>,
     },
     /// Read the configuration again.
     Reload,

@@ -8,6 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use super::alias_answers::{aliases, branch};
 use super::chores::Chores;
 use super::expiry::first_end;
 use crate::control::{Answers, Part, Request};
@@ -52,6 +53,8 @@ impl Answers for Desk {
                 Ok(false) => Err(format!("nothing is known of {name}")),
                 Err(e) => Err(format!("{name} cannot be forgotten: {e}")),
             },
+            Request::AliasResolve { address } => Ok(branch(&self.chores.directory.explain(&address))),
+            Request::AliasList { domain } => aliases(&self.chores.domains.lock().aliases(), domain.as_ref()),
             Request::Reload => self.chores.reload().map(|()| json!({})).map_err(|errors| errors.join("\n")),
             Request::Status => Ok(status(&self.status())),
         }

@@ -11,6 +11,7 @@ use super::configuration::read_config_again;
 use super::directory::Directory;
 use super::domains::Domains;
 use super::expiry::Expiry;
+use crate::alias::Spelling;
 use crate::mail::Domain;
 use crate::sys::{Mutex, Stamp, Stop};
 use crate::tls::{CertSet, Certs};
@@ -24,6 +25,7 @@ pub(super) struct Chores {
     /// The configuration in force, as `postrider check` prints it.
     pub(super) effective: String,
     pub(super) hostname: Domain,
+    pub(super) spelling: Spelling,
     pub(super) domains: Mutex<Domains>,
     pub(super) directory: Arc<Directory>,
     pub(super) certs: Arc<Certs>,
@@ -72,8 +74,10 @@ fn stamps(dir: &Path) -> Stamps {
 }
 
 impl Chores {
-    /// Looks for changed files until it is time to stop.
+    /// Looks for changed files until it is time to stop. Warns of postmasters first: who must ask a
+    /// hook or another server takes his time, and clients need not wait for that.
     pub(super) fn run(&self, stop: &Stop) {
+        self.directory.unread_postmasters().iter().for_each(|warning| log::warn!("{warning}"));
         while !stop.wait(LOOK) {
             // One file that trips us must not keep all others from being read for ever. What is in
             // force is replaced whole, so that there is nothing half done to be seen.
@@ -136,7 +140,8 @@ impl Chores {
         let mut wrong = Vec::new();
         let config =
             read_config_again(&self.config_dir, &self.hostname).map_err(|errors| wrong.extend(errors)).ok();
-        let domains = Domains::load(&self.config_dir).map_err(|errors| wrong.extend(errors)).ok();
+        let domains =
+            Domains::load(&self.config_dir, &self.spelling).map_err(|errors| wrong.extend(errors)).ok();
         let cert_files = CertFiles::of(&self.config_dir);
         let certs = CertSet::load(&cert_files.dir, &self.hostname)
             .map_err(|errors| wrong.extend(errors.iter().map(ToString::to_string)))

@@ -2,12 +2,10 @@
 //!
 //! `domains/DOMAIN/` makes DOMAIN local; `users`, `aliases` and `senders` in it may be missing. At
 //! start and on SIGHUP everything is read at once, and one mistake refuses it all
-//! ([`Domains::load`]). In between the chores look every second or two ([`Domains::look`]), file by file: one that does
-//! not parse keeps the old one in force and says so, once. A file that is just being written is
-//! left alone until two looks in a row find it the same; one that is gone, and a directory that is
-//! gone, only counts as removed after [`GONE_LOOKS`]: an upgrade or a network file system may bring it
-//! back, and meanwhile its mail would be refused and bounced. What cannot be looked at at all (any
-//! error but "not found") is never removed.
+//! ([`Domains::load`]). In between the chores look every second or two ([`Domains::look`]), file by
+//! file, as `watched` says. A directory that is gone only counts as removed after some looks, too: an
+//! upgrade or a network file system may bring it back, and meanwhile its mail would be refused and
+//! bounced.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Display;
@@ -16,30 +14,20 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::alias::Aliases;
+use super::watched::{Files, Look, Reading, Unread, Watched, is_gone, text_of};
+use crate::alias::{Aliases, House, Spelling};
 use crate::auth::{Senders, Users};
 use crate::mail::Domain;
 use crate::sys::{Stamp, read_text};
-
-/// Looks in a row that must find nothing where something was.
-const GONE_LOOKS: u8 = 5;
 
 /// Every local domain, with what its files say.
 #[derive(Debug)]
 pub struct Domains {
     dir: PathBuf,
+    spelling: Spelling,
     folders: BTreeMap<Domain, Folder>,
     /// What was wrong with directories at the last look: said once.
     said: BTreeSet<String>,
-}
-
-/// What a look found.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Look {
-    /// There is something new: take the users, the aliases and the list of domains again.
-    pub is_changed: bool,
-    /// What is wrong and was not said before; the old state of it stays in force.
-    pub complaints: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -52,36 +40,26 @@ struct Folder {
     senders: Watched<Senders>,
 }
 
-/// One file, in the last version that parsed. No file is an empty one.
-#[derive(Debug)]
-struct Watched<T> {
-    value: Arc<T>,
-    /// Of the version that was last read, whether it parsed or not.
-    read: Option<Stamp>,
-    /// Of the version that the last look saw.
-    seen: Option<Stamp>,
-    /// Looks in a row that did not find the file that was read.
-    gone: u8,
-    /// Why the last look could not read it.
-    said: Option<String>,
-}
-
 impl Domains {
-    /// Reads `domains/` in the configuration directory.
+    /// Reads `domains/` in the configuration directory; names are spelled as `spelling` says.
     ///
     /// # Errors
     /// Everything that is wrong, a sentence each; the operator is at fault.
-    pub fn load(config_dir: &Path) -> Result<Self, Vec<String>> {
+    pub fn load(config_dir: &Path, spelling: &Spelling) -> Result<Self, Vec<String>> {
         let dir = config_dir.join("domains");
         let (found, mut complaints) = list(&dir).map_err(|e| vec![e])?;
         let mut folders = BTreeMap::new();
         for (domain, path) in found {
-            match Folder::read(&domain, path) {
+            match Folder::read(&domain, path, spelling) {
                 Ok(folder) => drop(folders.insert(domain, folder)),
                 Err(wrong) => complaints.extend(wrong),
             }
         }
-        if complaints.is_empty() { Ok(Self { dir, folders, said: BTreeSet::new() }) } else { Err(complaints) }
+        if complaints.is_empty() {
+            Ok(Self { dir, spelling: spelling.clone(), folders, said: BTreeSet::new() })
+        } else {
+            Err(complaints)
+        }
     }
 
     /// Looks for files and directories that have changed, and reads those.
@@ -109,7 +87,7 @@ impl Domains {
                     if self.folders.get(&domain).is_some_and(|folder| !is_clear || folder.path == path) {
                         continue;
                     }
-                    match Folder::read(&domain, path) {
+                    match Folder::read(&domain, path, &self.spelling) {
                         Ok(folder) => {
                             self.folders.insert(domain, folder);
                             look.is_changed = true;
@@ -125,11 +103,12 @@ impl Domains {
         let reached = self.folders.iter_mut().filter(|(_, folder)| is_within_reach && folder.gone == 0);
         for (domain, folder) in reached {
             let users = folder.path.join("users");
-            folder.users.look(&users, &mut look, || read_users(&users));
+            folder.users.look(&mut look, || read_users(&users));
             let aliases = folder.path.join("aliases");
-            folder.aliases.look(&aliases, &mut look, || read_aliases(&aliases, domain));
+            let house = House { domain, spelling: &self.spelling };
+            folder.aliases.look(&mut look, || read_aliases(&aliases, house));
             let senders = folder.path.join("senders");
-            folder.senders.look(&senders, &mut look, || read_senders(&senders, domain));
+            folder.senders.look(&mut look, || read_senders(&senders, domain));
         }
         look
     }
@@ -224,11 +203,11 @@ impl Folder {
         !is_gone(&mut self.gone, is_there)
     }
 
-    fn read(domain: &Domain, path: PathBuf) -> Result<Self, Vec<String>> {
+    fn read(domain: &Domain, path: PathBuf, spelling: &Spelling) -> Result<Self, Vec<String>> {
         let [users, aliases, senders] = ["users", "aliases", "senders"].map(|name| path.join(name));
         match (
             Watched::read(&users, || read_users(&users)),
-            Watched::read(&aliases, || read_aliases(&aliases, domain)),
+            Watched::read(&aliases, || read_aliases(&aliases, House { domain, spelling })),
             Watched::read(&senders, || read_senders(&senders, domain)),
         ) {
             (Ok(users), Ok(aliases), Ok(senders)) => Ok(Self { path, gone: 0, users, aliases, senders }),
@@ -240,101 +219,42 @@ impl Folder {
     }
 }
 
-/// Counts the looks in a row that did not find something; true once it is gone for good.
-fn is_gone(gone: &mut u8, is_there: bool) -> bool {
-    *gone = if is_there { 0 } else { gone.saturating_add(1) };
-    *gone >= GONE_LOOKS
+fn read_users(path: &Path) -> Reading<Users> {
+    let text = text_of(path, Users::OCTETS_MAX);
+    let parse = |text: String| Users::parse(&text, path).map_err(|wrong| Unread::Wrong(said(&wrong)));
+    Reading { result: text.and_then(parse), others: Files::new() }
 }
 
-/// Why a file is not in force.
-enum Unread {
-    /// It may be readable at the next look.
-    Io(String),
-    /// It stays wrong until it changes.
-    Wrong(Vec<String>),
+fn read_senders(path: &Path, domain: &Domain) -> Reading<Senders> {
+    let text = text_of(path, Senders::OCTETS_MAX);
+    let parse =
+        |text: String| Senders::parse(&text, path, domain).map_err(|wrong| Unread::Wrong(said(&wrong)));
+    Reading { result: text.and_then(parse), others: Files::new() }
 }
 
-impl Unread {
-    fn io(path: &Path, error: &io::Error) -> Self {
-        Self::Io(format!("{}: {error}; the server must be able to read it", path.display()))
-    }
-
-    fn into_complaints(self) -> Vec<String> {
-        match self {
-            Self::Io(complaint) => vec![complaint],
-            Self::Wrong(complaints) => complaints,
-        }
-    }
-}
-
-fn read_users(path: &Path) -> Result<Users, Unread> {
-    let text = text_of(path, Users::OCTETS_MAX)?;
-    Users::parse(&text, path).map_err(|wrong| Unread::Wrong(said(&wrong)))
-}
-
-fn read_senders(path: &Path, domain: &Domain) -> Result<Senders, Unread> {
-    let text = text_of(path, Senders::OCTETS_MAX)?;
-    Senders::parse(&text, path, domain).map_err(|wrong| Unread::Wrong(said(&wrong)))
-}
-
-fn read_aliases(path: &Path, domain: &Domain) -> Result<Aliases, Unread> {
-    let text = text_of(path, Aliases::OCTETS_MAX)?;
-    Aliases::parse(&text, path, domain).map_err(|wrong| Unread::Wrong(said(&wrong)))
-}
-
-fn text_of(path: &Path, octets_max: u64) -> Result<String, Unread> {
-    read_text(path, octets_max).map_err(|e| Unread::io(path, &e))
+/// The aliases, and the files that are included.
+fn read_aliases(path: &Path, house: House<'_>) -> Reading<Aliases> {
+    let mut others = Files::new();
+    let mut included = |file: &Path| {
+        // The stamp first, as ever. What cannot be looked at cannot be read either, and that is said.
+        others.push((file.to_owned(), Stamp::of(file).ok().flatten()));
+        read_text(file, Aliases::OCTETS_MAX).map_err(|e| e.to_string())
+    };
+    let result = text_of(path, Aliases::OCTETS_MAX).and_then(|text| {
+        Aliases::parse(&text, path, house, &mut included).map_err(|wrong| Unread::Wrong(said(&wrong)))
+    });
+    Reading { result, others }
 }
 
 fn said(wrong: &[impl Display]) -> Vec<String> {
     wrong.iter().map(ToString::to_string).collect()
 }
 
-impl<T: Default> Watched<T> {
-    fn read(path: &Path, read: impl FnOnce() -> Result<T, Unread>) -> Result<Self, Unread> {
-        // The stamp first: a change while we read makes the next look read again.
-        let stamp = Stamp::of(path).map_err(|e| Unread::io(path, &e))?;
-        let value = if stamp.is_some() { read()? } else { T::default() };
-        Ok(Self { value: Arc::new(value), read: stamp, seen: stamp, gone: 0, said: None })
-    }
-
-    fn look(&mut self, path: &Path, look: &mut Look, read: impl FnOnce() -> Result<T, Unread>) {
-        let result = Stamp::of(path).map_err(|e| Unread::io(path, &e)).and_then(|stamp| {
-            let is_settled = stamp == self.seen;
-            self.seen = stamp;
-            let is_gone = is_gone(&mut self.gone, stamp.is_some());
-            if stamp == self.read || !is_settled || (stamp.is_none() && !is_gone) {
-                return Ok(None);
-            }
-            let value = if stamp.is_some() { read() } else { Ok(T::default()) };
-            if !matches!(value, Err(Unread::Io(_))) {
-                self.read = stamp;
-            }
-            value.map(Some)
-        });
-        match result {
-            Ok(None) => self.said = None,
-            Ok(Some(value)) => {
-                self.value = Arc::new(value);
-                self.said = None;
-                look.is_changed = true;
-            }
-            Err(Unread::Wrong(complaints)) => look.complaints.extend(complaints),
-            Err(Unread::Io(complaint)) => {
-                if self.said.as_ref() != Some(&complaint) {
-                    look.complaints.push(complaint.clone());
-                }
-                self.said = Some(complaint);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a test's files need not be durable")]
 mod tests {
     use super::*;
-    use crate::mail::{LocalPart, Mailbox};
+    use crate::mail::Mailbox;
 
     struct House(tempfile::TempDir);
 
@@ -357,7 +277,7 @@ mod tests {
         }
 
         fn load(&self) -> Domains {
-            Domains::load(self.0.path()).unwrap()
+            Domains::load(self.0.path(), &Spelling::default()).unwrap()
         }
     }
 
@@ -389,7 +309,7 @@ mod tests {
         assert_eq!(names, ["here.example", "bücher.example"]);
         assert!(has(&domains, "ana@here.example"));
         let here = Domain::parse("here.example").unwrap();
-        assert!(domains.aliases()[&here].targets(&LocalPart::parse("postmaster").unwrap()).is_some());
+        assert!(domains.aliases()[&here].alias("postmaster").is_some());
         let bücher = Domain::parse("bücher.example").unwrap();
         assert_eq!(directory_of(house.0.path(), &bücher).unwrap(), Some(house.path("XN--bcher-kva.example")));
     }
@@ -399,11 +319,11 @@ mod tests {
         let house = House::new(&["here.example", "HERE.example", "a b"]);
         house.write("here.example/users", "nonsense\n");
         house.write("HERE.example/users", "nonsense\n");
-        let errors = Domains::load(house.0.path()).unwrap_err();
+        let errors = Domains::load(house.0.path(), &Spelling::default()).unwrap_err();
         for says in ["the same domain", "not named like a domain", "users:1: "] {
             assert!(errors.iter().any(|e| e.contains(says)), "{says} in {errors:?}");
         }
-        let nowhere = Domains::load(&house.path("here.example")).unwrap_err();
+        let nowhere = Domains::load(&house.path("here.example"), &Spelling::default()).unwrap_err();
         assert!(nowhere[0].contains("one directory in it for each local domain"), "{nowhere:?}");
     }
 
@@ -435,6 +355,39 @@ mod tests {
         house.write("here.example/users", "bo: receive-only\n# mended\n");
         assert_eq!((domains.look(), domains.look()), (quiet(), changed()));
         assert!(has(&domains, "bo@here.example"));
+    }
+
+    #[test]
+    fn included_files_are_watched_like_the_one_that_names_them() {
+        let house = House::new(&["here.example"]);
+        house.write("here.example/aliases", "include teams\n");
+        house.write("here.example/teams", "all: ana\n");
+        let mut domains = house.load();
+        let here = Domain::parse("here.example").unwrap();
+        let count = |domains: &Domains| domains.aliases()[&here].count();
+        assert_eq!((domains.look(), count(&domains)), (quiet(), 1));
+
+        house.write("here.example/teams", "all: ana\nmore: ana\ninclude deeper\n");
+        domains.look();
+        let look = domains.look();
+        assert!(!look.is_changed && look.complaints.len() == 1, "{look:?}");
+        assert!(
+            look.complaints[0].contains("teams:3: "),
+            "the line that includes what is not there: {look:?}"
+        );
+        assert_eq!((domains.look(), count(&domains)), (quiet(), 1), "said once, and the old ones stay");
+
+        house.write("here.example/deeper", "deep: ana\n");
+        assert_eq!((domains.look(), domains.look()), (quiet(), changed()), "it is there now");
+        assert_eq!(count(&domains), 3);
+
+        fs::remove_file(house.path("here.example/deeper")).unwrap();
+        domains.look();
+        let look = domains.look();
+        assert!(!look.is_changed && look.complaints.len() == 1, "{look:?}");
+        house.write("here.example/aliases", "all: ana\n");
+        assert_eq!((domains.look(), domains.look()), (quiet(), changed()));
+        assert_eq!((domains.look(), count(&domains)), (quiet(), 1), "nobody asks for the others any more");
     }
 
     #[test]

@@ -6,12 +6,15 @@
 //! - `expiry`: the end of our certificates
 //! - `watchdog`: tells the service manager that we are alive
 //! - `answers`: what the subcommands and the monitor are told
+//! - `alias_answers`: the same of aliases
 //! - `configuration`: `postrider.toml`, read with what the host says of itself
 //! - `domains`: the folders of the local domains, read and read again
+//! - `watched`: a file of the operator's, in the last version that could be read
 //! - `directory`: who is ours, for those who ask
 //! - `neighbours`: servers beside us that keep users or mailboxes
 //! - `sockets`: listening sockets, bound by us or taken over from the service manager
 
+mod alias_answers;
 mod answers;
 mod chores;
 mod configuration;
@@ -22,10 +25,13 @@ mod neighbours;
 mod run;
 mod sockets;
 mod watchdog;
+mod watched;
 mod wiring;
 
 pub use configuration::{check_hooks, read_config};
-pub use domains::{Domains, Look, directory_of};
+pub use domains::{Domains, directory_of};
 pub use expiry::endings;
 pub use neighbours::absent_neighbours;
 pub use run::serve;
+pub use watched::Look;
+pub use wiring::{spelling, unread_postmasters};

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::chores::{CertFiles, Chores};
-use super::directory::Directory;
+use super::directory::{Directory, Parts};
 use super::domains::Domains;
 use super::expiry::Expiry;
 use super::neighbours;
+use crate::alias::{AliasHook, AliasHookSettings, Postmaster, Spelling};
 use crate::auth::{Accounts, Pretence};
 use crate::config::{self, Config};
 use crate::courier::{
@@ -166,27 +167,70 @@ fn chores(
     pretence: Pretence,
 ) -> Result<Arc<Chores>, Vec<String>> {
     let mut wrong = Vec::new();
-    let domains = Domains::load(config_dir).map_err(|errors| wrong.extend(errors)).ok();
+    let spelling = spelling(config);
+    let domains = Domains::load(config_dir, &spelling).map_err(|errors| wrong.extend(errors)).ok();
     let cert_files = CertFiles::of(config_dir);
     let certs = CertSet::load(&config_dir.join("certs"), &config.hostname)
         .map_err(|errors| wrong.extend(errors.iter().map(ToString::to_string)))
         .ok();
     let (Some(domains), Some(certs)) = (domains, certs) else { return Err(wrong) };
     expiry.look(&certs);
-    let mut accounts = Accounts::default().with_pretence(pretence);
-    if let Some(dovecot) = neighbours::dovecot(config, metrics) {
-        accounts = accounts.with_others(dovecot);
-    }
+    let accounts = accounts(config, metrics).with_pretence(pretence);
     Ok(Arc::new(Chores {
         config_dir: config_dir.to_owned(),
         effective: config.effective(),
         hostname: config.hostname.clone(),
-        directory: Directory::new(config.hostname.clone(), &domains, accounts),
+        spelling,
+        directory: directory(config_dir, config, &domains, accounts, metrics),
         domains: Mutex::new(domains),
         certs: Certs::new(certs),
         cert_files: Mutex::new(cert_files),
         expiry,
     }))
+}
+
+/// How names of ours are compared.
+#[must_use]
+pub fn spelling(config: &Config) -> Spelling {
+    Spelling {
+        suffix_separators: config.aliases.suffix_separators.clone(),
+        drop_characters: config.aliases.drop_characters.clone(),
+    }
+}
+
+/// Users of ours, and those of others who are asked.
+fn accounts(config: &Config, metrics: &Metrics) -> Accounts {
+    match neighbours::dovecot(config, metrics) {
+        Some(dovecot) => Accounts::default().with_others(dovecot),
+        None => Accounts::default(),
+    }
+}
+
+fn directory(
+    config_dir: &Path,
+    config: &Config,
+    domains: &Domains,
+    accounts: Accounts,
+    metrics: &Metrics,
+) -> Arc<Directory> {
+    let hook = AliasHookSettings {
+        program: config_dir.join("hooks/alias-resolve"),
+        directory: config_dir.to_owned(),
+        spelling: spelling(config),
+    };
+    let parts = Parts {
+        spelling: spelling(config),
+        postmaster: Postmaster { mailbox: config.postmaster.clone(), hostname: config.hostname.clone() },
+        hook: AliasHook::new(hook, metrics),
+    };
+    Directory::new(parts, domains, accounts)
+}
+
+/// The postmasters whose mail would reach nobody, a warning each.
+#[must_use]
+pub fn unread_postmasters(config_dir: &Path, config: &Config, domains: &Domains) -> Vec<String> {
+    let metrics = Metrics::default();
+    directory(config_dir, config, domains, accounts(config, &metrics), &metrics).unread_postmasters()
 }
 
 struct Seams<'a> {

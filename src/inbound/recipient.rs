@@ -15,7 +15,12 @@ pub trait Directory: Send + Sync {
     /// The domain is one of ours.
     fn is_local(&self, domain: &Domain) -> bool;
 
-    /// The recipients behind a mailbox in a local domain; none if there is nobody.
+    /// Mail for it is for us: its domain is one of ours, or it is this host's postmaster.
+    fn takes(&self, mailbox: &Mailbox) -> bool {
+        self.is_local(&mailbox.domain)
+    }
+
+    /// The recipients behind a mailbox of ours; none if there is nobody.
     ///
     /// # Errors
     /// It cannot be found out now; says why, for the log.
@@ -44,7 +49,7 @@ impl Recipients {
     /// Do we take mail for it from this client?
     pub fn decide(&self, client: &Client<'_>, forward_path: &ForwardPath) -> Verdict {
         let (decision, verdict) = match self.mailbox(forward_path) {
-            Some(mailbox) if self.directory.is_local(&mailbox.domain) => self.local(&mailbox),
+            Some(mailbox) if self.directory.takes(&mailbox) => self.local(&mailbox),
             Some(mailbox) => self.relay(client, mailbox),
             None => ("unknown", nobody()),
         };

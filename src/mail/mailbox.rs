@@ -71,7 +71,15 @@ impl LocalPart {
             None if is_dot_string(raw) => raw.to_owned(),
             None => return Err(MailboxError::LocalPart),
         };
-        if content.is_empty() {
+        Self::of_content(&content)
+    }
+
+    /// Takes content, as [`Self::as_str`] gives it.
+    ///
+    /// # Errors
+    /// [`MailboxError::LocalPart`] if it is empty or has control characters.
+    pub fn of_content(content: &str) -> Result<Self, MailboxError> {
+        if content.is_empty() || content.chars().any(char::is_control) {
             return Err(MailboxError::LocalPart);
         }
         Ok(Self(content.into()))
@@ -111,9 +119,6 @@ fn unquote(inside: &str) -> Result<String, MailboxError> {
             '"' => return Err(MailboxError::LocalPart),
             c => c,
         };
-        if c.is_control() {
-            return Err(MailboxError::LocalPart);
-        }
         content.push(c);
     }
     Ok(content)

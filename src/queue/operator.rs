@@ -24,7 +24,8 @@ use super::octets::Octets;
 use super::selection::Selection;
 use crate::courier::Message;
 use crate::mail::{
-    Destination, Envelope, Fields, MessageId, NextHop, Reason, Recipient, Timestamp, printable,
+    Destination, Envelope, Fields, MessageId, NextHop, Reason, Recipient, Timestamp, TlsPolicy, Via,
+    printable,
 };
 use crate::observe::maillog;
 use crate::route::Router;
@@ -417,7 +418,8 @@ fn another_way(destination: &Destination, via: &[NextHop]) -> Option<Option<Dest
         Destination::Program { .. } => None,
         Destination::Mailbox(_) | Destination::Via { .. } if via.is_empty() => Some(None),
         Destination::Mailbox(mailbox) | Destination::Via { mailbox, .. } => {
-            Some(Some(Destination::Via { mailbox: mailbox.clone(), hosts: via.to_vec() }))
+            let via = Via { hosts: via.to_vec(), tls: TlsPolicy::default(), login: None };
+            Some(Some(Destination::Via { mailbox: mailbox.clone(), via }))
         }
     }
 }

@@ -15,6 +15,7 @@
 //! - `dovecot`: a real Dovecot keeps mailboxes and passwords
 //! - `end_to_end`: the real binary, over real sockets
 //! - `security_levels`: two real servers that remember how they spoke
+//! - `aliases`: who is behind an address, asked of the real binary
 //! - `programs`: the real binary and the programs that it delivers to
 //! - `submission`: mail from our users: completed, private, in nobody else's name
 //! - `hooks`: the operator's programs that judge mail
@@ -38,6 +39,7 @@
 )]
 
 mod activation;
+mod aliases;
 mod certificates;
 mod cli;
 mod courier_smtp;

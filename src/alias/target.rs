@@ -1,0 +1,258 @@
+//! The right side of an alias: whom a name stands for.
+//!
+//! ```text
+//! ana, bo@there.example, eve@far.example via relay.example:587 login=relay1
+//! *@second.example
+//! | /usr/local/bin/ticket --queue "new mail"
+//! ```
+//!
+//! Files and the hook say it in the same words. Pure: text in, targets out.
+
+use crate::mail::{Domain, LocalPart, Mailbox, Via};
+
+/// One target of an alias.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// Another address, here or elsewhere.
+    Address {
+        /// Which.
+        address: Address,
+        /// The hosts that take it, whatever its domain is; it is final then.
+        via: Option<Via>,
+    },
+    /// A program and its arguments. Not empty.
+    Program(Vec<String>),
+}
+
+/// Who is meant.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// This mailbox.
+    Mailbox(Mailbox),
+    /// `*@domain`: the name that was asked for, as it was written, in this domain.
+    SameName(Domain),
+}
+
+/// What is wrong with a text, and what to do.
+pub(super) type Wrong = (String, String);
+
+pub(super) fn wrong(problem: &str, remedy: &str) -> Wrong {
+    (problem.to_owned(), remedy.to_owned())
+}
+
+/// Reads a right side that belongs to `domain`: a program, or addresses. Each target comes once.
+pub(super) fn targets(right: &str, domain: &Domain) -> Result<Vec<Target>, Wrong> {
+    let right = right.trim();
+    if let Some(command) = right.strip_prefix('|') {
+        let command = split_words(command)?;
+        // Also `| ""`, which names no program.
+        if command.first().is_none_or(String::is_empty) {
+            return Err(wrong("there is no program behind |", "write `name: | /path/of/program arguments`"));
+        }
+        return Ok(vec![Target::Program(command)]);
+    }
+    let mut targets = Vec::new();
+    let mut seen = std::collections::HashSet::new();
+    let mut rest = right;
+    while !rest.is_empty() {
+        let (item, more) = split_outside_quotes(rest, |c| c == ',').unwrap_or((rest, ""));
+        rest = more.trim_start();
+        let item = item.trim();
+        if item.is_empty() {
+            continue;
+        }
+        let target = target(item, domain)?;
+        if seen.insert(target.clone()) {
+            targets.push(target);
+        }
+    }
+    if targets.is_empty() {
+        return Err(wrong("there is no target", "write `name: target, target`"));
+    }
+    Ok(targets)
+}
+
+/// An address, alone or with hosts behind `via`.
+fn target(item: &str, domain: &Domain) -> Result<Target, Wrong> {
+    if item.starts_with('|') {
+        return Err(wrong("a program stands among other targets", "give it a name and a line of its own"));
+    }
+    let Some((raw, behind)) = split_outside_quotes(item, char::is_whitespace) else {
+        return Ok(Target::Address { address: address(item, domain)?, via: None });
+    };
+    let hosts = behind.trim_start().strip_prefix("via").filter(|rest| rest.starts_with([' ', '\t']));
+    let Some(hosts) = hosts else {
+        return Err(wrong(
+            &format!("{item:?} is not an address"),
+            "separate addresses with commas; write `address via host:port` to name a host",
+        ));
+    };
+    let via = Via::parse(hosts).map_err(|e| (format!("via: {}", e.problem), e.remedy.to_owned()))?;
+    Ok(Target::Address { address: address(raw, domain)?, via: Some(via) })
+}
+
+/// An address; without a domain, one of the file's own.
+fn address(item: &str, domain: &Domain) -> Result<Address, Wrong> {
+    let not_an_address = |problem: &dyn std::fmt::Display| {
+        wrong(&format!("{item:?} is not an address: {problem}"), "separate addresses with commas")
+    };
+    let itself = || {
+        wrong(
+            &format!("{item} stands for itself"),
+            "write *@another.example; a user whom an alias hides is meant by its name",
+        )
+    };
+    if item == "*" {
+        return Err(itself());
+    }
+    if let Some(raw) = item.strip_prefix("*@") {
+        let other = Domain::parse(raw).map_err(|e| not_an_address(&e))?;
+        return if other == *domain { Err(itself()) } else { Ok(Address::SameName(other)) };
+    }
+    let found = match split_outside_quotes(item, |c| c == '@') {
+        Some(_) => Mailbox::parse(item),
+        None => LocalPart::parse(item).map(|local_part| Mailbox { local_part, domain: domain.clone() }),
+    };
+    found.map(Address::Mailbox).map_err(|e| not_an_address(&e))
+}
+
+/// What stands before and behind the first `separator` that is not in double quotes.
+pub(super) fn split_outside_quotes(text: &str, separator: impl Fn(char) -> bool) -> Option<(&str, &str)> {
+    let mut quoted = false;
+    let mut escaped = false;
+    for (at, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            c if separator(c) && !quoted => {
+                let (before, rest) = text.split_at_checked(at)?;
+                return Some((before, rest.strip_prefix(c)?));
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The words of a command line. Double quotes hold spaces; in them `\"` and `\\` are a quote and
+/// a backslash. Nothing else is special.
+fn split_words(text: &str) -> Result<Vec<String>, Wrong> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quoted = false;
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            '\\' if quoted => {
+                let next = chars.next_if(|next| matches!(next, '"' | '\\'));
+                word.get_or_insert_default().push(next.unwrap_or('\\'));
+            }
+            c if c.is_whitespace() && !quoted => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    if quoted {
+        return Err(wrong("a double quote is not closed", "close it"));
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+/// As it is written, for people.
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Address { address: Address::Mailbox(mailbox), .. } => write!(f, "{mailbox}")?,
+            Self::Address { address: Address::SameName(domain), .. } => write!(f, "*@{domain}")?,
+            Self::Program(words) => return write!(f, "| {}", words.join(" ")),
+        }
+        match self {
+            Self::Address { via: Some(via), .. } => write!(f, " via {via}"),
+            Self::Address { via: None, .. } | Self::Program(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(right: &str) -> Result<Vec<String>, Wrong> {
+        let shown = |target: Target| match target {
+            Target::Program(words) => format!("{words:?}"),
+            address @ Target::Address { .. } => address.to_string(),
+        };
+        let here = Domain::parse("here.example").unwrap();
+        Ok(targets(right, &here)?.into_iter().map(shown).collect())
+    }
+
+    #[test]
+    fn a_right_side_says_who_is_meant() {
+        assert_eq!(read("ana, bo@there.example").unwrap(), ["ana@here.example", "bo@there.example"]);
+        assert_eq!(
+            read("ana,, ana@HERE.example ,").unwrap(),
+            ["ana@here.example"],
+            "empty and double ones are skipped"
+        );
+        assert_eq!(read("\"a, b\"@there.example").unwrap(), ["\"a, b\"@there.example"]);
+        assert_eq!(read("\"a@b\"").unwrap(), ["\"a@b\"@here.example"]);
+        assert_eq!(read("*@there.example").unwrap(), ["*@there.example"]);
+    }
+
+    #[test]
+    fn a_command_line_is_split_into_words() {
+        assert_eq!(read("| /bin/x a  b").unwrap(), ["[\"/bin/x\", \"a\", \"b\"]"]);
+        assert_eq!(
+            read("|/bin/x \"a b\" \"\" c\"d e\"f 'g h'").unwrap(),
+            ["[\"/bin/x\", \"a b\", \"\", \"cd ef\", \"'g\", \"h'\"]"]
+        );
+        assert_eq!(
+            read("| /bin/x \"\\\"\\\\\\n\" \\").unwrap(),
+            ["[\"/bin/x\", \"\\\"\\\\\\\\n\", \"\\\\\"]"]
+        );
+    }
+
+    #[test]
+    fn hosts_stand_behind_via() {
+        let right = "bo@there.example via relay.example:587 backup.example login=relay1, \
+                     *@inner.example\tvia 192.0.2.1, \"a b\" via relay.example";
+        assert_eq!(
+            read(right).unwrap(),
+            [
+                "bo@there.example via relay.example:587 backup.example tls=verified login=relay1",
+                "*@inner.example via 192.0.2.1",
+                "\"a b\"@here.example via relay.example",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_right_side_that_cannot_be_read_says_why() {
+        for (right, says) in [
+            ("", "no target"),
+            (" ,", "no target"),
+            ("bo eve", "not an address"),
+            ("bo@", "not an address"),
+            ("bo, | /bin/x", "among other targets"),
+            ("|", "no program"),
+            ("| \"\"", "no program"),
+            ("| /bin/x \"", "not closed"),
+            ("*", "stands for itself"),
+            ("*@HERE.example", "stands for itself"),
+            ("*@", "not an address"),
+            ("bo via", "not an address"),
+            ("bo viaduct x", "not an address"),
+            ("via relay.example", "not an address"),
+            ("bo@there.example via tls=verified", "via: there is no host"),
+            ("bo@there.example via relay.example/b.example", "is not a host"),
+        ] {
+            let (problem, remedy) = read(right).unwrap_err();
+            assert!(problem.contains(says) && !remedy.is_empty(), "{right}: {problem} should say {says}");
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! `postrider alias`.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::table::Alias as Subcommand;
+use super::terminal::{Failed, ask, pretty, text_of};
+use crate::control::Request;
+use crate::mail::{Domain, Mailbox};
+
+/// Does what the subcommand says.
+pub(super) fn run(config_dir: &Path, command: &Subcommand) -> Result<String, Failed> {
+    match command {
+        Subcommand::Resolve { address, json } => {
+            let address = Mailbox::parse(address)
+                .map_err(|e| vec![format!("{address}: {e}; write one such as ana@example.org")])?;
+            let answer = ask(config_dir, &Request::AliasResolve { address })?;
+            if *json {
+                return Ok(pretty(&answer));
+            }
+            let tree = tree(&answer, config_dir);
+            if has_mistake(&answer) { Err(tree.lines().map(str::to_owned).collect()) } else { Ok(tree) }
+        }
+        Subcommand::List { domain, json } => {
+            let domain = domain.as_deref().map(Domain::parse).transpose();
+            let domain = domain.map_err(|e| vec![format!("{e}; write one such as example.org")])?;
+            let answer = ask(config_dir, &Request::AliasList { domain })?;
+            Ok(if *json { pretty(&answer) } else { list(&answer, config_dir) })
+        }
+    }
+}
+
+fn items<'a>(answer: &'a Value, field: &str) -> &'a [Value] {
+    answer.get(field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+fn has_mistake(step: &Value) -> bool {
+    text_of(step.get("what")) == "wrong" || items(step, "to").iter().any(has_mistake)
+}
+
+/// A line for each step, below the one that it follows from.
+fn tree(root: &Value, config_dir: &Path) -> String {
+    let mut lines = Vec::new();
+    draw(root, "", "", &mut lines);
+    let width = lines.iter().map(|(left, _)| left.chars().count()).max().unwrap_or(0);
+    let mut text = String::new();
+    for (left, origin) in lines {
+        let line = match origin {
+            Some(origin) => format!("{left:width$}  {}", short(&origin, config_dir)),
+            None => left,
+        };
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+/// `branch` stands before this step's name, `trunk` before the names of those below it.
+fn draw(step: &Value, branch: &str, trunk: &str, lines: &mut Vec<(String, Option<String>)>) {
+    let name = text_of(step.get("name"));
+    let detail = step.get("detail").and_then(Value::as_str);
+    let what = match (text_of(step.get("what")).as_str(), detail) {
+        ("wrong", Some(problem)) => format!("WRONG: {problem}"),
+        ("user", Some(user)) if user != name => format!("user {user}"),
+        ("catch-all", _) => "nobody, so it is the catch-all's".to_owned(),
+        ("again", _) => "as above, counts once".to_owned(),
+        (what, _) => what.to_owned(),
+    };
+    let origin = step.get("origin").and_then(Value::as_str).map(str::to_owned);
+    lines.push((format!("{branch}{name}: {what}"), origin));
+    let below = items(step, "to");
+    for (position, one) in below.iter().enumerate() {
+        let (corner, wall) = if position + 1 == below.len() { ("└ ", "  ") } else { ("├ ", "│ ") };
+        draw(one, &format!("{trunk}{corner}"), &format!("{trunk}{wall}"), lines);
+    }
+}
+
+fn list(answer: &Value, config_dir: &Path) -> String {
+    let mut text = String::new();
+    for alias in items(answer, "aliases") {
+        let targets: Vec<_> = items(alias, "targets").iter().map(|target| text_of(Some(target))).collect();
+        let origin = text_of(alias.get("origin"));
+        let name = text_of(alias.get("name"));
+        let _ = writeln!(text, "{name}: {}  {}", targets.join(", "), short(&origin, config_dir));
+    }
+    if text.is_empty() { "there are no aliases\n".to_owned() } else { text }
+}
+
+/// Files below the configuration directory without it.
+fn short<'a>(origin: &'a str, config_dir: &Path) -> &'a str {
+    origin.strip_prefix(&*config_dir.to_string_lossy()).map_or(origin, |rest| rest.trim_start_matches('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_step_stands_below_the_one_that_it_follows_from() {
+        let answer = json!({"name": "team@here.example", "what": "alias", "to": [
+            {"name": "ana+x@here.example", "what": "user", "detail": "ana@here.example",
+             "origin": "/etc/postrider/domains/here.example/aliases:1", "to": []},
+            {"name": "more@here.example", "what": "alias", "origin": "hooks/alias-resolve", "to": [
+                {"name": "ana@here.example", "what": "again", "origin": "/b:1", "to": []},
+            ]},
+            {"name": "bo@here.example", "what": "user", "detail": "bo@here.example", "origin": "/b:2", "to": []},
+        ]});
+        assert!(!has_mistake(&answer));
+        assert_eq!(
+            tree(&answer, Path::new("/etc/postrider")),
+            "team@here.example: alias\n\
+             ├ ana+x@here.example: user ana@here.example  domains/here.example/aliases:1\n\
+             ├ more@here.example: alias                   hooks/alias-resolve\n\
+             │ └ ana@here.example: as above, counts once  /b:1\n\
+             └ bo@here.example: user                      /b:2\n"
+        );
+        let dangling = json!({"name": "x", "what": "alias", "to": [
+            {"name": "eve", "what": "wrong", "detail": "alias x leads nowhere", "origin": "/a:1"}]});
+        assert!(has_mistake(&dangling));
+        assert_eq!(tree(&dangling, Path::new("/")), "x: alias\n└ eve: WRONG: alias x leads nowhere  a:1\n");
+    }
+}

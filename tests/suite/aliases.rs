@@ -1,0 +1,201 @@
+//! Who is behind an address, asked of the real binary: at RCPT, and by `postrider alias`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::house::{Client, House, wait_for};
+
+/// A server for `here.example` with the users `ana` and `bo`, and these aliases.
+fn started(aliases: &str, more: &str) -> House {
+    let mut house = set_up(aliases, more);
+    house.start();
+    house
+}
+
+fn set_up(aliases: &str, more: &str) -> House {
+    let house = House::new(more);
+    house.add_user("bo@here.example", "secret word");
+    write(&house, "aliases", aliases);
+    house
+}
+
+/// Writes a file into the domain's folder.
+fn write(house: &House, name: &str, text: &str) {
+    fs::write(house.path(&format!("domains/here.example/{name}")), text).unwrap();
+}
+
+/// Makes the hook of these shell lines.
+fn hook(house: &House, script: &str) {
+    let path = house.path("hooks/alias-resolve");
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A client that may name recipients.
+fn in_transaction(house: &House) -> Client {
+    let mut client = house.client();
+    client.expect("EHLO there.example", "250");
+    client.expect("MAIL FROM:<eve@there.example>", "250");
+    client
+}
+
+#[test]
+fn what_is_wrong_with_an_alias_is_known_before_the_message() {
+    let house = started("round: again\nagain: round\ndangling: ana, eve\nlist: ana, bo\n", "");
+    let mut client = in_transaction(&house);
+    client.expect("RCPT TO:<eve@here.example>", "550 5.1.1 ");
+    client.expect("RCPT TO:<round@here.example>", "451 4.3.0 ");
+    client.expect("RCPT TO:<dangling@here.example>", "451 4.3.0 ");
+    client.expect("RCPT TO:<list@here.example>", "250 ");
+    let log = house.log();
+    assert!(log.contains("in circles: round@here.example -> again@here.example"), "{log}");
+    assert!(log.contains("alias dangling@here.example leads to eve@here.example"), "{log}");
+}
+
+#[test]
+fn everybody_on_two_lists_gets_one_copy() {
+    let house = started("one: ana, bo\ntwo: BO, ana+two\n", "");
+    let mut client = in_transaction(&house);
+    for name in ["one", "two", "Ana+X"] {
+        client.expect(&format!("RCPT TO:<{name}@here.example>"), "250");
+    }
+    client.expect("DATA", "354");
+    client.expect("Subject: to all\r\n\r\nhello\r\n.", "250");
+    wait_for("the queue to be empty", || {
+        Some(house.run(&["queue", "list"]).1).filter(|text| text.contains("the queue is empty"))
+    });
+    for user in ["ana", "bo"] {
+        assert_eq!(house.mailbox("here.example", user).len(), 1, "{user}");
+    }
+}
+
+#[test]
+fn suffixes_and_dropped_characters_are_the_operators_choice() {
+    let house = started("", "[aliases]\nsuffix-separators = \"-_\"\ndrop-characters = \".\"\n");
+    house.send("eve@there.example", "A.n.a-lists@here.example", "by any other name");
+    assert!(house.letter("here.example", "ana").contains("\nSubject: by any other name\n"));
+    in_transaction(&house).expect("RCPT TO:<ana+lists@here.example>", "550");
+}
+
+#[test]
+fn an_included_file_is_in_force_and_is_noticed_when_it_changes() {
+    let mut house = set_up("include lists/teams\n", "");
+    fs::create_dir(house.path("domains/here.example/lists")).unwrap();
+    write(&house, "lists/teams", "team: bo\n");
+    house.start();
+    house.send("eve@there.example", "team@here.example", "first");
+    house.letter("here.example", "bo");
+
+    write(&house, "lists/teams", "team: bo\nnonsense\n");
+    let complaint = "lists/teams:2: there is no colon behind a name";
+    wait_for("a complaint", || house.log().contains(complaint).then_some(()));
+    in_transaction(&house).expect("RCPT TO:<team@here.example>", "250");
+
+    write(&house, "lists/teams", "team: ana\nnews: ana\n");
+    wait_for("the new aliases", || {
+        in_transaction(&house).say("RCPT TO:<news@here.example>").starts_with("250").then_some(())
+    });
+    house.send("eve@there.example", "team@here.example", "second");
+    assert!(house.letter("here.example", "ana").contains("\nSubject: second\n"));
+}
+
+#[test]
+fn the_hook_knows_more_names_and_its_failure_is_not_theirs() {
+    let house = set_up("file: ana\n", "");
+    hook(
+        &house,
+        "case $LOCAL_PART in\nsales) echo \"bo, ana\" ;;\nfile) echo bo ;;\nbroken) echo sorry >&2; exit 1 ;;\nesac",
+    );
+    let mut house = house;
+    house.start();
+    let mut client = in_transaction(&house);
+    client.expect("RCPT TO:<sales@here.example>", "250");
+    client.expect("RCPT TO:<eve@here.example>", "550 5.1.1 ");
+    client.expect("RCPT TO:<broken@here.example>", "451 4.3.0 ");
+    let log = house.log();
+    assert!(log.contains("alias-resolve ended with exit status 1 for broken@here.example"), "{log}");
+    assert!(log.contains("sorry"), "what it says is in the log: {log}");
+    let (code, tree, _) = house.run(&["alias", "resolve", "file@here.example"]);
+    assert_eq!(
+        (code, tree.as_str()),
+        (
+            0,
+            "file@here.example: alias\n\
+             ├ ana@here.example: user  domains/here.example/aliases:1\n\
+             └ bo@here.example: user   hooks/alias-resolve\n"
+        )
+    );
+    house.send("eve@there.example", "file@here.example", "both");
+    house.letter("here.example", "ana");
+    house.letter("here.example", "bo");
+}
+
+#[test]
+fn postmaster_and_abuse_of_every_domain_are_taken() {
+    let addresses = [
+        "postmaster",
+        "Postmaster@here.example",
+        "abuse@here.example",
+        "postmaster@second.example",
+        "abuse@localhost",
+        "postmaster@mx.here.example",
+    ];
+    let mut house = set_up("", "");
+    fs::create_dir_all(house.path("domains/second.example")).unwrap();
+    let (code, _, warnings) = house.run(&["check"]);
+    assert!(code == 0 && warnings.contains("postmaster@second.example must always be taken"), "{warnings}");
+    house.start();
+    let mut client = in_transaction(&house);
+    for address in addresses {
+        // Nobody has said who reads it: it is put off, and the operator is told.
+        client.expect(&format!("RCPT TO:<{address}>"), "451 4.3.0 ");
+    }
+    client.expect("RCPT TO:<ana@mx.here.example>", "550 5.7.1 ");
+    assert!(house.log().contains("nobody reads mail for postmaster@here.example"), "{}", house.log());
+    house.stop();
+
+    let file = house.path("postrider.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("postmaster = \"bo@here.example\"\n{text}")).unwrap();
+    house.start();
+    let mut client = in_transaction(&house);
+    for address in addresses {
+        client.expect(&format!("RCPT TO:<{address}>"), "250");
+    }
+    client.expect("DATA", "354");
+    client.expect("Subject: complaint\r\n\r\nhello\r\n.", "250");
+    assert!(house.letter("here.example", "bo").contains("\nSubject: complaint\n"));
+}
+
+#[test]
+fn the_way_to_a_mistake_is_shown_with_its_line() {
+    let house = started("all: ana, lost\nlost: eve\n*: *@there.example\n", "");
+    let (code, tree, _) = house.run(&["alias", "resolve", "all@here.example"]);
+    assert_eq!(code, 0, "{tree}");
+    assert!(
+        tree.contains("│") || tree.contains("└ eve@here.example: nobody, so it is the catch-all's"),
+        "{tree}"
+    );
+    assert!(tree.contains("eve@there.example: elsewhere") && tree.contains("aliases:3"), "{tree}");
+    let (_, list, _) = house.run(&["alias", "list", "HERE.example"]);
+    assert_eq!(
+        list,
+        "all@here.example: ana@here.example, lost@here.example  domains/here.example/aliases:1\n\
+         lost@here.example: eve@here.example  domains/here.example/aliases:2\n\
+         *@here.example: *@there.example  domains/here.example/aliases:3\n"
+    );
+    assert!(house.run(&["alias", "list", "there.example"]).2.contains("not a local domain"));
+
+    write(&house, "aliases", "all: ana, lost\nlost: eve\n");
+    let (code, _, errors) = wait_for("the change", || {
+        Some(house.run(&["alias", "resolve", "all@here.example"])).filter(|(code, ..)| *code == 1)
+    });
+    let says =
+        "eve@here.example: WRONG: alias lost@here.example leads to eve@here.example, which does not exist";
+    assert!(code == 1 && errors.contains(says) && errors.contains("aliases:2"), "{errors}");
+    let (code, json, _) = house.run(&["alias", "resolve", "--json", "lost@here.example"]);
+    let answer: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((code, answer["to"][0]["what"].as_str()), (0, Some("wrong")));
+    assert_eq!(house.run(&["alias", "resolve", "nonsense"]).0, 1);
+}
