@@ -24,6 +24,17 @@ pub enum Target {
     Program(Vec<String>),
 }
 
+impl Target {
+    /// The login by which it is reached.
+    #[must_use]
+    pub fn login(&self) -> Option<&str> {
+        match self {
+            Self::Address { via: Some(via), .. } => via.login.as_deref(),
+            Self::Address { via: None, .. } | Self::Program(_) => None,
+        }
+    }
+}
+
 /// Who is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {

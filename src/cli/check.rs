@@ -6,7 +6,8 @@ use std::path::Path;
 
 use super::terminal::{Failed, say};
 use crate::daemon::{
-    Domains, absent_neighbours, check_hooks, endings, read_config, spelling, unread_postmasters,
+    CredentialsFile, Domains, absent_neighbours, check_hooks, endings, read_config, spelling, unknown_logins,
+    unread_postmasters,
 };
 use crate::sys::{Clock as _, SystemClock};
 use crate::tls::CertSet;
@@ -18,7 +19,11 @@ pub(super) fn run(config_dir: &Path) -> Result<String, Failed> {
     let config = read_config(config_dir).map_err(&mut keep).ok();
     let spelling = config.as_ref().map(spelling).unwrap_or_default();
     let domains = Domains::load(config_dir, &spelling).map_err(&mut keep).ok();
-    let hooks = check_hooks(config_dir).map_err(&mut keep).ok();
+    check_hooks(config_dir).unwrap_or_else(&mut keep);
+    let credentials = CredentialsFile::load(config_dir).map_err(&mut keep).ok();
+    if let (Some(config), Some(domains), Some(credentials)) = (&config, &domains, &credentials) {
+        keep(unknown_logins(config, domains, &credentials.logins()));
+    }
     let certs_dir = config_dir.join("certs");
     // Only the choice of the default certificate hangs on the name, and nothing is served here.
     let hostname =
@@ -26,7 +31,7 @@ pub(super) fn run(config_dir: &Path) -> Result<String, Failed> {
     let certs = CertSet::load(&certs_dir, &hostname)
         .map_err(|errors| keep(errors.iter().map(ToString::to_string).collect()))
         .ok();
-    let (Some(config), Some(domains), Some(certs), Some(())) = (config, domains, certs, hooks) else {
+    let (Some(config), Some(domains), Some(certs), []) = (config, domains, certs, wrong.as_slice()) else {
         let count = wrong.len();
         let mistakes = if count == 1 { "mistake" } else { "mistakes" };
         wrong.push(format!("{count} {mistakes} in {}", config_dir.display()));

@@ -488,6 +488,15 @@ const SECTIONS: &[Section] = &[
                     Hello::Hostname => Some(quoted("hostname")),
                 },
             },
+            Key {
+                name: "via",
+                about: "Hosts that take all mail for other domains, tried in this order, instead of each \
+                        domain's own: for a host that may not send mail itself. Behind them stand tls=required or \
+                        tls=verified and the name of a login in credentials.toml. See docs/aliases.md.",
+                default: "",
+                example: "\"smtp.relay.example:587 login=relay1\"",
+                show: |c| c.delivery.smtp.via.as_ref().map(|via| quoted(&via.to_string())),
+            },
         ],
     },
     Section {

@@ -8,6 +8,7 @@
 //! - `sections`: the values, one struct for each section of the file
 //! - `read`: from the text to the values
 //! - `aliases`: the keys about names
+//! - `credentials`: the other file, with logins at other servers
 //! - `reader`: one table of the text: takes keys out of it and collects what is wrong
 //! - `checks`: what many keys have in common: a number in a range, one of a few words
 //! - `units`: durations, sizes and addresses as people write them
@@ -15,12 +16,14 @@
 
 mod aliases;
 mod checks;
+mod credentials;
 mod keys;
 mod read;
 mod reader;
 mod sections;
 mod units;
 
+pub use credentials::{Credential, parse_credentials};
 pub use keys::{manual, sample};
 pub use read::HostFacts;
 pub use reader::ConfigError;

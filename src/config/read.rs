@@ -16,7 +16,7 @@ use super::sections::{
     PipeTrouble, Place, Queue, Relay, Sender, SmtpDelivery, Submission,
 };
 use super::units::{parse_address, parse_duration, parse_server};
-use crate::mail::{Domain, Endpoint, Network};
+use crate::mail::{Domain, Endpoint, Network, Via};
 
 /// What the host says of itself, for keys that the file leaves out.
 #[derive(Clone, Copy)]
@@ -439,6 +439,10 @@ fn smtp(mut table: Table<'_>, found: &mut Findings<'_>) -> SmtpDelivery {
         hello: table.value(found, "hello", defaults.hello, |value| {
             choice(value, &[("sender-domain", Hello::SenderDomain), ("hostname", Hello::Hostname)])
         }),
+        via: table.optional(found, "via", |value| {
+            let raw = value.text("write hosts such as \"smtp.relay.example:587 login=relay1\"")?;
+            Via::parse(raw).map_err(|e| wrong(e.problem, e.remedy))
+        }),
     };
     table.finish(found, &known("delivery.smtp"));
     smtp
@@ -556,7 +560,7 @@ mod tests {
         assert_eq!(config.limits.message_octets_max, 52_428_800);
         assert_eq!(config.limits.received_max, 100);
         assert_eq!(config.queue.lifetime, Duration::from_hours(120));
-        assert_eq!(config.delivery.smtp, SmtpDelivery { port: 25, hello: Hello::SenderDomain });
+        assert_eq!(config.delivery.smtp, SmtpDelivery { port: 25, hello: Hello::SenderDomain, via: None });
         assert!(config.warnings.is_empty());
         assert_eq!(config.effective(), Config::defaults(config.hostname.clone()).effective());
     }
@@ -604,6 +608,7 @@ mod tests {
             [delivery.smtp]
             port = 2500
             hello = "hostname"
+            via = "relay.example:587 login=relay1"
             [dns]
             servers = ["127.0.0.1:5353", "::1"]
             [dovecot]
@@ -654,7 +659,8 @@ mod tests {
         assert_eq!(command.deadline, Duration::from_mins(1));
         assert_eq!(config.delivery.pipe.deadline, Duration::from_mins(2));
         assert_eq!(config.delivery.pipe.exit_75, PipeTrouble::Transient);
-        assert_eq!(config.delivery.smtp, SmtpDelivery { port: 2500, hello: Hello::Hostname });
+        let via = Via::parse("relay.example:587 login=relay1").unwrap();
+        assert_eq!(config.delivery.smtp, SmtpDelivery { port: 2500, hello: Hello::Hostname, via: Some(via) });
         assert_eq!(config.dns.servers, ["127.0.0.1:5353".parse().unwrap(), "[::1]:53".parse().unwrap()]);
         assert!(config.dovecot.is_asked && config.dovecot.userdb.is_none());
         assert_eq!(config.dovecot.client.as_deref(), Some(Path::new("/etc/postrider/auth/client")));

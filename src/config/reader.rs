@@ -117,6 +117,16 @@ impl<'t> Table<'t> {
         self.span.clone()
     }
 
+    /// The keys that nobody has taken.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.entries.keys().map(|key| key.get_ref().to_string()).collect()
+    }
+
+    /// The file has the key, and nobody has taken it.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.entries.contains_key(key)
+    }
+
     /// A value, if the file has the key.
     pub(super) fn take(&mut self, key: &str) -> Option<Value<'t>> {
         let path = self.path_of(key);

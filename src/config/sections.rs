@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::mail::{Domain, Endpoint, Mailbox, Network};
+use crate::mail::{Domain, Endpoint, Mailbox, Network, Via};
 
 /// Everything in `postrider.toml`, checked, with defaults for what it leaves out.
 #[derive(Debug, Clone)]
@@ -246,12 +246,14 @@ pub enum PipeTrouble {
 }
 
 /// `[delivery.smtp]`: to other servers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SmtpDelivery {
     /// TCP port of MX hosts. Default: 25. Another one is for tests and tunnels.
     pub port: u16,
     /// The name in our EHLO.
     pub hello: Hello,
+    /// Hosts that take all mail for other domains. Default: none, which means MX hosts.
+    pub via: Option<Via>,
 }
 
 /// The name in the EHLO of an outgoing session.
@@ -454,6 +456,6 @@ impl Default for Hooks {
 
 impl Default for SmtpDelivery {
     fn default() -> Self {
-        Self { port: 25, hello: Hello::SenderDomain }
+        Self { port: 25, hello: Hello::SenderDomain, via: None }
     }
 }

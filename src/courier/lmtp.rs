@@ -108,6 +108,7 @@ impl LmtpCourier {
             has_8bit: facts.has_8bit,
             has_utf8_header: facts.has_utf8_header,
             encryption: Encryption::Never,
+            login: None,
         })
     }
 }

@@ -7,11 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use super::configuration::read_config_again;
+use super::credentials::CredentialsFile;
 use super::directory::Directory;
 use super::domains::Domains;
 use super::expiry::Expiry;
+use super::watched::Look;
+use super::wiring::unknown_logins;
 use crate::alias::Spelling;
+use crate::courier::smtp::Logins;
 use crate::mail::Domain;
 use crate::sys::{Mutex, Stamp, Stop};
 use crate::tls::{CertSet, Certs};
@@ -27,6 +33,9 @@ pub(super) struct Chores {
     pub(super) hostname: Domain,
     pub(super) spelling: Spelling,
     pub(super) domains: Mutex<Domains>,
+    pub(super) credentials: Mutex<CredentialsFile>,
+    /// The credentials in force.
+    pub(super) logins: Arc<ArcSwap<Logins>>,
     pub(super) directory: Arc<Directory>,
     pub(super) certs: Arc<Certs>,
     pub(super) cert_files: Mutex<CertFiles>,
@@ -102,7 +111,21 @@ impl Chores {
             log::info!("users and aliases were read anew");
         }
         drop(domains);
+        self.look_at_credentials();
         self.look_at_certs();
+    }
+
+    fn look_at_credentials(&self) {
+        let mut look = Look::default();
+        let mut credentials = self.credentials.lock();
+        credentials.look(&mut look);
+        for complaint in look.complaints {
+            log::error!("{complaint}; what was read before stays in force");
+        }
+        if look.is_changed {
+            credentials.put_into(&self.logins);
+            log::info!("credentials were read anew");
+        }
     }
 
     fn look_at_certs(&self) {
@@ -142,11 +165,19 @@ impl Chores {
             read_config_again(&self.config_dir, &self.hostname).map_err(|errors| wrong.extend(errors)).ok();
         let domains =
             Domains::load(&self.config_dir, &self.spelling).map_err(|errors| wrong.extend(errors)).ok();
+        let credentials = CredentialsFile::load(&self.config_dir).map_err(|errors| wrong.extend(errors)).ok();
+        if let (Some(config), Some(domains), Some(credentials)) = (&config, &domains, &credentials) {
+            wrong.extend(unknown_logins(config, domains, &credentials.logins()));
+        }
         let cert_files = CertFiles::of(&self.config_dir);
         let certs = CertSet::load(&cert_files.dir, &self.hostname)
             .map_err(|errors| wrong.extend(errors.iter().map(ToString::to_string)))
             .ok();
-        let (Some(config), Some(domains), Some(certs)) = (config, domains, certs) else { return Err(wrong) };
+        let (Some(config), Some(domains), Some(credentials), Some(certs), []) =
+            (config, domains, credentials, certs, wrong.as_slice())
+        else {
+            return Err(wrong);
+        };
         let effective = config.effective();
         let changed = changed_keys(&self.effective, &effective);
         if !changed.is_empty() {
@@ -155,6 +186,8 @@ impl Chores {
         }
         self.directory.replace(&domains);
         *self.domains.lock() = domains;
+        credentials.put_into(&self.logins);
+        *self.credentials.lock() = credentials;
         self.serve(certs);
         *self.cert_files.lock() = cert_files;
         Ok(())

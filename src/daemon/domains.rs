@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::watched::{Files, Look, Reading, Unread, Watched, is_gone, text_of};
-use crate::alias::{Aliases, House, Spelling};
+use crate::alias::{Aliases, House, Place, Spelling, Target};
 use crate::auth::{Senders, Users};
 use crate::mail::Domain;
 use crate::sys::{Stamp, read_text};
@@ -145,6 +145,19 @@ impl Domains {
             .map(|(domain, folder)| (domain.clone(), Arc::clone(&folder.aliases.value)))
             .collect()
     }
+}
+
+/// The logins that alias files name, each with the line that does.
+pub(super) fn logins_named(domains: &Domains) -> Vec<(String, Place)> {
+    let mut named = Vec::new();
+    for aliases in domains.aliases().values() {
+        for (_, alias) in aliases.list() {
+            let logins = alias.targets.iter().filter_map(Target::login);
+            named.extend(logins.map(|login| (login.to_owned(), alias.place.clone())));
+        }
+    }
+    named.sort_by(|one, other| (&one.1.file, one.1.line).cmp(&(&other.1.file, other.1.line)));
+    named
 }
 
 /// The directory of a domain, if there is one below `config_dir`; it may be spelled in A-labels or

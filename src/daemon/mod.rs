@@ -8,6 +8,7 @@
 //! - `answers`: what the subcommands and the monitor are told
 //! - `alias_answers`: the same of aliases
 //! - `configuration`: `postrider.toml`, read with what the host says of itself
+//! - `credentials`: logins at other servers, read and read again
 //! - `domains`: the folders of the local domains, read and read again
 //! - `watched`: a file of the operator's, in the last version that could be read
 //! - `directory`: who is ours, for those who ask
@@ -18,6 +19,7 @@ mod alias_answers;
 mod answers;
 mod chores;
 mod configuration;
+mod credentials;
 mod directory;
 mod domains;
 mod expiry;
@@ -29,9 +31,10 @@ mod watched;
 mod wiring;
 
 pub use configuration::{check_hooks, read_config};
+pub use credentials::CredentialsFile;
 pub use domains::{Domains, directory_of};
 pub use expiry::endings;
 pub use neighbours::absent_neighbours;
 pub use run::serve;
 pub use watched::Look;
-pub use wiring::{spelling, unread_postmasters};
+pub use wiring::{spelling, unknown_logins, unread_postmasters};

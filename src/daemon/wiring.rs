@@ -6,9 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use super::chores::{CertFiles, Chores};
+use super::credentials::CredentialsFile;
 use super::directory::{Directory, Parts};
-use super::domains::Domains;
+use super::domains::{Domains, logins_named};
 use super::expiry::Expiry;
 use super::neighbours;
 use crate::alias::{AliasHook, AliasHookSettings, Postmaster, Spelling};
@@ -173,7 +176,14 @@ fn chores(
     let certs = CertSet::load(&config_dir.join("certs"), &config.hostname)
         .map_err(|errors| wrong.extend(errors.iter().map(ToString::to_string)))
         .ok();
-    let (Some(domains), Some(certs)) = (domains, certs) else { return Err(wrong) };
+    let credentials = CredentialsFile::load(config_dir).map_err(|errors| wrong.extend(errors)).ok();
+    if let (Some(domains), Some(credentials)) = (&domains, &credentials) {
+        wrong.extend(unknown_logins(config, domains, &credentials.logins()));
+    }
+    let (Some(domains), Some(credentials), Some(certs), []) = (domains, credentials, certs, wrong.as_slice())
+    else {
+        return Err(wrong);
+    };
     expiry.look(&certs);
     let accounts = accounts(config, metrics).with_pretence(pretence);
     Ok(Arc::new(Chores {
@@ -183,6 +193,8 @@ fn chores(
         spelling,
         directory: directory(config_dir, config, &domains, accounts, metrics),
         domains: Mutex::new(domains),
+        logins: Arc::new(ArcSwap::new(credentials.logins())),
+        credentials: Mutex::new(credentials),
         certs: Certs::new(certs),
         cert_files: Mutex::new(cert_files),
         expiry,
@@ -224,6 +236,23 @@ fn directory(
         hook: AliasHook::new(hook, metrics),
     };
     Directory::new(parts, domains, accounts)
+}
+
+/// The logins that are named and not in `credentials.toml`, a mistake each.
+#[must_use]
+pub fn unknown_logins(config: &Config, domains: &Domains, logins: &smtp::Logins) -> Vec<String> {
+    let by_default = config.delivery.smtp.via.iter().filter_map(|via| via.login.clone());
+    let by_default = by_default.map(|login| (login, "postrider.toml: delivery.smtp.via".to_owned()));
+    let by_alias = logins_named(domains).into_iter().map(|(login, place)| (login, place.to_string()));
+    by_default
+        .chain(by_alias)
+        .filter(|(login, _)| !logins.contains_key(login))
+        .map(|(login, place)| {
+            format!(
+                "{place}: there is no login {login} in credentials.toml; add [{login}] with user and password"
+            )
+        })
+        .collect()
 }
 
 /// The postmasters whose mail would reach nobody, a warning each.
@@ -321,6 +350,7 @@ fn smtp_courier(
             config::Hello::SenderDomain => smtp::HelloMode::SenderDomain,
             config::Hello::Hostname => smtp::HelloMode::Hostname,
         },
+        via: config.delivery.smtp.via.clone(),
         ..smtp::Settings::new(config.hostname.clone())
     };
     let parts = smtp::Parts {
@@ -331,6 +361,7 @@ fn smtp_courier(
         random: Arc::clone(seams.random),
         clock: Arc::clone(seams.clock),
         router: Arc::clone(&chores.directory.router),
+        logins: Arc::clone(&chores.logins),
     };
     smtp::SmtpCourier::new(settings, parts, seams.metrics)
 }

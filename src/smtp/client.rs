@@ -20,8 +20,9 @@
 //! (`Client::on_dot`).
 //!
 //! Standards: RFC 5321, 1870 (SIZE), 2033 (LMTP), 2920 (PIPELINING), 3207 (STARTTLS), 3461 (DSN),
-//! 6152 (8BITMIME), 6531 (SMTPUTF8), 9422 (LIMITS).
+//! 4954 (AUTH), 6152 (8BITMIME), 6531 (SMTPUTF8), 9422 (LIMITS).
 
+mod auth;
 mod commands;
 mod plan;
 #[cfg(test)]
@@ -29,11 +30,13 @@ mod tests;
 
 use std::collections::VecDeque;
 
+use self::auth::Login;
 use self::commands::{Asked, Next};
 use super::extension::Extensions;
 use super::reply::Reply;
 use crate::mail::{Domain, Failure, Outcome, Reason};
 
+pub use self::auth::Credentials;
 pub use self::plan::{Addressee, Encryption, Plan, Protocol};
 
 /// What the shell does next.
@@ -44,6 +47,8 @@ pub enum Step {
     Receive(Wait),
     /// Write these octets, one command or a pipelined group, read one reply, then [`Client::reply`].
     Send(Vec<u8>, Wait),
+    /// The same, but what is written must not be shown to anybody.
+    SendSecret(Vec<u8>, Wait),
     /// Forget every octet that was read ahead, do the handshake, then [`Client::secured`] or
     /// [`Client::handshake_failed`].
     StartTls,
@@ -65,7 +70,7 @@ pub enum Step {
 pub enum Wait {
     /// The greeting (§4.5.3.2.1).
     Greeting,
-    /// EHLO, HELO, LHLO or STARTTLS.
+    /// EHLO, HELO, LHLO, STARTTLS or AUTH.
     Hello,
     /// MAIL (§4.5.3.2.2).
     Mail,
@@ -99,6 +104,7 @@ pub struct Client {
     next: Next,
     asked: VecDeque<Asked>,
     is_encrypted: bool,
+    is_logged_in: bool,
     refused_starttls: Option<Reply>,
     /// Domains of those whom this transaction has named.
     named: Vec<Domain>,
@@ -123,6 +129,7 @@ enum State {
     StartTls,
     Handshake,
     Settled,
+    Login(Login),
     Transaction,
     Message,
     Dot,
@@ -143,10 +150,10 @@ enum Fate {
 }
 
 impl Client {
-    /// A conversation that begins; the first step is to wait for the greeting.
+    /// A conversation that begins.
     pub fn new(plan: Plan) -> (Self, Step) {
         let fates = vec![Fate::Waiting; plan.recipients.len()];
-        let client = Self {
+        let mut client = Self {
             plan,
             state: State::Greeting,
             offers: Extensions::default(),
@@ -154,6 +161,7 @@ impl Client {
             next: Next::Mail,
             asked: VecDeque::new(),
             is_encrypted: false,
+            is_logged_in: false,
             refused_starttls: None,
             named: Vec::new(),
             transactions: 0,
@@ -163,7 +171,13 @@ impl Client {
             is_stale: false,
             why: None,
         };
-        (client, Step::Receive(Wait::Greeting))
+        match client.plan.encryption {
+            Encryption::FromTheStart => {
+                client.state = State::Handshake;
+                (client, Step::StartTls)
+            }
+            Encryption::WhenOffered | Encryption::Never => (client, Step::Receive(Wait::Greeting)),
+        }
     }
 
     /// The peer replied.
@@ -190,6 +204,7 @@ impl Client {
                 self.refused_starttls = Some(reply.clone());
                 self.settle()
             }
+            State::Login(stage) => self.on_login(stage, reply),
             State::Transaction => self.on_transaction(reply),
             State::Message => self.on_early_reply(reply),
             State::Dot => self.on_dot(reply),
@@ -203,6 +218,10 @@ impl Client {
     /// The handshake is done.
     pub fn secured(&mut self) -> Step {
         self.is_encrypted = true;
+        if self.plan.encryption == Encryption::FromTheStart {
+            self.state = State::Greeting;
+            return Step::Receive(Wait::Greeting);
+        }
         // RFC 3207 §4.2: what the peer said before is forgotten.
         self.offers = Extensions::default();
         self.hello(State::Ehlo)
@@ -234,6 +253,13 @@ impl Client {
     pub fn go_ahead(&mut self) -> Step {
         self.is_sound = false;
         self.refuse_what_cannot_go();
+        if self.must_log_in() && self.fates.contains(&Fate::Waiting) {
+            return self.log_in();
+        }
+        self.begin_transaction()
+    }
+
+    fn begin_transaction(&mut self) -> Step {
         self.state = State::Transaction;
         self.next = if self.is_in_transaction { Next::Rset } else { Next::Mail };
         self.next_group()
@@ -249,10 +275,11 @@ impl Client {
         self.settle()
     }
 
-    /// After [`Step::Quit`]: the peer is content and may be given another message.
+    /// After [`Step::Quit`]: the peer is content and may be given another message. One at which we have
+    /// logged in may not: the next message may be somebody else's.
     #[must_use]
     pub fn can_go_on(&self) -> bool {
-        self.is_sound && self.has_transactions_left()
+        self.is_sound && !self.is_logged_in && self.has_transactions_left()
     }
 
     /// A connection that had carried a message before turned out to be dead, or to take no more,
@@ -332,6 +359,7 @@ impl Client {
             (State::Ehlo, _) => self.hello_word(),
             (State::Helo, _) => "HELO",
             (State::StartTls | State::Handshake, _) => "STARTTLS",
+            (State::Login(_), _) => "AUTH",
             (State::Transaction, Some(Asked::Rcpt(_))) => "RCPT",
             (State::Transaction, Some(Asked::Data)) => "DATA",
             (State::Settled | State::Transaction, _) => "MAIL",

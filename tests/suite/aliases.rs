@@ -199,3 +199,59 @@ fn the_way_to_a_mistake_is_shown_with_its_line() {
     assert_eq!((code, answer["to"][0]["what"].as_str()), (0, Some("wrong")));
     assert_eq!(house.run(&["alias", "resolve", "nonsense"]).0, 1);
 }
+
+/// Every file below a folder, one behind the other.
+fn all_below(dir: &std::path::Path, into: &mut Vec<u8>) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            all_below(&path, into);
+        } else if path.is_file() {
+            into.extend(fs::read(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn mail_for_a_named_host_logs_in_there_and_the_password_stays_in_its_file() {
+    let relay = House::started("");
+    let hosts = format!("127.0.0.1:{} tls=required login=relay1", relay.submission);
+    let mut house = set_up(&format!("far: ana@here.example via {hosts}\n"), "");
+    let file = house.path("credentials.toml");
+    let credentials = |password: &str, mode: u32| {
+        let text = format!("[relay1]\nuser = \"ana@here.example\"\npassword = \"{password}\"\n");
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let (code, _, errors) = house.run(&["check"]);
+    assert!(code == 1 && errors.contains("aliases:1: there is no login relay1"), "{errors}");
+    credentials("quite wrong", 0o644);
+    let (code, _, errors) = house.run(&["check"]);
+    assert!(code == 1 && errors.contains("chmod 0640"), "{errors}");
+    credentials("quite wrong", 0o600);
+    let (code, shown, errors) = house.run(&["check"]);
+    assert!(code == 0 && !shown.contains("quite"), "{shown}{errors}");
+
+    house.start();
+    house.send("ana@here.example", "far@here.example", "by way of another");
+    let listing = wait_for("the refusal", || {
+        Some(house.run(&["queue", "list"]).1).filter(|text| text.contains("the login relay1"))
+    });
+    assert!(!listing.contains("quite wrong"), "{listing}");
+    credentials("secret word", 0o600);
+    wait_for("the new password", || house.log().contains("credentials were read anew").then_some(()));
+    assert_eq!(house.run(&["queue", "retry", "all"]).0, 0);
+    let letter = relay.letter("here.example", "ana");
+    assert!(
+        letter.contains("\nSubject: by way of another\n") && letter.contains(" with ESMTPSA"),
+        "{letter}"
+    );
+    let mut kept = house.log().into_bytes();
+    all_below(&house.path("data"), &mut kept);
+    kept.extend(house.page("/traces").into_bytes());
+    let kept = String::from_utf8_lossy(&kept);
+    assert!(kept.contains("login=relay1"), "the name is there");
+    for secret in ["quite wrong", "secret word"] {
+        assert!(!kept.contains(secret), "{secret} was kept");
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use postrider::courier::smtp::{HelloMode, Parts, Settings, SmtpCourier};
+use postrider::courier::smtp::{HelloMode, Logins, Parts, Settings, SmtpCourier};
 use postrider::courier::{Courier as _, Delivery, Message};
 use postrider::dns::Zone;
 use postrider::domaininfo::{self, DomainInfo};
@@ -121,22 +121,23 @@ impl Read for Broken {
 }
 
 /// A courier in a world of its own.
-struct World {
+pub(crate) struct World {
     dial: Arc<ScriptedDial>,
     info: Arc<DomainInfo>,
-    settings: Settings,
+    pub(crate) settings: Settings,
     roots: RootCertStore,
     metrics: Metrics,
-    traces: Arc<Traces>,
+    pub(crate) traces: Arc<Traces>,
     letter: Letter,
     envelope: Envelope,
     /// How long an attempt may take.
     patience: Duration,
+    pub(crate) logins: Logins,
     _folder: TempDir,
 }
 
 impl World {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = TempDir::new().unwrap();
         let metrics = Metrics::default();
         let clock = Arc::new(SystemClock);
@@ -163,6 +164,7 @@ impl World {
                 Vec::new(),
             ),
             patience: Duration::from_secs(60),
+            logins: Logins::new(),
             _folder: folder,
         }
     }
@@ -175,18 +177,18 @@ impl World {
         self
     }
 
-    fn peer(self, address: &str, script: &str) -> Self {
+    pub(crate) fn peer(self, address: &str, script: &str) -> Self {
         self.dial.peer(address, script);
         self
     }
 
-    fn knows(self, name: &str, level: Level) -> Self {
+    pub(crate) fn knows(self, name: &str, level: Level) -> Self {
         self.info.check_outgoing(&domain(name), level).unwrap();
         self
     }
 
     /// A certificate of our own making for `host`, under a name for scripts.
-    fn self_signed(self, name: &str, host: &str) -> Self {
+    pub(crate) fn self_signed(self, name: &str, host: &str) -> Self {
         let CertifiedKey { cert, signing_key } =
             rcgen::generate_simple_self_signed(vec![host.to_owned()]).unwrap();
         self.dial.certificate(name, server_config(vec![cert.der().clone()], &signing_key));
@@ -194,19 +196,19 @@ impl World {
     }
 
     /// A certificate for `host` from an authority that we trust.
-    fn vouched(mut self, name: &str, host: &str) -> Self {
+    pub(crate) fn vouched(mut self, name: &str, host: &str) -> Self {
         let (root, config) = authority(host);
         self.roots.add(root).unwrap();
         self.dial.certificate(name, config);
         self
     }
 
-    fn to(&self, recipients: &[&str]) -> Vec<Outcome> {
+    pub(crate) fn to(&self, recipients: &[&str]) -> Vec<Outcome> {
         let recipients: Vec<_> = recipients.iter().map(|raw| Recipient::mailbox(mailbox(raw))).collect();
         self.carry(&recipients)
     }
 
-    fn carry(&self, recipients: &[Recipient]) -> Vec<Outcome> {
+    pub(crate) fn carry(&self, recipients: &[Recipient]) -> Vec<Outcome> {
         self.carry_by(self.dial.clone(), recipients)
     }
 
@@ -218,6 +220,7 @@ impl World {
             tls: Arc::new(TlsClient::with_roots(self.roots.clone())),
             random: Arc::new(SeededRandom::new(1)),
             clock: Arc::new(SystemClock),
+            logins: Arc::new(ArcSwap::from_pointee(self.logins.clone())),
             router: Arc::new(ArcSwap::from_pointee(Router::new(
                 ["here.example", "bücher.here.example"].map(domain),
             ))),
@@ -233,7 +236,7 @@ impl World {
     }
 
     /// Every peer is content, every script was used, and every connection is closed.
-    fn over(&self) -> Heard {
+    pub(crate) fn over(&self) -> Heard {
         let heard = self.dial.finish();
         assert_eq!(heard.mistakes, [""; 0], "{:#?}", self.traces.list());
         assert_eq!(heard.open, 0, "connections left open");
@@ -241,7 +244,7 @@ impl World {
         heard
     }
 
-    fn known(&self, name: &str) -> Level {
+    pub(crate) fn known(&self, name: &str) -> Level {
         self.info.known(&domain(name)).outgoing
     }
 }
@@ -251,7 +254,7 @@ fn domain(raw: &str) -> Domain {
 }
 
 /// A recipient at hosts that the operator has named.
-fn via(address: &str, hosts: &str) -> Recipient {
+pub(crate) fn via(address: &str, hosts: &str) -> Recipient {
     let mailbox = mailbox(address);
     let destination = Destination::Via { mailbox: mailbox.clone(), via: Via::parse(hosts).unwrap() };
     Recipient { destination, ..Recipient::mailbox(mailbox) }
@@ -261,7 +264,7 @@ fn mailbox(raw: &str) -> Mailbox {
     Mailbox::parse(raw).unwrap()
 }
 
-fn statuses(outcomes: &[Outcome]) -> Vec<String> {
+pub(crate) fn statuses(outcomes: &[Outcome]) -> Vec<String> {
     outcomes.iter().map(Outcome::status).collect()
 }
 

@@ -7,6 +7,7 @@
 //! - `reports`: who is told what of a letter, when; the same stage
 //! - `stories`: what happens to a letter, with a test clock and scripted couriers
 //! - `courier_smtp`: one attempt of the SMTP courier, against peers that follow a script
+//! - `courier_via`: the same at hosts that the operator names: their TLS policy, and logins
 //! - `crash`: stop at every disk operation
 //! - `post_office`: a queue on a simulated disk, for stories and crashes
 //! - `queue`: with its threads, on a real disk
@@ -43,6 +44,7 @@ mod aliases;
 mod certificates;
 mod cli;
 mod courier_smtp;
+mod courier_via;
 mod crash;
 mod dialogs;
 mod dialogs_on_sockets;

@@ -9,14 +9,14 @@ use arc_swap::ArcSwap;
 
 use super::hello;
 use super::settings::Settings;
-use super::visit::Place;
+use super::visit::{Place, Terms};
 use crate::courier::{Courier, Delivery, Host, addresses, hosts};
 use crate::dns::Resolver;
 use crate::domaininfo::DomainInfo;
 use crate::mail::{Destination, Domain, Failure, NextHop, Outcome, Recipient, Via};
 use crate::observe::{Counter, CounterFamily, Metrics};
 use crate::route::Router;
-use crate::smtp::client::{Addressee, Answer};
+use crate::smtp::client::{Addressee, Answer, Credentials};
 use crate::sys::{Clock, Dial, Moment, Random};
 use crate::tls::TlsClient;
 
@@ -41,9 +41,14 @@ pub struct Parts {
     pub random: Arc<dyn Random>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// What to log in with at named hosts, by name; a snapshot is taken for each attempt.
+    pub logins: Arc<ArcSwap<Logins>>,
     /// Knows which domains are ours; a snapshot is taken for each attempt.
     pub router: Arc<ArcSwap<Router>>,
 }
+
+/// Credentials by the names that the operator gives them.
+pub type Logins = BTreeMap<String, Credentials>;
 
 pub(super) struct Counters {
     attempts: Counter,
@@ -217,13 +222,16 @@ enum Target {
     Named(Via),
 }
 
-impl Target {
-    fn via(&self) -> Option<&Via> {
-        match self {
-            Self::MxOf(_) => None,
-            Self::Named(via) => Some(via),
-        }
-    }
+/// What the operator says of the hosts, with the credentials that he has given.
+fn terms<'a>(target: &'a Target, logins: &'a Logins) -> Result<Option<Terms<'a>>, Failure> {
+    let Target::Named(via) = target else { return Ok(None) };
+    let login = match &via.login {
+        None => None,
+        Some(name) => Some(logins.get(name).ok_or_else(|| {
+            Failure::transient(3, 5, format!("credentials.toml has no login {name}; the mail waits for it"))
+        })?),
+    };
+    Ok(Some(Terms { via, login }))
 }
 
 impl Attempt<'_> {
@@ -233,7 +241,10 @@ impl Attempt<'_> {
         let mut groups: Vec<(Target, Vec<usize>)> = Vec::new();
         for (position, recipient) in self.delivery.recipients.iter().enumerate() {
             let target = match &recipient.destination {
-                Destination::Mailbox(mailbox) => Target::MxOf(mailbox.domain.clone()),
+                Destination::Mailbox(mailbox) => match &self.courier.settings.via {
+                    None => Target::MxOf(mailbox.domain.clone()),
+                    Some(via) => Target::Named(via.clone()),
+                },
                 Destination::Via { via, .. } => Target::Named(via.clone()),
                 Destination::Program { .. } => {
                     let failure = Failure::transient(3, 5, "a program is not reached by SMTP");
@@ -253,10 +264,11 @@ impl Attempt<'_> {
 
     /// From host to host, until everyone in the group has an answer.
     fn walk(&mut self, target: &Target, group: &[usize]) {
-        if let Some(login) = target.via().and_then(|via| via.login.as_ref()) {
-            let text = format!("there are no credentials for the login {login}");
-            return self.note(group, &Failure::transient(3, 5, text));
-        }
+        let logins = self.courier.parts.logins.load_full();
+        let terms = match terms(target, &logins) {
+            Ok(terms) => terms,
+            Err(failure) => return self.note(group, &failure),
+        };
         let stops = match self.stops(target) {
             Ok(stops) => stops,
             Err(failure) => return self.note(group, &failure),
@@ -270,7 +282,7 @@ impl Attempt<'_> {
             match addresses(resolver, &host.name, self.delivery.deadline) {
                 Ok(found) => {
                     let found = found.into_iter().map(|ip| SocketAddr::new(ip, port));
-                    self.ask(&host, found, target.via(), open);
+                    self.ask(&host, found, terms, open);
                 }
                 Err(failure) => self.note(&open, &failure),
             }
@@ -286,7 +298,7 @@ impl Attempt<'_> {
         &mut self,
         host: &Host,
         addresses: impl Iterator<Item = SocketAddr>,
-        via: Option<&Via>,
+        terms: Option<Terms<'_>>,
         open: Vec<usize>,
     ) {
         let mut open: BTreeMap<usize, Option<Failure>> =
@@ -307,7 +319,7 @@ impl Attempt<'_> {
                 self.visits_left -= 1;
                 let addressees: Vec<Addressee> =
                     asked.iter().filter_map(|&position| self.addressee(position)).collect();
-                self.visit(&Place { host, address, via }, &addressees)
+                self.visit(&Place { host, address, terms }, &addressees)
             };
             for (&position, answer) in asked.iter().zip(answers) {
                 match (answer, self.standings.get_mut(position)) {

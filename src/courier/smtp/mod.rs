@@ -25,7 +25,8 @@ mod session;
 mod settings;
 mod visit;
 
+pub use crate::smtp::client::Credentials;
 pub(super) use attempt::Facts;
-pub use attempt::{Parts, SmtpCourier};
+pub use attempt::{Logins, Parts, SmtpCourier};
 pub(super) use session::{Session, words};
 pub use settings::{HelloMode, Settings, Timeouts};

@@ -66,12 +66,18 @@ impl Session<'_> {
                 Step::Receive(wait) => {
                     self.receive(&mut stream, &mut replies, &mut client, self.by(wait, &mut dot_by))
                 }
-                Step::Send(octets, wait) => match self.send(&mut stream, &octets, self.timeouts.of(wait)) {
-                    Ok(()) => {
-                        self.receive(&mut stream, &mut replies, &mut client, self.by(wait, &mut dot_by))
+                Step::Send(ref octets, wait) | Step::SendSecret(ref octets, wait) => {
+                    self.trace.event(match step {
+                        Step::SendSecret(..) => "> what is needed to log in".to_owned(),
+                        _ => format!("> {}", shown(octets)),
+                    });
+                    match self.send(&mut stream, octets, self.timeouts.of(wait)) {
+                        Ok(()) => {
+                            self.receive(&mut stream, &mut replies, &mut client, self.by(wait, &mut dot_by))
+                        }
+                        Err(error) => client.interrupted(&words(&error)),
                     }
-                    Err(error) => client.interrupted(&words(&error)),
-                },
+                }
                 Step::StartTls => {
                     self.forget(&mut replies);
                     let Some(security) = &self.security else {
@@ -126,7 +132,6 @@ impl Session<'_> {
     }
 
     fn send(&self, stream: &mut Box<dyn Stream>, octets: &[u8], timeout: Duration) -> io::Result<()> {
-        self.trace.event(format!("> {}", shown(octets)));
         stream.set_deadline(self.until(timeout));
         stream.write_all(octets)?;
         stream.flush()
@@ -265,6 +270,7 @@ impl Session<'_> {
 
     /// RFC 5321 §4.1.1.10: QUIT, and a wait for its reply; but nothing depends on that any more.
     fn say_goodbye(&self, stream: &mut Box<dyn Stream>, replies: &mut Replies, octets: &[u8]) {
+        self.trace.event(format!("> {}", shown(octets)));
         let said = self.send(stream, octets, self.timeouts.goodbye);
         if said.is_err() || self.read_reply(stream, replies, self.until(self.timeouts.goodbye)).is_err() {
             stream.abort();

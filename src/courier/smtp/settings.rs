@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::mail::Domain;
+use crate::mail::{Domain, Via};
 use crate::smtp::client::Wait;
 
 /// What the courier is told.
@@ -12,6 +12,8 @@ pub struct Settings {
     pub port: u16,
     /// Which name we say in EHLO.
     pub hello: HelloMode,
+    /// Hosts that take all mail, instead of MX hosts. Default: none.
+    pub via: Option<Via>,
     /// This host's qualified name.
     pub hostname: Domain,
     /// How long to wait for what.
@@ -22,7 +24,7 @@ impl Settings {
     /// The defaults, for a host of this qualified name.
     #[must_use]
     pub fn new(hostname: Domain) -> Self {
-        Self { port: 25, hello: HelloMode::default(), hostname, timeouts: Timeouts::default() }
+        Self { port: 25, hello: HelloMode::default(), via: None, hostname, timeouts: Timeouts::default() }
     }
 }
 

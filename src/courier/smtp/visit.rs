@@ -15,7 +15,7 @@ use super::session::{Security, Session, words};
 use crate::courier::Host;
 use crate::domaininfo::DomainInfo;
 use crate::mail::{Domain, Failure, TlsPolicy, Via};
-use crate::smtp::client::{Addressee, Answer, Client, Encryption, Plan, Protocol};
+use crate::smtp::client::{Addressee, Answer, Client, Credentials, Encryption, Plan, Protocol};
 use crate::tls::{HandshakeError, Level};
 
 /// How a connection is to be encrypted, from the best to the worst.
@@ -66,24 +66,41 @@ impl Method {
 /// Connections to one address in one attempt, where the peer limits what each of them carries.
 const CONNECTIONS_MAX: usize = 20;
 
+/// The port on which TLS begins before the greeting.
+const SUBMISSIONS: u16 = 465;
+
 /// Where to go.
 pub(super) struct Place<'a> {
     pub(super) host: &'a Host,
     pub(super) address: SocketAddr,
-    /// What the operator says of it, if that is how it was found.
-    pub(super) via: Option<&'a Via>,
+    /// None for an MX host.
+    pub(super) terms: Option<Terms<'a>>,
+}
+
+/// What the operator says of a host that he has named.
+#[derive(Clone, Copy)]
+pub(super) struct Terms<'a> {
+    pub(super) via: &'a Via,
+    /// What to log in with.
+    pub(super) login: Option<&'a Credentials>,
 }
 
 impl Place<'_> {
     /// Whose memory this connection adds to, and is compared with. A host that the operator has named
     /// stands by its own name: how well it is reached says nothing of the domains behind it.
     fn reputation<'r>(&'r self, recipient: &'r Addressee) -> &'r Domain {
-        if self.via.is_some() { &self.host.name } else { &recipient.mailbox.domain }
+        if self.terms.is_some() { &self.host.name } else { &recipient.mailbox.domain }
+    }
+
+    /// Nothing else is spoken on this port (RFC 8314 §7.3).
+    fn is_tls_from_the_start(&self) -> bool {
+        self.terms.is_some() && self.address.port() == SUBMISSIONS
     }
 
     /// What the connection must be worth, whatever is known.
     fn demanded(&self) -> Level {
-        match self.via.map(|via| via.tls) {
+        match self.terms.map(|terms| terms.via.tls) {
+            Some(TlsPolicy::Opportunistic) if self.is_tls_from_the_start() => Level::TlsUnverified,
             None | Some(TlsPolicy::Opportunistic) => Level::Plain,
             Some(TlsPolicy::Required) => Level::TlsUnverified,
             Some(TlsPolicy::Verified) => Level::TlsVerified,
@@ -155,7 +172,12 @@ impl Attempt<'_> {
             message_octets: self.delivery.message.octets(),
             has_8bit: self.facts.has_8bit,
             has_utf8_header: self.facts.has_utf8_header,
-            encryption: method.encryption(),
+            encryption: if place.is_tls_from_the_start() {
+                Encryption::FromTheStart
+            } else {
+                method.encryption()
+            },
+            login: place.terms.and_then(|terms| terms.login).cloned(),
         }
     }
 

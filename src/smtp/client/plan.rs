@@ -1,5 +1,6 @@
 //! What is to be achieved on a connection.
 
+use super::auth::Credentials;
 use crate::mail::{Domain, Endpoint, Mailbox, Notify, Ret, ReversePath};
 
 /// Whom a message is for, and what its sender wants to be told (RFC 3461 §4).
@@ -46,6 +47,8 @@ pub struct Plan {
     pub has_utf8_header: bool,
     /// Whether to use TLS.
     pub encryption: Encryption,
+    /// What to log in with, before the message is mentioned.
+    pub login: Option<Credentials>,
 }
 
 impl Plan {
@@ -79,6 +82,8 @@ pub enum Protocol {
 /// Whether a connection is to be encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encryption {
+    /// Before the first word (RFC 8314 §3.3).
+    FromTheStart,
     /// STARTTLS if the peer offers it.
     WhenOffered,
     /// Plain text, although the peer may offer more: every handshake has failed.

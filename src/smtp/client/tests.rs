@@ -23,6 +23,7 @@ fn plan(recipients: &[&str]) -> Plan {
         has_8bit: false,
         has_utf8_header: false,
         encryption: Encryption::WhenOffered,
+        login: None,
     }
 }
 
@@ -42,7 +43,7 @@ fn play(plan: Plan, dialog: &str) -> Vec<Answer> {
         } else if let Some(commands) = line.strip_prefix("C: ") {
             let expected = format!("{}\r\n", commands.replace('|', "\r\n"));
             match &step {
-                Step::Send(octets, _) | Step::Quit(octets) => {
+                Step::Send(octets, _) | Step::SendSecret(octets, _) | Step::Quit(octets) => {
                     assert_eq!(String::from_utf8_lossy(octets), expected, "in {dialog}");
                 }
                 other => panic!("{line}: {other:?}"),

@@ -1,0 +1,203 @@
+//! One attempt by way of hosts that the operator names: what the connection must be worth, and
+//! logging in.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use postrider::courier::smtp::Credentials;
+use postrider::mail::Via;
+use postrider::tls::Level;
+
+use crate::courier_smtp::{World, statuses, via};
+
+const RELAY: &str = "192.0.2.1:587";
+
+/// From MAIL to goodbye.
+const THE_REST: &str = "
+    C: MAIL FROM:<ana@here.example>
+    S: 250 ok
+    C: RCPT TO:<bo@*
+    S: 250 ok
+    C: DATA
+    S: 354 go
+    ! message
+    S: 250 2.0.0 queued as 4711
+    C: QUIT
+    S: 221 bye";
+
+/// Up to the second EHLO, with this certificate and these offers.
+fn by_tls(certificate: &str, offers: &str) -> String {
+    format!(
+        "S: 220 mx
+        C: EHLO here.example
+        S: 250-mx|250-AUTH PLAIN|250 STARTTLS
+        C: STARTTLS
+        S: 220 go
+        ! tls {certificate}
+        C: EHLO here.example
+        S: 250-mx|250 {offers}"
+    )
+}
+
+/// A world with the login `relay1`, and a host whose certificate `good` we trust.
+fn world() -> World {
+    let mut world = World::new().vouched("good", "mx1.there.example").self_signed("own", "mx1.there.example");
+    let [name, user, password] = ["relay1", "ana", "secret word"].map(str::to_owned);
+    world.logins.insert(name.clone(), Credentials { name, user, password });
+    world
+}
+
+fn base64(text: &str) -> String {
+    STANDARD.encode(text)
+}
+
+fn plain() -> String {
+    format!("C: AUTH PLAIN {}", base64("\0ana\0secret word"))
+}
+
+fn told(world: &World) -> String {
+    let events = world.traces.list().remove(0).events;
+    events.into_iter().map(|event| event.text + "\n").collect()
+}
+
+#[test]
+fn a_login_is_made_by_plain_over_verified_tls_and_its_password_is_nowhere() {
+    let script =
+        format!("{}\n{}\nS: 235 2.7.0 welcome\n{THE_REST}", by_tls("good", "AUTH LOGIN PLAIN"), plain());
+    let world = world().peer(RELAY, &script);
+    let to = via("bo@one.example", "mx1.there.example:587 login=relay1");
+    assert_eq!(statuses(&world.carry(&[to])), ["2.0.0"]);
+    world.over();
+    let told = told(&world);
+    assert!(told.contains("> what is needed to log in") && told.contains("< 235"), "{told}");
+    for secret in ["secret", &base64("\0ana\0secret word")] {
+        assert!(!told.contains(secret), "{told}");
+    }
+    assert_eq!(world.known("mx1.there.example"), Level::TlsVerified);
+    assert_eq!(world.known("one.example"), Level::Plain, "nothing was learnt of its own hosts");
+}
+
+#[test]
+fn a_host_that_knows_login_only_is_told_word_by_word() {
+    let script = format!(
+        "{}\nC: AUTH LOGIN\nS: 334 VXNlcm5hbWU6\nC: {}\nS: 334 UGFzc3dvcmQ6\nC: {}\nS: 235 ok\n{THE_REST}",
+        by_tls("good", "AUTH CRAM-MD5 LOGIN"),
+        base64("ana"),
+        base64("secret word")
+    );
+    let world = world().peer(RELAY, &script);
+    assert_eq!(
+        statuses(&world.carry(&[via("bo@one.example", "mx1.there.example:587 login=relay1")])),
+        ["2.0.0"]
+    );
+    world.over();
+    assert!(!told(&world).contains(&base64("secret word")));
+}
+
+#[test]
+fn no_password_goes_to_a_host_that_is_not_what_the_operator_wants() {
+    let leaves = "C: QUIT\nS: 221 bye";
+    let in_plain_text = format!("S: 220 mx\nC: EHLO here.example\nS: 250-mx|250 AUTH PLAIN\n{leaves}");
+    let with_own = format!("{}\n{leaves}", by_tls("own", "AUTH PLAIN"));
+    for (terms, script) in [
+        ("login=relay1", &in_plain_text),
+        ("tls=required login=relay1", &in_plain_text),
+        ("tls=required", &in_plain_text),
+        ("login=relay1", &with_own),
+        ("tls=verified", &with_own),
+    ] {
+        let world = world().peer(RELAY, script);
+        let outcomes = world.carry(&[via("bo@one.example", &format!("mx1.there.example:587 {terms}"))]);
+        assert_eq!(statuses(&outcomes), ["4.7.5"], "{terms}");
+        assert!(outcomes[0].reason().text.contains("as the operator says"), "{}", outcomes[0]);
+        world.over();
+    }
+    let script = format!("{}\n{}\nS: 235 ok\n{THE_REST}", by_tls("own", "AUTH PLAIN"), plain());
+    let world = world().peer(RELAY, &script);
+    let to = via("bo@one.example", "mx1.there.example:587 tls=required login=relay1");
+    assert_eq!(statuses(&world.carry(&[to])), ["2.0.0"], "the operator knows of its certificate");
+    world.over();
+}
+
+#[test]
+fn a_failed_handshake_is_no_way_around_the_policy() {
+    let refuses = "S: 220 mx\nC: EHLO here.example\nS: 250-mx|250 STARTTLS\nC: STARTTLS\nS: 454 4.7.0 not now\nC: QUIT\nS: 221 bye";
+    let world = world().peer(RELAY, refuses);
+    let to = via("bo@one.example", "mx1.there.example:587 tls=required");
+    assert_eq!(statuses(&world.carry(&[to])), ["4.7.5"]);
+    world.over();
+    let breaks = "S: 220 mx\nC: EHLO here.example\nS: 250-mx|250 STARTTLS\nC: STARTTLS\nS: 220 go\n! close";
+    let world = world_with_trouble(breaks);
+    let to = via("bo@one.example", "mx1.there.example:587 tls=verified");
+    let outcomes = world.carry(&[to]);
+    assert_eq!(statuses(&outcomes), ["4.7.5"]);
+    assert!(outcomes[0].reason().text.contains("TLS handshake"), "{}", outcomes[0]);
+    world.over();
+}
+
+fn world_with_trouble(script: &str) -> World {
+    world().peer(RELAY, script)
+}
+
+#[test]
+fn a_login_that_does_not_work_leaves_the_mail_waiting_and_says_why() {
+    let leaves = "C: QUIT\nS: 221 bye";
+    for (script, says) in [
+        (
+            format!("{}\n{}\nS: 535 5.7.8 wrong password\n{leaves}", by_tls("good", "AUTH PLAIN"), plain()),
+            "relay1",
+        ),
+        (
+            format!("{}\n{leaves}", by_tls("good", "AUTH CRAM-MD5")),
+            "needs PLAIN or LOGIN, and mx1.there.example",
+        ),
+        (format!("{}\n{leaves}", by_tls("good", "SIZE")), "offers no login at all"),
+    ] {
+        let world = world().peer(RELAY, &script);
+        let outcomes = world.carry(&[via("bo@one.example", "mx1.there.example:587 login=relay1")]);
+        assert!(
+            outcomes[0].status().starts_with('4') && outcomes[0].to_string().contains(says),
+            "{}",
+            outcomes[0]
+        );
+        world.over();
+    }
+    let world = world();
+    let outcomes = world.carry(&[via("bo@one.example", "mx1.there.example:587 login=relay2")]);
+    assert_eq!(statuses(&outcomes), ["4.3.5"]);
+    assert!(outcomes[0].reason().text.contains("credentials.toml has no login relay2"), "{}", outcomes[0]);
+    world.over();
+}
+
+#[test]
+fn another_host_of_the_list_is_asked_when_the_first_refuses_the_login() {
+    let refused =
+        format!("{}\n{}\nS: 454 4.7.0 later\nC: QUIT\nS: 221 bye", by_tls("good", "AUTH PLAIN"), plain());
+    let taken = format!("{}\n{}\nS: 235 ok\n{THE_REST}", by_tls("good", "AUTH PLAIN"), plain());
+    let world = world().peer(RELAY, &refused).peer("192.0.2.1:2525", &taken);
+    let to = via("bo@one.example", "mx1.there.example:587 mx1.there.example:2525 login=relay1");
+    assert_eq!(statuses(&world.carry(&[to])), ["2.0.0"]);
+    world.over();
+}
+
+#[test]
+fn on_port_465_tls_comes_before_the_greeting() {
+    let script = format!(
+        "! tls good\nS: 220 mx\nC: EHLO here.example\nS: 250-mx|250-STARTTLS|250 AUTH PLAIN\n{}\nS: 235 ok\n{THE_REST}",
+        plain()
+    );
+    let world = world().peer("192.0.2.1:465", &script);
+    assert_eq!(
+        statuses(&world.carry(&[via("bo@one.example", "mx1.there.example:465 login=relay1")])),
+        ["2.0.0"]
+    );
+    world.over();
+}
+
+#[test]
+fn all_mail_for_others_may_go_by_way_of_one_host() {
+    let mut world =
+        world().peer("192.0.2.1:25", &format!("S: 220 mx\nC: EHLO here.example\nS: 250 mx\n{THE_REST}"));
+    world.settings.via = Some(Via::parse("mx1.there.example").unwrap());
+    assert_eq!(statuses(&world.to(&["bo@null.example"])), ["2.0.0"], "its own MX records are not asked for");
+    world.over();
+}
