@@ -1,0 +1,45 @@
+//! The house of those targets that talk with the server machine.
+
+use std::sync::Arc;
+
+use postrider::mail::{Domain, Mailbox, MessageId, Recipient, ScramKeys, Timestamp};
+use postrider::smtp::{Answer, Evidence, Kind, LineEnds, Question, ScramStart, Server, Settings};
+
+/// A server with users, whose client has just connected.
+#[must_use]
+pub fn server() -> Option<Server> {
+    let settings = Settings {
+        hostname: Domain::parse("here.example").ok()?,
+        kind: Kind::Smtp,
+        message_octets_max: 1000,
+        recipients_max: 5,
+        line_ends: LineEnds::Strict,
+        tls_available: true,
+        logins_exist: true,
+        scram_available: true,
+        errors_max: 10,
+    };
+    Some(Server::new(Arc::new(settings), None))
+}
+
+/// What a policy that likes most things answers.
+#[must_use]
+pub fn answer(question: &Question) -> Option<Answer> {
+    let ana = Mailbox::parse("ana@here.example").ok()?;
+    Some(match question {
+        Question::Sender { .. } => Answer::Accepted,
+        Question::Recipient(_) => Answer::Recipients(vec![Recipient::mailbox(ana)]),
+        Question::Login(login) => match &login.evidence {
+            Evidence::Password(password) if password == "secret" => Answer::User(ana),
+            // No input finds the right one; what follows it is to be reached all the same.
+            Evidence::Proof { .. } => Answer::User(ana),
+            Evidence::Password(_) => Answer::WrongLogin,
+        },
+        Question::ScramStart { .. } => Answer::ScramStart(Box::new(ScramStart {
+            keys: ScramKeys { salt: vec![7; 16], iterations: 4096, stored_key: [7; 32], server_key: [8; 32] },
+            nonce: "nonce".to_owned(),
+            channel_binding: Some(vec![9; 32]),
+        })),
+        Question::Content(_) => Answer::Queued(MessageId::new(Timestamp::from_millis(0), 1)),
+    })
+}
