@@ -18,7 +18,7 @@ MAN     := $(DESTDIR)$(PREFIX)/share/man
 UNITS   := $(DESTDIR)$(PREFIX)/lib/systemd/system
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test interop fuzz bench man install uninstall
+.PHONY: help deps build run test interop fuzz bench torture man install uninstall
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,8 +44,12 @@ fuzz: ## Mutated input for each parser that a stranger can reach (TIME=seconds, 
 	@scripts/deps c++
 	@scripts/fuzz
 
-bench: deps ## How many messages a second this disk allows (BENCH_DIR)
-	cargo bench --locked
+bench: build ## How fast this host takes and settles mail (BENCH_DIR, T=bench)
+	cargo bench --locked $(if $(T),--bench $(T))
+	$(if $(T),,scripts/bench-end-to-end "$(BIN)")
+
+torture: build ## The first promise, tried long: kills, stops, 100,000 messages that wait (BENCH_DIR)
+	"$(BIN)" torture --rounds 200 "$(or $(BENCH_DIR),$(TARGET))"
 
 man: deps ## Write the manual pages and the sample configuration again, from the program's tables
 	UPDATE=1 cargo test --locked --test suite -- cli::generated

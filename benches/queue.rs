@@ -1,27 +1,69 @@
-//! How many promises a second this disk allows, and how fast a full journal empties.
+//! The queue: promises by how many sessions there are, settling from a full journal, and a start
+//! with 100,000 messages that wait.
 //!
-//! `make bench`; `BENCH_DIR` names a folder on the disk to be measured (default: the build's own).
-//! Figures of one run on a busy machine mean little: compare two builds in turn, and quote ratios.
+//! `make bench T=queue`; `BENCH_DIR` names a folder on the disk to be measured (default: the build's
+//! own). Figures of one run on a busy host mean little: compare two builds in turn, and quote ratios.
 
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    clippy::disallowed_methods,
-    reason = "a measurement stops where something is wrong, and reads the real clock"
-)]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a measurement stops where something is wrong")]
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Sender, unbounded};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use divan::Bencher;
+use divan::counter::ItemsCount;
 use postrider::courier::{Courier, Delivery};
-use postrider::mail::{Domain, Envelope, Mailbox, Outcome, Reason, Recipient, ReversePath};
+use postrider::fakes::{SimulatedDisk, TestClock};
+use postrider::mail::{Domain, Envelope, Outcome, Reason, ReversePath};
 use postrider::observe::Traces;
 use postrider::queue::{Couriers, Crew, Direct, Handle, Opened, Settings, SpoolParts, open};
 use postrider::route::Router;
 use postrider::sys::{SystemClock, SystemDisk, SystemRandom};
+use postrider::torture::{PostOffice, deferred, letter_to};
+use tempfile::TempDir;
+
+fn main() {
+    divan::main();
+}
+
+/// 4 KiB.
+const MESSAGE_OCTETS: usize = 4096;
+
+fn folder() -> TempDir {
+    let root =
+        std::env::var_os("BENCH_DIR").map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
+    tempfile::tempdir_in(root).unwrap()
+}
+
+fn opened(dir: &TempDir) -> (Handle, Opened) {
+    open(SpoolParts {
+        disk: Arc::new(SystemDisk),
+        data_dir: dir.path().to_owned(),
+        clock: Arc::new(SystemClock),
+        random: Arc::new(SystemRandom),
+        metrics: Arc::default(),
+        settings: Settings { messages_max: usize::MAX, ..Settings::default() },
+    })
+    .unwrap()
+}
+
+fn put(handle: &Handle) {
+    let mut incoming = handle.begin().unwrap();
+    incoming.append(&[b'x'; MESSAGE_OCTETS]).unwrap();
+    let recipients = vec![letter_to("bo@here.example")];
+    let envelope = Envelope::new(incoming.id(), handle.wall(), ReversePath::Null, recipients);
+    incoming.commit(envelope).unwrap();
+}
+
+/// One promise; by threads that share syncs.
+#[divan::bench(threads = [1, 8, 32], sample_count = 200)]
+fn promise(bencher: Bencher<'_, '_>) {
+    let dir = folder();
+    let (handle, _opened) = opened(&dir);
+    bencher.counter(ItemsCount::new(1_usize)).bench(|| put(&handle));
+}
 
 /// Delivers nothing, at once.
 struct Nowhere(Sender<()>);
@@ -37,71 +79,59 @@ impl Courier for Nowhere {
     }
 }
 
-fn opened(dir: &Path) -> (Handle, Opened) {
-    open(SpoolParts {
-        disk: Arc::new(SystemDisk),
-        data_dir: dir.to_owned(),
-        clock: Arc::new(SystemClock),
-        random: Arc::new(SystemRandom),
-        metrics: Arc::default(),
-        settings: Settings::default(),
-    })
-    .unwrap()
-}
-
-fn put(handle: &Handle, octets: &[u8]) {
-    let mut incoming = handle.begin().unwrap();
-    incoming.append(octets).unwrap();
-    let recipient = Recipient::mailbox(Mailbox::parse("bo@here.example").unwrap());
-    let envelope = Envelope::new(incoming.id(), handle.wall(), ReversePath::Null, vec![recipient]);
-    incoming.commit(envelope).unwrap();
-}
-
-fn promises(handle: &Handle, threads: usize, each: usize) -> Duration {
-    let octets = b"Subject: bench\r\n\r\n".repeat(228);
-    let began = Instant::now();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| (0..each).for_each(|_| put(handle, &octets)));
-        }
-    });
-    began.elapsed()
-}
-
-fn deliveries(dir: &Path, count: usize) -> Duration {
-    let (sender, delivered) = unbounded();
-    let courier: Arc<dyn Courier> = Arc::new(Nowhere(sender));
-    let (handle, opened) = opened(dir);
-    let crew = Crew {
-        router: Arc::new(ArcSwap::from_pointee(Router::new(Domain::parse("here.example")))),
-        couriers: Couriers { local: Arc::clone(&courier), program: Arc::clone(&courier), smtp: courier },
-        own_mail: Arc::new(Direct(handle)),
-        traces: Traces::new(Arc::new(SystemClock)),
-        hostname: Domain::parse("mx.here.example").unwrap(),
+/// A journal of messages, settled by the delivery threads.
+#[divan::bench(sample_count = 5, sample_size = 1)]
+fn settle_a_full_journal(bencher: Bencher<'_, '_>) {
+    const MESSAGES: usize = 2000;
+    let full = || {
+        let dir = folder();
+        let (handle, opened) = opened(&dir);
+        (0..MESSAGES).for_each(|_| put(&handle));
+        (dir, handle, opened)
     };
-    let began = Instant::now();
-    let running = opened.start(crew).unwrap();
-    (0..count).for_each(|_| delivered.recv().unwrap());
-    let took = began.elapsed();
-    assert!(running.stop(Duration::from_secs(10)));
-    took
+    bencher.counter(ItemsCount::new(MESSAGES)).with_inputs(full).bench_values(|(dir, handle, opened)| {
+        let (sender, delivered): (_, Receiver<()>) = unbounded();
+        let courier: Arc<dyn Courier> = Arc::new(Nowhere(sender));
+        let running = opened
+            .start(Crew {
+                router: Arc::new(ArcSwap::from_pointee(Router::new(Domain::parse("here.example")))),
+                couriers: Couriers {
+                    local: Arc::clone(&courier),
+                    program: Arc::clone(&courier),
+                    smtp: courier,
+                },
+                own_mail: Arc::new(Direct(handle)),
+                traces: Traces::new(Arc::new(SystemClock)),
+                hostname: Domain::parse("mx.here.example").unwrap(),
+            })
+            .unwrap();
+        (0..MESSAGES).for_each(|_| delivered.recv().unwrap());
+        assert!(running.stop(Duration::from_secs(10)));
+        dir
+    });
 }
 
-fn main() {
-    let root = std::env::var_os("BENCH_DIR").unwrap_or_else(|| env!("CARGO_TARGET_TMPDIR").into());
-    for (threads, each) in [(1, 2000), (8, 1000), (32, 500)] {
-        let dir = tempfile::tempdir_in(&root).unwrap();
-        let count = threads * each;
-        let (handle, opened) = opened(dir.path());
-        let rate = |took: Duration| count as f64 / took.as_secs_f64();
-        println!(
-            "{threads:2} threads: {:6.0} promises of 4 KiB a second",
-            rate(promises(&handle, threads, each))
-        );
-        drop((handle, opened));
-        println!(
-            "            {:6.0} deliveries a second from a full journal",
-            rate(deliveries(dir.path(), count))
-        );
+/// The spool is opened and everything in it has its place in the timetable.
+#[divan::bench(sample_count = 5, sample_size = 1)]
+fn start_with_100_000_waiting(bencher: Bencher<'_, '_>) {
+    const MESSAGES: usize = 100_000;
+    let settings = || Settings { messages_max: 2 * MESSAGES, ..Settings::default() };
+    let disk = SimulatedDisk::default();
+    let clock = Arc::<TestClock>::default();
+    let mut office = PostOffice::open(disk.clone(), Arc::clone(&clock), 1, settings()).unwrap();
+    office.remote.always(Some(deferred("busy")));
+    for n in 0..MESSAGES {
+        office
+            .put("ana@here.example", &[&format!("bo@domain-{}.example", n % 500)], b"Subject: x\r\n\r\n")
+            .unwrap();
     }
+    office.stepped.run();
+    drop(office);
+    let mut seed = 1;
+    bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
+        seed += 1;
+        let mut office = PostOffice::open(disk.clone(), Arc::clone(&clock), seed, settings()).unwrap();
+        office.stepped.run();
+        assert_eq!(office.waiting(), MESSAGES);
+    });
 }

@@ -1,0 +1,135 @@
+//! The parts of a session that think: the line reader, the machine, the body reader and its mirror.
+//!
+//! `make bench T=machine`. Pure, so that two runs on one host agree; compare two builds in turn.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "a measurement stops where something is wrong")]
+
+use std::sync::Arc;
+
+use divan::counter::{BytesCount, ItemsCount};
+use divan::{Bencher, black_box};
+use postrider::mail::{Domain, Mailbox, MessageId, Recipient, Timestamp};
+use postrider::smtp::{
+    Action, Answer, BodyReader, DotStuffer, Kind, LineBuffer, LineEnds, Question, Server, Settings, Verdict,
+};
+
+fn main() {
+    divan::main();
+}
+
+/// As a session reads from its socket.
+const SEGMENT_OCTETS: usize = 2048;
+/// As a session reads a message.
+const BODY_SEGMENT_OCTETS: usize = 32 * 1024;
+
+#[divan::bench]
+fn line_reader(bencher: Bencher<'_, '_>) {
+    let lines = b"RCPT TO:<somebody@here.example> NOTIFY=FAILURE,DELAY\r\n".repeat(1000);
+    bencher.counter(BytesCount::of_slice(&lines)).bench(|| {
+        let mut buffer = LineBuffer::new();
+        for segment in lines.chunks(SEGMENT_OCTETS) {
+            buffer.push(segment);
+            while let Some(line) = buffer.next_line(LineBuffer::COMMAND_OCTETS_MAX) {
+                black_box(line).unwrap();
+            }
+        }
+    });
+}
+
+/// A message of 1 MiB in lines of 70 octets, one in ten with a dot to unstuff.
+fn message_on_the_wire() -> Vec<u8> {
+    let plain = format!("{}\r\n", "x".repeat(70));
+    let mut wire = Vec::new();
+    while wire.len() < 1024 * 1024 {
+        wire.extend_from_slice(plain.repeat(9).as_bytes());
+        wire.extend_from_slice(format!("..{}", plain).as_bytes());
+    }
+    wire.extend_from_slice(b".\r\n");
+    wire
+}
+
+#[divan::bench]
+fn body_reader(bencher: Bencher<'_, '_>) {
+    let wire = message_on_the_wire();
+    bencher.counter(BytesCount::of_slice(&wire)).bench(|| {
+        let mut reader = BodyReader::new(0, LineEnds::Strict);
+        let mut octets = 0;
+        for segment in wire.chunks(BODY_SEGMENT_OCTETS) {
+            if let Some(end) = reader.feed(segment, &mut |kept| octets += kept.len()) {
+                black_box(end);
+            }
+        }
+        octets
+    });
+}
+
+#[divan::bench]
+fn dot_stuffer(bencher: Bencher<'_, '_>) {
+    let mut message = Vec::new();
+    BodyReader::new(0, LineEnds::Strict)
+        .feed(&message_on_the_wire(), &mut |kept| message.extend_from_slice(kept))
+        .unwrap();
+    bencher.counter(BytesCount::of_slice(&message)).bench(|| {
+        let mut stuffer = DotStuffer::new();
+        let mut octets = 0;
+        for segment in message.chunks(BODY_SEGMENT_OCTETS) {
+            stuffer.feed(segment, &mut |sent| octets += sent.len());
+        }
+        stuffer.finish(&mut |sent| octets += sent.len());
+        octets
+    });
+}
+
+fn settings() -> Arc<Settings> {
+    Arc::new(Settings {
+        hostname: Domain::parse("here.example").unwrap(),
+        kind: Kind::Smtp,
+        message_octets_max: 0,
+        recipients_max: 100,
+        line_ends: LineEnds::Strict,
+        tls_available: false,
+        logins_exist: false,
+        scram_available: false,
+        errors_max: 10,
+    })
+}
+
+/// Transactions from MAIL to the promise, on one session.
+#[divan::bench]
+fn session_machine(bencher: Bencher<'_, '_>) {
+    const TRANSACTIONS: usize = 100;
+    let settings = settings();
+    let bo = Recipient::mailbox(Mailbox::parse("bo@here.example").unwrap());
+    let id = MessageId::new(Timestamp::from_millis(0), 1);
+    let decide = |question: &Question| match question {
+        Question::Sender { .. } => Answer::Accepted,
+        Question::Recipient(_) => Answer::Recipients(vec![bo.clone()]),
+        Question::Content(_) => Answer::Queued(id),
+        Question::Login(_) | Question::ScramStart { .. } => Answer::WrongLogin,
+    };
+    let lines: [&[u8]; 3] =
+        [b"MAIL FROM:<ana@there.example> SIZE=4096", b"RCPT TO:<bo@here.example>", b"DATA"];
+    bencher.counter(ItemsCount::new(TRANSACTIONS)).bench(|| {
+        let mut server = Server::new(Arc::clone(&settings), None);
+        server.greeting();
+        server.line(Ok(b"EHLO there.example"));
+        for _ in 0..TRANSACTIONS {
+            for line in lines {
+                let mut action = server.line(Ok(line));
+                loop {
+                    action = match action {
+                        Action::Ask(question) => server.answer(Verdict::new(decide(&question))),
+                        Action::Receive { .. } => {
+                            server.body(b"Subject: x\r\n\r\nx\r\n.\r\n", &mut |_| {}).unwrap().1
+                        }
+                        Action::Reply(reply) => {
+                            black_box(reply.to_octets());
+                            break;
+                        }
+                        other => panic!("{other:?}"),
+                    };
+                }
+            }
+        }
+    });
+}
