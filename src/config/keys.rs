@@ -287,7 +287,7 @@ const SECTIONS: &[Section] = &[
             Key {
                 name: "retry",
                 about: "Waits after the first, second, … attempt that did not work; the last one repeats. A \
-                        little is added at random, so that not everything comes due at once.",
+                        little is taken off at random, so that not everything comes due at once.",
                 default: "[\"1m\", \"5m\", \"15m\", \"30m\", \"1h\", \"2h\", \"4h\"]",
                 example: "",
                 show: |c| Some(list(c.queue.retry.iter().map(|wait| show_duration(*wait)))),
@@ -328,6 +328,14 @@ const SECTIONS: &[Section] = &[
                 default: "4",
                 example: "",
                 show: |c| number(c.queue.attempts_per_destination_max),
+            },
+            Key {
+                name: "probe-every",
+                about: "A destination that does not answer is tried with one message at a time, after 1m, 2m, 4m \
+                        and so on, and at last this often; its other mail waits meanwhile.",
+                default: "\"15m\"",
+                example: "",
+                show: |c| time(c.queue.probe_every),
             },
         ],
     },

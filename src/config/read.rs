@@ -311,6 +311,7 @@ fn queue(mut table: Table<'_>, found: &mut Findings<'_>) -> Queue {
             defaults.attempts_per_destination_max,
             1..=500,
         ),
+        probe_every: duration(t, found, "probe-every", defaults.probe_every, SECOND * 60..=DAY),
     };
     if queue.retry.first().is_some_and(|first| *first >= queue.lifetime) {
         found.warning(
@@ -595,6 +596,7 @@ mod tests {
             local-threads = 2
             remote-threads = 3
             attempts-per-destination-max = 1
+            probe-every = "30m"
             [delivery]
             local = "command"
             [delivery.command]
@@ -652,6 +654,7 @@ mod tests {
         assert_eq!(config.queue.local_threads, 2);
         assert_eq!(config.queue.remote_threads, 3);
         assert_eq!(config.queue.attempts_per_destination_max, 1);
+        assert_eq!(config.queue.probe_every, Duration::from_mins(30));
         let Local::Command(command) = &config.delivery.local else { panic!("not the command") };
         assert_eq!(command.program, "/etc/postrider/bin/agent");
         assert_eq!(command.arguments.len(), 6);

@@ -156,6 +156,9 @@ pub struct Queue {
     pub remote_threads: usize,
     /// Attempts at once to one destination. Default: 4. From 1 to 500.
     pub attempts_per_destination_max: usize,
+    /// Longest wait between two tries of a destination that does not answer. Default: 15 minutes. From
+    /// 1 minute to 1 day.
+    pub probe_every: Duration,
 }
 
 /// `[aliases]`: how names of ours are compared.
@@ -428,6 +431,7 @@ impl Default for Queue {
             local_threads: 4,
             remote_threads: 16,
             attempts_per_destination_max: 4,
+            probe_every: Duration::from_mins(15),
         }
     }
 }

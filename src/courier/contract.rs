@@ -31,6 +31,9 @@ pub struct Delivery<'a> {
     pub message: &'a dyn Message,
     /// When the attempt must be over.
     pub deadline: Moment,
+    /// More mail for the same destination is likely to follow soon: what was opened for this may be
+    /// kept for that.
+    pub more_follows: bool,
     /// Where to say what is being done.
     pub trace: &'a Trace,
 }

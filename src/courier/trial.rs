@@ -84,6 +84,7 @@ impl Trial {
             recipients: &recipients,
             message: &self.message,
             deadline: now + self.time,
+            more_follows: false,
             trace: &Traces::new(Arc::new(SystemClock)).begin("attempt", "test"),
         })
     }

@@ -381,6 +381,7 @@ fn queue_settings(config: &Config) -> queue::Settings {
         deliver_local: config.queue.local_threads,
         deliver_remote: config.queue.remote_threads,
         destination_max: config.queue.attempts_per_destination_max,
+        backoff_max: config.queue.probe_every,
         attempt_local: local.max(config.delivery.pipe.deadline + slack).max(defaults.attempt_local),
         ..defaults
     }

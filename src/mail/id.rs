@@ -39,6 +39,16 @@ impl MessageId {
         Self(id)
     }
 
+    /// When the message came, by the wall clock of the time.
+    #[must_use]
+    pub fn arrived(&self) -> Timestamp {
+        let digits = self.0.iter().take(TIME_DIGITS as usize);
+        let value = |octet: &u8| ALPHABET.iter().position(|digit| digit == octet).unwrap_or(0);
+        let millis =
+            digits.fold(0_i64, |millis, octet| millis << 5 | i64::try_from(value(octet)).unwrap_or(0));
+        Timestamp::from_millis(millis)
+    }
+
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {

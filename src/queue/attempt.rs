@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use super::bounce::{self, Changes, Kind};
 use super::clerk::Clerk;
+use super::destination::Contact;
 use super::handle::Shared;
 use super::item::{Notice, Record, State};
 use super::manager::Job;
@@ -22,7 +23,7 @@ use super::schedule::Lane;
 use super::worker::{Crew, Report, words};
 use crate::courier::{Courier, Delivery};
 use crate::dsn::Action;
-use crate::mail::{Outcome, Reason, Recipient};
+use crate::mail::{Outcome, Reason, Recipient, Scope};
 use crate::observe::maillog::{self, Attempt};
 use crate::observe::{Counter, CounterFamily, Metrics, Trace};
 use crate::route::Carrier;
@@ -72,10 +73,13 @@ impl Carriage {
         let found = job.recipients.iter().filter_map(|position| envelope.recipients.get(*position));
         let recipients: Vec<&Recipient> = found.collect();
         let began = self.shared.clock.now();
-        self.attempts.add_one(courier.name());
         let title = format!("{} {} {}", envelope.id, courier.name(), job.route.destination);
         let trace = self.crew.traces.begin("attempt", title);
-        let outcomes = self.attempt(job, courier, &recipients, &trace);
+        let outcomes = match &job.put_off {
+            Some(why) => put_off(why, &recipients, &trace),
+            None => self.attempt(job, courier, &recipients, &trace),
+        };
+        let contact = job.put_off.is_none().then(|| contact(&outcomes));
         let now = self.shared.clock.now();
         let ended = self.ended(job, now);
         for (recipient, outcome) in recipients.iter().zip(&outcomes) {
@@ -87,9 +91,12 @@ impl Carriage {
             self.expire(job, &mut states);
         }
         let told = self.report(job, &mut states, &ended);
-        self.write_down(job, states, told, &ended);
+        let waits = states.iter().any(|(_, state)| !state.is_settled());
+        let is_saved = self.write_down(job, states, told, &ended);
         let pause = ended.pause.unwrap_or_else(|| self.pause(job));
-        Report { id: envelope.id, route: job.route.clone(), due: Some(now + pause) }
+        let due = (waits || !is_saved).then(|| now + pause);
+        let (route, recipients) = (Arc::clone(&job.route), job.recipients.clone());
+        Report { id: envelope.id, route, recipients, round: job.round, due, contact }
     }
 
     /// One outcome for each recipient, whatever the courier does.
@@ -100,6 +107,7 @@ impl Carriage {
         recipients: &[&Recipient],
         trace: &Trace,
     ) -> Vec<Outcome> {
+        self.attempts.add_one(courier.name());
         let defer = |text: String| {
             trace.error(text.clone());
             vec![Outcome::Deferred(Reason::new(3, 0, text)); recipients.len()]
@@ -116,7 +124,8 @@ impl Carriage {
             Err(e) => return defer(format!("the message cannot be read from the spool: {e}")),
         };
         let deadline = self.shared.clock.now() + allowed;
-        let delivery = Delivery { envelope, recipients, message: &message, deadline, trace };
+        let delivery =
+            Delivery { envelope, recipients, message: &message, deadline, more_follows: job.is_busy, trace };
         match catch_unwind(AssertUnwindSafe(|| courier.carry(&delivery))) {
             Ok(outcomes) if outcomes.len() == recipients.len() => outcomes,
             Ok(outcomes) => defer(format!(
@@ -239,12 +248,23 @@ impl Carriage {
         told
     }
 
-    /// Adds the states to the message's progress, on disk and in memory.
-    fn write_down(&self, job: &Job, states: Vec<(usize, State)>, told: Vec<(usize, Notice)>, ended: &Ended) {
+    /// Adds the states to the message's progress, on disk and in memory. False if the disk refuses.
+    fn write_down(
+        &self,
+        job: &Job,
+        states: Vec<(usize, State)>,
+        told: Vec<(usize, Notice)>,
+        ended: &Ended,
+    ) -> bool {
         let wall = self.shared.clock.wall();
         let due = wall.after(ended.pause.unwrap_or_else(|| self.pause(job)));
         let mut record = Record { states, told, ..Record::new(wall, job.round, ended.age, due) };
         let mut standing = job.active.standing.lock();
+        // What a restart goes by is when the first of those who wait is due.
+        let before = standing.progress.due;
+        if before > wall && standing.progress.waiting().any(|position| !job.recipients.contains(&position)) {
+            record.due = record.due.min(before);
+        }
         standing.progress.apply(&record);
         if standing.is_unsaved {
             record = standing.progress.to_record();
@@ -256,11 +276,13 @@ impl Carriage {
                 if standing.progress.is_settled() {
                     maillog::done(id);
                 }
+                true
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound && self.shared.spool.forget_missing(id) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound && self.shared.spool.forget_missing(id) => true,
             Err(e) => {
                 standing.is_unsaved = true;
                 log::error!(target: "queue", "{id}: what became of it cannot be written down yet: {e}");
+                false
             }
         }
     }
@@ -270,4 +292,25 @@ fn wait_on(states: &mut [(usize, State)], position: usize, reason: Reason) {
     if let Some((_, state)) = states.iter_mut().find(|(other, _)| *other == position) {
         *state = State::Waiting(Some(reason));
     }
+}
+
+/// What these outcomes say of the destination.
+fn contact(outcomes: &[Outcome]) -> Contact {
+    let is_answer = |outcome: &Outcome| {
+        let reason = outcome.reason();
+        matches!(outcome, Outcome::Delivered(_)) || (reason.remote.is_some() && reason.scope == Scope::Mail)
+    };
+    if outcomes.iter().any(is_answer) {
+        return Contact::Answered;
+    }
+    let silent = outcomes.iter().map(Outcome::reason).find(|reason| reason.scope == Scope::Destination);
+    silent.map_or(Contact::NotMade, |reason| Contact::Silent(Arc::new(reason.clone())))
+}
+
+/// Nobody is asked, and why.
+fn put_off(why: &Reason, recipients: &[&Recipient], trace: &Trace) -> Vec<Outcome> {
+    let text = format!("not tried, because the destination does not answer: {}", why.text);
+    trace.error(text.clone());
+    let reason = Reason { text, ..why.clone() };
+    vec![Outcome::Deferred(reason); recipients.len()]
 }

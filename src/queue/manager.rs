@@ -6,26 +6,34 @@
 //! `queue` in `worker`, or by a test that turns the clock. A panic in here aborts the process (see `worker`): the disk is the
 //! truth, and the next process reads it.
 //!
-//! A **round** is one attempt for every recipient that still waits: one leg for each route. When
-//! all legs are back, those still deferred are due together, at the latest of the legs' times.
+//! Recipients of one message that share a route leave as one **leg** (local ones in legs of a few, so
+//! that a crash repeats little and threads share the work). Those of a leg that are deferred are a
+//! **part** of the message from then on, with a due time of their own; a message whose recipients all
+//! wait together has no parts, and costs no memory for them.
 //!
 //! In memory for each message: id, due time, age, and counts. Envelopes are read when a leg
 //! leaves, and kept while one is under way; a message just put keeps its own for its first legs,
 //! as long as not too many do.
+//!
+//! **After an outage** nothing stampedes: of ours, what was tried before and is overdue comes in at
+//! [`OVERDUE_PAUSE`] each; of a destination, see `destination`.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::claims::{Claim, Claims, Grant, Then, Waiting};
+use super::destination::{Change, Contact};
 use super::handle::News;
 use super::item::Progress;
+use super::platform::Departure;
 use super::schedule::{Lane, Leg, Schedule, Settings};
 use super::spool::{LoadError, Spool, Survivor, Swept};
 use super::worker::Report;
-use crate::mail::{Envelope, MessageId};
-use crate::route::{Route, Router};
-use crate::sys::{Clock, Moment, Mutex};
+use crate::mail::{Envelope, MessageId, Reason};
+use crate::route::{Carrier, Route, Router};
+use crate::sys::{Clock, Moment, Mutex, Random};
 use arc_swap::ArcSwap;
 use crossbeam_channel::Sender;
 
@@ -46,11 +54,15 @@ pub(super) struct Standing {
 /// One attempt to be made.
 pub struct Job {
     pub(super) active: Arc<Active>,
-    pub(super) route: Route,
+    pub(super) route: Arc<Route>,
     /// Positions in the envelope.
     pub(super) recipients: Vec<usize>,
-    /// Number of this round, from 1.
+    /// Number of this attempt, from 1.
     pub(super) round: u32,
+    /// More mail for this destination is likely to follow soon.
+    pub(super) is_busy: bool,
+    /// Nobody is to be asked: they are put off for this reason.
+    pub(super) put_off: Option<Arc<Reason>>,
     /// Age of the message, and when it was that.
     pub(super) age: (Duration, Moment),
 }
@@ -67,6 +79,7 @@ impl Job {
 pub struct Manager {
     spool: Arc<Spool>,
     clock: Arc<dyn Clock>,
+    random: Arc<dyn Random>,
     router: Arc<ArcSwap<Router>>,
     settings: Settings,
     schedule: Schedule,
@@ -90,16 +103,30 @@ struct Sweep {
 }
 
 struct Entry {
-    /// When it is due; nothing during a round.
+    /// When the next part, or the whole message, is due; nothing if all of it is ready or under way.
     due: Option<Moment>,
+    /// Those who wait, if not all of them do so together.
+    parts: Vec<Part>,
     /// Known age, and when it was that; read from disk at the first load.
     age: Option<(Duration, Moment)>,
     active: Option<Arc<Active>>,
-    round: u32,
-    /// Legs of this round that are not back.
+    /// Legs that are ready or under way.
     legs: usize,
-    /// When what was deferred in this round is due.
-    next: Moment,
+    /// Attempts that were made for one of its recipients at most, as far as this process knows.
+    attempts: u32,
+    /// A command took back some of its legs: it waits as a whole when the others are back.
+    is_whole: bool,
+    /// An operator wants it to be tried, whatever is known of its destinations.
+    is_urgent: bool,
+}
+
+/// Recipients of one leg that was put off.
+struct Part {
+    due: Moment,
+    /// Positions in the envelope.
+    recipients: Vec<usize>,
+    /// Attempts that were made.
+    round: u32,
 }
 
 /// Envelopes kept for messages whose first legs wait.
@@ -113,6 +140,15 @@ const SWEEP_MAX: Duration = Duration::from_millis(50);
 const SWEEP_AGAIN: Duration = Duration::from_secs(10);
 /// After the disk failed to show a message.
 const READ_AGAIN: Duration = Duration::from_secs(60);
+/// Local recipients that leave in one leg at most: a crash in the middle of one may deliver to so many
+/// twice.
+const LOCAL_LEG_MAX: usize = 16;
+/// A leg waits for a probe of its destination no longer; then why is written down, and it comes again.
+const HOLD_MAX: Duration = Duration::from_secs(3600);
+/// Between two messages that were due while we were not running; all of them come in within
+/// [`OVERDUE_MAX`].
+const OVERDUE_PAUSE: Duration = Duration::from_millis(5);
+const OVERDUE_MAX: Duration = Duration::from_secs(600);
 /// For a message of a later version: an operator must act.
 const NEWER_AGAIN: Duration = Duration::from_secs(3600);
 
@@ -120,16 +156,18 @@ impl Manager {
     pub(super) fn new(
         spool: Arc<Spool>,
         clock: Arc<dyn Clock>,
+        random: Arc<dyn Random>,
         router: Arc<ArcSwap<Router>>,
         settings: Settings,
         survivors: Vec<Survivor>,
     ) -> Self {
-        let (now, wall) = (clock.now(), clock.wall());
-        let schedule = Schedule::new(settings.destination_max);
+        let now = clock.now();
+        let schedule = Schedule::new(&settings);
         let entries = HashMap::with_capacity(survivors.len());
         let mut manager = Self {
             spool,
             clock,
+            random,
             router,
             settings,
             schedule,
@@ -140,14 +178,33 @@ impl Manager {
             is_stopping: false,
             sweep: Sweep { is_wanted: true, last: now, pause: SWEEP_EVERY },
         };
-        let longest = manager.settings.delay_max();
-        for Survivor { id, due } in survivors {
-            // A wall clock that went back must not put mail off for years.
-            let due = now + due.since(wall).min(longest);
-            manager.entries.insert(id, Entry::new(None, now));
-            manager.wait(id, due);
-        }
+        manager.expect_survivors(survivors, now);
         manager
+    }
+
+    /// Who was never tried is due at once, and who is not overdue in its time. The others may be very
+    /// many: they come in one after the other.
+    fn expect_survivors(&mut self, survivors: Vec<Survivor>, now: Moment) {
+        let wall = self.clock.wall();
+        let longest = self.settings.delay_max();
+        let first_retry = self.settings.retry.first().copied().unwrap_or_default();
+        let was_tried = |one: &Survivor| one.due >= one.id.arrived().after(first_retry / 2);
+        let is_overdue = |one: &Survivor| one.due <= wall && was_tried(one);
+        let overdue = survivors.iter().filter(|one| is_overdue(one)).count();
+        let share = OVERDUE_MAX / u32::try_from(overdue).unwrap_or(u32::MAX).max(1);
+        let pause = OVERDUE_PAUSE.min(share);
+        let mut turn = now;
+        for survivor in survivors {
+            let due = if is_overdue(&survivor) {
+                turn = turn + pause;
+                turn
+            } else {
+                // A wall clock that went back must not put mail off for years.
+                now + survivor.due.since(wall).min(longest)
+            };
+            self.entries.insert(survivor.id, Entry::new(None));
+            self.wait(survivor.id, due);
+        }
     }
 
     /// Takes in one piece of news.
@@ -156,10 +213,14 @@ impl Manager {
             News::Put { id, envelope, since } => self.put(id, envelope, since),
             News::Done(report) => self.done(report),
             News::Retry(None) => {
+                self.schedule.hurry(None, self.clock.now());
                 let all: Vec<_> = self.entries.keys().copied().collect();
                 all.into_iter().for_each(|id| self.retry(id));
             }
-            News::Retry(Some(id)) => self.retry(id),
+            News::Retry(Some(id)) => {
+                self.schedule.hurry(Some(id), self.clock.now());
+                self.retry(id);
+            }
             News::Claim { id, to, news } => self.claim(id, to, news),
             News::Back { id, due, then } => self.back(id, due, then),
             News::Stop => self.is_stopping = true,
@@ -170,6 +231,7 @@ impl Manager {
     pub fn tick(&mut self) {
         let now = self.clock.now();
         if !self.is_stopping {
+            self.schedule.wake(now);
             for _ in 0..ROUNDS_PER_TICK {
                 let Some(id) = self.schedule.take_due(now) else { break };
                 self.begin_round(id, now);
@@ -184,11 +246,8 @@ impl Manager {
         if self.sweep_due().is_none_or(|due| due > now) {
             return;
         }
-        let (entries, granted) = (&self.entries, &self.claims.granted);
-        // One thread at a time writes about a message: an attempt's, a command's, or this one.
-        let is_active = |id: &MessageId| {
-            granted.contains(id) || entries.get(id).is_some_and(|entry| entry.active.is_some())
-        };
+        let entries = &self.entries;
+        let is_active = |id: &MessageId| entries.get(id).is_some_and(|entry| entry.active.is_some());
         let swept = self.spool.sweep(self.settings.segments_max, &is_active, now + SWEEP_MAX);
         let (is_wanted, pause) = match swept {
             Ok(Swept::All) => (false, SWEEP_EVERY),
@@ -232,23 +291,24 @@ impl Manager {
     /// The next job for a lane's free thread.
     pub fn next_job(&mut self, lane: Lane) -> Option<Job> {
         while !self.is_stopping {
-            let (route, leg) = self.schedule.depart(lane)?;
-            match self.job(&route, &leg) {
-                Some(job) => {
-                    self.under_way += 1;
-                    return Some(job);
-                }
-                None => {
-                    self.schedule.back(&route);
-                    self.leg_back(leg.id);
-                }
+            let now = self.clock.now();
+            let departure = self.schedule.depart(lane, now)?;
+            let (route, id, is_put_off) =
+                (Arc::clone(&departure.route), departure.leg.id, departure.put_off.is_some());
+            if let Some(job) = self.job(departure, now) {
+                self.under_way += 1;
+                return Some(job);
             }
+            if !is_put_off {
+                self.schedule.back(&route, &Contact::NotMade, now, &*self.random);
+            }
+            self.leg_back(id);
         }
         None
     }
 
-    fn job(&mut self, route: &Route, leg: &Leg) -> Option<Job> {
-        let now = self.clock.now();
+    fn job(&mut self, departure: Departure, now: Moment) -> Option<Job> {
+        let Departure { route, leg, is_busy, put_off } = departure;
         let entry = self.entries.get_mut(&leg.id)?;
         let active = match &entry.active {
             Some(active) => Arc::clone(active),
@@ -258,7 +318,8 @@ impl Manager {
                     Err(e) => {
                         // The next round looks again, and decides.
                         log::error!(target: "queue", "{} cannot be read: {e}", leg.id);
-                        entry.next = entry.next.max(now + READ_AGAIN);
+                        let round = leg.round.saturating_sub(1);
+                        entry.parts.push(Part { due: now + READ_AGAIN, recipients: leg.recipients, round });
                         return None;
                     }
                 };
@@ -269,12 +330,12 @@ impl Manager {
             }
         };
         let age = entry.age.unwrap_or((Duration::ZERO, now));
-        let recipients = leg.recipients.clone();
-        Some(Job { active, route: route.clone(), recipients, round: entry.round, age })
+        let (recipients, round) = (leg.recipients, leg.round);
+        Some(Job { active, route, recipients, round, is_busy, put_off, age })
     }
 
     fn put(&mut self, id: MessageId, envelope: Arc<Envelope>, since: Moment) {
-        let mut entry = Entry::new(Some((Duration::ZERO, since)), since);
+        let mut entry = Entry::new(Some((Duration::ZERO, since)));
         let progress = Progress::new(&envelope);
         let active = Active::new(envelope, progress);
         if self.kept < KEPT_MAX {
@@ -283,7 +344,7 @@ impl Manager {
         }
         self.entries.insert(id, entry);
         match self.claims.waiting.remove(&id) {
-            None => self.spread(id, &active),
+            None => self.spread(id, &active, None),
             Some(claim) => {
                 self.wait(id, since);
                 self.grant(id, claim);
@@ -291,20 +352,27 @@ impl Manager {
         }
     }
 
-    /// A message's time has come.
+    /// The time of a message, or of some of its recipients, has come.
     fn begin_round(&mut self, id: MessageId, now: Moment) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         entry.due = None;
-        entry.next = now;
-        if let Some(active) = entry.active.clone() {
-            return self.spread(id, &active);
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut entry.parts).into_iter().partition(|part| part.due <= now);
+        let parts = (!due.is_empty() || !later.is_empty()).then_some(due);
+        entry.parts = later;
+        let active = entry.active.clone();
+        self.wait_for_parts(id);
+        if let Some(active) = active {
+            return self.spread(id, &active, parts);
         }
         match self.spool.load(&id) {
             Ok(loaded) => {
-                let restarted = loaded.progress.age_at_restart(self.clock.wall());
-                entry.age.get_or_insert((restarted, now));
+                if let Some(entry) = self.entries.get_mut(&id) {
+                    let restarted = loaded.progress.age_at_restart(self.clock.wall());
+                    entry.age.get_or_insert((restarted, now));
+                }
                 // Not kept: its legs may wait for long.
-                self.spread(id, &Active::new(loaded.envelope, loaded.progress));
+                self.spread(id, &Active::new(loaded.envelope, loaded.progress), parts);
             }
             Err(LoadError::Gone) => self.forget(id),
             Err(LoadError::Missing) => {
@@ -313,77 +381,152 @@ impl Manager {
             }
             Err(LoadError::Damaged) => match self.spool.set_aside(&id) {
                 Ok(()) => self.forget(id),
-                Err(_) => self.wait(id, now + READ_AGAIN),
+                Err(_) => self.look_again(id, parts, now + READ_AGAIN),
             },
             Err(e @ (LoadError::Newer(_) | LoadError::Io(_))) => {
                 log::error!(target: "queue", "{id} cannot be read: {e}");
                 let pause = if matches!(e, LoadError::Newer(_)) { NEWER_AGAIN } else { READ_AGAIN };
-                self.wait(id, now + pause);
+                self.look_again(id, parts, now + pause);
             }
         }
     }
 
-    /// Makes a leg for each route of the recipients that wait.
-    fn spread(&mut self, id: MessageId, active: &Active) {
-        let standing = active.standing.lock();
-        if standing.progress.is_held {
+    /// What was to begin could not be read.
+    fn look_again(&mut self, id: MessageId, parts: Option<Vec<Part>>, due: Moment) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        match parts {
+            None => self.wait(id, due),
+            Some(parts) => {
+                entry.parts.extend(parts.into_iter().map(|part| Part { due, ..part }));
+                self.wait_for_parts(id);
+            }
+        }
+    }
+
+    /// Makes legs of the recipients that wait: of these parts, or of the whole message.
+    fn spread(&mut self, id: MessageId, active: &Active, parts: Option<Vec<Part>>) {
+        let now = self.clock.now();
+        if active.standing.lock().progress.is_held {
             // Neither due nor under way, until somebody releases it.
             return;
         }
-        let router = self.router.load();
-        let mut legs: BTreeMap<Route, Vec<usize>> = BTreeMap::new();
-        for position in standing.progress.waiting() {
-            if let Some(recipient) = active.envelope.recipients.get(position) {
-                legs.entry(router.route(recipient)).or_default().push(position);
-            }
-        }
-        let round = standing.progress.attempts.saturating_add(1);
-        drop(standing);
-        if legs.is_empty() {
-            // Settled on disk, but a crash undid the removal.
+        let legs = self.legs(active, parts);
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if legs.is_empty() && entry.legs == 0 && entry.parts.is_empty() {
+            // Settled on disk, but a crash undid the removal, or the disk had refused it.
             self.spool.settle(&id, None);
             return self.forget(id);
         }
-        if let Some(entry) = self.entries.get_mut(&id) {
-            entry.round = round;
-            entry.legs = legs.len();
+        let (age, since) = entry.age.unwrap_or((Duration::ZERO, now));
+        let left = self.settings.lifetime.saturating_sub(age + now.since(since));
+        let until = now + left.min(HOLD_MAX);
+        let is_urgent = std::mem::take(&mut entry.is_urgent);
+        entry.legs += legs.len();
+        let sender = sender(&active.envelope);
+        for (route, recipients, round) in legs {
+            self.schedule.ready(route, Leg { id, recipients, round, sender, until, is_urgent }, now);
         }
-        for (route, recipients) in legs {
-            self.schedule.ready(route, Leg { id, recipients });
+    }
+
+    /// Who leaves together: by route, and by how often they were tried.
+    fn legs(&self, active: &Active, parts: Option<Vec<Part>>) -> Vec<(Route, Vec<usize>, u32)> {
+        let standing = active.standing.lock();
+        let router = self.router.load();
+        let first = standing.progress.attempts.saturating_add(1);
+        let rounds: Option<HashMap<usize, u32>> = parts.map(|parts| {
+            let rounds = |part: Part| part.recipients.into_iter().map(move |position| (position, part.round));
+            parts.into_iter().flat_map(rounds).collect()
+        });
+        let mut groups: BTreeMap<(Route, u32), Vec<usize>> = BTreeMap::new();
+        for position in standing.progress.waiting() {
+            let round = match &rounds {
+                None => first,
+                Some(rounds) => match rounds.get(&position) {
+                    Some(round) => round.saturating_add(1),
+                    None => continue,
+                },
+            };
+            if let Some(recipient) = active.envelope.recipients.get(position) {
+                groups.entry((router.route(recipient), round)).or_default().push(position);
+            }
         }
+        let mut legs = Vec::with_capacity(groups.len());
+        for ((route, round), positions) in groups {
+            if route.carrier == Carrier::Local && positions.len() > LOCAL_LEG_MAX {
+                let some = positions.chunks(LOCAL_LEG_MAX);
+                legs.extend(some.map(|positions| (route.clone(), positions.to_vec(), round)));
+            } else {
+                legs.push((route, positions, round));
+            }
+        }
+        legs
     }
 
     fn done(&mut self, report: Report) {
         self.under_way = self.under_way.saturating_sub(1);
         self.sweep.is_wanted = true;
-        self.schedule.back(&report.route);
-        if let (Some(entry), Some(due)) = (self.entries.get_mut(&report.id), report.due) {
-            entry.next = entry.next.max(due);
+        if let Some(contact) = &report.contact {
+            let change = self.schedule.back(&report.route, contact, self.clock.now(), &*self.random);
+            self.tell(&report.route, change);
+        }
+        if let Some(entry) = self.entries.get_mut(&report.id) {
+            entry.attempts = entry.attempts.max(report.round);
+            let Report { recipients, round, due, .. } = report;
+            entry.parts.extend(due.map(|due| Part { due, recipients, round }));
         }
         self.leg_back(report.id);
     }
 
-    /// One leg less; the last one ends the round.
+    fn tell(&mut self, route: &Route, change: Change) {
+        let waiting = self.schedule.waiting(route);
+        let destination = &route.destination;
+        match change {
+            Change::Nothing => {}
+            Change::Lost { wait, why } => log::warn!(
+                target: "queue",
+                "{destination} does not answer ({why}); {waiting} wait for it, and the next try is in {} s",
+                wait.as_secs()
+            ),
+            Change::Found => {
+                log::info!(target: "queue", "{destination} answers again; {waiting} wait for it");
+            }
+        }
+    }
+
+    /// One leg less.
     fn leg_back(&mut self, id: MessageId) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         entry.legs = entry.legs.saturating_sub(1);
         if entry.legs > 0 {
-            return;
+            return self.wait_for_parts(id);
         }
-        self.end_round(id);
+        self.all_back(id);
         if let Some(claim) = self.claims.waiting.remove(&id) {
             self.grant(id, claim);
         }
     }
 
-    /// Nothing of it is under way.
-    fn end_round(&mut self, id: MessageId) {
+    /// Nothing of it is ready or under way.
+    fn all_back(&mut self, id: MessageId) {
         if !self.spool.has(&id) {
             return self.forget(id);
         }
         self.let_go(&id);
-        if let Some(next) = self.entries.get(&id).map(|entry| entry.next) {
-            self.wait(id, next);
+        let now = self.clock.now();
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let whole = match entry.parts.as_slice() {
+            _ if std::mem::take(&mut entry.is_whole) => Some(now),
+            [] => Some(now + READ_AGAIN),
+            // Everybody who waits does so together, and was tried as often as the disk says.
+            [part] if part.round == entry.attempts => Some(part.due),
+            _ => None,
+        };
+        match whole {
+            Some(due) => {
+                entry.parts = Vec::new();
+                self.wait(id, due);
+            }
+            None => self.wait_for_parts(id),
         }
     }
 
@@ -399,9 +542,11 @@ impl Manager {
 
     fn retry(&mut self, id: MessageId) {
         let now = self.clock.now();
-        // During a round it is being tried already; one that we have not heard of yet will be.
-        if let Some(due) = self.entries.get(&id).and_then(|entry| entry.due) {
-            self.schedule.forget(id, due);
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        entry.parts.iter_mut().for_each(|part| part.due = now);
+        // What is ready or under way is being tried already.
+        if entry.due.is_some() {
+            entry.is_urgent = true;
             self.wait(id, now);
         }
     }
@@ -420,13 +565,20 @@ impl Manager {
             };
         };
         if entry.legs > 0 {
-            entry.legs = entry.legs.saturating_sub(self.schedule.withdraw(id));
+            let withdrawn = self.schedule.withdraw(id);
+            entry.legs = entry.legs.saturating_sub(withdrawn);
+            entry.is_whole |= withdrawn > 0;
             if entry.legs > 0 {
+                // No other leg of it begins before the command has had it.
+                entry.is_whole = true;
+                if let Some(due) = entry.due.take() {
+                    self.schedule.forget(id, due);
+                }
                 claim.tell(Grant::Later(id));
                 self.claims.waiting.insert(id, claim);
                 return;
             }
-            self.end_round(id);
+            self.all_back(id);
         }
         self.grant(id, claim);
     }
@@ -450,7 +602,13 @@ impl Manager {
         match (then, due) {
             (Then::Wait, Some(due)) => self.wait(id, due),
             (Then::Wait, None) | (Then::Hold, _) => {}
-            (Then::Now, _) => self.wait(id, self.clock.now()),
+            (Then::Now, _) => {
+                if let Some(entry) = self.entries.get_mut(&id) {
+                    entry.parts = Vec::new();
+                    entry.is_urgent = true;
+                }
+                self.wait(id, self.clock.now());
+            }
             (Then::Gone, _) => {
                 self.sweep.is_wanted = true;
                 self.forget(id);
@@ -460,13 +618,25 @@ impl Manager {
 
     fn wait(&mut self, id: MessageId, due: Moment) {
         if let Some(entry) = self.entries.get_mut(&id) {
-            entry.due = Some(due);
+            if let Some(before) = entry.due.replace(due) {
+                self.schedule.forget(id, before);
+            }
             self.schedule.wait(id, due);
         }
     }
 
+    /// The message is due when the first of its parts is.
+    fn wait_for_parts(&mut self, id: MessageId) {
+        if self.claims.is_taken(&id) {
+            return;
+        }
+        let Some(entry) = self.entries.get(&id) else { return };
+        if let Some(due) = entry.parts.iter().map(|part| part.due).min() {
+            self.wait(id, due);
+        }
+    }
+
     fn forget(&mut self, id: MessageId) {
-        self.claims.forget(&id);
         if let Some(entry) = self.entries.remove(&id) {
             if let Some(due) = entry.due {
                 self.schedule.forget(id, due);
@@ -479,9 +649,28 @@ impl Manager {
 }
 
 impl Entry {
-    fn new(age: Option<(Duration, Moment)>, now: Moment) -> Self {
-        Self { due: None, age, active: None, round: 1, legs: 0, next: now }
+    fn new(age: Option<(Duration, Moment)>) -> Self {
+        Self {
+            due: None,
+            parts: Vec::new(),
+            age,
+            active: None,
+            legs: 0,
+            attempts: 0,
+            is_whole: false,
+            is_urgent: false,
+        }
     }
+}
+
+/// Whose mail it is: the user who submitted it, or else the reverse-path.
+fn sender(envelope: &Envelope) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match &envelope.login {
+        Some(login) => login.hash(&mut hasher),
+        None => envelope.reverse_path.hash(&mut hasher),
+    }
+    hasher.finish()
 }
 
 impl Active {
@@ -513,7 +702,8 @@ mod tests {
         let (spool, survivors) = Spool::open(&parts).unwrap();
         let router = Router::new([Domain::parse("here.example").unwrap()]);
         let router = Arc::new(ArcSwap::from_pointee(router));
-        Manager::new(Arc::new(spool), clock, router, Settings::default(), survivors)
+        let random = Arc::new(SeededRandom::new(2));
+        Manager::new(Arc::new(spool), clock, random, router, Settings::default(), survivors)
     }
 
     #[test]

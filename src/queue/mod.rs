@@ -8,7 +8,9 @@
 //! - `parcel`: a message in a plain file of its own, for what is large or must wait
 //! - `octets`: a message as a courier reads it
 //! - `recovery`: what a start finds in the spool
-//! - `schedule`: what is due next, by route; caps per destination
+//! - `schedule`: what is due next
+//! - `platform`: the legs that could leave now, and whose turn it is
+//! - `destination`: who waits for one destination, and what its results have taught us
 //! - `manager`: the thread that decides when and whither
 //! - `worker`: the threads: opening, starting, stopping
 //! - `attempt`: one attempt, and what is written down of it
@@ -23,6 +25,7 @@ mod attempt;
 mod bounce;
 mod claims;
 mod clerk;
+mod destination;
 mod frame;
 mod handle;
 mod item;
@@ -32,10 +35,13 @@ mod octets;
 mod operator;
 mod own_mail;
 mod parcel;
+mod platform;
 mod recovery;
 mod schedule;
 mod selection;
 mod spool;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 pub use handle::{Handle, Incoming, ItemView, PutError, RecipientView};

@@ -1,14 +1,16 @@
 //! What is due next, and who may go now.
 //!
 //! Two parts, both without clocks, files or threads: a timetable of messages that wait for their
-//! time, and, for each lane, the legs (one message's recipients of one route) that could leave
-//! now. Destinations take turns, so that a long queue for one does not stand before the others;
-//! each has a cap on attempts under way, so that one that is dead or slow never holds the whole
-//! pool. Local delivery has a lane, and threads, of its own and is never behind remote delivery.
+//! time, and, for each lane, the legs (some of one message's recipients of one route) that could leave
+//! now. Whose turn it is on a lane is `platform`'s business, what is known of a destination is
+//! `destination`'s. Local delivery has a lane, and threads, of its own and is never behind remote
+//! delivery.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::destination::{Change, Contact, early};
+use super::platform::{Departure, Platform};
 use crate::mail::MessageId;
 use crate::route::{Carrier, Route};
 use crate::sys::{Moment, Random};
@@ -32,6 +34,8 @@ pub struct Settings {
     /// Attempts under way to one destination at most; local mailboxes are one destination
     /// without a cap. At least 1.
     pub destination_max: usize,
+    /// Longest wait between two probes of a destination that does not answer. Default: 15 minutes.
+    pub backoff_max: Duration,
     /// Deadline of a local attempt.
     pub attempt_local: Duration,
     /// Deadline of a remote attempt.
@@ -55,6 +59,7 @@ impl Default for Settings {
             deliver_local: 4,
             deliver_remote: 16,
             destination_max: 4,
+            backoff_max: minutes(15),
             attempt_local: minutes(10),
             attempt_remote: minutes(30),
             small_octets_max: 64 * 1024,
@@ -65,23 +70,24 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The wait after the `attempts`th round (from 1), with jitter of up to 15 %, so that what
-    /// failed together does not come back together.
+    /// The wait after the `attempts`th attempt (from 1), up to 15 % shorter than the list says, so that
+    /// what failed together does not come back together.
     #[must_use]
     pub fn delay(&self, attempts: u32, random: &dyn Random) -> Duration {
         let place = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
-        let wait = self.retry.get(place).or(self.retry.last()).copied().unwrap_or(Duration::from_secs(600));
-        let jitter = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_mul(15) / 100;
-        wait + Duration::from_millis(random.below(jitter + 1))
+        let wait = self.retry.get(place).or(self.retry.last()).copied().unwrap_or(RETRY);
+        early(wait, random)
     }
 
     /// No wait is longer than this: what a clock that jumped back may cost at a restart.
     #[must_use]
     pub fn delay_max(&self) -> Duration {
-        let longest = self.retry.iter().max().copied().unwrap_or(Duration::from_secs(600));
-        longest + longest * 15 / 100
+        self.retry.iter().max().copied().unwrap_or(RETRY)
     }
 }
+
+/// Where the list of waits is empty.
+const RETRY: Duration = Duration::from_secs(600);
 
 /// Which threads carry it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,12 +109,20 @@ impl Lane {
     }
 }
 
-/// One message's recipients of one route, ready to leave.
+/// Some of one message's recipients of one route, ready to leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Leg {
     pub(super) id: MessageId,
     /// Positions in the envelope.
     pub(super) recipients: Vec<usize>,
+    /// Number of the attempt to come, from 1.
+    pub(super) round: u32,
+    /// Whose mail it is: senders take turns.
+    pub(super) sender: u64,
+    /// It may wait until then for its destination to be probed.
+    pub(super) until: Moment,
+    /// An operator wants it to be tried, whatever is known of its destination.
+    pub(super) is_urgent: bool,
 }
 
 /// The timetable and the legs that are ready.
@@ -119,9 +133,12 @@ pub(super) struct Schedule {
 }
 
 impl Schedule {
-    pub(super) fn new(destination_max: usize) -> Self {
-        let platform = || Platform { cap: destination_max.max(1), ..Platform::default() };
-        Self { due: BTreeSet::new(), local: platform(), remote: platform() }
+    pub(super) fn new(settings: &Settings) -> Self {
+        Self {
+            due: BTreeSet::new(),
+            local: Platform::new(settings, settings.deliver_local),
+            remote: Platform::new(settings, settings.deliver_remote),
+        }
     }
 
     /// A message waits for its time.
@@ -134,37 +151,62 @@ impl Schedule {
         self.due.remove(&(due, id));
     }
 
-    /// When the next message is due.
+    /// When the next message, or the next probe of a destination, is due.
     pub(super) fn next_due(&self) -> Option<Moment> {
-        self.due.first().map(|(due, _)| *due)
+        let first = self.due.first().map(|(due, _)| *due);
+        [first, self.local.next_probe(), self.remote.next_probe()].into_iter().flatten().min()
     }
 
     /// The next message whose time has come.
     pub(super) fn take_due(&mut self, now: Moment) -> Option<MessageId> {
-        if self.next_due()? > now {
+        let (due, _) = self.due.first()?;
+        if *due > now {
             return None;
         }
         self.due.pop_first().map(|(_, id)| id)
     }
 
+    /// Destinations whose time for a probe has come take their turn.
+    pub(super) fn wake(&mut self, now: Moment) {
+        self.local.wake(now);
+        self.remote.wake(now);
+    }
+
     /// A leg could leave now.
-    pub(super) fn ready(&mut self, route: Route, leg: Leg) {
-        self.platform(Lane::of(&route)).ready(route, leg);
+    pub(super) fn ready(&mut self, route: Route, leg: Leg, now: Moment) {
+        self.platform(Lane::of(&route)).ready(route, leg, now);
     }
 
     /// The next leg of a lane that may leave; its destination has one more under way.
-    pub(super) fn depart(&mut self, lane: Lane) -> Option<(Route, Leg)> {
-        self.platform(lane).depart()
+    pub(super) fn depart(&mut self, lane: Lane, now: Moment) -> Option<Departure> {
+        self.platform(lane).depart(now)
     }
 
     /// A leg that had left is back.
-    pub(super) fn back(&mut self, route: &Route) {
-        self.platform(Lane::of(route)).back(route);
+    pub(super) fn back(
+        &mut self,
+        route: &Route,
+        contact: &Contact,
+        now: Moment,
+        random: &dyn Random,
+    ) -> Change {
+        self.platform(Lane::of(route)).back(route, contact, now, random)
+    }
+
+    /// Suspect destinations of one message, or all of them, are probed at once.
+    pub(super) fn hurry(&mut self, id: Option<MessageId>, now: Moment) {
+        self.local.hurry(id, now);
+        self.remote.hurry(id, now);
     }
 
     /// A message's legs that have not left will not; says how many those were.
     pub(super) fn withdraw(&mut self, id: MessageId) -> usize {
         self.local.withdraw(id) + self.remote.withdraw(id)
+    }
+
+    /// Legs that wait for a destination.
+    pub(super) fn waiting(&mut self, route: &Route) -> usize {
+        self.platform(Lane::of(route)).waiting(route)
     }
 
     fn platform(&mut self, lane: Lane) -> &mut Platform {
@@ -175,73 +217,12 @@ impl Schedule {
     }
 }
 
-/// The legs of one lane.
-#[derive(Default)]
-struct Platform {
-    cap: usize,
-    /// Destinations with legs that wait or are under way.
-    tracks: HashMap<Route, Track>,
-    /// Destinations whose turn comes: each with a leg that waits, and under its cap. Once each.
-    turns: VecDeque<Route>,
-}
-
-#[derive(Default)]
-struct Track {
-    legs: VecDeque<Leg>,
-    under_way: usize,
-    has_turn: bool,
-}
-
-impl Platform {
-    fn ready(&mut self, route: Route, leg: Leg) {
-        self.tracks.entry(route.clone()).or_default().legs.push_back(leg);
-        self.queue_up(route);
-    }
-
-    fn depart(&mut self) -> Option<(Route, Leg)> {
-        let route = self.turns.pop_front()?;
-        let track = self.tracks.get_mut(&route)?;
-        track.has_turn = false;
-        let leg = track.legs.pop_front()?;
-        track.under_way += 1;
-        self.queue_up(route.clone());
-        Some((route, leg))
-    }
-
-    fn back(&mut self, route: &Route) {
-        let Some(track) = self.tracks.get_mut(route) else { return };
-        track.under_way = track.under_way.saturating_sub(1);
-        if track.under_way == 0 && track.legs.is_empty() {
-            self.tracks.remove(route);
-        } else {
-            self.queue_up(route.clone());
-        }
-    }
-
-    fn withdraw(&mut self, id: MessageId) -> usize {
-        let mut withdrawn = 0;
-        let turns = &mut self.turns;
-        self.tracks.retain(|route, track| {
-            let before = track.legs.len();
-            track.legs.retain(|leg| leg.id != id);
-            withdrawn += before - track.legs.len();
-            if track.legs.is_empty() && track.has_turn {
-                track.has_turn = false;
-                turns.retain(|turn| turn != route);
-            }
-            track.under_way > 0 || !track.legs.is_empty()
-        });
-        withdrawn
-    }
-
-    /// Gives a destination its place at the end of the line, if it may have one.
-    fn queue_up(&mut self, route: Route) {
-        let cap = if route.carrier == Carrier::Local { usize::MAX } else { self.cap };
-        let Some(track) = self.tracks.get_mut(&route) else { return };
-        if !track.has_turn && !track.legs.is_empty() && track.under_way < cap {
-            track.has_turn = true;
-            self.turns.push_back(route);
-        }
+#[cfg(test)]
+impl Leg {
+    /// To the first recipient of a message, for as long as it takes.
+    pub(super) fn to(id: MessageId) -> Self {
+        let until = Moment::new(Duration::MAX);
+        Self { id, recipients: vec![0], round: 1, sender: 0, until, is_urgent: false }
     }
 }
 
@@ -251,88 +232,26 @@ mod tests {
     use crate::fakes::SeededRandom;
     use crate::mail::Timestamp;
 
-    fn leg(n: u64) -> Leg {
-        Leg { id: MessageId::new(Timestamp::from_millis(0), n), recipients: vec![0] }
-    }
-
-    fn to(destination: &str) -> Route {
-        Route { carrier: Carrier::Smtp, destination: destination.to_owned() }
-    }
-
-    fn local() -> Route {
-        Route { carrier: Carrier::Local, destination: "local".to_owned() }
-    }
-
-    #[test]
-    fn a_long_queue_for_one_destination_does_not_stand_before_the_others() {
-        let mut schedule = Schedule::new(2);
-        for n in 0..1000 {
-            schedule.ready(to("slow.example"), leg(n));
-        }
-        schedule.ready(to("quick.example"), leg(1000));
-        let order: Vec<_> = std::iter::from_fn(|| schedule.depart(Lane::Remote))
-            .map(|(route, _)| route.destination)
-            .collect();
-        assert_eq!(order, ["slow.example", "quick.example", "slow.example"], "and then the cap holds");
-        schedule.back(&to("slow.example"));
-        assert_eq!(schedule.depart(Lane::Remote).unwrap().1, leg(2), "in the order of arrival");
-        assert!(schedule.depart(Lane::Remote).is_none());
-    }
-
-    #[test]
-    fn local_delivery_has_a_lane_of_its_own_without_a_cap() {
-        let mut schedule = Schedule::new(1);
-        schedule.ready(to("slow.example"), leg(0));
-        for n in 1..4 {
-            schedule.ready(local(), leg(n));
-        }
-        assert_eq!(std::iter::from_fn(|| schedule.depart(Lane::Local)).count(), 3);
-    }
-
-    #[test]
-    fn nothing_remains_of_a_destination_that_is_done() {
-        let mut schedule = Schedule::new(1);
-        schedule.ready(to("there.example"), leg(0));
-        assert!(schedule.depart(Lane::Remote).is_some());
-        schedule.back(&to("there.example"));
-        assert!(schedule.remote.tracks.is_empty() && schedule.remote.turns.is_empty());
-    }
-
-    #[test]
-    fn a_message_that_is_withdrawn_leaves_no_more_and_holds_nobody_up() {
-        let mut schedule = Schedule::new(1);
-        schedule.ready(to("there.example"), leg(1));
-        schedule.ready(to("there.example"), leg(2));
-        assert!(schedule.depart(Lane::Remote).is_some());
-        schedule.ready(to("elsewhere.example"), leg(2));
-        schedule.ready(to("third.example"), leg(3));
-        assert_eq!(schedule.withdraw(leg(2).id), 2);
-        assert_eq!(schedule.depart(Lane::Remote), Some((to("third.example"), leg(3))));
-        assert!(schedule.depart(Lane::Remote).is_none());
-        schedule.back(&to("there.example"));
-        schedule.back(&to("third.example"));
-        assert!(schedule.remote.tracks.is_empty() && schedule.remote.turns.is_empty());
-    }
-
     #[test]
     fn messages_become_due_in_order_and_not_before_their_time() {
-        let mut schedule = Schedule::new(1);
+        let mut schedule = Schedule::new(&Settings::default());
         let at = |seconds| Moment::new(Duration::from_secs(seconds));
-        schedule.wait(leg(1).id, at(10));
-        schedule.wait(leg(2).id, at(5));
+        let [first, second] = [1, 2].map(|n| MessageId::new(Timestamp::from_millis(0), n));
+        schedule.wait(first, at(10));
+        schedule.wait(second, at(5));
         assert_eq!(schedule.next_due(), Some(at(5)));
         assert_eq!(schedule.take_due(at(4)), None);
-        assert_eq!(schedule.take_due(at(10)), Some(leg(2).id));
-        assert_eq!(schedule.take_due(at(10)), Some(leg(1).id));
+        assert_eq!(schedule.take_due(at(10)), Some(second));
+        assert_eq!(schedule.take_due(at(10)), Some(first));
     }
 
     #[test]
-    fn waits_grow_by_the_list_with_a_little_jitter() {
+    fn waits_grow_by_the_list_and_the_first_is_within_a_minute() {
         let settings = Settings::default();
         let random = SeededRandom::new(1);
         for (attempts, minutes) in [(1, 1), (2, 5), (5, 60), (7, 240), (100, 240)] {
             let wait = settings.delay(attempts, &random).as_secs();
-            assert!((minutes * 60..=minutes * 69).contains(&wait), "{attempts}: {wait}");
+            assert!((minutes * 51 - 1..=minutes * 60).contains(&wait), "{attempts}: {wait}");
         }
     }
 }

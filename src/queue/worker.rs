@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use super::attempt::Carriage;
+use super::destination::Contact;
 use super::handle::{Handle, News, Shared};
 use super::manager::{Job, Manager};
 use super::operator::Operator;
@@ -68,9 +69,15 @@ pub struct Crew {
 /// What a delivery thread tells the manager.
 pub(super) struct Report {
     pub(super) id: MessageId,
-    pub(super) route: Route,
-    /// When what was deferred is due.
+    pub(super) route: Arc<Route>,
+    /// Positions in the envelope.
+    pub(super) recipients: Vec<usize>,
+    /// Number of the attempt, from 1.
+    pub(super) round: u32,
+    /// When those who still wait are due, if anybody does.
     pub(super) due: Option<Moment>,
+    /// What it says of the destination; nothing if the job was only to put off.
+    pub(super) contact: Option<Contact>,
 }
 
 /// A queue that is open and not yet running: messages can be put and none leaves.
@@ -180,10 +187,10 @@ impl Opened {
     }
 
     fn steps(self, crew: Crew) -> (Arc<Carriage>, Stepped) {
-        let Shared { spool, clock, settings, .. } = self.shared.as_ref();
+        let Shared { spool, clock, random, settings, .. } = self.shared.as_ref();
         let router = Arc::clone(&crew.router);
-        let (spool, clock, settings) = (Arc::clone(spool), Arc::clone(clock), settings.clone());
-        let manager = Manager::new(spool, clock, router, settings, self.survivors);
+        let (spool, clock, random) = (Arc::clone(spool), Arc::clone(clock), Arc::clone(random));
+        let manager = Manager::new(spool, clock, random, router, settings.clone(), self.survivors);
         let carriage = Arc::new(Carriage::new(self.shared, crew, &self.metrics));
         (Arc::clone(&carriage), Stepped { manager, carriage, news: self.news })
     }
@@ -217,9 +224,9 @@ impl Running {
 
 /// A queue without threads.
 pub struct Stepped {
-    manager: Manager,
-    carriage: Arc<Carriage>,
-    news: Receiver<News>,
+    pub(super) manager: Manager,
+    pub(super) carriage: Arc<Carriage>,
+    pub(super) news: Receiver<News>,
 }
 
 impl Stepped {
@@ -308,13 +315,15 @@ const NEWS_AT_ONCE: usize = 100;
 /// The life of a delivery thread.
 fn deliver(carriage: &Carriage, jobs: &Receiver<Job>, news: &Sender<News>) {
     for job in jobs {
-        let (id, route) = (job.active.envelope.id, job.route.clone());
         let carried = catch_unwind(AssertUnwindSafe(|| carriage.carry(&job)));
         let report = carried.unwrap_or_else(|panic| {
+            let Job { active, route, recipients, round, put_off, .. } = job;
+            let id = active.envelope.id;
             log::error!(target: "queue", "{id}: an outcome was lost in a panic: {}", words(panic.as_ref()));
             carriage.panics.add_one();
             let due = Some(carriage.shared.clock.now() + PAUSE_AFTER_PANIC);
-            Report { id, route, due }
+            let contact = put_off.is_none().then_some(Contact::NotMade);
+            Report { id, route, recipients, round, due, contact }
         });
         if news.send(News::Done(report)).is_err() {
             return;

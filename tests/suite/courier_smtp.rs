@@ -231,6 +231,7 @@ impl World {
             recipients: &recipients.iter().collect::<Vec<_>>(),
             message: &self.letter,
             deadline: SystemClock.now() + self.patience,
+            more_follows: false,
             trace: &self.traces.begin("attempt", "test"),
         })
     }

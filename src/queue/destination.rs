@@ -1,0 +1,407 @@
+//! One destination: who waits for it, and what its results have taught us.
+//!
+//! **Standing.** A destination is *new* until somebody there has answered, then *proven*; when it stays
+//! silent (no connection, a timeout, 421) it is *suspect*, and its mail waits for one probe at a time,
+//! each wait twice as long as the one before. One probe finds out for all.
+//!
+//! **Window.** How many attempts may be under way at once. It begins at one, grows by one whenever as
+//! many attempts as it is wide were answered, and is halved by silence: what a peer can bear is found
+//! out and not configured.
+//!
+//! **Line.** Legs wait in one queue for each sender, and senders take turns, so that thousands of
+//! messages of one do not stand before a single one of another.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::schedule::Leg;
+use crate::mail::{MessageId, Reason};
+use crate::sys::{Moment, Random};
+
+/// What an attempt says of its destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Contact {
+    /// Somebody there answered: whatever that means for this mail, the destination lives.
+    Answered,
+    /// Nobody did, or only to say that nobody may come now; and why.
+    Silent(Arc<Reason>),
+    /// Nothing: it was not asked.
+    NotMade,
+}
+
+/// How a destination stands with us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    Proven,
+    New,
+    Suspect,
+}
+
+/// What changed, for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Change {
+    Nothing,
+    /// It has become, or stays, suspect; the next probe is after this wait.
+    Lost {
+        wait: Duration,
+        why: Arc<Reason>,
+    },
+    /// It was suspect and answers again.
+    Found,
+}
+
+/// One destination.
+pub(super) struct Destination {
+    line: Line,
+    under_way: usize,
+    standing: Standing,
+    window: usize,
+    /// Attempts that were answered since the window last changed.
+    answered: usize,
+    /// Attempts in a row that nobody answered.
+    silences: u32,
+    /// Of a suspect one.
+    probe: Probe,
+    /// When an attempt last came back.
+    used: Moment,
+    /// It stands in the line of destinations.
+    pub(super) has_turn: bool,
+}
+
+#[derive(Default)]
+struct Probe {
+    /// Not before this.
+    next: Moment,
+    /// How often it was in vain.
+    failures: u32,
+    is_under_way: bool,
+}
+
+/// Attempts under way to a destination of which nothing is known.
+const WINDOW_NEW: usize = 1;
+/// A proven destination is suspect after so many attempts in a row that nobody answered.
+const SILENCES_MAX: u32 = 3;
+/// Until the first probe; each wait after that is twice as long, up to `Settings::backoff_max`.
+const PROBE_FIRST: Duration = Duration::from_secs(60);
+/// Who had an attempt so short a time ago is likely to have another.
+const BUSY: Duration = Duration::from_secs(2);
+
+impl Destination {
+    /// One that nothing is known of.
+    pub(super) fn unknown() -> Self {
+        Self {
+            line: Line::default(),
+            under_way: 0,
+            standing: Standing::New,
+            window: WINDOW_NEW,
+            answered: 0,
+            silences: 0,
+            probe: Probe::default(),
+            used: Moment::default(),
+            has_turn: false,
+        }
+    }
+
+    /// One on this host: nothing has to be found out.
+    pub(super) fn local() -> Self {
+        Self { standing: Standing::Proven, window: usize::MAX, ..Self::unknown() }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    pub(super) fn under_way(&self) -> usize {
+        self.under_way
+    }
+
+    /// Legs that wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.line.length
+    }
+
+    pub(super) fn used(&self) -> Moment {
+        self.used
+    }
+
+    /// Nobody waits and nothing is under way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.line.length == 0 && self.under_way == 0
+    }
+
+    /// More mail is likely to follow the leg that leaves now.
+    pub(super) fn is_busy(&self, now: Moment) -> bool {
+        self.line.length > 0 || (self.used > Moment::default() && now.since(self.used) < BUSY)
+    }
+
+    pub(super) fn join(&mut self, leg: Leg) {
+        self.line.join(leg);
+    }
+
+    /// A leg may leave now; `cap` bounds the window.
+    pub(super) fn may_depart(&self, cap: usize, now: Moment) -> bool {
+        self.line.length > 0
+            && match self.standing {
+                Standing::Proven | Standing::New => self.under_way < self.window.min(cap),
+                // Attempts from better days are as good as a probe.
+                Standing::Suspect => self.under_way == 0 && self.probe.next <= now,
+            }
+    }
+
+    /// When a probe may leave, if legs wait for one.
+    pub(super) fn probe_due(&self) -> Option<Moment> {
+        (self.standing == Standing::Suspect && self.line.length > 0 && self.under_way == 0)
+            .then_some(self.probe.next)
+    }
+
+    /// The next leg leaves.
+    pub(super) fn depart(&mut self) -> Option<Leg> {
+        let leg = self.line.leave()?;
+        self.under_way += 1;
+        self.probe.is_under_way |= self.standing == Standing::Suspect;
+        Some(leg)
+    }
+
+    /// A leg is back.
+    pub(super) fn back(
+        &mut self,
+        contact: &Contact,
+        now: Moment,
+        backoff_max: Duration,
+        random: &dyn Random,
+    ) -> Change {
+        self.under_way = self.under_way.saturating_sub(1);
+        self.used = now;
+        let was_probe = std::mem::take(&mut self.probe.is_under_way);
+        match contact {
+            Contact::NotMade => Change::Nothing,
+            Contact::Answered => self.answered(),
+            Contact::Silent(why) => {
+                self.answered = 0;
+                self.silences = self.silences.saturating_add(1);
+                self.window = (self.window / 2).max(1);
+                let is_lost = match self.standing {
+                    Standing::Suspect => was_probe,
+                    Standing::New => true,
+                    Standing::Proven => self.silences >= SILENCES_MAX,
+                };
+                if !is_lost {
+                    return Change::Nothing;
+                }
+                self.standing = Standing::Suspect;
+                let doubled = PROBE_FIRST.saturating_mul(1 << self.probe.failures.min(16));
+                let wait = early(doubled.min(backoff_max), random);
+                self.probe.failures = self.probe.failures.saturating_add(1);
+                self.probe.next = now + wait;
+                Change::Lost { wait, why: Arc::clone(why) }
+            }
+        }
+    }
+
+    fn answered(&mut self) -> Change {
+        self.silences = 0;
+        self.answered += 1;
+        if self.answered >= self.window {
+            self.window = self.window.saturating_add(1);
+            self.answered = 0;
+        }
+        self.probe.failures = 0;
+        match std::mem::replace(&mut self.standing, Standing::Proven) {
+            Standing::Suspect => Change::Found,
+            Standing::New | Standing::Proven => Change::Nothing,
+        }
+    }
+
+    /// An operator thinks that it is worth a try.
+    pub(super) fn probe_at_once(&mut self) {
+        self.probe.next = Moment::default();
+    }
+
+    /// A message's legs here that have not left will not; says how many those were.
+    pub(super) fn withdraw(&mut self, id: MessageId) -> usize {
+        self.line.take(&|leg| leg.id == id).len()
+    }
+
+    pub(super) fn has(&self, id: MessageId) -> bool {
+        self.line.queues.values().flatten().any(|leg| leg.id == id)
+    }
+
+    /// Legs that have waited here for as long as they may.
+    pub(super) fn tired(&mut self, now: Moment) -> Vec<Leg> {
+        self.line.take(&|leg| leg.until <= now)
+    }
+}
+
+/// Up to 15 % earlier than `wait`, so that what failed together does not come back together.
+pub(super) fn early(wait: Duration, random: &dyn Random) -> Duration {
+    let jitter = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_mul(15) / 100;
+    wait.saturating_sub(Duration::from_millis(random.below(jitter + 1)))
+}
+
+/// Legs that wait, fair to their senders.
+#[derive(Default)]
+struct Line {
+    queues: HashMap<u64, VecDeque<Leg>>,
+    /// Senders with a leg that waits, once each.
+    turns: VecDeque<u64>,
+    length: usize,
+}
+
+impl Line {
+    fn join(&mut self, leg: Leg) {
+        let sender = leg.sender;
+        let queue = self.queues.entry(sender).or_default();
+        if queue.is_empty() {
+            self.turns.push_back(sender);
+        }
+        queue.push_back(leg);
+        self.length += 1;
+    }
+
+    fn leave(&mut self) -> Option<Leg> {
+        let sender = self.turns.pop_front()?;
+        let queue = self.queues.get_mut(&sender)?;
+        let leg = queue.pop_front()?;
+        if queue.is_empty() {
+            self.queues.remove(&sender);
+        } else {
+            self.turns.push_back(sender);
+        }
+        self.length -= 1;
+        Some(leg)
+    }
+
+    /// Takes out those that `is_meant`.
+    fn take(&mut self, is_meant: &dyn Fn(&Leg) -> bool) -> Vec<Leg> {
+        let mut taken = Vec::new();
+        self.queues.retain(|_, queue| {
+            let (out, stay) = std::mem::take(queue).into_iter().partition::<VecDeque<_>, _>(is_meant);
+            taken.extend(out);
+            *queue = stay;
+            !queue.is_empty()
+        });
+        let queues = &self.queues;
+        self.turns.retain(|sender| queues.contains_key(sender));
+        self.length -= taken.len();
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fakes::SeededRandom;
+    use crate::mail::Timestamp;
+
+    const CAP: usize = 4;
+    const MAX: Duration = Duration::from_secs(900);
+
+    fn leg(n: u64, sender: u64) -> Leg {
+        Leg { sender, ..Leg::to(MessageId::new(Timestamp::from_millis(0), n)) }
+    }
+
+    fn at(seconds: u64) -> Moment {
+        Moment::new(Duration::from_secs(seconds))
+    }
+
+    fn silent() -> Contact {
+        Contact::Silent(Arc::new(Reason::new(4, 1, "no answer")))
+    }
+
+    fn crowded() -> Destination {
+        let mut destination = Destination::unknown();
+        (0..1000).for_each(|n| destination.join(leg(n, 1)));
+        destination
+    }
+
+    /// How many leave at once.
+    fn leave(destination: &mut Destination, now: Moment) -> usize {
+        let mut count = 0;
+        while destination.may_depart(CAP, now) {
+            destination.depart().unwrap();
+            count += 1;
+        }
+        count
+    }
+
+    fn back(destination: &mut Destination, contact: &Contact, now: Moment) -> Change {
+        destination.back(contact, now, MAX, &SeededRandom::new(1))
+    }
+
+    #[test]
+    fn the_window_opens_with_success_up_to_the_cap() {
+        let mut destination = crowded();
+        assert_eq!(leave(&mut destination, at(1)), 1);
+        for _ in 0..20 {
+            assert_eq!(back(&mut destination, &Contact::Answered, at(2)), Change::Nothing);
+            leave(&mut destination, at(2));
+        }
+        assert_eq!(destination.under_way(), CAP);
+    }
+
+    #[test]
+    fn silence_halves_the_window_and_the_third_in_a_row_makes_suspect() {
+        let mut destination = crowded();
+        for _ in 0..20 {
+            leave(&mut destination, at(1));
+            back(&mut destination, &Contact::Answered, at(1));
+        }
+        leave(&mut destination, at(1));
+        assert_eq!(back(&mut destination, &silent(), at(2)), Change::Nothing);
+        back(&mut destination, &Contact::Answered, at(2));
+        assert_eq!(back(&mut destination, &silent(), at(2)), Change::Nothing);
+        assert_eq!(back(&mut destination, &silent(), at(2)), Change::Nothing);
+        assert_eq!(destination.standing(), Standing::Proven);
+        leave(&mut destination, at(2));
+        assert_eq!(destination.under_way(), 1, "of a window of one");
+        assert!(matches!(back(&mut destination, &silent(), at(3)), Change::Lost { .. }));
+        assert_eq!(destination.standing(), Standing::Suspect);
+    }
+
+    #[test]
+    fn one_probe_at_a_time_finds_out_and_waits_grow() {
+        let mut destination = crowded();
+        assert_eq!(leave(&mut destination, at(0)), 1);
+        assert!(matches!(back(&mut destination, &silent(), at(300)), Change::Lost { .. }));
+        let mut now = 300;
+        let mut waits = Vec::new();
+        for _ in 0..6 {
+            let due = destination.probe_due().unwrap();
+            assert!(!destination.may_depart(CAP, at(now)));
+            waits.push(due.since(at(now)).as_secs());
+            now += due.since(at(now)).as_secs() + 1;
+            assert_eq!(leave(&mut destination, at(now)), 1);
+            back(&mut destination, &silent(), at(now));
+        }
+        let expected = [60, 120, 240, 480, 900, 900];
+        for (wait, most) in waits.iter().zip(expected) {
+            assert!((most * 84 / 100..=most).contains(wait), "{waits:?}");
+        }
+        assert_eq!(leave(&mut destination, at(now + 901)), 1);
+        assert_eq!(back(&mut destination, &Contact::Answered, at(now + 902)), Change::Found);
+        assert_eq!(leave(&mut destination, at(now + 902)), 2, "gradually");
+    }
+
+    #[test]
+    fn a_single_message_does_not_wait_behind_the_thousands_of_another_sender() {
+        let mut destination = crowded();
+        destination.join(leg(5000, 2));
+        let order: Vec<_> = (0..3).map(|_| destination.depart().unwrap().sender).collect();
+        assert_eq!(order, [1, 2, 1]);
+        assert_eq!(destination.waiting(), 998);
+    }
+
+    #[test]
+    fn who_is_taken_out_of_the_line_holds_up_nobody() {
+        let mut destination = Destination::unknown();
+        for (n, sender) in [(1, 1), (2, 1), (3, 2)] {
+            destination.join(leg(n, sender));
+        }
+        assert_eq!(destination.withdraw(leg(3, 2).id), 1);
+        assert_eq!(destination.withdraw(leg(1, 1).id), 1);
+        assert_eq!(destination.depart(), Some(leg(2, 1)));
+        assert_eq!(destination.depart(), None);
+        assert_eq!(destination.waiting(), 0);
+    }
+}

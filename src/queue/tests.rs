@@ -1,0 +1,234 @@
+//! The pool of delivery threads in simulated time: who gets how much of it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::handle::{Handle, News};
+use super::manager::Job;
+use super::schedule::{Lane, Settings};
+use super::spool::SpoolParts;
+use super::worker::{Couriers, Crew, Stepped, open_unlocked};
+use crate::courier::{Courier, Delivery};
+use crate::fakes::{SeededRandom, SimulatedDisk, TestClock};
+use crate::mail::{Domain, Envelope, Mailbox, MessageId, Outcome, Reason, Recipient, ReversePath};
+use crate::observe::{Metrics, Traces};
+use crate::queue::Direct;
+use crate::route::{Carrier, Router};
+use crate::sys::{Clock, Moment, Mutex};
+
+/// How long a peer that says nothing holds an attempt.
+const SILENCE: Duration = Duration::from_secs(300);
+const REMOTE: Duration = Duration::from_millis(200);
+const LOCAL: Duration = Duration::from_millis(10);
+
+/// Every destination there is.
+#[derive(Default)]
+struct World {
+    clock: Arc<TestClock>,
+    /// Domains that take connections and say nothing.
+    silent: Mutex<BTreeSet<String>>,
+    delivered: Mutex<HashMap<MessageId, Moment>>,
+    in_vain: Mutex<BTreeMap<String, usize>>,
+}
+
+impl Courier for World {
+    fn name(&self) -> &'static str {
+        "world"
+    }
+
+    fn carry(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
+        let domain = delivery.recipients[0].final_mailbox().domain.as_ascii();
+        let outcome = if self.silent.lock().contains(domain) {
+            *self.in_vain.lock().entry(domain.to_owned()).or_default() += 1;
+            Outcome::Deferred(Reason::new(4, 2, "timed out").of_destination())
+        } else {
+            self.delivered.lock().insert(delivery.envelope.id, self.clock.now());
+            Outcome::Delivered(Reason::new(0, 0, "taken"))
+        };
+        vec![outcome; delivery.recipients.len()]
+    }
+}
+
+/// A queue with a pool of threads that take simulated time.
+struct House {
+    world: Arc<World>,
+    handle: Handle,
+    stepped: Stepped,
+    /// Attempts under way, by when they will be over.
+    under_way: BTreeMap<(Moment, u64), Job>,
+    jobs: u64,
+    came: HashMap<MessageId, Moment>,
+}
+
+impl House {
+    fn new() -> Self {
+        let world = Arc::<World>::default();
+        // The simulated disk copies what it syncs: short segments.
+        let settings = Settings { segment_octets: 50_000, segments_max: 100, ..Settings::default() };
+        let (handle, opened) = open_unlocked(SpoolParts {
+            disk: Arc::new(SimulatedDisk::default()),
+            data_dir: PathBuf::from("/data"),
+            clock: Arc::clone(&world.clock) as Arc<dyn Clock>,
+            random: Arc::new(SeededRandom::new(1)),
+            metrics: Arc::new(Metrics::default()),
+            settings,
+        })
+        .unwrap();
+        let courier = || Arc::clone(&world) as Arc<dyn Courier>;
+        let stepped = opened.into_stepped(Crew {
+            router: Arc::new(ArcSwap::from_pointee(Router::new([Domain::parse("here.example").unwrap()]))),
+            couriers: Couriers { local: courier(), program: courier(), smtp: courier() },
+            own_mail: Arc::new(Direct(handle.clone())),
+            traces: Traces::new(Arc::clone(&world.clock) as Arc<dyn Clock>),
+            hostname: Domain::parse("mail.here.example").unwrap(),
+        });
+        let (under_way, came) = (BTreeMap::new(), HashMap::new());
+        Self { world, handle, stepped, under_way, jobs: 0, came }
+    }
+
+    fn put(&mut self, from: &str, to: &str) -> MessageId {
+        let mut incoming = self.handle.begin().unwrap();
+        incoming.append(b"Subject: hello\r\n\r\n").unwrap();
+        let id = incoming.id();
+        let recipients = to.split(' ').map(|to| Recipient::mailbox(Mailbox::parse(to).unwrap())).collect();
+        let from = ReversePath::Mailbox(Mailbox::parse(from).unwrap());
+        incoming.commit(Envelope::new(id, self.handle.wall(), from, recipients)).unwrap();
+        self.came.insert(id, self.world.clock.now());
+        id
+    }
+
+    fn takes(&self, job: &Job) -> Duration {
+        match job.route.carrier {
+            _ if job.put_off.is_some() => Duration::from_millis(1),
+            Carrier::Local | Carrier::Program => LOCAL,
+            Carrier::Smtp if self.world.silent.lock().contains(&job.route.destination) => SILENCE,
+            Carrier::Smtp => REMOTE,
+        }
+    }
+
+    /// Lets time pass.
+    fn run(&mut self, time: Duration) {
+        let end = self.world.clock.now() + time;
+        loop {
+            let now = self.world.clock.now();
+            while let Some(job) = self.under_way.first_entry().filter(|entry| entry.key().0 <= now) {
+                let report = self.stepped.carriage.carry(&job.remove());
+                self.stepped.manager.hear(News::Done(report));
+            }
+            while let Ok(news) = self.stepped.news.try_recv() {
+                self.stepped.manager.hear(news);
+            }
+            self.stepped.manager.tick();
+            for (lane, threads) in [(Lane::Local, 4), (Lane::Remote, 16)] {
+                while self.under_way.values().filter(|job| job.lane() == lane).count() < threads
+                    && let Some(job) = self.stepped.manager.next_job(lane)
+                {
+                    self.jobs += 1;
+                    self.under_way.insert((now + self.takes(&job), self.jobs), job);
+                }
+            }
+            self.stepped.manager.clear_up();
+            let next = self.under_way.first_key_value().map(|((over, _), _)| *over);
+            let idle = self.stepped.manager.idle().map(|idle| now + idle.max(Duration::from_millis(1)));
+            let next = next.into_iter().chain(idle).min().unwrap_or(end).min(end);
+            if now >= end {
+                return;
+            }
+            self.world.clock.advance(next.since(now));
+        }
+    }
+
+    fn latency(&self, id: MessageId) -> Option<Duration> {
+        Some(self.world.delivered.lock().get(&id)?.since(*self.came.get(&id)?))
+    }
+
+    fn is_silent(&self, domain: &str, is_silent: bool) {
+        let mut silent = self.world.silent.lock();
+        if is_silent {
+            silent.insert(domain.to_owned())
+        } else {
+            silent.remove(domain)
+        };
+    }
+
+    fn in_vain(&self, domain: &str) -> usize {
+        self.world.in_vain.lock().get(domain).copied().unwrap_or(0)
+    }
+}
+
+/// Mail to fifty healthy destinations and to local users, one of each in every second.
+fn usual_mail(house: &mut House, seconds: usize) -> Vec<MessageId> {
+    let mut ids = Vec::new();
+    for second in 0..seconds {
+        ids.push(house.put("ana@here.example", &format!("bo@healthy{}.example", second % 50)));
+        ids.push(house.put("ana@here.example", "cy@here.example"));
+        house.run(Duration::from_secs(1));
+    }
+    ids
+}
+
+fn slowest(house: &House, ids: &[MessageId]) -> Duration {
+    ids.iter().map(|id| house.latency(*id).unwrap_or(Duration::MAX)).max().unwrap()
+}
+
+#[test]
+fn thousands_of_messages_to_a_silent_destination_slow_down_nobody_else() {
+    let mut house = House::new();
+    house.is_silent("silent.example", true);
+    let pile: Vec<_> = (0..5000).map(|_| house.put("list@here.example", "bo@silent.example")).collect();
+    let usual = usual_mail(&mut house, 900);
+    assert!(slowest(&house, &usual) <= REMOTE, "{:?}", slowest(&house, &usual));
+    let asked = house.in_vain("silent.example");
+    assert!((1..=3).contains(&asked), "one probe finds out for all, not {asked}");
+
+    house.is_silent("silent.example", false);
+    let usual = usual_mail(&mut house, 900);
+    assert!(slowest(&house, &usual) <= REMOTE, "{:?}", slowest(&house, &usual));
+    assert!(pile.iter().all(|id| house.latency(*id).is_some()), "and then it has its mail");
+}
+
+#[test]
+fn many_silent_destinations_do_not_hold_the_pool_either() {
+    let mut house = House::new();
+    usual_mail(&mut house, 50);
+    for n in 0..5000 {
+        house.is_silent(&format!("silent{}.example", n % 40), true);
+        house.put("list@here.example", &format!("bo@silent{}.example", n % 40));
+    }
+    let usual = usual_mail(&mut house, 900);
+    assert!(slowest(&house, &usual) <= REMOTE, "{:?}", slowest(&house, &usual));
+}
+
+#[test]
+fn a_recipient_is_tried_again_in_its_own_time_while_another_hangs() {
+    let mut house = House::new();
+    house.is_silent("silent.example", true);
+    house.is_silent("greylisting.example", true);
+    let id = house.put("ana@here.example", "bo@silent.example cy@here.example dee@greylisting.example");
+    house.run(SILENCE + Duration::from_secs(1));
+    house.is_silent("greylisting.example", false);
+    house.run(Duration::from_secs(70));
+    assert_eq!(house.in_vain("greylisting.example"), 1);
+    // Of the last one: it came with the first retry, and not when the other's attempt was over.
+    let latency = house.latency(id).unwrap();
+    assert!(latency > SILENCE && latency < SILENCE + Duration::from_secs(62), "{latency:?}");
+}
+
+#[test]
+fn mail_that_waits_for_a_probe_expires_in_its_time() {
+    let mut house = House::new();
+    house.is_silent("silent.example", true);
+    for _ in 0..20 {
+        house.put("ana@here.example", "bo@silent.example");
+    }
+    house.run(Duration::from_secs(5 * 24 * 3600 - 3600));
+    assert_eq!(house.handle.count(), 20);
+    house.run(Duration::from_secs(2 * 3600));
+    assert_eq!(house.handle.count(), 0, "given up");
+    let asked = house.in_vain("silent.example");
+    assert!(asked < 700, "{asked} attempts in five days, and not twenty times as many");
+}
