@@ -97,7 +97,7 @@ impl Exchange {
         if name.parse::<Ipv4Addr>().is_ok() {
             return Self::NoHostName(name.to_owned());
         }
-        match Domain::parse(name) {
+        match Domain::parse_host(name) {
             Ok(host) if host.as_address().is_none() => Self::Host(host),
             _ => Self::NoHostName(name.to_owned()),
         }
@@ -122,8 +122,12 @@ mod tests {
     fn an_exchange_is_a_host_the_root_or_no_host_name() {
         let host = Domain::parse("mx.there.example").unwrap();
         assert_eq!(Exchange::read("MX.There.example."), Exchange::Host(host));
+        let Exchange::Host(host) = Exchange::read("mx_1.There.example.") else { panic!("it answers") };
+        assert_eq!(host.as_ascii(), "mx_1.there.example");
         assert_eq!(Exchange::read("."), Exchange::Root);
-        for raw in ["192.0.2.1", "192.0.2.1.", "[192.0.2.1]", "mx_1.there.example.", "a\\.b.example"] {
+        for raw in
+            ["192.0.2.1", "192.0.2.1.", "[192.0.2.1]", "mx_1.there..example.", "a\\.b.example", "ü_1.example"]
+        {
             assert!(matches!(Exchange::read(raw), Exchange::NoHostName(_)), "{raw}");
         }
     }

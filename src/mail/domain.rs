@@ -77,6 +77,24 @@ impl Domain {
         Ok(Self { ascii })
     }
 
+    /// Reads the name of a host as DNS has it: underscores are no part of host names (RFC 1123 §2.1),
+    /// but MX records name such hosts all the same, and they answer.
+    ///
+    /// # Errors
+    /// As [`Domain::parse`].
+    pub fn parse_host(raw: &str) -> Result<Self, DomainError> {
+        if !raw.contains('_') {
+            return Self::parse(raw);
+        }
+        // The rest of the name is as good or bad as it would be without them.
+        Self::parse(&raw.replace('_', "x"))?;
+        let is_ascii = raw.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
+        if !is_ascii {
+            return Err(DomainError::Name(raw.to_owned()));
+        }
+        Ok(Self { ascii: raw.to_ascii_lowercase().into() })
+    }
+
     /// Lower-case A-labels: for DNS, EHLO, TLS and file names.
     #[must_use]
     pub fn as_ascii(&self) -> &str {
