@@ -302,7 +302,9 @@ impl Journal {
         };
         let Some(file) = segment.file.clone() else { return Err(io::ErrorKind::NotFound.into()) };
         let (record, text_at) = blank.fill(segment.salt);
-        if let Err(e) = file.append(record) {
+        // A panic here must not cost the record: whoever holds its ticket would wait for ever.
+        let appended = catch_unwind(AssertUnwindSafe(|| file.append(record)));
+        if let Err(e) = appended.unwrap_or_else(|_| Err(io::Error::other("the write panicked"))) {
             // What was half written must not stand before the next record. If it cannot be cut
             // off, the segment is closed, and it is a torn tail.
             if file.truncate(segment.length).is_err() {
@@ -543,15 +545,19 @@ mod tests {
         (journal.unwrap(), found)
     }
 
-    /// A file whose sync panics.
-    struct Panicking;
+    /// A file on which a verb panics.
+    #[derive(Clone, Copy, PartialEq)]
+    enum Panicking {
+        Append,
+        Sync,
+    }
 
     impl DiskFile for Panicking {
         fn append(&self, _: &[u8]) -> io::Result<()> {
-            Ok(())
+            if *self == Self::Append { panic!("a mistake") } else { Ok(()) }
         }
         fn sync(&self) -> io::Result<()> {
-            panic!("a mistake")
+            if *self == Self::Sync { panic!("a mistake") } else { Ok(()) }
         }
         fn read_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
             Ok(0)
@@ -570,10 +576,26 @@ mod tests {
         let (journal, _) = open(&disk);
         journal.put(&id(1), b"{}", b"").unwrap();
         for segment in journal.state.lock().segments.values_mut() {
-            segment.file = Some(Arc::new(Panicking));
+            segment.file = Some(Arc::new(Panicking::Sync));
         }
         journal.put(&id(2), b"{}", b"").unwrap_err();
         journal.put(&id(3), b"{}", b"").unwrap();
+    }
+
+    #[test]
+    fn a_note_whose_write_panics_is_owed_and_not_lost() {
+        let disk = SimulatedDisk::default();
+        let (journal, _) = open(&disk);
+        journal.put(&id(1), b"{}", b"").unwrap();
+        for segment in journal.state.lock().segments.values_mut() {
+            segment.file = Some(Arc::new(Panicking::Append));
+        }
+        let moved = journal.note(Kind::Moved, &id(1), b"");
+        journal.sync(&moved).unwrap_err();
+        journal.state.lock().current = None;
+        journal.sync(&moved).unwrap();
+        disk.crash(Crash::Dropped);
+        assert_eq!(open(&disk).1, [(Kind::Put, id(1)), (Kind::Moved, id(1))]);
     }
 
     #[test]
