@@ -90,6 +90,8 @@ pub struct Manager {
     under_way: usize,
     is_stopping: bool,
     sweep: Sweep,
+    /// The message that is being looked at.
+    busy_with: Option<MessageId>,
 }
 
 /// When to clear up.
@@ -177,6 +179,7 @@ impl Manager {
             under_way: 0,
             is_stopping: false,
             sweep: Sweep { is_wanted: true, last: now, pause: SWEEP_EVERY },
+            busy_with: None,
         };
         manager.expect_survivors(survivors, now);
         manager
@@ -209,6 +212,13 @@ impl Manager {
 
     /// Takes in one piece of news.
     pub(super) fn hear(&mut self, news: News) {
+        self.busy_with = match &news {
+            News::Put { id, .. } | News::Retry(Some(id)) | News::Claim { id, .. } | News::Back { id, .. } => {
+                Some(*id)
+            }
+            News::Done(report) => Some(report.id),
+            News::Retry(None) | News::Stop => None,
+        };
         match news {
             News::Put { id, envelope, since } => self.put(id, envelope, since),
             News::Done(report) => self.done(report),
@@ -234,6 +244,7 @@ impl Manager {
             self.schedule.wake(now);
             for _ in 0..ROUNDS_PER_TICK {
                 let Some(id) = self.schedule.take_due(now) else { break };
+                self.busy_with = Some(id);
                 self.begin_round(id, now);
             }
         }
@@ -242,6 +253,7 @@ impl Manager {
     /// Clears away what is settled, for a short while. To be called after the jobs were handed
     /// out, which should not wait for it.
     pub fn clear_up(&mut self) {
+        self.busy_with = None;
         let now = self.clock.now();
         if self.sweep_due().is_none_or(|due| due > now) {
             return;
@@ -276,6 +288,11 @@ impl Manager {
         due.into_iter().chain(self.sweep_due()).min().map(|moment| moment.since(now))
     }
 
+    /// The message that is being looked at, or was last: who is to blame for a panic.
+    pub(super) fn busy_with(&self) -> Option<MessageId> {
+        self.busy_with
+    }
+
     /// Attempts that are not back.
     #[must_use]
     pub fn under_way(&self) -> usize {
@@ -295,6 +312,7 @@ impl Manager {
             let departure = self.schedule.depart(lane, now)?;
             let (route, id, is_put_off) =
                 (Arc::clone(&departure.route), departure.leg.id, departure.put_off.is_some());
+            self.busy_with = Some(id);
             if let Some(job) = self.job(departure, now) {
                 self.under_way += 1;
                 return Some(job);
@@ -637,6 +655,7 @@ impl Manager {
     }
 
     fn forget(&mut self, id: MessageId) {
+        self.claims.forget(&id);
         if let Some(entry) = self.entries.remove(&id) {
             if let Some(due) = entry.due {
                 self.schedule.forget(id, due);

@@ -12,6 +12,7 @@
 //! - `platform`: the legs that could leave now, and whose turn it is
 //! - `destination`: who waits for one destination, and what its results have taught us
 //! - `manager`: the thread that decides when and whither
+//! - `culprit`: a message over which the manager stumbled
 //! - `worker`: the threads: opening, starting, stopping
 //! - `attempt`: one attempt, and what is written down of it
 //! - `bounce`: when a report is owed, about whom, and what of
@@ -25,6 +26,7 @@ mod attempt;
 mod bounce;
 mod claims;
 mod clerk;
+mod culprit;
 mod destination;
 mod frame;
 mod handle;

@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use super::attempt::Carriage;
+use super::culprit::Culprits;
 use super::destination::Contact;
 use super::handle::{Handle, News, Shared};
 use super::manager::{Job, Manager};
@@ -85,6 +86,7 @@ pub struct Opened {
     shared: Arc<Shared>,
     news: Receiver<News>,
     survivors: Vec<Survivor>,
+    culprits: Arc<Culprits>,
     metrics: Arc<Metrics>,
 }
 
@@ -121,6 +123,8 @@ pub fn open_unlocked(parts: SpoolParts) -> Result<(Handle, Opened), OpenError> {
 
 fn open_with(parts: SpoolParts, lock: Option<FileLock>) -> Result<(Handle, Opened), OpenError> {
     let (spool, survivors) = Spool::open(&parts)?;
+    let culprits = Arc::new(Culprits::new(&parts));
+    let survivors = culprits.judge(&spool, survivors);
     let (sender, news) = unbounded();
     let shared = Arc::new(Shared {
         spool: Arc::new(spool),
@@ -134,7 +138,7 @@ fn open_with(parts: SpoolParts, lock: Option<FileLock>) -> Result<(Handle, Opene
         _lock: lock,
     });
     let handle = Handle::new(Arc::clone(&shared));
-    Ok((handle, Opened { shared, news, survivors, metrics: parts.metrics }))
+    Ok((handle, Opened { shared, news, survivors, culprits, metrics: parts.metrics }))
 }
 
 impl Opened {
@@ -153,6 +157,7 @@ impl Opened {
         let (Settings { deliver_local, deliver_remote, .. }, sender) =
             (self.shared.settings.clone(), self.shared.news.clone());
         let (done, finished) = unbounded();
+        let culprits = Arc::clone(&self.culprits);
         let (crew, mut step) = self.steps(crew);
         let operator = crew.operator();
         let mut lanes = Vec::new();
@@ -172,6 +177,9 @@ impl Opened {
             let managed = catch_unwind(AssertUnwindSafe(|| manage(&mut step, lanes, &theirs)));
             if let Err(panic) = managed {
                 log::error!(target: "queue", "the queue manager panicked: {}", words(panic.as_ref()));
+                if let Some(id) = step.manager.busy_with() {
+                    culprits.accuse(&id);
+                }
                 // The supervisor starts us again, and the disk is the truth.
                 std::process::abort();
             }

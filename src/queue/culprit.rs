@@ -1,0 +1,122 @@
+//! A message over which the manager stumbles does not bring every start down.
+//!
+//! The manager notes which message it is busy with. When it panics, that name is written to
+//! `DATA/spool/culprits`, one a line, before the process ends. A start that finds a name there twice
+//! sets the message aside, where the operator finds it, and goes on with the others. Once may have
+//! been somebody else's fault, and costs a restart.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::journal::read_all;
+use super::spool::{Spool, SpoolParts, Survivor};
+use crate::mail::MessageId;
+use crate::sys::{Disk, Random, replace};
+
+/// The list of names.
+pub(super) struct Culprits {
+    disk: Arc<dyn Disk>,
+    random: Arc<dyn Random>,
+    path: PathBuf,
+}
+
+/// More of the list is not read.
+const LIST_OCTETS_MAX: usize = 64 * 1024;
+
+impl Culprits {
+    pub(super) fn new(parts: &SpoolParts) -> Self {
+        let path = parts.data_dir.join("spool").join("culprits");
+        Self { disk: Arc::clone(&parts.disk), random: Arc::clone(&parts.random), path }
+    }
+
+    /// The manager panicked while it was busy with this message.
+    pub(super) fn accuse(&self, id: &MessageId) {
+        let mut names = self.names();
+        names.push(*id);
+        if let Err(e) = self.write(&names) {
+            log::error!(target: "queue", "{id} cannot be noted in {}: {e}", self.path.display());
+        }
+    }
+
+    /// Sets aside who was accused twice; those who remain.
+    pub(super) fn judge(&self, spool: &Spool, mut survivors: Vec<Survivor>) -> Vec<Survivor> {
+        let names = self.names();
+        if names.is_empty() {
+            return survivors;
+        }
+        let is_guilty = |id: &MessageId| names.iter().filter(|name| *name == id).count() > 1;
+        // Who cannot be set aside is tried again: better than no start.
+        survivors.retain(|survivor| !is_guilty(&survivor.id) || spool.set_aside(&survivor.id).is_err());
+        let is_left = |id: &&MessageId| survivors.iter().any(|survivor| survivor.id == **id);
+        let left: Vec<_> = names.iter().filter(is_left).copied().collect();
+        if let Err(e) = self.write(&left) {
+            log::error!(target: "queue", "{} cannot be written: {e}", self.path.display());
+        }
+        survivors
+    }
+
+    fn names(&self) -> Vec<MessageId> {
+        let text = self.disk.open(&self.path).and_then(|file| read_all(file.as_ref(), 0, LIST_OCTETS_MAX));
+        let text = text.unwrap_or_default();
+        String::from_utf8_lossy(&text).lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
+    fn write(&self, names: &[MessageId]) -> io::Result<()> {
+        if names.is_empty() {
+            return remove(self.disk.as_ref(), &self.path);
+        }
+        let text: String = names.iter().map(|name| format!("{name}\n")).collect();
+        replace(self.disk.as_ref(), self.random.as_ref(), &self.path, text.as_bytes())
+    }
+}
+
+fn remove(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.remove(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fakes::{SeededRandom, SimulatedDisk, TestClock};
+    use crate::mail::{Envelope, Mailbox, Recipient, ReversePath, Timestamp};
+    use crate::observe::Metrics;
+    use crate::queue::Settings;
+
+    #[test]
+    fn a_message_is_set_aside_when_the_manager_has_died_of_it_twice() {
+        let disk = SimulatedDisk::default();
+        let parts = || SpoolParts {
+            disk: Arc::new(disk.clone()),
+            data_dir: PathBuf::from("/data"),
+            clock: Arc::<TestClock>::default(),
+            random: Arc::new(SeededRandom::new(disk.verbs().len() as u64)),
+            metrics: Arc::new(Metrics::default()),
+            settings: Settings::default(),
+        };
+        let (spool, _) = Spool::open(&parts()).unwrap();
+        let [guilty, other] = [1, 2].map(|n| MessageId::new(Timestamp::from_millis(0), n));
+        for id in [guilty, other] {
+            let recipient = Recipient::mailbox(Mailbox::parse("bo@here.example").unwrap());
+            let envelope = Envelope::new(id, id.arrived(), ReversePath::Null, vec![recipient]);
+            spool.put_small(&envelope, b"Subject: hello\r\n\r\n").unwrap();
+        }
+        let start = || {
+            let (spool, survivors) = Spool::open(&parts()).unwrap();
+            let left = Culprits::new(&parts()).judge(&spool, survivors);
+            left.into_iter().map(|survivor| survivor.id).collect::<Vec<_>>()
+        };
+        let culprits = Culprits::new(&parts());
+        culprits.accuse(&guilty);
+        assert_eq!(start(), [guilty, other], "once is no proof");
+        culprits.accuse(&other);
+        culprits.accuse(&guilty);
+        assert_eq!(start(), [other]);
+        assert!(disk.names().iter().any(|path| path.ends_with(format!("damaged/{guilty}"))));
+        assert_eq!(start(), [other], "and that is the end of it");
+        assert_eq!(culprits.names(), [other]);
+    }
+}
