@@ -505,6 +505,14 @@ const SECTIONS: &[Section] = &[
                 example: "\"smtp.relay.example:587 login=relay1\"",
                 show: |c| c.delivery.smtp.via.as_ref().map(|via| quoted(&via.to_string())),
             },
+            Key {
+                name: "messages-per-connection-max",
+                about: "While there is more mail for a server, the connection to it is used for the next message: \
+                        for so many of them. With 1, each has a connection of its own.",
+                default: "100",
+                example: "",
+                show: |c| number(c.delivery.smtp.messages_per_connection_max),
+            },
         ],
     },
     Section {

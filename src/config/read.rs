@@ -444,6 +444,13 @@ fn smtp(mut table: Table<'_>, found: &mut Findings<'_>) -> SmtpDelivery {
             let raw = value.text("write hosts such as \"smtp.relay.example:587 login=relay1\"")?;
             Via::parse(raw).map_err(|e| wrong(e.problem, e.remedy))
         }),
+        messages_per_connection_max: count(
+            &mut table,
+            found,
+            "messages-per-connection-max",
+            defaults.messages_per_connection_max,
+            1..=10_000,
+        ),
     };
     table.finish(found, &known("delivery.smtp"));
     smtp
@@ -561,7 +568,7 @@ mod tests {
         assert_eq!(config.limits.message_octets_max, 52_428_800);
         assert_eq!(config.limits.received_max, 100);
         assert_eq!(config.queue.lifetime, Duration::from_hours(120));
-        assert_eq!(config.delivery.smtp, SmtpDelivery { port: 25, hello: Hello::SenderDomain, via: None });
+        assert_eq!(config.delivery.smtp, SmtpDelivery::default());
         assert!(config.warnings.is_empty());
         assert_eq!(config.effective(), Config::defaults(config.hostname.clone()).effective());
     }
@@ -611,6 +618,7 @@ mod tests {
             port = 2500
             hello = "hostname"
             via = "relay.example:587 login=relay1"
+            messages-per-connection-max = 7
             [dns]
             servers = ["127.0.0.1:5353", "::1"]
             [dovecot]
@@ -662,8 +670,10 @@ mod tests {
         assert_eq!(command.deadline, Duration::from_mins(1));
         assert_eq!(config.delivery.pipe.deadline, Duration::from_mins(2));
         assert_eq!(config.delivery.pipe.exit_75, PipeTrouble::Transient);
-        let via = Via::parse("relay.example:587 login=relay1").unwrap();
-        assert_eq!(config.delivery.smtp, SmtpDelivery { port: 2500, hello: Hello::Hostname, via: Some(via) });
+        let via = Some(Via::parse("relay.example:587 login=relay1").unwrap());
+        let expected =
+            SmtpDelivery { port: 2500, hello: Hello::Hostname, via, messages_per_connection_max: 7 };
+        assert_eq!(config.delivery.smtp, expected);
         assert_eq!(config.dns.servers, ["127.0.0.1:5353".parse().unwrap(), "[::1]:53".parse().unwrap()]);
         assert!(config.dovecot.is_asked && config.dovecot.userdb.is_none());
         assert_eq!(config.dovecot.client.as_deref(), Some(Path::new("/etc/postrider/auth/client")));

@@ -257,6 +257,8 @@ pub struct SmtpDelivery {
     pub hello: Hello,
     /// Hosts that take all mail for other domains. Default: none, which means MX hosts.
     pub via: Option<Via>,
+    /// Messages on one connection at most; with 1, none is kept for the next message. Default: 100.
+    pub messages_per_connection_max: usize,
 }
 
 /// The name in the EHLO of an outgoing session.
@@ -460,6 +462,6 @@ impl Default for Hooks {
 
 impl Default for SmtpDelivery {
     fn default() -> Self {
-        Self { port: 25, hello: Hello::SenderDomain, via: None }
+        Self { port: 25, hello: Hello::SenderDomain, via: None, messages_per_connection_max: 100 }
     }
 }

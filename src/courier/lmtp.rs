@@ -74,7 +74,7 @@ impl LmtpCourier {
             message: delivery.message,
             security: None,
         };
-        Ok(session.talk(stream, plan, |_, _| ()).answers)
+        Ok(session.talk(stream, plan, |_, _| ()))
     }
 
     fn plan(&self, delivery: &Delivery<'_>) -> Result<Plan, Failure> {

@@ -13,7 +13,7 @@
 //!
 //! Addresses are looked up one host at a time, because most mail goes to the first. An address
 //! literal is its own host and is never looked up. Does not connect and does not know whether a
-//! host is ourselves. Called by the SMTP courier.
+//! host is ourselves: the SMTP courier, which calls this, does.
 
 use std::collections::HashSet;
 use std::net::IpAddr;

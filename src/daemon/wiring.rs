@@ -2,6 +2,7 @@
 //!
 //! The only place that turns the configuration into other modules' settings.
 
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -351,6 +352,9 @@ fn smtp_courier(
             config::Hello::Hostname => smtp::HelloMode::Hostname,
         },
         via: config.delivery.smtp.via.clone(),
+        listening: config.listen.smtp.iter().map(taking_mail_in).collect(),
+        messages_per_connection_max: u32::try_from(config.delivery.smtp.messages_per_connection_max)
+            .unwrap_or(u32::MAX),
         ..smtp::Settings::new(config.hostname.clone())
     };
     let parts = smtp::Parts {
@@ -364,6 +368,14 @@ fn smtp_courier(
         logins: Arc::clone(&chores.logins),
     };
     smtp::SmtpCourier::new(settings, parts, seams.metrics)
+}
+
+/// Where other servers find us. What the service manager passes is port 25, as far as we can know.
+fn taking_mail_in(listener: &config::Listener) -> SocketAddr {
+    match listener.place {
+        config::Place::Address(address) => address,
+        config::Place::Systemd => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 25)),
+    }
 }
 
 fn queue_settings(config: &Config) -> queue::Settings {

@@ -117,6 +117,8 @@ pub struct Client {
     /// The connection has carried a message before, and the peer has not answered MAIL since.
     is_untested: bool,
     is_stale: bool,
+    /// The peer has said something.
+    has_heard: bool,
     /// Why whoever is still waiting at the end got no answer.
     why: Option<Failure>,
 }
@@ -169,6 +171,7 @@ impl Client {
             is_sound: false,
             is_untested: false,
             is_stale: false,
+            has_heard: false,
             why: None,
         };
         match client.plan.encryption {
@@ -182,6 +185,7 @@ impl Client {
 
     /// The peer replied.
     pub fn reply(&mut self, reply: &Reply) -> Step {
+        self.has_heard = true;
         // RFC 5321 §3.8: 421 may come at any time, and the connection is over. What it answers after
         // the final dot is the message, and that is not handed to another host; in LMTP it may answer
         // for one recipient only, and whoever has no reply when the connection ends is put off.
@@ -287,6 +291,12 @@ impl Client {
     #[must_use]
     pub fn is_stale(&self) -> bool {
         self.is_stale
+    }
+
+    /// The peer has said something, on this connection.
+    #[must_use]
+    pub fn has_heard(&self) -> bool {
+        self.has_heard
     }
 
     /// RFC 9422 §4.1.

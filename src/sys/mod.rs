@@ -42,7 +42,7 @@ pub use disk::{Disk, DiskFile, Entry, SystemDisk, create_dir_all, read_text, rep
 pub use host::host_name;
 pub use line_ends::LfReader;
 pub use lock::FileLock;
-pub use net::{Dial, Interrupt, Stream, SystemDial, accepted};
+pub use net::{Dial, Interrupt, Stream, SystemDial, accepted, is_own_address};
 pub use privilege::put_down_capabilities;
 pub use process::{Ended, Program};
 pub use pulse::Pulse;

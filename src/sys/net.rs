@@ -5,7 +5,7 @@
 
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream, UdpSocket};
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -180,6 +180,13 @@ impl Stream for Connection {
         // Already closed by the peer is as good.
         let _ = self.socket.shutdown(Shutdown::Both);
     }
+}
+
+/// One of this host's own addresses. The system knows them all, whatever they were given by: nobody may
+/// bind another.
+#[must_use]
+pub fn is_own_address(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use postrider::courier::smtp::Credentials;
 use postrider::mail::Via;
 use postrider::tls::Level;
 
-use crate::courier_smtp::{World, statuses, via};
+use crate::courier_world::{World, statuses, via};
 
 const RELAY: &str = "192.0.2.1:587";
 

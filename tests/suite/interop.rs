@@ -166,8 +166,8 @@ fn hundreds_of_messages_reach_smtp_sink() {
     let mails = sink.wait_for_mail(300);
     let ids: HashSet<_> = mails.iter().map(|mail| id_of(&mail.message)).collect();
     assert_eq!(ids.len(), 300);
-    let counts = sink.wait_until(|counts| counts.sessions >= 300);
-    assert_eq!(counts.sessions, counts.quits, "every session says goodbye");
+    let counts = sink.wait_until(|counts| counts.quits > 0 && counts.quits == counts.sessions);
+    assert!(counts.sessions < 150, "connections are used again: {counts:?}");
 }
 
 #[test]

@@ -71,7 +71,7 @@ fn the_wait_between_attempts_and_the_lifetime_are_as_configured() {
     );
     let house = House::started(&format!(
         "[queue]\nlifetime = \"4s\"\nretry = [\"1s\"]\n\
-         [relay]\nnetworks = [\"127.0.0.0/8\"]\n[dns]\nservers = [\"{}\"]\n[delivery.smtp]\nport = {}\n",
+         [relay]\nnetworks = [\"127.0.0.0/8\"]\n[dns]\nservers = [\"{}\"]\n[delivery.smtp]\nport = {}\nmessages-per-connection-max = 1\n",
         dns.address, sink.port
     ));
     house.send("ana@here.example", "bo@there.example", "never arrives");

@@ -6,7 +6,8 @@
 //! - `operators`: what a person does to mail that waits; the same stage
 //! - `reports`: who is told what of a letter, when; the same stage
 //! - `stories`: what happens to a letter, with a test clock and scripted couriers
-//! - `courier_smtp`: one attempt of the SMTP courier, against peers that follow a script
+//! - `courier_smtp`, `courier_tls`: one attempt of the SMTP courier, against peers that follow a script
+//! - `courier_kept`: several of them on one connection; `courier_world` is the stage of all three
 //! - `courier_via`: the same at hosts that the operator names: their TLS policy, and logins
 //! - `crash`: stop at every disk operation
 //! - `post_office`: a queue on a simulated disk, for stories and crashes
@@ -43,8 +44,11 @@ mod activation;
 mod aliases;
 mod certificates;
 mod cli;
+mod courier_kept;
 mod courier_smtp;
+mod courier_tls;
 mod courier_via;
+mod courier_world;
 mod crash;
 mod dialogs;
 mod dialogs_on_sockets;

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::absent::Absent;
 use super::hello;
+use super::kept::Kept;
 use super::settings::Settings;
 use super::visit::{Place, Terms};
 use crate::courier::{Courier, Delivery, Host, addresses, hosts};
@@ -17,7 +19,7 @@ use crate::mail::{Destination, Domain, Failure, NextHop, Outcome, Recipient, Via
 use crate::observe::{Counter, CounterFamily, Metrics};
 use crate::route::Router;
 use crate::smtp::client::{Addressee, Answer, Credentials};
-use crate::sys::{Clock, Dial, Moment, Random};
+use crate::sys::{Clock, Dial, Moment, Random, is_own_address};
 use crate::tls::TlsClient;
 
 /// Carries mail to other servers.
@@ -25,6 +27,8 @@ pub struct SmtpCourier {
     pub(super) settings: Settings,
     pub(super) parts: Parts,
     pub(super) counters: Counters,
+    pub(super) kept: Kept,
+    pub(super) absent: Absent,
 }
 
 /// What the courier works with.
@@ -69,7 +73,9 @@ impl SmtpCourier {
                 "result",
             ),
         };
-        Self { settings, parts, counters }
+        let messages_max = settings.messages_per_connection_max;
+        let kept = Kept::new(messages_max, settings.timeouts.goodbye, Arc::clone(&parts.clock));
+        Self { settings, parts, counters, kept, absent: Absent::default() }
     }
 }
 
@@ -273,16 +279,26 @@ impl Attempt<'_> {
             Ok(stops) => stops,
             Err(failure) => return self.note(group, &failure),
         };
-        for (host, port) in stops {
+        for (place, (host, port)) in stops.iter().enumerate() {
             let open = self.open(group);
             if open.is_empty() {
                 return;
             }
+            // RFC 5321 §5.1: whoever is as preferred as we are, or less, would hand it to us.
+            let is_new = place.checked_sub(1).and_then(|before| stops.get(before));
+            let is_new = is_new.is_none_or(|(before, _)| before.preference != host.preference);
+            if is_new
+                && let Target::MxOf(domain) = target
+                && self.is_among(&stops, host.preference)
+            {
+                let text = format!("mail for {domain} loops back to myself: no better MX host is left");
+                return self.note(&open, &Failure::permanent(4, 6, text));
+            }
             let resolver = &*self.courier.parts.resolver;
             match addresses(resolver, &host.name, self.delivery.deadline) {
                 Ok(found) => {
-                    let found = found.into_iter().map(|ip| SocketAddr::new(ip, port));
-                    self.ask(&host, found, terms, open);
+                    let found = found.into_iter().map(|ip| SocketAddr::new(ip, *port));
+                    self.ask(host, found, terms, open);
                 }
                 Err(failure) => self.note(&open, &failure),
             }
@@ -290,6 +306,25 @@ impl Attempt<'_> {
                 return;
             }
         }
+    }
+
+    /// One of the hosts of this preference is ourselves, by its name or by an address at which we take
+    /// mail in.
+    fn is_among(&self, stops: &[(Host, u16)], preference: u16) -> bool {
+        let Settings { hostname, listening, .. } = &self.courier.settings;
+        let is_here = |address: SocketAddr| {
+            listening.iter().filter(|ours| ours.port() == address.port()).any(|ours| {
+                ours.ip() == address.ip() || (ours.ip().is_unspecified() && is_own_address(address.ip()))
+            })
+        };
+        let resolver = &*self.courier.parts.resolver;
+        stops.iter().filter(|(host, _)| host.preference == preference).any(|(host, port)| {
+            let takes_mail_in = listening.iter().any(|ours| ours.port() == *port);
+            takes_mail_in
+                && (host.name == *hostname
+                    || addresses(resolver, &host.name, self.delivery.deadline)
+                        .is_ok_and(|found| found.into_iter().any(|ip| is_here(SocketAddr::new(ip, *port)))))
+        })
     }
 
     /// From address to address of one host, until everyone in `open` has an answer or the host has
@@ -357,7 +392,10 @@ impl Attempt<'_> {
         let usual = self.courier.settings.port;
         match target {
             Target::MxOf(domain) => {
-                let found = hosts(&*parts.resolver, &*parts.random, domain, self.delivery.deadline)?;
+                let mut found = hosts(&*parts.resolver, &*parts.random, domain, self.delivery.deadline)?;
+                // Of equals, one to whom a connection is open.
+                let has_open = |host: &Host| self.courier.kept.has(&host.name, &self.hello);
+                found.sort_by_key(|host| (host.preference, !has_open(host)));
                 let names: Vec<_> = found.iter().map(|host| host.name.to_string()).collect();
                 self.delivery.trace.event(format!("hosts of {domain}: {}", names.join(", ")));
                 Ok(found.into_iter().map(|host| (host, usual)).collect())

@@ -9,18 +9,21 @@
 //! read to its end is never ended with a dot; the connection in use is closed on every path; whatever
 //! a peer does, the attempt is back by its deadline, as far as the operating system lets it.
 //!
-//! Does not retry later, convert 8-bit messages, keep connections for the next message or know
-//! which listening socket is ours.
+//! Does not retry later or convert 8-bit messages.
 //!
 //! Called by the delivery threads. Standards: RFC 5321 §4.5.3.2 and §5.1, 3207, 6531, 7505.
 //!
 //! - `attempt`: the courier, and its way from host to host
 //! - `visit`: one address: TLS, the legacy TLS library, plain text; and what is known of the domain
 //! - `session`: one connection: what the client machine wants done, with a real stream; also LMTP's
+//! - `kept`: connections that may carry the next message, and goodbyes
+//! - `absent`: hosts that did not answer a moment ago
 //! - `hello`: the name that we say in EHLO
 //! - `settings`: what the operator may change
+mod absent;
 mod attempt;
 mod hello;
+mod kept;
 mod session;
 mod settings;
 mod visit;

@@ -1,7 +1,9 @@
 //! One connection: what the client machine wants done, with a real stream.
 //!
 //! A blocking shell. It reads, writes, waits until a deadline and starts TLS; what a reply means it
-//! does not know. It ends by closing the connection, on every path: the stream is its own.
+//! does not know. It ends by closing the connection, on every path: the stream is its own. Only where
+//! all is decided and the peer waits for the next command, the connection is handed back, for the next
+//! message or for a goodbye.
 
 use std::io::{self, Read as _, Write as _};
 use std::time::Duration;
@@ -36,12 +38,49 @@ pub(in crate::courier) struct Security<'a> {
     pub(super) host: &'a Domain,
 }
 
-/// How a connection ended.
+/// A connection on which all is decided, and the peer waits for the next command.
+pub(in crate::courier) struct Open {
+    stream: Box<dyn Stream>,
+    pub(super) client: Client,
+    replies: Replies,
+    level: Level,
+    /// When it was opened.
+    pub(super) began: Moment,
+    /// Messages that it was used for.
+    pub(super) messages: u32,
+    goodbye: Vec<u8>,
+}
+
+impl Open {
+    /// Says QUIT.
+    ///
+    /// # Errors
+    /// The peer is gone already.
+    pub(super) fn quit(&mut self, until: Moment) -> io::Result<()> {
+        self.stream.set_deadline(until);
+        self.stream.write_all(&self.goodbye).and_then(|()| self.stream.flush())
+    }
+
+    /// RFC 5321 §4.1.1.10: waits for the reply to QUIT; but nothing depends on that any more.
+    pub(super) fn await_goodbye(mut self, until: Moment) {
+        if read_reply(&mut self.stream, &mut self.replies, until).is_err() {
+            self.stream.abort();
+        }
+    }
+}
+
+/// How a conversation ended.
 pub(in crate::courier) struct Ended {
     /// One for each recipient of the plan, in order.
     pub(in crate::courier) answers: Vec<Answer>,
     /// STARTTLS was agreed and did not work out.
     pub(in crate::courier) handshake_error: Option<HandshakeError>,
+    /// The connection had been kept and was of no more use: nothing is to be concluded.
+    pub(super) is_stale: bool,
+    /// Nobody said a word.
+    pub(super) is_silent: bool,
+    /// The connection, if it still is one.
+    pub(super) open: Option<Open>,
 }
 
 /// Octets read from the message at once, and from the peer.
@@ -49,17 +88,46 @@ const BLOCK_OCTETS: usize = 16 * 1024;
 const REPLY_OCTETS: usize = 2 * 1024;
 
 impl Session<'_> {
-    /// Talks to the end. `check` is asked once, when it is known what the connection is worth, and
-    /// may withhold recipients.
+    /// Talks to the end, goodbye included. `check` is asked once, when it is known what the connection
+    /// is worth, and may withhold recipients.
     pub(in crate::courier) fn talk(
         &self,
-        mut stream: Box<dyn Stream>,
+        stream: Box<dyn Stream>,
+        plan: Plan,
+        check: impl Fn(Level, &mut Client),
+    ) -> Vec<Answer> {
+        let ended = self.begin(stream, plan, check);
+        if let Some(mut open) = ended.open {
+            let until = self.until(self.timeouts.goodbye);
+            if open.quit(until).is_ok() {
+                open.await_goodbye(until);
+            }
+        }
+        ended.answers
+    }
+
+    /// The first message on a connection.
+    pub(super) fn begin(
+        &self,
+        stream: Box<dyn Stream>,
         plan: Plan,
         check: impl Fn(Level, &mut Client),
     ) -> Ended {
-        let (mut client, mut step) = Client::new(plan);
-        let mut replies = Replies::default();
-        let mut level = Level::Plain;
+        let (client, step) = Client::new(plan);
+        let (replies, began) = (Replies::default(), self.clock.now());
+        let open =
+            Open { stream, client, replies, level: Level::Plain, began, messages: 0, goodbye: Vec::new() };
+        self.converse(open, step, check)
+    }
+
+    /// The next one.
+    pub(super) fn go_on(&self, mut open: Open, plan: Plan, check: impl Fn(Level, &mut Client)) -> Ended {
+        let step = open.client.begin(plan);
+        self.converse(open, step, check)
+    }
+
+    fn converse(&self, open: Open, mut step: Step, check: impl Fn(Level, &mut Client)) -> Ended {
+        let Open { mut stream, mut client, mut replies, mut level, began, messages, .. } = open;
         let mut dot_by = None;
         loop {
             step = match step {
@@ -91,7 +159,7 @@ impl Session<'_> {
                         }
                         Err(error) => {
                             let _ = client.handshake_failed(&error.to_string());
-                            return Ended { answers: client.answers(), handshake_error: Some(error) };
+                            return Ended { handshake_error: Some(error), ..Ended::of(&client) };
                         }
                     }
                 }
@@ -103,17 +171,18 @@ impl Session<'_> {
                     dot_by = None;
                     self.send_message(&mut stream, &mut replies, &mut client)
                 }
-                Step::Quit(octets) => {
-                    self.say_goodbye(&mut stream, &mut replies, &octets);
-                    break;
+                Step::Quit(goodbye) => {
+                    let ended = Ended::of(&client);
+                    let messages = messages + 1;
+                    let open = Open { stream, client, replies, level, began, messages, goodbye };
+                    return Ended { open: Some(open), ..ended };
                 }
                 Step::Close => {
                     stream.abort();
-                    break;
+                    return Ended::of(&client);
                 }
             };
         }
-        Ended { answers: client.answers(), handshake_error: None }
     }
 
     fn until(&self, timeout: Duration) -> Moment {
@@ -160,21 +229,10 @@ impl Session<'_> {
         replies: &mut Replies,
         deadline: Moment,
     ) -> Result<Reply, String> {
-        stream.set_deadline(deadline);
-        let mut octets = [0; REPLY_OCTETS];
-        loop {
-            if let Some(reply) = replies.take().map_err(|error| error.to_string())? {
-                // It is printable already; a long one is cut for the trace only.
-                self.trace.event(format!("< {reply}").chars().take(500).collect::<String>());
-                return Ok(reply);
-            }
-            match stream.read(&mut octets) {
-                Ok(0) => return Err("the other side closed the connection".to_owned()),
-                Ok(count) => replies.feed(octets.get(..count).unwrap_or_default()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(words(&error)),
-            }
-        }
+        let reply = read_reply(stream, replies, deadline)?;
+        // It is printable already; a long one is cut for the trace only.
+        self.trace.event(format!("< {reply}").chars().take(500).collect::<String>());
+        Ok(reply)
     }
 
     /// RFC 3207 §4.2: what was read behind the reply to STARTTLS came before the encryption did, and
@@ -267,13 +325,17 @@ impl Session<'_> {
         stream.set_deadline(self.until(self.timeouts.block));
         stream.write_all(octets).and_then(|()| stream.flush()).map_err(Trouble::Theirs)
     }
+}
 
-    /// RFC 5321 §4.1.1.10: QUIT, and a wait for its reply; but nothing depends on that any more.
-    fn say_goodbye(&self, stream: &mut Box<dyn Stream>, replies: &mut Replies, octets: &[u8]) {
-        self.trace.event(format!("> {}", shown(octets)));
-        let said = self.send(stream, octets, self.timeouts.goodbye);
-        if said.is_err() || self.read_reply(stream, replies, self.until(self.timeouts.goodbye)).is_err() {
-            stream.abort();
+impl Ended {
+    /// As the client machine sees it.
+    fn of(client: &Client) -> Self {
+        Self {
+            answers: client.answers(),
+            handshake_error: None,
+            is_stale: client.is_stale(),
+            is_silent: !client.has_heard(),
+            open: None,
         }
     }
 }
@@ -282,6 +344,26 @@ impl Session<'_> {
 enum Trouble {
     Ours(String),
     Theirs(io::Error),
+}
+
+fn read_reply(
+    stream: &mut Box<dyn Stream>,
+    replies: &mut Replies,
+    deadline: Moment,
+) -> Result<Reply, String> {
+    stream.set_deadline(deadline);
+    let mut octets = [0; REPLY_OCTETS];
+    loop {
+        if let Some(reply) = replies.take().map_err(|error| error.to_string())? {
+            return Ok(reply);
+        }
+        match stream.read(&mut octets) {
+            Ok(0) => return Err("the other side closed the connection".to_owned()),
+            Ok(count) => replies.feed(octets.get(..count).unwrap_or_default()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(words(&error)),
+        }
+    }
 }
 
 /// An error in plain words, without the number that the system has for it.

@@ -1,5 +1,6 @@
 //! What the operator may change, and what only tests do.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::mail::{Domain, Via};
@@ -16,15 +17,28 @@ pub struct Settings {
     pub via: Option<Via>,
     /// This host's qualified name.
     pub hostname: Domain,
+    /// Where we take mail in ourselves: an MX host there is this one. With an unspecified address, at
+    /// every address of this host.
+    pub listening: Vec<SocketAddr>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
+    /// Messages on one connection at most. Default: 100; with 1 none is kept.
+    pub messages_per_connection_max: u32,
 }
 
 impl Settings {
     /// The defaults, for a host of this qualified name.
     #[must_use]
     pub fn new(hostname: Domain) -> Self {
-        Self { port: 25, hello: HelloMode::default(), via: None, hostname, timeouts: Timeouts::default() }
+        Self {
+            listening: Vec::new(),
+            port: 25,
+            hello: HelloMode::default(),
+            via: None,
+            hostname,
+            timeouts: Timeouts::default(),
+            messages_per_connection_max: 100,
+        }
     }
 }
 

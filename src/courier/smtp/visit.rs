@@ -11,7 +11,8 @@
 use std::net::SocketAddr;
 
 use super::attempt::{Attempt, Counters};
-use super::session::{Security, Session, words};
+use super::kept::Key;
+use super::session::{Open, Security, Session, words};
 use crate::courier::Host;
 use crate::domaininfo::DomainInfo;
 use crate::mail::{Domain, Failure, TlsPolicy, Via};
@@ -134,8 +135,12 @@ impl Attempt<'_> {
         answers
     }
 
-    /// One connection, or a few of them if TLS gives trouble.
+    /// One connection: one that was kept if there is one, or a new one, or a few of them if TLS gives
+    /// trouble.
     fn ask_once(&self, place: &Place<'_>, recipients: &[Addressee]) -> Vec<Answer> {
+        if let Some(answers) = self.go_on(place, recipients) {
+            return answers;
+        }
         let mut method = Method::Tls;
         loop {
             let plan = self.plan(place, recipients, method);
@@ -193,25 +198,83 @@ impl Attempt<'_> {
         trace.event(format!("connecting to {shown}"));
         let connect_by =
             self.delivery.deadline.min(courier.parts.clock.now() + courier.settings.timeouts.connect);
+        let began = courier.parts.clock.now();
+        if !courier.absent.ask(place.address, began) {
+            let text = format!("no connection to {shown}: it did not answer others a moment ago");
+            trace.error(text.clone());
+            return Err(Failure::transient(4, 1, text).of_destination());
+        }
+        let silent = || courier.absent.silent(place.address, began, courier.parts.clock.now());
         let stream = courier.parts.dial.dial(&place.address.into(), connect_by).map_err(|error| {
+            silent();
             let text = format!("no connection to {shown}: {}", words(&error));
             trace.error(text.clone());
             // Refused, unreachable, timed out: all of them may be better later.
             Failure::transient(4, 1, text).of_destination()
         })?;
-        let session = Session {
+        let recipients = plan.recipients.clone();
+        let mut ended = self.session(place, method).begin(stream, plan, |level, client| {
+            courier.absent.answered(place.address, began);
+            courier.counters.tls.add_one(&level.to_string());
+            self.check(place, level, &recipients, &shown, client);
+        });
+        if ended.is_silent {
+            silent();
+        } else {
+            courier.absent.answered(place.address, began);
+        }
+        if let Some(open) = ended.open.take() {
+            self.keep_or_part(place, method, open);
+        }
+        Ok(ended)
+    }
+
+    /// Asks by a connection that was kept; nothing if there is none, or it was of no more use.
+    fn go_on(&self, place: &Place<'_>, recipients: &[Addressee]) -> Option<Vec<Answer>> {
+        let open = self.courier.kept.take(&self.key(place))?;
+        let plan = self.plan(place, recipients, Method::Tls);
+        let shown = plan.place();
+        self.delivery.trace.event(format!("going on with a connection to {shown}"));
+        let mut ended = self.session(place, Method::Tls).go_on(open, plan, |level, client| {
+            self.check(place, level, recipients, &shown, client);
+        });
+        if let Some(open) = ended.open.take() {
+            self.keep_or_part(place, Method::Tls, open);
+        }
+        if ended.is_stale {
+            self.delivery.trace.event("it was of no more use");
+            return None;
+        }
+        Some(ended.answers)
+    }
+
+    /// A connection by a weaker method than the best is not for the next message: its domain may be
+    /// known for more, and a new handshake may work.
+    fn keep_or_part(&self, place: &Place<'_>, method: Method, open: Open) {
+        let kept = &self.courier.kept;
+        let is_best = method == Method::Tls && open.client.refused_starttls().is_none();
+        if self.delivery.more_follows && is_best && open.client.can_go_on() {
+            kept.keep(self.key(place), open);
+        } else {
+            self.delivery.trace.event("> QUIT");
+            kept.part(open);
+        }
+    }
+
+    fn key(&self, place: &Place<'_>) -> Key {
+        Key { host: place.host.name.clone(), address: place.address, hello: self.hello.clone() }
+    }
+
+    fn session<'s>(&'s self, place: &'s Place<'_>, method: Method) -> Session<'s> {
+        let courier = self.courier;
+        Session {
             clock: &*courier.parts.clock,
             timeouts: &courier.settings.timeouts,
             deadline: self.delivery.deadline,
-            trace,
+            trace: self.delivery.trace,
             message: self.delivery.message,
             security: Some(Security { tls: &courier.parts.tls, method, host: &place.host.name }),
-        };
-        let recipients = plan.recipients.clone();
-        Ok(session.talk(stream, plan, |level, client| {
-            courier.counters.tls.add_one(&level.to_string());
-            self.check(place, level, &recipients, &shown, client);
-        }))
+        }
     }
 
     /// Withholds whoever's domain deserves better than this.

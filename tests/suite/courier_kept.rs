@@ -1,0 +1,200 @@
+//! Connections of the SMTP courier that carry more than one message, against peers that follow a script.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use postrider::fakes::TestClock;
+use postrider::tls::Level;
+
+use crate::courier_world::{GOODBYE, GREETING, MX1, MX2, ONE, World, domain, statuses};
+
+const TO_BO: &str = "
+    C: MAIL FROM:<ana@here.example>
+    S: 250 ok
+    C: RCPT TO:<bo@*
+    S: 250 ok
+    C: DATA
+    S: 354 go
+    ! message
+    S: 250 2.0.0 queued";
+const MORE: bool = true;
+
+#[test]
+fn one_message_follows_the_other_on_one_connection() {
+    let world = World::new().peer(ONE, &format!("{GREETING}{TO_BO}{TO_BO}{TO_BO}{GOODBYE}"));
+    let courier = world.courier();
+    for more in [MORE, MORE, !MORE] {
+        assert_eq!(statuses(&world.hand(&courier, "bo@one.example", more)), ["2.0.0"]);
+    }
+    drop(courier);
+    assert_eq!(world.over().messages.len(), 3);
+}
+
+#[test]
+fn two_domains_at_one_host_share_a_connection() {
+    let world = World::new().peer(ONE, &format!("{GREETING}{TO_BO}{TO_BO}{GOODBYE}"));
+    let courier = world.courier();
+    assert_eq!(statuses(&world.hand(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+    assert_eq!(statuses(&world.hand(&courier, "bo@two.example", MORE)), ["2.0.0"]);
+    drop(courier);
+    world.over();
+}
+
+#[test]
+fn a_refused_recipient_leaves_the_connection_to_the_next_message() {
+    let refused = "
+        C: MAIL FROM:<ana@here.example>
+        S: 250 ok
+        C: RCPT TO:<bo@*
+        S: 550 5.1.1 no
+        C: RSET
+        S: 250 ok";
+    let world = World::new().peer(ONE, &format!("{GREETING}{refused}{TO_BO}{GOODBYE}"));
+    let courier = world.courier();
+    assert_eq!(statuses(&world.hand(&courier, "bo@one.example", MORE)), ["5.1.1"]);
+    assert_eq!(statuses(&world.hand(&courier, "bo@one.example", !MORE)), ["2.0.0"]);
+    drop(courier);
+    world.over();
+}
+
+#[test]
+fn a_kept_connection_that_turns_out_to_be_dead_is_replaced_and_nothing_is_lost_or_doubled() {
+    for end in ["! close", "S: 421 4.4.2 idle for too long\n! close"] {
+        let world = World::new()
+            .peer(ONE, &format!("{GREETING}{TO_BO}\n{end}"))
+            .peer(ONE, &format!("{GREETING}{TO_BO}{GOODBYE}"));
+        let courier = world.courier();
+        assert_eq!(statuses(&world.hand(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+        assert_eq!(statuses(&world.hand(&courier, "bo@one.example", !MORE)), ["2.0.0"], "{end}");
+        drop(courier);
+        assert_eq!(world.over().messages.len(), 2);
+    }
+}
+
+#[test]
+fn a_kept_connection_that_breaks_after_the_dot_is_not_replaced() {
+    let lost = TO_BO.trim_end().strip_suffix("S: 250 2.0.0 queued").unwrap();
+    let world = World::new().peer(ONE, &format!("{GREETING}{TO_BO}{lost}! close"));
+    let courier = world.courier();
+    assert_eq!(statuses(&world.hand(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+    assert_eq!(statuses(&world.hand(&courier, "bo@one.example", !MORE)), ["4.4.2"]);
+    drop(courier);
+    world.over();
+}
+
+#[test]
+fn a_connection_carries_so_many_messages_and_no_more() {
+    let mut world = World::new();
+    world.settings.messages_per_connection_max = 2;
+    let two = format!("{GREETING}{TO_BO}{TO_BO}{GOODBYE}");
+    let world = world.peer(ONE, &two).peer(ONE, &two);
+    let courier = world.courier();
+    for _ in 0..4 {
+        assert_eq!(statuses(&world.hand(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+    }
+    drop(courier);
+    world.over();
+}
+
+#[test]
+fn a_connection_that_waits_for_long_is_ended() {
+    let mut world = World::new();
+    let clock = Arc::<TestClock>::default();
+    world.clock = clock.clone();
+    let one = format!("{GREETING}{TO_BO}{GOODBYE}");
+    let world = world.peer(ONE, &one).peer(ONE, &one);
+    let courier = world.courier();
+    for _ in 0..2 {
+        assert_eq!(statuses(&world.hand(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+        clock.advance(Duration::from_secs(5));
+    }
+    drop(courier);
+    world.over();
+}
+
+#[test]
+fn a_kept_connection_is_compared_with_what_is_known_of_each_domain() {
+    let world = World::new()
+        .knows("two.example", Level::TlsUnverified)
+        .peer(ONE, &format!("{GREETING}{TO_BO}{GOODBYE}"));
+    let courier = world.courier();
+    assert_eq!(statuses(&world.hand(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+    assert_eq!(statuses(&world.hand(&courier, "bo@two.example", MORE)), ["4.7.5"], "plain text");
+    drop(courier);
+    world.over();
+}
+
+#[test]
+fn a_connection_whose_starttls_was_refused_is_not_kept() {
+    let refused = "
+        S: 220 mx
+        C: EHLO here.example
+        S: 250-mx|250 STARTTLS
+        C: STARTTLS
+        S: 454 4.7.0 not now";
+    let one = format!("{refused}{TO_BO}{GOODBYE}");
+    let world = World::new().peer(ONE, &one).peer(ONE, &one);
+    let courier = world.courier();
+    for _ in 0..2 {
+        assert_eq!(statuses(&world.hand(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+    }
+    drop(courier);
+    world.over();
+}
+
+#[test]
+fn what_a_peer_limits_is_split_over_transactions_and_connections() {
+    let limited = GREETING.replace("250 mx", "250-mx|250 LIMITS RCPTMAX=1 MAILMAX=2");
+    let world = World::new()
+        .peer(ONE, &format!("{limited}{TO_BO}{TO_BO}{GOODBYE}"))
+        .peer(ONE, &format!("{limited}{TO_BO}{GOODBYE}"));
+    assert_eq!(
+        statuses(&world.to(&["bo@one.example", "bo@two.example", "bo@one.example"])),
+        ["2.0.0", "2.0.0", "2.0.0"]
+    );
+    assert_eq!(world.over().messages.len(), 3);
+}
+
+#[test]
+fn a_host_that_did_not_answer_is_left_alone_for_a_while() {
+    let world = World::new()
+        .peer(MX1, "! refuse")
+        .peer(MX2, &format!("{GREETING}{TO_BO}{GOODBYE}"))
+        .peer(MX2, &format!("{GREETING}{TO_BO}{GOODBYE}"));
+    let courier = world.courier();
+    for _ in 0..2 {
+        assert_eq!(statuses(&world.hand(&courier, "bo@there.example", !MORE)), ["2.0.0"]);
+    }
+    drop(courier);
+    let dialled: Vec<_> = world.over().dialled.iter().map(ToString::to_string).collect();
+    assert_eq!(dialled, [MX1, MX2, MX2]);
+}
+
+#[test]
+fn a_host_that_finds_itself_among_the_mx_hosts_passes_over_itself_and_those_behind() {
+    let mut world = World::new();
+    world.settings.listening = vec!["192.0.2.2:25".parse().unwrap()];
+    let world = world.peer(MX1, "! refuse");
+    let outcomes = world.to(&["bo@there.example"]);
+    assert_eq!(statuses(&outcomes), ["4.4.1"], "a better one may be back later");
+    world.over();
+
+    let mut world = World::new();
+    world.settings.listening = vec!["192.0.2.1:25".parse().unwrap()];
+    let outcomes = world.to(&["bo@there.example"]);
+    assert_eq!(
+        outcomes[0].to_string(),
+        "5.4.6 mail for there.example loops back to myself: no better MX host is left"
+    );
+    world.over();
+
+    let mut world = World::new();
+    world.settings.hostname = domain("mx.one.example");
+    world.settings.listening = vec!["0.0.0.0:25".parse().unwrap()];
+    assert_eq!(statuses(&world.to(&["bo@one.example"])), ["5.4.6"], "by its name");
+    assert_eq!(statuses(&world.to(&["bo@loop.example"])), ["5.4.6"], "by an address of this host");
+    world.settings.listening = vec!["0.0.0.0:2525".parse().unwrap()];
+    let world = world.peer("127.0.0.1:25", "! refuse");
+    assert_eq!(statuses(&world.to(&["bo@loop.example"])), ["4.4.1"], "another port is somebody else");
+    world.over();
+}
