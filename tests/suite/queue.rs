@@ -288,3 +288,52 @@ fn what_a_command_says_was_removed_is_never_delivered_whatever_is_under_way() {
     let seen: Vec<_> = delivered.try_iter().collect();
     assert!(removed.iter().all(|id| !seen.contains(id)), "removed and delivered");
 }
+
+/// Keeps silent for one domain, and delivers to all others.
+struct Town {
+    gate: Receiver<()>,
+    delivered: Sender<MessageId>,
+}
+
+impl Courier for Town {
+    fn name(&self) -> &'static str {
+        "town"
+    }
+    fn carry(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
+        let outcome = if delivery.recipients[0].final_mailbox().domain.as_ascii() == "silent.example" {
+            let _ = self.gate.recv();
+            Outcome::Deferred(Reason::new(4, 2, "timed out").of_destination())
+        } else {
+            let _ = self.delivered.send(delivery.envelope.id);
+            Outcome::Delivered(Reason::new(0, 0, "taken"))
+        };
+        vec![outcome; delivery.recipients.len()]
+    }
+}
+
+#[test]
+fn a_destination_that_keeps_silent_holds_up_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (handle, opened) = opened(dir.path(), Arc::new(SystemDisk)).unwrap();
+    let (sender, delivered) = unbounded();
+    let (open, gate) = unbounded();
+    let town = Arc::new(Town { gate, delivered: sender });
+    let (mut crew, ..) = crew(&handle);
+    crew.couriers = Couriers { local: town.clone(), program: town.clone(), smtp: town };
+    let running = opened.start(crew).unwrap();
+    for _ in 0..500 {
+        put(&handle, "bo@silent.example").unwrap();
+    }
+    let mut others = Vec::new();
+    for n in 0..50 {
+        others.push(put(&handle, &format!("bo@healthy{n}.example")).unwrap());
+        others.push(put(&handle, "cy@here.example").unwrap());
+    }
+    let mut came: Vec<_> = others.iter().map(|_| delivered.recv_timeout(PATIENCE).unwrap()).collect();
+    came.sort();
+    others.sort();
+    assert_eq!(came, others);
+    drop(open);
+    assert!(running.stop(PATIENCE));
+    assert_eq!(handle.count(), 500);
+}

@@ -251,16 +251,45 @@ fn an_outcome_that_the_disk_refuses_is_remembered_all_the_same() {
 fn a_restart_with_many_waiting_messages_opens_none_of_them() {
     let mut office = PostOffice::new();
     office.remote.always(Some(deferred("busy")));
-    for _ in 0..2000 {
+    for _ in 0..5000 {
         office.put("ana@here.example", &["bo@there.example"], b"Subject: hello\r\n\r\n").unwrap();
     }
     office.after(Duration::from_secs(3)); // and old segments go
     let before = office.disk.opened();
     let mut office = office.restarted(2);
     office.stepped.run();
-    assert_eq!(office.waiting(), 2000);
+    assert_eq!(office.waiting(), 5000);
     let opened = office.disk.opened() - before;
     assert!(opened < 20, "{opened} files opened: none is due");
     office.after(2 * MINUTE);
     assert_eq!(office.waiting(), 0);
+}
+
+#[test]
+fn what_came_due_while_we_were_down_is_tried_one_after_the_other_and_new_mail_at_once() {
+    let mut office = PostOffice::new();
+    office.remote.always(Some(deferred("busy")));
+    for n in 0..1000 {
+        office.receive("ana@here.example", &format!("bo@there{n}.example"));
+    }
+    office.put("ana@here.example", &["cy@here.example"], b"Subject: new\r\n\r\n").unwrap();
+    office.clock.advance(10 * MINUTE);
+    let mut office = office.restarted(2);
+    office.stepped.run();
+    assert_eq!((office.local.delivered().len(), office.remote.delivered().len()), (1, 0));
+    office.after(Duration::from_secs(1));
+    let soon = office.remote.delivered().len();
+    assert!((100..=300).contains(&soon), "{soon} in a second");
+    office.after(Duration::from_secs(5));
+    assert_eq!(office.waiting(), 0);
+}
+
+#[test]
+fn a_message_to_many_local_users_leaves_in_legs_of_a_few() {
+    let mut office = PostOffice::new();
+    let users: Vec<_> = (0..100).map(|n| format!("user{n}@here.example")).collect();
+    office.receive("ana@there.example", &users.join(" "));
+    assert_eq!((office.waiting(), office.local.delivered().len()), (0, 100));
+    let attempts = office.metrics.family("queue_attempts", "", "courier").value("scripted");
+    assert_eq!(attempts, 7);
 }
