@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -51,8 +52,8 @@ pub trait OtherUsers: fmt::Debug + Send + Sync {
     fn exists(&self, mailbox: &Mailbox) -> Result<bool, String>;
 
     /// Whether this is `user`, in the client's words, with that password; if so, the user's mailbox,
-    /// which counts only in a domain of ours.
-    fn login(&self, user: &str, password: &[u8]) -> Login;
+    /// which counts only in a domain of ours. `client` is where it comes from.
+    fn login(&self, user: &str, password: &[u8], client: IpAddr) -> Login;
 }
 
 /// How a login ended.
@@ -150,7 +151,7 @@ impl Accounts {
 
     /// Whether this is `user`, an address, with that password. Takes as long as a hash (some
     /// 40 ms), and waits for its turn: at most two are computed at once.
-    pub fn login(&self, user: &str, password: &[u8]) -> Login {
+    pub fn login(&self, user: &str, password: &[u8], client: IpAddr) -> Login {
         let mailbox = Mailbox::parse(user).ok();
         let everybody = self.everybody.load_full();
         let account = mailbox
@@ -161,7 +162,7 @@ impl Accounts {
             && mailbox.as_ref().is_none_or(is_ours)
             && let Some(others) = &self.others
         {
-            match others.login(user, password) {
+            match others.login(user, password, client) {
                 // The work of a wrong password of ours comes on top, so that time does not tell
                 // whose users are where.
                 Login::Wrong => {}
@@ -192,6 +193,8 @@ mod tests {
     use super::super::scram;
     use super::*;
 
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
+
     fn accounts() -> Accounts {
         let hash = hash_password(b"correct horse").unwrap();
         let text = format!("ana: {hash}\nreports: receive-only\n");
@@ -203,7 +206,10 @@ mod tests {
     fn a_user_logs_in_by_every_spelling_of_the_address() {
         let accounts = accounts();
         for user in ["ana@bücher.example", "ANA@xn--bcher-kva.example"] {
-            assert_eq!(accounts.login(user, b"correct horse"), Login::Yes(Mailbox::parse(user).unwrap()));
+            assert_eq!(
+                accounts.login(user, b"correct horse", CLIENT),
+                Login::Yes(Mailbox::parse(user).unwrap())
+            );
         }
     }
 
@@ -221,7 +227,7 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            assert_eq!(accounts.login(user, password.as_bytes()), Login::Wrong, "{user:?}");
+            assert_eq!(accounts.login(user, password.as_bytes(), CLIENT), Login::Wrong, "{user:?}");
             assert_eq!(accounts.hash_runs(), n as u64 + 1, "one hash each, for {user:?} too");
         }
     }
@@ -243,7 +249,7 @@ mod tests {
             }
         }
 
-        fn login(&self, user: &str, password: &[u8]) -> Login {
+        fn login(&self, user: &str, password: &[u8], _: IpAddr) -> Login {
             match (Mailbox::parse(user), password) {
                 (Ok(user), b"open sesame") => Login::Yes(user),
                 (Err(_), b"open sesame") => Login::Yes(Mailbox::parse("bo@there.example").unwrap()),
@@ -256,7 +262,7 @@ mod tests {
     #[test]
     fn others_are_asked_for_whom_no_file_of_ours_names() {
         let accounts = accounts().with_others(Arc::new(Neighbours));
-        let login = |user: &str, password: &str| accounts.login(user, password.as_bytes());
+        let login = |user: &str, password: &str| accounts.login(user, password.as_bytes(), CLIENT);
         let bo = Mailbox::parse("bo@bücher.example").unwrap();
         assert_eq!(login("bo@bücher.example", "open sesame"), Login::Yes(bo));
         assert_eq!(login("bo@bücher.example", "busy"), Login::Unavailable("out".to_owned()));
@@ -304,7 +310,7 @@ mod tests {
         assert!(!accounts().all_have_scram(), "ana has a hash only");
         assert!(!with("reports: receive-only\n").all_have_scram(), "nobody logs in");
         assert!(!both.with_others(Arc::new(Neighbours)).all_have_scram(), "of others we have no keys");
-        let login = with(&format!("ana: {keys}\n")).login("ana@here.example", b"pencil");
+        let login = with(&format!("ana: {keys}\n")).login("ana@here.example", b"pencil", CLIENT);
         assert!(matches!(login, Login::Yes(_)), "a password will do where there are keys only");
     }
 

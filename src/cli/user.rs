@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder};
 use std::io::{self, BufRead as _, Read as _};
+use std::net::Ipv4Addr;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -133,7 +134,7 @@ fn check(config_dir: &Path, mailbox: &Mailbox, from: &Password) -> Result<String
 /// As the server will find it.
 fn login(mailbox: &Mailbox, users: Users, password: &str) -> Login {
     let accounts = Accounts::new(HashMap::from([(mailbox.domain.clone(), Arc::new(users))]));
-    accounts.login(&mailbox.to_string(), password.as_bytes())
+    accounts.login(&mailbox.to_string(), password.as_bytes(), Ipv4Addr::LOCALHOST.into())
 }
 
 fn unknown(mailbox: &Mailbox, dir: &Path) -> String {

@@ -80,7 +80,7 @@ impl Logins {
             return Outcome::Throttled(wait);
         }
         let found = match &login.evidence {
-            Evidence::Password(password) => self.accounts.login(user, password.as_bytes()),
+            Evidence::Password(password) => self.accounts.login(user, password.as_bytes(), address),
             Evidence::Proof { is_right } => match Mailbox::parse(user) {
                 Ok(user) if *is_right => auth::Login::Yes(user),
                 _ => auth::Login::Wrong,

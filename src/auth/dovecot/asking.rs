@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,8 +80,8 @@ impl Dovecot {
     }
 
     /// Asks whether this is the user; the user's name as Dovecot has it.
-    fn ask_login(&self, name: &str, password: &[u8]) -> Result<LoginReply, String> {
-        let Some(question) = login_question(name, password) else { return Ok(LoginReply::Wrong) };
+    fn ask_login(&self, name: &str, password: &[u8], client: IpAddr) -> Result<LoginReply, String> {
+        let Some(question) = login_question(name, password, client) else { return Ok(LoginReply::Wrong) };
         let mut lines = self.at_client_socket()?;
         lines.say(&question)?;
         lines.until(LoginReply::read)
@@ -158,10 +159,10 @@ impl OtherUsers for Dovecot {
         answer
     }
 
-    fn login(&self, user: &str, password: &[u8]) -> Login {
+    fn login(&self, user: &str, password: &[u8], client: IpAddr) -> Login {
         let mailbox = Mailbox::parse(user).ok();
         let asked = mailbox.as_ref().map_or_else(|| user.to_owned(), name);
-        let answer = self.ask_login(&asked, password).and_then(|reply| match reply {
+        let answer = self.ask_login(&asked, password, client).and_then(|reply| match reply {
             // Dovecot may know the user by another name, and a user without a domain by a whole one.
             LoginReply::Right(known) => {
                 let mailbox = known.and_then(|known| Mailbox::parse(&known).ok()).or(mailbox);
@@ -306,11 +307,12 @@ mod tests {
     }
 
     const MINUTE: Duration = Duration::from_secs(60);
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
     fn login(greeting: &str, answer: &str, user: &str) -> (Login, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
         let server = server(&dir, "client", greeting, 3, answer);
-        let login = dovecot(&dir, MINUTE).login(user, b"secret");
+        let login = dovecot(&dir, MINUTE).login(user, b"secret", CLIENT);
         (login, server.recv().unwrap())
     }
 
@@ -335,7 +337,7 @@ mod tests {
         let cpid: u32 = cpid.strip_prefix("CPID\t").unwrap().parse().unwrap();
         assert!(cpid > 1 << 22, "{cpid} may be a process");
         let (fields, response) = question.split_once("resp=").unwrap();
-        assert_eq!(fields, "AUTH\t1\tPLAIN\tservice=smtp\tsecured\tno-penalty\t");
+        assert_eq!(fields, "AUTH\t1\tPLAIN\tservice=smtp\tsecured\tno-penalty\trip=192.0.2.7\t");
         assert_eq!(response, "AGFuYUB4bi0tYmNoZXIta3ZhLmV4YW1wbGUAc2VjcmV0");
     }
 
@@ -378,7 +380,8 @@ mod tests {
     fn who_says_nothing_is_not_waited_for_beyond_the_deadline() {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("client")).unwrap();
-        let Login::Unavailable(why) = dovecot(&dir, Duration::from_millis(50)).login("ana", b"x") else {
+        let Login::Unavailable(why) = dovecot(&dir, Duration::from_millis(50)).login("ana", b"x", CLIENT)
+        else {
             panic!("an answer from nowhere")
         };
         assert!(why.ends_with("client gives no answer: it took too long"), "{why}");

@@ -6,6 +6,8 @@
 //!
 //! Standards: Dovecot's own: the auth client protocol 1.1 and the master protocol's USER.
 
+use std::net::IpAddr;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -154,16 +156,18 @@ pub(super) fn userdb_hello() -> String {
     format!("VERSION\t{VERSION}\t1\n")
 }
 
-/// The question whether this is the user; none if it cannot be asked, and then it is not.
-pub(super) fn login_question(name: &str, password: &[u8]) -> Option<String> {
+/// The question whether this is the user, who comes from `client`; none if it cannot be asked, and
+/// then it is not.
+pub(super) fn login_question(name: &str, password: &[u8], client: IpAddr) -> Option<String> {
     if !is_name(name) || password.len() > PASSWORD_OCTETS_MAX || password.contains(&0) {
         return None;
     }
     // RFC 4616 §2.
     let response = STANDARD.encode([b"\0", name.as_bytes(), b"\0", password].concat());
     // `secured`: a password only comes here by TLS. `no-penalty`: clients who guess are slowed down by us,
-    // and Dovecot would take longer than we wait. What is behind `resp=` belongs to it.
-    Some(format!("AUTH\t{ID}\tPLAIN\tservice=smtp\tsecured\tno-penalty\tresp={response}\n"))
+    // and Dovecot would take longer than we wait. `rip`: for Dovecot's log, and its allow_nets. What is
+    // behind `resp=` belongs to it.
+    Some(format!("AUTH\t{ID}\tPLAIN\tservice=smtp\tsecured\tno-penalty\trip={client}\tresp={response}\n"))
 }
 
 /// The question whether there is such a user; none if it cannot be asked, and then there is not.
@@ -240,6 +244,8 @@ fn shown(octets: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
     fn handshake(
         lines: &str,
@@ -334,7 +340,7 @@ mod tests {
         for name in ["", "a b", "a\tb", "a\nUSER\t2\tb", "a\u{1}tb", "a\u{2028}b", "a\u{a0}b", "a\0b", &long]
         {
             assert_eq!(user_question(name), None, "{name:?}");
-            assert_eq!(login_question(name, b"secret"), None, "{name:?}");
+            assert_eq!(login_question(name, b"secret", CLIENT), None, "{name:?}");
         }
         assert_eq!(user_question("ana@here.example").unwrap(), "USER\t1\tana@here.example\tservice=smtp\n");
     }
@@ -342,10 +348,10 @@ mod tests {
     #[test]
     fn a_question_is_one_line_that_dovecot_takes() {
         let name = "x".repeat(NAME_OCTETS_MAX);
-        let question = login_question(&name, &[b'\n'; PASSWORD_OCTETS_MAX]).unwrap();
+        let question = login_question(&name, &[b'\n'; PASSWORD_OCTETS_MAX], CLIENT).unwrap();
         assert!(question.len() < 8192 && question.matches('\n').count() == 1, "{}", question.len());
-        assert!(login_question("ana", b"secret").unwrap().ends_with("\tresp=AGFuYQBzZWNyZXQ=\n"));
-        assert_eq!(login_question("ana", b"a\0b"), None);
-        assert_eq!(login_question("ana", &[b'x'; PASSWORD_OCTETS_MAX + 1]), None);
+        assert!(login_question("ana", b"secret", CLIENT).unwrap().ends_with("\tresp=AGFuYQBzZWNyZXQ=\n"));
+        assert_eq!(login_question("ana", b"a\0b", CLIENT), None);
+        assert_eq!(login_question("ana", &[b'x'; PASSWORD_OCTETS_MAX + 1], CLIENT), None);
     }
 }
