@@ -17,7 +17,7 @@ use crate::sys::{Clock as _, SystemClock};
 pub const FILTER_VARIABLE: &str = "POSTRIDER_LOG";
 
 /// What is shown without it. The TLS library's own opinions are for debugging.
-const FILTER_DEFAULT: &str = "info,rustls=warn,ureq=warn";
+const FILTER_DEFAULT: &str = "info,rustls=error";
 
 /// Who reads the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
