@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -11,6 +12,9 @@ use std::sync::Arc;
 
 use postrider::auth::{Accounts, Login, Users};
 use postrider::mail::{Domain, Mailbox};
+
+/// Where those who log in come from.
+const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -185,8 +189,8 @@ fn a_user_who_was_added_can_log_in() {
     );
     let ana = Mailbox::parse("ana@bücher.example").unwrap();
     assert_eq!(accounts.exists(&ana), Ok(true));
-    assert_eq!(accounts.login("ana@bücher.example", b"correct horse"), Login::Yes(ana));
-    assert_eq!(accounts.login("ana@bücher.example", b"x"), Login::Wrong);
+    assert_eq!(accounts.login("ana@bücher.example", b"correct horse", HERE), Login::Yes(ana));
+    assert_eq!(accounts.login("ana@bücher.example", b"x", HERE), Login::Wrong);
 
     let file = house.path("domains/bücher.example/users");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
@@ -350,7 +354,7 @@ fn the_sample_of_make_run_is_kept_from_one_run_to_the_next() {
     let file = run.join("domains/example.test/users");
     let users = Users::parse(&fs::read_to_string(&file).unwrap(), &file).unwrap();
     let accounts = Accounts::new([(Domain::parse("example.test").unwrap(), Arc::new(users))].into());
-    assert!(matches!(accounts.login("ana@example.test", password.trim().as_bytes()), Login::Yes(_)));
+    assert!(matches!(accounts.login("ana@example.test", password.trim().as_bytes(), HERE), Login::Yes(_)));
 
     let files = [
         "ana.password",
