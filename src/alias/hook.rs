@@ -24,7 +24,7 @@ use super::spelling::Spelling;
 use super::target::{Target, targets};
 use crate::mail::{LocalPart, Mailbox, printable};
 use crate::observe::{CounterFamily, Metrics};
-use crate::sys::{Clock as _, Ended, Moment, Program, SystemClock};
+use crate::sys::{Clock as _, Ended, Moment, Program, SystemClock, is_hook_there};
 
 /// Time that one run has.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -77,25 +77,25 @@ impl AliasHook {
     /// # Errors
     /// [`CannotTell`] when it failed, with why: it may work later.
     pub fn ask(&self, mailbox: &Mailbox, end: Moment) -> Result<Vec<Target>, CannotTell> {
-        if !is_harmless(mailbox.local_part.as_str()) || !self.is_there()? {
+        if !is_harmless(mailbox.local_part.as_str()) {
             return Ok(Vec::new());
         }
-        let answer = self.run(mailbox, end).and_then(|output| read(&output, mailbox));
+        let program = &self.settings.program;
+        let answer = match is_hook_there(program) {
+            Ok(false) => return Ok(Vec::new()),
+            Ok(true) => self
+                .run(mailbox, end)
+                .and_then(|output| read(&output, mailbox))
+                .map_err(|why| format!("{} {why}", program.display())),
+            Err(complaint) => Err(complaint),
+        };
         let result = match &answer {
             Ok(targets) if targets.is_empty() => "nothing",
             Ok(_) => "targets",
             Err(_) => "failed",
         };
         self.asked.add_one(result);
-        answer.map_err(|why| CannotTell(format!("{} {why}", self.settings.program.display())))
-    }
-
-    fn is_there(&self) -> Result<bool, CannotTell> {
-        match std::fs::metadata(&self.settings.program) {
-            Ok(_) => Ok(true),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(e) => Err(CannotTell(format!("{}: {e}", self.settings.program.display()))),
-        }
+        answer.map_err(CannotTell)
     }
 
     fn run(&self, mailbox: &Mailbox, end: Moment) -> Result<Vec<u8>, String> {
@@ -129,9 +129,7 @@ impl AliasHook {
             Ended::DeadlinePassed { .. } => {
                 Err(format!("took longer than {} ms for {mailbox} and was ended", time.as_millis()))
             }
-            Ended::NotStarted(error) => {
-                Err(format!("cannot be run: {error}; make it executable, or remove it"))
-            }
+            Ended::NotStarted(error) => Err(format!("cannot be run: {error}; mend or remove it")),
             Ended::InputFailed(error) | Ended::Lost(error) => Err(format!("was lost: {error}")),
         }
     }
@@ -256,7 +254,10 @@ mod tests {
         let (dir, closed) = hook("echo bo");
         let file = dir.path().join("alias-resolve");
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(ask(&closed, "ana@here.example").unwrap_err().contains("make it executable"));
+        assert!(ask(&closed, "ana@here.example").unwrap_err().contains("make it so with chmod +x"));
+        std::fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink("nowhere", &file).unwrap();
+        assert!(ask(&closed, "ana@here.example").unwrap_err().contains("a symbolic link to nothing"));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The file `postrider.toml`, read with what the host says of itself.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::{Config, HostFacts};
 use crate::inbound::Hooks;
 use crate::mail::Domain;
-use crate::sys::{host_name, read_text};
+use crate::sys::{host_name, is_hook_there, read_text};
 
 /// Longest `postrider.toml` that is read, in octets.
 const OCTETS_MAX: u64 = 1024 * 1024;
@@ -32,8 +32,14 @@ pub(super) fn read_config_again(config_dir: &Path, hostname: &Domain) -> Result<
 /// # Errors
 /// What is wrong with them, a sentence each. Mail is put off, or not judged, until it is mended.
 pub fn check_hooks(config_dir: &Path) -> Result<(), Vec<String>> {
-    let complaints = Hooks::complaints(config_dir);
+    let mut complaints = Hooks::complaints(config_dir);
+    complaints.extend(is_hook_there(&alias_hook(config_dir)).err());
     if complaints.is_empty() { Ok(()) } else { Err(complaints) }
+}
+
+/// Where the program is that knows more aliases.
+pub(super) fn alias_hook(config_dir: &Path) -> PathBuf {
+    config_dir.join("hooks/alias-resolve")
 }
 
 fn read(config_dir: &Path, hostname: &dyn Fn() -> Option<String>) -> Result<Config, Vec<String>> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::chores::{CertFiles, Chores};
+use super::configuration::alias_hook;
 use super::credentials::CredentialsFile;
 use super::directory::{Directory, Parts};
 use super::domains::{Domains, logins_named};
@@ -227,7 +228,7 @@ fn directory(
     metrics: &Metrics,
 ) -> Arc<Directory> {
     let hook = AliasHookSettings {
-        program: config_dir.join("hooks/alias-resolve"),
+        program: alias_hook(config_dir),
         directory: config_dir.to_owned(),
         spelling: spelling(config),
     };

@@ -13,10 +13,8 @@
 //! on its session's thread, so that there are never more of them than sessions.
 
 use std::ffi::OsString;
-use std::fs;
 use std::io::{self, Read};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +23,7 @@ use super::recipient::Directory;
 use crate::mail::{Domain, Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath, printable};
 use crate::observe::{CounterFamily, Metrics, Trace};
 use crate::smtp::{Answer, Status, Verdict};
-use crate::sys::{Ended, LfReader, Program};
+use crate::sys::{Ended, LfReader, Program, is_hook_there};
 
 /// How hooks are run.
 #[derive(Debug, Clone)]
@@ -139,12 +137,12 @@ impl Hooks {
         Self { settings, directory, rcpt, post_data }
     }
 
-    /// What is wrong with the hooks below a configuration directory: a sentence each.
+    /// What is wrong with our two hooks below a configuration directory: a sentence each.
     #[must_use]
     pub fn complaints(config_dir: &Path) -> Vec<String> {
         [Hook::Rcpt, Hook::PostData]
             .iter()
-            .filter_map(|hook| is_there(&hook.path(config_dir)).err())
+            .filter_map(|hook| is_hook_there(&hook.path(config_dir)).err())
             .collect()
     }
 
@@ -201,7 +199,7 @@ impl Hooks {
     }
 
     fn may_be_there(&self, hook: Hook) -> bool {
-        !matches!(is_there(&hook.path(&self.settings.config_dir)), Ok(false))
+        !matches!(is_hook_there(&hook.path(&self.settings.config_dir)), Ok(false))
     }
 
     /// Counts, and decides for a hook that did not.
@@ -248,7 +246,7 @@ impl Hooks {
     ) -> Said {
         let name = hook.name();
         let path = hook.path(&self.settings.config_dir);
-        match is_there(&path) {
+        match is_hook_there(&path) {
             Ok(false) => return Said::Nothing,
             Ok(true) => {}
             Err(complaint) => return Said::Failed(complaint),
@@ -308,23 +306,6 @@ impl Hooks {
         environment
             .extend(["USER", "SHELL"].iter().filter_map(|name| Some((*name, std::env::var_os(name)?))));
         environment
-    }
-}
-
-/// There is such a hook; an error if what is there is no program.
-fn is_there(path: &Path) -> Result<bool, String> {
-    let wrong = |problem: &str, remedy: &str| Err(format!("{}: {problem}; {remedy}", path.display()));
-    match fs::metadata(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => match fs::symlink_metadata(path) {
-            Ok(_) => wrong("is a symbolic link to nothing", "mend or remove it"),
-            Err(_) => Ok(false),
-        },
-        Err(e) => wrong(&e.to_string(), "the server must be able to look at it"),
-        Ok(facts) if !facts.is_file() => wrong("is not a file", "a hook is a program; rename or remove it"),
-        Ok(facts) if facts.permissions().mode() & 0o111 == 0 => {
-            wrong("is not executable", "make it so with chmod +x, or remove it")
-        }
-        Ok(_) => Ok(true),
     }
 }
 

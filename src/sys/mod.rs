@@ -8,6 +8,7 @@
 //! - `random`: octets that nobody can guess
 //! - `disk`: the verbs of which durable files are made
 //! - `stamp`: whether a file is still the one that was read
+//! - `hook`: whether a program of the operator's is there
 //! - `host`: the host's own name
 //! - `line_ends`: CR LF becomes LF for programs and files
 //! - `lock`: one process at a time
@@ -25,6 +26,7 @@
 
 mod clock;
 mod disk;
+mod hook;
 mod host;
 mod line_ends;
 mod lock;
@@ -39,6 +41,7 @@ mod thread;
 
 pub use clock::{Clock, Moment, SystemClock};
 pub use disk::{Disk, DiskFile, Entry, SystemDisk, create_dir_all, read_text, replace, replace_like};
+pub use hook::is_hook_there;
 pub use host::host_name;
 pub use line_ends::LfReader;
 pub use lock::FileLock;

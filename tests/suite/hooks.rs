@@ -234,6 +234,35 @@ fn a_hook_that_cannot_be_run_defers_or_accepts_as_the_operator_says() {
 }
 
 #[test]
+fn an_alias_hook_that_cannot_be_run_is_named_before_a_sender_hears_of_it() {
+    let mut house = House::new("");
+    let file = house.path("hooks/alias-resolve");
+    fs::create_dir_all(house.path("hooks")).unwrap();
+    std::os::unix::fs::symlink("nowhere", &file).unwrap();
+    let (code, _, errors) = house.run(&["check"]);
+    let says = "hooks/alias-resolve: is a symbolic link to nothing; mend or remove it";
+    assert!(code == 1 && errors.contains(says), "{errors}");
+    house.start();
+    assert!(house.log().contains(says), "said at the start");
+    let hears = |reply: &str| {
+        let mut client = house.client();
+        client.expect("EHLO there.example", "250");
+        client.expect("MAIL FROM:<bo@there.example>", "250");
+        client.expect("RCPT TO:<ana@here.example>", reply);
+    };
+    hears("451");
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, "#!/bin/sh\n").unwrap();
+    let (code, _, errors) = house.run(&["check"]);
+    let says = "hooks/alias-resolve: is not executable; make it so with chmod +x, or remove it";
+    assert!(code == 1 && errors.contains(says), "{errors}");
+    hears("451");
+    fs::remove_file(&file).unwrap();
+    assert_eq!(house.run(&["check"]).0, 0, "none is no mistake");
+    hears("250");
+}
+
+#[test]
 fn the_example_asks_whichever_checkers_are_installed() {
     let mut house = House::new("");
     let bin = house.path("bin");
