@@ -499,10 +499,7 @@ mod generated {
                 describe(subcommand, &format!("{name} "), page);
                 continue;
             }
-            let arguments: Vec<_> = subcommand
-                .get_positionals()
-                .map(|a| format!(" {}", a.get_id().as_str().to_uppercase()))
-                .collect();
+            let arguments: Vec<_> = subcommand.get_positionals().map(argument).collect();
             page.push_str(&format!(".TP\n.B {}\n", roff(&format!("{name}{}", arguments.concat()))));
             page.push_str(&about.split("\n\n").map(roff).collect::<Vec<_>>().join("\n.IP\n"));
             page.push('\n');
@@ -517,6 +514,13 @@ mod generated {
                 ));
             }
         }
+    }
+
+    /// As in a synopsis: `[X]` may be left out, `X …` may be several.
+    fn argument(argument: &clap::Arg) -> String {
+        let name = &argument.get_value_names().unwrap()[0];
+        let more = if matches!(argument.get_action(), clap::ArgAction::Append) { " …" } else { "" };
+        if argument.is_required_set() { format!(" {name}{more}") } else { format!(" [{name}{more}]") }
     }
 
     fn roff(text: &str) -> String {
