@@ -89,9 +89,7 @@ impl Who {
     fn is(&self, mailbox: &Mailbox) -> bool {
         match self {
             Self::Null => false,
-            Self::Mailbox(one) => {
-                one.domain == mailbox.domain && one.local_part.key() == mailbox.local_part.key()
-            }
+            Self::Mailbox(one) => one.is_same_user(mailbox),
             Self::Domain(domain) => *domain == mailbox.domain,
         }
     }
