@@ -1,6 +1,7 @@
 //! `postrider alias`.
 
 use std::fmt::Write as _;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use serde_json::Value;
@@ -13,15 +14,20 @@ use crate::mail::{Domain, Mailbox};
 /// Does what the subcommand says.
 pub(super) fn run(config_dir: &Path, command: &Subcommand) -> Result<String, Failed> {
     match command {
-        Subcommand::Resolve { address, json } => {
-            let address = Mailbox::parse(address)
-                .map_err(|e| vec![format!("{address}: {e}; write one such as ana@example.org")])?;
+        Subcommand::Resolve { address: name, json } => {
+            let address = Mailbox::parse(name)
+                .map_err(|e| vec![format!("{name}: {e}; write one such as ana@example.org")])?;
             let answer = ask(config_dir, &Request::AliasResolve { address })?;
-            if *json {
-                return Ok(pretty(&answer));
+            match (has_mistake(&answer), json) {
+                (false, true) => Ok(pretty(&answer)),
+                (false, false) => Ok(tree(&answer, config_dir)),
+                (true, true) => {
+                    // A program reads it all the same. Nobody reads on: that is fine, as in `run`.
+                    let _ = io::stdout().write_all(pretty(&answer).as_bytes());
+                    Err(vec![format!("the aliases behind {name} have a mistake; see \"what\": \"wrong\"")])
+                }
+                (true, false) => Err(tree(&answer, config_dir).lines().map(str::to_owned).collect()),
             }
-            let tree = tree(&answer, config_dir);
-            if has_mistake(&answer) { Err(tree.lines().map(str::to_owned).collect()) } else { Ok(tree) }
         }
         Subcommand::List { domain, json } => {
             let domain = domain.as_deref().map(Domain::parse).transpose();

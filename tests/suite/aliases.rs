@@ -194,9 +194,16 @@ fn the_way_to_a_mistake_is_shown_with_its_line() {
     let says =
         "eve@here.example: WRONG: alias lost@here.example leads to eve@here.example, which does not exist";
     assert!(code == 1 && errors.contains(says) && errors.contains("aliases:2"), "{errors}");
-    let (code, json, _) = house.run(&["alias", "resolve", "--json", "lost@here.example"]);
+    let (code, json, errors) = house.run(&["alias", "resolve", "--json", "lost@here.example"]);
     let answer: serde_json::Value = serde_json::from_str(&json).unwrap();
-    assert_eq!((code, answer["to"][0]["what"].as_str()), (0, Some("wrong")));
+    assert_eq!((code, answer["to"][0]["what"].as_str()), (1, Some("wrong")));
+    assert!(errors.contains("the aliases behind lost@here.example have a mistake"), "{errors}");
+    write(&house, "aliases", "all: ana\n");
+    let json = wait_for("the mended file", || {
+        let (code, json, _) = house.run(&["alias", "resolve", "--json", "all@here.example"]);
+        (code == 0).then_some(json)
+    });
+    assert!(json.contains("\"user\"") && !json.contains("wrong"), "{json}");
     assert_eq!(house.run(&["alias", "resolve", "nonsense"]).0, 1);
 }
 
