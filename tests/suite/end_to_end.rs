@@ -685,7 +685,7 @@ fn what_waits_is_listed_tried_again_and_removed_by_the_commands() {
     let listing = wait_for("a deferral", || {
         let (code, text, error) = house.run(&["queue", "list"]);
         assert_eq!(code, 0, "{error}");
-        text.contains("450").then_some(text)
+        text.contains("deferred").then_some(text)
     });
     assert!(listing.contains("bo@there.example") && listing.contains("ana@here.example"), "{listing}");
     let page = house.page("/queue");
