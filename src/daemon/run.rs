@@ -159,7 +159,9 @@ fn serve_signals(signals: &mut Signals, chores: &Chores) {
         }
         notify(&[NotifyState::Reloading]);
         match chores.reload() {
-            Ok(()) => log::info!("users, aliases and certificates were read anew, as SIGHUP asked"),
+            Ok(()) => log::info!(
+                "users, aliases, senders, credentials and certificates were read anew, as SIGHUP asked"
+            ),
             Err(errors) => {
                 errors.iter().for_each(|error| log::error!("{error}"));
                 log::error!("nothing was changed: mend the above and send SIGHUP again");

@@ -112,7 +112,7 @@ impl Hook {
 const EXIT_REFUSED: i32 = 20;
 /// What a hook may print: fields, or a reason.
 const OUTPUT_OCTETS_MAX: usize = 64 * 1024;
-/// Characters of a hook's reason that the client hears.
+/// Octets of a hook's reason that the client hears.
 const REASON_OCTETS_MAX: usize = 400;
 /// Lines of standard error that are logged of one run.
 const LOGGED_LINES_MAX: usize = 20;
