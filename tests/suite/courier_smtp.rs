@@ -196,9 +196,8 @@ fn a_recipient_put_off_by_one_host_is_not_carried_to_the_next_in_the_same_attemp
 
 #[test]
 fn a_421_or_a_lost_connection_before_the_dot_goes_on_to_the_next_host() {
-    for end in
-        ["S: 421 4.3.2 shutting down", "! close", "! silence", "S: this is not SMTP", "S: 354 go\n! close"]
-    {
+    // Not after 354: then the dot may be on its way already.
+    for end in ["S: 421 4.3.2 shutting down", "! close", "! silence", "S: this is not SMTP"] {
         let script = format!("{GREETING} {BO_TO_DATA}\n{end}");
         let world = World::new().peer(MX1, &script).peer(MX2, LETTER_TO_BO);
         assert_eq!(statuses(&world.to(&["bo@there.example"])), ["2.0.0"], "{end}");
