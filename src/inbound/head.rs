@@ -14,7 +14,7 @@ const NAME_OCTETS_MAX: usize = b"return-path".len();
 
 /// The header section so far.
 #[derive(Debug, Default)]
-pub(super) struct Head {
+pub struct Head {
     state: State,
     /// Octets of the message so far.
     position: u64,
@@ -28,6 +28,7 @@ pub(super) struct Head {
     kind: Kind,
     has_fields: bool,
     is_headless: bool,
+    is_broken_off: bool,
     received: usize,
     has_date: bool,
     has_message_id: bool,
@@ -92,13 +93,13 @@ impl Kind {
 
 /// A field that says who wrote or sent the message.
 #[derive(Debug, Default)]
-pub(super) struct Originator {
+pub struct Originator {
     /// How many such fields there are.
-    pub(super) count: usize,
+    pub count: usize,
     /// The first one's value, folding included.
-    pub(super) raw_value: Vec<u8>,
+    pub raw_value: Vec<u8>,
     /// The value was longer than what is kept.
-    pub(super) is_cut: bool,
+    pub is_cut: bool,
 }
 
 impl Originator {
@@ -132,7 +133,7 @@ impl Places {
 
 impl Head {
     /// The next octets of the message.
-    pub(super) fn feed(&mut self, mut octets: &[u8]) {
+    pub fn feed(&mut self, mut octets: &[u8]) {
         while self.state != State::Body
             && let Some(&octet) = octets.first()
         {
@@ -143,7 +144,7 @@ impl Head {
     }
 
     /// No more octets come.
-    pub(super) fn end(&mut self) {
+    pub fn end(&mut self) {
         match self.state {
             State::Value => self.end_field(self.position),
             // A last line without an end.
@@ -202,6 +203,7 @@ impl Head {
                 0
             }
             _ => {
+                self.is_broken_off = self.has_fields;
                 self.end_section();
                 0
             }
@@ -243,44 +245,59 @@ impl Head {
         self.state = State::Body;
     }
 
-    /// Received fields.
-    pub(super) fn received(&self) -> usize {
+    /// How many Received fields there are.
+    #[must_use]
+    pub fn received(&self) -> usize {
         self.received
     }
 
     /// There is a Date field.
-    pub(super) fn has_date(&self) -> bool {
+    #[must_use]
+    pub fn has_date(&self) -> bool {
         self.has_date
     }
 
     /// There is a Message-ID field.
-    pub(super) fn has_message_id(&self) -> bool {
+    #[must_use]
+    pub fn has_message_id(&self) -> bool {
         self.has_message_id
     }
 
     /// The message begins with a line that is neither a field nor empty: all of it is body.
-    pub(super) fn is_headless(&self) -> bool {
+    #[must_use]
+    pub fn is_headless(&self) -> bool {
         self.is_headless
     }
 
+    /// Behind some fields comes a line that is neither a field nor empty. For us the body begins there;
+    /// a reader that passes over such a line sees fields that we have not looked at.
+    #[must_use]
+    pub fn is_broken_off(&self) -> bool {
+        self.is_broken_off
+    }
+
     /// The From fields.
-    pub(super) fn from(&self) -> &Originator {
+    #[must_use]
+    pub fn from(&self) -> &Originator {
         &self.from
     }
 
     /// The Sender fields.
-    pub(super) fn sender(&self) -> &Originator {
+    #[must_use]
+    pub fn sender(&self) -> &Originator {
         &self.sender
     }
 
     /// There are more Bcc fields than places that can be left out.
-    pub(super) fn has_too_many_blind_copies(&self) -> bool {
+    #[must_use]
+    pub fn has_too_many_blind_copies(&self) -> bool {
         self.blind.is_full
     }
 
     /// Places of all Return-Path fields that could be remembered, and with `is_submission` of the
     /// Bcc fields; in order.
-    pub(super) fn to_leave_out(&self, is_submission: bool) -> Vec<(u64, u64)> {
+    #[must_use]
+    pub fn to_leave_out(&self, is_submission: bool) -> Vec<(u64, u64)> {
         let mut ranges = self.return_path.ranges.clone();
         if is_submission {
             ranges.extend_from_slice(&self.blind.ranges);

@@ -46,6 +46,7 @@ mod stamp;
 
 pub use author::{Authors, Authorship, Binding, Permissions};
 pub use doors::{Ceilings, Doors};
+pub use head::{Head, Originator};
 pub use hook::{HookFailure, HookSettings, Hooks};
 pub use house_policy::HousePolicy;
 pub use listener::Listener;
