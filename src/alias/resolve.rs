@@ -418,7 +418,8 @@ impl<'a> Walk<'a> {
     fn target(&mut self, alias: &Mailbox, target: &Target, origin: Origin) -> Branch {
         let (mailbox, via) = match target {
             Target::Program(command) => {
-                let program = Destination::Program { command: command.clone(), owner: alias.clone() };
+                // One program's mail is one destination, however its alias is written.
+                let program = Destination::Program { command: command.clone(), owner: self.owner(alias) };
                 let found = self.deliver(program, What::Program);
                 return self.branch(target.to_string(), Some(origin), found);
             }
@@ -432,6 +433,15 @@ impl<'a> Walk<'a> {
         let name = format!("{mailbox} via {via}");
         let found = self.deliver(Destination::Via { mailbox, via: via.clone() }, What::Via);
         self.branch(name, Some(origin), found)
+    }
+
+    /// The alias that is being followed, as its file has it.
+    fn owner(&self, alias: &Mailbox) -> Mailbox {
+        let key = self.path.last().map(|(_, (_, key))| key);
+        match key.and_then(|key| LocalPart::of_content(key).ok()) {
+            Some(local_part) => Mailbox { local_part, domain: alias.domain.clone() },
+            None => alias.folded(),
+        }
     }
 
     fn deliver(&mut self, destination: Destination, what: What) -> Result<Found, AliasError> {

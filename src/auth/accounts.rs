@@ -138,9 +138,9 @@ impl Accounts {
     pub fn scram_keys(&self, user: &str) -> ScramKeys {
         let mailbox = Mailbox::parse(user).ok();
         let everybody = self.everybody.load();
-        let account = mailbox
-            .as_ref()
-            .and_then(|mailbox| everybody.domains.get(&mailbox.domain)?.account(&mailbox.local_part));
+        let account_of =
+            |mailbox: &Mailbox| everybody.domains.get(&mailbox.domain)?.account(&mailbox.local_part);
+        let account = mailbox.as_ref().and_then(account_of);
         // Made up for everybody, so that the work is the same.
         let made_up = self.pretence.keys(&match &mailbox {
             Some(Mailbox { local_part, domain }) => format!("{}@{domain}", local_part.key()),
@@ -154,9 +154,9 @@ impl Accounts {
     pub fn login(&self, user: &str, password: &[u8], client: IpAddr) -> Login {
         let mailbox = Mailbox::parse(user).ok();
         let everybody = self.everybody.load_full();
-        let account = mailbox
-            .as_ref()
-            .and_then(|mailbox| everybody.domains.get(&mailbox.domain)?.account(&mailbox.local_part));
+        let account_of =
+            |mailbox: &Mailbox| everybody.domains.get(&mailbox.domain)?.account(&mailbox.local_part);
+        let account = mailbox.as_ref().and_then(account_of);
         let is_ours = |mailbox: &Mailbox| everybody.domains.contains_key(&mailbox.domain);
         if account.is_none()
             && mailbox.as_ref().is_none_or(is_ours)
@@ -167,6 +167,8 @@ impl Accounts {
                 // whose users are where.
                 Login::Wrong => {}
                 Login::Yes(mailbox) if !is_ours(&mailbox) => {}
+                // Asked by another name, they answer for one who stands in a file of ours after all.
+                Login::Yes(mailbox) if account_of(&mailbox).is_some() => {}
                 answer @ (Login::Yes(_) | Login::Unavailable(_)) => return answer,
             }
         }
@@ -252,6 +254,11 @@ mod tests {
         fn login(&self, user: &str, password: &[u8], _: IpAddr) -> Login {
             match (Mailbox::parse(user), password) {
                 (Ok(user), b"open sesame") => Login::Yes(user),
+                // By a name of theirs, which may be somebody's who stands in a file of ours.
+                (Err(_), b"open sesame") if user.starts_with("their-") => {
+                    let user = user.trim_start_matches("their-");
+                    Login::Yes(Mailbox::parse(&format!("{user}@bücher.example")).unwrap())
+                }
                 (Err(_), b"open sesame") => Login::Yes(Mailbox::parse("bo@there.example").unwrap()),
                 (_, b"busy") => Login::Unavailable("out".to_owned()),
                 _ => Login::Wrong,
@@ -276,6 +283,10 @@ mod tests {
         for elsewhere in ["bo@there.example", "bo"] {
             assert_eq!(login(elsewhere, "open sesame"), Login::Wrong, "{elsewhere} is in no domain of ours");
         }
+        for ours in ["their-ana", "their-reports"] {
+            assert_eq!(login(ours, "open sesame"), Login::Wrong, "{ours} is one of ours by another name");
+        }
+        assert!(matches!(login("their-bo", "open sesame"), Login::Yes(_)));
         assert!(Accounts::default().with_others(Arc::new(Neighbours)).has_logins());
     }
 

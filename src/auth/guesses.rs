@@ -1,7 +1,7 @@
 //! Who has been guessing passwords, and how long they have to wait.
 //!
-//! Two counts: failures of one login from one origin, and failures from one origin over all its
-//! logins. Neither says anything of the same login from elsewhere, so that nobody can lock a user
+//! Three counts: failures of one login from one client, failures from one client over all its logins,
+//! and failures from the network that it is in, whose clients may all be one. None says anything of the same login from elsewhere, so that nobody can lock a user
 //! out. A login that has succeeded from an origin is trusted there: it does not wait for what others
 //! behind the same address have done.
 //!
@@ -17,11 +17,14 @@ use std::time::Duration;
 use crate::mail::Mailbox;
 use crate::sys::Moment;
 
-/// Failures of one login from one origin before it waits: a person mistypes.
+/// Failures of one login from one client before it waits: a person mistypes.
 const LOGIN_FREE: u32 = 5;
 
-/// Failures from one origin before its logins wait: there may be an office behind it.
-const ORIGIN_FREE: u32 = 20;
+/// Failures from one client before its logins wait: there may be an office behind it.
+const CLIENT_FREE: u32 = 20;
+
+/// Failures from one network before its logins wait: there may be many offices in it.
+const NETWORK_FREE: u32 = 100;
 
 /// The first wait; each failure doubles it.
 const WAIT_FIRST: Duration = Duration::from_secs(5);
@@ -32,7 +35,7 @@ const WAIT_MAX: Duration = Duration::from_secs(15 * 60);
 /// So long after its last failure everything is forgotten.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(60 * 60);
 
-/// Logins and origins that are remembered, each.
+/// Logins, clients and networks that are remembered, each.
 const REMEMBERED_MAX: usize = 10_000;
 
 /// What a login that was let through turned out to be.
@@ -46,12 +49,22 @@ pub enum Guess {
     Unknown,
 }
 
+/// Where a login comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Origin {
+    /// One client, as far as its address tells.
+    pub client: IpAddr,
+    /// One owner of many clients.
+    pub network: IpAddr,
+}
+
 /// Who has been guessing.
 #[derive(Debug, Default)]
 pub struct Guesses {
-    /// By origin and login. The login is kept as a keyed hash of a fixed size, whatever its length.
+    /// By client and login. The login is kept as a keyed hash of a fixed size, whatever its length.
     logins: HashMap<(IpAddr, u64), Record>,
-    origins: HashMap<IpAddr, Record>,
+    clients: HashMap<IpAddr, Record>,
+    networks: HashMap<IpAddr, Record>,
     hasher: RandomState,
 }
 
@@ -100,25 +113,36 @@ impl Guesses {
     ///
     /// # Errors
     /// How long it has to wait.
-    pub fn admit(&mut self, origin: IpAddr, user: &str, now: Moment) -> Result<(), Duration> {
-        let key = self.key(origin, user);
-        self.origins.retain_young(&origin, now);
+    pub fn admit(&mut self, origin: Origin, user: &str, now: Moment) -> Result<(), Duration> {
+        let Origin { client, network } = origin;
+        let key = self.key(client, user);
+        self.clients.retain_young(&client, now);
+        self.networks.retain_young(&network, now);
         self.logins.retain_young(&key, now);
         let login = self.logins.get(&key).copied().unwrap_or_default();
-        let from = self.origins.get(&origin).copied().unwrap_or_default();
-        let for_others = if login.is_trusted { Duration::ZERO } else { from.wait(ORIGIN_FREE, now) };
+        let wait_of = |table: &HashMap<_, Record>, key, free| {
+            table.get(key).map_or(Duration::ZERO, |record| record.wait(free, now))
+        };
+        let for_others = if login.is_trusted {
+            Duration::ZERO
+        } else {
+            let neighbours = wait_of(&self.networks, &network, NETWORK_FREE);
+            wait_of(&self.clients, &client, CLIENT_FREE).max(neighbours)
+        };
         let wait = login.wait(LOGIN_FREE, now).max(for_others);
         if wait > Duration::ZERO {
             return Err(wait);
         }
         self.logins.entry_bounded(key, now).open += 1;
-        self.origins.entry_bounded(origin, now).open += 1;
+        self.clients.entry_bounded(client, now).open += 1;
+        self.networks.entry_bounded(network, now).open += 1;
         Ok(())
     }
 
     /// A login that was let through turned out to be this.
-    pub fn settle(&mut self, origin: IpAddr, user: &str, guess: Guess, now: Moment) {
-        let key = self.key(origin, user);
+    pub fn settle(&mut self, origin: Origin, user: &str, guess: Guess, now: Moment) {
+        let Origin { client, network } = origin;
+        let key = self.key(client, user);
         let login = self.logins.entry_bounded(key, now);
         login.settle(guess, now);
         match guess {
@@ -126,16 +150,17 @@ impl Guesses {
             Guess::Wrong => login.is_trusted &= login.failures <= LOGIN_FREE,
             Guess::Unknown => {}
         }
-        self.origins.entry_bounded(origin, now).settle(guess, now);
+        self.clients.entry_bounded(client, now).settle(guess, now);
+        self.networks.entry_bounded(network, now).settle(guess, now);
     }
 
     /// One spelling of each user.
-    fn key(&self, origin: IpAddr, user: &str) -> (IpAddr, u64) {
+    fn key(&self, client: IpAddr, user: &str) -> (IpAddr, u64) {
         let login = match Mailbox::parse(user) {
             Ok(mailbox) => self.hasher.hash_one((mailbox.local_part.key(), mailbox.domain)),
             Err(_) => self.hasher.hash_one(user),
         };
-        (origin, login)
+        (client, login)
     }
 }
 
@@ -177,6 +202,10 @@ mod tests {
     const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
     /// A table and a clock.
+    fn alone(client: IpAddr) -> Origin {
+        Origin { client, network: client }
+    }
+
     #[derive(Default)]
     struct Door {
         guesses: Guesses,
@@ -188,7 +217,12 @@ mod tests {
             self.now = self.now + Duration::from_secs(seconds);
         }
 
+        /// From a client that is the only one of its network.
         fn tries(&mut self, from: IpAddr, user: &str, guess: Guess) -> Result<(), u64> {
+            self.tries_from(alone(from), user, guess)
+        }
+
+        fn tries_from(&mut self, from: Origin, user: &str, guess: Guess) -> Result<(), u64> {
             self.guesses.admit(from, user, self.now).map_err(|wait| wait.as_secs())?;
             self.guesses.settle(from, user, guess, self.now);
             Ok(())
@@ -228,7 +262,7 @@ mod tests {
     fn one_origin_that_tries_many_logins_waits_but_not_its_users() {
         let mut door = Door::default();
         assert_eq!(door.tries(HERE, "ana@here.example", Guess::Right), Ok(()));
-        for n in 0..=ORIGIN_FREE {
+        for n in 0..=CLIENT_FREE {
             assert_eq!(door.tries(HERE, &format!("user{n}"), Guess::Wrong), Ok(()));
         }
         assert_eq!(door.tries(HERE, "bo@here.example", Guess::Right), Err(5));
@@ -240,7 +274,7 @@ mod tests {
     #[test]
     fn a_right_login_clears_its_own_failures_and_not_the_origins() {
         let mut door = Door::default();
-        for round in 0..ORIGIN_FREE {
+        for round in 0..CLIENT_FREE {
             let user = "ana@here.example";
             assert_eq!(door.tries(HERE, user, Guess::Wrong), Ok(()), "{round}");
             assert_eq!(door.tries(HERE, user, Guess::Right), Ok(()));
@@ -274,10 +308,27 @@ mod tests {
             door.tries(HERE, "ana", Guess::Wrong).unwrap();
         }
         door.after(60);
-        assert_eq!(door.guesses.admit(HERE, "ana", door.now), Ok(()));
-        assert!(door.guesses.admit(HERE, "ana", door.now).is_err(), "the first has not been answered");
-        door.guesses.settle(HERE, "ana", Guess::Right, door.now);
-        assert_eq!(door.guesses.admit(HERE, "ana", door.now), Ok(()));
+        assert_eq!(door.guesses.admit(alone(HERE), "ana", door.now), Ok(()));
+        assert!(door.guesses.admit(alone(HERE), "ana", door.now).is_err(), "the first has not been answered");
+        door.guesses.settle(alone(HERE), "ana", Guess::Right, door.now);
+        assert_eq!(door.guesses.admit(alone(HERE), "ana", door.now), Ok(()));
+    }
+
+    #[test]
+    fn a_network_whose_clients_are_one_guesser_waits_as_a_whole() {
+        let mut door = Door::default();
+        let client = |n: u32| Origin { client: std::net::Ipv4Addr::from(n).into(), network: HERE };
+        door.tries_from(client(0), "bo@here.example", Guess::Right).unwrap();
+        for n in 1..=NETWORK_FREE + 1 {
+            assert_eq!(door.tries_from(client(n), "ana@here.example", Guess::Wrong), Ok(()), "{n}");
+        }
+        assert_eq!(door.tries_from(client(5000), "ana@here.example", Guess::Wrong), Err(5));
+        assert_eq!(
+            door.tries_from(client(0), "bo@here.example", Guess::Right),
+            Ok(()),
+            "who is trusted there"
+        );
+        assert_eq!(door.tries(THERE, "ana@here.example", Guess::Right), Ok(()));
     }
 
     #[test]
@@ -289,7 +340,7 @@ mod tests {
             let from = IpAddr::V4(std::net::Ipv4Addr::from(n));
             door.tries(from, "ana@here.example", Guess::Wrong).unwrap();
         }
-        assert_eq!((door.guesses.logins.len(), door.guesses.origins.len()), (REMEMBERED_MAX, REMEMBERED_MAX));
+        assert_eq!((door.guesses.logins.len(), door.guesses.clients.len()), (REMEMBERED_MAX, REMEMBERED_MAX));
         let ana = door.guesses.key(HERE, "ana@here.example");
         assert!(door.guesses.logins[&ana].is_trusted);
     }

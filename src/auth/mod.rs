@@ -32,7 +32,7 @@ mod users;
 pub use accounts::{Accounts, Login, OtherUsers};
 pub use dovecot::{Dovecot, DovecotSettings, Handshake, LoginReply, ProtocolError, UserReply};
 pub use edit::{Change, EditError, edit};
-pub use guesses::{Guess, Guesses};
+pub use guesses::{Guess, Guesses, Origin};
 pub use password::PasswordError;
 pub use scram::Pretence;
 pub use senders::Senders;

@@ -44,6 +44,9 @@ pub struct Authors {
     refused: CounterFamily,
 }
 
+/// Mailboxes in a field of a user's: each may have to be looked up, and the client waits.
+const AUTHORS_MAX: usize = 10;
+
 impl Authors {
     /// Aliases stand in `directory`, exceptions in `permissions`.
     #[must_use]
@@ -84,6 +87,7 @@ impl Authors {
             _ if self.binding == Binding::Any => self.judge(field, user, user),
             Err(why) => not_known(why),
             Ok(mailboxes) if mailboxes.is_empty() => not_known("it names nobody"),
+            Ok(mailboxes) if mailboxes.len() > AUTHORS_MAX => not_known("it names too many"),
             Ok(mailboxes) => {
                 let mut verdict = Verdict::new(Answer::Accepted);
                 for mailbox in mailboxes {

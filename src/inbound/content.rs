@@ -86,6 +86,11 @@ impl Arrival {
         if about.is_submission && self.head.has_too_many_blind_copies() {
             return Err(Failure::permanent(6, 0, "The message has too many Bcc fields"));
         }
+        // What stands behind the line would be in a name that nobody has checked, and a Bcc there would
+        // stay.
+        if about.is_submission && self.head.is_broken_off() {
+            return Err(Failure::permanent(6, 0, "A line of the header is neither a field nor empty"));
+        }
         self.check_authors(services, trace, about.transaction)?;
         let mut incoming = self.incoming.map_err(|e| not_queued(&e))?;
         let (id, octets) = (incoming.id(), incoming.octets());

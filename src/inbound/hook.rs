@@ -320,7 +320,8 @@ fn recipients_of(recipients: &[Recipient]) -> Environment {
     }
     let mut text = String::new();
     for mailbox in &named {
-        let shown = mailbox.to_string();
+        // Spaces are between recipients, and nobody may write one more.
+        let shown = mailbox.to_string().replace(' ', "\\x20");
         if text.len() + shown.len() >= RECIPIENTS_OCTETS_MAX {
             break;
         }

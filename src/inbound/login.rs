@@ -8,7 +8,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
-use super::origin::origin;
+use super::origin::{network, origin};
 use super::policy::Client;
 use crate::auth::{self, Accounts, Guess, Guesses};
 use crate::mail::{Failure, Mailbox};
@@ -75,7 +75,8 @@ impl Logins {
         if acts_for_another {
             return Outcome::Wrong("nobody may act for somebody else");
         }
-        let (origin, user) = (origin(address), &login.authentication);
+        let user = &login.authentication;
+        let origin = auth::Origin { client: origin(address), network: network(address) };
         if let Err(wait) = self.guesses.lock().admit(origin, user, self.clock.now()) {
             return Outcome::Throttled(wait);
         }
@@ -87,7 +88,8 @@ impl Logins {
             },
         };
         let (guess, outcome) = match found {
-            auth::Login::Yes(user) => (Guess::Right, Outcome::Right(user)),
+            // One user, however the name is written: limits and hooks go by it.
+            auth::Login::Yes(user) => (Guess::Right, Outcome::Right(user.folded())),
             auth::Login::Wrong => (Guess::Wrong, Outcome::Wrong("no such user, or another password")),
             auth::Login::Unavailable(why) => (Guess::Unknown, Outcome::Unavailable(why)),
         };

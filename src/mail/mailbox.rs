@@ -172,6 +172,12 @@ impl Mailbox {
         Ok(Self { local_part: LocalPart::parse(local_part)?, domain: Domain::parse(domain)? })
     }
 
+    /// One spelling of all that mean the same user of ours; see [`LocalPart::key`].
+    #[must_use]
+    pub fn folded(&self) -> Self {
+        Self { local_part: self.local_part.folded(), domain: self.domain.clone() }
+    }
+
     /// With the domain in A-labels: for a peer without SMTPUTF8, if the local part is ASCII.
     #[must_use]
     pub fn to_ascii_domain(&self) -> String {

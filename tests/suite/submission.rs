@@ -179,3 +179,28 @@ fn who_has_not_logged_in_is_not_bound_and_half_a_domain_is_refused() {
     client.expect("MAIL FROM:<eve@there.example>", "250");
     client.expect("RCPT TO:<bo@there>", "550 5.1.2");
 }
+
+#[test]
+fn nothing_is_hidden_behind_a_line_that_is_no_field() {
+    let mut house = house("");
+    house.start();
+    let message = "Subject: pay\nFrom: ana@here.example\nno field\nFrom: boss@here.example\n\nNow.\n";
+    let data = peers::swaks_data(house.dir.path(), message);
+    let mail = ["--from", "ana@here.example", "--to", "bo@here.example", "--data", &data];
+    let output = house.log_in(house.submission, "ana@here.example", "secret word", &mail);
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("554 5.6.0 A line of the header is neither a field nor empty"), "{said}");
+}
+
+#[test]
+fn however_users_write_their_names_they_are_one_user() {
+    let mut house = house("[limits.login-per-hour]\nmessages = 2\n");
+    house.start();
+    let mail = ["--from", "ana@here.example", "--to", "bo@here.example"];
+    let replies = ["ana@here.example", "ANA@here.example", "Ana@HERE.example"].map(|user| {
+        let output = house.log_in(house.submission, user, "secret word", &mail);
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    });
+    assert!(replies[1].contains("250 2.0.0"), "{}", replies[1]);
+    assert!(replies[2].contains("450 4.7.1 Too many messages from your account"), "{}", replies[2]);
+}

@@ -306,6 +306,17 @@ fn drawn(branch: &Branch, depth: usize, into: &mut Vec<String>) {
 }
 
 #[test]
+fn a_program_is_one_destination_however_its_alias_is_written() {
+    let house = House::default();
+    let book = read("prog: | /bin/x", "", &Spelling::default(), None);
+    let found = ["prog", "Prog", "PROG+a", "prog+b"].map(|name| {
+        let recipients = book.resolve(&mailbox(&format!("{name}@here.example")), &house).unwrap();
+        recipients[0].destination.clone()
+    });
+    assert!(found.iter().all(|destination| *destination == found[0]), "{found:?}");
+}
+
+#[test]
 fn the_way_is_shown_with_its_lines_and_every_mistake_on_it() {
     let text =
         "team: ana+x, lists, ana, eve\nlists: z@there.example, prog, team\nprog: | /bin/x y\n*: nobody";
