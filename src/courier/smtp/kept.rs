@@ -180,9 +180,13 @@ impl Keeper {
     }
 
     fn part_with(&self, is_meant: impl Fn(&Idle) -> bool) {
-        let (leaving, staying): (VecDeque<_>, VecDeque<_>) =
-            std::mem::take(&mut *self.idle.lock()).into_iter().partition(is_meant);
-        self.idle.lock().extend(staying);
+        let leaving: VecDeque<_> = {
+            // At once, or who comes meanwhile finds none of those that stay.
+            let mut idle = self.idle.lock();
+            let (leaving, staying) = std::mem::take(&mut *idle).into_iter().partition(is_meant);
+            *idle = staying;
+            leaving
+        };
         let until = self.clock.now() + self.goodbye;
         // To all of them first, and then their replies: one that is slow holds up nobody.
         let said: Vec<_> = leaving
