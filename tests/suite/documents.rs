@@ -8,7 +8,12 @@
 //! - `text file:PATH`, `sh file:PATH`: a file below the configuration directory, there before the
 //!   server starts; a script is made executable
 //! - `console`: lines that begin with `$ ` are typed, in order, and the lines below are what is
-//!   printed; `…` is anything in a line, and alone on a line any lines
+//!   printed; `…` is anything in a line, and alone on a line any lines. `\` at its end continues a
+//!   command on the next line
+//!
+//! In commands, `localhost:25`, `:587` and `:465` are the page's server, whose ports are others.
+//! `postrider` knows its configuration. `swaks` is the real one; it returns once what it handed in
+//! is delivered or deferred, so that the next command sees what became of it.
 //!
 //! Any other block is only to be read.
 
@@ -18,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::house::House;
+use crate::peers;
 
 #[test]
 fn what_the_pages_show_is_true() {
@@ -104,11 +110,16 @@ fn type_in(house: &House, block: &Block) {
     let mut lines = block.text.lines().peekable();
     while let Some(line) = lines.next() {
         let command = line.strip_prefix("$ ").unwrap_or_else(|| panic!("{}: no command", block.place));
+        let mut command = command.to_owned();
+        while command.ends_with('\\') {
+            command.push('\n');
+            command.push_str(lines.next().unwrap_or_default());
+        }
         let mut expected = Vec::new();
         while let Some(line) = lines.next_if(|line| !line.starts_with("$ ")) {
             expected.push(line);
         }
-        let printed = shell(house, command);
+        let printed = shell(house, &at_home(house, &command));
         let printed: Vec<_> = printed.lines().collect();
         assert!(
             are_as_shown(&expected, &printed),
@@ -118,6 +129,14 @@ fn type_in(house: &House, block: &Block) {
             expected.join("\n")
         );
     }
+}
+
+/// The command with the ports that the page's server has, instead of those that everybody has.
+fn at_home(house: &House, command: &str) -> String {
+    let ports = [("25", house.smtp), ("587", house.submission), ("465", house.submissions)];
+    ports.iter().fold(command.to_owned(), |command, (usual, port)| {
+        command.replace(&format!("localhost:{usual} "), &format!("127.0.0.1:{port} "))
+    })
 }
 
 /// What the command prints, errors included.
@@ -132,15 +151,25 @@ fn shell(house: &House, command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A folder with a `postrider` that knows the page's server.
+/// A folder with a `postrider` that knows the page's server, and a `swaks` that waits for it.
 fn bin(house: &House) -> PathBuf {
     let bin = house.path("bin");
-    let program = bin.join("postrider");
-    if !program.exists() {
+    if !bin.exists() {
         fs::create_dir_all(&bin).unwrap();
         let (binary, dir) = (env!("CARGO_BIN_EXE_postrider"), house.dir.path().display());
-        fs::write(&program, format!("#!/bin/sh\nexec '{binary}' --config '{dir}' \"$@\"\n")).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let postrider = format!("#!/bin/sh\nexec '{binary}' --config '{dir}' \"$@\"\n");
+        // Asked twice: a list that is read while a report takes its message's place shows neither.
+        let swaks = format!(
+            "#!/bin/sh\n'{}' --helo there.example \"$@\"; code=$?\n\
+             settled() {{ postrider queue list | grep -Eq 'deferred|is empty'; }}\n\
+             for _ in $(seq 600); do\nsettled && settled && exit $code\nsleep 0.05\ndone\n\
+             echo 'what swaks handed in is not settled'; exit 1\n",
+            peers::program("swaks").display()
+        );
+        for (name, script) in [("postrider", postrider), ("swaks", swaks)] {
+            fs::write(bin.join(name), script).unwrap();
+            fs::set_permissions(bin.join(name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
     }
     bin
 }
