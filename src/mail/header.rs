@@ -71,7 +71,8 @@ impl<'a> Iterator for Fields<'a> {
         let name = rest.get(..colon)?;
         // RFC 5322 §2.2: printable US-ASCII except the colon. Space before the colon is obsolete
         // syntax (§4.5.8) and taken.
-        let name = name.trim_ascii_end();
+        let spaces = name.iter().rev().take_while(|octet| matches!(octet, b' ' | b'\t')).count();
+        let name = name.get(..name.len() - spaces)?;
         if name.is_empty() || !name.iter().all(|b| (33..=126).contains(b)) {
             return None;
         }
@@ -115,6 +116,7 @@ mod tests {
     #[test]
     fn a_line_that_is_no_field_ends_the_section() {
         assert_eq!(Fields::of(b"not a field\r\nA: b\r\n").count(), 0);
+        assert_eq!(Fields::of(b"A\r\n\t: b\r\n").count(), 0, "a name is on one line with its colon");
         assert_eq!(Fields::of(b"").count(), 0);
         assert_eq!(Fields::of(b"A:").count(), 1);
         assert_eq!(Fields::section_length(b"A: b"), 4);
