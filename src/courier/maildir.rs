@@ -269,9 +269,9 @@ mod tests {
     struct WitnessedFile(Arc<Witness>, PathBuf, Arc<dyn DiskFile>);
 
     impl DiskFile for WitnessedFile {
-        fn append(&self, octets: &[u8]) -> io::Result<()> {
-            self.0.note("append", &self.1)?;
-            self.2.append(octets)
+        fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
+            self.0.note("write", &self.1)?;
+            self.2.write_at(octets, offset)
         }
         fn sync(&self) -> io::Result<()> {
             self.0.note("sync", &self.1)?;
@@ -388,7 +388,7 @@ mod tests {
                 "create-dir here.example/bo/cur",
                 "sync-dir here.example/bo",
                 "create here.example/bo/tmp/",
-                "append here.example/bo/tmp/",
+                "write here.example/bo/tmp/",
                 "sync here.example/bo/tmp/",
                 "rename here.example/bo/new/",
                 "sync-dir here.example/bo/new",
@@ -399,7 +399,7 @@ mod tests {
             house.witness.seen.lock().split_off(0),
             [
                 "create here.example/bo/tmp/",
-                "append here.example/bo/tmp/",
+                "write here.example/bo/tmp/",
                 "sync here.example/bo/tmp/",
                 "rename here.example/bo/new/",
                 "sync-dir here.example/bo/new",
@@ -413,7 +413,7 @@ mod tests {
         for (verb, kind, status) in [
             ("create-dir", io::ErrorKind::PermissionDenied, "4.3.0"),
             ("create", io::ErrorKind::StorageFull, "4.3.1"),
-            ("append", io::ErrorKind::QuotaExceeded, "4.2.2"),
+            ("write", io::ErrorKind::QuotaExceeded, "4.2.2"),
             ("sync", io::ErrorKind::Other, "4.3.0"),
             ("rename", io::ErrorKind::ReadOnlyFilesystem, "4.3.0"),
             ("sync-dir", io::ErrorKind::Other, "4.3.0"),

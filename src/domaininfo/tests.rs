@@ -67,9 +67,9 @@ impl Disk for Failing {
 struct FailingFile(Arc<dyn DiskFile>, Failing);
 
 impl DiskFile for FailingFile {
-    fn append(&self, octets: &[u8]) -> io::Result<()> {
+    fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
         self.1.step()?;
-        self.0.append(octets)
+        self.0.write_at(octets, offset)
     }
     fn sync(&self) -> io::Result<()> {
         self.1.step()?;

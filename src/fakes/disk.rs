@@ -1,10 +1,10 @@
 //! A disk in memory that keeps only what was synced.
 //!
-//! Files grow at the end; data is durable after `sync` of the file, names after `sync_dir` of the
-//! directory. A test can stop it after the n-th verb (everything fails from then on, as for a
+//! Data is durable after `sync` of the file, names after `sync_dir` of the directory. A test can stop it after the n-th verb (everything fails from then on, as for a
 //! process that was killed), let one verb fail (a full disk, an I/O error), and crash it: what was
 //! not synced is kept, dropped, or torn by a seed: a part of the data, some of the names, in
-//! no order, so that a rename may be durable without the data behind it.
+//! no order, so that a rename may be durable without the data behind it, or a write over old data
+//! in part.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -59,9 +59,88 @@ struct World {
 struct Inode {
     now: Vec<u8>,
     durable: Vec<u8>,
+    /// What makes the one of the other.
+    unsynced: Vec<Write>,
     modified: i64,
     /// Where it cannot be read.
     spoilt: Option<u64>,
+}
+
+#[derive(Clone)]
+enum Write {
+    At(usize, Vec<u8>),
+    Cut(usize),
+}
+
+impl Inode {
+    fn write(&mut self, octets: &[u8], at: usize) {
+        let write = Write::At(at, octets.to_owned());
+        write.apply(&mut self.now, octets.len());
+        self.unsynced.push(write);
+    }
+
+    fn cut(&mut self, length: usize) {
+        self.now.truncate(length);
+        self.unsynced.push(Write::Cut(length));
+    }
+
+    fn sync(&mut self) {
+        self.durable.clone_from(&self.now);
+        self.unsynced.clear();
+    }
+
+    /// Power was cut: a random part of what was not synced was written, in order, and perhaps a page
+    /// of it was not, though later ones were.
+    fn tear(&mut self, dice: &SeededRandom) {
+        let below = |n: usize| usize::try_from(dice.below(n as u64)).unwrap_or(0);
+        let mut now = self.durable.clone();
+        let lengths = self.unsynced.iter().map(|write| match write {
+            Write::At(_, octets) => octets.len(),
+            Write::Cut(_) => 0,
+        });
+        let mut left = below(lengths.sum::<usize>() + 1);
+        for write in std::mem::take(&mut self.unsynced) {
+            if left == 0 {
+                break;
+            }
+            match &write {
+                // A cut may be lost.
+                Write::Cut(_) if below(2) == 0 => {}
+                Write::Cut(_) => write.apply(&mut now, 0),
+                Write::At(at, octets) => {
+                    let kept = octets.len().min(left);
+                    left -= kept;
+                    write.apply(&mut now, kept);
+                    if below(4) == 0 {
+                        let hole = at + below(kept + 1);
+                        let old = self.durable.iter().copied().skip(hole).chain(std::iter::repeat(0));
+                        let page = now.iter_mut().take(at + kept).skip(hole).take(64);
+                        page.zip(old).for_each(|(slot, octet)| *slot = octet);
+                    }
+                }
+            }
+        }
+        self.now = now;
+    }
+}
+
+impl Write {
+    /// Does it, as far as `octets` of it.
+    fn apply(&self, file: &mut Vec<u8>, octets: usize) {
+        match self {
+            Self::At(at, all) => {
+                let end = at + octets;
+                if file.len() < end {
+                    file.resize(end, 0);
+                }
+                file.iter_mut()
+                    .skip(*at)
+                    .zip(all.iter().take(octets))
+                    .for_each(|(slot, octet)| *slot = *octet);
+            }
+            Self::Cut(length) => file.truncate(*length),
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -144,13 +223,13 @@ impl SimulatedDisk {
             Crash::Killed => {}
             Crash::Dropped => {
                 world.names = world.durable_names.clone();
-                world.files.values_mut().for_each(|inode| inode.now = inode.durable.clone());
+                world.files.values_mut().for_each(|inode| inode.now.clone_from(&inode.durable));
             }
             Crash::Torn(seed) => world.tear(&SeededRandom::new(seed)),
         }
         if crash != Crash::Killed {
             world.durable_names = world.names.clone();
-            world.files.values_mut().for_each(|inode| inode.durable = inode.now.clone());
+            world.files.values_mut().for_each(Inode::sync);
             world.pending.clear();
         }
         world.stop_after = None;
@@ -246,7 +325,7 @@ impl World {
         }
     }
 
-    /// Keeps each unsynced name or not, and a random part of unsynced data, perhaps as zeros.
+    /// Keeps each unsynced name or not, and a random part of unsynced data.
     fn tear(&mut self, dice: &SeededRandom) {
         let mut names = self.durable_names.clone();
         for change in &self.pending {
@@ -258,22 +337,8 @@ impl World {
         let mut numbers: Vec<_> = self.files.keys().copied().collect();
         numbers.sort_unstable();
         for number in numbers {
-            let Some(inode) = self.files.get_mut(&number) else { continue };
-            if !inode.now.starts_with(&inode.durable) {
-                // It was cut; the cut may be lost.
-                if dice.below(2) == 0 {
-                    inode.now = inode.durable.clone();
-                }
-                continue;
-            }
-            let durable = inode.durable.len();
-            let kept =
-                durable + usize::try_from(dice.below((inode.now.len() - durable) as u64 + 1)).unwrap_or(0);
-            inode.now.truncate(kept);
-            if dice.below(4) == 0 {
-                // A page of the file was never written, though its length was.
-                let hole = durable + usize::try_from(dice.below((kept - durable) as u64 + 1)).unwrap_or(0);
-                inode.now.iter_mut().skip(hole).take(64).for_each(|octet| *octet = 0);
+            if let Some(inode) = self.files.get_mut(&number) {
+                inode.tear(dice);
             }
         }
     }
@@ -332,7 +397,12 @@ impl Disk for SimulatedDisk {
                 Change::Link { path, .. } | Change::Unlink { path, .. } => in_dir(path),
                 Change::Rename { from, to, .. } => in_dir(to) || in_dir(from),
             });
-        let is_new = |change: &Change| !matches!(change, Change::Unlink { .. });
+        let is_new = |change: &Change| match change {
+            Change::Link { .. } => true,
+            Change::Unlink { .. } => false,
+            // A spare file is there for its room only.
+            Change::Rename { to, .. } => to.extension().is_none_or(|extension| extension != "spare"),
+        };
         let what = match (synced.is_empty(), synced.iter().any(is_new)) {
             (true, _) => " (nothing)",
             (false, true) => " (new names)",
@@ -399,15 +469,18 @@ impl SimulatedFile {
 }
 
 impl DiskFile for SimulatedFile {
-    fn append(&self, octets: &[u8]) -> io::Result<()> {
-        self.with(|world, inode| match world.verb("append") {
+    fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
+        let at = usize::try_from(offset).unwrap_or(usize::MAX);
+        // A full disk takes what needs no more room.
+        let verb = |inode: &Inode| if at + octets.len() > inode.now.len() { "append" } else { "write" };
+        self.with(|world, inode| match world.verb(verb(inode)) {
             Ok(()) => {
-                inode.now.extend_from_slice(octets);
+                inode.write(octets, at);
                 Ok(())
             }
             Err((e, is_half)) => {
                 let half = if is_half { octets.len() / 2 } else { 0 };
-                inode.now.extend_from_slice(octets.get(..half).unwrap_or_default());
+                inode.write(octets.get(..half).unwrap_or_default(), at);
                 Err(e)
             }
         })
@@ -419,7 +492,7 @@ impl DiskFile for SimulatedFile {
             let path = world.names.iter().find(|(_, number)| **number == self.inode).map(|(path, _)| path);
             let dir = path.and_then(|path| path.parent()).map(Path::to_owned);
             if world.is_heeded("sync", dir.as_deref(), "") {
-                inode.durable = inode.now.clone();
+                inode.sync();
             }
             Ok(())
         })
@@ -445,7 +518,7 @@ impl DiskFile for SimulatedFile {
     fn truncate(&self, octets: u64) -> io::Result<()> {
         self.with(|world, inode| {
             world.whole("truncate")?;
-            inode.now.truncate(usize::try_from(octets).unwrap_or(usize::MAX));
+            inode.cut(usize::try_from(octets).unwrap_or(usize::MAX));
             Ok(())
         })
     }

@@ -3,13 +3,17 @@
 //! A head line in ASCII, then a text (JSON), then octets, then a line end:
 //!
 //! ```text
-//! postrider-1 KIND ID TEXT-OCTETS MESSAGE-OCTETS CRC32␊
+//! postrider-2 KIND ID TEXT-OCTETS MESSAGE-OCTETS HEAD-CRC32 CRC32␊
 //! ```
 //!
-//! The checksum covers the head line before it, the text, the octets, and a salt that stands in
-//! the segment's file name and nowhere else. A message may hold anything, also something that
-//! looks like a record; when reading goes on behind a torn record and passes through such a
-//! message, the salt, which no client knows, keeps it from being taken for one of ours.
+//! The first checksum covers the head line before it, the second that, the text and the octets;
+//! both also a salt that stands in the segment's file name and nowhere else. A message may hold
+//! anything, also something that looks like a record; when reading goes on behind a torn record
+//! and passes through such a message, the salt, which no client knows, keeps it from being taken
+//! for one of ours. A segment that is used again still holds what it held, behind what is written
+//! over it: the first checksum tells that these are not this segment's records, at little cost.
+//!
+//! Version 1 had only the last checksum. It is still read.
 
 use std::ops::Range;
 
@@ -37,7 +41,7 @@ const KINDS: [(Kind, &str); 5] = [
     (Kind::Done, "done"),
     (Kind::Cancel, "cancel"),
 ];
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const MAGIC: &[u8] = b"postrider-";
 /// No head line is longer.
 const HEAD_OCTETS_MAX: usize = 120;
@@ -60,12 +64,12 @@ pub(super) enum Found {
     Frame(Frame),
     /// Octets that are no record, with one behind them: damage.
     Damaged(Range<usize>),
-    /// Octets that are no record, up to the end. `is_whole`: a record of full length whose
-    /// checksum is wrong, which may be a torn write or damage to a promised message.
-    Tail { range: Range<usize>, is_whole: bool },
+    /// A record of full length whose checksum is wrong, and none behind it: a torn write, or
+    /// damage to a promised message.
+    Wrong(Range<usize>),
     /// Records of a later version of this program.
     Newer(u32),
-    /// Nothing more.
+    /// Nothing more, apart from a torn write or what the segment held before it was used again.
     End,
 }
 
@@ -74,7 +78,7 @@ pub(super) enum Found {
 pub(super) struct Blank {
     /// Room for the head line, then the rest.
     record: Vec<u8>,
-    /// The head line without its checksum.
+    /// The head line without its checksums.
     head: String,
     /// Of what follows the head line.
     crc: crc32fast::Hasher,
@@ -100,8 +104,9 @@ impl Blank {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&salt.to_be_bytes());
         hasher.update(self.head.as_bytes());
+        let head_sum = hasher.clone().finalize();
         hasher.combine(&self.crc);
-        let line = format!("{} {:08x}\n", self.head, hasher.finalize());
+        let line = format!("{} {head_sum:08x} {:08x}\n", self.head, hasher.finalize());
         // The line ends where the text begins.
         let start = HEAD_OCTETS_MAX.saturating_sub(line.len());
         let room = self.record.iter_mut().skip(start);
@@ -110,13 +115,12 @@ impl Blank {
     }
 }
 
-fn checksum(salt: u32, head: &[u8], text: &[u8], octets: &[u8]) -> u32 {
+/// Of these parts, one after the other, in a segment with this salt.
+fn checksum(salt: u32, parts: &[&[u8]]) -> String {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&salt.to_be_bytes());
-    for part in [head, text, octets] {
-        hasher.update(part);
-    }
-    hasher.finalize()
+    parts.iter().for_each(|part| hasher.update(part));
+    format!("{:08x}", hasher.finalize())
 }
 
 /// What stands at `position` of a segment's octets.
@@ -137,7 +141,7 @@ pub(super) fn scan(segment: &[u8], salt: u32, position: usize) -> Found {
         }
         next = found + 1;
     }
-    Found::Tail { range: position..segment.len(), is_whole: matches!(first, Look::Wrong) }
+    if matches!(first, Look::Wrong) { Found::Wrong(position..segment.len()) } else { Found::End }
 }
 
 enum Look {
@@ -156,12 +160,19 @@ fn read(segment: &[u8], salt: u32, position: usize) -> Option<Look> {
     let rest = segment.get(position..)?;
     let line_end = rest.iter().take(HEAD_OCTETS_MAX).position(|&b| b == b'\n')?;
     let line = std::str::from_utf8(rest.get(..line_end)?).ok()?;
-    let (head, crc) = line.rsplit_once(' ')?;
-    let mut words = head.split(' ');
-    let version: u32 = words.next()?.strip_prefix("postrider-")?.parse().ok()?;
+    let (mut head, sum) = line.rsplit_once(' ')?;
+    let version: u32 = line.strip_prefix("postrider-")?.split_once(' ')?.0.parse().ok()?;
     if version > VERSION {
         return Some(Look::Newer(version));
     }
+    if version > 1 {
+        let head_sum;
+        (head, head_sum) = head.rsplit_once(' ')?;
+        if head_sum != checksum(salt, &[head.as_bytes()]) {
+            return None;
+        }
+    }
+    let mut words = head.split(' ').skip(1);
     let word = words.next()?;
     let kind = KINDS.iter().find(|(_, other)| *other == word)?.0;
     let id: MessageId = words.next()?.parse().ok()?;
@@ -172,8 +183,7 @@ fn read(segment: &[u8], salt: u32, position: usize) -> Option<Look> {
     let end = octets_at.checked_add(message_octets)?;
     let (text, octets) = (segment.get(text_at..octets_at)?, segment.get(octets_at..end)?);
     let closed = segment.get(end) == Some(&b'\n');
-    let sum = format!("{:08x}", checksum(salt, head.as_bytes(), text, octets));
-    if !closed || sum != crc {
+    if !closed || sum != checksum(salt, &[head.as_bytes(), text, octets]) {
         return Some(if end < segment.len() { Look::Wrong } else { Look::Nothing });
     }
     Some(Look::Sound(Frame { kind, id, text: text_at..octets_at, octets: octets_at..end, end: end + 1 }))
@@ -226,8 +236,9 @@ mod tests {
         (out, second, third)
     }
 
-    fn ids(segment: &[u8]) -> (Vec<MessageId>, usize, bool) {
-        let (mut ids, mut damaged, mut torn, mut position) = (Vec::new(), 0, false, 0);
+    /// Records, stretches of damage, and where reading ended.
+    fn ids(segment: &[u8]) -> (Vec<MessageId>, usize, usize) {
+        let (mut ids, mut damaged, mut position) = (Vec::new(), 0, 0);
         loop {
             match scan(segment, SALT, position) {
                 Found::Frame(frame) => {
@@ -238,14 +249,14 @@ mod tests {
                     damaged += 1;
                     position = range.end;
                 }
-                Found::Tail { .. } => {
-                    torn = true;
-                    break;
+                Found::Wrong(range) => {
+                    damaged += 1;
+                    position = range.end;
                 }
                 Found::Newer(_) | Found::End => break,
             }
         }
-        (ids, damaged, torn)
+        (ids, damaged, position)
     }
 
     #[test]
@@ -253,17 +264,38 @@ mod tests {
         let (octets, ..) = segment();
         let Found::Frame(frame) = scan(&octets, SALT, 0) else { panic!() };
         assert_eq!(&octets[frame.octets], b"Subject: x\r\n\r\n");
-        assert_eq!(ids(&octets), (vec![id(1), id(2), id(1)], 0, false));
+        assert_eq!(ids(&octets), (vec![id(1), id(2), id(1)], 0, octets.len()));
+    }
+
+    #[test]
+    fn what_version_1_wrote_is_read() {
+        let head = format!("postrider-1 put {} 2 3", id(1));
+        let mut octets = format!("{head} {}\n", checksum(SALT, &[head.as_bytes(), b"{}two"])).into_bytes();
+        octets.extend_from_slice(b"{}two\n");
+        encode(&mut octets, SALT, Kind::Done, &id(1), b"", b"");
+        assert_eq!(ids(&octets), (vec![id(1), id(1)], 0, octets.len()));
+        octets[head.len()] = b'x';
+        assert_eq!(ids(&octets).0, [id(1)]);
+    }
+
+    #[test]
+    fn behind_the_last_record_of_a_segment_that_is_used_again_nothing_is_found() {
+        let (mut octets, ..) = segment();
+        let length = octets.len();
+        // It held whole records, one of which begins where the new ones end.
+        encode(&mut octets, SALT + 1, Kind::Put, &id(3), b"{}", b"old");
+        octets.extend_from_slice(b"and the rest of one");
+        assert_eq!(ids(&octets), (vec![id(1), id(2), id(1)], 0, length));
     }
 
     #[test]
     fn a_torn_tail_spoils_nothing_but_itself_wherever_it_is_torn() {
         let (octets, second, third) = segment();
         for end in third + 1..octets.len() {
-            assert_eq!(ids(&octets[..end]), (vec![id(1), id(2)], 0, true), "{end}");
+            assert_eq!(ids(&octets[..end]), (vec![id(1), id(2)], 0, third), "{end}");
         }
         for end in second + 1..third {
-            assert_eq!(ids(&octets[..end]), (vec![id(1)], 0, true), "{end}");
+            assert_eq!(ids(&octets[..end]), (vec![id(1)], 0, second), "{end}");
         }
     }
 
@@ -273,7 +305,7 @@ mod tests {
         for at in second..third {
             let mut octets = octets.clone();
             octets[at] ^= 0x20;
-            assert_eq!(ids(&octets), (vec![id(1), id(1)], 1, false), "{at}");
+            assert_eq!(ids(&octets), (vec![id(1), id(1)], 1, octets.len()), "{at}");
         }
     }
 
@@ -289,6 +321,6 @@ mod tests {
 
     #[test]
     fn a_later_version_is_recognised_at_the_head_of_a_segment() {
-        assert_eq!(scan(b"postrider-2 what ever 1 2 3\n", SALT, 0), Found::Newer(2));
+        assert_eq!(scan(b"postrider-3 what ever 1 2 3\n", SALT, 0), Found::Newer(3));
     }
 }

@@ -14,8 +14,11 @@
 //! cut itself is lost. A segment of which nothing was durable goes at once, with its messages, or a
 //! disk that refuses for hours would cost a file, a descriptor and a `cancel` for each of them.
 //!
-//! Segments are removed from the oldest on, each removal durable before the next: a note always
-//! stands in its message's segment or a later one, and may not go before it.
+//! Segments go from the oldest on, each durably before the next: a note always stands in its
+//! message's segment or a later one, and may not go before it. A segment that goes becomes a
+//! **spare**: a file for one of the next segments to be written over. A sync of data that needs no
+//! new room asks little of a file system: nothing but the data is written, and nobody else's changes
+//! have to be.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -77,6 +80,8 @@ pub(super) struct Journal {
 #[derive(Default)]
 struct State {
     segments: BTreeMap<u64, Segment>,
+    /// Files that may be written over.
+    spares: Vec<PathBuf>,
     current: Option<u64>,
     last_number: u64,
     /// Counts records.
@@ -143,8 +148,16 @@ impl Journal {
     ) -> io::Result<Self> {
         let mut state = State::default();
         for entry in disk.list(dir)? {
-            let Some((number, salt)) = parse_name(&entry.name) else { continue };
             let path = dir.join(&entry.name);
+            if entry.name.ends_with(SPARE) {
+                if state.spares.len() < SPARES_MAX {
+                    state.spares.push(path);
+                } else {
+                    disk.remove(&path)?;
+                }
+                continue;
+            }
+            let Some((number, salt)) = parse_name(&entry.name) else { continue };
             let segment = Segment {
                 path,
                 salt,
@@ -253,24 +266,42 @@ impl Journal {
         self.pay(&mut self.state.lock())
     }
 
-    /// Removes segments in which nothing is left to do, the oldest first, until it is late.
+    /// Lets segments go in which nothing is left to do, the oldest first, until it is late.
     /// For one thread only.
     pub(super) fn sweep(&self, is_late: &dyn Fn() -> bool) -> io::Result<()> {
         loop {
-            let (number, path) = {
-                let state = self.state.lock();
-                match state.segments.first_key_value() {
-                    Some((number, segment)) if segment.live == 0 && state.current != Some(*number) => {
-                        (*number, segment.path.clone())
-                    }
-                    _ => return Ok(()),
+            let (number, path, spare) = {
+                let mut state = self.state.lock();
+                let is_wanted = state.spares.len() < SPARES_MAX;
+                let current = state.current;
+                let Some(mut oldest) = state.segments.first_entry() else { return Ok(()) };
+                let number = *oldest.key();
+                let segment = oldest.get_mut();
+                if segment.live > 0 || current == Some(number) {
+                    return Ok(());
                 }
+                // Whoever still reads in it must not read what is written over it.
+                let is_free = segment.file.as_ref().is_none_or(|file| Arc::strong_count(file) == 1);
+                if is_free {
+                    segment.file = None;
+                }
+                let path = segment.path.clone();
+                (number, path.clone(), (is_wanted && is_free).then(|| path.with_extension(SPARE)))
             };
-            match self.disk.remove(&path) {
+            let gone = match &spare {
+                Some(spare) => self.disk.rename(&path, spare),
+                None => self.disk.remove(&path),
+            };
+            match gone {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => self.disk.sync_dir(&self.dir)?,
             }
-            self.state.lock().segments.remove(&number);
+            let mut state = self.state.lock();
+            state.segments.remove(&number);
+            if gone.is_ok() {
+                state.spares.extend(spare);
+            }
+            drop(state);
             if is_late() {
                 return Ok(());
             }
@@ -303,7 +334,7 @@ impl Journal {
         let Some(file) = segment.file.clone() else { return Err(io::ErrorKind::NotFound.into()) };
         let (record, text_at) = blank.fill(segment.salt);
         // A panic here must not cost the record: whoever holds its ticket would wait for ever.
-        let appended = catch_unwind(AssertUnwindSafe(|| file.append(record)));
+        let appended = catch_unwind(AssertUnwindSafe(|| file.write_at(record, segment.length)));
         if let Err(e) = appended.unwrap_or_else(|_| Err(io::Error::other("the write panicked"))) {
             // What was half written must not stand before the next record. If it cannot be cut
             // off, the segment is closed, and it is a torn tail.
@@ -328,12 +359,23 @@ impl Journal {
         let number = state.last_number + 1;
         let salt = u32::try_from(self.random.bits() >> 32).unwrap_or(0);
         let path = self.dir.join(format!("{number:08}-{salt:08x}.journal"));
-        let file = Some(self.disk.create(&path)?);
+        let file = Some(match state.spares.pop() {
+            Some(spare) => self.use_again(&spare, &path)?,
+            None => self.disk.create(&path)?,
+        });
         let segment = Segment { path, salt, file, length: 0, durable: 0, is_named: false, live: 0 };
         state.segments.insert(number, segment);
         state.last_number = number;
         state.current = Some(number);
         Ok(number)
+    }
+
+    /// A spare that cannot be had is left alone: the next record gets another file.
+    fn use_again(&self, spare: &Path, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.rename(spare, path)?;
+        self.disk.open(path).inspect_err(|_| {
+            let _ = self.disk.remove(path);
+        })
     }
 
     /// Waits until `mark` is durable; leads a sync when nobody else does.
@@ -457,6 +499,11 @@ fn take_back(state: &mut State, why: &(io::ErrorKind, String)) {
     state.owed.extend(behind);
 }
 
+/// Files kept to be written over: a few seconds of heavy mail.
+const SPARES_MAX: usize = 8;
+/// The last part of their names.
+const SPARE: &str = "spare";
+
 fn parse_name(name: &str) -> Option<(u64, u32)> {
     let (number, salt) = name.strip_suffix(".journal")?.split_once('-')?;
     Some((number.parse().ok()?, u32::from_str_radix(salt, 16).ok()?))
@@ -484,10 +531,7 @@ fn replay(
                 odd(damaged(&range))?;
                 position = range.end;
             }
-            Found::Tail { range, is_whole } => {
-                log::info!(target: "queue", "{}: the last record is torn", segment.path.display());
-                return if is_whole { odd(damaged(&range)) } else { Ok(()) };
-            }
+            Found::Wrong(range) => return odd(damaged(&range)),
             Found::Frame(frame) => {
                 let place = Place {
                     segment: number,
@@ -540,21 +584,86 @@ mod tests {
             dir,
             1000,
             &mut |record| found.push((record.kind, record.id)),
-            &mut |_| Ok(()),
+            &mut |_| panic!("nothing here is damaged"),
         );
         (journal.unwrap(), found)
+    }
+
+    fn names(disk: &SimulatedDisk, extension: &str) -> Vec<PathBuf> {
+        let has = |path: &PathBuf| path.extension().is_some_and(|one| one == extension);
+        disk.names().into_iter().filter(has).collect()
+    }
+
+    /// Puts messages that fill more than a segment.
+    fn fill(journal: &Journal, first: u64) -> Vec<(MessageId, Place)> {
+        let put = |n| (id(n), journal.put(&id(n), b"{}", &[b'x'; 350]).unwrap());
+        (first..first + 3).map(put).collect()
+    }
+
+    /// Nothing is left to do for these, and the segments go in which nothing else is.
+    fn empty(journal: &Journal, messages: &[(MessageId, Place)]) {
+        for (id, place) in messages {
+            journal.note(Kind::Done, id, b"");
+            journal.take_live(place.segment);
+        }
+        journal.sweep(&|| false).unwrap();
+    }
+
+    #[test]
+    fn a_segment_that_goes_is_written_over_and_nothing_of_it_is_found_again() {
+        for crash in [Crash::Killed, Crash::Dropped] {
+            let disk = SimulatedDisk::default();
+            let (journal, _) = open(&disk);
+            (0..3).for_each(|n| empty(&journal, &fill(&journal, 10 * n)));
+            assert_eq!((disk.count("create"), names(&disk, SPARE).len()), (2, 1), "two take turns");
+            fill(&journal, 100);
+            assert_eq!((disk.count("create"), names(&disk, SPARE).len()), (2, 0));
+            disk.crash(crash);
+            let (_, mut found) = open(&disk);
+            let done: Vec<_> = found.extract_if(.., |(kind, _)| *kind == Kind::Done).collect();
+            found.retain(|(_, id)| done.iter().all(|(_, other)| other != id));
+            assert_eq!(found, [100, 101, 102].map(|n| (Kind::Put, id(n))));
+        }
+    }
+
+    #[test]
+    fn what_somebody_still_reads_is_not_written_over() {
+        let disk = SimulatedDisk::default();
+        let (journal, _) = open(&disk);
+        let messages = fill(&journal, 1);
+        let place = messages[0].1;
+        let read = journal.file(place.segment).unwrap();
+        empty(&journal, &messages);
+        assert!(names(&disk, SPARE).is_empty());
+        fill(&journal, 4);
+        assert_eq!(read_all(read.as_ref(), place.offset, 5).unwrap(), b"{}xxx");
+    }
+
+    #[test]
+    fn a_name_without_a_record_is_an_empty_segment_and_spares_are_few() {
+        let disk = SimulatedDisk::default();
+        let (journal, _) = open(&disk);
+        empty(&journal, &fill(&journal, 1));
+        // As after a crash between the new name and the first record under it.
+        disk.rename(&names(&disk, SPARE)[0], Path::new("/journal/00000009-00000007.journal")).unwrap();
+        for n in 0..2 * SPARES_MAX {
+            disk.create(Path::new(&format!("/journal/{n}.spare"))).unwrap();
+        }
+        let (_, found) = open(&disk);
+        assert_eq!(found, [1, 2, 3].map(|n| (Kind::Done, id(n))));
+        assert_eq!(names(&disk, SPARE).len(), SPARES_MAX);
     }
 
     /// A file on which a verb panics.
     #[derive(Clone, Copy, PartialEq)]
     enum Panicking {
-        Append,
+        Write,
         Sync,
     }
 
     impl DiskFile for Panicking {
-        fn append(&self, _: &[u8]) -> io::Result<()> {
-            if *self == Self::Append { panic!("a mistake") } else { Ok(()) }
+        fn write_at(&self, _: &[u8], _: u64) -> io::Result<()> {
+            if *self == Self::Write { panic!("a mistake") } else { Ok(()) }
         }
         fn sync(&self) -> io::Result<()> {
             if *self == Self::Sync { panic!("a mistake") } else { Ok(()) }
@@ -588,7 +697,7 @@ mod tests {
         let (journal, _) = open(&disk);
         journal.put(&id(1), b"{}", b"").unwrap();
         for segment in journal.state.lock().segments.values_mut() {
-            segment.file = Some(Arc::new(Panicking::Append));
+            segment.file = Some(Arc::new(Panicking::Write));
         }
         let moved = journal.note(Kind::Moved, &id(1), b"");
         journal.sync(&moved).unwrap_err();

@@ -63,8 +63,8 @@ impl Default for Settings {
             attempt_local: minutes(10),
             attempt_remote: minutes(30),
             small_octets_max: 64 * 1024,
-            segment_octets: 16 * 1024 * 1024,
-            segments_max: 8,
+            segment_octets: 4 * 1024 * 1024,
+            segments_max: 32,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! DATA/lock                                 held while a process owns the spool
 //! DATA/spool/version                        a later one is refused at the start
 //! DATA/spool/journal/NUMBER-SALT.journal    small messages and notes about them: `frame`, `journal`
+//! DATA/spool/journal/NUMBER-SALT.spare      the file of a segment that is gone, to be written over
 //! DATA/spool/incoming/ID                    a parcel that is being written: nobody's yet
 //! DATA/spool/waiting/ID.OCTETS              a message in a file of its own: `parcel`
 //! DATA/spool/damaged/                       what could not be read, set aside, never removed by us
@@ -18,7 +19,7 @@
 //! | moving | `put`, `incoming/ID` | the same thread: waiting | journaled; `incoming/ID` is removed |
 //! | waiting, seen twice | `put`, `waiting/ID.N`, synced with its directory | the same thread notes `moved` | the parcel counts, the `put` does not; `moved` is noted again |
 //! | waiting | `put` and `moved`, or no `put`; `waiting/ID.N` | worker: adds a record, or settles | tried again when due |
-//! | settled, journaled | `put`, `done` | manager: segment removed when nothing in it is left | gone; before `done` is synced, delivered twice |
+//! | settled, journaled | `put`, `done` | manager: segment becomes a spare or is removed when nothing in it is left | gone; before `done` is synced, delivered twice |
 //! | settled, waiting | no parcel, `moved` (synced before the parcel is removed) | manager: as above | gone; if the removal is undone, delivered twice |
 //! | damaged | `damaged/…` | the operator | as it is |
 //!
@@ -646,8 +647,8 @@ mod tests {
     }
 
     impl DiskFile for SlowFile {
-        fn append(&self, octets: &[u8]) -> io::Result<()> {
-            self.0.append(octets)
+        fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
+            self.0.write_at(octets, offset)
         }
         fn sync(&self) -> io::Result<()> {
             self.1.advance(SYNC);

@@ -5,7 +5,7 @@
 //! keeps a promise on disk goes through this trait; nobody calls `std::fs` for that.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,13 +16,13 @@ use crate::mail::Timestamp;
 
 /// A disk.
 pub trait Disk: Send + Sync {
-    /// Makes a new file for appending, mode 0600; fails if the name is taken.
+    /// Makes a new file, mode 0600; fails if the name is taken.
     ///
     /// # Errors
     /// As the file system says.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Opens an existing file, to read and append.
+    /// Opens an existing file, to read and write.
     ///
     /// # Errors
     /// As the file system says.
@@ -71,9 +71,17 @@ pub trait DiskFile: Send + Sync {
     ///
     /// # Errors
     /// As the file system says; a part may have been written.
-    fn append(&self, octets: &[u8]) -> io::Result<()>;
+    fn append(&self, octets: &[u8]) -> io::Result<()> {
+        self.write_at(octets, self.length()?)
+    }
 
-    /// Makes everything appended so far durable (data, and the length that is needed to read it).
+    /// Writes all of `octets` at `offset`, over what is there or behind it.
+    ///
+    /// # Errors
+    /// As the file system says; a part may have been written.
+    fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes everything written so far durable (data, and the length that is needed to read it).
     ///
     /// # Errors
     /// As the file system says. After an error nothing is known about what is durable.
@@ -115,12 +123,12 @@ pub struct SystemDisk;
 
 impl Disk for SystemDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(path)?;
+        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
         Ok(Arc::new(SystemFile(file)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let file = match OpenOptions::new().read(true).append(true).open(path) {
+        let file = match OpenOptions::new().read(true).write(true).open(path) {
             // What may only be read can still be read: the error comes when somebody writes.
             Err(e)
                 if matches!(
@@ -188,8 +196,8 @@ impl Disk for SystemDisk {
 struct SystemFile(File);
 
 impl DiskFile for SystemFile {
-    fn append(&self, octets: &[u8]) -> io::Result<()> {
-        (&self.0).write_all(octets)
+    fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(octets, offset)
     }
 
     fn sync(&self) -> io::Result<()> {

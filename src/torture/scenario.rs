@@ -1,6 +1,7 @@
 //! A day that passes through every state of the table at the head of `queue/spool.rs`: small and
 //! large messages, deliveries, deferrals, a message with one recipient settled and one waiting, a
-//! failure with its report, segments that fill up and move, retries that settle.
+//! failure with its report, segments that fill up and move, retries that settle, segments that are
+//! written over.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -59,6 +60,11 @@ pub fn scenario(office: &mut PostOffice, ledger: &mut Ledger) {
     ledger.put(office, &[local], 500);
     office.remote.always(None);
     office.after(10 * MINUTE);
+    // Nothing is left in the oldest segments: they are written over.
+    for _ in 0..4 {
+        ledger.put(office, &[local], 900);
+    }
+    office.after(MINUTE);
     ledger.put(office, &[remote], 500);
     ledger.put(office, &[remote], 3000);
 }

@@ -21,7 +21,7 @@ fn verbs_of_the_scenario() -> usize {
     let mut ledger = Ledger::default();
     scenario(&mut office, &mut ledger);
     let verbs = office.disk.verbs();
-    for verb in ["create", "append", "sync", "rename", "sync_dir", "remove"] {
+    for verb in ["create", "append", "write", "sync", "rename", "sync_dir", "remove"] {
         assert!(verbs.contains(&verb), "the scenario has no {verb}");
     }
     verbs.len() - before

@@ -59,8 +59,8 @@ impl Disk for CountingDisk {
 }
 
 impl DiskFile for CountingFile {
-    fn append(&self, octets: &[u8]) -> io::Result<()> {
-        self.0.append(octets)
+    fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_at(octets, offset)
     }
     fn sync(&self) -> io::Result<()> {
         self.1.syncs.fetch_add(1, Ordering::Relaxed);
