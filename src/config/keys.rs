@@ -311,7 +311,7 @@ const SECTIONS: &[Section] = &[
             Key {
                 name: "local-threads",
                 about: "Deliveries at once on this host.",
-                default: "4",
+                default: "16",
                 example: "",
                 show: |c| number(c.queue.local_threads),
             },

@@ -150,7 +150,7 @@ pub struct Queue {
     pub delay_report: Duration,
     /// Messages at once; more are put off with 452. Default: 20000. From 1 to 1000000.
     pub messages_max: usize,
-    /// Threads that deliver on this host. Default: 4. From 1 to 100.
+    /// Threads that deliver on this host. Default: 16. From 1 to 100.
     pub local_threads: usize,
     /// Threads that deliver to other hosts. Default: 16. From 1 to 500.
     pub remote_threads: usize,
@@ -430,7 +430,7 @@ impl Default for Queue {
             retry: [1, 5, 15, 30, 60, 120, 240].map(Duration::from_mins).to_vec(),
             delay_report: Duration::from_hours(4),
             messages_max: 20_000,
-            local_threads: 4,
+            local_threads: 16,
             remote_threads: 16,
             attempts_per_destination_max: 4,
             probe_every: Duration::from_mins(15),

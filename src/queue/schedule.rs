@@ -56,7 +56,7 @@ impl Default for Settings {
             lifetime: minutes(5 * 24 * 60),
             retry: [1, 5, 15, 30, 60, 120, 240].map(minutes).to_vec(),
             delay_report: minutes(4 * 60),
-            deliver_local: 4,
+            deliver_local: 16,
             deliver_remote: 16,
             destination_max: 4,
             backoff_max: minutes(15),
