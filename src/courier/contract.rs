@@ -18,6 +18,10 @@ pub trait Courier: Send + Sync {
     /// order. Is back by `delivery.deadline`, unless a peer has the whole message and only its
     /// last reply is missing; never panics on what the other side says.
     fn carry(&self, delivery: &Delivery<'_>) -> Vec<Outcome>;
+
+    /// An operator wants mail to be tried again: what was found out about hosts a moment ago, to
+    /// spare others the wait, no longer counts.
+    fn look_again(&self) {}
 }
 
 /// What an attempt is given.

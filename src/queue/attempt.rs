@@ -63,7 +63,7 @@ impl Carriage {
 
     /// Whoever changes the queue for a person writes reports in the same name.
     pub(super) fn operator(&self) -> Operator {
-        Operator::new(Arc::clone(&self.shared), self.clerk.clone(), Arc::clone(&self.crew.router))
+        Operator::new(Arc::clone(&self.shared), self.clerk.clone(), &self.crew)
     }
 
     /// Makes one attempt and writes down what came of it.

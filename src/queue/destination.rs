@@ -11,7 +11,7 @@
 //! **Line.** Legs wait in one queue for each sender, and senders take turns, so that thousands of
 //! messages of one do not stand before a single one of another.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -223,8 +223,9 @@ impl Destination {
         self.line.take(&|leg| leg.id == id).len()
     }
 
-    pub(super) fn has(&self, id: MessageId) -> bool {
-        self.line.queues.values().flatten().any(|leg| leg.id == id)
+    /// One of these messages has a leg here that has not left.
+    pub(super) fn has_any(&self, ids: &HashSet<MessageId>) -> bool {
+        self.line.queues.values().flatten().any(|leg| ids.contains(&leg.id))
     }
 
     /// Legs that have waited here for as long as they may.

@@ -4,6 +4,7 @@
 //! caller's own thread's work, sync included; everything else is a hint to the manager, which
 //! looks at the disk for the truth.
 
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -55,8 +56,8 @@ pub(super) enum News {
     },
     /// An attempt is over.
     Done(super::worker::Report),
-    /// Try this message now, or every message.
-    Retry(Option<MessageId>),
+    /// Try these messages now.
+    Retry(HashSet<MessageId>),
     /// A command wants this message for itself; a claim on it speaks by `news`.
     Claim { id: MessageId, to: Sender<Grant>, news: Sender<News> },
     /// A command is done with it.
@@ -193,17 +194,6 @@ impl Handle {
             }
         };
         Some(ItemView::new(&loaded.envelope, loaded.progress, loaded.octets, self.wall()))
-    }
-
-    /// Makes a message due now. False if it is not in our care.
-    pub fn retry(&self, id: &MessageId) -> bool {
-        self.shared.spool.has(id) && self.shared.news.send(News::Retry(Some(*id))).is_ok()
-    }
-
-    /// Makes every message due now.
-    pub fn retry_all(&self) {
-        // Only a manager that has ended does not hear.
-        let _ = self.shared.news.send(News::Retry(None));
     }
 
     /// Begins to stop: no more attempts are handed out and no message can be begun. What has

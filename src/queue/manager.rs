@@ -213,23 +213,19 @@ impl Manager {
     /// Takes in one piece of news.
     pub(super) fn hear(&mut self, news: News) {
         self.busy_with = match &news {
-            News::Put { id, .. } | News::Retry(Some(id)) | News::Claim { id, .. } | News::Back { id, .. } => {
-                Some(*id)
-            }
+            News::Put { id, .. } | News::Claim { id, .. } | News::Back { id, .. } => Some(*id),
             News::Done(report) => Some(report.id),
-            News::Retry(None) | News::Stop => None,
+            News::Retry(_) | News::Stop => None,
         };
         match news {
             News::Put { id, envelope, since } => self.put(id, envelope, since),
             News::Done(report) => self.done(report),
-            News::Retry(None) => {
-                self.schedule.hurry(None, self.clock.now());
-                let all: Vec<_> = self.entries.keys().copied().collect();
-                all.into_iter().for_each(|id| self.retry(id));
-            }
-            News::Retry(Some(id)) => {
-                self.schedule.hurry(Some(id), self.clock.now());
-                self.retry(id);
+            News::Retry(ids) => {
+                self.schedule.hurry(&ids, self.clock.now());
+                for id in ids {
+                    self.busy_with = Some(id);
+                    self.retry(id);
+                }
             }
             News::Claim { id, to, news } => self.claim(id, to, news),
             News::Back { id, due, then } => self.back(id, due, then),

@@ -6,7 +6,7 @@
 //! when the attempt is back, if that leaves anything to change; the command waits a moment for that
 //! and then says so, and the rest is done behind it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Read as _};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use super::handle::{Handle, ItemView, News, Shared};
 use super::item::{Progress, Record, State};
 use super::octets::Octets;
 use super::selection::Selection;
+use super::worker::{Couriers, Crew};
 use crate::courier::Message;
 use crate::mail::{
     Destination, Envelope, Fields, MessageId, NextHop, Reason, Recipient, Timestamp, TlsPolicy, Via,
@@ -38,6 +39,7 @@ pub struct Operator {
     shared: Arc<Shared>,
     clerk: Clerk,
     router: Arc<ArcSwap<Router>>,
+    couriers: Couriers,
 }
 
 /// What a person wants done.
@@ -111,8 +113,9 @@ const HEADER_OCTETS_MAX: u64 = 256 * 1024;
 const WORDS_OCTETS_MAX: usize = 500;
 
 impl Operator {
-    pub(super) fn new(shared: Arc<Shared>, clerk: Clerk, router: Arc<ArcSwap<Router>>) -> Self {
-        Self { handle: Handle::new(Arc::clone(&shared)), shared, clerk, router }
+    pub(super) fn new(shared: Arc<Shared>, clerk: Clerk, crew: &Crew) -> Self {
+        let (router, couriers) = (Arc::clone(&crew.router), crew.couriers.clone());
+        Self { handle: Handle::new(Arc::clone(&shared)), shared, clerk, router, couriers }
     }
 
     /// Messages that are meant, oldest first, at most `limit`, read from disk.
@@ -168,7 +171,9 @@ impl Operator {
             change,
             changed: Changed::default(),
             later: BTreeSet::new(),
+            urgent: HashSet::new(),
         };
+        command.look_again();
         for (number, id) in ids.iter().enumerate() {
             if self.shared.clock.now() >= end {
                 command.changed.left = ids.len() - number;
@@ -177,6 +182,7 @@ impl Operator {
             command.one(*id, &to, &grants);
         }
         drop(to);
+        command.hurry();
         command.wait(&grants, self.shared.clock.now() + PATIENCE);
         let mut changed = std::mem::take(&mut command.changed);
         changed.later = command.later.iter().copied().collect();
@@ -217,6 +223,8 @@ struct Command {
     changed: Changed,
     /// Asked for, and under way.
     later: BTreeSet<MessageId>,
+    /// To be tried now.
+    urgent: HashSet<MessageId>,
 }
 
 impl Command {
@@ -251,9 +259,27 @@ impl Command {
                 self.changed.refused.push((id, "is held: release it instead".to_owned()));
             }
             Some(_) => {
-                self.operator.handle.retry(&id);
+                self.urgent.insert(id);
                 self.changed.done.push(id);
             }
+        }
+    }
+
+    /// Who wants mail to be tried may have mended what was wrong.
+    fn look_again(&self) {
+        match self.change {
+            Change::Retry | Change::Release | Change::Reroute { .. } => {
+                self.operator.couriers.smtp.look_again();
+            }
+            Change::Hold | Change::Remove { .. } => {}
+        }
+    }
+
+    /// Only a manager that has ended does not hear.
+    fn hurry(&mut self) {
+        let urgent = std::mem::take(&mut self.urgent);
+        if !urgent.is_empty() {
+            let _ = self.operator.shared.news.send(News::Retry(urgent));
         }
     }
 

@@ -5,7 +5,7 @@
 //! yet may use only its share of the threads, so that dead destinations, however many, never hold the
 //! whole pool.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -178,10 +178,10 @@ impl Platform {
         self.probes.first().map(|(due, _)| *due)
     }
 
-    /// An operator wants this message, or every message, to be tried now.
-    pub(super) fn hurry(&mut self, id: Option<MessageId>, now: Moment) {
-        let is_meant =
-            |one: &Destination| one.standing() == Standing::Suspect && id.is_none_or(|id| one.has(id));
+    /// An operator wants these messages to be tried now. All at once, because each line is looked
+    /// through from end to end.
+    pub(super) fn hurry(&mut self, ids: &HashSet<MessageId>, now: Moment) {
+        let is_meant = |one: &Destination| one.standing() == Standing::Suspect && one.has_any(ids);
         let meant: Vec<_> = self
             .destinations
             .iter()
@@ -373,9 +373,9 @@ mod tests {
         departing(&mut platform, at(1));
         back(&mut platform, &dead, &silent(), at(2));
         assert!(platform.depart(at(2)).is_none());
-        platform.hurry(Some(leg(7).id), at(2));
+        platform.hurry(&HashSet::from([leg(7).id]), at(2));
         assert!(platform.depart(at(2)).is_none(), "not for a message that is not there");
-        platform.hurry(Some(leg(2).id), at(2));
+        platform.hurry(&HashSet::from([leg(2).id]), at(2));
         assert_eq!(platform.depart(at(2)).unwrap().leg, leg(1));
     }
 

@@ -6,7 +6,7 @@
 //! `destination`'s. Local delivery has a lane, and threads, of its own and is never behind remote
 //! delivery.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::time::Duration;
 
 use super::destination::{Change, Contact, early};
@@ -193,10 +193,10 @@ impl Schedule {
         self.platform(Lane::of(route)).back(route, contact, now, random)
     }
 
-    /// Suspect destinations of one message, or all of them, are probed at once.
-    pub(super) fn hurry(&mut self, id: Option<MessageId>, now: Moment) {
-        self.local.hurry(id, now);
-        self.remote.hurry(id, now);
+    /// Suspect destinations of these messages are probed at once.
+    pub(super) fn hurry(&mut self, ids: &HashSet<MessageId>, now: Moment) {
+        self.local.hurry(ids, now);
+        self.remote.hurry(ids, now);
     }
 
     /// A message's legs that have not left will not; says how many those were.

@@ -51,6 +51,11 @@ impl Absent {
         true
     }
 
+    /// Everybody may be asked again, unless somebody waits for a greeting just now.
+    pub(super) fn forget(&self) {
+        self.hosts.lock().values_mut().for_each(|host| host.until = None);
+    }
+
     /// It answered, whatever it said, to who began to ask then.
     pub(super) fn answered(&self, address: SocketAddr, began: Moment) {
         let mut hosts = self.hosts.lock();
@@ -110,6 +115,16 @@ mod tests {
         assert!(!absent.ask(address(1), at(20)));
         absent.answered(address(1), at(0));
         assert!(absent.ask(address(1), at(20)), "it was only slow");
+    }
+
+    #[test]
+    fn what_is_forgotten_is_asked_again_but_nobody_joins_those_who_wait_for_long() {
+        let absent = Absent::default();
+        assert!(absent.ask(address(1), at(0)) && absent.ask(address(2), at(0)));
+        absent.silent(address(1), at(0), at(30));
+        absent.forget();
+        assert!(absent.ask(address(1), at(31)));
+        assert!(!absent.ask(address(2), at(31)));
     }
 
     #[test]

@@ -84,6 +84,10 @@ impl Courier for SmtpCourier {
         "smtp"
     }
 
+    fn look_again(&self) {
+        self.absent.forget();
+    }
+
     fn carry(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
         self.counters.attempts.add_one();
         let facts = match Facts::of(delivery) {
