@@ -49,7 +49,7 @@ bench: build ## How fast this host takes and settles mail (BENCH_DIR, T=bench)
 	$(if $(T),,scripts/bench-end-to-end "$(BIN)")
 
 torture: build ## The first promise, tried long: kills, stops, 100,000 messages that wait (BENCH_DIR)
-	"$(BIN)" torture --rounds 200 "$(or $(BENCH_DIR),$(TARGET))"
+	"$(BIN)" torture --rounds 200 --waiting 100000 "$(or $(BENCH_DIR),$(TARGET))"
 
 man: deps ## Write the manual pages and the sample configuration again, from the program's tables
 	UPDATE=1 cargo test --locked --test suite -- cli::generated

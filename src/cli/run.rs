@@ -29,7 +29,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Alias(command) => alias::run(dir, command),
         Command::Domain(command) => domain::run(dir, command),
         Command::Queue(command) => queue::run(dir, command),
-        Command::Torture { dir, rounds } => torture::run(dir, *rounds),
+        Command::Torture { dir, rounds, waiting } => torture::run(dir, *rounds, *waiting as usize),
         Command::Version => Ok(format!("postrider {}\n", env!("CARGO_PKG_VERSION"))),
     };
     match done {

@@ -70,7 +70,10 @@ pub(super) enum Command {
     ///
     /// First the queue runs on a simulated disk and stops after every single operation, with and
     /// without losing what was not synced. Then this program runs in DIR, is killed again and again
-    /// under load, and must have delivered every message it promised. Last, the disk of DIR is
+    /// under load, and must have delivered every message it promised. It is killed once more while
+    /// many messages wait for hosts that do not answer: started again it must greet, try them and
+    /// deliver new mail within 10 seconds each, in 40 MiB of memory and 1 KiB for each message that
+    /// waits, and once the hosts answer each message must arrive, once. Last, the disk of DIR is
     /// measured. Needs no configuration and no running server; takes about a minute, and leaves
     /// nothing behind if all is well.
     Torture {
@@ -79,6 +82,10 @@ pub(super) enum Command {
         /// How often it is killed.
         #[arg(long, value_name = "N", default_value_t = 20)]
         rounds: usize,
+        /// How many messages wait when it is killed once more.
+        #[arg(long, value_name = "N", default_value_t = 5000,
+              value_parser = clap::value_parser!(u32).range(1..1_000_000))]
+        waiting: u32,
     },
 
     /// Print the version.

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::Path;
 
 use super::terminal::{Failed, say};
-use crate::torture::{Blows, Stops, Tally, Trust, Worth, measure, stop_everywhere};
+use crate::torture::{Backlog, Blows, Recovery, Stops, Tally, Trial, Trust, Worth, measure, stop_everywhere};
 
 /// Tries the program on a simulated disk, then the program and the disk together.
-pub(super) fn run(dir: &Path, rounds: usize) -> Result<String, Failed> {
+pub(super) fn run(dir: &Path, rounds: usize, waiting: usize) -> Result<String, Failed> {
     say(["the program on a simulated disk: it stops after every single operation"]);
     let stops = stop_everywhere().map_err(|lost| vec![format!("a fault of this program: {lost}")])?;
 
@@ -19,26 +19,38 @@ pub(super) fn run(dir: &Path, rounds: usize) -> Result<String, Failed> {
     let place = fs::canonicalize(&place).map_err(cannot)?;
     let program = std::env::current_exe().map_err(cannot)?;
     say([format!("this program on this disk: killed {rounds} times under load, in {}", place.display())]);
-    let blows = Blows { program: &program, dir: &place.join("blows"), rounds };
-    let tally = blows.strike(&mut |_| {}).map_err(|lost| vec![lost])?;
+    let trial = Trial { program: &program, dir: &place.join("blows") };
+    let tally = Blows { trial, rounds }.strike().map_err(|lost| vec![lost])?;
+
+    say([format!("the same with a long queue: killed while {waiting} messages wait")]);
+    let trial = Trial { program: &program, dir: &place.join("backlog") };
+    let recovery = Backlog { trial, waiting }.build_up().map_err(|wrong| vec![wrong])?;
 
     say(["the disk: how many messages a second it allows"]);
     fs::create_dir(place.join("worth")).map_err(cannot)?;
     let worth = measure(&place.join("worth")).map_err(cannot)?;
     fs::remove_dir_all(&place).map_err(cannot)?;
-    Ok(told(&stops, &tally, &worth))
+    Ok(told(&stops, &tally, &recovery, &worth))
 }
 
-fn told(stops: &Stops, tally: &Tally, worth: &Worth) -> String {
+fn told(stops: &Stops, tally: &Tally, recovery: &Recovery, worth: &Worth) -> String {
     let mut text = format!(
         "stopped after each of {} disk operations, in every way: {} crashes, nothing lost\n\
          killed {} times under load: {} messages promised, all of them delivered, {} more than once\n\
+         with {} messages waiting, started again: greets after {:.2} s, tries each destination after {:.2} s, \
+         delivers a new letter after {:.2} s, {} MiB of memory at most; all of them delivered, once, in {:.1} s\n\
          syncs: {} a second, one after another; {} us each\n",
         stops.operations,
         stops.crashes,
         tally.rounds,
         tally.promised,
         tally.twice,
+        recovery.waiting,
+        recovery.greets.as_secs_f64(),
+        recovery.tries.as_secs_f64(),
+        recovery.delivers.as_secs_f64(),
+        recovery.memory.div_ceil(1024 * 1024),
+        recovery.leaves.as_secs_f64(),
         worth.syncs,
         worth.sync.as_micros()
     );

@@ -12,7 +12,7 @@ use crate::house::{House, messages_in, wait_for};
 use crate::peers::{Exim, SmtpSink};
 
 #[test]
-fn torture_finds_every_promised_message_and_says_what_the_disk_is_worth() {
+fn torture_finds_every_promised_message_bears_a_long_queue_and_says_what_the_disk_is_worth() {
     let dir = tempfile::tempdir().unwrap();
     let output =
         House::new("").command().args(["torture", "--rounds", "20"]).arg(dir.path()).output().unwrap();
@@ -29,6 +29,8 @@ fn torture_finds_every_promised_message_and_says_what_the_disk_is_worth() {
     assert!(number("killed 20 times", "messages") > 20, "there was load: {said}");
     // At most what was under way at a blow.
     assert!(number("killed 20 times", "more") <= 20 * 8, "{said}");
+    let recovery = said.lines().find(|line| line.starts_with("with 5000 messages waiting")).unwrap();
+    assert!(recovery.contains("all of them delivered, once, in "), "{said}");
     assert!(number("syncs", "a") > 0 && said.contains("trust: "), "{said}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
 }

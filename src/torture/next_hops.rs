@@ -1,0 +1,100 @@
+//! Other hosts: a port each on loopback, at which nobody listens until they open. Then they take
+//! every message and note its number.
+
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use socket2::{Domain, Socket, Type};
+
+use super::load::Letter;
+use super::server::PATIENCE;
+use crate::sys::{Mutex, spawn};
+
+/// Some hosts; closed when dropped.
+pub(super) struct NextHops {
+    /// Bound from the beginning, so that the port is theirs: who connects is refused.
+    sockets: Vec<Arc<Socket>>,
+    pub(super) ports: Vec<u16>,
+    taken: Arc<Mutex<Vec<usize>>>,
+}
+
+impl NextHops {
+    /// So many, none of which answers.
+    pub(super) fn closed(count: usize) -> io::Result<Self> {
+        let (mut sockets, mut ports) = (Vec::new(), Vec::new());
+        for _ in 0..count {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+            ports.extend(socket.local_addr()?.as_socket().map(|address| address.port()));
+            sockets.push(Arc::new(socket));
+        }
+        Ok(Self { sockets, ports, taken: Arc::default() })
+    }
+
+    /// From now on they take mail.
+    pub(super) fn open(&self) -> io::Result<()> {
+        for socket in &self.sockets {
+            socket.listen(128)?;
+            let (socket, taken) = (Arc::clone(socket), Arc::clone(&self.taken));
+            spawn("next-hop", move || {
+                while let Ok((client, _)) = socket.accept() {
+                    let taken = Arc::clone(&taken);
+                    // Who is gone in the middle of a message has not handed it over.
+                    let _ = spawn("next-hop-session", move || drop(take(client.into(), &taken)));
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Numbers of the letters that were answered 250, in the order of their coming.
+    pub(super) fn taken(&self) -> Vec<usize> {
+        self.taken.lock().clone()
+    }
+}
+
+impl Drop for NextHops {
+    fn drop(&mut self) {
+        // Wakes whoever accepts.
+        self.sockets.iter().for_each(|socket| drop(socket.shutdown(Shutdown::Both)));
+    }
+}
+
+/// One session.
+fn take(client: TcpStream, taken: &Mutex<Vec<usize>>) -> io::Result<()> {
+    client.set_read_timeout(Some(PATIENCE))?;
+    client.set_nodelay(true)?;
+    let mut reader = BufReader::new(client);
+    reader.get_mut().write_all(b"220 there.example\r\n")?;
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let reply = match line.get(..4).map(str::to_ascii_uppercase).as_deref() {
+            Some("EHLO") => "250-there.example\r\n250 PIPELINING\r\n",
+            Some("DATA") => {
+                reader.get_mut().write_all(b"354 go on\r\n")?;
+                taken.lock().push(letter(&mut reader)?);
+                "250 taken\r\n"
+            }
+            Some("QUIT") => return reader.get_mut().write_all(b"221 bye\r\n"),
+            _ => "250 fine\r\n",
+        };
+        reader.get_mut().write_all(reply.as_bytes())?;
+    }
+}
+
+/// Reads a message up to its final dot.
+fn letter(reader: &mut BufReader<TcpStream>) -> io::Result<usize> {
+    let mut octets = Vec::new();
+    while !octets.ends_with(b"\r\n.\r\n") {
+        if reader.read_until(b'\n', &mut octets)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    octets.truncate(octets.len() - b".\r\n".len());
+    Letter::recognise(&octets).ok_or_else(|| io::Error::other("not a letter of ours, or not the whole of it"))
+}
