@@ -16,7 +16,7 @@ use super::clerk::Clerk;
 use super::destination::Contact;
 use super::handle::Shared;
 use super::item::{Notice, Record, State};
-use super::manager::Job;
+use super::job::Job;
 use super::octets::Octets;
 use super::operator::Operator;
 use super::schedule::Lane;

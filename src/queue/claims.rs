@@ -14,7 +14,7 @@ use crossbeam_channel::Sender;
 
 use super::handle::{News, Shared};
 use super::item::{Progress, Record};
-use super::manager::Active;
+use super::job::Active;
 use super::spool::LoadError;
 use crate::mail::{Envelope, MessageId};
 use crate::sys::Moment;

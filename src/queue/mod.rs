@@ -11,6 +11,7 @@
 //! - `schedule`: what is due next
 //! - `platform`: the legs that could leave now, and whose turn it is
 //! - `destination`: who waits for one destination, and what its results have taught us
+//! - `job`: one attempt to be made, and the message that it is about
 //! - `manager`: the thread that decides when and whither
 //! - `culprit`: a message over which the manager stumbled
 //! - `worker`: the threads: opening, starting, stopping
@@ -31,6 +32,7 @@ mod destination;
 mod frame;
 mod handle;
 mod item;
+mod job;
 mod journal;
 mod manager;
 mod octets;
@@ -48,7 +50,8 @@ mod worker;
 
 pub use handle::{Handle, Incoming, ItemView, PutError, RecipientView};
 pub use item::{Progress, State};
-pub use manager::{Job, Manager};
+pub use job::Job;
+pub use manager::Manager;
 pub use operator::{Change, Changed, Detail, Event, Operator};
 pub use own_mail::{Addressed, Addressees, Direct, Letter, OwnMail};
 pub use schedule::{Lane, Settings};

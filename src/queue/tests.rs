@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 
 use super::handle::{Handle, News};
-use super::manager::Job;
+use super::job::Job;
 use super::schedule::{Lane, Settings};
 use super::spool::SpoolParts;
 use super::worker::{Couriers, Crew, Stepped, open_unlocked};

@@ -1,0 +1,95 @@
+//! What the manager knows of one message.
+//!
+//! Recipients of a leg that are deferred are a **part** of the message from then on, with a due time
+//! of their own. A message whose recipients all wait together has no parts, and costs no memory for
+//! them: id, due time, age and counts are all there is. Its envelope is read when a leg leaves, and
+//! kept while one is under way; a message just put keeps its own for its first legs, as long as not
+//! too many do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::READ_AGAIN;
+use crate::queue::job::Active;
+use crate::sys::Moment;
+
+/// A message in our care.
+pub(super) struct Entry {
+    /// When the next part, or the whole message, is due; nothing if all of it is ready or under way.
+    pub(super) due: Option<Moment>,
+    /// Those who wait, if not all of them do so together.
+    pub(super) parts: Vec<Part>,
+    /// Known age, and when it was that; read from disk at the first load.
+    pub(super) age: Option<(Duration, Moment)>,
+    pub(super) active: Option<Arc<Active>>,
+    /// Legs that are ready or under way.
+    pub(super) legs: usize,
+    /// Attempts that were made for one of its recipients at most, as far as this process knows.
+    pub(super) attempts: u32,
+    /// A command took back some of its legs: it waits as a whole when the others are back.
+    pub(super) is_whole: bool,
+    /// An operator wants it to be tried, whatever is known of its destinations.
+    pub(super) is_urgent: bool,
+}
+
+/// Recipients of one leg that was put off.
+pub(super) struct Part {
+    pub(super) due: Moment,
+    /// Positions in the envelope.
+    pub(super) recipients: Vec<usize>,
+    /// Attempts that were made.
+    pub(super) round: u32,
+}
+
+impl Entry {
+    pub(super) fn new(age: Option<(Duration, Moment)>) -> Self {
+        Self {
+            due: None,
+            parts: Vec::new(),
+            age,
+            active: None,
+            legs: 0,
+            attempts: 0,
+            is_whole: false,
+            is_urgent: false,
+        }
+    }
+
+    /// A round begins: the parts whose time has come leave the list; nothing if it has none, and all
+    /// who wait begin together.
+    pub(super) fn take_due(&mut self, now: Moment) -> Option<Vec<Part>> {
+        self.due = None;
+        if self.parts.is_empty() {
+            return None;
+        }
+        let (due, later) = std::mem::take(&mut self.parts).into_iter().partition(|part| part.due <= now);
+        self.parts = later;
+        Some(due)
+    }
+
+    /// Nothing of it is ready or under way any more: if all who wait are due together, the parts are
+    /// one again, and this is when.
+    pub(super) fn join_parts(&mut self, now: Moment) -> Option<Moment> {
+        let due = match self.parts.as_slice() {
+            _ if std::mem::take(&mut self.is_whole) => Some(now),
+            [] => Some(now + READ_AGAIN),
+            // Everybody who waits does so together, and was tried as often as the disk says.
+            [part] if part.round == self.attempts => Some(part.due),
+            _ => None,
+        };
+        if due.is_some() {
+            self.parts = Vec::new();
+        }
+        due
+    }
+
+    /// When the first of its parts is due.
+    pub(super) fn first_part_due(&self) -> Option<Moment> {
+        self.parts.iter().map(|part| part.due).min()
+    }
+
+    /// How old it is, as far as is known.
+    pub(super) fn age_at(&self, now: Moment) -> Duration {
+        self.age.map_or(Duration::ZERO, |(age, since)| age + now.since(since))
+    }
+}

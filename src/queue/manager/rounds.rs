@@ -1,0 +1,93 @@
+//! A round of attempts begins: a message is read, and its recipients made ready to leave.
+//!
+//! What cannot be read now is looked at again later; what is damaged is set aside, where an operator
+//! finds it; what is gone is forgotten.
+
+use std::time::Duration;
+
+use super::entry::Part;
+use super::legs::{legs, sender};
+use super::{Manager, READ_AGAIN};
+use crate::mail::MessageId;
+use crate::queue::job::Active;
+use crate::queue::schedule::Leg;
+use crate::queue::spool::LoadError;
+use crate::sys::Moment;
+
+/// A leg waits for a probe of its destination no longer; then why is written down, and it comes again.
+const HOLD_MAX: Duration = Duration::from_secs(3600);
+/// For a message of a later version: an operator must act.
+const NEWER_AGAIN: Duration = Duration::from_secs(3600);
+
+impl Manager {
+    /// The time of a message, or of some of its recipients, has come.
+    pub(super) fn begin_round(&mut self, id: MessageId, now: Moment) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        let parts = entry.take_due(now);
+        let active = entry.active.clone();
+        self.wait_for_parts(id);
+        if let Some(active) = active {
+            return self.spread(id, &active, parts);
+        }
+        match self.spool.load(&id) {
+            Ok(loaded) => {
+                if let Some(entry) = self.entries.get_mut(&id) {
+                    let restarted = loaded.progress.age_at_restart(self.clock.wall());
+                    entry.age.get_or_insert((restarted, now));
+                }
+                // Not kept: its legs may wait for long.
+                self.spread(id, &Active::new(loaded.envelope, loaded.progress), parts);
+            }
+            Err(LoadError::Gone) => self.forget(id),
+            Err(LoadError::Missing) => {
+                self.spool.forget_missing(&id);
+                self.forget(id);
+            }
+            Err(LoadError::Damaged) => match self.spool.set_aside(&id) {
+                Ok(()) => self.forget(id),
+                Err(_) => self.look_again(id, parts, now + READ_AGAIN),
+            },
+            Err(e @ (LoadError::Newer(_) | LoadError::Io(_))) => {
+                log::error!(target: "queue", "{id} cannot be read: {e}");
+                let pause = if matches!(e, LoadError::Newer(_)) { NEWER_AGAIN } else { READ_AGAIN };
+                self.look_again(id, parts, now + pause);
+            }
+        }
+    }
+
+    /// What was to begin could not be read.
+    fn look_again(&mut self, id: MessageId, parts: Option<Vec<Part>>, due: Moment) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        match parts {
+            None => self.wait(id, due),
+            Some(parts) => {
+                entry.parts.extend(parts.into_iter().map(|part| Part { due, ..part }));
+                self.wait_for_parts(id);
+            }
+        }
+    }
+
+    /// Makes legs of the recipients that wait: of these parts, or of the whole message.
+    pub(super) fn spread(&mut self, id: MessageId, active: &Active, parts: Option<Vec<Part>>) {
+        let now = self.clock.now();
+        if active.standing.lock().progress.is_held {
+            // Neither due nor under way, until somebody releases it.
+            return;
+        }
+        let legs = legs(active, &self.router.load(), parts);
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        if legs.is_empty() && entry.legs == 0 && entry.parts.is_empty() {
+            // Settled on disk, but a crash undid the removal, or the disk had refused it.
+            self.spool.settle(&id, None);
+            return self.forget(id);
+        }
+        let left = self.settings.lifetime.saturating_sub(entry.age_at(now));
+        let until = now + left.min(HOLD_MAX);
+        let is_urgent = std::mem::take(&mut entry.is_urgent);
+        entry.legs += legs.len();
+        let sender = sender(&active.envelope);
+        for (route, recipients, round) in legs {
+            self.schedule.ready(route, Leg { id, recipients, round, sender, until, is_urgent }, now);
+        }
+    }
+}

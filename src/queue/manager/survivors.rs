@@ -1,0 +1,45 @@
+//! When those come in that an earlier process promised.
+//!
+//! Who was never tried is due at once, and who is not overdue in its time. The others may be very
+//! many after an outage, and nothing is to stampede: they come in one after the other.
+
+use std::time::Duration;
+
+use crate::mail::{MessageId, Timestamp};
+use crate::queue::schedule::Settings;
+use crate::queue::spool::Survivor;
+use crate::sys::Moment;
+
+/// Between two messages that were due while we were not running; all of them come in within
+/// [`OVERDUE_MAX`].
+const OVERDUE_PAUSE: Duration = Duration::from_millis(5);
+const OVERDUE_MAX: Duration = Duration::from_secs(600);
+
+/// Each survivor and when it is due; `wall` and `now` are the same moment.
+pub(super) fn come_in(
+    survivors: Vec<Survivor>,
+    settings: &Settings,
+    wall: Timestamp,
+    now: Moment,
+) -> impl Iterator<Item = (MessageId, Moment)> + use<> {
+    let longest = settings.delay_max();
+    let first_retry = settings.retry.first().copied().unwrap_or_default();
+    let is_overdue = move |one: &Survivor| {
+        let was_tried = one.due >= one.id.arrived().after(first_retry / 2);
+        one.due <= wall && was_tried
+    };
+    let overdue = survivors.iter().filter(|one| is_overdue(one)).count();
+    let share = OVERDUE_MAX / u32::try_from(overdue).unwrap_or(u32::MAX).max(1);
+    let pause = OVERDUE_PAUSE.min(share);
+    let mut turn = now;
+    survivors.into_iter().map(move |survivor| {
+        let due = if is_overdue(&survivor) {
+            turn = turn + pause;
+            turn
+        } else {
+            // A wall clock that went back must not put mail off for years.
+            now + survivor.due.since(wall).min(longest)
+        };
+        (survivor.id, due)
+    })
+}
