@@ -72,6 +72,8 @@ pub(super) struct Journal {
     disk: Arc<dyn Disk>,
     random: Arc<dyn Random>,
     dir: PathBuf,
+    /// Where damaged files are kept.
+    aside: PathBuf,
     segment_octets: u64,
     state: Mutex<State>,
     turned: Condvar,
@@ -117,6 +119,15 @@ struct Segment {
     is_named: bool,
     /// Messages in it that are not settled and not moved.
     live: usize,
+    /// Some of it could not be read: it is kept for somebody who can.
+    is_unreadable: bool,
+}
+
+/// What becomes of a segment's file.
+enum Fate {
+    Spare(PathBuf),
+    Kept(PathBuf),
+    Removed,
 }
 
 /// What was found in the segments at the start.
@@ -129,8 +140,10 @@ pub(super) struct Replayed<'a> {
 
 /// What a start must tell the operator.
 pub(super) enum Oddity {
-    /// These octets of a segment are no record; they were copied aside.
+    /// These octets of a segment are no record; they are to be copied aside.
     Damaged { segment: PathBuf, octets: Vec<u8>, offset: u64 },
+    /// The disk does not give so many octets of a segment back.
+    Unreadable { segment: PathBuf, octets: usize, error: io::Error },
     /// A segment was written by a later version.
     Newer { segment: PathBuf, version: u32 },
 }
@@ -142,6 +155,7 @@ impl Journal {
         disk: Arc<dyn Disk>,
         random: Arc<dyn Random>,
         dir: &Path,
+        aside: &Path,
         segment_octets: u64,
         each: &mut dyn FnMut(Replayed<'_>),
         odd: &mut dyn FnMut(Oddity) -> io::Result<()>,
@@ -166,6 +180,7 @@ impl Journal {
                 durable: entry.octets,
                 is_named: true,
                 live: 0,
+                is_unreadable: false,
             };
             state.segments.insert(number, segment);
         }
@@ -179,7 +194,7 @@ impl Journal {
         }
         disk.sync_dir(dir)?;
         let (state, turned) = (Mutex::new(state), Condvar::new());
-        Ok(Self { disk, random, dir: dir.to_owned(), segment_octets, state, turned })
+        Ok(Self { disk, random, dir: dir.to_owned(), aside: aside.to_owned(), segment_octets, state, turned })
     }
 
     /// Appends a message and waits until it is durable.
@@ -269,28 +284,11 @@ impl Journal {
     /// Lets segments go in which nothing is left to do, the oldest first, until it is late.
     /// For one thread only.
     pub(super) fn sweep(&self, is_late: &dyn Fn() -> bool) -> io::Result<()> {
-        loop {
-            let (number, path, spare) = {
-                let mut state = self.state.lock();
-                let is_wanted = state.spares.len() < SPARES_MAX;
-                let current = state.current;
-                let Some(mut oldest) = state.segments.first_entry() else { return Ok(()) };
-                let number = *oldest.key();
-                let segment = oldest.get_mut();
-                if segment.live > 0 || current == Some(number) {
-                    return Ok(());
-                }
-                // Whoever still reads in it must not read what is written over it.
-                let is_free = segment.file.as_ref().is_none_or(|file| Arc::strong_count(file) == 1);
-                if is_free {
-                    segment.file = None;
-                }
-                let path = segment.path.clone();
-                (number, path.clone(), (is_wanted && is_free).then(|| path.with_extension(SPARE)))
-            };
-            let gone = match &spare {
-                Some(spare) => self.disk.rename(&path, spare),
-                None => self.disk.remove(&path),
+        while let Some((number, path, fate)) = self.doomed() {
+            let gone = match &fate {
+                Fate::Spare(to) => self.disk.rename(&path, to),
+                Fate::Kept(to) => self.disk.rename(&path, to).and_then(|()| self.disk.sync_dir(&self.aside)),
+                Fate::Removed => self.disk.remove(&path),
             };
             match gone {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
@@ -298,14 +296,39 @@ impl Journal {
             }
             let mut state = self.state.lock();
             state.segments.remove(&number);
-            if gone.is_ok() {
-                state.spares.extend(spare);
+            if let (Ok(()), Fate::Spare(path)) = (gone, fate) {
+                state.spares.push(path);
             }
             drop(state);
             if is_late() {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// The oldest segment, if nothing is left to do in it, and what becomes of its file.
+    fn doomed(&self) -> Option<(u64, PathBuf, Fate)> {
+        let mut state = self.state.lock();
+        let (is_wanted, current) = (state.spares.len() < SPARES_MAX, state.current);
+        let mut oldest = state.segments.first_entry()?;
+        let number = *oldest.key();
+        let segment = oldest.get_mut();
+        if segment.live > 0 || current == Some(number) {
+            return None;
+        }
+        let path = segment.path.clone();
+        // Whoever still reads in it must not read what is written over it.
+        let is_free = segment.file.as_ref().is_none_or(|file| Arc::strong_count(file) == 1);
+        let fate = if segment.is_unreadable {
+            Fate::Kept(self.aside.join(path.file_name()?))
+        } else if is_wanted && is_free {
+            segment.file = None;
+            Fate::Spare(path.with_extension(SPARE))
+        } else {
+            Fate::Removed
+        };
+        Some((number, path, fate))
     }
 
     /// Writes the notes that are owed.
@@ -363,7 +386,16 @@ impl Journal {
             Some(spare) => self.use_again(&spare, &path)?,
             None => self.disk.create(&path)?,
         });
-        let segment = Segment { path, salt, file, length: 0, durable: 0, is_named: false, live: 0 };
+        let segment = Segment {
+            path,
+            salt,
+            file,
+            length: 0,
+            durable: 0,
+            is_named: false,
+            live: 0,
+            is_unreadable: false,
+        };
         state.segments.insert(number, segment);
         state.last_number = number;
         state.current = Some(number);
@@ -511,12 +543,21 @@ fn parse_name(name: &str) -> Option<(u64, u32)> {
 
 fn replay(
     number: u64,
-    segment: &Segment,
+    segment: &mut Segment,
     file: &dyn DiskFile,
     each: &mut dyn FnMut(Replayed<'_>),
     odd: &mut dyn FnMut(Oddity) -> io::Result<()>,
 ) -> io::Result<()> {
-    let octets = read_all(file, 0, usize::try_from(segment.length).unwrap_or(usize::MAX))?;
+    let length = usize::try_from(segment.length).unwrap_or(usize::MAX);
+    let octets = match read_all(file, 0, length) {
+        Ok(octets) => octets,
+        Err(error) => {
+            let (octets, missing) = read_around(file, length);
+            segment.is_unreadable = true;
+            odd(Oddity::Unreadable { segment: segment.path.clone(), octets: missing, error })?;
+            octets
+        }
+    };
     let mut position = 0;
     let damaged = |range: &std::ops::Range<usize>| Oddity::Damaged {
         segment: segment.path.clone(),
@@ -545,6 +586,23 @@ fn replay(
             }
         }
     }
+}
+
+/// What can be read of a file that cannot be read as a whole, with zeros for the rest; and how much
+/// that is.
+fn read_around(file: &dyn DiskFile, length: usize) -> (Vec<u8>, usize) {
+    const PAGE: usize = 4096;
+    let (mut all, mut missing) = (Vec::with_capacity(length), 0);
+    while all.len() < length {
+        let wanted = PAGE.min(length - all.len());
+        let mut page = read_all(file, all.len() as u64, wanted).unwrap_or_else(|_| {
+            missing += wanted;
+            Vec::new()
+        });
+        page.resize(wanted, 0);
+        all.append(&mut page);
+    }
+    (all, missing)
 }
 
 /// Reads up to `octets` octets from `offset`; fewer at the end of the file.
@@ -577,11 +635,13 @@ mod tests {
     fn open(disk: &SimulatedDisk) -> (Journal, Vec<(Kind, MessageId)>) {
         let dir = Path::new("/journal");
         disk.create_dir(dir).unwrap();
+        disk.create_dir(Path::new("/aside")).unwrap();
         let mut found = Vec::new();
         let journal = Journal::open(
             Arc::new(disk.clone()),
             Arc::new(SeededRandom::new(disk.verbs().len() as u64)),
             dir,
+            Path::new("/aside"),
             1000,
             &mut |record| found.push((record.kind, record.id)),
             &mut |_| panic!("nothing here is damaged"),

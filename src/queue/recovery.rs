@@ -92,6 +92,7 @@ impl Finds<'_> {
             Arc::clone(disk),
             Arc::clone(&parts.random),
             dir,
+            aside,
             parts.settings.segment_octets,
             &mut |record| replay_one(puts, &record),
             &mut |oddity| match oddity {
@@ -101,6 +102,18 @@ impl Finds<'_> {
                 }
                 Oddity::Damaged { segment, octets, offset } => {
                     copy_aside(disk.as_ref(), aside, &segment, &octets, offset, damaged)
+                }
+                Oddity::Unreadable { segment, octets, error } => {
+                    damaged.add_one();
+                    log::error!(
+                        target: "queue",
+                        "{} octets of {} cannot be read ({error}); it will be kept in {}, and what could be \
+                         read is in the queue",
+                        octets,
+                        segment.display(),
+                        aside.display()
+                    );
+                    Ok(())
                 }
             },
         )

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use postrider::fakes::Crash;
-use postrider::queue::PutError;
+use postrider::queue::{PutError, Settings};
 use postrider::sys::Disk as _;
 use postrider::torture::{Ledger, complaint, scenario, stop_everywhere, stopped, ways_to_stop};
 
@@ -202,6 +202,27 @@ fn damage_costs_one_message_is_set_aside_and_shown() {
     assert_eq!(office.metrics.counter("queue_damaged", "").value(), 1);
     let aside = office.disk.names().into_iter().find(|path| path.starts_with("/data/spool/damaged")).unwrap();
     assert!(office.disk.octets(&aside).unwrap().windows(4).any(|window| window == b"ana@"));
+}
+
+#[test]
+fn a_segment_that_cannot_be_read_as_a_whole_stops_nobody_and_is_kept() {
+    let office = PostOffice::with(Settings { segment_octets: 100_000, ..settings() });
+    for n in 0..12 {
+        let letter = format!("Subject: {n}\r\n\r\n{}", "x".repeat(900));
+        office.put("ana@here.example", &["bo@here.example"], letter.as_bytes()).unwrap();
+    }
+    let segment = office.disk.names().into_iter().find(|path| path.extension().is_some()).unwrap();
+    let octets = office.disk.octets(&segment).unwrap();
+    office.disk.spoil(&segment, 0);
+    let behind = octets[4096..].windows(14).filter(|window| window == b"postrider-2 pu").count();
+    assert!((1..12).contains(&behind));
+    let mut office = office.restarted(2);
+    office.put("ana@here.example", &["bo@here.example"], b"Subject: new\r\n\r\n").unwrap();
+    office.after(2 * MINUTE);
+    assert_eq!((office.waiting(), office.local.delivered().len()), (0, behind + 1));
+    assert!(office.metrics.counter("queue_damaged", "").value() > 0);
+    let kept = Path::new("/data/spool/damaged").join(segment.file_name().unwrap());
+    assert_eq!(office.disk.octets(&kept), Some(octets));
 }
 
 #[test]
