@@ -6,8 +6,10 @@ use std::net::{Ipv4Addr, TcpStream};
 use crate::house::{House, PATIENCE};
 use crate::peers;
 
+/// Waits: a client may hear that it is turned away before that is counted.
 fn is_counted(house: &House, speaks: &str) -> bool {
-    house.page("/metrics").contains(&format!("session_stranger_total{{speaks=\"{speaks}\"}} 1"))
+    let line = format!("session_stranger_total{{speaks=\"{speaks}\"}} 1");
+    peers::until(&line, || house.page("/metrics").contains(&line).then_some(true))
 }
 
 #[test]
