@@ -239,3 +239,30 @@ fn a_report_goes_to_those_behind_the_senders_address() {
     let read = read_by_a_stranger(&[&path]);
     assert_eq!(read, "failed 5.3.0 rfc822; sink@here.example\nmessage/rfc822\n");
 }
+
+#[test]
+fn what_a_client_asked_to_be_told_it_is_told_in_its_own_words() {
+    let house = House::new("");
+    house.add_user("bo@here.example", "other words");
+    std::fs::write(house.path("domains/here.example/aliases"), "sink: |/bin/false\n").unwrap();
+    let mut house = house;
+    house.start();
+    let mut client = house.client();
+    assert!(client.expect("EHLO there.example", "250").contains("DSN"));
+    client.expect("MAIL FROM:<ana@here.example> RET=HDRS ENVID=QQ+2B314159", "250");
+    client.expect("RCPT TO:<sink@here.example> NOTIFY=NEVER", "250");
+    client.expect("RCPT TO:<bo@here.example> NOTIFY=SUCCESS ORCPT=rfc822;b+2Bo@old.example", "250");
+    client.expect("DATA", "354");
+    client.expect("Subject: hello\r\n\r\nHello bo.\r\n.", "250");
+    let report = house.letter("here.example", "ana");
+    let field = |name: &str| report.lines().find_map(|line| line.strip_prefix(name)).unwrap_or(&report);
+    assert_eq!(field("Original-Envelope-Id: "), "QQ+314159");
+    assert_eq!(field("Original-Recipient: "), "rfc822; b+o@old.example");
+    assert_eq!(field("Final-Recipient: "), "rfc822; bo@here.example");
+    assert_eq!(field("Action: "), "delivered");
+    assert!(
+        report.contains("Content-Type: text/rfc822-headers") && !report.contains("Hello bo."),
+        "{report}"
+    );
+    assert!(!report.contains("sink@"), "nobody asked about that one: {report}");
+}
