@@ -11,7 +11,8 @@ pub trait Random: Send + Sync {
     }
 }
 
-/// The library's generator, seeded by the system.
+/// The system's generator. The cryptographic library has one of its own, whose first octets take tens
+/// of milliseconds: a start need not wait for that.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemRandom;
 
@@ -19,12 +20,10 @@ impl Random for SystemRandom {
     /// # Panics
     /// If the system has no randomness to give: nothing we promise would hold then.
     fn bits(&self) -> u64 {
-        let mut octets = [0; 8];
         #[expect(
             clippy::expect_used,
             reason = "without randomness no message id is unique; stopping is right"
         )]
-        aws_lc_rs::rand::fill(&mut octets).expect("the system gives random octets");
-        u64::from_ne_bytes(octets)
+        getrandom::u64().expect("the system gives random octets")
     }
 }
