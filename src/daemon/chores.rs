@@ -20,7 +20,7 @@ use crate::alias::Spelling;
 use crate::courier::smtp::Logins;
 use crate::mail::Domain;
 use crate::sys::{Mutex, Stamp, Stop};
-use crate::tls::{CertSet, Certs};
+use crate::tls::{CertSet, Certs, TlsClient};
 
 /// How often files are looked at. A change is in force when two looks agree.
 const LOOK: Duration = Duration::from_secs(1);
@@ -39,6 +39,8 @@ pub(super) struct Chores {
     pub(super) directory: Arc<Directory>,
     pub(super) certs: Arc<Certs>,
     pub(super) cert_files: Mutex<CertFiles>,
+    /// For connections that we open.
+    pub(super) tls_client: Arc<TlsClient>,
     pub(super) expiry: Expiry,
 }
 
@@ -83,9 +85,10 @@ fn stamps(dir: &Path) -> Stamps {
 }
 
 impl Chores {
-    /// Looks for changed files until it is time to stop. Warns of postmasters first: who must ask a
-    /// hook or another server takes his time, and clients need not wait for that.
+    /// Looks for changed files until it is time to stop. First come warnings for which clients need not
+    /// wait: roots are many files, and who asks a hook or another server for postmasters takes his time.
     pub(super) fn run(&self, stop: &Stop) {
+        self.tls_client.complaints().iter().for_each(|complaint| log::warn!("{complaint}"));
         self.directory.unread_postmasters().iter().for_each(|warning| log::warn!("{warning}"));
         while !stop.wait(LOOK) {
             // One file that trips us must not keep all others from being read for ever. What is in

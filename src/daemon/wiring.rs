@@ -199,6 +199,7 @@ fn chores(
         credentials: Mutex::new(credentials),
         certs: Certs::new(certs),
         cert_files: Mutex::new(cert_files),
+        tls_client: Arc::new(TlsClient::with_system_roots()),
         expiry,
     }))
 }
@@ -342,10 +343,6 @@ fn smtp_courier(
     chores: &Chores,
     domaininfo: &Arc<DomainInfo>,
 ) -> smtp::SmtpCourier {
-    let (tls, complaints) = TlsClient::new();
-    for complaint in complaints {
-        log::warn!("{complaint}");
-    }
     let settings = smtp::Settings {
         port: config.delivery.smtp.port,
         hello: match config.delivery.smtp.hello {
@@ -362,7 +359,7 @@ fn smtp_courier(
         resolver: Arc::clone(seams.resolver),
         dial: Arc::clone(seams.dial),
         domaininfo: Arc::clone(domaininfo),
-        tls: Arc::new(tls),
+        tls: Arc::clone(&chores.tls_client),
         random: Arc::clone(seams.random),
         clock: Arc::clone(seams.clock),
         router: Arc::clone(&chores.directory.router),

@@ -11,9 +11,8 @@
 //!
 //! Called by `courier/smtp`. Standards: RFC 3207, RFC 6125 through webpki, RFC 8446, RFC 5246.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
@@ -53,47 +52,46 @@ impl HandshakeError {
 /// Does handshakes. Shared by all couriers.
 pub struct TlsClient {
     provider: Arc<CryptoProvider>,
-    roots: ArcSwap<Option<Arc<WebPkiServerVerifier>>>,
+    /// Read when they are first asked for: the system keeps them in a hundred files and more.
+    roots: OnceLock<Roots>,
+}
+
+/// Who vouches for others.
+struct Roots {
+    /// `None` if nobody does.
+    verifier: Option<Arc<WebPkiServerVerifier>>,
+    complaints: Vec<String>,
 }
 
 impl TlsClient {
-    /// Trusts the system's roots, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. What could
-    /// not be read is returned as sentences for the log: with no roots at all everything still goes
-    /// out, but nothing is ever verified.
+    /// Trusts the system's roots, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name; reads none
+    /// yet.
     #[must_use]
-    pub fn new() -> (Self, Vec<String>) {
-        let client = Self::with_roots(RootCertStore::empty());
-        let complaints = client.reload();
-        (client, complaints)
+    pub fn with_system_roots() -> Self {
+        Self { provider: Arc::new(aws_lc_rs::default_provider()), roots: OnceLock::new() }
     }
 
     /// Trusts these roots only.
     #[must_use]
     pub fn with_roots(roots: RootCertStore) -> Self {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let roots = ArcSwap::from_pointee(verifier(roots, &provider));
-        Self { provider, roots }
+        let client = Self::with_system_roots();
+        client.roots.get_or_init(|| Roots {
+            verifier: verifier(roots, &client.provider),
+            complaints: Vec::new(),
+        });
+        client
     }
 
-    /// Reads the roots again; says what could not be read. With nothing read, the old ones stay.
-    pub fn reload(&self) -> Vec<String> {
-        let found = rustls_native_certs::load_native_certs();
-        let mut complaints: Vec<String> =
-            found.errors.iter().map(|error| format!("trusted roots: {error}")).collect();
-        let mut roots = RootCertStore::empty();
-        // One root that does not parse must not cost us the others.
-        let (_, ignored) = roots.add_parsable_certificates(found.certs);
-        if ignored > 0 {
-            complaints.push(format!("trusted roots: {ignored} certificates could not be read"));
-        }
-        match verifier(roots, &self.provider) {
-            None => complaints.push(
-                "trusted roots: there are none, so no host can be verified; install ca-certificates"
-                    .to_owned(),
-            ),
-            verifier => self.roots.store(Arc::new(verifier)),
-        }
-        complaints
+    /// What could not be read of the roots, as sentences for the log: with no roots at all everything
+    /// still goes out, but nothing is ever verified. Reads them, unless somebody has.
+    #[must_use]
+    pub fn complaints(&self) -> &[String] {
+        &self.roots().complaints
+    }
+
+    /// Whoever is first reads them; others wait.
+    fn roots(&self) -> &Roots {
+        self.roots.get_or_init(|| system_roots(&self.provider))
     }
 
     /// Encrypts `stream`; `host` is the name that the certificate should bear, sent as SNI unless it is
@@ -104,7 +102,7 @@ impl TlsClient {
     /// a peer that hung up or said nothing. The connection is then closed.
     pub fn handshake(&self, mut stream: Box<dyn Stream>, host: &Domain) -> Result<Secured, HandshakeError> {
         let witness = Arc::new(Witness {
-            verifier: self.roots.load().as_ref().clone(),
+            verifier: self.roots().verifier.clone(),
             provider: Arc::clone(&self.provider),
             verdict: Mutex::default(),
         });
@@ -141,6 +139,25 @@ impl TlsClient {
         config.resumption = Resumption::disabled();
         ClientConnection::new(Arc::new(config), name)
     }
+}
+
+fn system_roots(provider: &Arc<CryptoProvider>) -> Roots {
+    let found = rustls_native_certs::load_native_certs();
+    let mut complaints: Vec<String> =
+        found.errors.iter().map(|error| format!("trusted roots: {error}")).collect();
+    let mut roots = RootCertStore::empty();
+    // One root that does not parse must not cost us the others.
+    let (_, ignored) = roots.add_parsable_certificates(found.certs);
+    if ignored > 0 {
+        complaints.push(format!("trusted roots: {ignored} certificates could not be read"));
+    }
+    let verifier = verifier(roots, provider);
+    if verifier.is_none() {
+        complaints.push(
+            "trusted roots: there are none, so no host can be verified; install ca-certificates".to_owned(),
+        );
+    }
+    Roots { verifier, complaints }
 }
 
 fn verifier(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Option<Arc<WebPkiServerVerifier>> {
