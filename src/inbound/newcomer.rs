@@ -71,6 +71,7 @@ impl Newcomer {
 
     /// Reads what else the client says, for a moment: a socket that is closed with octets unread may take
     /// our last reply with it.
+    #[inline(never)]
     fn hear_out(&mut self) {
         self.stream.set_deadline(self.services.clock.now() + REFUSAL_PATIENCE);
         let mut octets = [0; HEARD_OUT_OCTETS];

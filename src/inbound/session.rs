@@ -5,6 +5,9 @@
 //! command; whatever is SMTP is in `smtp::server`.
 //!
 //! Runs on a thread of its own. Every wait has a deadline, and the session as a whole has one.
+//!
+//! Most sessions are idle, in `next_line` below `perform`, and what the frames of these two hold is held
+//! by every one of them. So whatever is called seldom and needs room is not inlined into them.
 
 use std::cell::OnceCell;
 use std::fmt;
@@ -209,7 +212,7 @@ pub(super) struct Session {
 }
 
 /// Octets read at once while waiting for commands: on the stack of an idle session.
-const COMMAND_READ_OCTETS: usize = 2048;
+const COMMAND_READ_OCTETS: usize = 1024;
 /// Octets read at once inside a message; the buffer goes when it ends, or its chunk.
 const BODY_READ_OCTETS: usize = 32 * 1024;
 /// How long a whole handshake may take, where a silent client may take longer.
@@ -351,6 +354,7 @@ impl Session {
     }
 
     /// Streams octets through the machine into the queue's hands, until the machine says what is next.
+    #[inline(never)]
     fn receive(&mut self, server: &mut Server) -> io::Result<Action> {
         let mut message = self.message.take();
         let mut sink = |octets: &[u8]| {
@@ -376,6 +380,7 @@ impl Session {
         Ok(action)
     }
 
+    #[inline(never)]
     fn decide(&mut self, server: &Server, question: &Question) -> Verdict {
         let asking = Asking {
             address: self.address.ip(),
@@ -489,6 +494,7 @@ impl Session {
         }
     }
 
+    #[inline(never)]
     fn shake_hands(&mut self) -> io::Result<crate::mail::TlsFacts> {
         let timeout = self.services.settings.command_timeout.min(HANDSHAKE_PATIENCE);
         let deadline = self.deadline(timeout, self.session_end);
