@@ -494,7 +494,6 @@ impl Session {
         }
     }
 
-    #[inline(never)]
     fn shake_hands(&mut self) -> io::Result<crate::mail::TlsFacts> {
         let timeout = self.services.settings.command_timeout.min(HANDSHAKE_PATIENCE);
         let deadline = self.deadline(timeout, self.session_end);

@@ -52,4 +52,4 @@ pub use pulse::Pulse;
 pub use random::{Random, SystemRandom};
 pub use stamp::Stamp;
 pub use stop::{Stop, Woken};
-pub use thread::{Condvar, Mutex, MutexGuard, spawn};
+pub use thread::{Condvar, Mutex, MutexGuard, aside, spawn};

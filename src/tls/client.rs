@@ -75,10 +75,9 @@ impl TlsClient {
     #[must_use]
     pub fn with_roots(roots: RootCertStore) -> Self {
         let client = Self::with_system_roots();
-        client.roots.get_or_init(|| Roots {
-            verifier: verifier(roots, &client.provider),
-            complaints: Vec::new(),
-        });
+        client
+            .roots
+            .get_or_init(|| Roots { verifier: verifier(roots, &client.provider), complaints: Vec::new() });
         client
     }
 

@@ -10,7 +10,7 @@ use super::certs::{Certs, provider};
 use super::facts::facts_of;
 use super::stream::TlsStream;
 use crate::mail::TlsFacts;
-use crate::sys::Stream;
+use crate::sys::{self, Stream};
 
 /// An encrypted stream, and what is known of it.
 #[derive(Debug)]
@@ -61,11 +61,16 @@ impl ServerTls {
         !self.certs.is_empty()
     }
 
-    /// Shakes hands on an open connection, by its deadline.
+    /// Shakes hands on an open connection, by its deadline. Aside: a handshake touches more of a stack
+    /// than all that comes after it, which is mostly waiting.
     ///
     /// # Errors
     /// What went wrong; the connection is then closed.
-    pub fn accept(&self, mut stream: Box<dyn Stream>) -> io::Result<Accepted> {
+    pub fn accept(&self, stream: Box<dyn Stream>) -> io::Result<Accepted> {
+        sys::aside("handshake", || self.shake_hands(stream))?
+    }
+
+    fn shake_hands(&self, mut stream: Box<dyn Stream>) -> io::Result<Accepted> {
         let mut connection = ServerConnection::new(Arc::clone(&self.config)).map_err(io::Error::other)?;
         while connection.is_handshaking() {
             let (read, written) = connection.complete_io(&mut stream)?;

@@ -1,7 +1,11 @@
-//! What a client sends is never held: the memory of the real binary does not follow its size.
+//! Memory of the real binary: it does not follow the size of what clients send, and those that only
+//! wait cost little.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 
 use crate::house::{Client, House};
 
@@ -13,10 +17,27 @@ const MUCH: usize = 24 * MEBIBYTE;
 /// What it may take all the same: buffers, and another thread's stack.
 const LITTLE: usize = 8 * MEBIBYTE;
 
+/// Sessions of each kind that wait at the same time.
+const IDLE: usize = 100;
+
+/// What a session that waits may take, in octets, in a debug build: a third more than it takes. A
+/// release build takes 16 and 26 KiB.
+const IDLE_PLAIN_MAX: usize = 32 * 1024;
+const IDLE_TLS_MAX: usize = 44 * 1024;
+
 /// The most memory that the server has ever had, in octets.
 fn peak(house: &House) -> usize {
+    status(house, "VmHWM:")
+}
+
+/// Memory that is in no file, in octets: heaps and stacks, as far as they have been touched.
+fn own(house: &House) -> usize {
+    status(house, "RssAnon:")
+}
+
+fn status(house: &House, key: &str) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", house.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
     line.trim().strip_suffix(" kB").unwrap().trim().parse::<usize>().unwrap() * 1024
 }
 
@@ -73,4 +94,51 @@ fn neither_messages_nor_lines_nor_chunks_nor_headers_are_held_in_memory() {
     send_much(&client, &[b'x'; 8192]);
     client.expect("", "500");
     assert!(peak(&house) < before + LITTLE, "chunks and commands: {} octets more", peak(&house) - before);
+}
+
+/// So many from one address.
+fn crowd() -> String {
+    format!("[limits]\nsessions-per-address-max = {}\n", 2 * IDLE)
+}
+
+/// What each of `IDLE` sessions takes, in octets.
+fn each_takes<C>(house: &House, connect: impl Fn() -> C) -> usize {
+    // What is made once is not a session's.
+    drop(connect());
+    let before = own(house);
+    let waiting: Vec<_> = (0..IDLE).map(|_| connect()).collect();
+    let more = own(house).saturating_sub(before);
+    drop(waiting);
+    more / IDLE
+}
+
+#[test]
+fn a_session_that_waits_takes_little_memory() {
+    let house = House::started(&crowd());
+    let each = each_takes(&house, || {
+        let mut client = house.client();
+        client.expect("EHLO there.example", "250");
+        client
+    });
+    assert!(each < IDLE_PLAIN_MAX, "{each} octets");
+}
+
+#[test]
+fn a_tls_session_that_waits_has_given_back_what_its_handshake_took() {
+    let house = House::started(&crowd());
+    let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
+    connector.set_verify(SslVerifyMode::NONE);
+    let connector = connector.build();
+    let each = each_takes(&house, || {
+        let stream = TcpStream::connect(("127.0.0.1", house.submissions)).unwrap();
+        let mut stream = connector.connect("mx.here.example", stream).unwrap();
+        stream.write_all(b"EHLO there.example\r\n").unwrap();
+        let (mut text, mut buffer) = (Vec::new(), [0; 1024]);
+        while !text.windows(6).any(|octets| octets == b"\r\n250 ") {
+            let octets = stream.read(&mut buffer).unwrap();
+            text.extend_from_slice(&buffer[..octets]);
+        }
+        stream
+    });
+    assert!(each < IDLE_TLS_MAX, "{each} octets");
 }
