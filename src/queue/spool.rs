@@ -31,24 +31,41 @@
 //! a message that was answered 451 because a sync failed, whose octets reached the disk all the
 //! same. What may not happen: a promised message lost, or half of one.
 //!
-//! Departs from the plan in design.md in one point: what was settled for *some* recipients of a
-//! parcel is synced at once, because the rest may wait for days.
+//! What was settled for *some* recipients of a parcel is synced at once, because the rest may wait for
+//! days.
+//!
+//! Here a message is put, noted, moved and settled. Beside it:
+//!
+//! - `index`: which messages are in our care, and where each of them is
+//! - `load`: a message is read
+//! - `sweep`: what settled messages leave behind goes, and so does what crowds the journal
+//! - `aside`: what cannot be read is set aside
 
-use std::collections::{BTreeMap, HashMap};
+mod aside;
+mod index;
+mod load;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::index::{Index, Kept};
 use super::frame::Kind;
 use super::item::{Progress, Record};
 use super::journal::{Journal, Place, Ticket, read_all};
-use super::octets::Extent;
-use super::parcel::{self, Draft, ParcelError};
+use super::parcel::{self, Draft};
 use super::recovery::{Finds, Puts, check_version};
 use super::schedule::Settings;
 use crate::mail::{Envelope, MessageId, Timestamp};
-use crate::observe::{Counter, Gauge, Metrics};
-use crate::sys::{Clock, Disk, Moment, Mutex, Random, create_dir_all};
+use crate::observe::{Counter, Metrics};
+use crate::sys::{Clock, Disk, Mutex, Random, create_dir_all};
+
+pub(super) use self::load::LoadError;
+pub(super) use self::sweep::Swept;
 
 /// What a spool is made of.
 pub struct SpoolParts {
@@ -98,11 +115,10 @@ pub(super) struct Spool {
     clock: Arc<dyn Clock>,
     dirs: Dirs,
     journal: Journal,
-    index: Mutex<BTreeMap<MessageId, Kept>>,
+    index: Index,
     /// Parcels that are settled and could not be removed, each with its `moved`.
     leftovers: Mutex<Vec<(PathBuf, Option<Ticket>)>>,
     damaged: Counter,
-    length: Gauge,
 }
 
 pub(super) struct Dirs {
@@ -111,69 +127,11 @@ pub(super) struct Dirs {
     pub(super) damaged: PathBuf,
 }
 
-/// Where a message is kept.
-#[derive(Clone)]
-enum Kept {
-    Journal {
-        place: Place,
-        /// Notes about it, which stand elsewhere in the journal. Mostly empty.
-        records: Vec<Record>,
-    },
-    Waiting {
-        octets: u64,
-        /// The note that must be durable before the parcel may go.
-        moved: Option<Ticket>,
-    },
-}
-
 /// A message that was promised before this process began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Survivor {
     pub(super) id: MessageId,
     pub(super) due: Timestamp,
-}
-
-/// A message, read from disk.
-pub(super) struct Loaded {
-    pub(super) envelope: Arc<Envelope>,
-    pub(super) progress: Progress,
-    pub(super) octets: u64,
-    /// What `progress` is the sum of.
-    pub(super) records: Vec<Record>,
-}
-
-/// How far a sweep came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Swept {
-    /// As far as it can.
-    All,
-    /// Its time was over.
-    InPart,
-}
-
-/// Why a message cannot be read.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum LoadError {
-    #[error("it is not in the queue")]
-    Gone,
-    #[error("somebody removed its file")]
-    Missing,
-    #[error("its envelope is damaged")]
-    Damaged,
-    #[error("it was written by a later version ({0}) of this program")]
-    Newer(u64),
-    #[error("{0}")]
-    Io(#[from] io::Error),
-}
-
-impl From<ParcelError> for LoadError {
-    fn from(error: ParcelError) -> Self {
-        match error {
-            ParcelError::Io(e) => Self::Io(e),
-            ParcelError::Damaged => Self::Damaged,
-            ParcelError::Newer(version) => Self::Newer(version),
-        }
-    }
 }
 
 impl Spool {
@@ -207,10 +165,9 @@ impl Spool {
             clock: Arc::clone(&parts.clock),
             dirs,
             journal,
-            index: Mutex::default(),
+            index: Index::new(length),
             leftovers: Mutex::default(),
             damaged,
-            length,
         };
         let survivors = spool.adopt(waiting, puts);
         Ok((spool, survivors))
@@ -218,40 +175,38 @@ impl Spool {
 
     /// Builds the index from what was found: a parcel counts more than a `put`.
     fn adopt(&self, waiting: Vec<(MessageId, u64, Timestamp)>, puts: Puts) -> Vec<Survivor> {
-        let mut index = self.index.lock();
         let mut survivors = Vec::with_capacity(waiting.len() + puts.len());
         for (id, octets, due) in waiting {
             let moved = puts.contains_key(&id).then(|| self.journal.note(Kind::Moved, &id, b""));
-            index.insert(id, Kept::Waiting { octets, moved });
+            self.index.insert(&id, Kept::Waiting { octets, moved });
             survivors.push(Survivor { id, due });
         }
         for (id, (place, records)) in puts {
-            if index.contains_key(&id) {
+            if self.index.has(&id) {
                 continue;
             }
             let due = records.last().map_or(Timestamp::from_millis(0), |record| record.due);
             self.journal.add_live(place.segment);
-            index.insert(id, Kept::Journal { place, records });
+            self.index.insert(&id, Kept::Journal { place, records });
             survivors.push(Survivor { id, due });
         }
-        self.length.set(i64::try_from(index.len()).unwrap_or(i64::MAX));
         survivors.sort_unstable_by_key(|survivor| survivor.id);
         survivors
     }
 
     /// Messages in our care.
     pub(super) fn count(&self) -> usize {
-        self.index.lock().len()
+        self.index.count()
     }
 
     /// In our care.
     pub(super) fn has(&self, id: &MessageId) -> bool {
-        self.index.lock().contains_key(id)
+        self.index.has(id)
     }
 
     /// All, oldest first.
     pub(super) fn ids(&self) -> Vec<MessageId> {
-        self.index.lock().keys().copied().collect()
+        self.index.ids()
     }
 
     /// Begins a message in a file of its own.
@@ -262,7 +217,7 @@ impl Spool {
     /// Promises a small message. Durable on return; one shared sync.
     pub(super) fn put_small(&self, envelope: &Envelope, octets: &[u8]) -> io::Result<()> {
         let place = self.journal.put(&envelope.id, &serde_json::to_vec(envelope)?, octets)?;
-        self.keep(&envelope.id, Kept::Journal { place, records: Vec::new() });
+        self.index.insert(&envelope.id, Kept::Journal { place, records: Vec::new() });
         Ok(())
     }
 
@@ -270,108 +225,12 @@ impl Spool {
     pub(super) fn put_large(&self, draft: Draft, envelope: &Envelope) -> io::Result<()> {
         let octets = draft.octets();
         draft.finish(&self.dirs.waiting, envelope, None, self.clock.wall())?;
-        self.keep(&envelope.id, Kept::Waiting { octets, moved: None });
+        self.index.insert(&envelope.id, Kept::Waiting { octets, moved: None });
         Ok(())
-    }
-
-    fn keep(&self, id: &MessageId, kept: Kept) {
-        let mut index = self.index.lock();
-        index.insert(*id, kept);
-        self.length.set(i64::try_from(index.len()).unwrap_or(i64::MAX));
-    }
-
-    fn forget(&self, id: &MessageId) {
-        let mut index = self.index.lock();
-        index.remove(id);
-        self.length.set(i64::try_from(index.len()).unwrap_or(i64::MAX));
-    }
-
-    fn kept(&self, id: &MessageId) -> Option<Kept> {
-        self.index.lock().get(id).cloned()
     }
 
     fn parcel_path(&self, id: &MessageId, octets: u64) -> PathBuf {
         self.dirs.waiting.join(parcel::file_name(id, octets))
-    }
-
-    /// Reads envelope and progress.
-    pub(super) fn load(&self, id: &MessageId) -> Result<Loaded, LoadError> {
-        match self.load_once(id) {
-            Err(LoadError::Io(e)) if e.kind() == io::ErrorKind::NotFound => match self.load_once(id) {
-                Err(LoadError::Io(e)) if e.kind() == io::ErrorKind::NotFound && self.is_missing(id) => {
-                    Err(LoadError::Missing)
-                }
-                other => other,
-            },
-            other => other,
-        }
-    }
-
-    /// Its parcel is not where it should be, though the place is: somebody removed it by hand. A
-    /// file system that is not mounted has no place.
-    fn is_missing(&self, id: &MessageId) -> bool {
-        let Some(Kept::Waiting { octets, .. }) = self.kept(id) else { return false };
-        let name = parcel::file_name(id, octets);
-        self.disk.list(&self.dirs.waiting).is_ok_and(|files| files.iter().all(|file| file.name != name))
-    }
-
-    /// Forgets a message whose parcel somebody removed by hand; says whether that is so.
-    pub(super) fn forget_missing(&self, id: &MessageId) -> bool {
-        let is_missing = self.is_missing(id);
-        if is_missing {
-            log::warn!(target: "queue", "{id} is forgotten: somebody removed its file from the spool");
-            self.forget(id);
-        }
-        is_missing
-    }
-
-    /// Where the octets of a message stand now.
-    pub(super) fn extent(&self, id: &MessageId) -> io::Result<Extent> {
-        match self.extent_once(id) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => self.extent_once(id),
-            other => other,
-        }
-    }
-
-    /// As all that look up a place and then the file: between the two, the message may move and
-    /// its segment go. It moves once, so that looking again is enough.
-    fn load_once(&self, id: &MessageId) -> Result<Loaded, LoadError> {
-        let (envelope, records, octets) = match self.kept(id).ok_or(LoadError::Gone)? {
-            Kept::Journal { place, records } => {
-                let file = self.journal.file(place.segment)?;
-                let json = read_all(file.as_ref(), place.offset, place.envelope_octets as usize)?;
-                (parcel::read_envelope(&json)?, records, place.octets)
-            }
-            Kept::Waiting { octets, .. } => {
-                let path = self.parcel_path(id, octets);
-                let file = match self.disk.open(&path) {
-                    Err(e) if e.kind() == io::ErrorKind::NotFound && !self.has(id) => {
-                        return Err(LoadError::Gone);
-                    }
-                    other => other?,
-                };
-                let lines = parcel::read(file.as_ref(), octets)?;
-                (lines.envelope, lines.records, octets)
-            }
-        };
-        let mut progress = Progress::new(&envelope);
-        records.iter().for_each(|record| progress.apply(record));
-        // Only a parcel has been rerouted, and its envelope is not written again.
-        let envelope = Arc::new(progress.rerouted(envelope));
-        Ok(Loaded { envelope, progress, octets, records })
-    }
-
-    fn extent_once(&self, id: &MessageId) -> io::Result<Extent> {
-        match self.kept(id).ok_or(io::ErrorKind::NotFound)? {
-            Kept::Journal { place, .. } => Ok(Extent {
-                file: self.journal.file(place.segment)?,
-                offset: place.offset + u64::from(place.envelope_octets),
-                octets: place.octets,
-            }),
-            Kept::Waiting { octets, .. } => {
-                Ok(Extent { file: self.disk.open(&self.parcel_path(id, octets))?, offset: 0, octets })
-            }
-        }
     }
 
     /// Writes down what an attempt changed. `after` is the message's progress with `record` in
@@ -385,7 +244,7 @@ impl Spool {
             return Ok(());
         }
         let must_last = record.by_operator || record.states.iter().any(|(_, state)| state.is_settled());
-        match self.kept(id).ok_or(io::ErrorKind::NotFound)? {
+        match self.index.get(id).ok_or(io::ErrorKind::NotFound)? {
             Kept::Waiting { octets, .. } => {
                 let path = self.parcel_path(id, octets);
                 parcel::add(self.disk.as_ref(), &path, octets, record, must_last)?;
@@ -409,9 +268,7 @@ impl Spool {
         if let Ok(json) = serde_json::to_vec(record) {
             self.journal.note(Kind::Note, id, &json);
         }
-        if let Some(Kept::Journal { records, .. }) = self.index.lock().get_mut(id) {
-            records.push(record.clone());
-        }
+        self.index.add_record(id, record);
     }
 
     /// Moves a message from the journal to a file of its own.
@@ -432,7 +289,7 @@ impl Spool {
         }
         draft.finish(&self.dirs.waiting, envelope, Some(&progress.to_record()), progress.due)?;
         let moved = Some(self.journal.note(Kind::Moved, id, b""));
-        self.keep(id, Kept::Waiting { octets: place.octets, moved });
+        self.index.insert(id, Kept::Waiting { octets: place.octets, moved });
         self.journal.take_live(place.segment);
         Ok(())
     }
@@ -456,7 +313,7 @@ impl Spool {
     /// The note that says so, for a message that is in the journal.
     fn settle_by(&self, id: &MessageId, record: Option<&Record>) -> Option<Ticket> {
         let mut done = None;
-        match self.kept(id) {
+        match self.index.get(id) {
             None => {}
             Some(Kept::Journal { place, .. }) => {
                 done = Some(self.journal.note(Kind::Done, id, b""));
@@ -474,7 +331,7 @@ impl Spool {
                 }
             }
         }
-        self.forget(id);
+        self.index.remove(id);
         done
     }
 
@@ -484,249 +341,7 @@ impl Spool {
         }
         self.disk.remove(path)
     }
-
-    /// Moves a message that cannot be read aside, a copy of it if it is in the journal, and
-    /// forgets it. If the disk refuses, it stays where it is, to be set aside later.
-    pub(super) fn set_aside(&self, id: &MessageId) -> io::Result<()> {
-        let aside = match self.kept(id) {
-            None => return Ok(()),
-            Some(Kept::Waiting { octets, .. }) => {
-                let name = parcel::file_name(id, octets);
-                let to = self.dirs.damaged.join(&name);
-                self.disk.rename(&self.dirs.waiting.join(&name), &to).map(|()| to)
-            }
-            Some(Kept::Journal { place, .. }) => self.copy_out(id, place),
-        };
-        match aside {
-            Ok(path) => {
-                self.damaged.add_one();
-                log::error!(target: "queue", "{id} is damaged and was set aside as {}", path.display());
-                self.forget(id);
-                Ok(())
-            }
-            Err(e) => {
-                log::error!(target: "queue", "{id} is damaged and could not be set aside: {e}");
-                Err(e)
-            }
-        }
-    }
-
-    /// Copies what the journal has of a message to the damaged ones; its segment may go then.
-    fn copy_out(&self, id: &MessageId, place: Place) -> io::Result<PathBuf> {
-        let octets = usize::try_from(place.octets).unwrap_or(usize::MAX);
-        let octets = octets.saturating_add(place.envelope_octets as usize);
-        let copy = read_all(self.journal.file(place.segment)?.as_ref(), place.offset, octets)?;
-        let path = self.dirs.damaged.join(id.as_str());
-        let file = parcel::create_anew(self.disk.as_ref(), &path)?;
-        file.append(&copy)?;
-        file.sync()?;
-        self.disk.sync_dir(&self.dirs.damaged)?;
-        self.journal.note(Kind::Done, id, b"");
-        self.journal.take_live(place.segment);
-        Ok(path)
-    }
-
-    /// Clears away: old segments, and what could not be removed earlier. When there are more
-    /// than `segments_max`, messages of the oldest move to files of their own, apart from `active`
-    /// ones. Stops soon after `until`. For the manager's thread only.
-    pub(super) fn sweep(
-        &self,
-        segments_max: usize,
-        active: &dyn Fn(&MessageId) -> bool,
-        until: Moment,
-    ) -> io::Result<Swept> {
-        let is_late = || self.clock.now() >= until;
-        self.journal.sweep(&is_late)?;
-        // If the disk is still full, the next sweep tries again.
-        let _ = self.journal.pay_owed();
-        self.remove_leftovers(&is_late);
-        let Some(oldest) = self.journal.crowded(segments_max) else {
-            return Ok(if is_late() { Swept::InPart } else { Swept::All });
-        };
-        // One that cannot be moved must not keep those behind it here.
-        let mut refused = Ok(());
-        // At least one, however late it is.
-        for (id, place) in self.tenants(oldest, active) {
-            match self.load(&id) {
-                Ok(loaded) => {
-                    let moved = self.move_out(&loaded.envelope, place, &loaded.progress);
-                    refused = refused.and(moved);
-                }
-                Err(LoadError::Gone | LoadError::Missing | LoadError::Newer(_)) => {}
-                Err(LoadError::Io(e)) => refused = refused.and(Err(e)),
-                Err(LoadError::Damaged) => refused = refused.and(self.set_aside(&id)),
-            }
-            if is_late() {
-                return Ok(Swept::InPart);
-            }
-        }
-        self.journal.sweep(&is_late)?;
-        refused?;
-        Ok(if is_late() { Swept::InPart } else { Swept::All })
-    }
-
-    fn remove_leftovers(&self, is_late: &dyn Fn() -> bool) {
-        let mut leftovers = std::mem::take(&mut *self.leftovers.lock()).into_iter();
-        let mut refused = Vec::new();
-        for (path, moved) in leftovers.by_ref() {
-            let removed = self.remove_parcel(&path, moved.as_ref());
-            if removed.is_err_and(|e| e.kind() != io::ErrorKind::NotFound) {
-                refused.push((path, moved));
-            }
-            if is_late() {
-                break;
-            }
-        }
-        // What was refused is tried again after what was not tried yet.
-        self.leftovers.lock().extend(leftovers.chain(refused));
-    }
-
-    /// Whether there is something that a later sweep might get rid of though nothing new is
-    /// settled: what the disk refused, or more than `segments_max` segments.
-    pub(super) fn is_untidy(&self, segments_max: usize) -> bool {
-        !self.leftovers.lock().is_empty() || self.journal.is_untidy(segments_max)
-    }
-
-    fn tenants(&self, segment: u64, active: &dyn Fn(&MessageId) -> bool) -> Vec<(MessageId, Place)> {
-        let index = self.index.lock();
-        let tenants = index.iter().filter_map(|(id, kept)| match kept {
-            Kept::Journal { place, .. } if place.segment == segment && !active(id) => Some((*id, *place)),
-            Kept::Journal { .. } | Kept::Waiting { .. } => None,
-        });
-        tenants.take(MOVES_PER_SWEEP).collect()
-    }
 }
 
 /// Read and written at once when a message moves.
 const COPY_OCTETS: usize = 64 * 1024;
-
-/// Messages moved by one sweep at most.
-const MOVES_PER_SWEEP: usize = 100;
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::fakes::{SeededRandom, SimulatedDisk, TestClock};
-    use crate::mail::{Mailbox, Recipient, ReversePath};
-    use crate::sys::{DiskFile, Entry};
-
-    const SYNC: Duration = Duration::from_millis(10);
-
-    /// A disk on which a sync takes its time.
-    struct SlowDisk(SimulatedDisk, Arc<TestClock>);
-    struct SlowFile(Arc<dyn DiskFile>, Arc<TestClock>);
-
-    impl Disk for SlowDisk {
-        fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-            Ok(Arc::new(SlowFile(self.0.create(path)?, Arc::clone(&self.1))))
-        }
-        fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-            self.0.open(path)
-        }
-        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-            self.0.rename(from, to)
-        }
-        fn remove(&self, path: &Path) -> io::Result<()> {
-            self.0.remove(path)
-        }
-        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-            self.1.advance(SYNC);
-            self.0.sync_dir(dir)
-        }
-        fn create_dir(&self, dir: &Path) -> io::Result<()> {
-            self.0.create_dir(dir)
-        }
-        fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-            self.0.list(dir)
-        }
-        fn set_modified(&self, path: &Path, when: Timestamp) -> io::Result<()> {
-            self.0.set_modified(path, when)
-        }
-    }
-
-    impl DiskFile for SlowFile {
-        fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
-            self.0.write_at(octets, offset)
-        }
-        fn sync(&self) -> io::Result<()> {
-            self.1.advance(SYNC);
-            self.0.sync()
-        }
-        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-            self.0.read_at(buffer, offset)
-        }
-        fn length(&self) -> io::Result<u64> {
-            self.0.length()
-        }
-        fn truncate(&self, octets: u64) -> io::Result<()> {
-            self.0.truncate(octets)
-        }
-    }
-
-    /// A spool with so many messages that they fill more than one small segment.
-    fn crowded(disk: Arc<dyn Disk>, clock: &Arc<TestClock>, messages: u64) -> (Spool, Vec<MessageId>) {
-        let parts = SpoolParts {
-            disk,
-            data_dir: PathBuf::from("/data"),
-            clock: Arc::clone(clock) as Arc<dyn Clock>,
-            random: Arc::new(SeededRandom::new(1)),
-            metrics: Arc::new(Metrics::default()),
-            settings: Settings { segment_octets: 10_000, ..Settings::default() },
-        };
-        let (spool, _) = Spool::open(&parts).unwrap();
-        let recipient = Recipient::mailbox(Mailbox::parse("bo@here.example").unwrap());
-        let ids: Vec<_> = (0..messages).map(|n| MessageId::new(clock.wall(), n)).collect();
-        for id in &ids {
-            let envelope = Envelope::new(*id, clock.wall(), ReversePath::Null, vec![recipient.clone()]);
-            spool.put_small(&envelope, b"Subject: hello\r\n\r\n").unwrap();
-        }
-        assert!(spool.journal.crowded(1).is_some());
-        (spool, ids)
-    }
-
-    #[test]
-    fn a_sweep_on_a_slow_disk_comes_back_in_time_and_goes_on_later() {
-        let clock = Arc::<TestClock>::default();
-        let disk = SlowDisk(SimulatedDisk::default(), Arc::clone(&clock));
-        let (spool, _) = crowded(Arc::new(disk), &clock, 100);
-        for slice in 0.. {
-            assert!(slice < 100, "it never ends");
-            let began = clock.now();
-            let swept = spool.sweep(1, &|_| false, began + 5 * SYNC).unwrap();
-            // One move may begin in time and end late.
-            assert!(clock.now().since(began) <= 7 * SYNC, "{slice}");
-            if swept == Swept::All && spool.journal.crowded(1).is_none() {
-                break;
-            }
-        }
-        assert_eq!(spool.count(), 100);
-    }
-
-    #[test]
-    fn one_message_that_cannot_be_moved_holds_up_nobody() {
-        let clock = Arc::<TestClock>::default();
-        let disk = Arc::new(SimulatedDisk::default());
-        let (spool, ids) = crowded(Arc::clone(&disk) as Arc<dyn Disk>, &clock, 40);
-        // What an earlier move of the first one left behind.
-        disk.create(&PathBuf::from("/data/spool/incoming").join(ids[0].as_str())).unwrap();
-        // The second one's envelope has rotted, and half a copy of it is aside already.
-        disk.create(&PathBuf::from("/data/spool/damaged").join(ids[1].as_str())).unwrap();
-        let segment = disk.names().into_iter().find(|path| path.starts_with("/data/spool/journal")).unwrap();
-        let octets = disk.octets(&segment).unwrap();
-        let needle = ids[1].as_str().as_bytes();
-        let head = octets.windows(needle.len()).position(|window| window == needle).unwrap();
-        let line_end = octets[head..].iter().position(|octet| *octet == b'\n').unwrap();
-        disk.damage(&segment, head + line_end + 1);
-
-        let late = clock.now() + Duration::from_secs(3600);
-        for _ in 0..10 {
-            spool.sweep(1, &|_| false, late).unwrap();
-        }
-        assert!(spool.journal.crowded(1).is_none(), "nothing is left in old segments");
-        assert_eq!(spool.count(), 39, "all but the damaged one");
-        let aside = disk.octets(&PathBuf::from("/data/spool/damaged").join(ids[1].as_str())).unwrap();
-        assert!(aside.ends_with(b"Subject: hello\r\n\r\n"), "the whole of it");
-    }
-}

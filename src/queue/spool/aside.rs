@@ -1,0 +1,54 @@
+//! What cannot be read is set aside, where the operator finds it, and never removed by us.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::Spool;
+use super::index::Kept;
+use crate::mail::MessageId;
+use crate::queue::frame::Kind;
+use crate::queue::journal::{Place, read_all};
+use crate::queue::parcel;
+
+impl Spool {
+    /// Moves a message that cannot be read aside, a copy of it if it is in the journal, and
+    /// forgets it. If the disk refuses, it stays where it is, to be set aside later.
+    pub(in crate::queue) fn set_aside(&self, id: &MessageId) -> io::Result<()> {
+        let aside = match self.index.get(id) {
+            None => return Ok(()),
+            Some(Kept::Waiting { octets, .. }) => {
+                let name = parcel::file_name(id, octets);
+                let to = self.dirs.damaged.join(&name);
+                self.disk.rename(&self.dirs.waiting.join(&name), &to).map(|()| to)
+            }
+            Some(Kept::Journal { place, .. }) => self.copy_out(id, place),
+        };
+        match aside {
+            Ok(path) => {
+                self.damaged.add_one();
+                log::error!(target: "queue", "{id} is damaged and was set aside as {}", path.display());
+                self.index.remove(id);
+                Ok(())
+            }
+            Err(e) => {
+                log::error!(target: "queue", "{id} is damaged and could not be set aside: {e}");
+                Err(e)
+            }
+        }
+    }
+
+    /// Copies what the journal has of a message to the damaged ones; its segment may go then.
+    fn copy_out(&self, id: &MessageId, place: Place) -> io::Result<PathBuf> {
+        let octets = usize::try_from(place.octets).unwrap_or(usize::MAX);
+        let octets = octets.saturating_add(place.envelope_octets as usize);
+        let copy = read_all(self.journal.file(place.segment)?.as_ref(), place.offset, octets)?;
+        let path = self.dirs.damaged.join(id.as_str());
+        let file = parcel::create_anew(self.disk.as_ref(), &path)?;
+        file.append(&copy)?;
+        file.sync()?;
+        self.disk.sync_dir(&self.dirs.damaged)?;
+        self.journal.note(Kind::Done, id, b"");
+        self.journal.take_live(place.segment);
+        Ok(path)
+    }
+}

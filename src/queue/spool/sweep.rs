@@ -1,0 +1,85 @@
+//! Clearing away: what settled messages leave behind, and what crowds the journal.
+//!
+//! When to sweep, and for how long, is the manager's business.
+
+use std::io;
+
+use super::Spool;
+use super::load::LoadError;
+use crate::mail::MessageId;
+use crate::sys::Moment;
+
+/// How far a sweep came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::queue) enum Swept {
+    /// As far as it can.
+    All,
+    /// Its time was over.
+    InPart,
+}
+
+/// Messages moved by one sweep at most.
+const MOVES_PER_SWEEP: usize = 100;
+
+impl Spool {
+    /// Clears away: old segments, and what could not be removed earlier. When there are more
+    /// than `segments_max`, messages of the oldest move to files of their own, apart from `active`
+    /// ones. Stops soon after `until`. For the manager's thread only.
+    pub(in crate::queue) fn sweep(
+        &self,
+        segments_max: usize,
+        active: &dyn Fn(&MessageId) -> bool,
+        until: Moment,
+    ) -> io::Result<Swept> {
+        let is_late = || self.clock.now() >= until;
+        self.journal.sweep(&is_late)?;
+        // If the disk is still full, the next sweep tries again.
+        let _ = self.journal.pay_owed();
+        self.remove_leftovers(&is_late);
+        let Some(oldest) = self.journal.crowded(segments_max) else {
+            return Ok(if is_late() { Swept::InPart } else { Swept::All });
+        };
+        // One that cannot be moved must not keep those behind it here.
+        let mut refused = Ok(());
+        // At least one, however late it is.
+        for (id, place) in self.index.tenants(oldest, MOVES_PER_SWEEP, active) {
+            match self.load(&id) {
+                Ok(loaded) => {
+                    let moved = self.move_out(&loaded.envelope, place, &loaded.progress);
+                    refused = refused.and(moved);
+                }
+                Err(LoadError::Gone | LoadError::Missing | LoadError::Newer(_)) => {}
+                Err(LoadError::Io(e)) => refused = refused.and(Err(e)),
+                Err(LoadError::Damaged) => refused = refused.and(self.set_aside(&id)),
+            }
+            if is_late() {
+                return Ok(Swept::InPart);
+            }
+        }
+        self.journal.sweep(&is_late)?;
+        refused?;
+        Ok(if is_late() { Swept::InPart } else { Swept::All })
+    }
+
+    fn remove_leftovers(&self, is_late: &dyn Fn() -> bool) {
+        let mut leftovers = std::mem::take(&mut *self.leftovers.lock()).into_iter();
+        let mut refused = Vec::new();
+        for (path, moved) in leftovers.by_ref() {
+            let removed = self.remove_parcel(&path, moved.as_ref());
+            if removed.is_err_and(|e| e.kind() != io::ErrorKind::NotFound) {
+                refused.push((path, moved));
+            }
+            if is_late() {
+                break;
+            }
+        }
+        // What was refused is tried again after what was not tried yet.
+        self.leftovers.lock().extend(leftovers.chain(refused));
+    }
+
+    /// Whether there is something that a later sweep might get rid of though nothing new is
+    /// settled: what the disk refused, or more than `segments_max` segments.
+    pub(in crate::queue) fn is_untidy(&self, segments_max: usize) -> bool {
+        !self.leftovers.lock().is_empty() || self.journal.is_untidy(segments_max)
+    }
+}
