@@ -17,14 +17,26 @@
 //!
 //! Called by `courier/smtp` and `courier/lmtp`, one machine for each connection. LMTP differs in the
 //! hello word (`Client::hello`) and in that the dot is answered once for each accepted recipient
-//! (`Client::on_dot`).
+//! (`replies`).
+//!
+//! - `plan`: what is to be achieved on a connection
+//! - `step`: what the shell does next
+//! - `commands`: what is said in a transaction, and what is not
+//! - `replies`: what the replies in a transaction mean
+//! - `fates`: what becomes of each recipient
+//! - `auth`: the client logs in
+//!
+//! Here is the connection: greeting, hello, TLS, one transaction after the other, and its end.
 //!
 //! Standards: RFC 5321, 1870 (SIZE), 2033 (LMTP), 2920 (PIPELINING), 3207 (STARTTLS), 3461 (DSN),
 //! 4954 (AUTH), 6152 (8BITMIME), 6531 (SMTPUTF8), 9422 (LIMITS).
 
 mod auth;
 mod commands;
+mod fates;
 mod plan;
+mod replies;
+mod step;
 #[cfg(test)]
 mod tests;
 
@@ -32,67 +44,15 @@ use std::collections::VecDeque;
 
 use self::auth::Login;
 use self::commands::{Asked, Next};
+use self::fates::Fates;
 use super::extension::Extensions;
 use super::reply::Reply;
-use crate::mail::{Domain, Failure, Outcome, Reason};
+use crate::mail::{Domain, Failure};
 
 pub use self::auth::Credentials;
+pub use self::fates::Answer;
 pub use self::plan::{Addressee, Encryption, Plan, Protocol};
-
-/// What the shell does next.
-#[must_use]
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// Read one reply, then [`Client::reply`].
-    Receive(Wait),
-    /// Write these octets, one command or a pipelined group, read one reply, then [`Client::reply`].
-    Send(Vec<u8>, Wait),
-    /// The same, but what is written must not be shown to anybody.
-    SendSecret(Vec<u8>, Wait),
-    /// Forget every octet that was read ahead, do the handshake, then [`Client::secured`] or
-    /// [`Client::handshake_failed`].
-    StartTls,
-    /// It is known now whether this connection is encrypted, and the transaction has not begun:
-    /// [`Client::withhold`] recipients for whom that is not enough, then [`Client::go_ahead`].
-    Settled,
-    /// Write the message, dot-stuffed and with its final dot, then [`Client::message_sent`]; if the
-    /// peer stops reading, look for a reply of its own accord, then [`Client::reply`].
-    SendMessage,
-    /// All is decided: keep the connection if [`Client::can_go_on`], or write these octets, wait a
-    /// little for a reply, and close.
-    Quit(Vec<u8>),
-    /// Close.
-    Close,
-}
-
-/// What a reply is awaited to; each has a timeout of its own (RFC 5321 §4.5.3.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wait {
-    /// The greeting (§4.5.3.2.1).
-    Greeting,
-    /// EHLO, HELO, LHLO, STARTTLS or AUTH.
-    Hello,
-    /// MAIL (§4.5.3.2.2).
-    Mail,
-    /// RCPT (§4.5.3.2.3).
-    Rcpt,
-    /// DATA (§4.5.3.2.4).
-    Data,
-    /// The final dot (§4.5.3.2.6); one time for all its replies in LMTP.
-    Dot,
-}
-
-/// What one connection made of one recipient.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Answer {
-    /// The host had its say: other hosts are not asked in the same attempt.
-    Outcome(Outcome),
-    /// The host gave no answer. Another may; if there is none, this is why. Permanent if this host
-    /// lacks what the message needs: asking it again, at any address of its, would be in vain.
-    Open(Failure),
-    /// The host takes no more on this connection, and was not asked: ask it again on another.
-    NotAsked,
-}
+pub use self::step::{Step, Wait};
 
 /// One conversation with one host.
 #[derive(Debug)]
@@ -100,7 +60,7 @@ pub struct Client {
     plan: Plan,
     state: State,
     offers: Extensions,
-    fates: Vec<Fate>,
+    fates: Fates,
     next: Next,
     asked: VecDeque<Asked>,
     is_encrypted: bool,
@@ -140,21 +100,10 @@ enum State {
     Over,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Fate {
-    /// Not asked yet, or not answered.
-    Waiting,
-    /// Not asked, or asked in vain: another host may do better.
-    Open(Failure),
-    /// RCPT was accepted.
-    Accepted,
-    Answered(Outcome),
-}
-
 impl Client {
     /// A conversation that begins.
     pub fn new(plan: Plan) -> (Self, Step) {
-        let fates = vec![Fate::Waiting; plan.recipients.len()];
+        let fates = Fates::new(plan.recipients.len());
         let mut client = Self {
             plan,
             state: State::Greeting,
@@ -248,16 +197,14 @@ impl Client {
     /// The connection is not good enough for this recipient, by its position in the plan; it goes
     /// without an answer from this host.
     pub fn withhold(&mut self, recipient: usize, failure: Failure) {
-        if let Some(fate @ Fate::Waiting) = self.fates.get_mut(recipient) {
-            *fate = Fate::Open(failure);
-        }
+        self.fates.leave_open(recipient, failure);
     }
 
     /// Begins the transaction for everyone who was not withheld.
     pub fn go_ahead(&mut self) -> Step {
         self.is_sound = false;
         self.refuse_what_cannot_go();
-        if self.must_log_in() && self.fates.contains(&Fate::Waiting) {
+        if self.must_log_in() && self.fates.has_waiting() {
             return self.log_in();
         }
         self.begin_transaction()
@@ -272,7 +219,7 @@ impl Client {
     /// The next message, for the same host, under the same name and by the same connection. What
     /// became of the one before is forgotten.
     pub fn begin(&mut self, plan: Plan) -> Step {
-        self.fates = vec![Fate::Waiting; plan.recipients.len()];
+        self.fates = Fates::new(plan.recipients.len());
         self.plan = plan;
         self.asked.clear();
         (self.is_untested, self.why) = (true, None);
@@ -313,7 +260,7 @@ impl Client {
     /// The message cannot be sent for a reason of our own: nobody else is asked. The final dot must
     /// not be written.
     pub fn abandon(&mut self, failure: &Failure) -> Step {
-        self.answer_unsettled(failure);
+        self.fates.answer_unsettled(&failure.clone().into());
         self.state = State::Over;
         Step::Close
     }
@@ -348,18 +295,11 @@ impl Client {
     /// [`Step::Close`].
     #[must_use]
     pub fn answers(&self) -> Vec<Answer> {
-        let host = self.plan.place();
-        let why = self
-            .why
-            .clone()
-            .unwrap_or_else(|| Failure::transient(4, 2, format!("the conversation with {host} had no end")));
-        let answer = |fate: &Fate| match fate {
-            Fate::Answered(outcome) => Answer::Outcome(outcome.clone()),
-            Fate::Open(failure) => Answer::Open(failure.clone()),
-            Fate::Waiting if self.is_sound => Answer::NotAsked,
-            Fate::Waiting | Fate::Accepted => Answer::Open(why.clone()),
+        let no_end = || {
+            let text = format!("the conversation with {} had no end", self.plan.place());
+            Failure::transient(4, 2, text)
         };
-        self.fates.iter().map(answer).collect()
+        self.fates.answers(self.is_sound, &self.why.clone().unwrap_or_else(no_end))
     }
 
     /// Where we are, for a sentence.
@@ -414,167 +354,6 @@ impl Client {
     fn settle(&mut self) -> Step {
         self.state = State::Settled;
         Step::Settled
-    }
-
-    /// The reply to the oldest command that has none yet (RFC 2920 §3.1: they come in order).
-    fn on_transaction(&mut self, reply: &Reply) -> Step {
-        match self.asked.pop_front() {
-            Some(Asked::Rset) if reply.is_positive() => self.is_in_transaction = false,
-            Some(Asked::Rset) => return self.interrupted(&format!("RSET was refused: {reply}")),
-            Some(Asked::Mail) => self.on_mail(reply),
-            Some(Asked::Rcpt(n)) => self.on_rcpt(n, reply),
-            Some(Asked::Data) => return self.on_data(reply),
-            None => return self.interrupted(&format!("a reply that nothing asked for: {reply}")),
-        }
-        match self.asked.front() {
-            Some(asked) => Step::Receive(asked.wait()),
-            None => self.next_group(),
-        }
-    }
-
-    fn on_mail(&mut self, reply: &Reply) {
-        let was_untested = std::mem::replace(&mut self.is_untested, false);
-        if reply.is_positive() {
-            self.is_in_transaction = true;
-            return;
-        }
-        // RFC 3207 §4: it asks for the TLS that it offered and that did not work out. That is a refusal of
-        // this connection and not of the sender.
-        let wants_tls = reply.code == 530 && self.offers.starttls && !self.is_encrypted;
-        match reply.to_failure(&self.plan.host_said(), "the sender") {
-            Failure::Permanent(reason) if wants_tls => {
-                self.leave_open(&Failure::Transient(reason));
-            }
-            failure @ Failure::Permanent(_) => self.answer_unsettled(&failure),
-            // No transaction took place: another host may be in a better mood.
-            failure @ Failure::Transient(_) => {
-                // Some say so after so many messages, and mean the connection.
-                self.is_stale = was_untested;
-                self.leave_open(&failure);
-            }
-        }
-    }
-
-    /// Whoever was not asked about yet may do better at another host.
-    fn leave_open(&mut self, failure: &Failure) {
-        for fate in self.fates.iter_mut().filter(|fate| **fate == Fate::Waiting) {
-            *fate = Fate::Open(failure.clone());
-        }
-    }
-
-    fn on_rcpt(&mut self, n: usize, reply: &Reply) {
-        // Whoever is settled already (MAIL was refused) is not unsettled by what follows in the group.
-        let is_one_too_many = reply.is_too_many_recipients() && self.has_accepted();
-        let Some(fate @ Fate::Waiting) = self.fates.get_mut(n) else { return };
-        // RFC 5321 §4.5.3.1.10: the next transaction takes them, in the same connection.
-        if is_one_too_many {
-            return;
-        }
-        *fate = if reply.is_positive() {
-            Fate::Accepted
-        } else {
-            let failure = match reply.to_failure(&self.plan.host_said(), "the recipient") {
-                // RFC 5321 §4.5.3.1.10: some servers say 552 where they mean 452, too many at once. In LMTP
-                // it is a mailbox that is full, and whether that may be tried again the server has decided.
-                Failure::Permanent(reason) if reply.code == 552 && self.plan.protocol == Protocol::Smtp => {
-                    Failure::Transient(reason)
-                }
-                failure => failure,
-            };
-            Fate::Answered(failure.into())
-        };
-    }
-
-    fn on_data(&mut self, reply: &Reply) -> Step {
-        match (reply.code / 100 == 3, self.has_accepted()) {
-            (true, true) => {
-                self.state = State::Message;
-                Step::SendMessage
-            }
-            // RFC 2920 §3.1: it waits for a message that nobody is to get.
-            (true, false) => match self.plan.protocol {
-                Protocol::Smtp => {
-                    self.state = State::LoneDot;
-                    Step::Send(b".\r\n".to_vec(), Wait::Dot)
-                }
-                // RFC 2033 §4.2: for nobody, there are no replies.
-                Protocol::Lmtp => {
-                    (self.is_sound, self.state) = (false, State::Over);
-                    Step::Quit(b".\r\nQUIT\r\n".to_vec())
-                }
-            },
-            (false, _) => {
-                self.answer_unsettled(&reply.to_failure(&self.plan.host_said(), "DATA"));
-                self.finish()
-            }
-        }
-    }
-
-    /// The peer did not wait for the end of the message.
-    fn on_early_reply(&mut self, reply: &Reply) -> Step {
-        let failure = reply.to_failure(&self.plan.host_said(), "the message before its end");
-        self.answer_unsettled(&failure);
-        self.state = State::Over;
-        // What we say now would be part of the message.
-        Step::Close
-    }
-
-    fn on_dot(&mut self, reply: &Reply) -> Step {
-        let outcome = if reply.is_positive() {
-            let (subject, detail) = reply.status.map_or((0, 0), |status| (status.subject, status.detail));
-            let mut reason =
-                Reason::new(subject, detail, "accepted").with_remote(self.plan.host_said(), reply.said());
-            if self.offers.dsn {
-                reason = reason.with_dsn_taken();
-            }
-            Outcome::Delivered(reason)
-        } else {
-            reply.to_failure(&self.plan.host_said(), "the message").into()
-        };
-        let is_answered = |fate: &Fate| match fate {
-            Fate::Accepted => true,
-            // A message that is refused is so for those, too, who would have been named next.
-            Fate::Waiting => self.plan.protocol == Protocol::Smtp && !reply.is_positive(),
-            Fate::Open(_) | Fate::Answered(_) => false,
-        };
-        let answered = match self.plan.protocol {
-            Protocol::Smtp => usize::MAX,
-            // RFC 2033 §4.2: one reply for each recipient that RCPT was accepted for, in that order.
-            Protocol::Lmtp => 1,
-        };
-        for fate in self.fates.iter_mut().filter(|fate| is_answered(fate)).take(answered) {
-            *fate = Fate::Answered(outcome.clone());
-        }
-        if self.has_accepted() {
-            return Step::Receive(Wait::Dot);
-        }
-        self.is_in_transaction = false;
-        self.transactions += 1;
-        // RFC 5321 §3.8: it answers the message, and is the end of the connection.
-        if reply.code == 421 { self.quit() } else { self.finish() }
-    }
-
-    /// The transaction is over: another for those for whom it had no room, if the peer takes one. Each
-    /// transaction has answers for at least one recipient, so that there is an end.
-    fn finish(&mut self) -> Step {
-        self.is_sound = true;
-        if self.fates.contains(&Fate::Waiting) && self.has_transactions_left() {
-            return self.go_ahead();
-        }
-        self.quit()
-    }
-
-    fn has_accepted(&self) -> bool {
-        self.fates.contains(&Fate::Accepted)
-    }
-
-    /// The failure is everybody's who has no other answer.
-    fn answer_unsettled(&mut self, failure: &Failure) {
-        for fate in &mut self.fates {
-            if matches!(fate, Fate::Waiting | Fate::Accepted) {
-                *fate = Fate::Answered(failure.clone().into());
-            }
-        }
     }
 
     /// Before the transaction even a 5yz speaks for this host only (RFC 5321 §4.2.4.2, RFC 7504):

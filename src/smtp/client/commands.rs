@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
 use super::plan::{Addressee, Plan, Protocol};
-use super::{Client, Fate, Step, Wait};
+use super::{Client, Step, Wait};
 use crate::mail::{Failure, Mailbox, Notify, Ret, ReversePath};
 
 /// The command that comes next in the transaction.
@@ -43,7 +43,7 @@ impl Client {
         // RFC 1870 §6.
         if let Some(limit) = self.offers.size.filter(|limit| *limit > 0 && message_octets > limit) {
             let text = format!("the message has {message_octets} octets, and {host} takes at most {limit}");
-            return self.answer_unsettled(&Failure::permanent(3, 4, text));
+            return self.fates.answer_unsettled(&Failure::permanent(3, 4, text).into());
         }
         let sender_needs_utf8 = reverse_path.mailbox().is_some_and(Mailbox::needs_smtputf8);
         let lacks_smtputf8 = match protocol {
@@ -64,7 +64,7 @@ impl Client {
             )),
             () => None,
         };
-        for (fate, recipient) in self.fates.iter_mut().zip(recipients) {
+        for (n, recipient) in recipients.iter().enumerate() {
             let failure = match &for_all {
                 Some(failure) => Some(failure.clone()),
                 None if recipient.mailbox.needs_smtputf8() && lacks_smtputf8 => {
@@ -72,20 +72,19 @@ impl Client {
                 }
                 None => None,
             };
-            if let (Fate::Waiting, Some(failure)) = (&*fate, failure) {
-                *fate = Fate::Open(failure);
+            if let Some(failure) = failure {
+                self.fates.leave_open(n, failure);
             }
         }
     }
 
     /// RFC 6531 §3.4: SMTPUTF8 is asked for when something needs it, and not otherwise.
     fn asks_for_smtputf8(&self) -> bool {
-        let waiting = self.fates.iter().zip(&self.plan.recipients);
-        let mut recipients = waiting.filter(|(fate, _)| **fate == Fate::Waiting);
+        let mut waiting = self.plan.recipients.iter().enumerate().filter(|(n, _)| self.fates.is_waiting(*n));
         self.offers.smtputf8
             && (self.plan.has_utf8_header
                 || self.plan.reverse_path.mailbox().is_some_and(Mailbox::needs_smtputf8)
-                || recipients.any(|(_, recipient)| recipient.mailbox.needs_smtputf8()))
+                || waiting.any(|(_, recipient)| recipient.mailbox.needs_smtputf8()))
     }
 
     /// Writes the next command, or a group of them when the peer takes groups.
@@ -107,11 +106,11 @@ impl Client {
     fn next_command(&mut self) -> Option<(Asked, String)> {
         loop {
             match self.next {
-                Next::Rset if self.fates.contains(&Fate::Waiting) => {
+                Next::Rset if self.fates.has_waiting() => {
                     self.next = Next::Mail;
                     return Some((Asked::Rset, "RSET".to_owned()));
                 }
-                Next::Mail if self.fates.contains(&Fate::Waiting) => {
+                Next::Mail if self.fates.has_waiting() => {
                     self.next = Next::Rcpt(0);
                     self.named.clear();
                     return Some((Asked::Mail, self.mail()));
@@ -119,19 +118,19 @@ impl Client {
                 Next::Rset | Next::Mail => self.next = Next::Nothing,
                 Next::Rcpt(n) => {
                     self.next = Next::Rcpt(n + 1);
-                    match (self.fates.get(n), self.plan.recipients.get(n)) {
-                        (Some(Fate::Waiting), Some(recipient)) if self.has_room_for(recipient) => {
+                    match self.plan.recipients.get(n) {
+                        Some(recipient) if self.fates.is_waiting(n) && self.has_room_for(recipient) => {
                             self.named.push(recipient.mailbox.domain.clone());
                             return Some((Asked::Rcpt(n), self.rcpt(recipient)));
                         }
-                        (Some(_), Some(_)) => {}
-                        _ => self.next = Next::Data,
+                        Some(_) => {}
+                        None => self.next = Next::Data,
                     }
                 }
                 Next::Data => {
                     self.next = Next::Nothing;
                     let in_flight = self.asked.iter().any(|asked| matches!(asked, Asked::Rcpt(_)));
-                    if in_flight || self.has_accepted() {
+                    if in_flight || self.fates.has_accepted() {
                         return Some((Asked::Data, "DATA".to_owned()));
                     }
                 }

@@ -1,7 +1,10 @@
 //! What the client machine says and concludes, reply by reply.
 
+mod again;
+mod lmtp;
+
 use super::*;
-use crate::mail::{Mailbox, Notify, Ret, ReversePath, Scope};
+use crate::mail::{Mailbox, Notify, Outcome, Ret, ReversePath, Scope};
 
 const TO: [&str; 3] = ["bo@there.example", "cy@there.example", "di@there.example"];
 
@@ -24,6 +27,15 @@ fn plan(recipients: &[&str]) -> Plan {
         has_utf8_header: false,
         encryption: Encryption::WhenOffered,
         login: None,
+    }
+}
+
+fn lmtp_plan(recipients: &[&str]) -> Plan {
+    Plan {
+        protocol: Protocol::Lmtp,
+        endpoint: "unix:/run/dovecot/lmtp".parse().unwrap(),
+        encryption: Encryption::Never,
+        ..plan(recipients)
     }
 }
 
@@ -330,108 +342,6 @@ fn a_reply_before_the_end_of_the_message_is_no_delivery() {
 const TO_BO: &str =
     "S: 250 ok\nC: RCPT TO:<bo@there.example>\nS: 250 ok\nC: DATA\nS: 354 go\nmessage\nS: 250 2.0.0 ok\n";
 
-/// A client that has just carried a letter to Bo, to a peer that says `offers`.
-fn after_a_letter(offers: &str) -> Client {
-    let (mut client, _) = Client::new(plan(&TO[..1]));
-    for said in ["220 hi", offers] {
-        let _ = client.reply(&reply(said));
-    }
-    let mut step = client.go_ahead();
-    while !matches!(step, Step::Quit(_)) {
-        step = match step {
-            Step::SendMessage => client.message_sent(),
-            Step::Send(octets, _) if octets.starts_with(b"DATA") => client.reply(&reply("354 go")),
-            _ => client.reply(&reply("250 ok")),
-        };
-    }
-    assert_eq!(shown(&client.answers()), ["2.0.0"]);
-    client
-}
-
-fn sent(step: &Step) -> String {
-    match step {
-        Step::Send(octets, _) | Step::Quit(octets) => String::from_utf8_lossy(octets).trim_end().to_owned(),
-        other => format!("{other:?}"),
-    }
-}
-
-#[test]
-fn the_next_letter_goes_by_the_same_connection() {
-    let mut client = after_a_letter("250 mx");
-    assert!(client.can_go_on());
-    assert_eq!(client.begin(plan(&TO[1..2])), Step::Settled);
-    assert_eq!(sent(&client.go_ahead()), "MAIL FROM:<ana@here.example>");
-    let _ = client.reply(&reply("250 ok"));
-    assert_eq!(sent(&client.reply(&reply("550 5.1.1 no"))), "QUIT");
-    assert_eq!(shown(&client.answers()), ["5.1.1"]);
-    assert!(client.can_go_on() && !client.is_stale());
-    let _ = client.begin(plan(&TO[..1]));
-    assert_eq!(sent(&client.go_ahead()), "RSET", "the last transaction was left open");
-    assert_eq!(sent(&client.reply(&reply("250 ok"))), "MAIL FROM:<ana@here.example>");
-}
-
-#[test]
-fn a_used_connection_that_is_dead_says_nothing_about_the_letter() {
-    let begun = || {
-        let mut client = after_a_letter("250 mx");
-        let _ = client.begin(plan(&TO[..1]));
-        let _ = client.go_ahead();
-        client
-    };
-    for said in ["421 4.4.2 idle", "452 4.5.3 enough letters"] {
-        let mut client = begun();
-        let _ = client.reply(&reply(said));
-        assert!(client.is_stale(), "{said}");
-    }
-    let mut client = begun();
-    let _ = client.interrupted("connection reset");
-    assert!(client.is_stale() && !client.can_go_on());
-
-    let mut client = begun();
-    let _ = client.reply(&reply("250 ok"));
-    let _ = client.interrupted("connection reset");
-    assert!(!client.is_stale(), "it has heard of the letter");
-    let (mut fresh, _) = Client::new(plan(&TO[..1]));
-    let _ = fresh.reply(&reply("421 4.3.2 busy"));
-    assert!(!fresh.is_stale());
-}
-
-#[test]
-fn who_was_one_too_many_is_named_in_the_next_transaction() {
-    for too_many in ["452 4.5.3 many", "452 many", "552 many"] {
-        let dialog = format!(
-            "{PIPELINED} S: 250 ok\nS: 250 ok\nS: {too_many}\nS: 452 4.2.2 full\nS: 354 go\nmessage\n\
-             S: 250 ok\nC: MAIL FROM:<ana@here.example>|RCPT TO:<cy@there.example>|DATA\n\
-             S: 250 ok\nS: 250 ok\nS: 354 go\nmessage\nS: 250 ok\nC: QUIT"
-        );
-        assert_eq!(shown(&play(plan(&TO), &dialog)), ["2.0.0", "2.0.0", "4.2.2"], "{too_many}");
-    }
-}
-
-#[test]
-fn limits_of_the_peer_split_the_recipients() {
-    let offers =
-        |limits: &str| format!("S: 220 hi\nC: EHLO here.example\nS: 250-mx|250 LIMITS {limits}\nsettled\n");
-    let to = |name: &str| {
-        format!(
-            "C: MAIL FROM:<ana@here.example>\nS: 250 ok\nC: RCPT TO:<{name}>\nS: 250 ok\nC: DATA\n\
-             S: 354 go\nmessage\nS: 250 ok\n"
-        )
-    };
-    let (bo, cy) = (to("bo@there.example"), to("cy@there.example"));
-    let dialog = format!("{} {bo} {cy} C: QUIT", offers("RCPTMAX=1"));
-    assert_eq!(shown(&play(plan(&TO[..2]), &dialog)), ["2.0.0", "2.0.0"]);
-    let dialog = format!("{} {bo} C: QUIT", offers("RCPTMAX=1 MAILMAX=1"));
-    assert_eq!(shown(&play(plan(&TO[..2]), &dialog)), ["2.0.0", "not asked"]);
-    let elsewhere = to("di@elsewhere.example");
-    let dialog = format!("{} {bo} {elsewhere} C: QUIT", offers("RCPTDOMAINMAX=1"));
-    assert_eq!(
-        shown(&play(plan(&["bo@there.example", "di@elsewhere.example"]), &dialog)),
-        ["2.0.0", "2.0.0"]
-    );
-    assert!(!after_a_letter("250-mx|250 LIMITS MAILMAX=1").can_go_on());
-}
-
 #[test]
 fn what_the_sender_wants_to_be_told_goes_to_a_peer_that_takes_it() {
     let asking = || {
@@ -481,76 +391,6 @@ fn trouble_before_mail_is_the_hosts_and_a_refused_sender_is_the_messages() {
     for end in ["S: 451 4.1.8 who\nC: QUIT", "S: 250 ok\nlost\nclose"] {
         assert_eq!(scope(&play(one(), &format!("{HELLO} {end}"))), Scope::Mail, "{end}");
     }
-}
-
-const LMTP: &str = "S: 220 hi\nC: LHLO here.example\nS: 250-store|250 PIPELINING\nsettled\n\
-    C: MAIL FROM:<ana@here.example>|RCPT TO:<bo@there.example>|RCPT TO:<cy@there.example>|RCPT TO:<di@there.example>|DATA\n\
-    S: 250 ok\nreceive\n";
-
-fn lmtp_plan(recipients: &[&str]) -> Plan {
-    Plan {
-        protocol: Protocol::Lmtp,
-        endpoint: "unix:/run/dovecot/lmtp".parse().unwrap(),
-        encryption: Encryption::Never,
-        ..plan(recipients)
-    }
-}
-
-fn by_lmtp(dialog: &str) -> Vec<String> {
-    shown(&play(lmtp_plan(&TO), &format!("{LMTP}{dialog}")))
-}
-
-#[test]
-fn in_lmtp_the_dot_is_answered_for_each_recipient() {
-    let accepted = "S: 250 ok\nreceive\nS: 250 ok\nreceive\nS: 250 ok\nreceive\nS: 354 go\nmessage\n";
-    let three = "S: 250 2.0.0 stored\nreceive\nS: 452 4.2.2 full\nreceive\nS: 550 5.7.1 no\nC: QUIT";
-    assert_eq!(by_lmtp(&format!("{accepted}{three}")), ["2.0.0", "4.2.2", "5.7.1"]);
-    let busy = "S: 421 4.3.2 busy\nreceive\nS: 250 2.0.0 stored\nreceive\nS: 250 2.0.0 stored\nC: QUIT";
-    assert_eq!(by_lmtp(&format!("{accepted}{busy}")), ["4.3.2", "2.0.0", "2.0.0"]);
-}
-
-#[test]
-fn in_lmtp_only_accepted_recipients_have_a_reply_to_the_dot() {
-    let refused = "S: 250 ok\nreceive\nS: 550 5.1.1 no\nreceive\nS: 250 ok\nreceive\nS: 354 go\nmessage\n";
-    let two = "S: 550 5.2.2 full\nreceive\nS: 250 2.0.0 stored\nC: QUIT";
-    assert_eq!(by_lmtp(&format!("{refused}{two}")), ["5.2.2", "5.1.1", "2.0.0"]);
-    let nobody = "S: 552 5.2.2 full\nreceive\nS: 550 5.1.1 no\nreceive\nS: 450 4.2.1 busy\nreceive\n";
-    let statuses = ["5.2.2", "5.1.1", "4.2.1"];
-    assert_eq!(by_lmtp(&format!("{nobody}S: 503 5.5.1 nobody\nC: QUIT")), statuses);
-    assert_eq!(by_lmtp(&format!("{nobody}S: 354 go\nC: .|QUIT")), statuses, "there is no reply to that dot");
-}
-
-#[test]
-fn in_lmtp_a_connection_that_breaks_unsettles_nobody_who_was_answered() {
-    let accepted = "S: 250 ok\nreceive\nS: 250 ok\nreceive\nS: 250 ok\nreceive\nS: 354 go\nmessage\n";
-    let broken = "S: 250 2.0.0 stored\nreceive\nlost\nclose";
-    assert_eq!(by_lmtp(&format!("{accepted}{broken}")), ["2.0.0", "4.4.2", "4.4.2"]);
-    assert_eq!(by_lmtp("S: 250 ok\nreceive\nlost\nclose"), ["open 4.4.2"; 3]);
-}
-
-#[test]
-fn in_lmtp_there_is_no_older_hello_to_fall_back_to() {
-    let answers = play(lmtp_plan(&TO[..1]), "S: 220 hi\nC: LHLO here.example\nS: 500 what\nC: QUIT");
-    let [Answer::Open(failure @ Failure::Transient(_))] = answers.as_slice() else { panic!("{answers:?}") };
-    assert!(failure.to_string().contains("LHLO"), "{failure}");
-}
-
-#[test]
-fn in_lmtp_utf8_is_stored_as_it_is_and_a_domain_is_in_a_labels() {
-    let reverse_path = ReversePath::Mailbox(mailbox("añña@there.example"));
-    let plan =
-        Plan {
-            reverse_path, has_8bit: true, has_utf8_header: true, ..lmtp_plan(&["δοκιμή@bücher.example"])
-        };
-    let dialog = |offer: &str, asked: &str| {
-        format!(
-            "S: 220 hi\nC: LHLO here.example\nS: 250-store{offer}|250 8BITMIME\nsettled\n\
-             C: MAIL FROM:<añña@there.example> BODY=8BITMIME{asked}\nS: 250 ok\n\
-             C: RCPT TO:<δοκιμή@xn--bcher-kva.example>\nS: 450 4.2.1 busy\nC: QUIT"
-        )
-    };
-    assert_eq!(shown(&play(plan.clone(), &dialog("", ""))), ["4.2.1"]);
-    assert_eq!(shown(&play(plan, &dialog("|250-SMTPUTF8", " SMTPUTF8"))), ["4.2.1"]);
 }
 
 /// Small and seeded: whatever a peer says, in whatever order, there is an end and an answer for all.

@@ -1,0 +1,105 @@
+//! One transaction after the other on a connection: of one message, or of the next.
+
+use super::*;
+
+/// A client that has just carried a letter to Bo, to a peer that says `offers`.
+fn after_a_letter(offers: &str) -> Client {
+    let (mut client, _) = Client::new(plan(&TO[..1]));
+    for said in ["220 hi", offers] {
+        let _ = client.reply(&reply(said));
+    }
+    let mut step = client.go_ahead();
+    while !matches!(step, Step::Quit(_)) {
+        step = match step {
+            Step::SendMessage => client.message_sent(),
+            Step::Send(octets, _) if octets.starts_with(b"DATA") => client.reply(&reply("354 go")),
+            _ => client.reply(&reply("250 ok")),
+        };
+    }
+    assert_eq!(shown(&client.answers()), ["2.0.0"]);
+    client
+}
+
+fn sent(step: &Step) -> String {
+    match step {
+        Step::Send(octets, _) | Step::Quit(octets) => String::from_utf8_lossy(octets).trim_end().to_owned(),
+        other => format!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_next_letter_goes_by_the_same_connection() {
+    let mut client = after_a_letter("250 mx");
+    assert!(client.can_go_on());
+    assert_eq!(client.begin(plan(&TO[1..2])), Step::Settled);
+    assert_eq!(sent(&client.go_ahead()), "MAIL FROM:<ana@here.example>");
+    let _ = client.reply(&reply("250 ok"));
+    assert_eq!(sent(&client.reply(&reply("550 5.1.1 no"))), "QUIT");
+    assert_eq!(shown(&client.answers()), ["5.1.1"]);
+    assert!(client.can_go_on() && !client.is_stale());
+    let _ = client.begin(plan(&TO[..1]));
+    assert_eq!(sent(&client.go_ahead()), "RSET", "the last transaction was left open");
+    assert_eq!(sent(&client.reply(&reply("250 ok"))), "MAIL FROM:<ana@here.example>");
+}
+
+#[test]
+fn a_used_connection_that_is_dead_says_nothing_about_the_letter() {
+    let begun = || {
+        let mut client = after_a_letter("250 mx");
+        let _ = client.begin(plan(&TO[..1]));
+        let _ = client.go_ahead();
+        client
+    };
+    for said in ["421 4.4.2 idle", "452 4.5.3 enough letters"] {
+        let mut client = begun();
+        let _ = client.reply(&reply(said));
+        assert!(client.is_stale(), "{said}");
+    }
+    let mut client = begun();
+    let _ = client.interrupted("connection reset");
+    assert!(client.is_stale() && !client.can_go_on());
+
+    let mut client = begun();
+    let _ = client.reply(&reply("250 ok"));
+    let _ = client.interrupted("connection reset");
+    assert!(!client.is_stale(), "it has heard of the letter");
+    let (mut fresh, _) = Client::new(plan(&TO[..1]));
+    let _ = fresh.reply(&reply("421 4.3.2 busy"));
+    assert!(!fresh.is_stale());
+}
+
+#[test]
+fn who_was_one_too_many_is_named_in_the_next_transaction() {
+    for too_many in ["452 4.5.3 many", "452 many", "552 many"] {
+        let dialog = format!(
+            "{PIPELINED} S: 250 ok\nS: 250 ok\nS: {too_many}\nS: 452 4.2.2 full\nS: 354 go\nmessage\n\
+             S: 250 ok\nC: MAIL FROM:<ana@here.example>|RCPT TO:<cy@there.example>|DATA\n\
+             S: 250 ok\nS: 250 ok\nS: 354 go\nmessage\nS: 250 ok\nC: QUIT"
+        );
+        assert_eq!(shown(&play(plan(&TO), &dialog)), ["2.0.0", "2.0.0", "4.2.2"], "{too_many}");
+    }
+}
+
+#[test]
+fn limits_of_the_peer_split_the_recipients() {
+    let offers =
+        |limits: &str| format!("S: 220 hi\nC: EHLO here.example\nS: 250-mx|250 LIMITS {limits}\nsettled\n");
+    let to = |name: &str| {
+        format!(
+            "C: MAIL FROM:<ana@here.example>\nS: 250 ok\nC: RCPT TO:<{name}>\nS: 250 ok\nC: DATA\n\
+             S: 354 go\nmessage\nS: 250 ok\n"
+        )
+    };
+    let (bo, cy) = (to("bo@there.example"), to("cy@there.example"));
+    let dialog = format!("{} {bo} {cy} C: QUIT", offers("RCPTMAX=1"));
+    assert_eq!(shown(&play(plan(&TO[..2]), &dialog)), ["2.0.0", "2.0.0"]);
+    let dialog = format!("{} {bo} C: QUIT", offers("RCPTMAX=1 MAILMAX=1"));
+    assert_eq!(shown(&play(plan(&TO[..2]), &dialog)), ["2.0.0", "not asked"]);
+    let elsewhere = to("di@elsewhere.example");
+    let dialog = format!("{} {bo} {elsewhere} C: QUIT", offers("RCPTDOMAINMAX=1"));
+    assert_eq!(
+        shown(&play(plan(&["bo@there.example", "di@elsewhere.example"]), &dialog)),
+        ["2.0.0", "2.0.0"]
+    );
+    assert!(!after_a_letter("250-mx|250 LIMITS MAILMAX=1").can_go_on());
+}
