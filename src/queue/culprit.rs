@@ -47,7 +47,8 @@ impl Culprits {
         }
         let is_guilty = |id: &MessageId| names.iter().filter(|name| *name == id).count() > 1;
         // Who cannot be set aside is tried again: better than no start.
-        survivors.retain(|survivor| !is_guilty(&survivor.id) || spool.set_aside(&survivor.id).is_err());
+        let why = "the queue manager panicked over it twice";
+        survivors.retain(|survivor| !is_guilty(&survivor.id) || spool.set_aside(&survivor.id, why).is_err());
         let is_left = |id: &&MessageId| survivors.iter().any(|survivor| survivor.id == **id);
         let left: Vec<_> = names.iter().filter(is_left).copied().collect();
         if let Err(e) = self.write(&left) {

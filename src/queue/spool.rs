@@ -39,7 +39,7 @@
 //! - `index`: which messages are in our care, and where each of them is
 //! - `load`: a message is read
 //! - `sweep`: what settled messages leave behind goes, and so does what crowds the journal
-//! - `aside`: what cannot be read is set aside
+//! - `aside`: what we cannot deal with is set aside
 
 mod aside;
 mod index;

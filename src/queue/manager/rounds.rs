@@ -43,7 +43,7 @@ impl Manager {
                 self.spool.forget_missing(&id);
                 self.forget(id);
             }
-            Err(LoadError::Damaged) => match self.spool.set_aside(&id) {
+            Err(e @ LoadError::Damaged) => match self.spool.set_aside(&id, &e.to_string()) {
                 Ok(()) => self.forget(id),
                 Err(_) => self.look_again(id, parts, now + READ_AGAIN),
             },

@@ -1,4 +1,4 @@
-//! What cannot be read is set aside, where the operator finds it, and never removed by us.
+//! What we cannot deal with is set aside, where the operator finds it, and never removed by us.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,9 +11,9 @@ use crate::queue::journal::{Place, read_all};
 use crate::queue::parcel;
 
 impl Spool {
-    /// Moves a message that cannot be read aside, a copy of it if it is in the journal, and
-    /// forgets it. If the disk refuses, it stays where it is, to be set aside later.
-    pub(in crate::queue) fn set_aside(&self, id: &MessageId) -> io::Result<()> {
+    /// Moves a message aside, a copy of it if it is in the journal, and forgets it; `why` is for the
+    /// log. If the disk refuses, it stays where it is, to be set aside later.
+    pub(in crate::queue) fn set_aside(&self, id: &MessageId, why: &str) -> io::Result<()> {
         let aside = match self.index.get(id) {
             None => return Ok(()),
             Some(Kept::Waiting { octets, .. }) => {
@@ -26,12 +26,12 @@ impl Spool {
         match aside {
             Ok(path) => {
                 self.damaged.add_one();
-                log::error!(target: "queue", "{id} is damaged and was set aside as {}", path.display());
+                log::error!(target: "queue", "{id} was set aside as {}: {why}", path.display());
                 self.index.remove(id);
                 Ok(())
             }
             Err(e) => {
-                log::error!(target: "queue", "{id} is damaged and could not be set aside: {e}");
+                log::error!(target: "queue", "{id} could not be set aside ({why}): {e}");
                 Err(e)
             }
         }

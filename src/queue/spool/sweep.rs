@@ -50,7 +50,9 @@ impl Spool {
                 }
                 Err(LoadError::Gone | LoadError::Missing | LoadError::Newer(_)) => {}
                 Err(LoadError::Io(e)) => refused = refused.and(Err(e)),
-                Err(LoadError::Damaged) => refused = refused.and(self.set_aside(&id)),
+                Err(e @ LoadError::Damaged) => {
+                    refused = refused.and(self.set_aside(&id, &e.to_string()));
+                }
             }
             if is_late() {
                 return Ok(Swept::InPart);
