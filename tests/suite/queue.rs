@@ -1,13 +1,16 @@
 //! The queue with its threads, on a real disk.
 
 use std::io;
-use std::path::Path;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use nix::sys::signal::Signal;
 use postrider::courier::{Courier, Delivery};
 use postrider::mail::{
     Domain, Envelope, Mailbox, MessageId, Outcome, Reason, Recipient, ReversePath, Timestamp,
@@ -27,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct CountingDisk {
     syncs: Arc<AtomicUsize>,
     pause: Duration,
+    /// Whoever opens this file panics.
+    pitfall: Option<PathBuf>,
 }
 
 struct CountingFile(Arc<dyn DiskFile>, CountingDisk);
@@ -36,6 +41,7 @@ impl Disk for CountingDisk {
         Ok(Arc::new(CountingFile(SystemDisk.create(path)?, self.clone())))
     }
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        assert!(self.pitfall.as_deref() != Some(path), "a mistake in postrider");
         SystemDisk.open(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -124,9 +130,13 @@ fn crew(handle: &Handle) -> (Crew, Receiver<MessageId>, Sender<()>) {
 }
 
 fn put(handle: &Handle, to: &str) -> Result<MessageId, PutError> {
+    put_lines(handle, to, 270)
+}
+
+fn put_lines(handle: &Handle, to: &str, lines: usize) -> Result<MessageId, PutError> {
     let mut incoming = handle.begin()?;
     let id = incoming.id();
-    incoming.append(&[b"Subject: hello\r\n\r\n".as_slice(), &b"Hello, hello.\r\n".repeat(270)].concat())?;
+    incoming.append(&[b"Subject: hello\r\n\r\n".as_slice(), &b"Hello, hello.\r\n".repeat(lines)].concat())?;
     let recipients = vec![Recipient::mailbox(Mailbox::parse(to).unwrap())];
     incoming.commit(Envelope::new(id, handle.wall(), ReversePath::Null, recipients))?;
     Ok(id)
@@ -336,4 +346,59 @@ fn a_destination_that_keeps_silent_holds_up_nobody_else() {
     drop(open);
     assert!(running.stop(PATIENCE));
     assert_eq!(handle.count(), 500);
+}
+
+/// The manager's panic ends its process: this test, run again by itself, is one to be ended.
+#[test]
+fn a_message_that_the_manager_panics_over_ends_two_processes_and_not_the_third() {
+    const INNER: &str = "POSTRIDER_TEST_PITFALL";
+    if let Some(pitfall) = std::env::var_os(INNER) {
+        return deliver_one_beside(Path::new(&pitfall));
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let (handle, opened_queue) = opened(dir.path(), Arc::new(SystemDisk)).unwrap();
+    // Too long for the journal: it is in a file of its own.
+    put_lines(&handle, "bo@here.example", 10_000).unwrap();
+    put(&handle, "cy@here.example").unwrap();
+    drop((handle, opened_queue));
+    let spool = dir.path().join("spool");
+    let names = |place: &str| -> Vec<_> {
+        std::fs::read_dir(spool.join(place)).unwrap().map(|entry| entry.unwrap().file_name()).collect()
+    };
+    let waiting = names("waiting");
+    let culprit = waiting[0].to_str().unwrap();
+    let start = || {
+        Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "queue::a_message_that_the_manager_panics_over_ends_two_processes_and_not_the_third",
+            ])
+            .env(INNER, spool.join("waiting").join(culprit))
+            .current_dir(dir.path())
+            .output()
+            .unwrap()
+    };
+    let (id, _) = culprit.split_once('.').unwrap();
+    for times in 1..=2 {
+        let ended = start();
+        assert_eq!(ended.status.signal(), Some(Signal::SIGABRT as i32), "{ended:?}");
+        assert_eq!(std::fs::read_to_string(spool.join("culprits")).unwrap(), format!("{id}\n").repeat(times));
+        assert_eq!(names("waiting"), waiting);
+    }
+    let ended = start();
+    assert!(ended.status.success(), "{ended:?}");
+    assert_eq!((names("waiting"), names("damaged")), (Vec::new(), waiting));
+    assert!(!spool.join("culprits").exists());
+}
+
+/// The file is in the spool's folder `waiting`.
+fn deliver_one_beside(pitfall: &Path) {
+    let dir = pitfall.ancestors().nth(3).unwrap();
+    let disk = CountingDisk { pitfall: Some(pitfall.to_owned()), ..CountingDisk::default() };
+    let (handle, opened) = opened(dir, Arc::new(disk)).unwrap();
+    let (crew, delivered, _gate) = crew(&handle);
+    let running = opened.start(crew).unwrap();
+    delivered.recv_timeout(PATIENCE).unwrap();
+    assert!(running.stop(PATIENCE));
+    assert_eq!(handle.count(), 0);
 }
