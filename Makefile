@@ -45,7 +45,7 @@ fuzz: ## Mutated input for each parser that a stranger can reach (TIME=seconds, 
 	@scripts/fuzz
 
 bench: build ## How fast this host takes and settles mail (BENCH_DIR, T=bench)
-	cargo bench --locked $(if $(T),--bench $(T))
+	cargo bench --locked --bench '$(or $(T),*)'
 	$(if $(T),,scripts/bench-end-to-end "$(BIN)")
 
 torture: build ## The first promise, tried long: kills, stops, 100,000 messages that wait (BENCH_DIR)
