@@ -9,7 +9,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::journal::read_all;
 use super::spool::{Spool, SpoolParts, Survivor};
 use crate::mail::MessageId;
 use crate::sys::{Disk, Random, replace};
@@ -58,7 +57,7 @@ impl Culprits {
     }
 
     fn names(&self) -> Vec<MessageId> {
-        let text = self.disk.open(&self.path).and_then(|file| read_all(file.as_ref(), 0, LIST_OCTETS_MAX));
+        let text = self.disk.open(&self.path).and_then(|file| file.read_range(0, LIST_OCTETS_MAX));
         let text = text.unwrap_or_default();
         String::from_utf8_lossy(&text).lines().filter_map(|line| line.parse().ok()).collect()
     }

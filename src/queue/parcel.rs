@@ -17,7 +17,6 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::item::Record;
-use super::journal::read_all;
 use super::octets::Extent;
 use crate::mail::{Envelope, MessageId, Timestamp};
 use crate::sys::{Disk, DiskFile};
@@ -183,7 +182,7 @@ pub(super) fn read(file: &dyn DiskFile, octets: u64) -> Result<Lines, ParcelErro
     let length = file.length()?;
     let lines_octets = length.checked_sub(octets).filter(|n| *n <= LINES_OCTETS_MAX);
     let lines_octets = lines_octets.ok_or(ParcelError::Damaged)?;
-    let text = read_all(file, octets, usize::try_from(lines_octets).unwrap_or(usize::MAX))?;
+    let text = file.read_range(octets, usize::try_from(lines_octets).unwrap_or(usize::MAX))?;
     let mut lines = text.split_inclusive(|&b| b == b'\n').map(sound);
     let first = lines.next().flatten().ok_or(ParcelError::Damaged)?;
     let envelope = read_envelope(first)?;

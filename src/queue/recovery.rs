@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::frame::Kind;
 use super::item::Record;
-use super::journal::{Journal, Oddity, Place, Replayed, read_all};
+use super::journal::{Journal, Oddity, Place, Replayed};
 use super::parcel;
 use super::spool::{Dirs, OpenError, SpoolParts};
 use crate::mail::{MessageId, Timestamp};
@@ -29,7 +29,7 @@ pub(super) fn check_version(parts: &SpoolParts, root: &Path) -> Result<(), OpenE
     let fail = |error| OpenError::Io { path: path.clone(), error };
     match parts.disk.open(&path) {
         Ok(file) => {
-            let text = read_all(file.as_ref(), 0, 32).map_err(fail)?;
+            let text = file.read_range(0, 32).map_err(fail)?;
             let version = String::from_utf8_lossy(&text).trim().to_owned();
             // An empty one was being written when the machine stopped; nothing was promised then.
             if version == VERSION || version.is_empty() {

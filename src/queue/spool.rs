@@ -56,7 +56,7 @@ use std::sync::Arc;
 use self::index::{Index, Kept};
 use super::frame::Kind;
 use super::item::{Progress, Record};
-use super::journal::{Journal, Place, Ticket, read_all};
+use super::journal::{Journal, Place, Ticket};
 use super::parcel::{self, Draft};
 use super::recovery::{Finds, Puts, check_version};
 use super::schedule::Settings;
@@ -280,7 +280,7 @@ impl Spool {
         let mut copied = 0;
         while copied < place.octets {
             let wanted = usize::try_from(place.octets - copied).unwrap_or(usize::MAX).min(COPY_OCTETS);
-            let chunk = read_all(file.as_ref(), start + copied, wanted)?;
+            let chunk = file.read_range(start + copied, wanted)?;
             if chunk.is_empty() {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

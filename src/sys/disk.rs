@@ -93,6 +93,25 @@ pub trait DiskFile: Send + Sync {
     /// As the file system says.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
 
+    /// Reads `octets` octets from `offset`; fewer at the end of the file.
+    ///
+    /// # Errors
+    /// As the file system says.
+    fn read_range(&self, offset: u64, octets: usize) -> io::Result<Vec<u8>> {
+        let mut all = vec![0; octets];
+        let mut filled = 0;
+        while let Some(rest) = all.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.read_at(rest, offset + filled as u64) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        all.truncate(filled);
+        Ok(all)
+    }
+
     /// Length in octets.
     ///
     /// # Errors

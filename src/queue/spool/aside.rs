@@ -7,7 +7,7 @@ use super::Spool;
 use super::index::Kept;
 use crate::mail::MessageId;
 use crate::queue::frame::Kind;
-use crate::queue::journal::{Place, read_all};
+use crate::queue::journal::Place;
 use crate::queue::parcel;
 
 impl Spool {
@@ -41,7 +41,7 @@ impl Spool {
     fn copy_out(&self, id: &MessageId, place: Place) -> io::Result<PathBuf> {
         let octets = usize::try_from(place.octets).unwrap_or(usize::MAX);
         let octets = octets.saturating_add(place.envelope_octets as usize);
-        let copy = read_all(self.journal.file(place.segment)?.as_ref(), place.offset, octets)?;
+        let copy = self.journal.file(place.segment)?.read_range(place.offset, octets)?;
         let path = self.dirs.damaged.join(id.as_str());
         let file = parcel::create_anew(self.disk.as_ref(), &path)?;
         file.append(&copy)?;

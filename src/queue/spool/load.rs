@@ -10,7 +10,6 @@ use super::Spool;
 use super::index::Kept;
 use crate::mail::{Envelope, MessageId};
 use crate::queue::item::{Progress, Record};
-use crate::queue::journal::read_all;
 use crate::queue::octets::Extent;
 use crate::queue::parcel::{self, ParcelError};
 
@@ -92,7 +91,7 @@ impl Spool {
         let (envelope, records, octets) = match self.index.get(id).ok_or(LoadError::Gone)? {
             Kept::Journal { place, records } => {
                 let file = self.journal.file(place.segment)?;
-                let json = read_all(file.as_ref(), place.offset, place.envelope_octets as usize)?;
+                let json = file.read_range(place.offset, place.envelope_octets as usize)?;
                 (parcel::read_envelope(&json)?, records, place.octets)
             }
             Kept::Waiting { octets, .. } => {
