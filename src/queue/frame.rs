@@ -190,15 +190,7 @@ fn read(segment: &[u8], salt: u32, position: usize) -> Option<Look> {
 }
 
 fn find(segment: &[u8], from: usize) -> Option<usize> {
-    let rest = segment.get(from..)?;
-    let mut at = 0;
-    loop {
-        at += rest.get(at..)?.iter().position(|&b| b == b'p')?;
-        if rest.get(at..)?.starts_with(MAGIC) {
-            return Some(from + at);
-        }
-        at += 1;
-    }
+    memchr::memmem::find(segment.get(from..)?, MAGIC).map(|at| from + at)
 }
 
 #[cfg(test)]

@@ -151,7 +151,7 @@ impl BodyReader {
                 }
                 (State::LineStart | State::Dot | State::InLine, _) => {
                     let rest = octets.get(at..).unwrap_or_default();
-                    let length = rest.iter().position(|o| matches!(o, b'\r' | b'\n')).unwrap_or(rest.len());
+                    let length = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
                     self.line_octets = self.line_octets.saturating_add(length);
                     self.state = State::InLine;
                     at += length;
@@ -289,7 +289,7 @@ impl DotStuffer {
             if line.is_empty() {
                 break;
             }
-            let Some(length) = line.iter().position(|o| matches!(o, b'\r' | b'\n')) else {
+            let Some(length) = memchr::memchr2(b'\r', b'\n', line) else {
                 self.is_line_start = false;
                 sound = rest.len();
                 break;

@@ -173,7 +173,7 @@ impl LineBuffer {
             (true, Some(_)) => return Found::Bare(from),
             _ => {}
         }
-        let Some(at) = rest.iter().position(|octet| matches!(octet, b'\r' | b'\n')) else {
+        let Some(at) = memchr::memchr2(b'\r', b'\n', rest) else {
             return Found::Nothing(self.octets.len());
         };
         match (rest.get(at), rest.get(at + 1)) {

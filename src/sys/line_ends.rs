@@ -36,7 +36,7 @@ impl<R: Read> Read for LfReader<R> {
                 }
                 continue;
             }
-            match available.iter().position(|octet| *octet == b'\r') {
+            match memchr::memchr(b'\r', available) {
                 None if available.is_empty() => break,
                 Some(0) => {
                     self.holds_cr = true;
