@@ -9,15 +9,19 @@
 //! out and not configured.
 //!
 //! **Line.** Legs wait in one queue for each sender, and senders take turns, so that thousands of
-//! messages of one do not stand before a single one of another.
+//! messages of one do not stand before a single one of another. Whoever knows a leg's sender and ticket
+//! takes it out without a search: an operator may want every message of a long line, one by one.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::schedule::Leg;
 use crate::mail::{MessageId, Reason};
 use crate::sys::{Moment, Random};
+
+/// Number of a leg, in the order in which they came; no two of a lane have the same.
+pub(super) type Ticket = u64;
 
 /// What an attempt says of its destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,7 +122,7 @@ impl Destination {
 
     /// Legs that wait.
     pub(super) fn waiting(&self) -> usize {
-        self.line.length
+        self.line.legs.len()
     }
 
     pub(super) fn used(&self) -> Moment {
@@ -127,21 +131,21 @@ impl Destination {
 
     /// Nobody waits and nothing is under way.
     pub(super) fn is_idle(&self) -> bool {
-        self.line.length == 0 && self.under_way == 0
+        self.line.legs.is_empty() && self.under_way == 0
     }
 
     /// More mail is likely to follow the leg that leaves now.
     pub(super) fn is_busy(&self, now: Moment) -> bool {
-        self.line.length > 0 || (self.used > Moment::default() && now.since(self.used) < BUSY)
+        !self.line.legs.is_empty() || (self.used > Moment::default() && now.since(self.used) < BUSY)
     }
 
-    pub(super) fn join(&mut self, leg: Leg) {
-        self.line.join(leg);
+    pub(super) fn join(&mut self, ticket: Ticket, leg: Leg) {
+        self.line.join(ticket, leg);
     }
 
     /// A leg may leave now; `cap` bounds the window.
     pub(super) fn may_depart(&self, cap: usize, now: Moment) -> bool {
-        self.line.length > 0
+        !self.line.legs.is_empty()
             && match self.standing {
                 Standing::Proven | Standing::New => self.under_way < self.window.min(cap),
                 // Attempts from better days are as good as a probe.
@@ -151,16 +155,16 @@ impl Destination {
 
     /// When a probe may leave, if legs wait for one.
     pub(super) fn probe_due(&self) -> Option<Moment> {
-        (self.standing == Standing::Suspect && self.line.length > 0 && self.under_way == 0)
+        (self.standing == Standing::Suspect && !self.line.legs.is_empty() && self.under_way == 0)
             .then_some(self.probe.next)
     }
 
     /// The next leg leaves.
-    pub(super) fn depart(&mut self) -> Option<Leg> {
-        let leg = self.line.leave()?;
+    pub(super) fn depart(&mut self) -> Option<(Ticket, Leg)> {
+        let next = self.line.leave()?;
         self.under_way += 1;
         self.probe.is_under_way |= self.standing == Standing::Suspect;
-        Some(leg)
+        Some(next)
     }
 
     /// A leg is back.
@@ -218,19 +222,19 @@ impl Destination {
         self.probe.next = Moment::default();
     }
 
-    /// A message's legs here that have not left will not; says how many those were.
-    pub(super) fn withdraw(&mut self, id: MessageId) -> usize {
-        self.line.take(&|leg| leg.id == id).len()
+    /// A leg that has not left will not.
+    pub(super) fn withdraw(&mut self, sender: u64, ticket: Ticket) {
+        self.line.withdraw(sender, ticket);
     }
 
     /// One of these messages has a leg here that has not left.
     pub(super) fn has_any(&self, ids: &HashSet<MessageId>) -> bool {
-        self.line.queues.values().flatten().any(|leg| ids.contains(&leg.id))
+        self.line.legs.values().any(|leg| ids.contains(&leg.id))
     }
 
     /// Legs that have waited here for as long as they may.
-    pub(super) fn tired(&mut self, now: Moment) -> Vec<Leg> {
-        self.line.take(&|leg| leg.until <= now)
+    pub(super) fn tired(&mut self, now: Moment) -> impl Iterator<Item = (Ticket, Leg)> {
+        self.line.take_tired(now).into_iter().map(|((_, ticket), leg)| (ticket, leg))
     }
 }
 
@@ -243,49 +247,66 @@ pub(super) fn early(wait: Duration, random: &dyn Random) -> Duration {
 /// Legs that wait, fair to their senders.
 #[derive(Default)]
 struct Line {
-    queues: HashMap<u64, VecDeque<Leg>>,
-    /// Senders with a leg that waits, once each.
+    /// By sender; each sender's in the order in which they came.
+    legs: BTreeMap<(u64, Ticket), Leg>,
+    /// Senders, once each: all with a leg that waits, and some whose legs were withdrawn, who lose
+    /// their place only when their turn comes.
     turns: VecDeque<u64>,
-    length: usize,
+    /// The same: nobody is in there twice.
+    has_turn: HashSet<u64>,
+    /// Nobody's time is up before this: spares looking through a long line after each probe.
+    patience: Option<Moment>,
 }
 
 impl Line {
-    fn join(&mut self, leg: Leg) {
-        let sender = leg.sender;
-        let queue = self.queues.entry(sender).or_default();
-        if queue.is_empty() {
-            self.turns.push_back(sender);
+    fn join(&mut self, ticket: Ticket, leg: Leg) {
+        if self.has_turn.insert(leg.sender) {
+            self.turns.push_back(leg.sender);
         }
-        queue.push_back(leg);
-        self.length += 1;
+        self.patience = Some(self.patience.map_or(leg.until, |end| end.min(leg.until)));
+        self.legs.insert((leg.sender, ticket), leg);
     }
 
-    fn leave(&mut self) -> Option<Leg> {
-        let sender = self.turns.pop_front()?;
-        let queue = self.queues.get_mut(&sender)?;
-        let leg = queue.pop_front()?;
-        if queue.is_empty() {
-            self.queues.remove(&sender);
-        } else {
-            self.turns.push_back(sender);
+    fn leave(&mut self) -> Option<(Ticket, Leg)> {
+        while let Some(sender) = self.turns.pop_front() {
+            let mut places = self.legs.range((sender, 0)..=(sender, Ticket::MAX)).map(|(place, _)| *place);
+            let (first, second) = (places.next(), places.next());
+            if second.is_some() {
+                self.turns.push_back(sender);
+            } else {
+                self.has_turn.remove(&sender);
+            }
+            if let Some(place) = first {
+                return self.legs.remove(&place).map(|leg| (place.1, leg));
+            }
         }
-        self.length -= 1;
-        Some(leg)
+        None
     }
 
-    /// Takes out those that `is_meant`.
-    fn take(&mut self, is_meant: &dyn Fn(&Leg) -> bool) -> Vec<Leg> {
-        let mut taken = Vec::new();
-        self.queues.retain(|_, queue| {
-            let (out, stay) = std::mem::take(queue).into_iter().partition::<VecDeque<_>, _>(is_meant);
-            taken.extend(out);
-            *queue = stay;
-            !queue.is_empty()
-        });
-        let queues = &self.queues;
-        self.turns.retain(|sender| queues.contains_key(sender));
-        self.length -= taken.len();
-        taken
+    fn withdraw(&mut self, sender: u64, ticket: Ticket) {
+        self.legs.remove(&(sender, ticket));
+        self.clear_up();
+    }
+
+    /// Takes out those who have waited for as long as they may.
+    fn take_tired(&mut self, now: Moment) -> BTreeMap<(u64, Ticket), Leg> {
+        if self.patience.is_none_or(|end| end > now) {
+            return BTreeMap::new();
+        }
+        let all = std::mem::take(&mut self.legs).into_iter();
+        let (tired, stay) = all.partition(|(_, leg)| leg.until <= now);
+        self.legs = stay;
+        self.patience = self.legs.values().map(|leg| leg.until).min();
+        self.clear_up();
+        tired
+    }
+
+    /// Nobody keeps a place in a line in which nobody waits.
+    fn clear_up(&mut self) {
+        if self.legs.is_empty() {
+            self.turns.clear();
+            self.has_turn.clear();
+        }
     }
 }
 
@@ -312,7 +333,7 @@ mod tests {
 
     fn crowded() -> Destination {
         let mut destination = Destination::unknown();
-        (0..1000).for_each(|n| destination.join(leg(n, 1)));
+        (0..1000).for_each(|n| destination.join(n, leg(n, 1)));
         destination
     }
 
@@ -387,8 +408,8 @@ mod tests {
     #[test]
     fn a_single_message_does_not_wait_behind_the_thousands_of_another_sender() {
         let mut destination = crowded();
-        destination.join(leg(5000, 2));
-        let order: Vec<_> = (0..3).map(|_| destination.depart().unwrap().sender).collect();
+        destination.join(5000, leg(5000, 2));
+        let order: Vec<_> = (0..3).map(|_| destination.depart().unwrap().1.sender).collect();
         assert_eq!(order, [1, 2, 1]);
         assert_eq!(destination.waiting(), 998);
     }
@@ -396,13 +417,31 @@ mod tests {
     #[test]
     fn who_is_taken_out_of_the_line_holds_up_nobody() {
         let mut destination = Destination::unknown();
-        for (n, sender) in [(1, 1), (2, 1), (3, 2)] {
-            destination.join(leg(n, sender));
+        for (n, sender) in [(1, 1), (2, 1), (3, 2), (4, 3)] {
+            destination.join(n, leg(n, sender));
         }
-        assert_eq!(destination.withdraw(leg(3, 2).id), 1);
-        assert_eq!(destination.withdraw(leg(1, 1).id), 1);
-        assert_eq!(destination.depart(), Some(leg(2, 1)));
-        assert_eq!(destination.depart(), None);
+        destination.withdraw(2, 3);
+        destination.withdraw(1, 1);
+        assert_eq!(destination.waiting(), 2);
+        destination.join(5, leg(5, 2));
+        destination.join(6, leg(6, 1));
+        let order: Vec<_> = std::iter::from_fn(|| destination.depart()).map(|(ticket, _)| ticket).collect();
+        assert_eq!(order, [2, 5, 4, 6], "and nobody has two turns");
         assert_eq!(destination.waiting(), 0);
+    }
+
+    #[test]
+    fn each_is_tired_in_its_own_time() {
+        let mut destination = Destination::unknown();
+        for (n, sender, until) in [(1, 1, 300), (2, 2, 100), (3, 1, 200)] {
+            destination.join(n, Leg { until: at(until), ..leg(n, sender) });
+        }
+        for (now, expected) in [(99, vec![]), (100, vec![2]), (199, vec![]), (300, vec![1, 3])] {
+            let tired: Vec<_> = destination.tired(at(now)).map(|(ticket, _)| ticket).collect();
+            assert_eq!(tired, expected, "{now}");
+        }
+        destination.join(4, Leg { until: at(400), ..leg(4, 2) });
+        assert_eq!(destination.depart().unwrap().0, 4, "a sender who comes again has a turn");
+        assert!(destination.depart().is_none());
     }
 }

@@ -5,11 +5,11 @@
 //! yet may use only its share of the threads, so that dead destinations, however many, never hold the
 //! whole pool.
 
-use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::destination::{Change, Contact, Destination, Standing};
+use super::destination::{Change, Contact, Destination, Standing, Ticket};
 use super::schedule::{Leg, Settings};
 use crate::mail::{MessageId, Reason};
 use crate::route::{Carrier, Route};
@@ -42,7 +42,11 @@ pub(super) struct Platform {
     /// Suspect destinations that wait for their next probe.
     probes: BTreeSet<(Moment, Arc<Route>)>,
     /// Legs that have waited too long, to be put off.
-    tired: VecDeque<Departure>,
+    tired: BTreeMap<Ticket, Departure>,
+    /// Route and sender of each leg that has not left: where a message's legs are found.
+    places: BTreeMap<(MessageId, Ticket), (Arc<Route>, u64)>,
+    /// The last that was given.
+    ticket: Ticket,
     /// Whose turn was last.
     last: usize,
 }
@@ -62,7 +66,9 @@ impl Platform {
             turns: <[_; 3]>::default(),
             under_way: [0; 3],
             probes: BTreeSet::new(),
-            tired: VecDeque::new(),
+            tired: BTreeMap::new(),
+            places: BTreeMap::new(),
+            ticket: 0,
             last: 0,
         }
     }
@@ -80,7 +86,9 @@ impl Platform {
         if leg.is_urgent {
             destination.probe_at_once();
         }
-        destination.join(leg);
+        self.ticket += 1;
+        self.places.insert((leg.id, self.ticket), (Arc::clone(&route), leg.sender));
+        destination.join(self.ticket, leg);
         self.queue_up(&route, now);
     }
 
@@ -88,18 +96,19 @@ impl Platform {
         for place in 0..=self.turns.len() {
             let turn = (self.last + 1 + place) % (self.turns.len() + 1);
             let departure = match turn {
-                3 => self.tired.pop_front(),
+                3 => self.tired.pop_first(),
                 turn => self.depart_from(turn, now),
             };
-            if departure.is_some() {
+            if let Some((ticket, departure)) = departure {
                 self.last = turn;
-                return departure;
+                self.places.remove(&(departure.leg.id, ticket));
+                return Some(departure);
             }
         }
         None
     }
 
-    fn depart_from(&mut self, turn: usize, now: Moment) -> Option<Departure> {
+    fn depart_from(&mut self, turn: usize, now: Moment) -> Option<(Ticket, Departure)> {
         while self.has_room(turn) {
             let route = self.turns.get_mut(turn)?.pop_front()?;
             let Some(destination) = self.destinations.get_mut(&route) else { continue };
@@ -109,13 +118,13 @@ impl Platform {
                 self.queue_up(&route, now);
                 continue;
             }
-            let Some(leg) = destination.depart() else { continue };
+            let Some((ticket, leg)) = destination.depart() else { continue };
             let is_busy = destination.is_busy(now);
             if let Some(count) = self.under_way.get_mut(turn) {
                 *count += 1;
             }
             self.queue_up(&route, now);
-            return Some(Departure { route, leg, is_busy, put_off: None });
+            return Some((ticket, Departure { route, leg, is_busy, put_off: None }));
         }
         None
     }
@@ -151,13 +160,10 @@ impl Platform {
             *slot += left;
         }
         if let Change::Lost { why, .. } = &change {
-            let tired = destination.tired(now).into_iter().map(|leg| Departure {
-                route: Arc::clone(&route),
-                leg,
-                is_busy: false,
-                put_off: Some(Arc::clone(why)),
-            });
-            self.tired.extend(tired);
+            for (ticket, leg) in destination.tired(now) {
+                let (route, put_off) = (Arc::clone(&route), Some(Arc::clone(why)));
+                self.tired.insert(ticket, Departure { route, leg, is_busy: false, put_off });
+            }
         }
         self.queue_up(&route, now);
         self.forget_some();
@@ -198,10 +204,17 @@ impl Platform {
 
     /// A message's legs that have not left will not; says how many those were.
     pub(super) fn withdraw(&mut self, id: MessageId) -> usize {
-        let before = self.tired.len();
-        self.tired.retain(|departure| departure.leg.id != id);
-        let tired = before - self.tired.len();
-        self.destinations.values_mut().map(|destination| destination.withdraw(id)).sum::<usize>() + tired
+        let places = self.places.range((id, 0)..=(id, Ticket::MAX));
+        let tickets: Vec<_> = places.map(|((_, ticket), _)| *ticket).collect();
+        for ticket in &tickets {
+            let Some((route, sender)) = self.places.remove(&(id, *ticket)) else { continue };
+            if self.tired.remove(ticket).is_none()
+                && let Some(destination) = self.destinations.get_mut(&route)
+            {
+                destination.withdraw(sender, *ticket);
+            }
+        }
+        tickets.len()
     }
 
     /// Legs that wait for a destination.
@@ -392,6 +405,44 @@ mod tests {
         assert_eq!(departing(&mut platform, at(1)), ["third.example"]);
         back(&mut platform, &to("there.example"), &Contact::Answered, at(2));
         assert_eq!(departing(&mut platform, at(2)), ["there.example"]);
+    }
+
+    #[test]
+    fn a_long_line_is_withdrawn_one_by_one_without_being_searched() {
+        const COUNT: u64 = 50_000;
+        let mut platform = platform(16);
+        let dead = to("dead.example");
+        for n in 0..COUNT {
+            platform.ready(dead.clone(), leg(n), at(1));
+        }
+        assert_eq!(departing(&mut platform, at(1)).len(), 1);
+        back(&mut platform, &dead, &silent(), at(2));
+        // The middle of what is left, each time: nearest to neither end.
+        let middle = COUNT / 2;
+        for n in (middle..COUNT).zip((1..middle).rev()).flat_map(|(up, down)| [up, down]) {
+            assert_eq!(platform.withdraw(leg(n).id), 1);
+        }
+        assert_eq!(platform.waiting(&dead), 1, "the last, which nobody withdrew");
+        assert_eq!(platform.withdraw(leg(0).id), 0, "it had left");
+        platform.wake(at(1000));
+        assert_eq!(platform.depart(at(1000)).unwrap().leg, leg(COUNT - 1));
+        assert!(platform.places.is_empty());
+    }
+
+    #[test]
+    fn who_is_to_be_put_off_can_still_be_withdrawn() {
+        let mut platform = platform(16);
+        let dead = to("dead.example");
+        for n in [0, 1, 2, 2, 3] {
+            platform.ready(dead.clone(), Leg { until: at(100), ..leg(n) }, at(1));
+        }
+        departing(&mut platform, at(1));
+        back(&mut platform, &dead, &silent(), at(300));
+        assert_eq!(platform.withdraw(leg(2).id), 2);
+        let put_off: Vec<_> = std::iter::from_fn(|| platform.depart(at(300))).collect();
+        let ids: Vec<_> = put_off.iter().map(|departure| departure.leg.id).collect();
+        assert_eq!(ids, [leg(1).id, leg(3).id]);
+        assert!(platform.places.is_empty());
     }
 
     #[test]

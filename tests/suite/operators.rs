@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use postrider::mail::{Destination, Domain, MessageId, NextHop};
+use postrider::mail::{Destination, Domain, MessageId, NextHop, Outcome, Reason};
 use postrider::queue::{Change, Selection, State};
 
 use crate::post_office::{MINUTE, PostOffice, deferred, failed};
@@ -214,4 +214,24 @@ fn a_message_whose_file_somebody_removed_is_forgotten_when_that_is_noticed() {
     assert!(office.handle.view(&first).is_none());
     assert_eq!(office.waiting(), 1);
     assert!(office.handle.view(&second).is_some());
+}
+
+#[test]
+fn a_long_line_for_a_silent_destination_is_held_and_released() {
+    const COUNT: usize = 300;
+    let mut office = PostOffice::new();
+    let silent = Reason::new(4, 1, "no answer").of_destination();
+    office.remote.always(Some(Outcome::Deferred(silent)));
+    let senders = ["ana@here.example", "eve@elsewhere.example", "cy@there.example"];
+    for sender in senders.iter().cycle().take(COUNT) {
+        office.receive(sender, "bo@there.example");
+    }
+    assert_eq!(office.remote.carried().len(), 1, "the others wait for a probe");
+    let held = office.command(all(), Change::Hold);
+    assert_eq!((held.done.len(), held.refused.len()), (COUNT, 0));
+    office.remote.always(None);
+    office.after(DAY);
+    assert_eq!(office.remote.carried().len(), 1, "nothing that is held leaves");
+    assert_eq!(office.command(all(), Change::Release).done.len(), COUNT);
+    assert_eq!((office.waiting(), office.remote.delivered().len()), (0, COUNT));
 }
