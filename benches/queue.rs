@@ -1,5 +1,5 @@
-//! The queue: promises by how many sessions there are, and settling from a full journal. A start with
-//! 100,000 messages that wait is `make torture`.
+//! The queue: promises by how many sessions there are, settling from a full journal, and a start
+//! with 100,000 messages that wait.
 //!
 //! `make bench T=queue`; `BENCH_DIR` names a folder on the disk to be measured (default: the build's
 //! own). Figures of one run on a busy host mean little: compare two builds in turn, and quote ratios.
@@ -15,12 +15,13 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use divan::Bencher;
 use divan::counter::ItemsCount;
 use postrider::courier::{Courier, Delivery};
+use postrider::fakes::{SimulatedDisk, TestClock};
 use postrider::mail::{Domain, Envelope, Outcome, Reason, ReversePath};
 use postrider::observe::Traces;
 use postrider::queue::{Couriers, Crew, Direct, Handle, Opened, Settings, SpoolParts, open};
 use postrider::route::Router;
 use postrider::sys::{SystemClock, SystemDisk, SystemRandom};
-use postrider::torture::letter_to;
+use postrider::torture::{PostOffice, deferred, letter_to};
 use tempfile::TempDir;
 
 fn main() {
@@ -107,5 +108,30 @@ fn settle_a_full_journal(bencher: Bencher<'_, '_>) {
         (0..MESSAGES).for_each(|_| delivered.recv().unwrap());
         assert!(running.stop(Duration::from_secs(10)));
         dir
+    });
+}
+
+/// The spool is opened and everything in it has its place in the timetable.
+#[divan::bench(sample_count = 5, sample_size = 1)]
+fn start_with_100_000_waiting(bencher: Bencher<'_, '_>) {
+    const MESSAGES: usize = 100_000;
+    let settings = || Settings { messages_max: 2 * MESSAGES, ..Settings::default() };
+    let disk = SimulatedDisk::default();
+    let clock = Arc::<TestClock>::default();
+    let mut office = PostOffice::open(disk.clone(), Arc::clone(&clock), 1, settings()).unwrap();
+    office.remote.always(Some(deferred("busy")));
+    for n in 0..MESSAGES {
+        office
+            .put("ana@here.example", &[&format!("bo@domain-{}.example", n % 500)], b"Subject: x\r\n\r\n")
+            .unwrap();
+    }
+    office.stepped.run();
+    drop(office);
+    let mut seed = 1;
+    bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
+        seed += 1;
+        let mut office = PostOffice::open(disk.clone(), Arc::clone(&clock), seed, settings()).unwrap();
+        office.stepped.run();
+        assert_eq!(office.waiting(), MESSAGES);
     });
 }

@@ -85,8 +85,10 @@ impl Inode {
     }
 
     fn sync(&mut self) {
-        self.durable.clone_from(&self.now);
-        self.unsynced.clear();
+        for write in std::mem::take(&mut self.unsynced) {
+            let octets = if let Write::At(_, octets) = &write { octets.len() } else { 0 };
+            write.apply(&mut self.durable, octets);
+        }
     }
 
     /// Power was cut: a random part of what was not synced was written, in order, and perhaps a page
@@ -249,10 +251,10 @@ impl SimulatedDisk {
     pub fn damage(&self, path: &Path, offset: usize) {
         let mut world = self.0.lock();
         let inode = world.names.get(path).copied();
-        let octet =
-            inode.and_then(|inode| world.files.get_mut(&inode)).and_then(|one| one.now.get_mut(offset));
-        if let Some(octet) = octet {
-            *octet ^= 0x55;
+        if let Some(inode) = inode.and_then(|inode| world.files.get_mut(&inode)) {
+            for octets in [&mut inode.now, &mut inode.durable] {
+                octets.get_mut(offset).into_iter().for_each(|octet| *octet ^= 0x55);
+            }
         }
     }
 
@@ -359,14 +361,24 @@ impl Disk for SimulatedDisk {
         world.files.insert(inode, Inode::default());
         world.names.insert(path.to_owned(), inode);
         world.pending.push(Change::Link { path: path.to_owned(), inode });
-        Ok(Arc::new(SimulatedFile { world: Arc::clone(&self.0), inode, epoch: world.epoch }))
+        Ok(Arc::new(SimulatedFile {
+            world: Arc::clone(&self.0),
+            inode,
+            path: path.to_owned(),
+            epoch: world.epoch,
+        }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut world = self.0.lock();
         let inode = *world.names.get(path).ok_or(io::ErrorKind::NotFound)?;
         world.opened += 1;
-        Ok(Arc::new(SimulatedFile { world: Arc::clone(&self.0), inode, epoch: world.epoch }))
+        Ok(Arc::new(SimulatedFile {
+            world: Arc::clone(&self.0),
+            inode,
+            path: path.to_owned(),
+            epoch: world.epoch,
+        }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -412,7 +424,15 @@ impl Disk for SimulatedDisk {
             return Ok(());
         }
         synced.iter().for_each(|change| World::apply(&mut world.durable_names, change));
+        let renamed: BTreeSet<_> = synced
+            .iter()
+            .filter_map(|change| if let Change::Rename { inode, .. } = change { Some(*inode) } else { None })
+            .collect();
         world.pending = pending;
+        // Who has another name durably does not get the old one back.
+        world
+            .pending
+            .retain(|change| !matches!(change, Change::Link { inode, .. } if renamed.contains(inode)));
         Ok(())
     }
 
@@ -452,6 +472,8 @@ impl Disk for SimulatedDisk {
 struct SimulatedFile {
     world: Arc<Mutex<World>>,
     inode: u64,
+    /// The name by which it was opened.
+    path: PathBuf,
     epoch: u64,
 }
 
@@ -489,9 +511,7 @@ impl DiskFile for SimulatedFile {
     fn sync(&self) -> io::Result<()> {
         self.with(|world, inode| {
             world.whole("sync")?;
-            let path = world.names.iter().find(|(_, number)| **number == self.inode).map(|(path, _)| path);
-            let dir = path.and_then(|path| path.parent()).map(Path::to_owned);
-            if world.is_heeded("sync", dir.as_deref(), "") {
+            if world.is_heeded("sync", self.path.parent(), "") {
                 inode.sync();
             }
             Ok(())
