@@ -1,10 +1,10 @@
 //! A disk in memory that keeps only what was synced.
 //!
-//! Data is durable after `sync` of the file, names after `sync_dir` of the directory. A test can stop it after the n-th verb (everything fails from then on, as for a
-//! process that was killed), let one verb fail (a full disk, an I/O error), and crash it: what was
-//! not synced is kept, dropped, or torn by a seed: a part of the data, some of the names, in
-//! no order, so that a rename may be durable without the data behind it, or a write over old data
-//! in part.
+//! Data is durable after `sync` of the file, names after `sync_dir` of the directory. A test can
+//! stop it after the n-th verb (everything fails from then on, as for a process that was killed),
+//! let one verb fail (a full disk, an I/O error), and crash it: what was not synced is kept,
+//! dropped, or torn by a seed: a part of the data, some of the names, in no order, so that a rename
+//! may be durable without the data behind it, or a write over old data in part.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
@@ -91,6 +91,12 @@ impl Inode {
         }
     }
 
+    /// After a power cut, what is there is all there ever was.
+    fn restart(&mut self) {
+        self.durable.clone_from(&self.now);
+        self.unsynced.clear();
+    }
+
     /// Power was cut: a random part of what was not synced was written, in order, and perhaps a page
     /// of it was not, though later ones were.
     fn tear(&mut self, dice: &SeededRandom) {
@@ -101,11 +107,11 @@ impl Inode {
             Write::Cut(_) => 0,
         });
         let mut left = below(lengths.sum::<usize>() + 1);
-        for write in std::mem::take(&mut self.unsynced) {
+        for write in &self.unsynced {
             if left == 0 {
                 break;
             }
-            match &write {
+            match write {
                 // A cut may be lost.
                 Write::Cut(_) if below(2) == 0 => {}
                 Write::Cut(_) => write.apply(&mut now, 0),
@@ -231,7 +237,7 @@ impl SimulatedDisk {
         }
         if crash != Crash::Killed {
             world.durable_names = world.names.clone();
-            world.files.values_mut().for_each(Inode::sync);
+            world.files.values_mut().for_each(Inode::restart);
             world.pending.clear();
         }
         world.stop_after = None;
@@ -541,5 +547,29 @@ impl DiskFile for SimulatedFile {
             inode.cut(usize::try_from(octets).unwrap_or(usize::MAX));
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_power_cut_takes_nothing_more_and_brings_nothing_back() {
+        let path = Path::new("/dir/file");
+        for crash in [Crash::Dropped].into_iter().chain((0..20).map(Crash::Torn)) {
+            let disk = SimulatedDisk::default();
+            disk.create_dir(Path::new("/dir")).unwrap();
+            let file = disk.create(path).unwrap();
+            file.append(b"first and durable").unwrap();
+            file.sync().unwrap();
+            disk.sync_dir(Path::new("/dir")).unwrap();
+            file.write_at(b"FIRST", 0).unwrap();
+            file.append(b", and then what was not synced").unwrap();
+            disk.crash(crash);
+            let left = disk.octets(path);
+            disk.crash(Crash::Dropped);
+            assert_eq!(disk.octets(path), left, "{crash:?}");
+        }
     }
 }
