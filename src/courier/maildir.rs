@@ -242,9 +242,8 @@ mod tests {
 
     use super::*;
     use crate::courier::trial::{Trial, mailbox};
-    use crate::fakes::{SeededRandom, TestClock};
-    use crate::mail::Timestamp;
-    use crate::sys::{Entry, SystemClock, SystemDisk};
+    use crate::fakes::{SeededRandom, TestClock, WatchedDisk};
+    use crate::sys::{SystemClock, SystemDisk};
 
     /// The real disk, which writes down what it is asked and can fail.
     #[derive(Default)]
@@ -266,63 +265,6 @@ mod tests {
         }
     }
 
-    struct WitnessedFile(Arc<Witness>, PathBuf, Arc<dyn DiskFile>);
-
-    impl DiskFile for WitnessedFile {
-        fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
-            self.0.note("write", &self.1)?;
-            self.2.write_at(octets, offset)
-        }
-        fn sync(&self) -> io::Result<()> {
-            self.0.note("sync", &self.1)?;
-            self.2.sync()
-        }
-        fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-            self.2.read_at(buffer, offset)
-        }
-        fn length(&self) -> io::Result<u64> {
-            self.2.length()
-        }
-        fn truncate(&self, octets: u64) -> io::Result<()> {
-            self.2.truncate(octets)
-        }
-    }
-
-    struct WitnessedDisk(Arc<Witness>);
-
-    impl Disk for WitnessedDisk {
-        fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-            self.0.note("create", path)?;
-            let file = SystemDisk.create(path)?;
-            Ok(Arc::new(WitnessedFile(Arc::clone(&self.0), path.to_owned(), file)))
-        }
-        fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-            SystemDisk.open(path)
-        }
-        fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-            self.0.note("rename", to)?;
-            SystemDisk.rename(from, to)
-        }
-        fn remove(&self, path: &Path) -> io::Result<()> {
-            self.0.note("remove", path)?;
-            SystemDisk.remove(path)
-        }
-        fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-            self.0.note("sync-dir", dir)?;
-            SystemDisk.sync_dir(dir)
-        }
-        fn create_dir(&self, dir: &Path) -> io::Result<()> {
-            self.0.note("create-dir", dir)?;
-            SystemDisk.create_dir(dir)
-        }
-        fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-            SystemDisk.list(dir)
-        }
-        fn set_modified(&self, path: &Path, when: Timestamp) -> io::Result<()> {
-            SystemDisk.set_modified(path, when)
-        }
-    }
-
     struct House {
         dir: TempDir,
         witness: Arc<Witness>,
@@ -337,7 +279,12 @@ mod tests {
                 path: format!("{}/%domain%/%user%", dir.path().display()),
                 hostname: Domain::parse("mail.here.example").unwrap(),
             };
-            let disk = Arc::new(WitnessedDisk(Arc::clone(&witness)));
+            let noting = Arc::clone(&witness);
+            let disk = WatchedDisk::new(SystemDisk, move |verb, path| match verb {
+                "open" | "read" => Ok(()),
+                _ => noting.note(verb, path),
+            });
+            let disk = Arc::new(disk);
             let clock = Arc::new(TestClock::default());
             let courier = MaildirCourier::new(&settings, disk, Arc::new(SeededRandom::new(1)), clock);
             Self { dir, witness, courier }

@@ -1,13 +1,10 @@
 //! What is known of domains, learnt, kept and forgotten, on disks that do and do not work.
 
-use std::path::Path;
-
 use super::*;
-use crate::fakes::{SeededRandom, TestClock};
-use crate::mail::Timestamp;
-use crate::sys::{DiskFile, Entry, SystemDisk, spawn};
+use crate::fakes::{SeededRandom, TestClock, WatchedDisk};
+use crate::sys::{SystemDisk, spawn};
 
-/// The host's disk, until it has done so many operations; then nothing works any more.
+/// How many operations the host's disk does yet; then nothing works any more.
 #[derive(Clone, Default)]
 struct Failing(Arc<Mutex<Option<usize>>>);
 
@@ -20,6 +17,14 @@ impl Failing {
         *self.0.lock() = None;
     }
 
+    fn disk(&self) -> WatchedDisk {
+        let failing = self.clone();
+        WatchedDisk::new(SystemDisk, move |verb, _| match verb {
+            "create-dir" => Ok(()),
+            _ => failing.step(),
+        })
+    }
+
     fn step(&self) -> io::Result<()> {
         match &mut *self.0.lock() {
             Some(0) => Err(io::Error::other("on purpose")),
@@ -29,61 +34,6 @@ impl Failing {
             }
             None => Ok(()),
         }
-    }
-}
-
-impl Disk for Failing {
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.step()?;
-        Ok(Arc::new(FailingFile(SystemDisk.create(path)?, self.clone())))
-    }
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.step()?;
-        Ok(Arc::new(FailingFile(SystemDisk.open(path)?, self.clone())))
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.step()?;
-        SystemDisk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.step()?;
-        SystemDisk.remove(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.step()?;
-        SystemDisk.sync_dir(dir)
-    }
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        SystemDisk.create_dir(dir)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        SystemDisk.list(dir)
-    }
-    fn set_modified(&self, path: &Path, when: Timestamp) -> io::Result<()> {
-        SystemDisk.set_modified(path, when)
-    }
-}
-
-struct FailingFile(Arc<dyn DiskFile>, Failing);
-
-impl DiskFile for FailingFile {
-    fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
-        self.1.step()?;
-        self.0.write_at(octets, offset)
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.1.step()?;
-        self.0.sync()
-    }
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.1.step()?;
-        self.0.read_at(buffer, offset)
-    }
-    fn length(&self) -> io::Result<u64> {
-        self.0.length()
-    }
-    fn truncate(&self, octets: u64) -> io::Result<()> {
-        self.0.truncate(octets)
     }
 }
 
@@ -115,7 +65,7 @@ impl House {
     /// As after a start of the program.
     fn open(&self) -> DomainInfo {
         let settings = Settings { dir: self.dir(), domains_max: self.domains_max };
-        let (disk, random) = (Arc::new(self.disk.clone()), Arc::clone(&self.random));
+        let (disk, random) = (Arc::new(self.disk.disk()), Arc::clone(&self.random));
         let clock = Arc::clone(&self.clock);
         DomainInfo::open(disk, random, clock, &self.metrics, settings).unwrap()
     }

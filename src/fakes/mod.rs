@@ -9,6 +9,7 @@
 //! - `dns_server`: a name server on loopback that serves a zone file
 //! - `dial`: peers that follow a script
 //! - `random`: numbers from a seed
+//! - `watched_disk`: a disk whose verbs a test watches
 
 mod clock;
 mod courier;
@@ -18,6 +19,8 @@ mod disk;
 #[cfg(any(test, feature = "fakes"))]
 mod dns_server;
 mod random;
+#[cfg(any(test, feature = "fakes"))]
+mod watched_disk;
 
 pub use clock::TestClock;
 pub use courier::{Carried, ScriptedCourier};
@@ -27,3 +30,5 @@ pub use disk::{Crash, SimulatedDisk};
 #[cfg(any(test, feature = "fakes"))]
 pub use dns_server::DnsServer;
 pub use random::SeededRandom;
+#[cfg(any(test, feature = "fakes"))]
+pub use watched_disk::WatchedDisk;

@@ -1,8 +1,7 @@
 //! The queue with its threads, on a real disk.
 
-use std::io;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,77 +11,17 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use nix::sys::signal::Signal;
 use postrider::courier::{Courier, Delivery};
-use postrider::mail::{
-    Domain, Envelope, Mailbox, MessageId, Outcome, Reason, Recipient, ReversePath, Timestamp,
-};
+use postrider::fakes::WatchedDisk;
+use postrider::mail::{Domain, Envelope, Mailbox, MessageId, Outcome, Reason, Recipient, ReversePath};
 use postrider::observe::{Metrics, Traces};
 use postrider::queue::{
     Change, Couriers, Crew, Direct, Handle, OpenError, Opened, PutError, Selection, Settings, SpoolParts,
     open,
 };
 use postrider::route::Router;
-use postrider::sys::{Disk, DiskFile, Entry, SystemClock, SystemDisk, SystemRandom};
+use postrider::sys::{Disk, SystemClock, SystemDisk, SystemRandom};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A real disk that counts its syncs, each of which takes a while.
-#[derive(Clone, Default)]
-struct CountingDisk {
-    syncs: Arc<AtomicUsize>,
-    pause: Duration,
-    /// Whoever opens this file panics.
-    pitfall: Option<PathBuf>,
-}
-
-struct CountingFile(Arc<dyn DiskFile>, CountingDisk);
-
-impl Disk for CountingDisk {
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(CountingFile(SystemDisk.create(path)?, self.clone())))
-    }
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        assert!(self.pitfall.as_deref() != Some(path), "a mistake in postrider");
-        SystemDisk.open(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        SystemDisk.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        SystemDisk.remove(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        SystemDisk.sync_dir(dir)
-    }
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        SystemDisk.create_dir(dir)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        SystemDisk.list(dir)
-    }
-    fn set_modified(&self, path: &Path, when: Timestamp) -> io::Result<()> {
-        SystemDisk.set_modified(path, when)
-    }
-}
-
-impl DiskFile for CountingFile {
-    fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_at(octets, offset)
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.1.syncs.fetch_add(1, Ordering::Relaxed);
-        std::thread::sleep(self.1.pause);
-        self.0.sync()
-    }
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, offset)
-    }
-    fn length(&self) -> io::Result<u64> {
-        self.0.length()
-    }
-    fn truncate(&self, octets: u64) -> io::Result<()> {
-        self.0.truncate(octets)
-    }
-}
 
 /// Delivers, after `gate` let it, and says whom.
 struct Through {
@@ -160,11 +99,20 @@ fn put_from_threads(handle: &Handle, threads: usize, each: usize) -> Vec<Message
 #[test]
 fn sessions_that_come_together_share_a_sync() {
     let dir = tempfile::tempdir().unwrap();
-    let disk = CountingDisk { pause: Duration::from_millis(2), ..CountingDisk::default() };
-    let (handle, _opened) = opened(dir.path(), Arc::new(disk.clone())).unwrap();
-    let before = disk.syncs.load(Ordering::Relaxed);
+    let counted = Arc::new(AtomicUsize::new(0));
+    let syncs = Arc::clone(&counted);
+    // Each takes a while.
+    let disk = WatchedDisk::new(SystemDisk, move |verb, _| {
+        if verb == "sync" {
+            syncs.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    });
+    let (handle, _opened) = opened(dir.path(), Arc::new(disk)).unwrap();
+    let before = counted.load(Ordering::Relaxed);
     put_from_threads(&handle, 20, 10);
-    let syncs = disk.syncs.load(Ordering::Relaxed) - before;
+    let syncs = counted.load(Ordering::Relaxed) - before;
     assert_eq!(handle.count(), 200);
     assert!(syncs < 100, "{syncs} syncs for 200 messages");
 }
@@ -394,7 +342,11 @@ fn a_message_that_the_manager_panics_over_ends_two_processes_and_not_the_third()
 /// The file is in the spool's folder `waiting`.
 fn deliver_one_beside(pitfall: &Path) {
     let dir = pitfall.ancestors().nth(3).unwrap();
-    let disk = CountingDisk { pitfall: Some(pitfall.to_owned()), ..CountingDisk::default() };
+    let hidden = pitfall.to_owned();
+    let disk = WatchedDisk::new(SystemDisk, move |verb, path| {
+        assert!((verb, path) != ("open", hidden.as_path()), "a mistake in postrider");
+        Ok(())
+    });
     let (handle, opened) = opened(dir, Arc::new(disk)).unwrap();
     let (crew, delivered, _gate) = crew(&handle);
     let running = opened.start(crew).unwrap();

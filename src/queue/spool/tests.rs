@@ -3,62 +3,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::fakes::{SeededRandom, SimulatedDisk, TestClock};
+use crate::fakes::{SeededRandom, SimulatedDisk, TestClock, WatchedDisk};
 use crate::mail::{Mailbox, Recipient, ReversePath};
-use crate::sys::{DiskFile, Entry};
 
 const SYNC: Duration = Duration::from_millis(10);
-
-/// A disk on which a sync takes its time.
-struct SlowDisk(SimulatedDisk, Arc<TestClock>);
-struct SlowFile(Arc<dyn DiskFile>, Arc<TestClock>);
-
-impl Disk for SlowDisk {
-    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(SlowFile(self.0.create(path)?, Arc::clone(&self.1))))
-    }
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        self.0.open(path)
-    }
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.0.rename(from, to)
-    }
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.0.remove(path)
-    }
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.1.advance(SYNC);
-        self.0.sync_dir(dir)
-    }
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        self.0.create_dir(dir)
-    }
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        self.0.list(dir)
-    }
-    fn set_modified(&self, path: &Path, when: Timestamp) -> io::Result<()> {
-        self.0.set_modified(path, when)
-    }
-}
-
-impl DiskFile for SlowFile {
-    fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_at(octets, offset)
-    }
-    fn sync(&self) -> io::Result<()> {
-        self.1.advance(SYNC);
-        self.0.sync()
-    }
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, offset)
-    }
-    fn length(&self) -> io::Result<u64> {
-        self.0.length()
-    }
-    fn truncate(&self, octets: u64) -> io::Result<()> {
-        self.0.truncate(octets)
-    }
-}
 
 /// A spool with so many messages that they fill more than one small segment.
 fn crowded(disk: Arc<dyn Disk>, clock: &Arc<TestClock>, messages: u64) -> (Spool, Vec<MessageId>) {
@@ -84,7 +32,13 @@ fn crowded(disk: Arc<dyn Disk>, clock: &Arc<TestClock>, messages: u64) -> (Spool
 #[test]
 fn a_sweep_on_a_slow_disk_comes_back_in_time_and_goes_on_later() {
     let clock = Arc::<TestClock>::default();
-    let disk = SlowDisk(SimulatedDisk::default(), Arc::clone(&clock));
+    let time = Arc::clone(&clock);
+    let disk = WatchedDisk::new(SimulatedDisk::default(), move |verb, _| {
+        if matches!(verb, "sync" | "sync-dir") {
+            time.advance(SYNC);
+        }
+        Ok(())
+    });
     let (spool, _) = crowded(Arc::new(disk), &clock, 100);
     for slice in 0.. {
         assert!(slice < 100, "it never ends");

@@ -1,0 +1,103 @@
+//! A disk whose verbs a test watches: to count, to slow down, to write down, to let fail.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::mail::Timestamp;
+use crate::sys::{Disk, DiskFile, Entry};
+
+/// Hears each verb before it is done, and of which file or directory; an error is the verb's.
+type Watch = Arc<dyn Fn(&'static str, &Path) -> io::Result<()> + Send + Sync>;
+
+/// Passes everything on to another disk. Verbs are `create`, `open`, `rename` (the new name),
+/// `remove`, `sync-dir` and `create-dir`, and of a file `write`, `sync` and `read`.
+pub struct WatchedDisk {
+    inner: Arc<dyn Disk>,
+    watch: Watch,
+}
+
+impl WatchedDisk {
+    /// Watches `inner`.
+    pub fn new(
+        inner: impl Disk + 'static,
+        watch: impl Fn(&'static str, &Path) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self { inner: Arc::new(inner), watch: Arc::new(watch) }
+    }
+
+    fn file(&self, inner: Arc<dyn DiskFile>, path: &Path) -> Arc<dyn DiskFile> {
+        Arc::new(WatchedFile { inner, path: path.to_owned(), watch: Arc::clone(&self.watch) })
+    }
+}
+
+impl Disk for WatchedDisk {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        (self.watch)("create", path)?;
+        Ok(self.file(self.inner.create(path)?, path))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        (self.watch)("open", path)?;
+        Ok(self.file(self.inner.open(path)?, path))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        (self.watch)("rename", to)?;
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        (self.watch)("remove", path)?;
+        self.inner.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        (self.watch)("sync-dir", dir)?;
+        self.inner.sync_dir(dir)
+    }
+
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        (self.watch)("create-dir", dir)?;
+        self.inner.create_dir(dir)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+        self.inner.list(dir)
+    }
+
+    fn set_modified(&self, path: &Path, when: Timestamp) -> io::Result<()> {
+        self.inner.set_modified(path, when)
+    }
+}
+
+struct WatchedFile {
+    inner: Arc<dyn DiskFile>,
+    path: PathBuf,
+    watch: Watch,
+}
+
+impl DiskFile for WatchedFile {
+    fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
+        (self.watch)("write", &self.path)?;
+        self.inner.write_at(octets, offset)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        (self.watch)("sync", &self.path)?;
+        self.inner.sync()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        (self.watch)("read", &self.path)?;
+        self.inner.read_at(buffer, offset)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.inner.length()
+    }
+
+    fn truncate(&self, octets: u64) -> io::Result<()> {
+        self.inner.truncate(octets)
+    }
+}
