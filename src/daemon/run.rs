@@ -26,6 +26,7 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::inbound::{Doors, Listener, Role};
 use crate::monitor::Monitor;
+use crate::queue::Stopped;
 use crate::sys::{self, Clock as _, Moment, Pulse, Stop, SystemClock};
 
 /// Runs the server until it is told to stop.
@@ -117,12 +118,17 @@ pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
     let everyone_left = wait_for_sessions(&doors, end);
     drop(monitor);
     drop(control);
-    let everything_back = running.stop(end.since(SystemClock.now()));
+    let stopped = running.stop(end.since(SystemClock.now()));
     threads.into_iter().for_each(|thread| drop(thread.join()));
-    if everyone_left && everything_back {
-        log::info!("stopped; nothing was under way");
-    } else {
-        log::warn!("stopped with work under way; what was promised is in the spool and is tried again");
+    match stopped {
+        Stopped::Clean if everyone_left => log::info!("stopped; nothing was under way"),
+        Stopped::Clean | Stopped::UnderWay => {
+            log::warn!("stopped with work under way; what was promised is in the spool and is tried again");
+        }
+        Stopped::Unwritten => log::error!(
+            "stopped, but the disk refuses to take down what was delivered last: some of it may be delivered \
+             again after the next start"
+        ),
     }
     Ok(())
 }

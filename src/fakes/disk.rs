@@ -47,6 +47,7 @@ struct World {
     stop_after: Option<usize>,
     fail: Option<(usize, io::ErrorKind)>,
     is_full: bool,
+    full_after: Option<usize>,
     ignored: Option<String>,
     syncs: BTreeSet<String>,
     is_starting: bool,
@@ -141,10 +142,9 @@ impl Write {
                 if file.len() < end {
                     file.resize(end, 0);
                 }
-                file.iter_mut()
-                    .skip(*at)
-                    .zip(all.iter().take(octets))
-                    .for_each(|(slot, octet)| *slot = *octet);
+                if let (Some(slots), Some(octets)) = (file.get_mut(*at..end), all.get(..octets)) {
+                    slots.copy_from_slice(octets);
+                }
             }
             Self::Cut(length) => file.truncate(*length),
         }
@@ -184,7 +184,14 @@ impl SimulatedDisk {
 
     /// Every write fails for want of space until this is taken back.
     pub fn set_full(&self, is_full: bool) {
-        self.0.lock().is_full = is_full;
+        let mut world = self.0.lock();
+        (world.is_full, world.full_after) = (is_full, None);
+    }
+
+    /// The same from the verb after `n` more on.
+    pub fn full_after(&self, n: usize) {
+        let mut world = self.0.lock();
+        world.full_after = Some(world.verbs.len() + n);
     }
 
     /// A program that forgot: this kind of sync, as [`Self::syncs`] names it, does nothing.
@@ -243,6 +250,7 @@ impl SimulatedDisk {
         world.stop_after = None;
         world.fail = None;
         world.is_full = false;
+        world.full_after = None;
         world.epoch += 1;
     }
 
@@ -294,6 +302,7 @@ impl World {
         if let Some((_, kind)) = self.fail.take_if(|(at, _)| *at == number) {
             return Err((kind.into(), true));
         }
+        self.is_full |= self.full_after.take_if(|at| *at <= number).is_some();
         if self.is_full && matches!(verb, "append" | "create") {
             return Err((io::ErrorKind::StorageFull.into(), true));
         }

@@ -195,7 +195,7 @@ fn lacks<'a>(head: &Head, transaction: &'a Transaction) -> Lacks<'a> {
     }
 }
 
-fn not_queued(error: &PutError) -> Failure {
+pub(super) fn not_queued(error: &PutError) -> Failure {
     log::error!("a message was not taken: {error}");
     match error {
         PutError::Full => Failure::transient(3, 1, "There is no room for your message now, try again later"),

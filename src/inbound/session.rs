@@ -16,7 +16,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::content::{About, Arrival};
+use super::content::{About, Arrival, not_queued};
 use super::doors::Ticket;
 use super::hook::{Hooks, Occasion};
 use super::outbox::Outbox;
@@ -24,7 +24,7 @@ use super::policy::{Client as Asking, Policy};
 use super::reverse::ReverseNames;
 use crate::mail::{Client, Domain, Failure, Network, ReversePath};
 use crate::observe::{Counter, CounterFamily, Metrics, Trace, Traces, maillog};
-use crate::queue;
+use crate::queue::{self, PutError};
 use crate::smtp::{
     self, Action, Answer, BodyFacts, Command, End, Kind, LineBuffer, LineEnds, Part, Question, Reply, Server,
     Transaction, Verdict,
@@ -390,6 +390,10 @@ impl Session {
             channel_binding: self.channel_binding.as_ref().map(<[u8; 32]>::as_slice),
         };
         match question {
+            // Before the client has sent a message for which there is no room.
+            Question::Sender { .. } if !self.services.queue.has_room() => {
+                Verdict::refused(not_queued(&PutError::Full))
+            }
             Question::Sender { reverse_path, .. } => {
                 if asking.login.is_none() {
                     self.reverse_name.get_or_init(|| self.services.reverse_names.confirmed(asking.address));

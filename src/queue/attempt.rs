@@ -6,7 +6,6 @@
 //! cannot be put leaves its recipients waiting; one of delays is owed until the next attempt; one
 //! of successes is lost, because nobody is delivered to twice for it.
 
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,7 +19,7 @@ use super::job::Job;
 use super::octets::Octets;
 use super::operator::Operator;
 use super::schedule::Lane;
-use super::worker::{Crew, Report, words};
+use super::worker::{Crew, words};
 use crate::courier::{Courier, Delivery};
 use crate::dsn::Action;
 use crate::mail::{Outcome, Reason, Recipient, Scope};
@@ -40,6 +39,14 @@ pub(super) struct Carriage {
     attempts: CounterFamily,
     outcomes: CounterFamily,
     pub(super) panics: Counter,
+}
+
+/// What the manager is to know of an attempt that is over.
+pub(super) struct Carried {
+    /// When those who still wait are due, if anybody does.
+    pub(super) due: Option<Moment>,
+    /// What it says of the destination; nothing if the job was only to put off.
+    pub(super) contact: Option<Contact>,
 }
 
 /// When an attempt ended, and what that means for those who wait.
@@ -67,7 +74,7 @@ impl Carriage {
     }
 
     /// Makes one attempt and writes down what came of it.
-    pub(super) fn carry(&self, job: &Job) -> Report {
+    pub(super) fn carry(&self, job: &Job) -> Carried {
         let envelope = &job.active.envelope;
         let courier = self.crew.couriers.of(job.route.carrier);
         let found = job.recipients.iter().filter_map(|position| envelope.recipients.get(*position));
@@ -95,8 +102,7 @@ impl Carriage {
         let is_saved = self.write_down(job, states, told, &ended);
         let pause = ended.pause.unwrap_or_else(|| self.pause(job));
         let due = (waits || !is_saved).then(|| now + pause);
-        let (route, recipients) = (Arc::clone(&job.route), job.recipients.clone());
-        Report { id: envelope.id, route, recipients, round: job.round, due, contact }
+        Carried { due, contact }
     }
 
     /// One outcome for each recipient, whatever the courier does.
@@ -224,7 +230,7 @@ impl Carriage {
         let owed = bounce::owed(&Changes {
             envelope,
             states,
-            told: &job.active.standing.lock().progress.told,
+            told: &job.active.state.lock().progress.told.clone(),
             is_last_hop: job.route.carrier != Carrier::Smtp,
             is_late: ended.age >= settings.delay_report,
         });
@@ -258,29 +264,23 @@ impl Carriage {
     ) -> bool {
         let wall = self.shared.clock.wall();
         let due = wall.after(ended.pause.unwrap_or_else(|| self.pause(job)));
-        let mut record = Record { states, told, ..Record::new(wall, job.round, ended.age, due) };
-        let mut standing = job.active.standing.lock();
-        // What a restart goes by is when the first of those who wait is due.
-        let before = standing.progress.due;
-        if before > wall && standing.progress.waiting().any(|position| !job.recipients.contains(&position)) {
-            record.due = record.due.min(before);
-        }
-        standing.progress.apply(&record);
-        if standing.is_unsaved {
-            record = standing.progress.to_record();
-        }
         let id = &job.active.envelope.id;
-        match self.shared.spool.note(&job.active.envelope, &record, &standing.progress) {
-            Ok(()) => {
-                standing.is_unsaved = false;
-                if standing.progress.is_settled() {
+        let noted = job.active.note_attempt(&self.shared.spool, |before| {
+            let mut record = Record { states, told, ..Record::new(wall, job.round, ended.age, due) };
+            // What a restart goes by is when the first of those who wait is due.
+            if before.due > wall && before.waiting().any(|position| !job.recipients.contains(&position)) {
+                record.due = record.due.min(before.due);
+            }
+            record
+        });
+        match noted {
+            Ok(is_settled) => {
+                if is_settled {
                     maillog::done(id);
                 }
                 true
             }
-            Err(e) if e.kind() == io::ErrorKind::NotFound && self.shared.spool.forget_missing(id) => true,
             Err(e) => {
-                standing.is_unsaved = true;
                 log::error!(target: "queue", "{id}: what became of it cannot be written down yet: {e}");
                 false
             }

@@ -15,7 +15,7 @@ use crossbeam_channel::Sender;
 use super::handle::{News, Shared};
 use super::item::{Progress, Record};
 use super::job::Active;
-use super::spool::LoadError;
+use super::spool::{Lease, LoadError};
 use crate::mail::{Envelope, MessageId};
 use crate::sys::Moment;
 
@@ -56,11 +56,25 @@ pub(super) enum Then {
 /// A message of which nothing is under way, for one command.
 pub(super) struct Claim {
     pub(super) id: MessageId,
-    /// What is kept of it in memory, if anything.
-    pub(super) active: Option<Arc<Active>>,
     /// Known age, and when it was that.
     pub(super) age: Option<(Duration, Moment)>,
-    /// When it would have been due; nothing if it is held.
+    // Dropped in this order: the lease is free when the manager hears that the command is done.
+    pub(super) message: Claimed,
+    pub(super) back: Back,
+}
+
+/// The right to change the message.
+pub(super) enum Claimed {
+    /// With what is kept of it in memory.
+    InMemory(Arc<Active>),
+    /// The message is to be read from disk.
+    OnDisk(Lease),
+}
+
+/// Tells the manager, when it is dropped, how to go on.
+pub(super) struct Back {
+    pub(super) id: MessageId,
+    /// When the message would have been due; nothing if it is held.
     pub(super) due: Option<Moment>,
     /// Set by the command.
     pub(super) then: Then,
@@ -70,10 +84,14 @@ pub(super) struct Claim {
 impl Claim {
     /// Envelope and progress as they are now.
     pub(super) fn load(&self, shared: &Shared) -> Result<(Arc<Envelope>, Progress), LoadError> {
-        if let Some(active) = &self.active {
-            return Ok((Arc::clone(&active.envelope), active.standing.lock().progress.clone()));
+        match &self.message {
+            Claimed::InMemory(active) => {
+                Ok((Arc::clone(&active.envelope), active.state.lock().progress.clone()))
+            }
+            Claimed::OnDisk(lease) => {
+                shared.spool.load(lease.id()).map(|loaded| (loaded.envelope, loaded.progress))
+            }
         }
-        shared.spool.load(&self.id).map(|loaded| (loaded.envelope, loaded.progress))
     }
 
     /// A record that changes nothing yet, for an operator's hand.
@@ -88,30 +106,26 @@ impl Claim {
 
     /// Writes it down, durably.
     pub(super) fn note(&self, shared: &Shared, envelope: &Envelope, record: Record) -> io::Result<()> {
-        let Some(active) = &self.active else {
-            let mut after = self.load(shared).map_err(io::Error::other)?.1;
-            after.apply(&record);
-            return shared.spool.note(envelope, &record, &after);
-        };
-        let mut standing = active.standing.lock();
-        let mut after = standing.progress.clone();
-        after.apply(&record);
-        // What the disk refused before goes with it.
-        let record = match standing.is_unsaved {
-            true => {
-                let Record { held, routes, .. } = record;
-                Record { held, routes, by_operator: true, ..after.to_record() }
+        match &self.message {
+            Claimed::InMemory(active) => active.note_command(&shared.spool, record),
+            Claimed::OnDisk(lease) => {
+                let mut after = shared.spool.load(lease.id()).map_err(io::Error::other)?.progress;
+                after.apply(&record);
+                shared.spool.note(lease, envelope, &record, &after)
             }
-            false => record,
-        };
-        shared.spool.note(envelope, &record, &after)?;
-        standing.progress = after;
-        standing.is_unsaved = false;
-        Ok(())
+        }
+    }
+
+    /// Nothing is left to do for the message; durable on return.
+    pub(super) fn settle_durably(&self, shared: &Shared, record: &Record) -> io::Result<()> {
+        match &self.message {
+            Claimed::InMemory(active) => shared.spool.settle_durably(&active.lease.lock(), record),
+            Claimed::OnDisk(lease) => shared.spool.settle_durably(lease, record),
+        }
     }
 }
 
-impl Drop for Claim {
+impl Drop for Back {
     fn drop(&mut self) {
         // A manager that has ended does not hear; the next one reads the disk.
         let _ = self.news.send(News::Back { id: self.id, due: self.due, then: self.then });

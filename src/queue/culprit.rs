@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::spool::{Spool, SpoolParts, Survivor};
+use super::spool::{Leases, Spool, SpoolParts, Survivor};
 use crate::mail::MessageId;
 use crate::sys::{Disk, Random, replace};
 
@@ -39,7 +39,12 @@ impl Culprits {
     }
 
     /// Sets aside who was accused twice; those who remain.
-    pub(super) fn judge(&self, spool: &Spool, mut survivors: Vec<Survivor>) -> Vec<Survivor> {
+    pub(super) fn judge(
+        &self,
+        spool: &Spool,
+        leases: &mut Leases,
+        mut survivors: Vec<Survivor>,
+    ) -> Vec<Survivor> {
         let names = self.names();
         if names.is_empty() {
             return survivors;
@@ -47,7 +52,10 @@ impl Culprits {
         let is_guilty = |id: &MessageId| names.iter().filter(|name| *name == id).count() > 1;
         // Who cannot be set aside is tried again: better than no start.
         let why = "the queue manager panicked over it twice";
-        survivors.retain(|survivor| !is_guilty(&survivor.id) || spool.set_aside(&survivor.id, why).is_err());
+        survivors.retain(|survivor| {
+            let lease = if is_guilty(&survivor.id) { leases.take(&survivor.id) } else { None };
+            lease.is_none_or(|lease| spool.set_aside(&lease, why).is_err())
+        });
         let is_left = |id: &&MessageId| survivors.iter().any(|survivor| survivor.id == **id);
         let left: Vec<_> = names.iter().filter(is_left).copied().collect();
         if let Err(e) = self.write(&left) {
@@ -97,7 +105,7 @@ mod tests {
             metrics: Arc::new(Metrics::default()),
             settings: Settings::default(),
         };
-        let (spool, _) = Spool::open(&parts()).unwrap();
+        let (spool, ..) = Spool::open(&parts()).unwrap();
         let [guilty, other] = [1, 2].map(|n| MessageId::new(Timestamp::from_millis(0), n));
         for id in [guilty, other] {
             let recipient = Recipient::mailbox(Mailbox::parse("bo@here.example").unwrap());
@@ -105,8 +113,8 @@ mod tests {
             spool.put_small(&envelope, b"Subject: hello\r\n\r\n").unwrap();
         }
         let start = || {
-            let (spool, survivors) = Spool::open(&parts()).unwrap();
-            let left = Culprits::new(&parts()).judge(&spool, survivors);
+            let (spool, mut leases, survivors) = Spool::open(&parts()).unwrap();
+            let left = Culprits::new(&parts()).judge(&spool, &mut leases, survivors);
             left.into_iter().map(|survivor| survivor.id).collect::<Vec<_>>()
         };
         let culprits = Culprits::new(&parts());

@@ -14,6 +14,7 @@ use crossbeam_channel::Sender;
 
 use super::claims::{Grant, Then};
 use super::item::{Progress, State};
+use super::journal::is_full;
 use super::octets::{Octets, kept};
 use super::parcel::Draft;
 use super::schedule::Settings;
@@ -82,10 +83,7 @@ pub enum PutError {
 
 impl From<io::Error> for PutError {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
-            _ => Self::Io(error.to_string()),
-        }
+        if is_full(error.kind()) { Self::Full } else { Self::Io(error.to_string()) }
     }
 }
 
@@ -146,17 +144,24 @@ impl Handle {
     /// Begins to take a message, and gives it its id.
     ///
     /// # Errors
-    /// [`PutError::Full`] at `messages-max`, [`PutError::Stopping`] after [`Handle::stop`].
+    /// [`PutError::Full`] without [`Handle::has_room`], [`PutError::Stopping`] after [`Handle::stop`].
     pub fn begin(&self) -> Result<Incoming, PutError> {
         let shared = &self.shared;
         if shared.is_stopping.load(Ordering::Acquire) {
             return Err(PutError::Stopping);
         }
-        let coming = shared.coming.load(Ordering::Relaxed);
-        if shared.spool.count() + coming >= shared.settings.messages_max {
+        if !self.has_room() {
             return Err(PutError::Full);
         }
         self.begin_own()
+    }
+
+    /// Whether a message could be begun: the queue does not hold `messages-max`, and the disk is not
+    /// known to be full.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        let Shared { spool, coming, settings, .. } = self.shared.as_ref();
+        spool.count() + coming.load(Ordering::Relaxed) < settings.messages_max && !spool.is_short_of_room()
     }
 
     /// Begins a message of our own: exempt from `messages-max`, and possible while stopping, so

@@ -18,9 +18,10 @@
 //! message's segment or a later one, and may not go before it. A segment that goes becomes a
 //! **spare**: a file for one of the next segments to be written over. A sync of data that needs no
 //! new room asks little of a file system: nothing but the data is written, and nobody else's changes
-//! have to be.
+//! have to be. One more such file is the reserve, for notes when the disk is full: see `reserve`.
 
 mod replay;
+mod reserve;
 #[cfg(test)]
 mod tests;
 
@@ -29,10 +30,11 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub(super) use self::replay::{Oddity, Replayed};
 use self::replay::{parse_name, replay};
+pub(super) use self::reserve::is_full;
 use super::frame::{Blank, Kind};
 use crate::mail::MessageId;
 use crate::sys::{Condvar, Disk, DiskFile, Mutex, MutexGuard, Random};
@@ -83,6 +85,8 @@ pub(super) struct Journal {
     segment_octets: u64,
     state: Mutex<State>,
     turned: Condvar,
+    /// See [`Journal::is_short_of_room`].
+    is_short_of_room: AtomicBool,
 }
 
 #[derive(Default)]
@@ -90,6 +94,8 @@ struct State {
     segments: BTreeMap<u64, Segment>,
     /// Files that may be written over.
     spares: Vec<PathBuf>,
+    /// There is a file for notes when the disk is full.
+    has_reserve: bool,
     current: Option<u64>,
     last_number: u64,
     /// Counts records.
@@ -181,8 +187,20 @@ impl Journal {
             state.last_number = *number;
         }
         disk.sync_dir(dir)?;
-        let (state, turned) = (Mutex::new(state), Condvar::new());
-        Ok(Self { disk, random, dir: dir.to_owned(), aside: aside.to_owned(), segment_octets, state, turned })
+        let journal = Self {
+            disk,
+            random,
+            dir: dir.to_owned(),
+            aside: aside.to_owned(),
+            segment_octets,
+            state: Mutex::new(state),
+            turned: Condvar::new(),
+            is_short_of_room: AtomicBool::new(false),
+        };
+        if let Err(e) = journal.hold_reserve() {
+            log::warn!(target: "queue", "there is no reserve for a full disk yet: {e}");
+        }
+        Ok(journal)
     }
 
     /// Appends a message and waits until it is durable.
@@ -190,6 +208,9 @@ impl Journal {
         let mut blank = Blank::new(Kind::Put, id, envelope, octets);
         let mut state = self.state.lock();
         self.pay(&mut state)?;
+        if self.is_short_of_room() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let (mark, segment, offset) = self.append(&mut state, &mut blank)?;
         let envelope_octets = u32::try_from(envelope.len()).unwrap_or(u32::MAX);
         let place = Place { segment, offset, envelope_octets, octets: octets.len() as u64 };
@@ -229,6 +250,14 @@ impl Journal {
             }
             self.wait_for(state, mark)?;
         }
+    }
+
+    /// Writes what is owed, and makes everything durable.
+    pub(super) fn sync_all(&self) -> io::Result<()> {
+        let mut state = self.state.lock();
+        self.pay(&mut state)?;
+        let mark = state.mark;
+        self.wait_for(state, mark)
     }
 
     /// The file of a segment, to read from.
@@ -319,10 +348,14 @@ impl Journal {
         Some((number, path, fate))
     }
 
-    /// Writes the notes that are owed.
+    /// Writes the notes that are owed; to the reserve, if the disk is full.
     fn pay(&self, state: &mut MutexGuard<'_, State>) -> io::Result<()> {
         while let Some(mut note) = state.owed.pop_front() {
-            match self.append(state, &mut note.blank) {
+            let appended = match self.append(state, &mut note.blank) {
+                Err(e) if is_full(e.kind()) && self.use_reserve(state) => self.append(state, &mut note.blank),
+                other => other,
+            };
+            match appended {
                 Ok((mark, ..)) => {
                     note.ticket.set(mark);
                     state.tail.push_back((mark, Tail::Note(note)));
@@ -367,11 +400,17 @@ impl Journal {
         {
             return Ok(number);
         }
+        let spare = state.spares.pop();
+        self.begin_segment(state, spare)
+    }
+
+    /// Goes on in a new segment: in this file, which is written over, or in a new one.
+    fn begin_segment(&self, state: &mut MutexGuard<'_, State>, file: Option<PathBuf>) -> io::Result<u64> {
         let number = state.last_number + 1;
         let salt = u32::try_from(self.random.bits() >> 32).unwrap_or(0);
         let path = self.dir.join(format!("{number:08}-{salt:08x}.journal"));
-        let file = Some(match state.spares.pop() {
-            Some(spare) => self.use_again(&spare, &path)?,
+        let file = Some(match file {
+            Some(old) => self.use_again(&old, &path)?,
             None => self.disk.create(&path)?,
         });
         let segment = Segment {
@@ -415,7 +454,7 @@ impl Journal {
             let (upto, dirty) = (state.mark, dirty(&state));
             drop(state);
             // A panic must not leave the others waiting for a leader for ever.
-            let synced = catch_unwind(AssertUnwindSafe(|| self.sync_all(&dirty)));
+            let synced = catch_unwind(AssertUnwindSafe(|| self.sync_segments(&dirty)));
             let result = synced.unwrap_or_else(|_| Err(io::Error::other("the sync panicked")));
             state = self.state.lock();
             state.is_syncing = false;
@@ -434,7 +473,7 @@ impl Journal {
     }
 
     /// A sync failed: see the head of this file.
-    fn refuse(&self, state: &mut State, why: &(io::ErrorKind, String)) {
+    fn refuse(&self, state: &mut MutexGuard<'_, State>, why: &(io::ErrorKind, String)) {
         log::error!(target: "queue", "the journal cannot be synced: {}", why.1);
         for segment in state.segments.values_mut().filter(|segment| segment.length > segment.durable) {
             if let Some(file) = &segment.file {
@@ -453,10 +492,13 @@ impl Journal {
             self.disk.remove(&segment.path).is_err()
         });
         take_back(state, why);
+        if is_full(why.0) {
+            self.use_reserve(state);
+        }
     }
 
     /// Names first: a record is worth nothing in a file that a power cut forgets.
-    fn sync_all(&self, dirty: &[Dirty]) -> io::Result<()> {
+    fn sync_segments(&self, dirty: &[Dirty]) -> io::Result<()> {
         if dirty.iter().any(|one| !one.is_named) {
             self.disk.sync_dir(&self.dir)?;
         }

@@ -24,6 +24,7 @@ mod survivors;
 mod sweep;
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ use super::item::Progress;
 use super::job::{Active, Job};
 use super::platform::Departure;
 use super::schedule::{Lane, Schedule, Settings};
-use super::spool::{Spool, Survivor};
+use super::spool::{Leases, Spool, Survivor};
 use super::worker::Report;
 use crate::mail::{Envelope, MessageId};
 use crate::route::{Route, Router};
@@ -47,6 +48,7 @@ use crate::sys::{Clock, Moment, Random};
 /// The manager's state.
 pub struct Manager {
     spool: Arc<Spool>,
+    leases: Leases,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     router: Arc<ArcSwap<Router>>,
@@ -77,7 +79,7 @@ impl Manager {
         random: Arc<dyn Random>,
         router: Arc<ArcSwap<Router>>,
         settings: Settings,
-        survivors: Vec<Survivor>,
+        (leases, survivors): (Leases, Vec<Survivor>),
     ) -> Self {
         let (wall, now) = (clock.wall(), clock.now());
         let schedule = Schedule::new(&settings);
@@ -86,6 +88,7 @@ impl Manager {
         let survivors = survivors::come_in(survivors, &settings, wall, now);
         let mut manager = Self {
             spool,
+            leases,
             clock,
             random,
             router,
@@ -110,7 +113,7 @@ impl Manager {
     pub(super) fn hear(&mut self, news: News) {
         self.busy_with = match &news {
             News::Put { id, .. } | News::Claim { id, .. } | News::Back { id, .. } => Some(*id),
-            News::Done(report) => Some(report.id),
+            News::Done(report) => Some(report.active.envelope.id),
             News::Retry(_) | News::Stop => None,
         };
         match news {
@@ -146,8 +149,19 @@ impl Manager {
     /// out, which should not wait for it.
     pub fn clear_up(&mut self) {
         self.busy_with = None;
-        let entries = &self.entries;
-        self.sweep.run(&|id| entries.get(id).is_some_and(|entry| entry.active.is_some()));
+        self.sweep.run(&mut self.leases);
+    }
+
+    /// Writes and syncs what the disk has refused. To be called before the process ends, when nothing
+    /// is under way.
+    ///
+    /// # Errors
+    /// The disk refuses still.
+    pub(super) fn write_owed(&mut self) -> io::Result<()> {
+        self.busy_with = None;
+        let unsaved = self.entries.values().filter_map(|entry| entry.active.as_ref());
+        let written = unsaved.map(|active| active.note_unsaved(&self.spool)).fold(Ok(()), io::Result::and);
+        written.and(self.spool.write_owed())
     }
 
     /// How long until `tick` or `clear_up` has something to do; nothing if only news can bring work.
@@ -201,8 +215,13 @@ impl Manager {
         let active = match &entry.active {
             Some(active) => Arc::clone(active),
             None => {
-                let loaded = match self.spool.load(&leg.id) {
-                    Ok(loaded) => loaded,
+                let lease = self.leases.take(&leg.id).ok_or_else(|| "another thread changes it".to_owned());
+                let read = lease.and_then(|lease| match self.spool.load(&leg.id) {
+                    Ok(loaded) => Ok(Active::new(lease, loaded.envelope, loaded.progress)),
+                    Err(e) => Err(e.to_string()),
+                });
+                let active = match read {
+                    Ok(active) => active,
                     Err(e) => {
                         // The next round looks again, and decides.
                         log::error!(target: "queue", "{} cannot be read: {e}", leg.id);
@@ -211,7 +230,6 @@ impl Manager {
                         return None;
                     }
                 };
-                let active = Active::new(loaded.envelope, loaded.progress);
                 entry.active = Some(Arc::clone(&active));
                 self.kept += 1;
                 active
@@ -225,14 +243,15 @@ impl Manager {
     fn put(&mut self, id: MessageId, envelope: Arc<Envelope>, since: Moment) {
         let mut entry = Entry::new(Some((Duration::ZERO, since)));
         let progress = Progress::new(&envelope);
-        let active = Active::new(envelope, progress);
-        if self.kept < KEPT_MAX {
-            entry.active = Some(Arc::clone(&active));
+        if self.kept < KEPT_MAX
+            && let Some(lease) = self.leases.take(&id)
+        {
+            entry.active = Some(Active::new(lease, Arc::clone(&envelope), progress.clone()));
             self.kept += 1;
         }
         self.entries.insert(id, entry);
         match self.claims.waiting.remove(&id) {
-            None => self.spread(id, &active, None),
+            None => self.spread(id, &envelope, &progress, None),
             Some(claim) => {
                 self.wait(id, since);
                 self.grant(id, claim);
@@ -247,12 +266,14 @@ impl Manager {
             let change = self.schedule.back(&report.route, contact, self.clock.now(), &*self.random);
             self.tell(&report.route, change);
         }
-        if let Some(entry) = self.entries.get_mut(&report.id) {
-            entry.attempts = entry.attempts.max(report.round);
-            let Report { recipients, round, due, .. } = report;
+        let Report { active, recipients, round, due, .. } = report;
+        let id = active.envelope.id;
+        drop(active);
+        if let Some(entry) = self.entries.get_mut(&id) {
+            entry.attempts = entry.attempts.max(round);
             entry.parts.extend(due.map(|due| Part { due, recipients, round }));
         }
-        self.leg_back(report.id);
+        self.leg_back(id);
     }
 
     fn tell(&mut self, route: &Route, change: Change) {
@@ -302,7 +323,7 @@ impl Manager {
     fn let_go(&mut self, id: &MessageId) {
         let Some(entry) = self.entries.get_mut(id) else { return };
         // What the disk refused lives on in memory, so that nobody is delivered to again for it.
-        let is_saved = entry.active.as_ref().is_none_or(|active| !active.standing.lock().is_unsaved);
+        let is_saved = entry.active.as_ref().is_none_or(|active| !active.is_unsaved());
         if is_saved && entry.active.take().is_some() {
             self.kept = self.kept.saturating_sub(1);
         }

@@ -57,4 +57,4 @@ pub use own_mail::{Addressed, Addressees, Direct, Letter, OwnMail};
 pub use schedule::{Lane, Settings};
 pub use selection::{Selection, Who, WhoError};
 pub use spool::{OpenError, SpoolParts};
-pub use worker::{Couriers, Crew, Opened, Running, Stepped, open, open_unlocked};
+pub use worker::{Couriers, Crew, Opened, Running, Stepped, Stopped, open, open_unlocked};

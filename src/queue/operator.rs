@@ -343,14 +343,14 @@ impl Command {
             Change::Hold if progress.is_held => Ok(()),
             Change::Hold => {
                 claim.note(shared, &envelope, Record { held: Some(true), ..record }).map_err(refused)?;
-                claim.then = Then::Hold;
+                claim.back.then = Then::Hold;
                 maillog::held(&claim.id);
                 Ok(())
             }
             Change::Release if !progress.is_held => Err("is not held".to_owned()),
             Change::Release => {
                 claim.note(shared, &envelope, Record { held: Some(false), ..record }).map_err(refused)?;
-                claim.then = Then::Now;
+                claim.back.then = Then::Now;
                 maillog::released(&claim.id);
                 Ok(())
             }
@@ -372,7 +372,7 @@ impl Command {
                 }
                 let way = self.way(&envelope, &record);
                 claim.note(shared, &envelope, record).map_err(refused)?;
-                claim.then = if progress.is_held { Then::Hold } else { Then::Now };
+                claim.back.then = if progress.is_held { Then::Hold } else { Then::Now };
                 maillog::rerouted(&claim.id, &way);
                 Ok(())
             }
@@ -408,8 +408,8 @@ impl Command {
         let mut after = progress.clone();
         after.apply(&record);
         if after.is_settled() {
-            claim.then = Then::Gone;
-            let settled = shared.spool.settle_durably(&claim.id, &record);
+            claim.back.then = Then::Gone;
+            let settled = claim.settle_durably(shared, &record);
             maillog::removed(&claim.id, &removed);
             return settled.map_err(|e| format!("is removed, but may come back after a crash: {e}"));
         }

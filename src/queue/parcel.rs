@@ -7,7 +7,7 @@
 //! when the message is due, so that nobody has to open it to know that either. A torn last line
 //! is passed over. `head -c`, `tail -n`, `ls -l` and `jq` read all of it.
 //!
-//! A parcel is written under `incoming/ID` and renamed when it is whole and synced: what is found
+//! A parcel is written under `incoming/ID.NUMBER` and renamed when it is whole and synced: what is found
 //! in `incoming/` at a start was never promised.
 
 use std::io;
@@ -49,10 +49,15 @@ pub(super) fn create_anew(disk: &dyn Disk, path: &Path) -> io::Result<Arc<dyn Di
 }
 
 impl Draft {
-    /// Begins a parcel in `incoming`.
-    pub(super) fn create(disk: &Arc<dyn Disk>, incoming: &Path, id: &MessageId) -> io::Result<Self> {
-        let path = incoming.join(id.as_str());
-        let file = create_anew(disk.as_ref(), &path)?;
+    /// Begins a parcel in `incoming`; `number` is this writer's own.
+    pub(super) fn create(
+        disk: &Arc<dyn Disk>,
+        incoming: &Path,
+        id: &MessageId,
+        number: u64,
+    ) -> io::Result<Self> {
+        let path = incoming.join(format!("{id}.{number}"));
+        let file = disk.create(&path)?;
         Ok(Self {
             disk: Arc::clone(disk),
             id: *id,

@@ -5,7 +5,8 @@
 //! DATA/spool/version                        a later one is refused at the start
 //! DATA/spool/journal/NUMBER-SALT.journal    small messages and notes about them: `frame`, `journal`
 //! DATA/spool/journal/NUMBER-SALT.spare      the file of a segment that is gone, to be written over
-//! DATA/spool/incoming/ID                    a parcel that is being written: nobody's yet
+//! DATA/spool/journal/reserve                room for notes when the disk is full
+//! DATA/spool/incoming/ID.NUMBER             a parcel that is being written: nobody's yet
 //! DATA/spool/waiting/ID.OCTETS              a message in a file of its own: `parcel`
 //! DATA/spool/damaged/                       what could not be read, set aside, never removed by us
 //! ```
@@ -13,10 +14,10 @@
 //! | state | what is on disk | next, by whom | after a crash |
 //! |---|---|---|---|
 //! | coming, small | nothing (memory) | session: journaled | nothing: not promised |
-//! | coming, large | `incoming/ID` | session: waiting | removed: not promised |
+//! | coming, large | `incoming/ID.NUMBER` | session: waiting | removed: not promised |
 //! | journaled | `put`, synced | worker: noted, settled or waiting; manager: waiting | tried again from the start |
 //! | noted (some recipients settled) | `put`, `note` | as above | the rest is tried again |
-//! | moving | `put`, `incoming/ID` | the same thread: waiting | journaled; `incoming/ID` is removed |
+//! | moving | `put`, `incoming/ID.NUMBER` | the same thread: waiting | journaled; `incoming/ID.NUMBER` is removed |
 //! | waiting, seen twice | `put`, `waiting/ID.N`, synced with its directory | the same thread notes `moved` | the parcel counts, the `put` does not; `moved` is noted again |
 //! | waiting | `put` and `moved`, or no `put`; `waiting/ID.N` | worker: adds a record, or settles | tried again when due |
 //! | settled, journaled | `put`, `done` | manager: segment becomes a spare or is removed when nothing in it is left | gone; before `done` is synced, delivered twice |
@@ -37,12 +38,14 @@
 //! Here a message is put, noted, moved and settled. Beside it:
 //!
 //! - `index`: which messages are in our care, and where each of them is
+//! - `lease`: the right to change one of them, which one thread has at a time
 //! - `load`: a message is read
 //! - `sweep`: what settled messages leave behind goes, and so does what crowds the journal
 //! - `aside`: what we cannot deal with is set aside
 
 mod aside;
 mod index;
+mod lease;
 mod load;
 mod sweep;
 #[cfg(test)]
@@ -52,11 +55,12 @@ use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::index::{Index, Kept};
 use super::frame::Kind;
 use super::item::{Progress, Record};
-use super::journal::{Journal, Place, Ticket};
+use super::journal::{Journal, Ticket};
 use super::parcel::{self, Draft};
 use super::recovery::{Finds, Puts, check_version};
 use super::schedule::Settings;
@@ -64,6 +68,7 @@ use crate::mail::{Envelope, MessageId, Timestamp};
 use crate::observe::{Counter, Metrics};
 use crate::sys::{Clock, Disk, Mutex, Random, create_dir_all};
 
+pub(super) use self::lease::{Lease, Leases};
 pub(super) use self::load::LoadError;
 pub(super) use self::sweep::Swept;
 
@@ -116,6 +121,8 @@ pub(super) struct Spool {
     dirs: Dirs,
     journal: Journal,
     index: Index,
+    /// Number of the last draft: no two writers use one name.
+    drafts: AtomicU64,
     /// Parcels that are settled and could not be removed, each with its `moved`.
     leftovers: Mutex<Vec<(PathBuf, Option<Ticket>)>>,
     damaged: Counter,
@@ -135,8 +142,9 @@ pub(super) struct Survivor {
 }
 
 impl Spool {
-    /// Opens the spool below a data directory and finds what was promised, oldest first.
-    pub(super) fn open(parts: &SpoolParts) -> Result<(Self, Vec<Survivor>), OpenError> {
+    /// Opens the spool below a data directory and finds what was promised, oldest first. Whoever
+    /// holds what makes leases is the only one who may change messages.
+    pub(super) fn open(parts: &SpoolParts) -> Result<(Self, Leases, Vec<Survivor>), OpenError> {
         let root = parts.data_dir.join("spool");
         let fail = |error| OpenError::Io { path: root.clone(), error };
         let disk = &parts.disk;
@@ -166,11 +174,12 @@ impl Spool {
             dirs,
             journal,
             index: Index::new(length),
+            drafts: AtomicU64::new(0),
             leftovers: Mutex::default(),
             damaged,
         };
         let survivors = spool.adopt(waiting, puts);
-        Ok((spool, survivors))
+        Ok((spool, Leases::new(), survivors))
     }
 
     /// Builds the index from what was found: a parcel counts more than a `put`.
@@ -204,6 +213,11 @@ impl Spool {
         self.index.has(id)
     }
 
+    /// The disk is full as far as we know: no message can be put.
+    pub(super) fn is_short_of_room(&self) -> bool {
+        self.journal.is_short_of_room()
+    }
+
     /// All, oldest first.
     pub(super) fn ids(&self) -> Vec<MessageId> {
         self.index.ids()
@@ -211,7 +225,8 @@ impl Spool {
 
     /// Begins a message in a file of its own.
     pub(super) fn draft(&self, id: &MessageId) -> io::Result<Draft> {
-        Draft::create(&self.disk, &self.dirs.incoming, id)
+        let number = self.drafts.fetch_add(1, Ordering::Relaxed);
+        Draft::create(&self.disk, &self.dirs.incoming, id, number)
     }
 
     /// Promises a small message. Durable on return; one shared sync.
@@ -233,14 +248,20 @@ impl Spool {
         self.dirs.waiting.join(parcel::file_name(id, octets))
     }
 
-    /// Writes down what an attempt changed. `after` is the message's progress with `record` in
-    /// it. For one thread at a time per message.
+    /// Writes down what an attempt or a command changed. `after` is the message's progress with `record`
+    /// in it.
     ///
     /// On an error the message is as safe as before, and `after` holds only in memory.
-    pub(super) fn note(&self, envelope: &Envelope, record: &Record, after: &Progress) -> io::Result<()> {
-        let id = &envelope.id;
+    pub(super) fn note(
+        &self,
+        lease: &Lease,
+        envelope: &Envelope,
+        record: &Record,
+        after: &Progress,
+    ) -> io::Result<()> {
+        let id = lease.id();
         if after.is_settled() {
-            self.settle(id, Some(record));
+            self.settle(lease, Some(record));
             return Ok(());
         }
         let must_last = record.by_operator || record.states.iter().any(|(_, state)| state.is_settled());
@@ -252,9 +273,9 @@ impl Spool {
                 let _ = self.disk.set_modified(&path, after.due);
                 Ok(())
             }
-            Kept::Journal { place, .. } => {
+            Kept::Journal { .. } => {
                 let waits = record.by_operator || record.states.iter().any(|(_, state)| !state.is_settled());
-                let moved = if waits { self.move_out(envelope, place, after) } else { Ok(()) };
+                let moved = if waits { self.move_out(lease, envelope, after) } else { Ok(()) };
                 // An outcome is true though the message cannot move; a person hears that it cannot.
                 if !waits || (moved.is_err() && !record.by_operator) {
                     self.note_in_journal(id, record);
@@ -271,9 +292,12 @@ impl Spool {
         self.index.add_record(id, record);
     }
 
-    /// Moves a message from the journal to a file of its own.
-    fn move_out(&self, envelope: &Envelope, place: Place, progress: &Progress) -> io::Result<()> {
-        let id = &envelope.id;
+    /// Moves a message from the journal to a file of its own; one that has a file stays there.
+    fn move_out(&self, lease: &Lease, envelope: &Envelope, progress: &Progress) -> io::Result<()> {
+        let id = lease.id();
+        let Kept::Journal { place, .. } = self.index.get(id).ok_or(io::ErrorKind::NotFound)? else {
+            return Ok(());
+        };
         let file = self.journal.file(place.segment)?;
         let mut draft = self.draft(id)?;
         let start = place.offset + u64::from(place.envelope_octets);
@@ -289,50 +313,60 @@ impl Spool {
         }
         draft.finish(&self.dirs.waiting, envelope, Some(&progress.to_record()), progress.due)?;
         let moved = Some(self.journal.note(Kind::Moved, id, b""));
-        self.index.insert(id, Kept::Waiting { octets: place.octets, moved });
-        self.journal.take_live(place.segment);
+        // The segment holds one message less only if this is what took it out.
+        if self.index.move_from(id, place, moved) {
+            self.journal.take_live(place.segment);
+        }
         Ok(())
     }
 
     /// Nothing is left to do for a message: it goes. Cannot fail: what the disk refuses now is
     /// done by a later sweep, and until then a restart delivers it again.
-    pub(super) fn settle(&self, id: &MessageId, record: Option<&Record>) {
-        self.settle_by(id, record);
+    pub(super) fn settle(&self, lease: &Lease, record: Option<&Record>) {
+        // What the disk refused is said in the log, and kept for the next sweep.
+        let _ = self.settle_by(lease, record);
     }
 
     /// The same, durable on return: a crash does not bring it back.
     ///
     /// On an error it has left the queue all the same, unless a crash comes before the next sync.
-    pub(super) fn settle_durably(&self, id: &MessageId, record: &Record) -> io::Result<()> {
-        match self.settle_by(id, Some(record)) {
-            Some(done) => self.journal.sync(&done),
-            None => self.disk.sync_dir(&self.dirs.waiting),
+    pub(super) fn settle_durably(&self, lease: &Lease, record: &Record) -> io::Result<()> {
+        match self.settle_by(lease, Some(record))? {
+            Settled::Noted(done) => self.journal.sync(&done),
+            Settled::Removed => self.disk.sync_dir(&self.dirs.waiting),
+            Settled::Gone | Settled::Written => Ok(()),
         }
     }
 
-    /// The note that says so, for a message that is in the journal.
-    fn settle_by(&self, id: &MessageId, record: Option<&Record>) -> Option<Ticket> {
-        let mut done = None;
-        match self.index.get(id) {
-            None => {}
-            Some(Kept::Journal { place, .. }) => {
-                done = Some(self.journal.note(Kind::Done, id, b""));
-                self.journal.take_live(place.segment);
-            }
-            Some(Kept::Waiting { octets, moved }) => {
+    fn settle_by(&self, lease: &Lease, record: Option<&Record>) -> io::Result<Settled> {
+        let id = lease.id();
+        match self.leave(id) {
+            None => Ok(Settled::Gone),
+            Some(Left::Journal(done)) => Ok(Settled::Noted(done)),
+            Some(Left::Waiting { octets, moved }) => {
                 let path = self.parcel_path(id, octets);
-                if let Err(e) = self.remove_parcel(&path, moved.as_ref()) {
-                    log::error!(target: "queue", "{id} is settled, but {} stays for now: {e}", path.display());
-                    if let Some(record) = record {
-                        // So that a restart knows; may fail for the same reason.
-                        let _ = parcel::add(self.disk.as_ref(), &path, octets, record, true);
-                    }
-                    self.leftovers.lock().push((path, moved));
+                let Err(e) = self.remove_parcel(&path, moved.as_ref()) else { return Ok(Settled::Removed) };
+                log::error!(target: "queue", "{id} is settled, but {} stays for now: {e}", path.display());
+                self.leftovers.lock().push((path.clone(), moved));
+                // So that a restart knows; may fail for the same reason.
+                match record.map(|record| parcel::add(self.disk.as_ref(), &path, octets, record, true)) {
+                    Some(Ok(())) => Ok(Settled::Written),
+                    Some(Err(_)) | None => Err(e),
                 }
             }
         }
-        self.index.remove(id);
-        done
+    }
+
+    /// A message leaves the queue; in the journal that is noted, and its segment holds one less.
+    fn leave(&self, id: &MessageId) -> Option<Left> {
+        match self.index.remove(id)? {
+            Kept::Journal { place, .. } => {
+                let done = self.journal.note(Kind::Done, id, b"");
+                self.journal.take_live(place.segment);
+                Some(Left::Journal(done))
+            }
+            Kept::Waiting { octets, moved } => Some(Left::Waiting { octets, moved }),
+        }
     }
 
     fn remove_parcel(&self, path: &Path, moved: Option<&Ticket>) -> io::Result<()> {
@@ -341,6 +375,26 @@ impl Spool {
         }
         self.disk.remove(path)
     }
+}
+
+/// What a message left behind on disk when it left the queue.
+enum Left {
+    /// This note says so.
+    Journal(Ticket),
+    /// Its file, for the caller to deal with.
+    Waiting { octets: u64, moved: Option<Ticket> },
+}
+
+/// How the end of a message stands on disk.
+enum Settled {
+    /// It was not in the queue.
+    Gone,
+    /// In the journal, durable with this note.
+    Noted(Ticket),
+    /// Its file is removed, durable with the directory.
+    Removed,
+    /// Its file is still there and says, durably, that nothing is left to do.
+    Written,
 }
 
 /// Read and written at once when a message moves.

@@ -116,8 +116,9 @@ impl House {
         loop {
             let now = self.world.clock.now();
             while let Some(job) = self.under_way.first_entry().filter(|entry| entry.key().0 <= now) {
-                let report = self.stepped.carriage.carry(&job.remove());
-                self.stepped.manager.hear(News::Done(report));
+                let job = job.remove();
+                let carried = self.stepped.carriage.carry(&job);
+                self.stepped.manager.hear(News::Done(job.over(carried)));
             }
             while let Ok(news) = self.stepped.news.try_recv() {
                 self.stepped.manager.hear(news);

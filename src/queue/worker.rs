@@ -9,25 +9,25 @@ use std::any::Any;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
-use super::attempt::Carriage;
+use super::attempt::{Carriage, Carried};
 use super::culprit::Culprits;
 use super::destination::Contact;
 use super::handle::{Handle, News, Shared};
-use super::job::Job;
+use super::job::{Active, Job};
 use super::manager::Manager;
 use super::operator::Operator;
 use super::own_mail::OwnMail;
 use super::schedule::{Lane, Settings};
-use super::spool::{OpenError, Spool, SpoolParts, Survivor};
+use super::spool::{Leases, OpenError, Spool, SpoolParts, Survivor};
 use crate::courier::Courier;
-use crate::mail::{Domain, MessageId, printable};
+use crate::mail::{Domain, printable};
 use crate::observe::{Metrics, Traces};
 use crate::route::{Carrier, Route, Router};
 use crate::sys::{FileLock, Moment, Pulse, spawn};
@@ -68,9 +68,9 @@ pub struct Crew {
     pub hostname: Domain,
 }
 
-/// What a delivery thread tells the manager.
+/// What a delivery thread tells the manager, and gives back.
 pub(super) struct Report {
-    pub(super) id: MessageId,
+    pub(super) active: Arc<Active>,
     pub(super) route: Arc<Route>,
     /// Positions in the envelope.
     pub(super) recipients: Vec<usize>,
@@ -86,9 +86,22 @@ pub(super) struct Report {
 pub struct Opened {
     shared: Arc<Shared>,
     news: Receiver<News>,
+    leases: Leases,
     survivors: Vec<Survivor>,
     culprits: Arc<Culprits>,
     metrics: Arc<Metrics>,
+}
+
+/// How a queue has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// Every attempt is back, and all that came of them is on disk.
+    Clean,
+    /// Some attempts are not back: their recipients are tried again after the next start.
+    UnderWay,
+    /// Every attempt is back, and the disk refuses to take down what came of some: their recipients may
+    /// be delivered to again after the next start.
+    Unwritten,
 }
 
 /// A queue that runs.
@@ -97,6 +110,7 @@ pub struct Running {
     operator: Operator,
     manager: JoinHandle<()>,
     pulse: Arc<Pulse>,
+    is_all_back: Arc<AtomicBool>,
     finished: Receiver<()>,
 }
 
@@ -123,9 +137,9 @@ pub fn open_unlocked(parts: SpoolParts) -> Result<(Handle, Opened), OpenError> {
 }
 
 fn open_with(parts: SpoolParts, lock: Option<FileLock>) -> Result<(Handle, Opened), OpenError> {
-    let (spool, survivors) = Spool::open(&parts)?;
+    let (spool, mut leases, survivors) = Spool::open(&parts)?;
     let culprits = Arc::new(Culprits::new(&parts));
-    let survivors = culprits.judge(&spool, survivors);
+    let survivors = culprits.judge(&spool, &mut leases, survivors);
     let (sender, news) = unbounded();
     let shared = Arc::new(Shared {
         spool: Arc::new(spool),
@@ -139,7 +153,7 @@ fn open_with(parts: SpoolParts, lock: Option<FileLock>) -> Result<(Handle, Opene
         _lock: lock,
     });
     let handle = Handle::new(Arc::clone(&shared));
-    Ok((handle, Opened { shared, news, survivors, culprits, metrics: parts.metrics }))
+    Ok((handle, Opened { shared, news, leases, survivors, culprits, metrics: parts.metrics }))
 }
 
 impl Opened {
@@ -174,8 +188,10 @@ impl Opened {
         }
         let pulse = Pulse::new("the queue manager");
         let theirs = Arc::clone(&pulse);
+        let is_all_back = Arc::<AtomicBool>::default();
+        let all_back = Arc::clone(&is_all_back);
         let manager = spawn("queue", move || {
-            let managed = catch_unwind(AssertUnwindSafe(|| manage(&mut step, lanes, &theirs)));
+            let managed = catch_unwind(AssertUnwindSafe(|| manage(&mut step, lanes, &theirs, &all_back)));
             if let Err(panic) = managed {
                 log::error!(target: "queue", "the queue manager panicked: {}", words(panic.as_ref()));
                 if let Some(id) = step.manager.busy_with() {
@@ -186,7 +202,7 @@ impl Opened {
             }
             let _ = done.send(());
         })?;
-        Ok(Running { handle, operator, manager, pulse, finished })
+        Ok(Running { handle, operator, manager, pulse, is_all_back, finished })
     }
 
     /// The queue without its threads, to be stepped by a test that turns the clock.
@@ -199,7 +215,8 @@ impl Opened {
         let Shared { spool, clock, random, settings, .. } = self.shared.as_ref();
         let router = Arc::clone(&crew.router);
         let (spool, clock, random) = (Arc::clone(spool), Arc::clone(clock), Arc::clone(random));
-        let manager = Manager::new(spool, clock, random, router, settings.clone(), self.survivors);
+        let manager =
+            Manager::new(spool, clock, random, router, settings.clone(), (self.leases, self.survivors));
         let carriage = Arc::new(Carriage::new(self.shared, crew, &self.metrics));
         (Arc::clone(&carriage), Stepped { manager, carriage, news: self.news })
     }
@@ -218,15 +235,20 @@ impl Running {
         self.operator.clone()
     }
 
-    /// Stops in order: no more attempts are handed out, and those under way have `grace` to come
-    /// back. True if all did; the others go on until the process ends, which is safe.
-    pub fn stop(self, grace: Duration) -> bool {
+    /// Stops in order: no more attempts are handed out, and within `grace` those under way come back
+    /// and what came of them is written down. What has not is left to the next start, which is safe.
+    pub fn stop(self, grace: Duration) -> Stopped {
         self.handle.stop();
         match self.finished.recv_timeout(grace) {
-            Ok(()) => self.manager.join().is_ok(),
+            Ok(()) => {
+                // It has nothing left to do but to give up what it holds.
+                let _ = self.manager.join();
+                Stopped::Clean
+            }
             // Attempts under way still write, and so may sessions: whoever can still write holds the
             // lock, so that nobody else has the spool before.
-            Err(_) => false,
+            Err(_) if self.is_all_back.load(Ordering::Acquire) => Stopped::Unwritten,
+            Err(_) => Stopped::UnderWay,
         }
     }
 }
@@ -250,13 +272,26 @@ impl Stepped {
             self.manager.clear_up();
             match job {
                 Some(job) => {
-                    let report = self.carriage.carry(&job);
-                    self.manager.hear(News::Done(report));
+                    let carried = self.carriage.carry(&job);
+                    self.manager.hear(News::Done(job.over(carried)));
                 }
                 None if self.manager.idle() == Some(Duration::ZERO) || !self.news.is_empty() => {}
                 None => return,
             }
         }
+    }
+
+    /// Stops in order, as a process does that is told to: nothing leaves any more, and what is owed to
+    /// the disk is written.
+    ///
+    /// # Errors
+    /// The disk refuses still.
+    pub fn stop(&mut self) -> io::Result<()> {
+        Handle::new(Arc::clone(&self.carriage.shared)).stop();
+        while let Ok(news) = self.news.try_recv() {
+            self.manager.hear(news);
+        }
+        self.manager.write_owed()
     }
 
     /// For those who look at the queue and change it, on another thread than [`Stepped::run`].
@@ -279,9 +314,9 @@ struct Supply {
     free: usize,
 }
 
-/// The life of the thread `queue`. Returns when we stop and every attempt is back; the delivery
-/// threads end with their channels.
-fn manage(step: &mut Stepped, mut lanes: Vec<Supply>, pulse: &Pulse) {
+/// The life of the thread `queue`. Returns when we stop, every attempt is back, and what came of them is
+/// on disk; the delivery threads end with their channels.
+fn manage(step: &mut Stepped, mut lanes: Vec<Supply>, pulse: &Pulse, is_all_back: &AtomicBool) {
     let Stepped { manager, news, .. } = step;
     loop {
         pulse.works();
@@ -295,13 +330,19 @@ fn manage(step: &mut Stepped, mut lanes: Vec<Supply>, pulse: &Pulse) {
                 let _ = supply.jobs.send(job);
             }
         }
-        if manager.is_stopping() && manager.under_way() == 0 {
-            pulse.waits();
-            return;
+        let is_over = manager.is_stopping() && manager.under_way() == 0;
+        if is_over {
+            is_all_back.store(true, Ordering::Release);
+            match manager.write_owed() {
+                Ok(()) => return pulse.waits(),
+                Err(e) => log::error!(target: "queue", "what is owed to the disk cannot be written yet: {e}"),
+            }
+        } else {
+            manager.clear_up();
         }
-        manager.clear_up();
         pulse.waits();
-        let first = match manager.idle() {
+        let wait = if is_over { Some(OWED_AGAIN) } else { manager.idle() };
+        let first = match wait {
             Some(wait) => news.recv_timeout(wait),
             None => news.recv().map_err(|_| RecvTimeoutError::Disconnected),
         };
@@ -318,6 +359,8 @@ fn manage(step: &mut Stepped, mut lanes: Vec<Supply>, pulse: &Pulse) {
     }
 }
 
+/// While we stop, until the disk is asked again to take what is owed.
+const OWED_AGAIN: Duration = Duration::from_millis(200);
 /// News taken in before jobs are handed out again.
 const NEWS_AT_ONCE: usize = 100;
 
@@ -325,16 +368,15 @@ const NEWS_AT_ONCE: usize = 100;
 fn deliver(carriage: &Carriage, jobs: &Receiver<Job>, news: &Sender<News>) {
     for job in jobs {
         let carried = catch_unwind(AssertUnwindSafe(|| carriage.carry(&job)));
-        let report = carried.unwrap_or_else(|panic| {
-            let Job { active, route, recipients, round, put_off, .. } = job;
-            let id = active.envelope.id;
+        let carried = carried.unwrap_or_else(|panic| {
+            let id = job.active.envelope.id;
             log::error!(target: "queue", "{id}: an outcome was lost in a panic: {}", words(panic.as_ref()));
             carriage.panics.add_one();
             let due = Some(carriage.shared.clock.now() + PAUSE_AFTER_PANIC);
-            let contact = put_off.is_none().then_some(Contact::NotMade);
-            Report { id, route, recipients, round, due, contact }
+            let contact = job.put_off.is_none().then_some(Contact::NotMade);
+            Carried { due, contact }
         });
-        if news.send(News::Done(report)).is_err() {
+        if news.send(News::Done(job.over(carried))).is_err() {
             return;
         }
     }

@@ -16,7 +16,7 @@ use postrider::mail::{Domain, Envelope, Mailbox, MessageId, Outcome, Reason, Rec
 use postrider::observe::{Metrics, Traces};
 use postrider::queue::{
     Change, Couriers, Crew, Direct, Handle, OpenError, Opened, PutError, Selection, Settings, SpoolParts,
-    open,
+    Stopped, open,
 };
 use postrider::route::Router;
 use postrider::sys::{Disk, SystemClock, SystemDisk, SystemRandom};
@@ -132,7 +132,7 @@ fn everything_that_is_put_is_delivered_once_and_a_stop_is_in_order() {
         matches!(opened(dir.path(), Arc::new(SystemDisk)), Err(OpenError::Busy(_))),
         "one process per spool"
     );
-    assert!(running.stop(PATIENCE));
+    assert_eq!(running.stop(PATIENCE), Stopped::Clean);
     assert!(delivered.try_recv().is_err());
     assert!(
         matches!(opened(dir.path(), Arc::new(SystemDisk)), Err(OpenError::Busy(_))),
@@ -160,7 +160,7 @@ fn local_delivery_is_never_behind_remote_delivery() {
     for _ in 0..100 {
         delivered.recv_timeout(PATIENCE).unwrap();
     }
-    assert!(running.stop(PATIENCE));
+    assert_eq!(running.stop(PATIENCE), Stopped::Clean);
     assert_eq!(handle.count(), 0);
 }
 
@@ -190,7 +190,7 @@ fn a_message_is_removed_or_held_while_others_of_its_destination_are_under_way() 
         let id = delivered.recv_timeout(PATIENCE).unwrap();
         assert!(id != removed && id != held);
     }
-    assert!(running.stop(PATIENCE));
+    assert_eq!(running.stop(PATIENCE), Stopped::Clean);
     drop((handle, operator));
     let (handle, _opened) =
         crate::house::wait_for("the spool to be free", || opened(dir.path(), Arc::new(SystemDisk)).ok());
@@ -220,7 +220,7 @@ fn a_message_that_is_being_tried_is_changed_when_the_attempt_is_back() {
         let gone = operator.change(only(under_way), remove());
         assert!(gone.done.is_empty() && gone.refused[0].1.contains("not in the queue"), "{gone:?}");
     }
-    assert!(running.stop(PATIENCE));
+    assert_eq!(running.stop(PATIENCE), Stopped::Clean);
 }
 
 #[test]
@@ -242,7 +242,7 @@ fn what_a_command_says_was_removed_is_never_delivered_whatever_is_under_way() {
             removed.extend(operator.change(Selection::default(), remove()).done);
         }
     });
-    assert!(running.stop(PATIENCE) || handle.count() > 0);
+    assert!(running.stop(PATIENCE) == Stopped::Clean || handle.count() > 0);
     let seen: Vec<_> = delivered.try_iter().collect();
     assert!(removed.iter().all(|id| !seen.contains(id)), "removed and delivered");
 }
@@ -292,7 +292,7 @@ fn a_destination_that_keeps_silent_holds_up_nobody_else() {
     others.sort();
     assert_eq!(came, others);
     drop(open);
-    assert!(running.stop(PATIENCE));
+    assert_eq!(running.stop(PATIENCE), Stopped::Clean);
     assert_eq!(handle.count(), 500);
 }
 
@@ -351,6 +351,6 @@ fn deliver_one_beside(pitfall: &Path) {
     let (crew, delivered, _gate) = crew(&handle);
     let running = opened.start(crew).unwrap();
     delivered.recv_timeout(PATIENCE).unwrap();
-    assert!(running.stop(PATIENCE));
+    assert_eq!(running.stop(PATIENCE), Stopped::Clean);
     assert_eq!(handle.count(), 0);
 }

@@ -3,11 +3,13 @@
 //! See `claims` for what a command does with a message that it has. Here the message leaves the
 //! schedule for it, once nothing of it is under way, and comes back.
 
+use std::sync::Arc;
+
 use crossbeam_channel::Sender;
 
 use super::Manager;
 use crate::mail::MessageId;
-use crate::queue::claims::{Claim, Grant, Then, Waiting};
+use crate::queue::claims::{Back, Claim, Claimed, Grant, Then, Waiting};
 use crate::queue::handle::News;
 use crate::sys::Moment;
 
@@ -58,9 +60,19 @@ impl Manager {
     pub(super) fn grant(&mut self, id: MessageId, to: Waiting) {
         let due = self.call_off(id);
         let Some(entry) = self.entries.get(&id) else { return to.tell(Grant::Gone(id)) };
+        let message = match &entry.active {
+            Some(active) => Claimed::InMemory(Arc::clone(active)),
+            None => match self.leases.take(&id) {
+                Some(lease) => Claimed::OnDisk(lease),
+                None => {
+                    due.into_iter().for_each(|due| self.wait(id, due));
+                    return to.tell(Grant::Taken(id));
+                }
+            },
+        };
         self.claims.granted.insert(id);
-        let (active, age) = (entry.active.clone(), entry.age);
-        to.tell(Grant::Yours(Claim { id, active, age, due, then: Then::Wait, news: to.news.clone() }));
+        let back = Back { id, due, then: Then::Wait, news: to.news.clone() };
+        to.tell(Grant::Yours(Claim { id, age: entry.age, message, back }));
     }
 
     /// The command is done with it.

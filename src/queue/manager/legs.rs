@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::entry::Part;
 use crate::mail::Envelope;
-use crate::queue::job::Active;
+use crate::queue::item::Progress;
 use crate::route::{Carrier, Route, Router};
 
 /// Local recipients that leave in one leg at most: a crash in the middle of one may deliver to so many
@@ -18,18 +18,18 @@ const LOCAL_LEG_MAX: usize = 16;
 /// Those of these parts who wait, or of the whole message: by route, and by how often they were tried.
 /// With each leg goes the number of the attempt to come.
 pub(super) fn legs(
-    active: &Active,
+    envelope: &Envelope,
+    progress: &Progress,
     router: &Router,
     parts: Option<Vec<Part>>,
 ) -> Vec<(Route, Vec<usize>, u32)> {
-    let standing = active.standing.lock();
-    let first = standing.progress.attempts.saturating_add(1);
+    let first = progress.attempts.saturating_add(1);
     let rounds: Option<HashMap<usize, u32>> = parts.map(|parts| {
         let rounds = |part: Part| part.recipients.into_iter().map(move |position| (position, part.round));
         parts.into_iter().flat_map(rounds).collect()
     });
     let mut groups: BTreeMap<(Route, u32), Vec<usize>> = BTreeMap::new();
-    for position in standing.progress.waiting() {
+    for position in progress.waiting() {
         let round = match &rounds {
             None => first,
             Some(rounds) => match rounds.get(&position) {
@@ -37,7 +37,7 @@ pub(super) fn legs(
                 None => continue,
             },
         };
-        if let Some(recipient) = active.envelope.recipients.get(position) {
+        if let Some(recipient) = envelope.recipients.get(position) {
             groups.entry((router.route(recipient), round)).or_default().push(position);
         }
     }

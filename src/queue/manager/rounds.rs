@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::entry::Part;
 use super::legs::{legs, sender};
 use super::{Manager, READ_AGAIN};
-use crate::mail::MessageId;
-use crate::queue::job::Active;
+use crate::mail::{Envelope, MessageId};
+use crate::queue::item::Progress;
 use crate::queue::schedule::Leg;
 use crate::queue::spool::LoadError;
 use crate::sys::Moment;
@@ -27,7 +27,8 @@ impl Manager {
         let active = entry.active.clone();
         self.wait_for_parts(id);
         if let Some(active) = active {
-            return self.spread(id, &active, parts);
+            let progress = active.state.lock().progress.clone();
+            return self.spread(id, &active.envelope, &progress, parts);
         }
         match self.spool.load(&id) {
             Ok(loaded) => {
@@ -36,17 +37,22 @@ impl Manager {
                     entry.age.get_or_insert((restarted, now));
                 }
                 // Not kept: its legs may wait for long.
-                self.spread(id, &Active::new(loaded.envelope, loaded.progress), parts);
+                self.spread(id, &loaded.envelope, &loaded.progress, parts);
             }
             Err(LoadError::Gone) => self.forget(id),
             Err(LoadError::Missing) => {
-                self.spool.forget_missing(&id);
+                if let Some(lease) = self.leases.take(&id) {
+                    self.spool.forget_missing(&lease);
+                }
                 self.forget(id);
             }
-            Err(e @ LoadError::Damaged) => match self.spool.set_aside(&id, &e.to_string()) {
-                Ok(()) => self.forget(id),
-                Err(_) => self.look_again(id, parts, now + READ_AGAIN),
-            },
+            Err(e @ LoadError::Damaged) => {
+                let lease = self.leases.take(&id);
+                match lease.map(|lease| self.spool.set_aside(&lease, &e.to_string())) {
+                    Some(Ok(())) => self.forget(id),
+                    Some(Err(_)) | None => self.look_again(id, parts, now + READ_AGAIN),
+                }
+            }
             Err(e @ (LoadError::Newer(_) | LoadError::Io(_))) => {
                 log::error!(target: "queue", "{id} cannot be read: {e}");
                 let pause = if matches!(e, LoadError::Newer(_)) { NEWER_AGAIN } else { READ_AGAIN };
@@ -68,26 +74,48 @@ impl Manager {
     }
 
     /// Makes legs of the recipients that wait: of these parts, or of the whole message.
-    pub(super) fn spread(&mut self, id: MessageId, active: &Active, parts: Option<Vec<Part>>) {
+    pub(super) fn spread(
+        &mut self,
+        id: MessageId,
+        envelope: &Envelope,
+        progress: &Progress,
+        parts: Option<Vec<Part>>,
+    ) {
         let now = self.clock.now();
-        if active.standing.lock().progress.is_held {
+        if progress.is_held {
             // Neither due nor under way, until somebody releases it.
             return;
         }
-        let legs = legs(active, &self.router.load(), parts);
+        let legs = legs(envelope, progress, &self.router.load(), parts);
         let Some(entry) = self.entries.get_mut(&id) else { return };
         if legs.is_empty() && entry.legs == 0 && entry.parts.is_empty() {
             // Settled on disk, but a crash undid the removal, or the disk had refused it.
-            self.spool.settle(&id, None);
-            return self.forget(id);
+            return self.settle(id);
         }
         let left = self.settings.lifetime.saturating_sub(entry.age_at(now));
         let until = now + left.min(HOLD_MAX);
         let is_urgent = std::mem::take(&mut entry.is_urgent);
         entry.legs += legs.len();
-        let sender = sender(&active.envelope);
+        let sender = sender(envelope);
         for (route, recipients, round) in legs {
             self.schedule.ready(route, Leg { id, recipients, round, sender, until, is_urgent }, now);
         }
+    }
+
+    /// All of its recipients are settled, and nothing of it is under way.
+    fn settle(&mut self, id: MessageId) {
+        let Some(entry) = self.entries.get_mut(&id) else { return };
+        match entry.active.take() {
+            Some(active) => {
+                self.kept = self.kept.saturating_sub(1);
+                self.spool.settle(&active.lease.lock(), None);
+            }
+            None => {
+                if let Some(lease) = self.leases.take(&id) {
+                    self.spool.settle(&lease, None);
+                }
+            }
+        }
+        self.forget(id);
     }
 }

@@ -6,8 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::mail::MessageId;
-use crate::queue::spool::{Spool, Swept};
+use crate::queue::spool::{Leases, Spool, Swept};
 use crate::sys::{Clock, Moment};
 
 pub(super) struct Sweep {
@@ -48,13 +47,13 @@ impl Sweep {
         self.spool.is_untidy(self.segments_max).then(|| self.last + SWEEP_AGAIN)
     }
 
-    /// Sweeps for a short while, if it is time. What is `active` does not move.
-    pub(super) fn run(&mut self, is_active: &dyn Fn(&MessageId) -> bool) {
+    /// Sweeps for a short while, if it is time.
+    pub(super) fn run(&mut self, leases: &mut Leases) {
         let now = self.clock.now();
         if self.due().is_none_or(|due| due > now) {
             return;
         }
-        (self.is_wanted, self.pause) = match self.spool.sweep(self.segments_max, is_active, now + SWEEP_MAX) {
+        (self.is_wanted, self.pause) = match self.spool.sweep(self.segments_max, leases, now + SWEEP_MAX) {
             Ok(Swept::All) => (false, SWEEP_EVERY),
             Ok(Swept::InPart) => (true, SWEEP_MAX),
             Err(e) => {

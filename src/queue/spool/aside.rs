@@ -5,15 +5,16 @@ use std::path::PathBuf;
 
 use super::Spool;
 use super::index::Kept;
+use super::lease::Lease;
 use crate::mail::MessageId;
-use crate::queue::frame::Kind;
 use crate::queue::journal::Place;
 use crate::queue::parcel;
 
 impl Spool {
     /// Moves a message aside, a copy of it if it is in the journal, and forgets it; `why` is for the
     /// log. If the disk refuses, it stays where it is, to be set aside later.
-    pub(in crate::queue) fn set_aside(&self, id: &MessageId, why: &str) -> io::Result<()> {
+    pub(in crate::queue) fn set_aside(&self, lease: &Lease, why: &str) -> io::Result<()> {
+        let id = lease.id();
         let aside = match self.index.get(id) {
             None => return Ok(()),
             Some(Kept::Waiting { octets, .. }) => {
@@ -27,7 +28,7 @@ impl Spool {
             Ok(path) => {
                 self.damaged.add_one();
                 log::error!(target: "queue", "{id} was set aside as {}: {why}", path.display());
-                self.index.remove(id);
+                self.leave(id);
                 Ok(())
             }
             Err(e) => {
@@ -37,7 +38,7 @@ impl Spool {
         }
     }
 
-    /// Copies what the journal has of a message to the damaged ones; its segment may go then.
+    /// Copies what the journal has of a message to the damaged ones.
     fn copy_out(&self, id: &MessageId, place: Place) -> io::Result<PathBuf> {
         let octets = usize::try_from(place.octets).unwrap_or(usize::MAX);
         let octets = octets.saturating_add(place.envelope_octets as usize);
@@ -47,8 +48,6 @@ impl Spool {
         file.append(&copy)?;
         file.sync()?;
         self.disk.sync_dir(&self.dirs.damaged)?;
-        self.journal.note(Kind::Done, id, b"");
-        self.journal.take_live(place.segment);
         Ok(path)
     }
 }

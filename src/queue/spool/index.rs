@@ -60,10 +60,24 @@ impl Index {
         self.show(&index);
     }
 
-    pub(super) fn remove(&self, id: &MessageId) {
+    /// From now on it is not there; says where it was.
+    pub(super) fn remove(&self, id: &MessageId) -> Option<Kept> {
         let mut index = self.kept.lock();
-        index.remove(id);
+        let kept = index.remove(id);
         self.show(&index);
+        kept
+    }
+
+    /// A message of the journal is in a file of its own from now on, unless it is not at `place` any
+    /// more: false then, and nothing has changed.
+    pub(super) fn move_from(&self, id: &MessageId, place: Place, moved: Option<Ticket>) -> bool {
+        let mut index = self.kept.lock();
+        let Some(kept) = index.get_mut(id) else { return false };
+        let is_there = matches!(kept, Kept::Journal { place: now, .. } if *now == place);
+        if is_there {
+            *kept = Kept::Waiting { octets: place.octets, moved };
+        }
+        is_there
     }
 
     /// One more note about a message in the journal.
@@ -73,16 +87,16 @@ impl Index {
         }
     }
 
-    /// Messages whose `put` is in this segment of the journal, apart from `active` ones.
+    /// Messages whose `put` is in this segment of the journal and that `may_move`.
     pub(super) fn tenants(
         &self,
         segment: u64,
         at_most: usize,
-        active: &dyn Fn(&MessageId) -> bool,
-    ) -> Vec<(MessageId, Place)> {
+        may_move: impl Fn(&MessageId) -> bool,
+    ) -> Vec<MessageId> {
         let index = self.kept.lock();
         let tenants = index.iter().filter_map(|(id, kept)| match kept {
-            Kept::Journal { place, .. } if place.segment == segment && !active(id) => Some((*id, *place)),
+            Kept::Journal { place, .. } if place.segment == segment && may_move(id) => Some(*id),
             Kept::Journal { .. } | Kept::Waiting { .. } => None,
         });
         tenants.take(at_most).collect()

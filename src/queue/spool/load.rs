@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::Spool;
 use super::index::Kept;
+use super::lease::Lease;
 use crate::mail::{Envelope, MessageId};
 use crate::queue::item::{Progress, Record};
 use crate::queue::octets::Extent;
@@ -70,11 +71,12 @@ impl Spool {
     }
 
     /// Forgets a message whose parcel somebody removed by hand; says whether that is so.
-    pub(in crate::queue) fn forget_missing(&self, id: &MessageId) -> bool {
+    pub(in crate::queue) fn forget_missing(&self, lease: &Lease) -> bool {
+        let id = lease.id();
         let is_missing = self.is_missing(id);
         if is_missing {
             log::warn!(target: "queue", "{id} is forgotten: somebody removed its file from the spool");
-            self.index.remove(id);
+            self.leave(id);
         }
         is_missing
     }

@@ -5,8 +5,8 @@
 use std::io;
 
 use super::Spool;
+use super::lease::Leases;
 use super::load::LoadError;
-use crate::mail::MessageId;
 use crate::sys::Moment;
 
 /// How far a sweep came.
@@ -23,18 +23,19 @@ const MOVES_PER_SWEEP: usize = 100;
 
 impl Spool {
     /// Clears away: old segments, and what could not be removed earlier. When there are more
-    /// than `segments_max`, messages of the oldest move to files of their own, apart from `active`
-    /// ones. Stops soon after `until`. For the manager's thread only.
+    /// than `segments_max`, messages of the oldest move to files of their own, apart from those that
+    /// somebody has leased. Stops soon after `until`. For the manager's thread only.
     pub(in crate::queue) fn sweep(
         &self,
         segments_max: usize,
-        active: &dyn Fn(&MessageId) -> bool,
+        leases: &mut Leases,
         until: Moment,
     ) -> io::Result<Swept> {
         let is_late = || self.clock.now() >= until;
         self.journal.sweep(&is_late)?;
         // If the disk is still full, the next sweep tries again.
         let _ = self.journal.pay_owed();
+        let _ = self.journal.hold_reserve();
         self.remove_leftovers(&is_late);
         let Some(oldest) = self.journal.crowded(segments_max) else {
             return Ok(if is_late() { Swept::InPart } else { Swept::All });
@@ -42,16 +43,17 @@ impl Spool {
         // One that cannot be moved must not keep those behind it here.
         let mut refused = Ok(());
         // At least one, however late it is.
-        for (id, place) in self.index.tenants(oldest, MOVES_PER_SWEEP, active) {
+        for id in self.index.tenants(oldest, MOVES_PER_SWEEP, |id| !leases.has(id)) {
+            let Some(lease) = leases.take(&id) else { continue };
             match self.load(&id) {
                 Ok(loaded) => {
-                    let moved = self.move_out(&loaded.envelope, place, &loaded.progress);
+                    let moved = self.move_out(&lease, &loaded.envelope, &loaded.progress);
                     refused = refused.and(moved);
                 }
                 Err(LoadError::Gone | LoadError::Missing | LoadError::Newer(_)) => {}
                 Err(LoadError::Io(e)) => refused = refused.and(Err(e)),
                 Err(e @ LoadError::Damaged) => {
-                    refused = refused.and(self.set_aside(&id, &e.to_string()));
+                    refused = refused.and(self.set_aside(&lease, &e.to_string()));
                 }
             }
             if is_late() {
@@ -61,6 +63,20 @@ impl Spool {
         self.journal.sweep(&is_late)?;
         refused?;
         Ok(if is_late() { Swept::InPart } else { Swept::All })
+    }
+
+    /// Writes and syncs what the disk has refused so far.
+    ///
+    /// # Errors
+    /// The disk refuses still: after a restart some recipients may be delivered to again.
+    pub(in crate::queue) fn write_owed(&self) -> io::Result<()> {
+        self.journal.sync_all()?;
+        self.remove_leftovers(&|| false);
+        let left = self.leftovers.lock().len();
+        if left > 0 {
+            return Err(io::Error::other(format!("{left} files of settled messages cannot be removed")));
+        }
+        self.disk.sync_dir(&self.dirs.waiting)
     }
 
     fn remove_leftovers(&self, is_late: &dyn Fn() -> bool) {
@@ -80,8 +96,10 @@ impl Spool {
     }
 
     /// Whether there is something that a later sweep might get rid of though nothing new is
-    /// settled: what the disk refused, or more than `segments_max` segments.
+    /// settled: what the disk refused, a reserve to be made, or more than `segments_max` segments.
     pub(in crate::queue) fn is_untidy(&self, segments_max: usize) -> bool {
-        !self.leftovers.lock().is_empty() || self.journal.is_untidy(segments_max)
+        !self.leftovers.lock().is_empty()
+            || self.journal.lacks_reserve()
+            || self.journal.is_untidy(segments_max)
     }
 }

@@ -9,7 +9,7 @@ use crate::mail::{Mailbox, Recipient, ReversePath};
 const SYNC: Duration = Duration::from_millis(10);
 
 /// A spool with so many messages that they fill more than one small segment.
-fn crowded(disk: Arc<dyn Disk>, clock: &Arc<TestClock>, messages: u64) -> (Spool, Vec<MessageId>) {
+fn crowded(disk: Arc<dyn Disk>, clock: &Arc<TestClock>, messages: u64) -> (Spool, Leases, Vec<MessageId>) {
     let parts = SpoolParts {
         disk,
         data_dir: PathBuf::from("/data"),
@@ -18,7 +18,7 @@ fn crowded(disk: Arc<dyn Disk>, clock: &Arc<TestClock>, messages: u64) -> (Spool
         metrics: Arc::new(Metrics::default()),
         settings: Settings { segment_octets: 10_000, ..Settings::default() },
     };
-    let (spool, _) = Spool::open(&parts).unwrap();
+    let (spool, leases, _) = Spool::open(&parts).unwrap();
     let recipient = Recipient::mailbox(Mailbox::parse("bo@here.example").unwrap());
     let ids: Vec<_> = (0..messages).map(|n| MessageId::new(clock.wall(), n)).collect();
     for id in &ids {
@@ -26,7 +26,7 @@ fn crowded(disk: Arc<dyn Disk>, clock: &Arc<TestClock>, messages: u64) -> (Spool
         spool.put_small(&envelope, b"Subject: hello\r\n\r\n").unwrap();
     }
     assert!(spool.journal.crowded(1).is_some());
-    (spool, ids)
+    (spool, leases, ids)
 }
 
 #[test]
@@ -39,11 +39,11 @@ fn a_sweep_on_a_slow_disk_comes_back_in_time_and_goes_on_later() {
         }
         Ok(())
     });
-    let (spool, _) = crowded(Arc::new(disk), &clock, 100);
+    let (spool, mut leases, _) = crowded(Arc::new(disk), &clock, 100);
     for slice in 0.. {
         assert!(slice < 100, "it never ends");
         let began = clock.now();
-        let swept = spool.sweep(1, &|_| false, began + 5 * SYNC).unwrap();
+        let swept = spool.sweep(1, &mut leases, began + 5 * SYNC).unwrap();
         // One move may begin in time and end late.
         assert!(clock.now().since(began) <= 7 * SYNC, "{slice}");
         if swept == Swept::All && spool.journal.crowded(1).is_none() {
@@ -57,9 +57,7 @@ fn a_sweep_on_a_slow_disk_comes_back_in_time_and_goes_on_later() {
 fn one_message_that_cannot_be_moved_holds_up_nobody() {
     let clock = Arc::<TestClock>::default();
     let disk = Arc::new(SimulatedDisk::default());
-    let (spool, ids) = crowded(Arc::clone(&disk) as Arc<dyn Disk>, &clock, 40);
-    // What an earlier move of the first one left behind.
-    disk.create(&PathBuf::from("/data/spool/incoming").join(ids[0].as_str())).unwrap();
+    let (spool, mut leases, ids) = crowded(Arc::clone(&disk) as Arc<dyn Disk>, &clock, 40);
     // The second one's envelope has rotted, and half a copy of it is aside already.
     disk.create(&PathBuf::from("/data/spool/damaged").join(ids[1].as_str())).unwrap();
     let segment = disk.names().into_iter().find(|path| path.starts_with("/data/spool/journal")).unwrap();
@@ -71,7 +69,7 @@ fn one_message_that_cannot_be_moved_holds_up_nobody() {
 
     let late = clock.now() + Duration::from_secs(3600);
     for _ in 0..10 {
-        spool.sweep(1, &|_| false, late).unwrap();
+        spool.sweep(1, &mut leases, late).unwrap();
     }
     assert!(spool.journal.crowded(1).is_none(), "nothing is left in old segments");
     assert_eq!(spool.count(), 39, "all but the damaged one");

@@ -1,0 +1,91 @@
+//! A file kept for notes when the disk is full.
+//!
+//! As long as a segment like any other, written in full and synced, so that records can be written over
+//! it without more room. Held from the start. When a note finds the disk full, the reserve becomes the
+//! current segment; from then on no message is put until there is room for another reserve. So outcomes
+//! of messages that are being delivered while the disk is full are still written down.
+
+use std::io;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use super::{Journal, State};
+use crate::queue::parcel::create_anew;
+use crate::sys::{Disk, MutexGuard};
+
+/// Its name in the journal's directory.
+pub(super) const NAME: &str = "reserve";
+/// Written at once.
+const CHUNK_OCTETS: usize = 64 * 1024;
+
+/// The disk has no room, or the user's quota is used up.
+pub(in crate::queue) fn is_full(kind: io::ErrorKind) -> bool {
+    matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+impl Journal {
+    /// Notes stand in the reserve, and there is no other: no message may be put.
+    pub(in crate::queue) fn is_short_of_room(&self) -> bool {
+        self.is_short_of_room.load(Ordering::Acquire)
+    }
+
+    /// Makes the reserve, if there is none. For one thread only.
+    ///
+    /// # Errors
+    /// The disk refused; with [`is_full`], no message may be put before this succeeds.
+    pub(in crate::queue) fn hold_reserve(&self) -> io::Result<()> {
+        if self.state.lock().has_reserve {
+            return Ok(());
+        }
+        let path = self.dir.join(NAME);
+        let made =
+            make(self.disk.as_ref(), &path, self.segment_octets).and_then(|()| self.disk.sync_dir(&self.dir));
+        if let Err(e) = made {
+            // Half of it would only take room from others.
+            let _ = self.disk.remove(&path);
+            if is_full(e.kind()) && !self.is_short_of_room.swap(true, Ordering::AcqRel) {
+                log::error!(target: "queue", "the disk is full: no mail is taken until there is room: {e}");
+            }
+            return Err(e);
+        }
+        self.state.lock().has_reserve = true;
+        if self.is_short_of_room.swap(false, Ordering::AcqRel) {
+            log::info!(target: "queue", "there is room on the disk again: mail is taken");
+        }
+        Ok(())
+    }
+
+    /// Whether [`Journal::hold_reserve`] has something to do.
+    pub(in crate::queue) fn lacks_reserve(&self) -> bool {
+        !self.state.lock().has_reserve
+    }
+
+    /// A note found the disk full: it goes to the reserve. False if there is none.
+    pub(super) fn use_reserve(&self, state: &mut MutexGuard<'_, State>) -> bool {
+        if !state.has_reserve || self.begin_segment(state, Some(self.dir.join(NAME))).is_err() {
+            return false;
+        }
+        state.has_reserve = false;
+        self.is_short_of_room.store(true, Ordering::Release);
+        log::error!(target: "queue", "the disk is full: no mail is taken until there is room");
+        true
+    }
+}
+
+/// Makes the file, unless it is there already.
+fn make(disk: &dyn Disk, path: &Path, octets: u64) -> io::Result<()> {
+    if let Ok(file) = disk.open(path)
+        && file.length()? >= octets
+    {
+        // The process that wrote it may have ended before it was durable.
+        return file.sync();
+    }
+    let file = create_anew(disk, path)?;
+    let mut written = 0;
+    while written < octets {
+        let chunk = usize::try_from(octets - written).unwrap_or(usize::MAX).min(CHUNK_OCTETS);
+        file.write_at(&vec![0; chunk], written)?;
+        written += chunk as u64;
+    }
+    file.sync()
+}
