@@ -4,9 +4,12 @@
 //! connections, programs and threads. Everything above takes these as values, so that a test can
 //! turn the clock, forget what was not synced, or answer in a peer's name.
 //!
+//! - `channel`: channels between threads
 //! - `clock`: now, on the clock that does not jump and on the one that people read
 //! - `random`: octets that nobody can guess
 //! - `disk`: the verbs of which durable files are made
+//! - `scheduled`: the lock of test builds
+//! - `scheduler`: which thread runs next, by a seed, in a test
 //! - `stamp`: whether a file is still the one that was read
 //! - `hook`: whether a program of the operator's is there
 //! - `host`: the host's own name
@@ -24,6 +27,7 @@
     reason = "the fences keep others out; this is where the real calls are made"
 )]
 
+mod channel;
 mod clock;
 mod disk;
 mod hook;
@@ -35,10 +39,15 @@ mod privilege;
 mod process;
 mod pulse;
 mod random;
+#[cfg(any(test, feature = "fakes"))]
+mod scheduled;
+#[cfg(any(test, feature = "fakes"))]
+mod scheduler;
 mod stamp;
 mod stop;
 mod thread;
 
+pub use channel::{Receiver, RecvError, RecvTimeoutError, SendError, Sender, TryRecvError, channel};
 pub use clock::{Clock, Moment, SystemClock};
 pub use disk::{Disk, DiskFile, Entry, SystemDisk, create_dir_all, read_text, replace, replace_like};
 pub use hook::is_hook_there;
@@ -50,6 +59,14 @@ pub use privilege::put_down_capabilities;
 pub use process::{Ended, Program};
 pub use pulse::Pulse;
 pub use random::{Random, SystemRandom};
+#[cfg(any(test, feature = "fakes"))]
+pub use scheduled::{Condvar, Mutex, MutexGuard};
+#[cfg(any(test, feature = "fakes"))]
+pub use scheduler::{ScheduleEnd, Scheduler};
 pub use stamp::Stamp;
+#[cfg(not(any(test, feature = "fakes")))]
+pub use std::sync::MutexGuard;
 pub use stop::{Stop, Woken};
-pub use thread::{Condvar, Mutex, MutexGuard, aside, spawn};
+#[cfg(not(any(test, feature = "fakes")))]
+pub use thread::{PlainCondvar as Condvar, PlainMutex as Mutex};
+pub use thread::{PlainCondvar, PlainMutex, aside, catch_panic, choice_point, join, spawn};

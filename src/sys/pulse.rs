@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::{Clock, Moment, SystemClock};
-use super::thread::Mutex;
+use super::thread::PlainMutex as Mutex;
 
 /// What is known of one thread.
 pub struct Pulse {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::thread::Mutex;
+use super::thread::PlainMutex as Mutex;
 
 /// Asked once, heard by everyone, for ever.
 #[derive(Debug)]

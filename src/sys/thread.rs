@@ -1,11 +1,14 @@
 //! Threads with a name and a small stack, and a lock that survives a panic.
 
 use std::io;
-use std::panic::resume_unwind;
-use std::sync::PoisonError;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+#[cfg(any(test, feature = "fakes"))]
+use std::sync::TryLockError;
+use std::sync::{MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
-pub use std::sync::MutexGuard;
+#[cfg(any(test, feature = "fakes"))]
+use super::scheduler;
 
 /// Virtual; only what is touched counts.
 const STACK_OCTETS: usize = 256 * 1024;
@@ -15,7 +18,8 @@ const STACK_OCTETS: usize = 256 * 1024;
 /// are large enough, with every page that was touched.
 const ASIDE_STACK_OCTETS: usize = 128 * 1024;
 
-/// Starts a named thread. Linux keeps fifteen characters of the name.
+/// Starts a named thread. Linux keeps fifteen characters of the name. On an actor of a test's scheduler, the
+/// thread becomes one too.
 ///
 /// # Errors
 /// When the host has no thread to give.
@@ -23,7 +27,53 @@ pub fn spawn<F>(name: impl Into<String>, body: F) -> io::Result<JoinHandle<()>>
 where
     F: FnOnce() + Send + 'static,
 {
+    #[cfg(any(test, feature = "fakes"))]
+    if let Some(here) = scheduler::current() {
+        return here.spawn(name.into(), body);
+    }
     Builder::new().name(name.into()).stack_size(STACK_OCTETS).spawn(body)
+}
+
+/// Waits until a thread has ended. `JoinHandle::join` does the same, but an actor of a test's scheduler must
+/// not block in it.
+///
+/// # Errors
+/// The panic that ended it.
+pub fn join<T>(thread: JoinHandle<T>) -> std::thread::Result<T> {
+    #[cfg(any(test, feature = "fakes"))]
+    if let Some(here) = scheduler::current() {
+        here.join(thread.thread().id());
+    }
+    thread.join()
+}
+
+/// Does something that may panic. When a test's scheduler ends an actor, by unwinding it, that goes on.
+///
+/// # Errors
+/// The panic.
+pub fn catch_panic<T>(body: impl FnOnce() -> T) -> std::thread::Result<T> {
+    let result = catch_unwind(AssertUnwindSafe(body));
+    #[cfg(any(test, feature = "fakes"))]
+    if let Err(payload) = result {
+        return if scheduler::is_end_of_actor(payload.as_ref()) {
+            resume_unwind(payload)
+        } else {
+            Err(payload)
+        };
+    }
+    result
+}
+
+/// Where a test's scheduler may let another actor run: before something that others can see and that is
+/// neither a lock nor a channel. Nothing on any other thread, and in a shipped program.
+#[inline]
+pub fn choice_point(what: impl FnOnce() -> String) {
+    #[cfg(any(test, feature = "fakes"))]
+    if let Some(here) = scheduler::current() {
+        here.point(scheduler::Doing::text(what()));
+    }
+    #[cfg(not(any(test, feature = "fakes")))]
+    let _ = what;
 }
 
 /// Does something on a short-lived thread and waits for it: what needs much stack, and other memory that
@@ -47,10 +97,13 @@ where
 ///
 /// A session that panics ends alone. What it guarded is left at a statement's end by every
 /// section we have (they are short and do no input or output), so the next thread goes on.
+///
+/// In a shipped program this is `sys::Mutex` itself. In test builds that one is a choice point on the actors
+/// of a scheduler, and this one never is: for what belongs to a test and not to the program.
 #[derive(Debug, Default)]
-pub struct Mutex<T>(std::sync::Mutex<T>);
+pub struct PlainMutex<T>(std::sync::Mutex<T>);
 
-impl<T> Mutex<T> {
+impl<T> PlainMutex<T> {
     /// Guards `value`.
     pub const fn new(value: T) -> Self {
         Self(std::sync::Mutex::new(value))
@@ -61,17 +114,28 @@ impl<T> Mutex<T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The lock, if it is free.
+    #[cfg(any(test, feature = "fakes"))]
+    pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        match self.0.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
     /// The value, when nobody else can hold it any more.
     pub fn into_inner(self) -> T {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Where threads that hold a [`Mutex`] wait for a change of what it guards.
+/// Where threads that hold a [`PlainMutex`] wait for a change of what it guards. `sys::Condvar` in a shipped
+/// program.
 #[derive(Debug, Default)]
-pub struct Condvar(std::sync::Condvar);
+pub struct PlainCondvar(std::sync::Condvar);
 
-impl Condvar {
+impl PlainCondvar {
     /// Nobody waits yet.
     pub const fn new() -> Self {
         Self(std::sync::Condvar::new())
@@ -96,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_panic_under_the_lock_does_not_stop_the_others() {
-        let shared = Arc::new(Mutex::new(1));
+        let shared = Arc::new(PlainMutex::new(1));
         let theirs = Arc::clone(&shared);
         let thread = spawn("panics", move || {
             let _guard = theirs.lock();
