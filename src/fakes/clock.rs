@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::mail::Timestamp;
-use crate::sys::{Clock, Moment, Mutex};
+use crate::sys::{Clock, Moment, PlainMutex as Mutex};
 
 /// Stands still until it is told otherwise. Begins on 2026-01-01T00:00:00Z.
 pub struct TestClock {

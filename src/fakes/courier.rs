@@ -6,7 +6,7 @@ use std::io::Read as _;
 use super::SimulatedDisk;
 use crate::courier::{Courier, Delivery};
 use crate::mail::{Envelope, Outcome, Reason};
-use crate::sys::Mutex;
+use crate::sys::PlainMutex as Mutex;
 
 /// One recipient's part of an attempt.
 #[derive(Debug, Clone, PartialEq)]

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::SeededRandom;
 use crate::mail::Timestamp;
-use crate::sys::{Disk, DiskFile, Entry, Mutex, Random as _};
+use crate::sys::{Disk, DiskFile, Entry, PlainMutex as Mutex, Random as _, choice_point};
 
 /// What a crash does to what was not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -361,8 +361,14 @@ impl World {
     }
 }
 
+/// Another thread may act before this verb, in a test that schedules threads.
+fn may_switch(verb: Verb, path: &Path) {
+    choice_point(|| format!("disk {verb} {}", path.display()));
+}
+
 impl Disk for SimulatedDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        may_switch("create", path);
         let mut world = self.0.lock();
         world.whole("create")?;
         if world.names.contains_key(path) {
@@ -385,6 +391,7 @@ impl Disk for SimulatedDisk {
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        may_switch("open", path);
         let mut world = self.0.lock();
         let inode = *world.names.get(path).ok_or(io::ErrorKind::NotFound)?;
         world.opened += 1;
@@ -397,6 +404,7 @@ impl Disk for SimulatedDisk {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        may_switch("rename", from);
         let mut world = self.0.lock();
         world.whole("rename")?;
         let inode = *world.names.get(from).ok_or(io::ErrorKind::NotFound)?;
@@ -407,6 +415,7 @@ impl Disk for SimulatedDisk {
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        may_switch("remove", path);
         let mut world = self.0.lock();
         world.whole("remove")?;
         let inode = world.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
@@ -415,6 +424,7 @@ impl Disk for SimulatedDisk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        may_switch("sync_dir", dir);
         let mut guard = self.0.lock();
         guard.whole("sync_dir")?;
         let world = &mut *guard;
@@ -507,6 +517,7 @@ impl SimulatedFile {
 
 impl DiskFile for SimulatedFile {
     fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
+        may_switch("write", &self.path);
         let at = usize::try_from(offset).unwrap_or(usize::MAX);
         // A full disk takes what needs no more room.
         let verb = |inode: &Inode| if at + octets.len() > inode.now.len() { "append" } else { "write" };
@@ -524,6 +535,7 @@ impl DiskFile for SimulatedFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        may_switch("sync", &self.path);
         self.with(|world, inode| {
             world.whole("sync")?;
             if world.is_heeded("sync", self.path.parent(), "") {
@@ -551,6 +563,7 @@ impl DiskFile for SimulatedFile {
     }
 
     fn truncate(&self, octets: u64) -> io::Result<()> {
+        may_switch("truncate", &self.path);
         self.with(|world, inode| {
             world.whole("truncate")?;
             inode.cut(usize::try_from(octets).unwrap_or(usize::MAX));
@@ -562,6 +575,7 @@ impl DiskFile for SimulatedFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::{ScheduleEnd, Scheduler};
 
     #[test]
     fn a_second_power_cut_takes_nothing_more_and_brings_nothing_back() {
@@ -580,5 +594,38 @@ mod tests {
             disk.crash(Crash::Dropped);
             assert_eq!(disk.octets(path), left, "{crash:?}");
         }
+    }
+
+    #[test]
+    fn a_scheduled_thread_may_be_overtaken_before_each_verb() {
+        let scheduler = Scheduler::new(1);
+        let disk = SimulatedDisk::default();
+        disk.create_dir(Path::new("/dir")).unwrap();
+        let theirs = disk.clone();
+        let writes = move || {
+            let file = theirs.create(Path::new("/dir/new")).unwrap();
+            file.append(b"text").unwrap();
+            file.sync().unwrap();
+            file.truncate(2).unwrap();
+            theirs.rename(Path::new("/dir/new"), Path::new("/dir/file")).unwrap();
+            theirs.sync_dir(Path::new("/dir")).unwrap();
+            theirs.open(Path::new("/dir/file")).unwrap();
+            theirs.remove(Path::new("/dir/file")).unwrap();
+        };
+        scheduler.spawn("writes", writes).unwrap();
+        assert_eq!(scheduler.run(), ScheduleEnd::AllOver);
+        let verbs = [
+            "create /dir/new",
+            "write /dir/new",
+            "sync /dir/new",
+            "truncate /dir/new",
+            "rename /dir/new",
+            "sync_dir /dir",
+            "open /dir/file",
+            "remove /dir/file",
+        ];
+        let lines = verbs.iter().enumerate();
+        let lines: Vec<_> = lines.map(|(n, verb)| format!("{} writes: disk {verb}", n + 1)).collect();
+        assert_eq!(scheduler.trace(), lines);
     }
 }
