@@ -6,7 +6,6 @@
 //! cannot be put leaves its recipients waiting; one of delays is owed until the next attempt; one
 //! of successes is lost, because nobody is delivered to twice for it.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,7 +25,7 @@ use crate::mail::{Outcome, Reason, Recipient, Scope};
 use crate::observe::maillog::{self, Attempt};
 use crate::observe::{Counter, CounterFamily, Metrics, Trace};
 use crate::route::Carrier;
-use crate::sys::Moment;
+use crate::sys::{Moment, catch_panic};
 
 /// The last attempt before the lifetime ends is not closer than this to the one before.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
@@ -132,7 +131,7 @@ impl Carriage {
         let deadline = self.shared.clock.now() + allowed;
         let delivery =
             Delivery { envelope, recipients, message: &message, deadline, more_follows: job.is_busy, trace };
-        match catch_unwind(AssertUnwindSafe(|| courier.carry(&delivery))) {
+        match catch_panic(|| courier.carry(&delivery)) {
             Ok(outcomes) if outcomes.len() == recipients.len() => outcomes,
             Ok(outcomes) => defer(format!(
                 "the courier {} gave {} outcomes for {} recipients",

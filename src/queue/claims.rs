@@ -10,14 +10,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
-
 use super::handle::{News, Shared};
 use super::item::{Progress, Record};
 use super::job::Active;
 use super::spool::{Lease, LoadError};
 use crate::mail::{Envelope, MessageId};
-use crate::sys::Moment;
+use crate::sys::{Moment, Sender};
 
 /// What a command hears of a message that it asked for.
 pub(super) enum Grant {

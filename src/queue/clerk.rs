@@ -1,6 +1,5 @@
 //! Writes reports in our name, and puts them through the door for our own mail.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use super::bounce::{self, Due};
@@ -12,6 +11,7 @@ use crate::dsn::{Entry, Original, Report};
 use crate::mail::{Envelope, MessageId, Notify, Recipient, ReversePath, Timestamp};
 use crate::observe::maillog;
 use crate::observe::{CounterFamily, Metrics};
+use crate::sys::catch_panic;
 
 /// Whoever writes reports. Cheap to clone.
 #[derive(Clone)]
@@ -31,10 +31,10 @@ impl Clerk {
     /// if it could not be put: it is owed still.
     pub(super) fn report(&self, envelope: &Envelope, due: &Due, until: Timestamp) -> bool {
         // A panic here must not cost what else the attempt has found out: that a recipient has it.
-        let put = catch_unwind(AssertUnwindSafe(|| match self.letter(envelope, due, until) {
+        let put = catch_panic(|| match self.letter(envelope, due, until) {
             Some(letter) => self.crew.own_mail.put(letter).map_err(|e| e.to_string()),
             None => Ok(None),
-        }))
+        })
         .unwrap_or_else(|panic| Err(words(panic.as_ref())));
         let Envelope { id, reverse_path, .. } = envelope;
         match put {

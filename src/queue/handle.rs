@@ -10,8 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crossbeam_channel::Sender;
-
 use super::claims::{Grant, Then};
 use super::item::{Progress, State};
 use super::journal::is_full;
@@ -22,7 +20,7 @@ use super::spool::{LoadError, Spool};
 use crate::courier::Message as _;
 use crate::mail::{Envelope, MessageId, Recipient, ReversePath, Timestamp};
 use crate::observe::Counter;
-use crate::sys::{Clock, FileLock, Moment, Random};
+use crate::sys::{Clock, FileLock, Moment, Random, Sender};
 
 /// The queue, as sessions, the monitor and the control socket see it.
 #[derive(Clone)]

@@ -27,7 +27,6 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -37,7 +36,7 @@ use self::replay::{parse_name, replay};
 pub(super) use self::reserve::is_full;
 use super::frame::{Blank, Kind};
 use crate::mail::MessageId;
-use crate::sys::{Condvar, Disk, DiskFile, Mutex, MutexGuard, Random};
+use crate::sys::{Condvar, Disk, DiskFile, Mutex, MutexGuard, Random, catch_panic};
 
 /// Where a message stands in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -378,7 +377,7 @@ impl Journal {
         let Some(file) = segment.file.clone() else { return Err(io::ErrorKind::NotFound.into()) };
         let (record, text_at) = blank.fill(segment.salt);
         // A panic here must not cost the record: whoever holds its ticket would wait for ever.
-        let appended = catch_unwind(AssertUnwindSafe(|| file.write_at(record, segment.length)));
+        let appended = catch_panic(|| file.write_at(record, segment.length));
         if let Err(e) = appended.unwrap_or_else(|_| Err(io::Error::other("the write panicked"))) {
             // What was half written must not stand before the next record. If it cannot be cut
             // off, the segment is closed, and it is a torn tail.
@@ -454,7 +453,7 @@ impl Journal {
             let (upto, dirty) = (state.mark, dirty(&state));
             drop(state);
             // A panic must not leave the others waiting for a leader for ever.
-            let synced = catch_unwind(AssertUnwindSafe(|| self.sync_segments(&dirty)));
+            let synced = catch_panic(|| self.sync_segments(&dirty));
             let result = synced.unwrap_or_else(|_| Err(io::Error::other("the sync panicked")));
             state = self.state.lock();
             state.is_syncing = false;

@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, Sender, unbounded};
 use serde::{Deserialize, Serialize};
 
 use super::bounce::{self, Changes, Kind};
@@ -30,7 +29,7 @@ use crate::mail::{
 };
 use crate::observe::maillog;
 use crate::route::Router;
-use crate::sys::{Moment, spawn};
+use crate::sys::{Moment, Receiver, Sender, channel, spawn};
 
 /// Looks at the queue and changes it, for a person. Cheap to clone.
 #[derive(Clone)]
@@ -162,7 +161,7 @@ impl Operator {
 
     /// Changes the messages that are meant, and of each the recipients that are.
     pub fn change(&self, selection: Selection, change: Change) -> Changed {
-        let (to, grants) = unbounded();
+        let (to, grants) = channel();
         let end = self.shared.clock.now() + COMMAND_MAX;
         let ids = self.candidates(&selection);
         let mut command = Command {

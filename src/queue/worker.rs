@@ -7,14 +7,12 @@
 
 use std::any::Any;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use super::attempt::{Carriage, Carried};
 use super::culprit::Culprits;
@@ -30,7 +28,9 @@ use crate::courier::Courier;
 use crate::mail::{Domain, printable};
 use crate::observe::{Metrics, Traces};
 use crate::route::{Carrier, Route, Router};
-use crate::sys::{FileLock, Moment, Pulse, spawn};
+use crate::sys::{
+    FileLock, Moment, Pulse, Receiver, RecvTimeoutError, Sender, catch_panic, channel, join, spawn,
+};
 
 /// Who carries.
 #[derive(Clone)]
@@ -140,7 +140,7 @@ fn open_with(parts: SpoolParts, lock: Option<FileLock>) -> Result<(Handle, Opene
     let (spool, mut leases, survivors) = Spool::open(&parts)?;
     let culprits = Arc::new(Culprits::new(&parts));
     let survivors = culprits.judge(&spool, &mut leases, survivors);
-    let (sender, news) = unbounded();
+    let (sender, news) = channel();
     let shared = Arc::new(Shared {
         spool: Arc::new(spool),
         news: sender,
@@ -171,14 +171,14 @@ impl Opened {
         let handle = Handle::new(Arc::clone(&self.shared));
         let (Settings { deliver_local, deliver_remote, .. }, sender) =
             (self.shared.settings.clone(), self.shared.news.clone());
-        let (done, finished) = unbounded();
+        let (done, finished) = channel();
         let culprits = Arc::clone(&self.culprits);
         let (crew, mut step) = self.steps(crew);
         let operator = crew.operator();
         let mut lanes = Vec::new();
         let mut number = 0;
         for (lane, threads) in [(Lane::Local, deliver_local.max(1)), (Lane::Remote, deliver_remote.max(1))] {
-            let (jobs, waiting) = unbounded::<Job>();
+            let (jobs, waiting) = channel::<Job>();
             for _ in 0..threads {
                 let (crew, waiting, sender) = (Arc::clone(&crew), waiting.clone(), sender.clone());
                 spawn(format!("deliver-{number}"), move || deliver(&crew, &waiting, &sender))?;
@@ -191,7 +191,7 @@ impl Opened {
         let is_all_back = Arc::<AtomicBool>::default();
         let all_back = Arc::clone(&is_all_back);
         let manager = spawn("queue", move || {
-            let managed = catch_unwind(AssertUnwindSafe(|| manage(&mut step, lanes, &theirs, &all_back)));
+            let managed = catch_panic(|| manage(&mut step, lanes, &theirs, &all_back));
             if let Err(panic) = managed {
                 log::error!(target: "queue", "the queue manager panicked: {}", words(panic.as_ref()));
                 if let Some(id) = step.manager.busy_with() {
@@ -242,7 +242,7 @@ impl Running {
         match self.finished.recv_timeout(grace) {
             Ok(()) => {
                 // It has nothing left to do but to give up what it holds.
-                let _ = self.manager.join();
+                let _ = join(self.manager);
                 Stopped::Clean
             }
             // Attempts under way still write, and so may sessions: whoever can still write holds the
@@ -367,7 +367,7 @@ const NEWS_AT_ONCE: usize = 100;
 /// The life of a delivery thread.
 fn deliver(carriage: &Carriage, jobs: &Receiver<Job>, news: &Sender<News>) {
     for job in jobs {
-        let carried = catch_unwind(AssertUnwindSafe(|| carriage.carry(&job)));
+        let carried = catch_panic(|| carriage.carry(&job));
         let carried = carried.unwrap_or_else(|panic| {
             let id = job.active.envelope.id;
             log::error!(target: "queue", "{id}: an outcome was lost in a panic: {}", words(panic.as_ref()));

@@ -5,13 +5,11 @@
 
 use std::sync::Arc;
 
-use crossbeam_channel::Sender;
-
 use super::Manager;
 use crate::mail::MessageId;
 use crate::queue::claims::{Back, Claim, Claimed, Grant, Then, Waiting};
 use crate::queue::handle::News;
-use crate::sys::Moment;
+use crate::sys::{Moment, Sender};
 
 impl Manager {
     /// An operator wants it to be tried now.

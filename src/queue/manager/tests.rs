@@ -54,8 +54,8 @@ fn a_sweep_does_not_move_a_message_that_a_command_has() {
         let name = format!("/data/spool/waiting/{id}.");
         disk.names().iter().any(|path| path.to_string_lossy().starts_with(&name))
     };
-    let (to, grants) = crossbeam_channel::unbounded();
-    let (news, heard) = crossbeam_channel::unbounded();
+    let (to, grants) = crate::sys::channel();
+    let (news, heard) = crate::sys::channel();
     manager.hear(News::Claim { id: ids[0], to, news });
     let Ok(Grant::Yours(claim)) = grants.try_recv() else { panic!("it is not granted") };
     for _ in 0..3 {
@@ -74,8 +74,8 @@ fn a_sweep_does_not_move_a_message_that_a_command_has() {
 fn a_message_that_is_claimed_before_its_arrival_is_heard_of_does_not_leave() {
     let mut manager = manager();
     let [first, second] = [1, 2].map(|n| put(&manager, n, 10));
-    let (to, grants) = crossbeam_channel::unbounded();
-    let (news, heard) = crossbeam_channel::unbounded();
+    let (to, grants) = crate::sys::channel();
+    let (news, heard) = crate::sys::channel();
     manager.hear(News::Claim { id: first.id, to: to.clone(), news: news.clone() });
     assert!(grants.is_empty());
     for envelope in [&first, &second] {
