@@ -10,6 +10,7 @@
 //! - `courier_kept`: several of them on one connection; `courier_world` is the stage of all three
 //! - `courier_via`: the same at hosts that the operator names: their TLS policy, and logins
 //! - `crash`: stop at every disk operation
+//! - `concurrency`: the queue's threads, run by a seeded scheduler
 //! - `post_office`: a queue on a simulated disk, for stories and crashes
 //! - `queue`: with its threads, on a real disk
 //! - `kill`: `kill -9` the real binary under load
@@ -44,6 +45,7 @@ mod activation;
 mod aliases;
 mod certificates;
 mod cli;
+mod concurrency;
 mod courier_kept;
 mod courier_smtp;
 mod courier_tls;

@@ -1,0 +1,72 @@
+//! The queue with its threads, run by a seeded scheduler: sessions, attempts, sweeps, commands, stops, kills,
+//! power cuts and full disks meet at every lock, channel, wait and disk verb.
+//!
+//! One seed is one schedule of one scenario, and repeats. `record` says what must be true; it knows nothing
+//! of the queue's own state. `scenario` makes a life of the server from a seed.
+//!
+//! `SCHEDULES` and `SEED` in the environment say how many schedules are tried, and from which seed on.
+
+mod record;
+mod scenario;
+
+use scenario::{Ran, run};
+
+/// In `make test`.
+const SCHEDULES: u64 = 2000;
+/// Schedules of one seed of the environment do not overlap with those of another.
+const SEED_STEP: u64 = 1_000_000_007;
+
+fn number(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).map_or(otherwise, |text| text.parse().unwrap())
+}
+
+/// The first of these schedules that breaks a promise, and how; how many choices there were.
+fn find(seeds: impl Iterator<Item = u64>) -> (Option<(u64, Ran)>, u64) {
+    let mut steps = 0;
+    for seed in seeds {
+        let ran = run(seed);
+        steps += ran.steps;
+        if ran.wrong.is_some() {
+            return (Some((seed, ran)), steps);
+        }
+    }
+    (None, steps)
+}
+
+#[test]
+fn whatever_meets_at_a_message_no_promise_is_broken() {
+    let (schedules, seed) = (number("SCHEDULES", SCHEDULES), number("SEED", 1));
+    // A schedule runs one thread at a time, so that several schedules may run at once.
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let found: Vec<_> = std::thread::scope(|scope| {
+        let worker = |first: usize| {
+            scope.spawn(move || {
+                find((0..schedules).skip(first).step_by(workers).map(|n| seed * SEED_STEP + n))
+            })
+        };
+        let started: Vec<_> = (0..workers).map(worker).collect();
+        started.into_iter().map(|worker| worker.join().unwrap()).collect()
+    });
+    let steps: u64 = found.iter().map(|(_, steps)| steps).sum();
+    if let Some((seed, ran)) =
+        found.into_iter().filter_map(|(broken, _)| broken).min_by_key(|(seed, _)| *seed)
+    {
+        let last = ran.trace.len().saturating_sub(400);
+        panic!(
+            "{}\nschedule {} of SEED={}: {}",
+            ran.trace[last..].join("\n"),
+            seed % SEED_STEP,
+            seed / SEED_STEP,
+            ran.wrong.unwrap()
+        );
+    }
+    assert!(steps > 100 * schedules, "{steps} choices are too few to prove anything");
+    println!("{schedules} schedules, {steps} choices");
+}
+
+#[test]
+fn a_schedule_repeats() {
+    let (once, again) = (run(SEED_STEP), run(SEED_STEP));
+    assert_eq!(once.trace, again.trace);
+    assert_eq!(once.steps, again.steps);
+}
