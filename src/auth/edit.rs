@@ -5,16 +5,20 @@
 //! they are.
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::hash::hash_password;
 use super::password::{self, PasswordError};
 use super::scram;
 use super::users::{AuthFileError, RECEIVE_ONLY, Users, is_line_of};
 use crate::mail::LocalPart;
-use crate::sys::{Disk, Random, read_text, replace_like};
+use crate::sys::{OpenDir, Random};
+
+/// How long to wait for other commands that hold the directory's lock; each holds it for some
+/// milliseconds.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is to become of a user. A user without a password only receives.
 #[derive(Clone, Copy)]
@@ -26,6 +30,9 @@ pub enum Change<'a> {
     /// No longer one.
     Remove,
 }
+
+/// What a new file begins with.
+const HEAD: &str = "# One user each line, `name: credentials`. Add one with: postrider user add ADDRESS\n";
 
 /// Why nothing was changed; the file is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -73,10 +80,11 @@ fn lines(errors: &[AuthFileError]) -> String {
 /// and the directory's owner; one that exists keeps its own. Waits for another command that holds
 /// the directory's lock.
 ///
+/// root may call this where others may write: see [`OpenDir`].
+///
 /// # Errors
 /// See [`EditError`].
 pub fn edit(
-    disk: &dyn Disk,
     random: &dyn Random,
     domain_dir: &Path,
     name: &LocalPart,
@@ -89,18 +97,11 @@ pub fn edit(
     };
     let refused = |error| EditError::Disk { file: file.clone(), error };
 
-    // Let go of when it is dropped.
-    let lock = File::open(domain_dir).map_err(refused)?;
-    lock.lock().map_err(refused)?;
-
-    let text = match read_text(&file, Users::OCTETS_MAX) {
-        Ok(text) => text,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            "# One user each line, `name: credentials`. Add one with: postrider user add ADDRESS\n".to_owned()
-        }
-        Err(e) => return Err(refused(e)),
-    };
-    let is_there = Users::parse(&text, &file).map_err(EditError::File)?.has(name);
+    let dir = OpenDir::open(domain_dir).map_err(refused)?;
+    dir.lock(LOCK_PATIENCE).map_err(refused)?;
+    let old = dir.read("users", Users::OCTETS_MAX).map_err(refused)?;
+    let text = old.as_ref().map_or(HEAD, |old| &old.text);
+    let is_there = Users::parse(text, &file).map_err(EditError::File)?.has(name);
     let text = match change {
         Change::Add(_) if is_there => return Err(EditError::Exists { name: name.clone(), file }),
         Change::Password(_) | Change::Remove if !is_there => {
@@ -110,10 +111,10 @@ pub fn edit(
             let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
             format!("{text}{end}{name}: {credentials}\n")
         }
-        Change::Password(_) => with_line(&text, name, &format!("{name}: {credentials}\n")),
-        Change::Remove => with_line(&text, name, ""),
+        Change::Password(_) => with_line(text, name, &format!("{name}: {credentials}\n")),
+        Change::Remove => with_line(text, name, ""),
     };
-    replace_like(disk, random, &file, text.as_bytes(), 0o640).map_err(refused)
+    dir.replace(random, "users", &text, old.as_ref(), 0o640).map_err(refused)
 }
 
 /// The text with another line for this user.
@@ -135,13 +136,23 @@ fn credentials(password: Option<&str>, random: &dyn Random) -> Result<String, Ed
 #[expect(clippy::disallowed_methods, reason = "a test's files need not be durable")]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
-    use crate::sys::{SystemDisk, SystemRandom};
+    use crate::sys::SystemRandom;
+
+    /// What others guess.
+    struct Guessed;
+
+    impl Random for Guessed {
+        fn bits(&self) -> u64 {
+            7
+        }
+    }
 
     fn put(dir: &Path, name: &str, change: Change<'_>) -> Result<(), EditError> {
-        edit(&SystemDisk, &SystemRandom, dir, &LocalPart::parse(name).unwrap(), change)
+        edit(&SystemRandom, dir, &LocalPart::parse(name).unwrap(), change)
     }
 
     #[test]
@@ -188,6 +199,54 @@ mod tests {
         });
         let text = fs::read_to_string(dir.path().join("users")).unwrap();
         assert_eq!(Users::parse(&text, Path::new("users")).unwrap().count(), 8, "{text}");
+    }
+
+    /// Others may own the domain's directory: they watch for the draft and put a link in its place.
+    #[test]
+    fn no_other_file_changes_owner_or_mode_when_others_swap_the_draft_for_a_link() {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let secret = elsewhere.path().join("secret");
+        fs::write(&secret, "secret\n").unwrap();
+        fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
+        let file = dir.path().join("users");
+        // They guess its name, too.
+        let draft = dir.path().join(format!(".users.{:016x}", Guessed.bits()));
+        // Only root may give files away: another user sees the mode only.
+        let is_root = nix::unistd::Uid::effective().is_root();
+        let set_up = || {
+            let _ = fs::remove_file(&file);
+            let _ = fs::remove_file(&draft);
+            fs::write(&file, "ana: receive-only\n").unwrap();
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+            if is_root {
+                chown(&file, Some(65534), Some(65534)).unwrap();
+            }
+        };
+        let facts = || fs::metadata(&secret).map(|facts| (facts.uid(), facts.mode() & 0o7777)).unwrap();
+        let before = facts();
+        let is_over = AtomicBool::new(false);
+        let swaps = std::thread::scope(|scope| {
+            let others = scope.spawn(|| {
+                let mut swaps = 0;
+                while !is_over.load(Ordering::Relaxed) {
+                    if fs::remove_file(&draft).is_ok() && symlink(&secret, &draft).is_ok() {
+                        swaps += 1;
+                    }
+                }
+                swaps
+            });
+            let name = LocalPart::parse("bo").unwrap();
+            for _ in 0..500 {
+                set_up();
+                // The others may leave nothing that could be renamed.
+                let _ = edit(&Guessed, dir.path(), &name, Change::Add(None));
+            }
+            is_over.store(true, Ordering::Relaxed);
+            others.join().unwrap()
+        });
+        assert_eq!(facts(), before);
+        assert!(swaps > 0, "the others were never in time");
+        assert_eq!(fs::read_to_string(&secret).unwrap(), "secret\n");
     }
 
     #[test]

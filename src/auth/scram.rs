@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::mail::ScramKeys;
-use crate::sys::{Disk, Random, read_text, replace};
+use crate::sys::{Disk, Random, replace};
 
 /// Rounds of the keys that we make. Clients pay for each login what a guess costs a thief of the
 /// file, so there are more than the 4096 of RFC 7677 §4; a telephone needs a tenth of a second.
@@ -126,12 +126,13 @@ impl Pretence {
     /// # Errors
     /// As the file system says.
     pub fn kept(disk: &dyn Disk, random: &dyn Random, file: &Path) -> io::Result<Self> {
-        let text = match read_text(file, 100) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+        let text = match disk.open(file) {
+            Ok(kept) => kept.read_range(0, 100)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(e),
         };
-        if let Some(secret) = STANDARD.decode(text.trim_end()).ok().and_then(|octets| octets.try_into().ok())
+        if let Some(secret) =
+            STANDARD.decode(text.trim_ascii_end()).ok().and_then(|octets| octets.try_into().ok())
         {
             return Ok(Self(secret));
         }

@@ -1,10 +1,10 @@
 //! `postrider user`.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder};
+use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, BufRead as _, Read as _};
 use std::net::Ipv4Addr;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ use crate::alias::Spelling;
 use crate::auth::{self, Accounts, Change, Login, Users};
 use crate::daemon::{Domains, directory_of};
 use crate::mail::{Domain, Mailbox};
-use crate::sys::{SystemDisk, SystemRandom, read_text};
+use crate::sys::{OpenDir, SystemRandom, read_text};
 
 /// Longest password in octets; a limit so that a wrong file is noticed.
 const PASSWORD_OCTETS_MAX: u64 = 1000;
@@ -80,7 +80,7 @@ fn remove(config_dir: &Path, mailbox: &Mailbox) -> Result<String, String> {
 }
 
 fn edit(dir: &Path, mailbox: &Mailbox, change: Change<'_>) -> Result<(), String> {
-    auth::edit(&SystemDisk, &SystemRandom, dir, &mailbox.local_part, change).map_err(|e| e.to_string())
+    auth::edit(&SystemRandom, dir, &mailbox.local_part, change).map_err(|e| e.to_string())
 }
 
 fn list(config_dir: &Path, domain: Option<&str>) -> Result<String, Failed> {
@@ -163,21 +163,12 @@ fn users_of(config_dir: &Path, domain: &Domain) -> Result<(PathBuf, Users), Stri
 fn make_directory(config_dir: &Path, mailbox: &Mailbox) -> Result<PathBuf, String> {
     let above = config_dir.join("domains");
     // U-labels: this is a name that people look for.
-    let dir = above.join(mailbox.domain.to_unicode());
-    let make = || {
-        match DirBuilder::new().mode(0o750).create(&dir) {
-            // Another command was here first.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            other => other?,
-        }
-        let owner = fs::metadata(&above)?;
-        match chown(&dir, Some(owner.uid()), Some(owner.gid())) {
-            // Only root may give directories away; what is ours stays ours.
-            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
-            other => other,
-        }
-    };
-    make().map(|()| dir.clone()).map_err(|e| format!("{}: {e}", dir.display()))
+    let name = mailbox.domain.to_unicode();
+    // If the directory is there now, another command was first.
+    OpenDir::open(&above)
+        .and_then(|above| above.create_dir(OsStr::new(&name), 0o750))
+        .map_err(|e| format!("{}: {e}", above.display()))?;
+    Ok(above.join(name))
 }
 
 /// A password to be set, from where the options say.
@@ -201,8 +192,7 @@ fn new_password(from: &Password, mailbox: &Mailbox) -> Result<String, String> {
 /// The password that the options give; none if it is to be asked for.
 fn given_password(from: &Password) -> Result<Option<String>, String> {
     if let Some(file) = &from.password_file {
-        let text = read_text(file, PASSWORD_OCTETS_MAX).map_err(|e| format!("{}: {e}", file.display()))?;
-        return Ok(Some(text.lines().next().unwrap_or_default().to_owned()));
+        return first_line(file).map(Some).map_err(|e| format!("{}: {e}", file.display()));
     }
     if from.password_stdin {
         let mut line = String::new();
@@ -211,6 +201,17 @@ fn given_password(from: &Password) -> Result<Option<String>, String> {
         return Ok(Some(line.trim_end_matches(['\r', '\n']).to_owned()));
     }
     Ok(None)
+}
+
+/// Not `read_text`: the file may be a pipe, as in `--password-file <(pass show mail)`.
+fn first_line(file: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(file)?.take(PASSWORD_OCTETS_MAX + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > PASSWORD_OCTETS_MAX {
+        let text = format!("larger than {PASSWORD_OCTETS_MAX} octets");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
+    Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
 fn ask(prompt: &str) -> Result<String, String> {

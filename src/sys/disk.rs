@@ -4,13 +4,13 @@
 //! synced: a write is durable once its file is synced, a name once its directory is. Whoever
 //! keeps a promise on disk goes through this trait; nobody calls `std::fs` for that.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
 
+use rustix::fs::{CWD, OFlags};
+
+use super::below::{self, SystemFile};
 use super::random::Random;
 use crate::mail::Timestamp;
 
@@ -25,7 +25,8 @@ pub trait Disk: Send + Sync {
     /// Opens an existing file, to read and write.
     ///
     /// # Errors
-    /// As the file system says.
+    /// As the file system says; [`io::ErrorKind::InvalidInput`] for a symbolic link or anything else
+    /// that is not a regular file.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
     /// Gives a file another name in the same file system, replacing what had it.
@@ -142,97 +143,35 @@ pub struct SystemDisk;
 
 impl Disk for SystemDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)?;
-        Ok(Arc::new(SystemFile(file)))
+        Ok(Arc::new(SystemFile(below::create(CWD, path)?)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let file = match OpenOptions::new().read(true).write(true).open(path) {
-            // What may only be read can still be read: the error comes when somebody writes.
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied
-                ) =>
-            {
-                File::open(path)?
-            }
-            other => other?,
-        };
-        Ok(Arc::new(SystemFile(file)))
+        Ok(Arc::new(SystemFile(below::open(CWD, path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        fs::rename(from, to)
+        below::rename(CWD, from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        below::remove(CWD, path)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        below::open_dir(CWD, dir)?.sync_all()
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        use std::os::unix::fs::DirBuilderExt as _;
-        match fs::DirBuilder::new().mode(0o700).create(dir) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => Ok(()),
-            other => other,
-        }
+        below::create_dir(CWD, dir)
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
-            let facts = match entry.metadata() {
-                Ok(facts) => facts,
-                // Removed between the listing and the look.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-                Err(e) => return Err(e),
-            };
-            // Every name of ours is UTF-8; others are somebody else's.
-            let (true, Ok(name)) = (facts.is_file(), entry.file_name().into_string()) else {
-                continue;
-            };
-            let since_epoch = facts.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-            entries.push(Entry {
-                name,
-                octets: facts.len(),
-                modified: Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)),
-            });
-        }
-        Ok(entries)
+        below::list(CWD, dir)
     }
 
     fn set_modified(&self, path: &Path, when: Timestamp) -> io::Result<()> {
-        let since_epoch = Duration::from_millis(u64::try_from(when.as_millis()).unwrap_or(0));
-        File::options().append(true).open(path)?.set_modified(UNIX_EPOCH + since_epoch)
-    }
-}
-
-struct SystemFile(File);
-
-impl DiskFile for SystemFile {
-    fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(octets, offset)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, offset)
-    }
-
-    fn length(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
-    }
-
-    fn truncate(&self, octets: u64) -> io::Result<()> {
-        self.0.set_len(octets)
+        below::set_modified(CWD, path, when)
     }
 }
 
@@ -266,58 +205,12 @@ pub fn create_dir_all(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
 /// # Errors
 /// As the file system says; the old file is then still there.
 pub fn replace(disk: &dyn Disk, random: &dyn Random, path: &Path, text: &[u8]) -> io::Result<()> {
-    replace_after(disk, random, path, text, |_| Ok(()))
-}
-
-/// Like [`replace`], for a file that other users read: it keeps its owner and mode. A new one gets
-/// `mode` and its directory's owner, as far as we may give it away.
-///
-/// # Errors
-/// As the file system says; the old file is then still there.
-pub fn replace_like(
-    disk: &dyn Disk,
-    random: &dyn Random,
-    path: &Path,
-    text: &[u8],
-    mode: u32,
-) -> io::Result<()> {
-    replace_after(disk, random, path, text, |draft| {
-        let (model, mode) = match fs::metadata(path) {
-            Ok(old) => (old.clone(), old.mode() & 0o7777),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                (fs::metadata(path.parent().unwrap_or(Path::new(".")))?, mode)
-            }
-            Err(e) => return Err(e),
-        };
-        let ours = fs::metadata(draft)?;
-        if (ours.uid(), ours.gid()) != (model.uid(), model.gid()) {
-            match chown(draft, Some(model.uid()), Some(model.gid())) {
-                // Only root may give files away; what is ours stays ours.
-                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
-                other => other?,
-            }
-        }
-        fs::set_permissions(draft, fs::Permissions::from_mode(mode))
-    })
-}
-
-/// Writes a draft beside `path`, lets `prepare` see to it, and gives it the name.
-fn replace_after(
-    disk: &dyn Disk,
-    random: &dyn Random,
-    path: &Path,
-    text: &[u8],
-    prepare: impl FnOnce(&Path) -> io::Result<()>,
-) -> io::Result<()> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file name"));
     };
     let draft: PathBuf = dir.join(format!(".{}.{:016x}", name.to_string_lossy(), random.bits()));
     let file = disk.create(&draft)?;
-    let written = prepare(&draft)
-        .and_then(|()| file.append(text))
-        .and_then(|()| file.sync())
-        .and_then(|()| disk.rename(&draft, path));
+    let written = file.append(text).and_then(|()| file.sync()).and_then(|()| disk.rename(&draft, path));
     if let Err(e) = written {
         // The draft is worthless; its removal is only tidiness.
         let _ = disk.remove(&draft);
@@ -329,12 +222,60 @@ fn replace_after(
 /// Reads a whole file, refusing one over `octets_max`: what people write by hand is small.
 ///
 /// # Errors
-/// As the file system says, or [`io::ErrorKind::FileTooLarge`].
+/// As the file system says, [`io::ErrorKind::FileTooLarge`], or [`io::ErrorKind::InvalidInput`] for a
+/// named pipe, which would keep us waiting for its other end.
 pub fn read_text(path: &Path, octets_max: u64) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(octets_max + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > octets_max {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {octets_max} octets")));
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    below::read_whole(&below::open_with(CWD, path, flags)?, octets_max)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+
+    #[test]
+    fn neither_a_link_nor_a_pipe_is_taken_for_a_file_of_ours() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("elsewhere"), "theirs").unwrap();
+        symlink("elsewhere", path("link")).unwrap();
+        symlink("nothing", path("dangling")).unwrap();
+        mkfifo(&path("pipe"), Mode::S_IRWXU).unwrap();
+        let kind = |outcome: io::Result<Arc<dyn DiskFile>>| outcome.map(drop).unwrap_err().kind();
+        for name in ["link", "dangling", "pipe"] {
+            assert_eq!(kind(SystemDisk.open(&path(name))), io::ErrorKind::InvalidInput, "{name}");
+            assert_eq!(kind(SystemDisk.create(&path(name))), io::ErrorKind::AlreadyExists, "{name}");
+        }
+        assert!(crate::sys::FileLock::take(&path("dangling")).is_err());
+        assert!(!path("nothing").exists());
+        assert_eq!(kind(SystemDisk.open(&path("nothing"))), io::ErrorKind::NotFound);
+        // A configuration may be linked, but not wait for the other end of a pipe.
+        assert_eq!(read_text(&path("link"), 100).unwrap(), "theirs");
+        assert_eq!(read_text(&path("pipe"), 100).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
-    Ok(text)
+
+    #[test]
+    fn the_time_of_a_file_is_set_and_listed_and_links_and_directories_are_not_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        SystemDisk.create(&path).unwrap().append(b"12345").unwrap();
+        symlink("file", dir.path().join("link")).unwrap();
+        SystemDisk.create_dir(&dir.path().join("directory")).unwrap();
+        SystemDisk.create_dir(&dir.path().join("directory")).unwrap();
+        for millis in [0, 999, 1_767_225_600_123] {
+            let modified = Timestamp::from_millis(millis);
+            SystemDisk.set_modified(&path, modified).unwrap();
+            let expected = Entry { name: "file".to_owned(), octets: 5, modified };
+            assert_eq!(SystemDisk.list(dir.path()).unwrap(), [expected]);
+        }
+        let missing = SystemDisk.set_modified(&dir.path().join("nothing"), Timestamp::from_millis(0));
+        assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(SystemDisk.create_dir(&path).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+    }
 }

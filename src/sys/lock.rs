@@ -1,21 +1,24 @@
 //! One process at a time.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+
+use rustix::fs::CWD;
+
+use super::below;
 
 /// A lock on a file, held until it is dropped or the process ends, however it ends.
 #[derive(Debug)]
 pub struct FileLock(#[expect(dead_code, reason = "the open file is the lock")] File);
 
 impl FileLock {
-    /// Takes the lock on `path`, which is made if it is missing.
+    /// Takes the lock on `path`, which is made if it is missing, but not through a symbolic link.
     ///
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if another process has it; otherwise as the file system says.
     pub fn take(path: &Path) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
+        let file = below::open_or_create(CWD, path)?;
         match file.try_lock() {
             Ok(()) => Ok(Self(file)),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),

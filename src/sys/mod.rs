@@ -5,6 +5,7 @@
 //! turn the clock, forget what was not synced, or answer in a peer's name.
 //!
 //! - `channel`: channels between threads
+//! - `below`: files below an open directory, without following links
 //! - `clock`: now, on the clock that does not jump and on the one that people read
 //! - `random`: octets that nobody can guess
 //! - `disk`: the verbs of which durable files are made
@@ -16,6 +17,7 @@
 //! - `line_ends`: CR LF becomes LF for programs and files
 //! - `lock`: one process at a time
 //! - `net`: connections with a deadline
+//! - `open_dir`: changes to files where others may write
 //! - `process`: programs, started without a shell and ended in time
 //! - `pulse`: whether a thread is stuck
 //! - `privilege`: what the process may do beyond what its user may
@@ -27,6 +29,7 @@
     reason = "the fences keep others out; this is where the real calls are made"
 )]
 
+mod below;
 mod channel;
 mod clock;
 mod disk;
@@ -35,6 +38,7 @@ mod host;
 mod line_ends;
 mod lock;
 mod net;
+mod open_dir;
 mod privilege;
 mod process;
 mod pulse;
@@ -49,12 +53,13 @@ mod thread;
 
 pub use channel::{Receiver, RecvError, RecvTimeoutError, SendError, Sender, TryRecvError, channel};
 pub use clock::{Clock, Moment, SystemClock};
-pub use disk::{Disk, DiskFile, Entry, SystemDisk, create_dir_all, read_text, replace, replace_like};
+pub use disk::{Disk, DiskFile, Entry, SystemDisk, create_dir_all, read_text, replace};
 pub use hook::is_hook_there;
 pub use host::host_name;
 pub use line_ends::LfReader;
 pub use lock::FileLock;
 pub use net::{Dial, Interrupt, Stream, SystemDial, accepted, is_own_address};
+pub use open_dir::{Exposure, FileThere, OpenDir};
 pub use privilege::put_down_capabilities;
 pub use process::{Ended, Program};
 pub use pulse::Pulse;

@@ -5,11 +5,13 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use postrider::auth::{Accounts, Login, Users};
 use postrider::mail::{Domain, Mailbox};
 
@@ -219,6 +221,45 @@ fn a_user_cannot_be_added_twice_or_without_a_password() {
 }
 
 #[test]
+fn no_user_is_added_through_a_link_that_others_may_have_made() {
+    let house = House::new(GOOD);
+    let elsewhere = tempfile::tempdir().unwrap();
+    let secret = elsewhere.path().join("secret");
+    fs::write(&secret, "eve: receive-only\n").unwrap();
+    fs::create_dir(house.path("domains/here.example")).unwrap();
+    let add = || house.run(&["user", "add", "ana@here.example", "--receive-only"]);
+    let users = house.path("domains/here.example/users");
+
+    symlink(&secret, &users).unwrap();
+    let said = add();
+    assert_eq!(said.status, 1);
+    assert!(said.err.contains("domains/here.example/users: is a symbolic link"), "{}", said.err);
+    assert!(fs::symlink_metadata(&users).unwrap().is_symlink());
+    fs::remove_file(&users).unwrap();
+
+    mkfifo(&users, Mode::S_IRWXU).unwrap();
+    for command in ["add", "passwd", "remove", "check"] {
+        let more = if matches!(command, "add" | "passwd") { &["--receive-only"][..] } else { &[] };
+        let said = house.run(&[&["user", command, "ana@here.example"], more].concat());
+        assert_eq!(said.status, 1, "{command}: {}", said.out);
+        assert!(said.err.contains("domains/here.example/users: is "), "{}", said.err);
+    }
+    fs::remove_file(&users).unwrap();
+
+    // Others own, or may write, where the domains are.
+    fs::rename(house.path("domains/here.example"), elsewhere.path().join("here.example")).unwrap();
+    symlink(elsewhere.path().join("here.example"), house.path("domains/here.example")).unwrap();
+    fs::set_permissions(house.path("domains"), fs::Permissions::from_mode(0o777)).unwrap();
+    let said = add();
+    assert_eq!(said.status, 1);
+    assert!(said.err.contains("domains/here.example is a symbolic link"), "{}", said.err);
+    assert!(said.err.contains("only root may write it"), "{}", said.err);
+    fs::set_permissions(house.path("domains"), fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!(add().status, 0, "an operator may link directories");
+    assert!(elsewhere.path().join("here.example/users").exists());
+}
+
+#[test]
 fn a_users_password_can_be_changed_and_checked_and_the_user_removed() {
     let house = House::new(GOOD);
     let given = |arguments: &[&str], password: &str| {
@@ -416,6 +457,24 @@ fn install_puts_everything_in_its_place_and_never_replaces_a_configuration() {
     fs::write(&config, "# mine\n").unwrap();
     make("install");
     assert_eq!(fs::read_to_string(&config).unwrap(), "# mine\n");
+    for dir in ["", "domains", "certs", "hooks"] {
+        let facts = fs::metadata(into.join("etc/postrider").join(dir)).unwrap();
+        assert_eq!(facts.permissions().mode() & 0o777, 0o755, "{dir}");
+    }
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (private, nothing) = (elsewhere.path().join("private"), elsewhere.path().join("nothing"));
+    fs::create_dir(&private).unwrap();
+    fs::set_permissions(&private, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::remove_dir(into.join("etc/postrider/domains")).unwrap();
+    symlink(&private, into.join("etc/postrider/domains")).unwrap();
+    fs::remove_file(&config).unwrap();
+    symlink(&nothing, &config).unwrap();
+    make("install");
+    assert_eq!(fs::metadata(&private).unwrap().permissions().mode() & 0o777, 0o700, "links lead elsewhere");
+    assert!(!nothing.exists(), "links lead elsewhere");
+    fs::remove_file(into.join("etc/postrider/domains")).unwrap();
+    fs::remove_file(&config).unwrap();
+    fs::write(&config, "# mine\n").unwrap();
     make("uninstall");
     assert_eq!(files_below(&into), ["etc/postrider/postrider.toml"]);
 }

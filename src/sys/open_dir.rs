@@ -1,0 +1,581 @@
+//! A directory that is open, for a program that changes files where others may write.
+//!
+//! root changes `domains/DOMAIN/users`, and that directory may belong to the user of the daemon, who can
+//! put a link in the place of any name in it at any moment. So the directory is opened once, everything
+//! in it goes through its descriptor, a link is never followed, and owner and mode are set on the
+//! descriptor of a file that was made here. `postrider user` and `postrider torture` use it.
+//!
+//! On the way to the directory, links of root and of our own user are followed, and no others.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Metadata, Permissions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::ffi::OsStringExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, Dir, Mode, OFlags, mkdirat, readlinkat};
+use rustix::io::Errno;
+use rustix::process::geteuid;
+
+use super::below;
+use super::random::Random;
+
+/// Links on the way to a directory at most, as in the kernel.
+const LINKS_MAX: usize = 40;
+/// Between two looks at a lock that another process holds.
+const LOCK_LOOK: Duration = Duration::from_millis(20);
+
+/// An open directory.
+#[derive(Debug)]
+pub struct OpenDir {
+    file: File,
+    path: PathBuf,
+    exposure: Option<Exposure>,
+}
+
+/// Why users other than root and our own may replace a directory, or what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exposure {
+    dir: PathBuf,
+    /// The owner; none if the mode lets others write.
+    owner: Option<u32>,
+}
+
+impl std::fmt::Display for Exposure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.owner {
+            Some(owner) => write!(f, "{} belongs to user {owner}", self.dir.display()),
+            None => write!(f, "other users may write {}", self.dir.display()),
+        }
+    }
+}
+
+/// A file that was read, and what a new one in its place needs to be like it.
+#[derive(Debug)]
+pub struct FileThere {
+    /// What is in it.
+    pub text: String,
+    like: Like,
+}
+
+/// Owner, group and mode.
+#[derive(Debug, Clone, Copy)]
+struct Like {
+    owner: u32,
+    group: u32,
+    mode: u32,
+}
+
+impl OpenDir {
+    /// Opens a directory.
+    ///
+    /// # Errors
+    /// As the file system says; [`io::ErrorKind::InvalidInput`] if there is a symbolic link on the way
+    /// that others may have made.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let mut walk = Walk::new(path)?;
+        while let Some(name) = walk.left.pop() {
+            walk.enter(&name)?;
+        }
+        let file = below::open_dir(walk.dir.as_fd(), Path::new("."))?;
+        let exposure = walk.exposure.or_else(|| {
+            let facts = file.metadata().ok()?;
+            is_open_to_others(&facts, None).then(|| Exposure::of(&walk.reached, &facts))
+        });
+        Ok(Self { file, path: walk.reached, exposure })
+    }
+
+    /// Its path, absolute, without a link when it was opened.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether others than root and our own user may change the directory itself, or replace it by way
+    /// of one above it. A directory above with the sticky bit, such as /tmp, is none of these.
+    #[must_use]
+    pub fn exposure(&self) -> Option<&Exposure> {
+        self.exposure.as_ref()
+    }
+
+    /// Takes the lock of the directory, which is held until the value is dropped.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::TimedOut`] if another process still has it after `patience`.
+    pub fn lock(&self, patience: Duration) -> io::Result<()> {
+        let began = Instant::now();
+        loop {
+            match self.file.try_lock() {
+                Ok(()) => return Ok(()),
+                Err(TryLockError::WouldBlock) if began.elapsed() < patience => std::thread::sleep(LOCK_LOOK),
+                Err(TryLockError::WouldBlock) => {
+                    let text = format!(
+                        "another process has kept the lock on {} for {} s; try again when it has ended",
+                        self.path.display(),
+                        patience.as_secs()
+                    );
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+                }
+                Err(TryLockError::Error(e)) => return Err(e),
+            }
+        }
+    }
+
+    /// Reads a file in it; none if there is no such name.
+    ///
+    /// # Errors
+    /// As the file system says; [`io::ErrorKind::FileTooLarge`] for more than `octets_max`;
+    /// [`io::ErrorKind::InvalidInput`] for a link, a pipe, a device or a directory.
+    pub fn read(&self, name: &str, octets_max: u64) -> io::Result<Option<FileThere>> {
+        let file = match below::open_to_read(self.file.as_fd(), Path::new(name)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        // Text, owner and mode of one file, whatever becomes of its name.
+        let facts = file.metadata()?;
+        let like = Like { owner: facts.uid(), group: facts.gid(), mode: facts.mode() & 0o777 };
+        Ok(Some(FileThere { text: below::read_whole(&file, octets_max)?, like }))
+    }
+
+    /// Replaces a file in it as a whole, durably: readers see the old text or the new one. The new file
+    /// is like the `old` one; if there is none it gets the directory's owner and group, and `mode`.
+    /// Only root can give files away: what another user writes stays that user's.
+    ///
+    /// # Errors
+    /// As the file system says; the old file is then still there.
+    pub fn replace(
+        &self,
+        random: &dyn Random,
+        name: &str,
+        text: &str,
+        old: Option<&FileThere>,
+        mode: u32,
+    ) -> io::Result<()> {
+        let like = match old {
+            Some(old) => old.like,
+            None => {
+                let dir = self.file.metadata()?;
+                Like { owner: dir.uid(), group: dir.gid(), mode }
+            }
+        };
+        let draft = self.draft(random, name)?;
+        let published = draft.write(text, like).and_then(|()| draft.publish(name));
+        if published.is_err() {
+            // The draft is worthless; its removal is only tidiness.
+            let _ = below::remove(self.file.as_fd(), &draft.name);
+        }
+        published?;
+        self.file.sync_all()
+    }
+
+    fn draft(&self, random: &dyn Random, name: &str) -> io::Result<Draft<'_>> {
+        let draft = PathBuf::from(format!(".{name}.{:016x}", random.bits()));
+        Ok(Draft { dir: self, file: below::create(self.file.as_fd(), &draft)?, name: draft })
+    }
+
+    /// Makes a directory in it, with this mode, and with its own owner and group as far as we may give
+    /// it away. Whether it made one: not if the name is taken.
+    ///
+    /// # Errors
+    /// As the file system says; if others put something else in the place of what was made.
+    pub fn create_dir(&self, name: &OsStr, mode: u32) -> io::Result<bool> {
+        match mkdirat(&self.file, name, Mode::RWXU) {
+            Err(Errno::EXIST) => Ok(false),
+            other => {
+                other?;
+                self.give_dir(name, mode)?;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Sees to owner and mode of a directory that we have just made.
+    fn give_dir(&self, name: &OsStr, mode: u32) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let made = below::open_with(self.file.as_fd(), Path::new(name), flags)?;
+        let facts = made.metadata()?;
+        // Who may write here could have moved another directory of ours to this name.
+        if facts.uid() != geteuid().as_raw() || !is_empty(&made)? {
+            return Err(io::Error::other(
+                "others put another directory in the place of the one that was made",
+            ));
+        }
+        let above = self.file.metadata()?;
+        give(&made, Like { owner: above.uid(), group: above.gid(), mode })?;
+        self.file.sync_all()
+    }
+
+    /// Makes a directory in it that only our own user may enter.
+    ///
+    /// # Errors
+    /// As the file system says, also if the name is taken.
+    pub fn create_private_dir(&self, name: &str) -> io::Result<()> {
+        Ok(mkdirat(&self.file, name, Mode::RWXU)?)
+    }
+}
+
+/// A new file that has no name of its own yet.
+struct Draft<'a> {
+    dir: &'a OpenDir,
+    file: File,
+    name: PathBuf,
+}
+
+impl Draft<'_> {
+    /// Others may have replaced its name: everything is done to the open file.
+    fn write(&self, text: &str, like: Like) -> io::Result<()> {
+        (&self.file).write_all(text.as_bytes())?;
+        give(&self.file, like)?;
+        self.file.sync_all()
+    }
+
+    fn publish(&self, name: &str) -> io::Result<()> {
+        below::rename(self.dir.file.as_fd(), &self.name, Path::new(name))
+    }
+}
+
+fn give(file: &File, like: Like) -> io::Result<()> {
+    let facts = file.metadata()?;
+    if (facts.uid(), facts.gid()) != (like.owner, like.group) {
+        match fchown(file, Some(like.owner), Some(like.group)) {
+            // Only root may give files away; what is ours stays ours.
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
+            other => other?,
+        }
+    }
+    file.set_permissions(Permissions::from_mode(like.mode))
+}
+
+fn is_empty(dir: &File) -> io::Result<bool> {
+    for entry in Dir::read_from(dir)? {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The way to a directory, name by name.
+struct Walk {
+    dir: File,
+    reached: PathBuf,
+    /// Names that are left, the next one last.
+    left: Vec<OsString>,
+    links: usize,
+    exposure: Option<Exposure>,
+}
+
+impl Walk {
+    fn new(path: &Path) -> io::Result<Self> {
+        let mut walk = Self {
+            dir: below::open_dir(CWD, Path::new("/"))?,
+            reached: PathBuf::from("/"),
+            left: Vec::new(),
+            links: 0,
+            exposure: None,
+        };
+        walk.go_on_with(&std::path::absolute(path)?)?;
+        Ok(walk)
+    }
+
+    /// These names are before those that are left.
+    fn go_on_with(&mut self, path: &Path) -> io::Result<()> {
+        if path.is_absolute() {
+            self.dir = below::open_dir(CWD, Path::new("/"))?;
+            self.reached = PathBuf::from("/");
+        }
+        self.left.extend(path.components().rev().filter_map(|part| match part {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            Component::Prefix(_) | Component::RootDir | Component::CurDir => None,
+        }));
+        Ok(())
+    }
+
+    fn enter(&mut self, name: &OsStr) -> io::Result<()> {
+        // Neither follows a link nor opens what may be a pipe or a device.
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let next = below::open_with(self.dir.as_fd(), Path::new(name), flags)?;
+        let (holder, facts) = (self.dir.metadata()?, next.metadata()?);
+        let exposure = is_open_to_others(&holder, Some(&facts)).then(|| Exposure::of(&self.reached, &holder));
+        if facts.is_symlink() {
+            let link = self.reached.join(name);
+            if let Some(exposure) = exposure {
+                let text = format!(
+                    "{} is a symbolic link that others may have made ({exposure}): it is not followed; put \
+                     the directory itself there, or see that {} belongs to root and only root may write it",
+                    link.display(),
+                    self.reached.display()
+                );
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            }
+            self.links += 1;
+            if self.links > LINKS_MAX {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    format!("{} leads through more than {LINKS_MAX} symbolic links", link.display()),
+                ));
+            }
+            let target = readlinkat(&next, "", Vec::new())?.into_bytes();
+            return self.go_on_with(Path::new(&OsString::from_vec(target)));
+        }
+        if self.exposure.is_none() {
+            self.exposure = exposure;
+        }
+        match name == ".." {
+            true => drop(self.reached.pop()),
+            false => self.reached.push(name),
+        }
+        self.dir = next;
+        Ok(())
+    }
+}
+
+/// Whether others than root and our own user may put something else in the place of `entry` in this
+/// directory; without an entry, whether they may change anything in it.
+fn is_open_to_others(dir: &Metadata, entry: Option<&Metadata>) -> bool {
+    let is_trusted = |facts: &Metadata| facts.uid() == 0 || facts.uid() == geteuid().as_raw();
+    let is_kept = dir.mode() & 0o1000 != 0 && entry.is_some_and(is_trusted);
+    !is_trusted(dir) || (dir.mode() & 0o022 != 0 && !is_kept)
+}
+
+impl Exposure {
+    fn of(path: &Path, facts: &Metadata) -> Self {
+        let is_trusted = facts.uid() == 0 || facts.uid() == geteuid().as_raw();
+        Self { dir: path.to_owned(), owner: (!is_trusted).then_some(facts.uid()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{chown, symlink};
+
+    use nix::sys::stat::Mode as NixMode;
+    use nix::unistd::mkfifo;
+    use tempfile::{TempDir, tempdir};
+
+    use super::*;
+    use crate::sys::SystemRandom;
+
+    /// What others guess.
+    struct Guessed;
+
+    impl Random for Guessed {
+        fn bits(&self) -> u64 {
+            7
+        }
+    }
+
+    /// Somebody who is neither root nor the user of the test.
+    const OTHER: u32 = 65534;
+
+    fn is_root() -> bool {
+        geteuid().is_root()
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    /// A directory, and a file of our own elsewhere that only we may read.
+    fn dir_and_secret() -> (TempDir, TempDir, PathBuf) {
+        let (dir, elsewhere) = (tempdir().unwrap(), tempdir().unwrap());
+        let secret = elsewhere.path().join("secret");
+        fs::write(&secret, "secret").unwrap();
+        set_mode(&secret, 0o600);
+        if is_root() {
+            chown(dir.path(), Some(OTHER), Some(OTHER)).unwrap();
+        }
+        (dir, elsewhere, secret)
+    }
+
+    fn facts(path: &Path) -> (u32, u32, u32) {
+        let facts = fs::symlink_metadata(path).unwrap();
+        (facts.uid(), facts.gid(), facts.mode() & 0o7777)
+    }
+
+    /// Only root can show that a file is given away; for another user owner and group are its own.
+    fn owner_of(dir: &Path) -> (u32, u32) {
+        let (owner, group, _) = facts(dir);
+        (owner, group)
+    }
+
+    #[test]
+    fn a_new_file_gets_the_owner_of_the_directory_and_a_later_one_that_of_the_old_file() {
+        let (dir, _elsewhere, _) = dir_and_secret();
+        let (owner, group) = owner_of(dir.path());
+        let open = OpenDir::open(dir.path()).unwrap();
+        assert!(open.read("users", 100).unwrap().is_none());
+        open.replace(&SystemRandom, "users", "one", None, 0o640).unwrap();
+        let file = dir.path().join("users");
+        assert_eq!(facts(&file), (owner, group, 0o640));
+        if is_root() {
+            chown(&file, Some(OTHER - 1), Some(OTHER - 2)).unwrap();
+        }
+        set_mode(&file, 0o4604);
+        let (owner, group) = owner_of(&file);
+        let old = open.read("users", 100).unwrap().unwrap();
+        assert_eq!(old.text, "one");
+        open.replace(&SystemRandom, "users", "two", Some(&old), 0o640).unwrap();
+        assert_eq!(facts(&file), (owner, group, 0o604), "no set-uid bit goes to a new text");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "two");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft stays");
+        assert_eq!(open.read("users", 2).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+
+    #[test]
+    fn a_link_a_pipe_and_a_directory_in_the_place_of_a_file_are_refused_at_once_and_stay() {
+        let (dir, _elsewhere, secret) = dir_and_secret();
+        let open = OpenDir::open(dir.path()).unwrap();
+        symlink(&secret, dir.path().join("link")).unwrap();
+        mkfifo(&dir.path().join("pipe"), NixMode::S_IRWXU).unwrap();
+        fs::create_dir(dir.path().join("directory")).unwrap();
+        for name in ["link", "pipe", "directory"] {
+            let error = open.read(name, 100).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name}: {error}");
+        }
+        assert!(open.read("link", 100).unwrap_err().to_string().contains("symbolic link"));
+        // Who has seen no file there replaces the link, and not what it leads to.
+        let before = facts(&secret);
+        open.replace(&SystemRandom, "link", "new", None, 0o644).unwrap();
+        assert_eq!((facts(&secret), fs::read_to_string(&secret).unwrap().as_str()), (before, "secret"));
+        assert!(open.replace(&SystemRandom, "directory", "new", None, 0o644).is_err());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "no draft stays");
+    }
+
+    #[test]
+    fn a_draft_that_others_swap_for_a_link_gives_nothing_away() {
+        let (dir, _elsewhere, secret) = dir_and_secret();
+        let before = facts(&secret);
+        let open = OpenDir::open(dir.path()).unwrap();
+        let draft = open.draft(&SystemRandom, "users").unwrap();
+        let name = dir.path().join(&draft.name);
+        fs::remove_file(&name).unwrap();
+        symlink(&secret, &name).unwrap();
+        let like = Like { owner: OTHER, group: OTHER, mode: 0o666 };
+        draft.write("text", like).unwrap();
+        draft.publish("users").unwrap();
+        assert_eq!((facts(&secret), fs::read_to_string(&secret).unwrap().as_str()), (before, "secret"));
+        // It is their link that has the name now, and the next command refuses it.
+        assert!(open.read("users", 100).is_err());
+        // A link that is there before the draft is not written through, either.
+        let taken = dir.path().join(format!(".users.{:016x}", Guessed.bits()));
+        symlink(dir.path().join("nothing"), &taken).unwrap();
+        let refused = open.replace(&Guessed, "users", "x", None, 0o644);
+        assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert!(!dir.path().join("nothing").exists());
+    }
+
+    #[test]
+    fn another_name_of_the_file_keeps_its_text_owner_and_mode() {
+        let (dir, _elsewhere, secret) = dir_and_secret();
+        let before = facts(&secret);
+        let file = dir.path().join("users");
+        if fs::hard_link(&secret, &file).is_err() {
+            // The directories are on different file systems: then there is no such name.
+            fs::copy(&secret, &file).unwrap();
+        }
+        let open = OpenDir::open(dir.path()).unwrap();
+        let old = open.read("users", 100).unwrap().unwrap();
+        open.replace(&SystemRandom, "users", "secret and more", Some(&old), 0o644).unwrap();
+        assert_eq!(facts(&file), before, "who could not read the text cannot read the copy");
+        assert_eq!((facts(&secret), fs::read_to_string(&secret).unwrap().as_str()), (before, "secret"));
+    }
+
+    #[test]
+    fn a_link_on_the_way_is_followed_if_only_root_and_we_can_have_made_it() {
+        let base = tempdir().unwrap();
+        let (ours, theirs, target) =
+            (base.path().join("ours"), base.path().join("theirs"), base.path().join("target"));
+        for dir in [&ours, &theirs, &target] {
+            fs::create_dir(dir).unwrap();
+            symlink("../target", dir.join("link")).unwrap();
+        }
+        set_mode(&theirs, 0o777);
+        fs::create_dir(target.join("domain")).unwrap();
+        let opened = OpenDir::open(&ours.join("link/domain")).unwrap();
+        assert_eq!(opened.path(), fs::canonicalize(target.join("domain")).unwrap());
+        let refused = OpenDir::open(&theirs.join("link/domain")).unwrap_err().to_string();
+        assert!(refused.contains("theirs/link is a symbolic link"), "{refused}");
+        assert!(refused.contains("other users may write"), "{refused}");
+        assert!(OpenDir::open(&theirs.join("link")).is_err(), "also as the last name");
+        OpenDir::open(&theirs.join("../target/domain")).unwrap();
+        symlink("round", ours.join("round")).unwrap();
+        assert!(OpenDir::open(&ours.join("round")).is_err());
+        if is_root() {
+            set_mode(&theirs, 0o755);
+            OpenDir::open(&theirs.join("link")).unwrap();
+            chown(&theirs, Some(OTHER), Some(OTHER)).unwrap();
+            let refused = OpenDir::open(&theirs.join("link")).unwrap_err().to_string();
+            assert!(refused.contains("belongs to user 65534"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn others_may_change_a_directory_if_they_may_write_it_or_one_above_it() {
+        let base = tempdir().unwrap();
+        let (above, dir) = (base.path().join("above"), base.path().join("above/dir"));
+        fs::create_dir_all(&dir).unwrap();
+        let exposure = || OpenDir::open(&dir).unwrap().exposure().map(ToString::to_string);
+        for (mode_above, mode, exposed) in [
+            (0o755, 0o755, None),
+            (0o755, 0o777, Some("above/dir")),
+            (0o755, 0o1777, Some("above/dir")),
+            (0o755, 0o775, Some("above/dir")),
+            (0o777, 0o755, Some("above")),
+            (0o775, 0o755, Some("above")),
+            (0o1777, 0o755, None),
+        ] {
+            set_mode(&above, mode_above);
+            set_mode(&dir, mode);
+            let said = exposure();
+            let ends = |name: &&str| said.as_ref().is_some_and(|said| said.ends_with(*name));
+            assert_eq!(said.is_some(), exposed.is_some(), "{mode_above:o} {mode:o}: {said:?}");
+            assert!(exposed.as_ref().is_none_or(ends), "{said:?}");
+        }
+        if is_root() {
+            chown(&dir, Some(OTHER), None).unwrap();
+            // In a directory with the sticky bit, its owner may rename it.
+            assert!(exposure().unwrap().starts_with("other users may write"));
+            set_mode(&above, 0o755);
+            assert!(exposure().unwrap().ends_with("above/dir belongs to user 65534"));
+        }
+    }
+
+    #[test]
+    fn a_new_directory_gets_owner_and_mode_unless_others_have_put_one_of_ours_in_its_place() {
+        let (dir, _elsewhere, _) = dir_and_secret();
+        let (owner, group) = owner_of(dir.path());
+        let open = OpenDir::open(dir.path()).unwrap();
+        let make = |name: &str| open.create_dir(OsStr::new(name), 0o750);
+        assert!(make("new.example").unwrap());
+        assert_eq!(facts(&dir.path().join("new.example")), (owner, group, 0o750));
+        assert!(!make("new.example").unwrap(), "it is there already");
+        symlink("nowhere", dir.path().join("link.example")).unwrap();
+        assert!(!make("link.example").unwrap());
+        assert!(!dir.path().join("nowhere").exists());
+        // What stands at the name is not what was made.
+        let theirs = dir.path().join("theirs.example");
+        fs::create_dir(&theirs).unwrap();
+        set_mode(&theirs, 0o700);
+        fs::write(theirs.join("file"), "").unwrap();
+        let before = facts(&theirs);
+        assert!(open.give_dir(OsStr::new("theirs.example"), 0o750).is_err());
+        assert!(open.give_dir(OsStr::new("link.example"), 0o750).is_err());
+        assert_eq!(facts(&theirs), before);
+    }
+
+    #[test]
+    fn a_lock_that_others_keep_is_not_waited_for_without_end() {
+        let dir = tempdir().unwrap();
+        let (one, other) = (OpenDir::open(dir.path()).unwrap(), OpenDir::open(dir.path()).unwrap());
+        one.lock(Duration::ZERO).unwrap();
+        assert_eq!(other.lock(Duration::ZERO).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        drop(one);
+        other.lock(Duration::ZERO).unwrap();
+    }
+}
