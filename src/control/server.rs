@@ -1,9 +1,9 @@
 //! The daemon's side of the socket.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::AsFd as _;
-use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Uid;
+use rustix::fs::{Mode, fchmod};
 use serde_json::Value;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::request::{Answered, Request, read_request};
 use crate::sys::{Clock as _, Disk as _, Moment, Stop, SystemClock, SystemDisk, Woken, spawn};
@@ -23,6 +25,8 @@ const REQUEST_OCTETS_MAX: usize = 256 * 1024;
 const DEADLINE: Duration = Duration::from_secs(5);
 /// Clients answered at once; more wait in the socket's backlog.
 const CLIENTS_MAX: usize = 4;
+/// Clients that wait to be accepted.
+const BACKLOG: i32 = 128;
 
 /// Whoever knows the answers.
 pub trait Answers: Send + Sync {
@@ -78,9 +82,7 @@ impl Control {
     pub fn start(path: &Path, answers: Arc<dyn Answers>) -> Result<Self, StartError> {
         let system = |error| StartError::System { path: path.to_owned(), error };
         make_room(path)?;
-        let listener = UnixListener::bind(path).map_err(system)?;
-        // Between the two lines others may connect; their credentials are checked all the same.
-        fs::set_permissions(path, Permissions::from_mode(0o600)).map_err(system)?;
+        let listener = listen(path).map_err(system)?;
         listener.set_nonblocking(true).map_err(system)?;
         let stop = Arc::new(Stop::new().map_err(system)?);
         let theirs = Arc::clone(&stop);
@@ -99,6 +101,17 @@ impl Drop for Control {
         // A socket that stays is replaced at the next start.
         let _ = SystemDisk.remove(&self.path);
     }
+}
+
+/// The file of a socket gets the mode of the socket (unix(7)), less the process's umask. Mode 0600 is
+/// set before there is a file: set by its path afterwards, it could be that of another file, which
+/// others have put there.
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    socket.bind(&SockAddr::unix(path)?)?;
+    socket.listen(BACKLOG)?;
+    Ok(OwnedFd::from(socket).into())
 }
 
 /// Removes a socket on which nobody answers.
@@ -236,7 +249,23 @@ fn left_until(deadline: Moment) -> io::Result<Duration> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
+
+    /// 0600 without a umask that helps is 0600 at any moment: the mode comes with the file.
+    #[test]
+    fn the_file_of_the_socket_has_its_mode_from_the_beginning() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control");
+        let _listener = listen(&path).unwrap();
+        assert_eq!(fs::symlink_metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        // And nothing that others put there is taken for it.
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink(dir.path().join("elsewhere"), &link).unwrap();
+        assert_eq!(listen(&link).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert!(!dir.path().join("elsewhere").exists());
+    }
 
     #[test]
     fn only_our_own_user_and_root_may_ask() {
