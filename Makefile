@@ -63,13 +63,17 @@ install: ## Program, manual pages, units and a sample configuration (PREFIX, DES
 	for unit in etc/systemd/*.socket etc/systemd/*.service; do \
 	    sed 's,@PREFIX@,$(PREFIX),g' "$$unit" > "$(UNITS)/$${unit##*/}" && chmod 0644 "$(UNITS)/$${unit##*/}" || exit 1; \
 	done
-	@if test -e "$(ETC)/postrider.toml"; then \
+# The user of the server may own this directory by now: what is there keeps its mode, and no link is followed.
+	umask 022 && mkdir -p "$(DESTDIR)/etc" && \
+	for dir in "$(ETC)" "$(ETC)/domains" "$(ETC)/certs" "$(ETC)/hooks"; do \
+	    test -e "$$dir" || test -L "$$dir" || mkdir "$$dir" || exit 1; \
+	done
+	@if test -e "$(ETC)/postrider.toml" || test -L "$(ETC)/postrider.toml"; then \
 	    echo "$(ETC)/postrider.toml is there and stays as it is"; \
 	else \
-	    install -D -m 0644 etc/postrider/postrider.toml "$(ETC)/postrider.toml"; \
+	    umask 022 && dd if=etc/postrider/postrider.toml of="$(ETC)/postrider.toml" conv=excl status=none; \
 	fi
 	install -D -m 0755 etc/postrider/hooks/post-data "$(DESTDIR)$(PREFIX)/share/postrider/hooks/post-data"
-	install -d "$(ETC)/domains" "$(ETC)/certs" "$(ETC)/hooks"
 	@scripts/next-steps
 
 uninstall: ## Take away what `make install` put there, but nothing in /etc or /var
