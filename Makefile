@@ -48,7 +48,7 @@ bench: build ## How fast this host takes and settles mail (BENCH_DIR, T=bench)
 	cargo bench --locked --bench '$(or $(T),*)'
 	$(if $(T),,scripts/bench-end-to-end "$(BIN)")
 
-torture: build ## The first promise, tried long: kills, stops, 100,000 messages that wait (BENCH_DIR)
+torture: build ## The first promise, tried long: kills, stops, 100,000 messages that wait (BENCH_DIR; as root, one of root's)
 	"$(BIN)" torture --rounds 200 --waiting 100000 "$(or $(BENCH_DIR),$(TARGET))"
 
 man: deps ## Write the manual pages and the sample configuration again, from the program's tables

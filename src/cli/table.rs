@@ -74,10 +74,15 @@ pub(super) enum Command {
     /// many messages wait for hosts that do not answer: started again it must greet, try them and
     /// deliver new mail within 10 seconds each, in 40 MiB of memory and 1 KiB for each message that
     /// waits, and once the hosts answer each message must arrive, once. Last, the disk of DIR is
-    /// measured. Needs no configuration and no running server; takes about a minute, and leaves
-    /// nothing behind if all is well.
+    /// measured. Needs no configuration and no running server, and takes about a minute.
+    ///
+    /// Everything is in a new folder in DIR that only the user who runs this may enter. The folder is
+    /// removed at the end, unless a message was lost or the server failed: then it is named, and shows
+    /// how it came about. As root, this is refused in a directory that other users own or may write, such as the
+    /// data directory of the server: give a directory of root's on the same file system, or run it as
+    /// the user of the server.
     Torture {
-        /// A folder on the disk to be tried, such as /var/lib/postrider.
+        /// A directory on the disk to be tried.
         dir: PathBuf,
         /// How often it is killed.
         #[arg(long, value_name = "N", default_value_t = 20)]

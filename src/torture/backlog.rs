@@ -14,6 +14,7 @@ use std::time::Duration;
 use super::load::{Load, Sizes};
 use super::next_hops::NextHops;
 use super::server::{LOOK, PATIENCE, Server, Trial, pause};
+use super::trial_error::TrialError;
 use crate::sys::{Clock as _, Moment, SystemClock};
 
 /// Who hand in mail at the same time.
@@ -60,23 +61,26 @@ impl Backlog<'_> {
     ///
     /// # Errors
     /// What was lost, or too slow, or took too much memory; or why it could not be tried.
-    pub fn build_up(&self) -> Result<Recovery, String> {
-        let hosts = NextHops::closed(HOSTS).map_err(|e| e.to_string())?;
-        let mut server = self.server(&hosts).map_err(|e| format!("{}: {e}", self.trial.dir.display()))?;
+    pub fn build_up(&self) -> Result<Recovery, TrialError> {
+        let cannot = |e: std::io::Error| TrialError::Explained(format!("{}: {e}", self.trial.dir.display()));
+        let hosts = NextHops::closed(HOSTS).map_err(cannot)?;
+        let mut server = self.server(&hosts).map_err(cannot)?;
         server.start()?;
         let to = (0..HOSTS).map(|host| format!("away-{host}@here.example")).collect();
         let load = Load::of(server.address, to, Sizes::Small, self.waiting);
         load.finish(CLIENTS)?;
         server.kill();
+        server.configure(&self.queue("")).map_err(cannot)?;
 
         let began = SystemClock.now();
         let greets = server.start()?;
         let (delivers, tries) = self.look(&server, began)?;
         let leaves = self.leave(&server, &hosts)?;
         complain(&load.promised(), hosts.taken())?;
-        let memory = server.memory_peak().ok_or("this host does not say how much memory a process has")?;
+        let unknown = "this host does not say how much memory a process has";
+        let memory = server.memory_peak().ok_or_else(|| TrialError::Explained(unknown.to_owned()))?;
         let recovery = Recovery { waiting: self.waiting, greets, tries, delivers, leaves, memory };
-        recovery.judge().map(|()| recovery)
+        recovery.judge().map(|()| recovery).map_err(TrialError::Explained)
     }
 
     fn server(&self, hosts: &NextHops) -> std::io::Result<Server> {
@@ -84,9 +88,16 @@ impl Backlog<'_> {
         for (host, port) in hosts.ports.iter().enumerate() {
             let _ = writeln!(aliases, "away-{host}: box@there-{host}.example via 127.0.0.1:{port}");
         }
+        // Before the blow, mail that was tried is due again a second later, and so it is overdue after
+        // it, as after an outage. With the usual minute, of a few messages all would have been tried
+        // before the blow, and none would be due within `SOON` of the start.
+        Server::set_up(&self.trial, &aliases, &self.queue("retry = [\"1s\"]\n"))
+    }
+
+    /// The section of the queue in postrider.toml.
+    fn queue(&self, more: &str) -> String {
         // One more: the new letter.
-        let more = format!("[queue]\nmessages-max = {}\n", self.waiting + 1);
-        Server::set_up(&self.trial, &aliases, &more)
+        format!("[queue]\nmessages-max = {}\n{more}", self.waiting + 1)
     }
 
     /// Hands in a new letter, and waits until it is delivered and every host was tried.
@@ -98,11 +109,7 @@ impl Backlog<'_> {
             let took = SystemClock.now().since(began);
             let waiting = server.metric("postrider_queue_length")?;
             if waiting < self.waiting {
-                return Err(format!(
-                    "{waiting} of {} messages are in the queue; {}",
-                    self.waiting,
-                    self.rest()
-                ));
+                return Err(format!("{waiting} of {} messages are in the queue", self.waiting));
             }
             if delivers.is_none() && !server.arrived().map_err(|e| e.to_string())?.is_empty() {
                 delivers = Some(took);
@@ -116,10 +123,9 @@ impl Backlog<'_> {
             }
             if took > PATIENCE {
                 return Err(format!(
-                    "after {} s {attempts} attempts for mail that waits were made, and a new letter is {}; {}",
+                    "after {} s {attempts} attempts for mail that waits were made, and a new letter is {}",
                     took.as_secs(),
-                    if delivers.is_some() { "delivered" } else { "not delivered" },
-                    self.rest()
+                    if delivers.is_some() { "delivered" } else { "not delivered" }
                 ));
             }
             pause(LOOK);
@@ -142,14 +148,10 @@ impl Backlog<'_> {
                 (least, since) = (waiting, now);
             }
             if now.since(since) > STILL {
-                return Err(format!("{waiting} messages do not leave; {}", self.rest()));
+                return Err(format!("{waiting} messages do not leave"));
             }
             pause(10 * LOOK);
         }
-    }
-
-    fn rest(&self) -> String {
-        format!("what is left is in {}", self.trial.dir.display())
     }
 }
 

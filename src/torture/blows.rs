@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::load::Load;
 use super::server::{LOOK, PATIENCE, Server, Trial, pause};
+use super::trial_error::TrialError;
 use crate::sys::{Clock as _, Random as _, SystemClock, SystemRandom};
 
 /// Who hand in mail at the same time.
@@ -42,9 +43,9 @@ impl Blows<'_> {
     ///
     /// # Errors
     /// What was lost or broken; or why it could not be tried.
-    pub fn strike(&self) -> Result<Tally, String> {
-        let mut server =
-            Server::set_up(&self.trial, "", "").map_err(|e| format!("{}: {e}", self.trial.dir.display()))?;
+    pub fn strike(&self) -> Result<Tally, TrialError> {
+        let mut server = Server::set_up(&self.trial, "", "")
+            .map_err(|e| TrialError::Explained(format!("{}: {e}", self.trial.dir.display())))?;
         server.start()?;
         let load = Load::new(server.address, "ana@here.example");
         for _ in 0..self.rounds {
@@ -61,7 +62,7 @@ impl Blows<'_> {
             load.end(clients);
             server.start()?;
         }
-        self.tally(&load.promised(), &server)
+        Ok(self.tally(&load.promised(), &server)?)
     }
 
     /// Waits until everything that was promised is there.
@@ -78,11 +79,7 @@ impl Blows<'_> {
                 return Ok(Tally { promised: promised.len(), twice, rounds: self.rounds });
             }
             if SystemClock.now() > give_up {
-                return Err(format!(
-                    "{lost} of {} promised messages are lost; what is left is in {}",
-                    promised.len(),
-                    self.trial.dir.display()
-                ));
+                return Err(format!("{lost} of {} promised messages are lost", promised.len()));
             }
             pause(50 * LOOK);
         }

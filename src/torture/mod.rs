@@ -11,6 +11,7 @@
 //! - `next_hops`: hosts that take no mail, and then do
 //! - `blows`: the real program on a real disk, killed at random moments under load
 //! - `backlog`: the same, killed while much mail waits
+//! - `trial_error`: why a trial did not end well
 //! - `worth`: how fast a disk is, and whether what it says can be believed
 
 mod backlog;
@@ -21,6 +22,7 @@ mod next_hops;
 mod post_office;
 mod scenario;
 mod server;
+mod trial_error;
 mod worth;
 
 pub use backlog::{Backlog, Recovery};
@@ -30,4 +32,5 @@ pub use model::{Stops, stop_everywhere, stopped, ways_to_stop};
 pub use post_office::{MINUTE, PostOffice, deferred, delivered, failed, letter_to, settings};
 pub use scenario::{Ledger, complaint, scenario};
 pub use server::Trial;
+pub use trial_error::TrialError;
 pub use worth::{Trust, Worth, measure};

@@ -42,7 +42,8 @@ pub(super) struct Server {
 
 impl Server {
     /// Writes a configuration for the local domain here.example with one mailbox, ana, and these
-    /// lines of `aliases`. `more` stands at the end of postrider.toml.
+    /// lines of `aliases`. `more` stands at the end of postrider.toml. The folder must be one that only
+    /// our own user may write: files in it are made by their paths.
     pub(super) fn set_up(trial: &Trial<'_>, aliases: &str, more: &str) -> io::Result<Self> {
         // At the same time, or both might get the same port.
         let ports = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
@@ -53,13 +54,20 @@ impl Server {
         fs::create_dir_all(config.join("certs"))?;
         writeln!(File::create(domain.join("users"))?, "ana: receive-only")?;
         File::create(domain.join("aliases"))?.write_all(aliases.as_bytes())?;
+        let server = Self { program: trial.program.to_owned(), config, address, monitoring, child: None };
+        server.configure(more)?;
+        Ok(server)
+    }
+
+    /// Writes postrider.toml with `more` at its end. A running server goes on with what it has read.
+    pub(super) fn configure(&self, more: &str) -> io::Result<()> {
+        let Self { address, monitoring, .. } = self;
         write!(
-            File::create(config.join("postrider.toml"))?,
+            File::create(self.config.join("postrider.toml"))?,
             "hostname = \"mail.here.example\"\ndata-dir = \"data\"\n\n\
              [listen]\nsmtp = [\"{address}\"]\nsubmission = []\nsubmissions = []\n\
              monitoring = \"{monitoring}\"\n\n{more}"
-        )?;
-        Ok(Self { program: trial.program.to_owned(), config, address, monitoring, child: None })
+        )
     }
 
     /// Starts it, and waits until it greets; says how long that took.

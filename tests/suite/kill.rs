@@ -3,10 +3,12 @@
 //! To Maildirs by the command that operators have for it; to the next hop, and what is remembered of
 //! it, here.
 
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 use std::time::Duration;
 
 use crossbeam_channel::after;
-use postrider::torture::Load;
+use postrider::torture::{Backlog, Load, Trial};
 
 use crate::house::{House, messages_in, wait_for};
 use crate::peers::{Exim, SmtpSink};
@@ -33,6 +35,41 @@ fn torture_finds_every_promised_message_bears_a_long_queue_and_says_what_the_dis
     assert!(recovery.contains("all of them delivered, once, in "), "{said}");
     assert!(number("syncs", "a") > 0 && said.contains("trust: "), "{said}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left behind");
+}
+
+/// Fewer messages than hosts: all of them have been tried when the blow comes.
+#[test]
+fn a_queue_that_is_short_is_tried_again_at_once_after_a_blow_too() {
+    for waiting in [1, 10, 60] {
+        let dir = tempfile::tempdir().unwrap();
+        let trial = Trial { program: Path::new(env!("CARGO_BIN_EXE_postrider")), dir: dir.path() };
+        let recovery = Backlog { trial, waiting }.build_up().unwrap();
+        assert_eq!(recovery.waiting, waiting);
+    }
+}
+
+#[test]
+fn root_does_not_run_torture_where_others_may_write() {
+    let base = tempfile::tempdir().unwrap();
+    let dir = base.path().join("dir");
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o777)).unwrap();
+    if !nix::unistd::Uid::effective().is_root() {
+        println!("only root is refused, and this is another user: nothing to see");
+        return;
+    }
+    let refused = || {
+        let output = House::new("").command().arg("torture").arg(&dir).output().unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 0);
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let said = refused();
+    assert!(said.contains("because other users may write") && said.contains("same file system"), "{said}");
+    std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::os::unix::fs::chown(&dir, Some(65534), None).unwrap();
+    let said = refused();
+    assert!(said.contains("belongs to user 65534"), "{said}");
 }
 
 #[test]
