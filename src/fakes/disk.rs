@@ -5,15 +5,20 @@
 //! let one verb fail (a full disk, an I/O error), and crash it: what was not synced is kept,
 //! dropped, or torn by a seed: a part of the data, some of the names, in no order, so that a rename
 //! may be durable without the data behind it, or a write over old data in part.
+//!
+//! A whole directory can be renamed or removed under the process: see `dir_changes`.
+
+mod dir_changes;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use self::dir_changes::{DirChange, Root, RootNumber};
 use super::SeededRandom;
 use crate::mail::Timestamp;
-use crate::sys::{Disk, DiskFile, Entry, PlainMutex as Mutex, Random as _, choice_point};
+use crate::sys::{Disk, DiskFile, Entry, FileIdentity, PlainMutex as Mutex, Random as _, choice_point};
 
 /// What a crash does to what was not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +37,7 @@ type Verb = &'static str;
 
 /// The disk; clones share it.
 #[derive(Clone, Default)]
-pub struct SimulatedDisk(Arc<Mutex<World>>);
+pub struct SimulatedDisk(Arc<Mutex<World>>, Option<RootNumber>);
 
 #[derive(Default)]
 struct World {
@@ -54,6 +59,9 @@ struct World {
     opened: usize,
     /// Raised by a crash: files that were open then are gone.
     epoch: u64,
+    roots: Vec<Root>,
+    /// After so many verbs in all.
+    dir_change: Option<(usize, DirChange)>,
 }
 
 #[derive(Default, Clone)]
@@ -248,6 +256,7 @@ impl SimulatedDisk {
             world.pending.clear();
         }
         world.stop_after = None;
+        world.dir_change = None;
         world.fail = None;
         world.is_full = false;
         world.full_after = None;
@@ -369,9 +378,10 @@ fn may_switch(verb: Verb, path: &Path) {
 impl Disk for SimulatedDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         may_switch("create", path);
-        let mut world = self.0.lock();
+        let mut world = self.world();
         world.whole("create")?;
-        if world.names.contains_key(path) {
+        let path = self.place(&world, path)?;
+        if world.names.contains_key(&path) {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
         if !path.parent().is_some_and(|dir| world.dirs.contains(dir)) {
@@ -380,35 +390,30 @@ impl Disk for SimulatedDisk {
         world.next += 1;
         let inode = world.next;
         world.files.insert(inode, Inode::default());
-        world.names.insert(path.to_owned(), inode);
-        world.pending.push(Change::Link { path: path.to_owned(), inode });
-        Ok(Arc::new(SimulatedFile {
-            world: Arc::clone(&self.0),
-            inode,
-            path: path.to_owned(),
-            epoch: world.epoch,
-        }))
+        world.names.insert(path.clone(), inode);
+        world.pending.push(Change::Link { path: path.clone(), inode });
+        Ok(Arc::new(SimulatedFile { disk: self.clone(), inode, path, epoch: world.epoch }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         may_switch("open", path);
-        let mut world = self.0.lock();
-        let inode = *world.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        let mut world = self.world();
+        let path = self.place(&world, path)?;
+        let inode = *world.names.get(&path).ok_or(io::ErrorKind::NotFound)?;
         world.opened += 1;
-        Ok(Arc::new(SimulatedFile {
-            world: Arc::clone(&self.0),
-            inode,
-            path: path.to_owned(),
-            epoch: world.epoch,
-        }))
+        Ok(Arc::new(SimulatedFile { disk: self.clone(), inode, path, epoch: world.epoch }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         may_switch("rename", from);
-        let mut world = self.0.lock();
+        let mut world = self.world();
         world.whole("rename")?;
-        let inode = *world.names.get(from).ok_or(io::ErrorKind::NotFound)?;
-        let change = Change::Rename { from: from.to_owned(), to: to.to_owned(), inode };
+        let (from, to) = (self.place(&world, from)?, self.place(&world, to)?);
+        let inode = *world.names.get(&from).ok_or(io::ErrorKind::NotFound)?;
+        if !to.parent().is_some_and(|dir| world.dirs.contains(dir)) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let change = Change::Rename { from, to, inode };
         World::apply(&mut world.names, &change);
         world.pending.push(change);
         Ok(())
@@ -416,18 +421,23 @@ impl Disk for SimulatedDisk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         may_switch("remove", path);
-        let mut world = self.0.lock();
+        let mut world = self.world();
         world.whole("remove")?;
-        let inode = world.names.remove(path).ok_or(io::ErrorKind::NotFound)?;
-        world.pending.push(Change::Unlink { path: path.to_owned(), inode });
+        let path = self.place(&world, path)?;
+        let inode = world.names.remove(&path).ok_or(io::ErrorKind::NotFound)?;
+        world.pending.push(Change::Unlink { path, inode });
         Ok(())
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         may_switch("sync_dir", dir);
-        let mut guard = self.0.lock();
+        let mut guard = self.world();
         guard.whole("sync_dir")?;
+        let dir = &*self.place(&guard, dir)?;
         let world = &mut *guard;
+        if !world.dirs.contains(dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let in_dir = |path: &Path| path.parent() == Some(dir);
         let (synced, pending): (Vec<_>, Vec<_>) =
             world.pending.iter().cloned().partition(|change| match change {
@@ -463,15 +473,19 @@ impl Disk for SimulatedDisk {
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
         // Directories are durable at once: the spool makes them at its first start only.
-        let mut world = self.0.lock();
-        for above in dir.ancestors() {
+        let mut world = self.world();
+        for above in self.place(&world, dir)?.ancestors() {
             world.dirs.insert(above.to_owned());
         }
         Ok(())
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        let world = self.0.lock();
+        let world = self.world();
+        let dir = &*self.place(&world, dir)?;
+        if !world.dirs.contains(dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let inside = world.names.iter().filter(|(path, _)| path.parent() == Some(dir));
         let entries = inside.filter_map(|(path, inode)| {
             let inode = world.files.get(inode)?;
@@ -485,17 +499,23 @@ impl Disk for SimulatedDisk {
     }
 
     fn set_modified(&self, path: &Path, when: Timestamp) -> io::Result<()> {
-        let mut world = self.0.lock();
-        let inode = *world.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        let mut world = self.world();
+        let path = self.place(&world, path)?;
+        let inode = *world.names.get(&path).ok_or(io::ErrorKind::NotFound)?;
         if let Some(inode) = world.files.get_mut(&inode) {
             inode.modified = when.as_millis();
         }
         Ok(())
     }
+
+    fn is_in_place(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
+        let found = self.world().names.get(path).copied();
+        Ok(found == Some(file.identity()?.inode))
+    }
 }
 
 struct SimulatedFile {
-    world: Arc<Mutex<World>>,
+    disk: SimulatedDisk,
     inode: u64,
     /// The name by which it was opened.
     path: PathBuf,
@@ -504,7 +524,7 @@ struct SimulatedFile {
 
 impl SimulatedFile {
     fn with<T>(&self, act: impl FnOnce(&mut World, &mut Inode) -> io::Result<T>) -> io::Result<T> {
-        let mut world = self.world.lock();
+        let mut world = self.disk.world();
         if world.epoch != self.epoch {
             return Err(io::Error::other("this file belongs to a process that is gone"));
         }
@@ -568,6 +588,13 @@ impl DiskFile for SimulatedFile {
             world.whole("truncate")?;
             inode.cut(usize::try_from(octets).unwrap_or(usize::MAX));
             Ok(())
+        })
+    }
+
+    fn identity(&self) -> io::Result<FileIdentity> {
+        self.with(|world, _| {
+            let links = world.names.values().filter(|inode| **inode == self.inode).count();
+            Ok(FileIdentity { device: 0, inode: self.inode, links: links as u64 })
         })
     }
 }

@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::mail::Timestamp;
-use crate::sys::{Disk, DiskFile, Entry};
+use crate::sys::{Disk, DiskFile, Entry, FileIdentity};
 
 /// Hears each verb before it is done, and of which file or directory; an error is the verb's.
 type Watch = Arc<dyn Fn(&'static str, &Path) -> io::Result<()> + Send + Sync>;
 
 /// Passes everything on to another disk. Verbs are `create`, `open`, `rename` (the new name),
-/// `remove`, `sync-dir` and `create-dir`, and of a file `write`, `sync` and `read`.
+/// `remove`, `sync-dir`, `create-dir` and `is-in-place`, and of a file `write`, `sync` and `read`.
 pub struct WatchedDisk {
     inner: Arc<dyn Disk>,
     watch: Watch,
@@ -69,6 +69,11 @@ impl Disk for WatchedDisk {
     fn set_modified(&self, path: &Path, when: Timestamp) -> io::Result<()> {
         self.inner.set_modified(path, when)
     }
+
+    fn is_in_place(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
+        (self.watch)("is-in-place", path)?;
+        self.inner.is_in_place(path, file)
+    }
 }
 
 struct WatchedFile {
@@ -99,5 +104,9 @@ impl DiskFile for WatchedFile {
 
     fn truncate(&self, octets: u64) -> io::Result<()> {
         self.inner.truncate(octets)
+    }
+
+    fn identity(&self) -> io::Result<FileIdentity> {
+        self.inner.identity()
     }
 }

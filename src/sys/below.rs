@@ -1,4 +1,5 @@
-//! Files below a directory that is open: what a disk and an open directory ask of the system.
+//! Files below a directory that is open: what a disk, on the whole file system or below one directory, asks of the
+//! system.
 //!
 //! Each function takes the descriptor of a directory and a path relative to it; an absolute path is
 //! looked up from `/`, as the system does it. A symbolic link in the place of a file is an error: the
@@ -17,7 +18,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, retry_on_intr};
 
-use super::disk::{DiskFile, Entry};
+use super::disk::{DiskFile, Entry, FileIdentity};
 use crate::mail::Timestamp;
 
 /// A file that is there: without following a link, and without waiting for the other end of a pipe.
@@ -169,5 +170,9 @@ impl DiskFile for SystemFile {
 
     fn truncate(&self, octets: u64) -> io::Result<()> {
         self.0.set_len(octets)
+    }
+
+    fn identity(&self) -> io::Result<FileIdentity> {
+        Ok(FileIdentity::of(&self.0.metadata()?))
     }
 }

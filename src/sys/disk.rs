@@ -4,7 +4,9 @@
 //! synced: a write is durable once its file is synced, a name once its directory is. Whoever
 //! keeps a promise on disk goes through this trait; nobody calls `std::fs` for that.
 
+use std::fs::{self, Metadata};
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -64,6 +66,14 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// As the file system says.
     fn set_modified(&self, path: &Path, when: Timestamp) -> io::Result<()>;
+
+    /// Whether `path`, looked up from `/` at this moment, leads to this open file: whether others who
+    /// look for the file by its path find it. Not if the file or a directory above it was renamed,
+    /// removed or replaced. At most two system calls.
+    ///
+    /// # Errors
+    /// As the file system says; nothing is known then.
+    fn is_in_place(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool>;
 }
 
 /// An open file. Closed when dropped. Shared: positions are the caller's.
@@ -124,6 +134,41 @@ pub trait DiskFile: Send + Sync {
     /// # Errors
     /// As the file system says.
     fn truncate(&self, octets: u64) -> io::Result<()>;
+
+    /// Which file this is, and how many names it has now.
+    ///
+    /// # Errors
+    /// As the file system says.
+    fn identity(&self) -> io::Result<FileIdentity>;
+}
+
+/// Which file a file is, whatever its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileIdentity {
+    /// The file system.
+    pub device: u64,
+    /// Its number there.
+    pub inode: u64,
+    /// Its names; 0 if it was removed.
+    pub links: u64,
+}
+
+impl FileIdentity {
+    pub(super) fn of(facts: &Metadata) -> Self {
+        Self { device: facts.dev(), inode: facts.ino(), links: facts.nlink() }
+    }
+}
+
+/// Whether `path` leads to this file; a symbolic link in its place does not.
+pub(super) fn is_at(path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
+    let there = match fs::symlink_metadata(path) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(false);
+        }
+        other => FileIdentity::of(&other?),
+    };
+    let ours = file.identity()?;
+    Ok((there.device, there.inode) == (ours.device, ours.inode) && ours.links > 0)
 }
 
 /// One file of a directory.
@@ -172,6 +217,10 @@ impl Disk for SystemDisk {
 
     fn set_modified(&self, path: &Path, when: Timestamp) -> io::Result<()> {
         below::set_modified(CWD, path, when)
+    }
+
+    fn is_in_place(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
+        is_at(path, file)
     }
 }
 
@@ -231,7 +280,6 @@ pub fn read_text(path: &Path, octets_max: u64) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
     use std::os::unix::fs::symlink;
 
     use nix::sys::stat::Mode;
@@ -258,6 +306,22 @@ mod tests {
         // A configuration may be linked, but not wait for the other end of a pipe.
         assert_eq!(read_text(&path("link"), 100).unwrap(), "theirs");
         assert_eq!(read_text(&path("pipe"), 100).unwrap_err().kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_file_is_in_place_while_its_path_leads_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let (one, other) =
+            (SystemDisk.create(&path("one")).unwrap(), SystemDisk.create(&path("other")).unwrap());
+        let is_in_place = |name: &str| SystemDisk.is_in_place(&path(name), &*one).unwrap();
+        assert!(is_in_place("one") && !is_in_place("other") && !is_in_place("nothing"));
+        assert!(!is_in_place("one/below"), "it is not a directory");
+        symlink("one", path("link")).unwrap();
+        assert!(!is_in_place("link"));
+        SystemDisk.rename(&path("other"), &path("one")).unwrap();
+        assert!(!is_in_place("one") && SystemDisk.is_in_place(&path("one"), &*other).unwrap());
+        assert_eq!(one.identity().unwrap().links, 0);
     }
 
     #[test]

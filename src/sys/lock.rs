@@ -18,7 +18,11 @@ impl FileLock {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if another process has it; otherwise as the file system says.
     pub fn take(path: &Path) -> io::Result<Self> {
-        let file = below::open_or_create(CWD, path)?;
+        Self::of(below::open_or_create(CWD, path)?)
+    }
+
+    /// Takes the lock on an open file.
+    pub(super) fn of(file: File) -> io::Result<Self> {
         match file.try_lock() {
             Ok(()) => Ok(Self(file)),
             Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),

@@ -21,6 +21,7 @@
 //! - `process`: programs, started without a shell and ended in time
 //! - `pulse`: whether a thread is stuck
 //! - `privilege`: what the process may do beyond what its user may
+//! - `rooted_disk`: the disk below one directory, wherever that is moved
 //! - `stop`: a request to stop that can be waited for together with sockets
 //! - `thread`: named threads with small stacks, and a lock that survives a panic
 
@@ -43,6 +44,7 @@ mod privilege;
 mod process;
 mod pulse;
 mod random;
+mod rooted_disk;
 #[cfg(any(test, feature = "fakes"))]
 mod scheduled;
 #[cfg(any(test, feature = "fakes"))]
@@ -53,7 +55,7 @@ mod thread;
 
 pub use channel::{Receiver, RecvError, RecvTimeoutError, SendError, Sender, TryRecvError, channel};
 pub use clock::{Clock, Moment, SystemClock};
-pub use disk::{Disk, DiskFile, Entry, SystemDisk, create_dir_all, read_text, replace};
+pub use disk::{Disk, DiskFile, Entry, FileIdentity, SystemDisk, create_dir_all, read_text, replace};
 pub use hook::is_hook_there;
 pub use host::host_name;
 pub use line_ends::LfReader;
@@ -64,6 +66,7 @@ pub use privilege::put_down_capabilities;
 pub use process::{Ended, Program};
 pub use pulse::Pulse;
 pub use random::{Random, SystemRandom};
+pub use rooted_disk::RootedDisk;
 #[cfg(any(test, feature = "fakes"))]
 pub use scheduled::{Condvar, Mutex, MutexGuard};
 #[cfg(any(test, feature = "fakes"))]

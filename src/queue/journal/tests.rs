@@ -114,6 +114,9 @@ impl DiskFile for Panicking {
     fn truncate(&self, _: u64) -> io::Result<()> {
         Ok(())
     }
+    fn identity(&self) -> io::Result<crate::sys::FileIdentity> {
+        Ok(crate::sys::FileIdentity { device: 0, inode: 0, links: 1 })
+    }
 }
 
 #[test]

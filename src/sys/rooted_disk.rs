@@ -1,0 +1,279 @@
+//! The host's file system below one directory that is held open.
+//!
+//! A server must not write into another one's spool because its data directory was renamed and a new one
+//! made at its path. Every operation here starts at the descriptor of the directory that was opened,
+//! wherever it is moved; when it is removed, operations fail. The lock of the directory is taken below
+//! the same descriptor. `is_in_place` tells whether others find a file by its path: it is the only
+//! operation that starts at `/`.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::CWD;
+
+use super::below::{self, SystemFile};
+use super::disk::{Disk, DiskFile, Entry, is_at};
+use super::lock::FileLock;
+use crate::mail::Timestamp;
+
+/// The file system below a directory. Paths are those below the path by which it was opened; others are
+/// refused with [`io::ErrorKind::InvalidInput`].
+#[derive(Debug)]
+pub struct RootedDisk {
+    root: PathBuf,
+    dir: File,
+}
+
+impl RootedDisk {
+    /// Opens the directory at `root`, which must exist; links on the way are followed.
+    ///
+    /// # Errors
+    /// As the file system says.
+    pub fn open(root: &Path) -> io::Result<Self> {
+        Ok(Self { root: root.to_owned(), dir: below::open_dir(CWD, root)? })
+    }
+
+    /// Takes the lock on the file `name` in the directory; the file is made if it is missing.
+    ///
+    /// # Errors
+    /// See [`FileLock::take`].
+    pub fn lock(&self, name: &str) -> io::Result<FileLock> {
+        FileLock::of(below::open_or_create(self.dir.as_fd(), Path::new(name))?)
+    }
+
+    /// The descriptor to start from, and the way from there.
+    fn start<'a>(&self, path: &'a Path) -> io::Result<(BorrowedFd<'_>, &'a Path)> {
+        match path.strip_prefix(&self.root) {
+            Ok(rest) if rest.as_os_str().is_empty() => Ok((self.dir.as_fd(), Path::new("."))),
+            Ok(rest) if rest.components().all(|part| matches!(part, Component::Normal(_))) => {
+                Ok((self.dir.as_fd(), rest))
+            }
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{} is not below {}", path.display(), self.root.display()),
+            )),
+        }
+    }
+}
+
+impl Disk for RootedDisk {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let (dir, path) = self.start(path)?;
+        Ok(Arc::new(SystemFile(below::create(dir, path)?)))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let (dir, path) = self.start(path)?;
+        Ok(Arc::new(SystemFile(below::open(dir, path)?)))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let ((dir, from), (_, to)) = (self.start(from)?, self.start(to)?);
+        below::rename(dir, from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let (dir, path) = self.start(path)?;
+        below::remove(dir, path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        let (dir, path) = self.start(path)?;
+        below::open_dir(dir, path)?.sync_all()
+    }
+
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        let (dir, path) = self.start(path)?;
+        below::create_dir(dir, path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        let (dir, path) = self.start(path)?;
+        below::list(dir, path)
+    }
+
+    fn set_modified(&self, path: &Path, when: Timestamp) -> io::Result<()> {
+        let (dir, path) = self.start(path)?;
+        below::set_modified(dir, path, when)
+    }
+
+    fn is_in_place(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
+        is_at(path, file)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::MetadataExt as _;
+
+    use tempfile::{TempDir, tempdir};
+
+    use super::*;
+    use crate::sys::{SystemDisk, SystemRandom, create_dir_all, replace};
+
+    /// A directory `data` and a disk below it, with a directory `spool`.
+    fn data() -> (TempDir, PathBuf, RootedDisk) {
+        let base = tempdir().unwrap();
+        let root = base.path().join("data");
+        fs::create_dir(&root).unwrap();
+        let disk = RootedDisk::open(&root).unwrap();
+        create_dir_all(&disk, &root.join("spool/waiting")).unwrap();
+        (base, root, disk)
+    }
+
+    fn names(dir: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn it_does_below_its_root_what_the_whole_disk_does() {
+        let (_base, root, disk) = data();
+        let waiting = root.join("spool/waiting");
+        let (one, two) = (waiting.join("one"), waiting.join("two"));
+        let file = disk.create(&one).unwrap();
+        file.append(b"hello").unwrap();
+        file.sync().unwrap();
+        assert_eq!(disk.create(&one).map(drop).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        disk.rename(&one, &two).unwrap();
+        disk.sync_dir(&waiting).unwrap();
+        disk.sync_dir(&root).unwrap();
+        let modified = Timestamp::from_millis(1_767_225_600_123);
+        disk.set_modified(&two, modified).unwrap();
+        let expected = [Entry { name: "two".to_owned(), octets: 5, modified }];
+        assert_eq!(
+            (disk.list(&waiting).unwrap(), SystemDisk.list(&waiting).unwrap()),
+            (expected.to_vec(), expected.to_vec())
+        );
+        assert_eq!(disk.open(&two).unwrap().read_range(0, 10).unwrap(), b"hello");
+        replace(&disk, &SystemRandom, &root.join("version"), b"1").unwrap();
+        assert_eq!(fs::read(root.join("version")).unwrap(), b"1");
+        assert_eq!(fs::metadata(&two).unwrap().mode() & 0o7777, 0o600);
+        assert_eq!(fs::metadata(&waiting).unwrap().mode() & 0o7777, 0o700);
+        disk.remove(&two).unwrap();
+        assert_eq!(disk.remove(&two).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_path_that_is_not_below_the_root_is_refused() {
+        let (base, root, disk) = data();
+        let inside = root.join("file");
+        disk.create(&inside).unwrap();
+        let outside = [
+            base.path().join("file"),
+            root.join("../file"),
+            root.join("spool/../../file"),
+            base.path().join("data-2/file"),
+            PathBuf::from("file"),
+        ];
+        for path in &outside {
+            let refused = [
+                disk.create(path).map(drop),
+                disk.open(path).map(drop),
+                disk.rename(&inside, path),
+                disk.rename(path, &inside),
+                disk.remove(path),
+                disk.sync_dir(path),
+                disk.create_dir(path),
+                disk.list(path).map(drop),
+                disk.set_modified(path, Timestamp::from_millis(0)),
+            ];
+            for outcome in refused {
+                assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::InvalidInput, "{}", path.display());
+            }
+        }
+        assert_eq!(names(base.path()), ["data"]);
+    }
+
+    #[test]
+    fn after_its_root_was_renamed_it_writes_there_and_not_into_a_new_one_of_the_old_name() {
+        let (base, root, disk) = data();
+        let (waiting, moved) = (root.join("spool/waiting"), base.path().join("moved"));
+        let file = disk.create(&waiting.join("one")).unwrap();
+        assert!(disk.is_in_place(&waiting.join("one"), &*file).unwrap());
+        assert!(!disk.is_in_place(&waiting.join("two"), &*file).unwrap());
+        fs::rename(&root, &moved).unwrap();
+        assert!(!disk.is_in_place(&waiting.join("one"), &*file).unwrap());
+        // A second server, on a new directory.
+        let second = {
+            fs::create_dir(&root).unwrap();
+            RootedDisk::open(&root).unwrap()
+        };
+        create_dir_all(&second, &waiting).unwrap();
+        let theirs = second.create(&waiting.join("one")).unwrap();
+        assert!(!disk.is_in_place(&waiting.join("one"), &*file).unwrap());
+        assert!(second.is_in_place(&waiting.join("one"), &*theirs).unwrap());
+        assert!(!disk.is_in_place(&waiting.join("one"), &*disk.open(&waiting.join("one")).unwrap()).unwrap());
+
+        file.append(b"ours").unwrap();
+        disk.create(&waiting.join("two")).unwrap();
+        disk.rename(&waiting.join("two"), &waiting.join("three")).unwrap();
+        disk.create_dir(&root.join("spool/damaged")).unwrap();
+        disk.sync_dir(&root).unwrap();
+        disk.set_modified(&waiting.join("three"), Timestamp::from_millis(0)).unwrap();
+        assert_eq!(disk.list(&waiting).unwrap().len(), 2);
+        assert_eq!(names(&moved.join("spool/waiting")), ["one", "three"]);
+        assert_eq!(names(&moved.join("spool")), ["damaged", "waiting"]);
+        assert_eq!(fs::read(moved.join("spool/waiting/one")).unwrap(), b"ours");
+        disk.remove(&waiting.join("one")).unwrap();
+        assert_eq!(
+            (names(&waiting), names(&root.join("spool"))),
+            (vec!["one".to_owned()], vec!["waiting".to_owned()])
+        );
+
+        // Back where it was.
+        fs::rename(&root, base.path().join("other")).unwrap();
+        fs::rename(&moved, &root).unwrap();
+        let three = disk.open(&waiting.join("three")).unwrap();
+        assert!(disk.is_in_place(&waiting.join("three"), &*three).unwrap());
+        assert!(SystemDisk.is_in_place(&waiting.join("three"), &*three).unwrap());
+        assert!(!disk.is_in_place(&waiting.join("one"), &*file).unwrap(), "it was removed");
+        assert_eq!(file.identity().unwrap().links, 0);
+    }
+
+    #[test]
+    fn after_its_root_was_removed_nothing_is_made_or_in_place() {
+        let (_base, root, disk) = data();
+        let path = root.join("spool/waiting/one");
+        let file = disk.create(&path).unwrap();
+        fs::remove_dir_all(&root).unwrap();
+        assert!(!disk.is_in_place(&path, &*file).unwrap());
+        file.append(b"into the void").unwrap();
+        file.sync().unwrap();
+        fs::create_dir_all(root.join("spool/waiting")).unwrap();
+        fs::write(&path, "").unwrap();
+        assert!(!disk.is_in_place(&path, &*file).unwrap());
+        for refused in [
+            disk.create(&path).map(drop),
+            disk.create(&root.join("two")).map(drop),
+            disk.create_dir(&root.join("spool")),
+            disk.list(&root.join("spool")).map(drop),
+        ] {
+            assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::NotFound);
+        }
+        assert_eq!(fs::read(&path).unwrap(), b"");
+    }
+
+    #[test]
+    fn the_lock_is_that_of_the_directory_and_not_of_its_path() {
+        let (base, root, disk) = data();
+        let _first = disk.lock("lock").unwrap();
+        assert_eq!(disk.lock("lock").unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(FileLock::take(&root.join("lock")).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let moved = base.path().join("moved");
+        fs::rename(&root, &moved).unwrap();
+        fs::create_dir(&root).unwrap();
+        let second = RootedDisk::open(&root).unwrap();
+        let _second = second.lock("lock").unwrap();
+        assert_eq!(disk.lock("lock").unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        // The moved directory is still locked, by whatever path.
+        let third = RootedDisk::open(&moved).unwrap();
+        assert_eq!(third.lock("lock").unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+}
