@@ -7,7 +7,8 @@
 //! error goes to the log.
 //!
 //! A hook that fails, is too slow or prints what cannot be read has not said that there is nobody:
-//! the sender hears 451. No hook is no more than that: nothing is added.
+//! the sender hears 451. So does a sender whose question is under way when the server stops: the hook is
+//! ended. No hook is no more than that: nothing is added.
 //!
 //! A name with characters that a careless script could trip over (quotes, spaces, `|`, `$`, a
 //! leading `-`) is not put to it: such a name has no aliases from here.
@@ -15,6 +16,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -24,7 +26,7 @@ use super::spelling::Spelling;
 use super::target::{Target, targets};
 use crate::mail::{LocalPart, Mailbox, printable};
 use crate::observe::{CounterFamily, Metrics};
-use crate::sys::{Clock as _, Ended, Moment, Program, SystemClock, is_hook_there};
+use crate::sys::{AtStop, Clock as _, Ended, Moment, Program, Stop, SystemClock, is_hook_there};
 
 /// Time that one run has.
 const DEADLINE: Duration = Duration::from_secs(5);
@@ -50,6 +52,8 @@ pub struct AliasHookSettings {
     pub directory: PathBuf,
     /// For `BASE_NAME`.
     pub spelling: Spelling,
+    /// The request to stop.
+    pub stop: Arc<Stop>,
 }
 
 /// Asks the hook. Shared by all sessions.
@@ -111,6 +115,8 @@ impl AliasHook {
             directory: &self.settings.directory,
             time,
             output_octets_max: OUTPUT_OCTETS_MAX + 1,
+            stop: &self.settings.stop,
+            at_stop: AtStop::End,
         }
         .run_apart(&mut io::empty());
         drop(turn);
@@ -128,6 +134,9 @@ impl AliasHook {
             Ended::Killed { signal, .. } => Err(format!("was killed by signal {signal}")),
             Ended::DeadlinePassed { .. } => {
                 Err(format!("took longer than {} ms for {mailbox} and was ended", time.as_millis()))
+            }
+            Ended::Stopped { .. } => {
+                Err(format!("was not asked to the end for {mailbox}: the server is stopping"))
             }
             Ended::NotStarted(error) => Err(format!("cannot be run: {error}; mend or remove it")),
             Ended::InputFailed(error) | Ended::Lost(error) => Err(format!("was lost: {error}")),
@@ -202,7 +211,8 @@ mod tests {
         assert!(wrote.unwrap().success());
         let directory = dir.path().to_owned();
         let spelling = Spelling { drop_characters: ".".to_owned(), ..Spelling::default() };
-        let settings = AliasHookSettings { program, directory, spelling };
+        let stop = Arc::new(Stop::new().unwrap());
+        let settings = AliasHookSettings { program, directory, spelling, stop };
         (dir, AliasHook::new(settings, &Metrics::default()))
     }
 

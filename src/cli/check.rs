@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::terminal::{Failed, say};
 use crate::daemon::{
     CredentialsFile, Domains, absent_neighbours, check_hooks, endings, read_config, spelling, unknown_logins,
     unread_postmasters,
 };
-use crate::sys::{Clock as _, SystemClock};
+use crate::sys::{Clock as _, Stop, SystemClock};
 use crate::tls::CertSet;
 
 /// Reads everything that the server would, and says all that is wrong with it.
@@ -37,10 +38,12 @@ pub(super) fn run(config_dir: &Path) -> Result<String, Failed> {
         wrong.push(format!("{count} {mistakes} in {}", config_dir.display()));
         return Err(wrong);
     };
+    // Nobody asks it: whoever has enough ends this process.
+    let stop = Arc::new(Stop::new().map_err(|e| vec![format!("cannot make a pipe: {e}")])?);
     say(config
         .warnings
         .iter()
-        .chain(&absent_neighbours(&config))
+        .chain(&absent_neighbours(&config, &stop))
         .map(|warning| format!("warning: {warning}")));
     if certs.is_empty() {
         say([format!(
@@ -56,7 +59,7 @@ pub(super) fn run(config_dir: &Path) -> Result<String, Failed> {
             dir.display()
         )]);
     }
-    let unread = unread_postmasters(config_dir, &config, &domains);
+    let unread = unread_postmasters(config_dir, &config, &domains, &stop);
     say(unread.iter().map(|warning| format!("warning: {warning}")));
 
     let (users, aliases) = (domains.users(), domains.aliases());

@@ -26,7 +26,7 @@ use super::mailbox_form::LineEnds;
 use super::program::{EXIT_TEMPFAIL, Run, Trouble, traced};
 use super::template::Template;
 use crate::mail::{Failure, Mailbox, Outcome, Reason, Recipient, ReversePath};
-use crate::sys::Clock;
+use crate::sys::{Clock, Stop};
 
 /// The operator's delivery agent.
 #[derive(Debug, Clone)]
@@ -48,17 +48,18 @@ pub struct CommandCourier {
     settings: CommandSettings,
     arguments: Vec<Template>,
     clock: Arc<dyn Clock>,
+    stop: Arc<Stop>,
 }
 
 /// The places, `%` left out.
 const PLACES: &[&str] = &["from", "from_user", "from_domain", "to", "to_user", "to_domain"];
 
 impl CommandCourier {
-    /// A courier that runs this agent.
+    /// A courier that runs this agent, until it is time to `stop`.
     #[must_use]
-    pub fn new(settings: CommandSettings, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(settings: CommandSettings, clock: Arc<dyn Clock>, stop: Arc<Stop>) -> Self {
         let arguments = settings.arguments.iter().map(|raw| Template::new(raw, PLACES)).collect();
-        Self { settings, arguments, clock }
+        Self { settings, arguments, clock, stop }
     }
 
     fn deliver(&self, delivery: &Delivery<'_>, recipient: &Recipient) -> Result<Reason, Failure> {
@@ -71,6 +72,7 @@ impl CommandCourier {
             directory: &self.settings.directory,
             line_ends: self.settings.line_ends,
             time: self.settings.deadline,
+            stop: &self.stop,
         };
         run.run(&*self.clock, delivery, recipient).map_err(|trouble| match trouble {
             Trouble::Exited(EXIT_TEMPFAIL, reason) => Failure::Transient(reason),
@@ -155,7 +157,7 @@ mod tests {
             deadline: Duration::from_secs(30),
             directory: "/".into(),
         };
-        CommandCourier::new(settings, Arc::new(SystemClock))
+        CommandCourier::new(settings, Arc::new(SystemClock), Arc::new(Stop::new().unwrap()))
     }
 
     /// Read by a shell and not run by its name: while another test starts a program, that one holds

@@ -16,7 +16,7 @@ use super::contract::{Courier, Delivery};
 use super::mailbox_form::LineEnds;
 use super::program::{EXIT_TEMPFAIL, Run, Trouble, traced};
 use crate::mail::{Destination, Failure, Outcome, Reason, Recipient};
-use crate::sys::Clock;
+use crate::sys::{Clock, Stop};
 
 /// How programs of aliases are run.
 #[derive(Debug, Clone)]
@@ -42,13 +42,14 @@ pub enum Exit75 {
 pub struct PipeCourier {
     settings: PipeSettings,
     clock: Arc<dyn Clock>,
+    stop: Arc<Stop>,
 }
 
 impl PipeCourier {
-    /// A courier that runs what recipients name.
+    /// A courier that runs what recipients name, until it is time to `stop`.
     #[must_use]
-    pub fn new(settings: PipeSettings, clock: Arc<dyn Clock>) -> Self {
-        Self { settings, clock }
+    pub fn new(settings: PipeSettings, clock: Arc<dyn Clock>, stop: Arc<Stop>) -> Self {
+        Self { settings, clock, stop }
     }
 
     fn deliver(&self, delivery: &Delivery<'_>, recipient: &Recipient) -> Result<Reason, Failure> {
@@ -65,6 +66,7 @@ impl PipeCourier {
             directory: &self.settings.directory,
             line_ends: LineEnds::Lf,
             time: self.settings.deadline,
+            stop: &self.stop,
         };
         run.run(&*self.clock, delivery, recipient).map_err(|trouble| match (trouble, self.settings.exit_75) {
             (Trouble::Exited(EXIT_TEMPFAIL, reason), Exit75::Transient) | (Trouble::OurOwn(reason), _) => {
@@ -102,7 +104,9 @@ mod tests {
             command: command.iter().map(ToString::to_string).collect(),
             owner: Mailbox::parse("owner@here.example").unwrap(),
         };
-        trial.carry(&PipeCourier::new(settings, Arc::new(SystemClock))).remove(0)
+        trial
+            .carry(&PipeCourier::new(settings, Arc::new(SystemClock), Arc::new(Stop::new().unwrap())))
+            .remove(0)
     }
 
     #[test]

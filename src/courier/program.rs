@@ -3,7 +3,8 @@
 //! A program gets the message with Return-Path and Delivered-To on top, and this environment and
 //! no other: `PATH`, `LANG=C.UTF-8`; `HOME`, `USER`, `LOGNAME` and `SHELL` as postrider has them;
 //! `SENDER` (the reverse-path, empty if null), `RECIPIENT` (the mailbox) and `ORIGINAL_RECIPIENT`
-//! (the forward-path before aliases). What it prints is kept for the log and the report.
+//! (the forward-path before aliases). A program that runs when the server stops may finish within the time
+//! for work under way; then it is ended, and the delivery is tried again. What it prints is kept for the log and the report.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -12,7 +13,7 @@ use std::time::Duration;
 use super::contract::Delivery;
 use super::mailbox_form::{self, LineEnds};
 use crate::mail::{Failure, Outcome, Reason, Recipient, printable};
-use crate::sys::{Clock, Ended, Program};
+use crate::sys::{AtStop, Clock, Ended, Program, Stop};
 
 /// Octets kept of what a program prints.
 const OUTPUT_OCTETS_MAX: usize = 8 * 1024;
@@ -32,6 +33,8 @@ pub(super) struct Run<'a> {
     pub(super) line_ends: LineEnds,
     /// Time the operator allows.
     pub(super) time: Duration,
+    /// The request to stop.
+    pub(super) stop: &'a Stop,
 }
 
 /// How a run ended that was no success. What it is worth is for each courier to say.
@@ -69,6 +72,8 @@ impl Run<'_> {
             directory: self.directory,
             time: self.time.min(left),
             output_octets_max: OUTPUT_OCTETS_MAX,
+            stop: self.stop,
+            at_stop: AtStop::Finish,
         }
         .run(&mut *message);
         self.judge(ended, left)
@@ -95,6 +100,10 @@ impl Run<'_> {
                 let reason = with_output(reason, &output);
                 // The attempt's deadline came first: the program had less time than it may take.
                 Err(if left < self.time { Trouble::OurOwn(reason) } else { Trouble::Killed(reason) })
+            }
+            Ended::Stopped { output } => {
+                let reason = Reason::new(3, 2, format!("{name} was ended: the server stopped"));
+                Err(Trouble::OurOwn(with_output(reason, &output)))
             }
             Ended::NotStarted(error) => {
                 let reason = Reason::new(3, 5, format!("{name} cannot be run: {error}"));

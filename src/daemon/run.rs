@@ -49,12 +49,13 @@ pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
     if let Err(e) = sys::put_down_capabilities() {
         log::warn!("capabilities stay as they are, and programs that we run may have them too: {e}");
     }
-    let house = wiring::build(config_dir, config)?;
+    let stop = Arc::new(Stop::new().map_err(|e| one(format!("cannot make a pipe: {e}")))?);
+    let house = wiring::build(config_dir, config, &stop)?;
     if let Err(complaints) = check_hooks(config_dir) {
         complaints.iter().for_each(|complaint| log::error!("{complaint}"));
     }
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    absent_neighbours(config).iter().for_each(|absence| log::warn!("{absence}"));
+    absent_neighbours(config, &stop).iter().for_each(|absence| log::warn!("{absence}"));
     if house.chores.certs.is_empty() {
         log::warn!("there is no certificate in certs/: no TLS, and so no logins; mail arrives in plain text");
         if let Some(open) = sockets.iter().find(|open| open.role != Role::Smtp) {
@@ -62,7 +63,6 @@ pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
         }
     }
 
-    let stop = Arc::new(Stop::new().map_err(|e| one(format!("cannot make a pipe: {e}")))?);
     let House { metrics, traces, doors, services, queue, opened, crew, domaininfo, chores, clock } = house;
     let running = opened.start(crew).map_err(|e| one(format!("cannot start the queue: {e}")))?;
     let desk = Arc::new(Desk {
@@ -110,10 +110,10 @@ pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
     serve_signals(&mut signals, &chores);
     log::info!("stopping");
     notify(&[NotifyState::Stopping]);
-    stop.ask();
+    let end = SystemClock.now() + config.grace;
+    stop.ask_by(end);
     queue.stop();
     doors.leave();
-    let end = SystemClock.now() + config.grace;
     end_at_once_on(signals).map_err(one)?;
     let everyone_left = wait_for_sessions(&doors, end);
     drop(monitor);

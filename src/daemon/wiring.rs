@@ -32,7 +32,7 @@ use crate::inbound::{
 use crate::observe::{Metrics, Traces};
 use crate::queue::{self, Addressed, Couriers, Crew, Direct, Opened, SpoolParts};
 use crate::sys::{
-    Clock, Dial, Disk, Mutex, Random, SystemClock, SystemDial, SystemDisk, SystemRandom, create_dir_all,
+    Clock, Dial, Disk, Mutex, Random, Stop, SystemClock, SystemDial, SystemDisk, SystemRandom, create_dir_all,
 };
 use crate::tls::{CertSet, Certs, ServerTls, TlsClient};
 
@@ -50,11 +50,11 @@ pub(super) struct House {
     pub(super) clock: Arc<dyn Clock>,
 }
 
-/// Builds the house.
+/// Builds the house. What waits for others there waits for the request to `stop` too.
 ///
 /// # Errors
 /// Everything that keeps it from being built, each with what, where and what to do.
-pub(super) fn build(config_dir: &Path, config: &Config) -> Result<House, Vec<String>> {
+pub(super) fn build(config_dir: &Path, config: &Config, stop: &Arc<Stop>) -> Result<House, Vec<String>> {
     let one = |e: String| vec![e];
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
@@ -68,7 +68,7 @@ pub(super) fn build(config_dir: &Path, config: &Config) -> Result<House, Vec<Str
     let pretence = Pretence::kept(&*disk, &*random, &pretence)
         .map_err(|e| one(format!("{}: {e}; it must be ours to read and write", pretence.display())))?;
     let expiry = Expiry::new(Arc::clone(&clock), &metrics);
-    let chores = chores(config_dir, config, &metrics, expiry, pretence)?;
+    let chores = chores(config_dir, config, &metrics, expiry, pretence, stop)?;
     let domaininfo = {
         let settings = domaininfo::Settings::new(config.data_dir.join("domaininfo"));
         DomainInfo::open(Arc::clone(&disk), Arc::clone(&random), Arc::clone(&clock), &metrics, settings)
@@ -93,6 +93,7 @@ pub(super) fn build(config_dir: &Path, config: &Config) -> Result<House, Vec<Str
         dial: &dial,
         resolver: &resolver,
         metrics: &metrics,
+        stop,
     };
     let couriers = couriers(config, config_dir, &seams, &chores, &domaininfo);
     let crew = Crew {
@@ -133,7 +134,11 @@ pub(super) fn build(config_dir: &Path, config: &Config) -> Result<House, Vec<Str
         settings: session_settings(config),
         policy: Arc::new(policy),
         reverse_names: ReverseNames::new(resolver, Arc::clone(&clock)),
-        hooks: Hooks::new(hook_settings(config, config_dir), Arc::clone(&chores.directory) as _, &metrics),
+        hooks: Hooks::new(
+            hook_settings(config, config_dir, stop),
+            Arc::clone(&chores.directory) as _,
+            &metrics,
+        ),
         queue: queue.clone(),
         tls,
         clock: Arc::clone(&clock),
@@ -170,6 +175,7 @@ fn chores(
     metrics: &Metrics,
     expiry: Expiry,
     pretence: Pretence,
+    stop: &Arc<Stop>,
 ) -> Result<Arc<Chores>, Vec<String>> {
     let mut wrong = Vec::new();
     let spelling = spelling(config);
@@ -187,13 +193,13 @@ fn chores(
         return Err(wrong);
     };
     expiry.look(&certs);
-    let accounts = accounts(config, metrics).with_pretence(pretence);
+    let accounts = accounts(config, metrics, stop).with_pretence(pretence);
     Ok(Arc::new(Chores {
         config_dir: config_dir.to_owned(),
         effective: config.effective(),
         hostname: config.hostname.clone(),
         spelling,
-        directory: directory(config_dir, config, &domains, accounts, metrics),
+        directory: directory(config_dir, config, &domains, accounts, metrics, stop),
         domains: Mutex::new(domains),
         logins: Arc::new(ArcSwap::new(credentials.logins())),
         credentials: Mutex::new(credentials),
@@ -214,8 +220,8 @@ pub fn spelling(config: &Config) -> Spelling {
 }
 
 /// Users of ours, and those of others who are asked.
-fn accounts(config: &Config, metrics: &Metrics) -> Accounts {
-    match neighbours::dovecot(config, metrics) {
+fn accounts(config: &Config, metrics: &Metrics, stop: &Arc<Stop>) -> Accounts {
+    match neighbours::dovecot(config, metrics, stop) {
         Some(dovecot) => Accounts::default().with_others(dovecot),
         None => Accounts::default(),
     }
@@ -227,11 +233,13 @@ fn directory(
     domains: &Domains,
     accounts: Accounts,
     metrics: &Metrics,
+    stop: &Arc<Stop>,
 ) -> Arc<Directory> {
     let hook = AliasHookSettings {
         program: alias_hook(config_dir),
         directory: config_dir.to_owned(),
         spelling: spelling(config),
+        stop: Arc::clone(stop),
     };
     let parts = Parts {
         spelling: spelling(config),
@@ -260,9 +268,15 @@ pub fn unknown_logins(config: &Config, domains: &Domains, logins: &smtp::Logins)
 
 /// The postmasters whose mail would reach nobody, a warning each.
 #[must_use]
-pub fn unread_postmasters(config_dir: &Path, config: &Config, domains: &Domains) -> Vec<String> {
+pub fn unread_postmasters(
+    config_dir: &Path,
+    config: &Config,
+    domains: &Domains,
+    stop: &Arc<Stop>,
+) -> Vec<String> {
     let metrics = Metrics::default();
-    directory(config_dir, config, domains, accounts(config, &metrics), &metrics).unread_postmasters()
+    let accounts = accounts(config, &metrics, stop);
+    directory(config_dir, config, domains, accounts, &metrics, stop).unread_postmasters()
 }
 
 struct Seams<'a> {
@@ -272,6 +286,7 @@ struct Seams<'a> {
     dial: &'a Arc<dyn Dial>,
     resolver: &'a Arc<dyn Resolver>,
     metrics: &'a Metrics,
+    stop: &'a Arc<Stop>,
 }
 
 fn resolver(
@@ -311,6 +326,7 @@ fn couriers(
                 directory: config_dir.to_owned(),
             },
             clock(),
+            Arc::clone(seams.stop),
         )),
         config::Local::Lmtp(settings) => Arc::new(LmtpCourier::new(
             LmtpSettings { endpoint: settings.address.clone(), hostname: config.hostname.clone() },
@@ -329,6 +345,7 @@ fn couriers(
             directory: config_dir.to_owned(),
         },
         clock(),
+        Arc::clone(seams.stop),
     );
     Couriers {
         local,
@@ -397,7 +414,7 @@ fn queue_settings(config: &Config) -> queue::Settings {
     }
 }
 
-fn hook_settings(config: &Config, config_dir: &Path) -> HookSettings {
+fn hook_settings(config: &Config, config_dir: &Path, stop: &Arc<Stop>) -> HookSettings {
     HookSettings {
         config_dir: config_dir.to_owned(),
         failure: match config.hooks.failure {
@@ -406,6 +423,7 @@ fn hook_settings(config: &Config, config_dir: &Path) -> HookSettings {
         },
         rcpt_time: config.hooks.rcpt_deadline,
         post_data_time: config.hooks.post_data_deadline,
+        stop: Arc::clone(stop),
     }
 }
 

@@ -10,7 +10,9 @@
 //!
 //! A hook has a deadline, at which it is ended with its children. One that gives no verdict (it
 //! cannot be run, is killed, or is out of time) defers or accepts, as the operator says. Each runs
-//! on its session's thread, so that there are never more of them than sessions.
+//! on its session's thread, so that there are never more of them than sessions. When the server stops,
+//! `rcpt` is ended at once, and `post-data` when the time for messages under way is over; the client may
+//! try again later, whatever the operator says about a hook without a verdict.
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -23,7 +25,7 @@ use super::recipient::Directory;
 use crate::mail::{Domain, Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath, printable};
 use crate::observe::{CounterFamily, Metrics, Trace};
 use crate::smtp::{Answer, Status, Verdict};
-use crate::sys::{Ended, LfReader, Program, is_hook_there};
+use crate::sys::{AtStop, Ended, LfReader, Program, Stop, is_hook_there};
 
 /// How hooks are run.
 #[derive(Debug, Clone)]
@@ -36,6 +38,8 @@ pub struct HookSettings {
     pub rcpt_time: Duration,
     /// Time that `post-data` has.
     pub post_data_time: Duration,
+    /// The request to stop.
+    pub stop: Arc<Stop>,
 }
 
 /// What a hook means that gives no verdict.
@@ -104,6 +108,14 @@ impl Hook {
         match self {
             Self::Rcpt => 1,
             Self::PostData => 0,
+        }
+    }
+
+    /// A client that has no answer about a recipient asks again; a message has come and was to be taken.
+    fn at_stop(self) -> AtStop {
+        match self {
+            Self::Rcpt => AtStop::End,
+            Self::PostData => AtStop::Finish,
         }
     }
 }
@@ -260,6 +272,8 @@ impl Hooks {
             time,
             // One more than is allowed, so that too much is told from just enough.
             output_octets_max: OUTPUT_OCTETS_MAX + 1,
+            stop: &self.settings.stop,
+            at_stop: hook.at_stop(),
         };
         let (ended, errors) = program.run_apart(input);
         for line in lines(&errors).take(LOGGED_LINES_MAX) {
@@ -272,6 +286,9 @@ impl Hooks {
             Ended::Killed { signal, .. } => failed(format!("was killed by signal {signal}")),
             Ended::DeadlinePassed { .. } => {
                 failed(format!("took longer than {} s and was ended", time.as_secs()))
+            }
+            Ended::Stopped { .. } => {
+                Said::No(Failure::transient(3, 2, "This server is stopping, try again later"))
             }
             Ended::NotStarted(e) => failed(format!("cannot be run: {e}")),
             // Nothing that a hook could help, and nothing to be passed over.

@@ -60,7 +60,7 @@ pub use hook::is_hook_there;
 pub use host::host_name;
 pub use line_ends::LfReader;
 pub use lock::FileLock;
-pub use net::{Dial, Interrupt, Stream, SystemDial, accepted, is_own_address};
+pub use net::{Dial, DialUntilStop, Interrupt, Stream, SystemDial, accepted, is_own_address};
 pub use open_dir::{Exposure, FileThere, OpenDir};
 pub use privilege::put_down_capabilities;
 pub use process::{Ended, Program};
@@ -74,7 +74,7 @@ pub use scheduler::{ScheduleEnd, Scheduler};
 pub use stamp::Stamp;
 #[cfg(not(any(test, feature = "fakes")))]
 pub use std::sync::MutexGuard;
-pub use stop::{Stop, Woken};
+pub use stop::{AtStop, Stop, Woken};
 #[cfg(not(any(test, feature = "fakes")))]
 pub use thread::{PlainCondvar as Condvar, PlainMutex as Mutex};
 pub use thread::{PlainCondvar, PlainMutex, aside, catch_panic, choice_point, join, spawn};

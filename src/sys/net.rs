@@ -6,13 +6,16 @@
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, TcpStream, UdpSocket};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::clock::{Clock as _, Moment, SystemClock};
+use super::stop::{Stop, Woken};
 use crate::mail::Endpoint;
 
 /// An open connection, encrypted or not. Closed when dropped.
@@ -71,6 +74,66 @@ impl Dial for SystemDial {
     }
 }
 
+/// Dials by the host's network until it is time to stop: nobody is then waited for any more, and what waits
+/// fails with [`io::ErrorKind::ConnectionAborted`]. For questions on which no promise depends.
+#[derive(Debug)]
+pub struct DialUntilStop {
+    stop: Arc<Stop>,
+}
+
+impl DialUntilStop {
+    /// Until this is asked.
+    #[must_use]
+    pub fn new(stop: Arc<Stop>) -> Self {
+        Self { stop }
+    }
+
+    fn connect(&self, socket: &Socket, address: &SockAddr, deadline: Moment) -> io::Result<()> {
+        socket.set_nonblocking(true)?;
+        loop {
+            match socket.connect(address).map_err(|e| (e.raw_os_error().map(Errno::from_raw), e)) {
+                Ok(()) | Err((Some(Errno::EISCONN), _)) => break,
+                Err((Some(Errno::EINPROGRESS | Errno::EALREADY), _)) => {
+                    match self.stop.wait_to_write(socket.as_fd(), Some(time_left(deadline)?))? {
+                        Woken::Ready => socket.take_error()?.map_or(Ok(()), Err)?,
+                        Woken::Stop => return Err(stopping()),
+                        Woken::Nothing => {}
+                    }
+                }
+                // The backlog of a Unix socket is full, which cannot be waited for by poll(2).
+                Err((Some(Errno::EAGAIN), _)) => {
+                    if self.stop.wait(FULL_BACKLOG_WAIT.min(time_left(deadline)?)) {
+                        return Err(stopping());
+                    }
+                }
+                Err((Some(Errno::EINTR), _)) => {}
+                Err((_, e)) => return Err(e),
+            }
+        }
+        socket.set_nonblocking(false)
+    }
+}
+
+/// How long a server has to take a connection before one more is tried.
+const FULL_BACKLOG_WAIT: Duration = Duration::from_millis(20);
+
+fn stopping() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, "the server is stopping")
+}
+
+impl Dial for DialUntilStop {
+    fn dial(&self, endpoint: &Endpoint, deadline: Moment) -> io::Result<Box<dyn Stream>> {
+        let (domain, address) = match endpoint {
+            Endpoint::Address(address) => (Domain::for_address(*address), SockAddr::from(*address)),
+            Endpoint::Socket(path) => (Domain::UNIX, SockAddr::unix(path)?),
+        };
+        let socket = Socket::new(domain, Type::STREAM, None)?;
+        self.connect(&socket, &address, deadline)?;
+        let connection = Connection::new(Arc::new(socket), deadline);
+        Ok(Box::new(Connection { stop: Some(Arc::clone(&self.stop)), ..connection }))
+    }
+}
+
 /// A server that takes no more connections, and whose backlog is full, would hold us for ever: the
 /// timeout for writes ends that wait, so it must be there before the connection is.
 fn connect_unix(path: &Path, left: Duration) -> io::Result<Socket> {
@@ -114,11 +177,14 @@ struct Connection {
     /// What the system was last told for reads and for writes.
     read_timeout: Duration,
     write_timeout: Duration,
+    /// Ends what is read.
+    stop: Option<Arc<Stop>>,
 }
 
 impl Connection {
     fn new(socket: Arc<Socket>, deadline: Moment) -> Self {
-        Self { socket, deadline, read_timeout: Duration::ZERO, write_timeout: Duration::ZERO }
+        let (read_timeout, write_timeout) = (Duration::ZERO, Duration::ZERO);
+        Self { socket, deadline, read_timeout, write_timeout, stop: None }
     }
 }
 
@@ -145,6 +211,13 @@ fn timed_out(error: io::Error) -> io::Error {
 
 impl Read for Connection {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(stop) = &self.stop {
+            match stop.wait_for(self.socket.as_fd(), Some(time_left(self.deadline)?))? {
+                Woken::Ready => break,
+                Woken::Stop => return Err(stopping()),
+                Woken::Nothing => {}
+            }
+        }
         if let Some(timeout) = renewed(self.deadline, self.read_timeout)? {
             self.socket.set_read_timeout(Some(timeout))?;
             self.read_timeout = timeout;
@@ -252,6 +325,44 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         let deadline = SystemClock.now() + Duration::from_millis(100);
         let error = SystemDial.dial(&Endpoint::Socket(dir.path().join("none")), deadline).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn who_dials_until_the_stop_waits_for_nobody_beyond_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("socket");
+        let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        listener.listen(0).unwrap();
+        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+        let stop = Arc::new(Stop::new().unwrap());
+        let dial = DialUntilStop::new(Arc::clone(&stop));
+        let soon = || SystemClock.now() + Duration::from_millis(100);
+        let minute = SystemClock.now() + Duration::from_secs(60);
+        let mut silent = dial.dial(&tcp.local_addr().unwrap().into(), minute).unwrap();
+        silent.set_deadline(soon());
+        assert_eq!(silent.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::TimedOut);
+        silent.set_deadline(minute);
+        let (mut server, _) = tcp.accept().unwrap();
+        server.write_all(b"x").unwrap();
+        assert_eq!(silent.read(&mut [0; 2]).unwrap(), 1);
+        let mut waiting = Vec::new();
+        let error = loop {
+            match dial.dial(&Endpoint::Socket(path.clone()), soon()) {
+                Ok(stream) => waiting.push(stream),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut, "its backlog is full");
+        let asked = std::thread::scope(|scope| {
+            let reads = scope.spawn(|| silent.read(&mut [0]).unwrap_err());
+            let dials = scope.spawn(|| dial.dial(&Endpoint::Socket(path.clone()), minute).unwrap_err());
+            stop.ask();
+            [reads.join().unwrap(), dials.join().unwrap()]
+        });
+        assert!(asked.iter().all(|error| error.kind() == io::ErrorKind::ConnectionAborted), "{asked:?}");
+        let error = dial.dial(&Endpoint::Socket(dir.path().join("none")), minute).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

@@ -7,13 +7,20 @@
 //!
 //! Nothing is inherited but what is named here: the environment is given in full, and every other
 //! file descriptor of ours closes when the program starts.
+//!
+//! **When the server stops,** a program ends at once, or shortly before the time for work under way is
+//! over, as its caller chooses. None outlives the process: [`Program::end_all`], called before the process
+//! ends, kills what still runs and lets nothing more be started. A program that takes a message would
+//! otherwise see the end of its input, and take a part for the whole.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::{self, PipeReader, Read, Write as _};
 use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -24,7 +31,8 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use super::clock::{Clock as _, Moment, SystemClock};
-use super::thread::spawn;
+use super::stop::{AtStop, Stop};
+use super::thread::{Mutex, spawn};
 
 /// A program to run.
 pub struct Program<'a> {
@@ -41,6 +49,10 @@ pub struct Program<'a> {
     /// Octets kept of what it prints: of standard output and standard error together as they come, or
     /// of each if they are kept apart. The rest is read and thrown away.
     pub output_octets_max: usize,
+    /// The request to stop.
+    pub stop: &'a Stop,
+    /// What becomes of the program then.
+    pub at_stop: AtStop,
 }
 
 /// How a program ended, and what it had printed.
@@ -65,6 +77,11 @@ pub enum Ended {
         /// What it printed, cut off at the limit.
         output: Vec<u8>,
     },
+    /// We ended it, or did not start it, because the server stops.
+    Stopped {
+        /// What it printed, cut off at the limit.
+        output: Vec<u8>,
+    },
     /// It is not there, may not be run, or the host has no room for it.
     NotStarted(io::Error),
     /// Its input could not be read to the end. It was killed before it could take the part for
@@ -77,6 +94,18 @@ pub enum Ended {
 impl Program<'_> {
     /// Time between SIGTERM and SIGKILL; what [`Program::run`] may take beyond its `time`.
     pub const GRACE: Duration = Duration::from_secs(1);
+    /// The same where it ends because the server stops, at most.
+    const STOP_GRACE: Duration = Duration::from_millis(250);
+
+    /// Kills every program that runs, with its process group, and lets none be started from now on. For
+    /// the end of this process.
+    pub fn end_all() {
+        *UNDER_WAY.is_over.write().unwrap_or_else(PoisonError::into_inner) = true;
+        for group in &*UNDER_WAY.groups.lock() {
+            // All of them may be gone already.
+            let _ = killpg(Pid::from_raw(*group), Signal::SIGKILL);
+        }
+    }
 
     /// Runs the program with `input` as its standard input, and waits for its end.
     ///
@@ -84,7 +113,8 @@ impl Program<'_> {
     /// exit status counts.
     pub fn run(&self, input: &mut dyn Read) -> Ended {
         match self.start(Errors::WithOutput) {
-            Ok(mut running) => running.attend(input, SystemClock.now() + self.time),
+            Ok(Some(mut running)) => running.attend(input, self),
+            Ok(None) => Ended::Stopped { output: Vec::new() },
             Err(error) => Ended::NotStarted(error),
         }
     }
@@ -92,15 +122,20 @@ impl Program<'_> {
     /// The same, with what it prints to standard error apart: the second value.
     pub fn run_apart(&self, input: &mut dyn Read) -> (Ended, Vec<u8>) {
         match self.start(Errors::Apart) {
-            Ok(mut running) => {
-                let ended = running.attend(input, SystemClock.now() + self.time);
+            Ok(Some(mut running)) => {
+                let ended = running.attend(input, self);
                 (ended, running.errors.kept)
             }
+            Ok(None) => (Ended::Stopped { output: Vec::new() }, Vec::new()),
             Err(error) => (Ended::NotStarted(error), Vec::new()),
         }
     }
 
-    fn start(&self, errors: Errors) -> io::Result<Running> {
+    /// Starts it; nothing if it would have to end at once.
+    fn start(&self, errors: Errors) -> io::Result<Option<Running>> {
+        if self.at_stop == AtStop::End && self.stop.is_asked() {
+            return Ok(None);
+        }
         let (output, theirs) = io::pipe()?;
         let (end, ended) = io::pipe()?;
         let (errors, their_errors) = match errors {
@@ -117,22 +152,50 @@ impl Program<'_> {
             .stdout(theirs)
             .stderr(their_errors)
             .process_group(0);
+        // Nothing is killed between the start and the note of it.
+        let is_over = UNDER_WAY.is_over.read().unwrap_or_else(PoisonError::into_inner);
+        if *is_over {
+            return Ok(None);
+        }
         let mut child = command.spawn()?;
+        UNDER_WAY.groups.lock().insert(group_of(&child).as_raw());
+        drop(is_over);
         // The command holds the writing ends.
         drop(command);
         let stdin = child.stdin.take();
-        let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+        let group = group_of(&child);
         let printed = |pipe| Printed { pipe, kept: Vec::new(), keep: self.output_octets_max };
         let (output, errors) = (printed(Some(output)), printed(errors));
         let mut running = Running { child, group, stdin, output, errors, end };
         if let Err(error) = running.prepare(ended) {
             running.kill(Signal::SIGKILL);
             // Killed, so it ends.
-            let _ = running.child.wait();
+            let _ = running.reap();
             return Err(error);
         }
-        Ok(running)
+        Ok(Some(running))
     }
+}
+
+/// The programs of this process that are not reaped.
+struct UnderWay {
+    /// They were ended for good. Held for reading while one is started and noted.
+    is_over: RwLock<bool>,
+    /// Their process groups.
+    groups: Mutex<BTreeSet<i32>>,
+}
+
+static UNDER_WAY: UnderWay = UnderWay { is_over: RwLock::new(false), groups: Mutex::new(BTreeSet::new()) };
+
+impl UnderWay {
+    fn is_over(&self) -> bool {
+        *self.is_over.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A program leads the process group of its own number.
+fn group_of(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX))
 }
 
 /// Where standard error goes.
@@ -167,6 +230,7 @@ struct Printed {
 enum Over {
     Ended,
     DeadlinePassed,
+    Stopped,
     InputFailed(io::Error),
     Lost(io::Error),
 }
@@ -191,36 +255,72 @@ impl Running {
         Ok(())
     }
 
-    fn attend(&mut self, input: &mut dyn Read, deadline: Moment) -> Ended {
-        let over = self.feed_until(input, deadline);
+    fn attend(&mut self, input: &mut dyn Read, program: &Program<'_>) -> Ended {
+        let deadline = SystemClock.now() + program.time;
+        let mut feed = Feed { octets: vec![0; FEED_OCTETS], from: 0, to: 0 };
+        let mut over = self.feed_until(&mut feed, input, deadline, Some(program.stop));
+        let mut grace = Program::GRACE;
+        if matches!(over, Over::Stopped) {
+            let now = SystemClock.now();
+            // Of the time that is left, so much for each: SIGTERM and the caller's note of the end.
+            let left = program.stop.end().unwrap_or(now).since(now);
+            grace = (left / 8).min(Program::STOP_GRACE);
+            let last = now + left.saturating_sub(2 * grace);
+            match program.at_stop {
+                AtStop::End => grace = Program::STOP_GRACE,
+                AtStop::Finish if deadline < last => {
+                    grace = Program::GRACE;
+                    over = self.feed_until(&mut feed, input, deadline, None);
+                }
+                AtStop::Finish => match self.feed_until(&mut feed, input, last, None) {
+                    Over::DeadlinePassed => {}
+                    other => over = other,
+                },
+            }
+        }
         // Whatever it was, no more input comes.
         self.stdin = None;
         match over {
             Over::Ended => {}
-            Over::DeadlinePassed => {
+            Over::DeadlinePassed | Over::Stopped => {
                 self.kill(Signal::SIGTERM);
-                let last = SystemClock.now() + Program::GRACE;
+                let last = SystemClock.now() + grace;
                 // A second deadline and an error are the same here: SIGKILL.
-                self.feed_until(&mut io::empty(), last);
+                self.feed_until(&mut feed, &mut io::empty(), last, None);
                 self.kill(Signal::SIGKILL);
             }
             Over::InputFailed(_) | Over::Lost(_) => self.kill(Signal::SIGKILL),
         }
         self.output.listen();
         self.errors.listen();
-        let status = self.child.wait();
+        let status = self.reap();
         let output = std::mem::take(&mut self.output.kept);
         match (over, status) {
+            (Over::Ended, Ok(status)) if status.signal().is_some() && UNDER_WAY.is_over() => {
+                Ended::Stopped { output }
+            }
             (Over::Ended, Ok(status)) => ended(status, output),
             (Over::DeadlinePassed, _) => Ended::DeadlinePassed { output },
+            (Over::Stopped, _) => Ended::Stopped { output },
             (Over::InputFailed(error), _) => Ended::InputFailed(error),
             (Over::Lost(error), _) | (Over::Ended, Err(error)) => Ended::Lost(error),
         }
     }
 
+    /// Takes note of its end, after which its number may be another program's.
+    fn reap(&mut self) -> io::Result<ExitStatus> {
+        UNDER_WAY.groups.lock().remove(&self.group.as_raw());
+        self.child.wait()
+    }
+
     /// Feeds and listens until something is over.
-    fn feed_until(&mut self, input: &mut dyn Read, deadline: Moment) -> Over {
-        let mut feed = Feed { octets: vec![0; FEED_OCTETS], from: 0, to: 0 };
+    fn feed_until(
+        &mut self,
+        feed: &mut Feed,
+        input: &mut dyn Read,
+        deadline: Moment,
+        stop: Option<&Stop>,
+    ) -> Over {
         loop {
             let left = deadline.since(SystemClock.now());
             if left.is_zero() {
@@ -228,7 +328,7 @@ impl Running {
             }
             // Rounded up, so that the last wait is not a busy one.
             let left = PollTimeout::try_from(left + Duration::from_millis(1)).unwrap_or(PollTimeout::MAX);
-            let ready = match self.poll(left) {
+            let ready = match self.poll(left, stop) {
                 Ok(ready) => ready,
                 Err(Errno::EINTR) => continue,
                 Err(errno) => return Over::Lost(errno.into()),
@@ -242,6 +342,9 @@ impl Running {
             if ready.end {
                 return Over::Ended;
             }
+            if ready.stop {
+                return Over::Stopped;
+            }
             if ready.stdin
                 && let Some(stdin) = &mut self.stdin
             {
@@ -254,20 +357,22 @@ impl Running {
         }
     }
 
-    fn poll(&self, timeout: PollTimeout) -> Result<Ready, Errno> {
+    fn poll(&self, timeout: PollTimeout, stop: Option<&Stop>) -> Result<Ready, Errno> {
         let mut fds = vec![PollFd::new(self.end.as_fd(), PollFlags::POLLIN)];
         let printed = [&self.output.pipe, &self.errors.pipe];
         fds.extend(printed.into_iter().flatten().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)));
         if let Some(stdin) = &self.stdin {
             fds.push(PollFd::new(stdin.as_fd(), PollFlags::POLLOUT));
         }
+        fds.extend(stop.map(|stop| PollFd::new(stop.descriptor(), PollFlags::POLLIN)));
         poll(&mut fds, timeout)?;
         let mut ready = fds.iter().map(|fd| fd.any().unwrap_or(true));
         Ok(Ready {
             end: ready.next().unwrap_or(false),
             output: self.output.pipe.is_some() && ready.next().unwrap_or(false),
             errors: self.errors.pipe.is_some() && ready.next().unwrap_or(false),
-            stdin: ready.next().unwrap_or(false),
+            stdin: self.stdin.is_some() && ready.next().unwrap_or(false),
+            stop: ready.next().unwrap_or(false),
         })
     }
 
@@ -306,6 +411,7 @@ struct Ready {
     output: bool,
     errors: bool,
     stdin: bool,
+    stop: bool,
 }
 
 /// Octets read and not yet written.
@@ -361,6 +467,10 @@ mod tests {
     }
 
     fn run_reading(script: &str, input: &mut dyn Read, time: Duration) -> Ended {
+        run_until(script, input, time, &Stop::new().unwrap(), AtStop::End)
+    }
+
+    fn run_until(script: &str, input: &mut dyn Read, time: Duration, stop: &Stop, at_stop: AtStop) -> Ended {
         Program {
             program: "sh",
             arguments: &["-c".to_owned(), script.to_owned()],
@@ -368,6 +478,8 @@ mod tests {
             directory: Path::new("/"),
             time,
             output_octets_max: 100,
+            stop,
+            at_stop,
         }
         .run(input)
     }
@@ -394,6 +506,8 @@ mod tests {
             directory: Path::new("/"),
             time: MINUTE,
             output_octets_max: 100,
+            stop: &Stop::new().unwrap(),
+            at_stop: AtStop::End,
         };
         let (ended, errors) = program.run_apart(&mut &b"hello "[..]);
         assert_eq!(output(ended, 3), "hello two\n");
@@ -486,8 +600,60 @@ mod tests {
             directory: Path::new("/"),
             time: MINUTE,
             output_octets_max: 0,
+            stop: &Stop::new().unwrap(),
+            at_stop: AtStop::End,
         };
         let ended = missing.run(&mut io::empty());
         assert!(matches!(&ended, Ended::NotStarted(e) if e.kind() == io::ErrorKind::NotFound), "{ended:?}");
+    }
+
+    /// Asks to stop, with this grace, once the script has made the file `begun`.
+    fn stopped(script: &str, input: &[u8], grace: Duration, at_stop: AtStop) -> (Ended, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let begun = dir.path().join("begun");
+        let script = format!("cd {}; {script}", dir.path().display());
+        let stop = Stop::new().unwrap();
+        let ended = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !begun.exists() {
+                    std::thread::yield_now();
+                }
+                stop.ask_by(SystemClock.now() + grace);
+            });
+            run_until(&script, &mut &*input, MINUTE, &stop, at_stop)
+        });
+        (ended, dir)
+    }
+
+    #[test]
+    fn a_request_to_stop_ends_a_program_at_once() {
+        let began = SystemClock.now();
+        let script = "trap '' TERM; echo hello; touch begun; sleep 60";
+        let (ended, _) = stopped(script, b"", MINUTE, AtStop::End);
+        assert!(matches!(&ended, Ended::Stopped { output } if output == b"hello\n"), "{ended:?}");
+        assert!(SystemClock.now().since(began) < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_program_that_may_finish_is_ended_when_that_time_is_nearly_over() {
+        let began = SystemClock.now();
+        let script = "touch begun; cat >taken; exec sleep 60";
+        let input = vec![b'x'; 1 << 20];
+        let (ended, dir) = stopped(script, &input, Duration::from_secs(2), AtStop::Finish);
+        assert!(matches!(&ended, Ended::Stopped { .. }), "{ended:?}");
+        assert!(SystemClock.now().since(began) < Duration::from_secs(20));
+        assert_eq!(std::fs::read(dir.path().join("taken")).unwrap(), input, "it was fed meanwhile");
+        let (ended, _) = stopped("touch begun; cat >/dev/null; echo done", &input, MINUTE, AtStop::Finish);
+        assert_eq!(output(ended, 0), "done\n");
+    }
+
+    #[test]
+    fn no_program_that_must_end_at_once_is_started_after_the_request() {
+        let stop = Stop::new().unwrap();
+        stop.ask();
+        let ended = run_until("echo hello", &mut io::empty(), MINUTE, &stop, AtStop::End);
+        assert!(matches!(&ended, Ended::Stopped { output } if output.is_empty()), "{ended:?}");
+        let ended = run_until("exec sleep 60", &mut io::empty(), MINUTE, &stop, AtStop::Finish);
+        assert!(matches!(ended, Ended::Stopped { .. }), "{ended:?}");
     }
 }

@@ -1,13 +1,19 @@
 //! A request to stop that can be waited for together with sockets.
 //!
 //! A pipe whose writing end is closed: everyone who polls the other end wakes up, and stays awake.
+//!
+//! The request says until when work under way may go on. Work that waits for others, be it a program, a
+//! neighbour or a client, waits for the request as well. It then ends at once, or in time before that
+//! moment; what has not ended by then ends with the process.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use super::clock::{Clock as _, Moment, SystemClock};
 use super::thread::PlainMutex as Mutex;
 
 /// Asked once, heard by everyone, for ever.
@@ -15,6 +21,17 @@ use super::thread::PlainMutex as Mutex;
 pub struct Stop {
     reader: OwnedFd,
     writer: Mutex<Option<OwnedFd>>,
+    /// Set before the writing end is closed.
+    end: OnceLock<Moment>,
+}
+
+/// What work that waits for others does when the server stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtStop {
+    /// It ends at once: nothing that we have promised depends on it.
+    End,
+    /// It may go on until the moment that the request names.
+    Finish,
 }
 
 /// What a wait ended with.
@@ -39,12 +56,29 @@ impl Stop {
     pub fn new() -> io::Result<Self> {
         // A program that we start must not hold the writing end: nobody would wake until it ends.
         let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
-        Ok(Self { reader, writer: Mutex::new(Some(writer)) })
+        Ok(Self { reader, writer: Mutex::new(Some(writer)), end: OnceLock::new() })
     }
 
-    /// Everyone is to stop.
+    /// Everyone is to stop, and nothing may go on.
     pub fn ask(&self) {
+        self.ask_by(SystemClock.now());
+    }
+
+    /// Everyone is to stop; what may be finished must be by `end`. The first request counts.
+    pub fn ask_by(&self, end: Moment) {
+        self.end.get_or_init(|| end);
         drop(self.writer.lock().take());
+    }
+
+    /// By when work under way must have ended; nothing before it was asked.
+    #[must_use]
+    pub fn end(&self) -> Option<Moment> {
+        self.end.get().copied().filter(|_| self.is_asked())
+    }
+
+    /// Can be read when it was asked, and from then on.
+    pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.reader.as_fd()
     }
 
     /// It was asked.
@@ -58,8 +92,20 @@ impl Stop {
     /// # Errors
     /// As poll(2) says; an interrupted wait is [`Woken::Nothing`].
     pub fn wait_for(&self, descriptor: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<Woken> {
-        let mut waiting =
-            [PollFd::new(self.reader.as_fd(), PollFlags::POLLIN), PollFd::new(descriptor, PollFlags::POLLIN)];
+        self.wait_with(PollFd::new(descriptor, PollFlags::POLLIN), timeout)
+    }
+
+    /// The same, until `descriptor` can be written to, or is connected.
+    pub(super) fn wait_to_write(
+        &self,
+        descriptor: BorrowedFd<'_>,
+        timeout: Option<Duration>,
+    ) -> io::Result<Woken> {
+        self.wait_with(PollFd::new(descriptor, PollFlags::POLLOUT), timeout)
+    }
+
+    fn wait_with(&self, other: PollFd<'_>, timeout: Option<Duration>) -> io::Result<Woken> {
+        let mut waiting = [PollFd::new(self.reader.as_fd(), PollFlags::POLLIN), other];
         let timeout = match timeout {
             Some(timeout) => PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX),
             None => PollTimeout::NONE,

@@ -139,6 +139,7 @@ impl Workshop {
                     failure: HookFailure::Defer,
                     rcpt_time: LONG_SILENCE,
                     post_data_time: LONG_SILENCE,
+                    stop: Arc::new(Stop::new().unwrap()),
                 },
                 Arc::clone(script) as Arc<dyn Directory>,
                 &self.metrics,
