@@ -105,6 +105,10 @@ impl Guest {
         }
     }
 
+    fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::SeqCst)
+    }
+
     /// It is time to stop: the next thing to say is goodbye.
     pub(super) fn is_leaving(&self) -> bool {
         self.leaving.load(Ordering::SeqCst)
@@ -178,6 +182,12 @@ impl Doors {
     #[must_use]
     pub fn count(&self) -> usize {
         self.inside.lock().sessions.len()
+    }
+
+    /// Sessions inside DATA: those that may finish when it is time to stop.
+    #[must_use]
+    pub fn busy(&self) -> usize {
+        self.inside.lock().sessions.values().filter(|guest| guest.is_busy()).count()
     }
 
     /// Everyone leaves: idle sessions at once, those inside DATA when they are through.

@@ -320,6 +320,10 @@ impl Session {
     fn next_line(&mut self, server: &mut Server) -> Action {
         if !server.is_receiving() {
             self.message = None;
+            if self.ticket.guest.is_leaving() {
+                // What a client has sent ahead does not keep it here.
+                return server.end(End::Stopping);
+            }
             if !self.lines.has_line() {
                 self.ticket.guest.idle();
             }
