@@ -87,6 +87,12 @@ mod tests {
 
     use super::*;
     use crate::control::{Control, StartError};
+    use crate::sys::Stop;
+
+    /// A request to stop that does not come.
+    fn never() -> Arc<Stop> {
+        Arc::new(Stop::new().unwrap())
+    }
 
     fn echo(request: Request) -> Result<Value, String> {
         match request {
@@ -99,7 +105,7 @@ mod tests {
     fn a_question_is_answered_or_refused_in_words() {
         let dir = tempdir().unwrap();
         let socket = dir.path().join("control");
-        let _control = Control::start(&socket, Arc::new(echo)).unwrap();
+        let _control = Control::start(&socket, Arc::new(echo), never()).unwrap();
         assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
         // More than there are places for at once: each place is given back.
         for _ in 0..10 {
@@ -127,20 +133,20 @@ mod tests {
         let dir = tempdir().unwrap();
         let socket = dir.path().join("control");
         drop(std::os::unix::net::UnixListener::bind(&socket).unwrap());
-        let control = Control::start(&socket, Arc::new(echo)).unwrap();
-        assert!(matches!(Control::start(&socket, Arc::new(echo)), Err(StartError::Running(_))));
+        let control = Control::start(&socket, Arc::new(echo), never()).unwrap();
+        assert!(matches!(Control::start(&socket, Arc::new(echo), never()), Err(StartError::Running(_))));
         assert!(ask(&socket, &Request::Status).is_ok(), "the first one still answers");
         drop(control);
         assert!(!socket.exists());
         fs::File::create(&socket).unwrap();
-        assert!(matches!(Control::start(&socket, Arc::new(echo)), Err(StartError::NotASocket(_))));
+        assert!(matches!(Control::start(&socket, Arc::new(echo), never()), Err(StartError::NotASocket(_))));
     }
 
     #[test]
     fn nonsense_and_endless_lines_get_no_further() {
         let dir = tempdir().unwrap();
         let socket = dir.path().join("control");
-        let _control = Control::start(&socket, Arc::new(echo)).unwrap();
+        let _control = Control::start(&socket, Arc::new(echo), never()).unwrap();
         let mut stream = UnixStream::connect(&socket).unwrap();
         stream.write_all(b"hello\n").unwrap();
         let mut answer = String::new();
@@ -153,5 +159,43 @@ mod tests {
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
         assert!(answer.is_empty());
+    }
+
+    #[test]
+    fn a_stop_answers_those_who_wait_and_is_not_held_up_by_those_who_say_nothing() {
+        let dir = tempdir().unwrap();
+        let socket = dir.path().join("control");
+        let stop = never();
+        let (asked, is_asked) = crossbeam_channel::unbounded();
+        let (hold, held) = crossbeam_channel::bounded::<()>(0);
+        let answers = move |request: Request| match request {
+            Request::Status => Ok(json!({})),
+            _ => {
+                asked.send(()).unwrap();
+                let _ = held.recv();
+                Ok(json!({"late": true}))
+            }
+        };
+        let control = Control::start(&socket, Arc::new(answers), Arc::clone(&stop)).unwrap();
+        let silent = UnixStream::connect(&socket).unwrap();
+        std::thread::scope(|scope| {
+            // One more than there are places for.
+            let waiting: Vec<_> =
+                (0..4).map(|_| scope.spawn(|| ask(&socket, &Request::Reload).unwrap_err())).collect();
+            for _ in 0..3 {
+                is_asked.recv_timeout(DEADLINE).unwrap();
+            }
+            stop.ask();
+            for one in waiting {
+                let error = one.join().unwrap();
+                let text = "the server is stopping: it reads everything anew when it starts";
+                assert!(matches!(&error, ControlError::Refused(said) if said == text), "{error}");
+            }
+        });
+        assert_eq!(ask(&socket, &Request::Status).unwrap(), json!({}), "who asks later is answered");
+        let began = SystemClock.now();
+        drop(control);
+        assert!(SystemClock.now().since(began) < Duration::from_secs(4));
+        drop((silent, hold));
     }
 }

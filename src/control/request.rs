@@ -63,6 +63,30 @@ pub enum Request {
     Status,
 }
 
+impl Request {
+    /// The answer to one that takes long when the server stops: what is true then.
+    pub(super) fn at_stop(&self) -> &'static str {
+        match self {
+            Self::QueueList { .. }
+            | Self::QueueShow { .. }
+            | Self::DomainList
+            | Self::DomainShow { .. }
+            | Self::AliasResolve { .. }
+            | Self::AliasList { .. }
+            | Self::Status => "the server is stopping: ask again when it runs",
+            Self::QueueChange { .. } => {
+                "the server is stopping, and the command may be done in part: see what became of the messages \
+                 with `postrider queue list` when it runs again"
+            }
+            Self::DomainForget { .. } => {
+                "the server is stopping, and the domain may be forgotten or not: see `postrider domain list` \
+                 when it runs again"
+            }
+            Self::Reload => "the server is stopping: it reads everything anew when it starts",
+        }
+    }
+}
+
 /// Octets of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

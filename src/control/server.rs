@@ -1,7 +1,10 @@
 //! The daemon's side of the socket.
+//!
+//! An answer may have to wait for an attempt or for a hook. When the server stops, whoever waits for one
+//! hears so at once, and whoever comes later is answered as long as the process is there.
 
 use std::fs;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::FileTypeExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -10,6 +13,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crossbeam_channel::{RecvTimeoutError, bounded};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Uid;
 use rustix::fs::{Mode, fchmod};
@@ -17,16 +21,26 @@ use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::request::{Answered, Request, read_request};
-use crate::sys::{Clock as _, Disk as _, Moment, Stop, SystemClock, SystemDisk, Woken, spawn};
+use crate::mail::Endpoint;
+use crate::sys::{
+    Clock as _, Dial as _, Disk as _, Moment, Stop, SystemClock, SystemDial, SystemDisk, Woken, spawn,
+};
 
 /// Longest request in octets; the longest there is names thousands of messages.
 const REQUEST_OCTETS_MAX: usize = 256 * 1024;
 /// Time for a request to be read, and again for its answer to be written.
 const DEADLINE: Duration = Duration::from_secs(5);
+/// Time for whoever has the socket already to take a connection.
+const DIAL: Duration = Duration::from_secs(1);
 /// Clients answered at once; more wait in the socket's backlog.
 const CLIENTS_MAX: usize = 4;
 /// Clients that wait to be accepted.
 const BACKLOG: i32 = 128;
+/// Once it is time to stop: time for a request to be read, for it to be answered, and for its answer to be
+/// written.
+const DEADLINE_AT_STOP: Duration = Duration::from_millis(150);
+/// Time for those who are served, or wait for that, when the socket is closed.
+const CLOSING: Duration = Duration::from_millis(400);
 
 /// Whoever knows the answers.
 pub trait Answers: Send + Sync {
@@ -69,31 +83,35 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Control {
     path: PathBuf,
-    stop: Arc<Stop>,
+    closing: Arc<Stop>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Control {
-    /// Opens the socket at `path`, mode 0600, and answers on it until the value is dropped. A
-    /// socket that is left over from a daemon that is gone is replaced.
+    /// Opens the socket at `path`, mode 0600, and answers on it until the value is dropped; from the
+    /// request to `stop` on, an answer that takes long is that the server is stopping. A socket that is
+    /// left over from a daemon that is gone is replaced.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn start(path: &Path, answers: Arc<dyn Answers>) -> Result<Self, StartError> {
+    pub fn start(path: &Path, answers: Arc<dyn Answers>, stop: Arc<Stop>) -> Result<Self, StartError> {
         let system = |error| StartError::System { path: path.to_owned(), error };
         make_room(path)?;
         let listener = listen(path).map_err(system)?;
         listener.set_nonblocking(true).map_err(system)?;
-        let stop = Arc::new(Stop::new().map_err(system)?);
-        let theirs = Arc::clone(&stop);
-        let thread = spawn("control", move || serve(&listener, &theirs, &answers)).map_err(system)?;
-        Ok(Self { path: path.to_owned(), stop, thread: Some(thread) })
+        let closing = Arc::new(Stop::new().map_err(system)?);
+        let places = Places::new().map_err(system)?;
+        let service = Arc::new(Service { answers, stop });
+        let theirs = Arc::clone(&closing);
+        let thread =
+            spawn("control", move || serve(&listener, &theirs, &places, &service)).map_err(system)?;
+        Ok(Self { path: path.to_owned(), closing, thread: Some(thread) })
     }
 }
 
 impl Drop for Control {
     fn drop(&mut self) {
-        self.stop.ask();
+        self.closing.ask();
         if let Some(thread) = self.thread.take() {
             // A panic there was logged there.
             let _ = thread.join();
@@ -123,79 +141,161 @@ fn make_room(path: &Path) -> Result<(), StartError> {
         Ok(facts) if !facts.file_type().is_socket() => return Err(StartError::NotASocket(path.to_owned())),
         Ok(_) => {}
     }
-    match UnixStream::connect(path) {
+    // Whoever is there and takes no connection is there all the same.
+    match SystemDial.dial(&Endpoint::Socket(path.to_owned()), SystemClock.now() + DIAL) {
         Ok(_) => Err(StartError::Running(path.to_owned())),
+        Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(StartError::Running(path.to_owned())),
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => SystemDisk.remove(path).map_err(system),
         Err(e) => Err(system(e)),
     }
 }
 
-fn serve(listener: &UnixListener, stop: &Stop, answers: &Arc<dyn Answers>) {
-    let (give_back, free_places) = crossbeam_channel::bounded(CLIENTS_MAX);
-    for _ in 0..CLIENTS_MAX {
-        let _ = give_back.send(());
-    }
+/// What every client is answered with.
+struct Service {
+    answers: Arc<dyn Answers>,
+    stop: Arc<Stop>,
+}
+
+fn serve(listener: &UnixListener, closing: &Stop, places: &Places, service: &Arc<Service>) {
     loop {
-        match stop.wait_for(listener.as_fd(), None) {
-            Ok(Woken::Ready) => {}
-            Ok(Woken::Stop) => return,
-            Ok(Woken::Nothing) => continue,
+        match closing.wait_for(listener.as_fd(), None).and_then(|woken| match woken {
+            // Each client is gone after its deadlines, so a place comes free.
+            Woken::Ready => places.take(closing, None),
+            other => Ok(Err(other)),
+        }) {
+            Ok(Ok(place)) => {
+                // Out of files, mostly: do not spin until some are closed.
+                if admit(listener, place, service).is_err() && closing.wait(Duration::from_millis(100)) {
+                    break;
+                }
+            }
+            Ok(Err(Woken::Stop)) => break,
+            Ok(Err(Woken::Ready | Woken::Nothing)) => {}
             Err(e) => return log::error!("the control socket is closed: {e}"),
         }
-        // Each client is gone after its deadlines, so a place comes free.
-        if free_places.recv().is_err() {
-            return;
+    }
+    // Those who have connected already are answered too.
+    let (Ok(never), end) = (Stop::new(), SystemClock.now() + CLOSING) else { return };
+    let place = || places.take(&never, Some(end.since(SystemClock.now()))).ok().and_then(Result::ok);
+    let mut free = Vec::new();
+    while let Some(place) = place() {
+        if !matches!(admit(listener, place, service), Ok(true)) {
+            break;
         }
-        let (answers, place) = (Arc::clone(answers), Place(give_back.clone()));
-        let stream = match listener.accept() {
-            Ok((stream, _)) => stream,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(e) => {
-                log::warn!("a client of the control socket was lost: {e}");
-                // Out of files, mostly: do not spin until some are closed.
-                if stop.wait(Duration::from_millis(100)) {
-                    return;
-                }
-                continue;
-            }
-        };
-        let started = spawn("control-client", move || {
-            let _place = place;
-            if let Err(e) = converse(stream, &*answers) {
-                log::debug!("a client of the control socket left: {e}");
-            }
-        });
-        if let Err(e) = started {
-            log::warn!("no thread for a client of the control socket: {e}");
-        }
+    }
+    while free.len() < CLIENTS_MAX
+        && let Some(place) = place()
+    {
+        free.push(place);
     }
 }
 
-/// One of the places for clients, given back when the client is gone, come what may.
-struct Place(crossbeam_channel::Sender<()>);
+/// Lets in a client that waits, if one does, and says whether one did.
+fn admit(listener: &UnixListener, place: Place, service: &Arc<Service>) -> io::Result<bool> {
+    let stream = match listener.accept() {
+        Ok((stream, _)) => stream,
+        Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+        Err(e) => {
+            log::warn!("a client of the control socket was lost: {e}");
+            return Err(e);
+        }
+    };
+    let service = Arc::clone(service);
+    let started = spawn("control-client", move || {
+        let _place = place;
+        if let Err(e) = service.converse(stream) {
+            log::debug!("a client of the control socket left: {e}");
+        }
+    });
+    if let Err(e) = started {
+        log::warn!("no thread for a client of the control socket: {e}");
+    }
+    Ok(true)
+}
+
+/// The free places for clients: as many octets in a pipe, so that a place can be waited for together with a
+/// request to stop.
+struct Places {
+    free: PipeReader,
+    give_back: Arc<PipeWriter>,
+}
+
+/// One of them, given back when the client is gone, come what may.
+struct Place(Arc<PipeWriter>);
+
+impl Places {
+    fn new() -> io::Result<Self> {
+        let (free, give_back) = io::pipe()?;
+        (&give_back).write_all(&[0; CLIENTS_MAX])?;
+        Ok(Self { free, give_back: Arc::new(give_back) })
+    }
+
+    /// Waits for a place; otherwise says what the wait ended with. For one thread only.
+    fn take(&self, stop: &Stop, timeout: Option<Duration>) -> io::Result<Result<Place, Woken>> {
+        match stop.wait_for(self.free.as_fd(), timeout)? {
+            Woken::Ready => {
+                (&self.free).read_exact(&mut [0])?;
+                Ok(Ok(Place(Arc::clone(&self.give_back))))
+            }
+            other => Ok(Err(other)),
+        }
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let _ = self.0.try_send(());
+        // There is room: this is the octet that was taken.
+        let _ = (&*self.0).write_all(&[0]);
     }
 }
 
-fn converse(mut stream: UnixStream, answers: &dyn Answers) -> io::Result<()> {
-    stream.set_nonblocking(false)?;
-    let peer = Uid::from_raw(getsockopt(&stream, PeerCredentials)?.uid());
-    let result = if !may_ask(peer, Uid::effective()) {
-        log::warn!("user {peer} was refused at the control socket");
-        Err("only the user that postrider runs as, and root, may do this".to_owned())
-    } else {
-        let line = read_line(&mut stream, SystemClock.now() + DEADLINE, REQUEST_OCTETS_MAX)?;
-        read_request(&line).and_then(|request| {
-            log::debug!("asked by user {peer}: {request:?}");
-            answers.answer(request)
+impl Service {
+    fn converse(&self, mut stream: UnixStream) -> io::Result<()> {
+        stream.set_nonblocking(false)?;
+        let peer = Uid::from_raw(getsockopt(&stream, PeerCredentials)?.uid());
+        let result = if !may_ask(peer, Uid::effective()) {
+            log::warn!("user {peer} was refused at the control socket");
+            Err("only the user that postrider runs as, and root, may do this".to_owned())
+        } else {
+            // The first octets, mostly all of them; a client without any is not waited for at the stop.
+            self.stop.wait_for(stream.as_fd(), Some(DEADLINE))?;
+            let line = read_line(&mut stream, self.deadline(), REQUEST_OCTETS_MAX)?;
+            read_request(&line).and_then(|request| {
+                log::debug!("asked by user {peer}: {request:?}");
+                self.answer(request)
+            })
+        };
+        let mut line = serde_json::to_vec(&Answered::new(result))?;
+        line.push(b'\n');
+        write_all(&mut stream, &line, self.deadline())
+    }
+
+    /// For the next thing that a client does.
+    fn deadline(&self) -> Moment {
+        SystemClock.now() + if self.stop.is_asked() { DEADLINE_AT_STOP } else { DEADLINE }
+    }
+
+    /// The answer, or that the server is stopping if it is and the answer takes long.
+    fn answer(&self, request: Request) -> Result<Value, String> {
+        let cannot = |e: io::Error| format!("cannot be answered just now: {e}");
+        let stopping = request.at_stop();
+        let (ended, end) = io::pipe().map_err(cannot)?;
+        let (give, take) = bounded(1);
+        let answers = Arc::clone(&self.answers);
+        spawn("control-answer", move || {
+            // Closed at the end, whatever that is.
+            let _end = end;
+            let _ = give.send(answers.answer(request));
         })
-    };
-    let mut line = serde_json::to_vec(&Answered::new(result))?;
-    line.push(b'\n');
-    write_all(&mut stream, &line, SystemClock.now() + DEADLINE)
+        .map_err(cannot)?;
+        while self.stop.wait_for(ended.as_fd(), None).map_err(cannot)? == Woken::Nothing {}
+        take.recv_timeout(DEADLINE_AT_STOP).unwrap_or_else(|e| {
+            Err(match e {
+                RecvTimeoutError::Timeout => stopping.to_owned(),
+                RecvTimeoutError::Disconnected => "a fault of ours, see the log".to_owned(),
+            })
+        })
+    }
 }
 
 fn may_ask(peer: Uid, us: Uid) -> bool {

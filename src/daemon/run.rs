@@ -77,7 +77,7 @@ pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
         metrics,
         traces,
     });
-    let control = Control::start(&config.data_dir.join("control"), Arc::clone(&desk) as _)
+    let control = Control::start(&config.data_dir.join("control"), Arc::clone(&desk) as _, Arc::clone(&stop))
         .map_err(|e| one(e.to_string()))?;
     let monitor = match monitoring {
         Some((address, bound)) => {
