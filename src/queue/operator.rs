@@ -9,6 +9,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Read as _};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -29,7 +30,7 @@ use crate::mail::{
 };
 use crate::observe::maillog;
 use crate::route::Router;
-use crate::sys::{Moment, Receiver, Sender, channel, spawn};
+use crate::sys::{Moment, Receiver, RecvTimeoutError, Sender, channel, spawn};
 
 /// Looks at the queue and changes it, for a person. Cheap to clone.
 #[derive(Clone)]
@@ -104,6 +105,8 @@ pub struct Event {
 const COMMAND_MAX: Duration = Duration::from_secs(15);
 /// Then it waits so long for attempts under way.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Meanwhile it looks so often whether the server stops.
+const STOP_LOOK: Duration = Duration::from_millis(20);
 /// A message is shown up to here.
 const SHOWN_OCTETS_MAX: u64 = 4 * 1024 * 1024;
 /// A header section is shown up to here.
@@ -185,6 +188,10 @@ impl Operator {
         command.wait(&grants, self.shared.clock.now() + PATIENCE);
         let mut changed = std::mem::take(&mut command.changed);
         changed.later = command.later.iter().copied().collect();
+        if self.is_stopping() {
+            let why = "is as it was, for it is being tried just now and the server is stopping";
+            changed.refused.extend(changed.later.drain(..).map(|id| (id, why.to_owned())));
+        }
         if !changed.later.is_empty() {
             // Ends with the last attempt, or with the manager.
             let rest = spawn("operator", move || command.wait_for_all(&grants));
@@ -194,6 +201,10 @@ impl Operator {
             }
         }
         changed
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.shared.is_stopping.load(Ordering::Acquire)
     }
 
     fn candidates(&self, selection: &Selection) -> Vec<MessageId> {
@@ -282,12 +293,13 @@ impl Command {
         }
     }
 
-    /// Takes in what comes until nothing is awaited any more, or until `end`.
+    /// Takes in what comes until nothing is awaited any more, until `end`, or until the server stops.
     fn wait(&mut self, grants: &Receiver<Grant>, end: Moment) {
-        while !self.later.is_empty() {
+        while !self.later.is_empty() && !self.operator.is_stopping() {
             let left = end.since(self.operator.shared.clock.now());
-            match grants.recv_timeout(left) {
+            match grants.recv_timeout(left.min(STOP_LOOK)) {
                 Ok(grant) => self.take(grant),
+                Err(RecvTimeoutError::Timeout) if !left.is_zero() => {}
                 Err(_) => return,
             }
         }
