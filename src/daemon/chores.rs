@@ -85,11 +85,8 @@ fn stamps(dir: &Path) -> Stamps {
 }
 
 impl Chores {
-    /// Looks for changed files until it is time to stop. First come warnings for which clients need not
-    /// wait: roots are many files, and who asks a hook or another server for postmasters takes his time.
+    /// Looks for changed files until it is time to stop.
     pub(super) fn run(&self, stop: &Stop) {
-        self.tls_client.complaints().iter().for_each(|complaint| log::warn!("{complaint}"));
-        self.directory.unread_postmasters().iter().for_each(|warning| log::warn!("{warning}"));
         while !stop.wait(LOOK) {
             // One file that trips us must not keep all others from being read for ever. What is in
             // force is replaced whole, so that there is nothing half done to be seen.

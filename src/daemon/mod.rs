@@ -4,6 +4,8 @@
 //! - `wiring`: builds every part and hands each what it needs
 //! - `chores`: what is looked at again and again
 //! - `expiry`: the end of our certificates
+//! - `stopping`: the end of the time that a stop may take
+//! - `service_manager`: what the service manager is told
 //! - `watchdog`: tells the service manager that we are alive
 //! - `answers`: what the subcommands and the monitor are told
 //! - `alias_answers`: the same of aliases
@@ -25,7 +27,9 @@ mod domains;
 mod expiry;
 mod neighbours;
 mod run;
+mod service_manager;
 mod sockets;
+mod stopping;
 mod watchdog;
 mod watched;
 mod wiring;

@@ -2,14 +2,14 @@
 //!
 //! The order of starting: everything is read and built first, so that what is wrong is said before
 //! anything is promised; then the queue runs, then the doors open, then the service manager hears
-//! that we are ready. The order of stopping is the reverse, within the grace that the operator
-//! gives; `kill -9` at any moment must be as safe, because the disk is the truth.
+//! that we are ready. What others would have to answer first, and what only warns, comes after that,
+//! on a thread for which nobody waits. The order of stopping is the reverse, within the grace that the
+//! operator gives (`stopping`); `kill -9` at any moment must be as safe, because the disk is the truth.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -19,21 +19,30 @@ use super::answers::Desk;
 use super::chores::Chores;
 use super::configuration::check_hooks;
 use super::neighbours::absent_neighbours;
+use super::service_manager::ServiceManager;
 use super::sockets::{self, Open};
+use super::stopping::Stopping;
 use super::watchdog;
 use super::wiring::{self, House};
 use crate::config::Config;
 use crate::control::Control;
-use crate::inbound::{Doors, Listener, Role};
+use crate::inbound::{Listener, Role};
 use crate::monitor::Monitor;
 use crate::queue::Stopped;
-use crate::sys::{self, Clock as _, Moment, Pulse, Stop, SystemClock};
+use crate::sys::{self, Program, Pulse, Stop};
 
 /// Runs the server until it is told to stop.
 ///
 /// # Errors
 /// Why it cannot start: each with what, where and what to do.
 pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
+    let served = serve_until_told(config_dir, config);
+    // Also where the start fails and attempts have begun.
+    Program::end_all();
+    served
+}
+
+fn serve_until_told(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
     let one = |e: String| vec![e];
     // First of all, so that a signal during the start is not lost.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|e| one(format!("signals: {e}")))?;
@@ -45,7 +54,7 @@ pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
         Some(address) => Some((address, sockets::bound(address).map_err(|e| cannot_monitor(address, e))?)),
         None => None,
     };
-    // Every address is ours, and this is still the only thread.
+    // Every address is ours, and there is no thread yet that could run a program.
     if let Err(e) = sys::put_down_capabilities() {
         log::warn!("capabilities stay as they are, and programs that we run may have them too: {e}");
     }
@@ -55,7 +64,6 @@ pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
         complaints.iter().for_each(|complaint| log::error!("{complaint}"));
     }
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    absent_neighbours(config, &stop).iter().for_each(|absence| log::warn!("{absence}"));
     if house.chores.certs.is_empty() {
         log::warn!("there is no certificate in certs/: no TLS, and so no logins; mail arrives in plain text");
         if let Some(open) = sockets.iter().find(|open| open.role != Role::Smtp) {
@@ -63,6 +71,8 @@ pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
         }
     }
 
+    let service_manager =
+        ServiceManager::from_env().map_err(|e| one(format!("cannot start a thread: {e}")))?;
     let House { metrics, traces, doors, services, queue, opened, crew, domaininfo, chores, clock } = house;
     let running = opened.start(crew).map_err(|e| one(format!("cannot start the queue: {e}")))?;
     let desk = Arc::new(Desk {
@@ -104,22 +114,22 @@ pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
     }
     threads.push(look_after(&chores, &stop).map_err(one)?);
     watchdog::start(pulses).map_err(|e| one(format!("cannot start the watchdog: {e}")))?;
-    notify(&[NotifyState::Ready]);
+    service_manager.tell(NotifyState::Ready);
     log::info!("postrider {} serves as {}", env!("CARGO_PKG_VERSION"), config.hostname);
 
-    serve_signals(&mut signals, &chores);
+    warn(config, &chores, &stop).map_err(one)?;
+
+    serve_signals(&mut signals, &chores, &service_manager);
+    let stopping = Stopping::within(config.grace).map_err(|e| one(format!("cannot start a thread: {e}")))?;
     log::info!("stopping");
-    notify(&[NotifyState::Stopping]);
-    let end = SystemClock.now() + config.grace;
-    stop.ask_by(end);
+    stop.ask_by(stopping.work_end);
     queue.stop();
     doors.leave();
+    service_manager.tell(NotifyState::Stopping);
     end_at_once_on(signals).map_err(one)?;
-    let everyone_left = wait_for_sessions(&doors, end);
-    drop(monitor);
-    drop(control);
-    let stopped = running.stop(end.since(SystemClock.now()));
-    threads.into_iter().for_each(|thread| drop(thread.join()));
+    let everyone_left = stopping.wait_for_sessions(&doors);
+    let stopped = running.stop(stopping.left());
+    stopping.nearly_done();
     match stopped {
         Stopped::Clean if everyone_left => log::info!("stopped; nothing was under way"),
         Stopped::Clean | Stopped::UnderWay => {
@@ -130,6 +140,9 @@ pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
              again after the next start"
         ),
     }
+    drop(control);
+    drop(monitor);
+    threads.into_iter().for_each(|thread| drop(thread.join()));
     Ok(())
 }
 
@@ -157,13 +170,35 @@ fn look_after(chores: &Arc<Chores>, stop: &Arc<Stop>) -> Result<JoinHandle<()>, 
     sys::spawn("chores", move || chores.run(&stop)).map_err(|e| format!("cannot start a thread: {e}"))
 }
 
+/// Warns of what others do not do for us just now, on a thread that waits for them: clients do not, and
+/// neither do the files that are looked at, nor the stop.
+fn warn(config: &Config, chores: &Arc<Chores>, stop: &Arc<Stop>) -> Result<(), String> {
+    let (config, chores, stop) = (config.clone(), Arc::clone(chores), Arc::clone(stop));
+    let warn = move || {
+        // The system's roots are many files.
+        let roots = || chores.tls_client.complaints().to_vec();
+        let neighbours = || absent_neighbours(&config, &stop);
+        let postmasters = || chores.directory.unread_postmasters();
+        let looks: [&dyn Fn() -> Vec<String>; 3] = [&roots, &neighbours, &postmasters];
+        for look in looks {
+            let warnings = look();
+            // Whoever was not waited for to the end is not absent.
+            if stop.is_asked() {
+                return;
+            }
+            warnings.iter().for_each(|warning| log::warn!("{warning}"));
+        }
+    };
+    sys::spawn("warnings", warn).map(drop).map_err(|e| format!("cannot start a thread: {e}"))
+}
+
 /// Reloads on SIGHUP; returns on SIGTERM or SIGINT.
-fn serve_signals(signals: &mut Signals, chores: &Chores) {
+fn serve_signals(signals: &mut Signals, chores: &Chores, service_manager: &ServiceManager) {
     for signal in signals.forever() {
         if signal != SIGHUP {
             return;
         }
-        notify(&[NotifyState::Reloading]);
+        service_manager.tell(NotifyState::Reloading);
         match chores.reload() {
             Ok(()) => log::info!(
                 "users, aliases, senders, credentials and certificates were read anew, as SIGHUP asked"
@@ -173,7 +208,7 @@ fn serve_signals(signals: &mut Signals, chores: &Chores) {
                 log::error!("nothing was changed: mend the above and send SIGHUP again");
             }
         }
-        notify(&[NotifyState::Ready]);
+        service_manager.tell(NotifyState::Ready);
     }
 }
 
@@ -183,26 +218,10 @@ fn end_at_once_on(mut signals: Signals) -> Result<(), String> {
     sys::spawn("signals", move || {
         if signals.forever().any(|signal| signal != SIGHUP) {
             log::warn!("told to stop again: ending at once");
+            Program::end_all();
             std::process::exit(1);
         }
     })
     .map(drop)
     .map_err(|e| format!("cannot start a thread: {e}"))
-}
-
-/// Waits until everyone has left, or until `end`. Says whether everyone has.
-fn wait_for_sessions(doors: &Doors, end: Moment) -> bool {
-    const LOOK: Duration = Duration::from_millis(10);
-    let Ok(never) = Stop::new() else { return false };
-    while doors.count() > 0 && SystemClock.now() < end {
-        never.wait(LOOK);
-    }
-    doors.count() == 0
-}
-
-/// Tells the service manager, if there is one.
-pub(super) fn notify(states: &[NotifyState<'_>]) {
-    if let Err(e) = sd_notify::notify(states) {
-        log::debug!("the service manager does not listen: {e}");
-    }
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
+use super::service_manager;
 use crate::sys::{self, Pulse, Stop};
 
 /// The service manager's interval is cut into so many parts: one word lost is not the end.
@@ -36,7 +37,7 @@ fn look(pulses: &[Arc<Pulse>], interval: Duration, was_well: bool) -> bool {
     let stuck: Vec<_> =
         pulses.iter().filter(|pulse| pulse.is_stuck(interval)).map(|pulse| pulse.name()).collect();
     if stuck.is_empty() {
-        super::run::notify(&[NotifyState::Watchdog]);
+        service_manager::notify(NotifyState::Watchdog);
         return true;
     }
     if was_well {

@@ -26,6 +26,7 @@
 //! - `limits`: ceilings and deadlines, as a client meets them
 //! - `memory`: what a client sends is not held
 //! - `wrong_port`: clients that speak something else
+//! - `stop_and_start`: whoever hangs holds up neither
 //! - `activation`: sockets that the service manager passes
 //! - `documents`: the examples in `docs/` are run
 //! - `house`: sets up and drives the real binary
@@ -75,6 +76,7 @@ mod proxy;
 mod queue;
 mod reports;
 mod security_levels;
+mod stop_and_start;
 mod stories;
 mod submission;
 mod tidy;

@@ -1,0 +1,388 @@
+//! Stopping and starting wait for nobody else: hooks, neighbours, clients and commands that hang.
+//!
+//! Where `grace` is an hour, a stop that waits for whoever hangs does not end while a test is patient.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::thread::spawn;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::house::{House, PATIENCE, Signal, wait_for};
+
+/// A server with this `grace`, not started.
+fn house_with_grace(grace: &str, more: &str) -> House {
+    let house = House::new(more);
+    let toml = fs::read_to_string(house.path("postrider.toml")).unwrap();
+    fs::write(house.path("postrider.toml"), toml.replace("grace = \"5s\"", &format!("grace = \"{grace}\"")))
+        .unwrap();
+    house
+}
+
+fn script(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A hook that hangs for a minute when it is asked for an address that begins like this; postrider gives it
+/// five seconds. Its process id is then in the file `hook-runs`, and all that it was asked for in `asked`.
+fn hanging_alias_hook(house: &House, asked_for: &str) {
+    let here = house.path("hook-runs").display().to_string();
+    let text = format!(
+        "echo $1 >>{}\ncase $1 in {asked_for}*) echo $$ >{here}.new; mv {here}.new {here}; exec sleep 60;; esac",
+        house.path("asked").display()
+    );
+    script(&house.path("hooks/alias-resolve"), &text);
+}
+
+/// The process id in this file, once it is there.
+fn process_in(path: &Path) -> u32 {
+    wait_for("the program to begin", || fs::read_to_string(path).ok()?.trim().parse().ok())
+}
+
+fn is_running(process: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    !stat.is_empty() && !stat.contains(") Z ")
+}
+
+fn wait_until_gone(process: u32) {
+    wait_for("the program to be gone", || (!is_running(process)).then_some(()));
+}
+
+/// A client that has said RCPT for this address and has no answer.
+fn client_asking_for(house: &House, to: &str) -> crate::house::Client {
+    let mut client = house.client();
+    client.expect("EHLO there.example", "250");
+    client.expect("MAIL FROM:<bo@there.example>", "250");
+    client.send(format!("RCPT TO:<{to}>\r\n").as_bytes());
+    client
+}
+
+#[test]
+fn a_stop_does_not_wait_for_an_alias_hook_that_a_client_asked() {
+    let mut house = house_with_grace("1h", "");
+    hanging_alias_hook(&house, "slow");
+    house.start();
+    let mut client = client_asking_for(&house, "slow@here.example");
+    let hook = process_in(&house.path("hook-runs"));
+    assert_eq!(house.stop(), 0);
+    assert!(client.reply().starts_with("451 4."), "the recipient is put off");
+    assert!(client.reply().starts_with("421 4.3.2 "), "and the client hears why it is left");
+    wait_until_gone(hook);
+    let log = house.log();
+    assert!(log.contains("nothing was under way"), "{log}");
+    assert!(!log.contains("took longer than"), "the hook's time was over before the server stopped: {log}");
+}
+
+#[test]
+fn neither_start_nor_stop_nor_changed_files_wait_for_a_hook_that_is_asked_for_postmasters() {
+    let mut house = house_with_grace("1h", "");
+    hanging_alias_hook(&house, "postmaster");
+    house.start();
+    let hook = process_in(&house.path("hook-runs"));
+    fs::write(house.path("domains/here.example/aliases"), "bo: ana\n").unwrap();
+    wait_for("the look at files", || house.log().contains("users and aliases were read anew").then_some(()));
+    // It is asked for the next name when its time for the first is over.
+    let asked = || fs::read_to_string(house.path("asked")).unwrap();
+    assert_eq!(asked(), "postmaster@here.example\n", "the look at files waited for the hook");
+    house.signal(Signal::SIGTERM);
+    wait_until_gone(hook);
+    assert_eq!(asked(), "postmaster@here.example\n", "the stop waited for the hook");
+    assert_eq!(house.exit_code(), 0);
+    assert!(house.log().contains("nothing was under way"), "{}", house.log());
+}
+
+#[test]
+fn a_message_that_a_hook_judges_is_put_off_when_grace_is_over() {
+    let mut house = house_with_grace("3s", "[hooks]\nfailure = \"accept\"\n");
+    let runs = house.path("hook-runs").display().to_string();
+    script(
+        &house.path("hooks/post-data"),
+        &format!("echo $$ >{runs}.new; mv {runs}.new {runs}; exec sleep 60"),
+    );
+    house.start();
+    let mut client = house.client();
+    client.begin("bo@there.example", "ana@here.example");
+    client.send(b"Subject: judged\r\n\r\nhello\r\n.\r\n");
+    let hook = process_in(&house.path("hook-runs"));
+    assert_eq!(house.stop(), 0);
+    let reply = client.reply();
+    assert!(reply.starts_with("451 4.3.2 "), "{reply:?}\n{}", house.log());
+    wait_until_gone(hook);
+}
+
+/// `postrider queue hold ID`, under way.
+fn hold(house: &House, id: &str) -> Child {
+    let mut command = house.command();
+    command.args(["queue", "hold", id]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().unwrap()
+}
+
+#[test]
+fn commands_that_wait_for_attempts_are_answered_when_the_server_stops() {
+    let more = "[delivery]\nlocal = \"command\"\n[delivery.command]\nprogram = \"deliver\"\n\
+                [queue]\nretry = [\"1s\"]\n";
+    let mut house = house_with_grace("5s", "");
+    let program = house.path("deliver").display().to_string();
+    let toml = fs::read_to_string(house.path("postrider.toml")).unwrap();
+    fs::write(house.path("postrider.toml"), toml + &more.replace("\"deliver\"", &format!("{program:?}")))
+        .unwrap();
+    script(&house.path("deliver"), "echo $$ >>runs; exec sleep 600");
+    house.environment.push(("POSTRIDER_LOG", "info,postrider::control=debug".into()));
+    house.start();
+    let ids: Vec<_> = (0..6)
+        .map(|number| {
+            let reply = house.send("bo@there.example", "ana@here.example", &number.to_string());
+            assert!(reply.starts_with("250 "), "{reply}");
+            reply.trim_end().rsplit(' ').next().unwrap().to_owned()
+        })
+        .collect();
+    let runs = || fs::read_to_string(house.path("runs")).unwrap_or_default();
+    wait_for("six attempts", || (runs().lines().count() == 6).then_some(()));
+    let processes: Vec<u32> = runs().lines().map(|line| line.parse().unwrap()).collect();
+    let commands: Vec<_> = ids.iter().map(|id| hold(&house, id)).collect();
+    wait_for("four commands", || (house.log().matches("asked by user").count() >= 4).then_some(()));
+    let began = Instant::now();
+    house.signal(Signal::SIGTERM);
+    for command in commands {
+        let output = command.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap() + &String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains("the server is stopping"), "{said}\n{}", house.log());
+        assert!(!output.status.success(), "{said}");
+    }
+    assert!(is_running(house.pid()), "the commands were answered before the attempts ended");
+    assert_eq!(house.exit_code(), 0);
+    // Twice the grace, for a busy machine.
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}\n{}", began.elapsed(), house.log());
+    processes.into_iter().for_each(wait_until_gone);
+    script(&house.path("deliver"), "cat >>delivered");
+    house.start();
+    wait_for("six deliveries", || (house.log().matches(" delivered id=").count() == 6).then_some(()));
+    assert!(!house.log().contains("failed id="), "no attempt was given up for the stop: {}", house.log());
+}
+
+#[test]
+fn a_second_signal_leaves_no_program_behind() {
+    let mut house = house_with_grace("1h", "");
+    let (runs, program) = (house.path("runs").display().to_string(), house.path("slow"));
+    script(&program, &format!("echo $$ >{runs}.new; mv {runs}.new {runs}; exec sleep 600"));
+    fs::write(house.path("domains/here.example/aliases"), format!("slow: | sh \"{}\"\n", program.display()))
+        .unwrap();
+    house.start();
+    assert!(house.send("bo@there.example", "slow@here.example", "slow").starts_with("250 "));
+    let program = process_in(&house.path("runs"));
+    house.signal(Signal::SIGTERM);
+    wait_for("the stop", || house.log().contains("stopping").then_some(()));
+    assert!(is_running(program), "an attempt under way has its grace");
+    assert_eq!(house.stop(), 1);
+    wait_until_gone(program);
+    assert!(!house.log().contains("failed id="), "{}", house.log());
+}
+
+#[test]
+fn the_greeting_does_not_wait_for_a_dovecot_that_says_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let [client, userdb] = ["client", "userdb"].map(|name| dir.path().join(name));
+    let listeners = [&client, &userdb].map(|path| UnixListener::bind(path).unwrap());
+    let more =
+        format!("[dovecot]\nauth = \"auto\"\nclient-socket = {client:?}\nuserdb-socket = {userdb:?}\n");
+    let mut house = house_with_grace("1h", &more);
+    house.start();
+    house.client().expect("EHLO there.example", "250");
+    assert!(!house.log().contains("took too long"), "the start waited for Dovecot: {}", house.log());
+    let (_asked, _) = listeners[0].accept().unwrap();
+
+    // A client has asked for a mailbox, and Dovecot does not say whether there is one.
+    let mut asking = client_asking_for(&house, "cy@here.example");
+    let (mut asked, _) = listeners[1].accept().unwrap();
+    asked.set_read_timeout(Some(PATIENCE)).unwrap();
+    assert!(asked.read(&mut [0; 64]).unwrap() > 0);
+    assert_eq!(house.stop(), 0);
+    let replies = asking.reply() + &asking.reply();
+    assert!(replies.contains("421 4.3.2 "), "{replies:?}");
+    let log = house.log();
+    assert!(!log.contains("took too long"), "Dovecot's time was over before the server stopped: {log}");
+}
+
+#[test]
+fn the_greeting_does_not_wait_for_an_lmtp_server_that_takes_no_connection() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lmtp");
+    let address = SockAddr::unix(&path).unwrap();
+    let full = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    full.bind(&address).unwrap();
+    full.listen(0).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        match socket.connect(&address) {
+            Ok(()) => waiting.push(socket),
+            Err(_) => break,
+        }
+    }
+    let more =
+        format!("[delivery]\nlocal = \"lmtp\"\n[delivery.lmtp]\naddress = \"unix:{}\"\n", path.display());
+    let mut house = house_with_grace("1h", &more);
+    house.start();
+    house.client().expect("EHLO there.example", "250");
+    assert!(!house.log().contains("no connection to"), "the start waited for it: {}", house.log());
+    assert_eq!(house.stop(), 0);
+    assert!(!house.log().contains("no connection to"), "the stop waited for it: {}", house.log());
+}
+
+#[test]
+fn what_is_absent_at_the_start_is_said_in_the_log() {
+    let more = "[delivery]\nlocal = \"lmtp\"\n[delivery.lmtp]\naddress = \"unix:/no/such/lmtp\"\n\
+                [dovecot]\nauth = \"auto\"\nclient-socket = \"/no/such/client\"\nuserdb-socket = \"/no/such/userdb\"\n";
+    let house = House::started(more);
+    for says in
+        ["no connection to unix:/no/such/lmtp", "cannot log in", "mail for Dovecot's users is put off"]
+    {
+        wait_for("the warning", || house.log().contains(says).then_some(()));
+    }
+}
+
+#[test]
+fn a_stop_does_not_wait_for_clients_that_are_silent_or_do_not_listen() {
+    let mut house = house_with_grace("1h", "[limits]\ncommand-timeout = \"1h\"\n");
+    let proxied = crate::peers::free_port();
+    let toml = fs::read_to_string(house.path("postrider.toml")).unwrap();
+    let listed = format!("smtp = [\"127.0.0.1:{}\"]", house.smtp);
+    let with_proxy = format!(
+        "smtp = [\"127.0.0.1:{}\", \"127.0.0.2:{proxied} proxy\"]\nproxy-from = [\"127.0.0.1\"]",
+        house.smtp
+    );
+    fs::write(house.path("postrider.toml"), toml.replace(&listed, &with_proxy)).unwrap();
+    house.start();
+    let mut silent = Vec::new();
+    // No first octet of a handshake, and half of one.
+    silent.push(TcpStream::connect(("127.0.0.1", house.submissions)).unwrap());
+    let mut half = TcpStream::connect(("127.0.0.1", house.submissions)).unwrap();
+    half.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01").unwrap();
+    silent.push(half);
+    // No preface of a proxy.
+    silent.push(TcpStream::connect(("127.0.0.2", proxied)).unwrap());
+    // A request to the monitor whose answer nobody reads, and half of one.
+    for request in ["GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "GET /metr"] {
+        let mut monitor = TcpStream::connect(("127.0.0.1", house.monitoring)).unwrap();
+        monitor.write_all(request.as_bytes()).unwrap();
+        silent.push(monitor);
+    }
+    // More control clients than are served at once.
+    let control: Vec<_> = (0..6).map(|_| UnixStream::connect(house.path("data/control")).unwrap()).collect();
+    // A client that sends commands and reads no reply.
+    let deaf = house.client();
+    let mut writer = deaf.writer();
+    writer.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let commands = "NOOP\r\n".repeat(1000);
+    let flood = spawn(move || while writer.write_all(commands.as_bytes()).is_ok() {});
+    flood.join().unwrap();
+    let mut idle = house.client();
+    let began = Instant::now();
+    house.signal(Signal::SIGTERM);
+    assert!(idle.reply().starts_with("421 4.3.2 "));
+    assert_eq!(house.exit_code(), 0);
+    // The silent control clients have five seconds, and the monitor's ten.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert!(house.log().contains("nothing was under way"), "{}", house.log());
+    drop((silent, control, deaf));
+}
+
+#[test]
+fn a_message_that_does_not_come_to_an_end_has_no_more_than_grace() {
+    let mut house = house_with_grace("2s", "");
+    house.start();
+    let mut busy = house.client();
+    busy.begin("bo@there.example", "ana@here.example");
+    busy.send(b"Subject: never finished\r\n");
+    let began = Instant::now();
+    assert_eq!(house.stop(), 0);
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    assert!(house.log().contains("stopped with work under way"), "{}", house.log());
+}
+
+#[test]
+fn neither_start_nor_stop_wait_for_a_service_manager_that_reads_nothing() {
+    let mut house = house_with_grace("1h", "");
+    let path = house.path("notify");
+    let deaf = UnixDatagram::bind(&path).unwrap();
+    let sender = UnixDatagram::unbound().unwrap();
+    sender.connect(&path).unwrap();
+    sender.set_nonblocking(true).unwrap();
+    while sender.send(b"X=1").is_ok() {}
+    house.environment.push(("NOTIFY_SOCKET", path));
+    house.environment.push(("WATCHDOG_USEC", "600000".into()));
+    house.start();
+    wait_for("the service", || house.log().contains("serves as").then_some(()));
+    house.signal(Signal::SIGHUP);
+    wait_for("the reload", || house.log().contains("as SIGHUP asked").then_some(()));
+    assert_eq!(house.stop(), 0);
+    drop(deaf);
+}
+
+#[test]
+fn a_stop_does_not_wait_for_a_next_hop_that_does_not_say_goodbye() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (tell, told) = std::sync::mpsc::channel();
+    let peer = spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.write_all(b"220 there.example\r\n").unwrap();
+        let mut lines = std::io::BufReader::new(stream.try_clone().unwrap());
+        let mut line = String::new();
+        let mut is_message = false;
+        loop {
+            line.clear();
+            if std::io::BufRead::read_line(&mut lines, &mut line).unwrap_or(0) == 0 {
+                return;
+            }
+            let reply = match (is_message, line.trim_end()) {
+                (true, ".") => "250 taken",
+                (true, _) => continue,
+                (false, "DATA") => "354 go on",
+                (false, "QUIT") => {
+                    tell.send(()).unwrap();
+                    continue;
+                }
+                (false, _) => "250 fine",
+            };
+            is_message = reply.starts_with("354");
+            stream.write_all(format!("{reply}\r\n").as_bytes()).unwrap();
+        }
+    });
+    let more =
+        format!("[delivery.smtp]\nvia = \"127.0.0.1:{port}\"\n[relay]\nnetworks = [\"127.0.0.0/8\"]\n");
+    let mut house = house_with_grace("1h", &more);
+    house.start();
+    assert!(house.send("ana@here.example", "bo@there.example", "away").starts_with("250 "));
+    wait_for("the delivery", || house.log().contains("delivered id=").then_some(()));
+    assert_eq!(house.stop(), 0);
+    told.recv_timeout(PATIENCE).unwrap();
+    peer.join().unwrap();
+}
+
+#[test]
+fn a_stop_does_not_wait_for_whoever_reads_the_log() {
+    let mut house = house_with_grace("2s", "");
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    let mut command = house.command();
+    command.arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer.try_clone().unwrap());
+    house.start_by(&mut command);
+    drop(command);
+    // The server's end of the pipe is this one too.
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+    while writer.write(b"x").is_ok() {}
+    fcntl(&writer, FcntlArg::F_SETFL(OFlag::empty())).unwrap();
+    house.signal(Signal::SIGTERM);
+    assert_eq!(house.exit_code(), 0);
+    drop(reader);
+}
