@@ -85,7 +85,8 @@ pub(super) fn build(config_dir: &Path, config: &Config, stop: &Arc<Stop>) -> Res
     };
     let (queue, opened) = queue::open(parts).map_err(|e| one(e.to_string()))?;
     let dial: Arc<dyn Dial> = Arc::new(SystemDial);
-    let resolver = resolver(config, &clock, &random, &dial);
+    let stub = || stub(config, &clock, &random, &dial);
+    let resolver: Arc<dyn Resolver> = Arc::new(stub());
     let seams = Seams {
         clock: &clock,
         random: &random,
@@ -133,7 +134,7 @@ pub(super) fn build(config_dir: &Path, config: &Config, stop: &Arc<Stop>) -> Res
     let services = Services {
         settings: session_settings(config),
         policy: Arc::new(policy),
-        reverse_names: ReverseNames::new(resolver, Arc::clone(&clock)),
+        reverse_names: ReverseNames::new(Arc::new(stub().until(Arc::clone(stop))), Arc::clone(&clock)),
         hooks: Hooks::new(
             hook_settings(config, config_dir, stop),
             Arc::clone(&chores.directory) as _,
@@ -289,14 +290,15 @@ struct Seams<'a> {
     stop: &'a Arc<Stop>,
 }
 
-fn resolver(
+/// Asks name servers. For attempts, and apart from them for sessions, which do not wait when we stop.
+fn stub(
     config: &Config,
     clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
     dial: &Arc<dyn Dial>,
-) -> Arc<dyn Resolver> {
+) -> dns::Stub {
     let settings = dns::Settings { servers: config.dns.servers.clone(), ..dns::Settings::default() };
-    Arc::new(dns::Stub::new(settings, Arc::clone(clock), Arc::clone(random), Arc::clone(dial)))
+    dns::Stub::new(settings, Arc::clone(clock), Arc::clone(random), Arc::clone(dial))
 }
 
 fn couriers(

@@ -12,6 +12,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -23,7 +24,7 @@ use super::cache::{Answer, Cache};
 use super::resolver::{DnsError, Mx, Resolver, reverse};
 use super::servers::{ServerList, Settings};
 use crate::mail::Domain;
-use crate::sys::{Clock, Dial, Moment, Mutex, Random};
+use crate::sys::{Clock, Dial, DialUntilStop, Moment, Mutex, Random, Stop, Woken, stopping};
 
 /// Fits every path without fragments (DNS flag day 2020).
 const UDP_OCTETS: u16 = 1232;
@@ -39,6 +40,8 @@ pub struct Stub {
     /// Position of the server that answered last: a dead one is not waited for every time.
     preferred: AtomicUsize,
     cache: Mutex<Cache>,
+    /// From then on nobody is waited for.
+    stop: Option<Arc<Stop>>,
 }
 
 impl Stub {
@@ -57,7 +60,15 @@ impl Stub {
             dial,
             preferred: AtomicUsize::new(0),
             cache: Mutex::default(),
+            stop: None,
         }
+    }
+
+    /// The same, that waits for no server any more once it is asked to stop: for questions on which no
+    /// promise depends.
+    #[must_use]
+    pub fn until(self, stop: Arc<Stop>) -> Self {
+        Self { dial: Arc::new(DialUntilStop::new(Arc::clone(&stop))), stop: Some(stop), ..self }
     }
 
     /// The records of one type, from the cache or from a server.
@@ -200,6 +211,13 @@ impl Stub {
             let left = deadline.since(self.clock.now());
             if left.is_zero() {
                 return Err(io::ErrorKind::TimedOut.into());
+            }
+            if let Some(stop) = &self.stop {
+                match stop.wait_for(socket.as_fd(), Some(left))? {
+                    Woken::Ready => {}
+                    Woken::Nothing => continue,
+                    Woken::Stop => return Err(stopping()),
+                }
             }
             socket.set_read_timeout(Some(left))?;
             let octets = match socket.recv(&mut buffer) {

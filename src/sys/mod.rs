@@ -60,7 +60,7 @@ pub use hook::is_hook_there;
 pub use host::host_name;
 pub use line_ends::LfReader;
 pub use lock::FileLock;
-pub use net::{Dial, DialUntilStop, Interrupt, Stream, SystemDial, accepted, is_own_address};
+pub use net::{Dial, DialUntilStop, Interrupt, Stream, SystemDial, accepted, is_own_address, stopping};
 pub use open_dir::{Exposure, FileThere, OpenDir};
 pub use privilege::put_down_capabilities;
 pub use process::{Ended, Program};

@@ -117,7 +117,9 @@ impl DialUntilStop {
 /// How long a server has to take a connection before one more is tried.
 const FULL_BACKLOG_WAIT: Duration = Duration::from_millis(20);
 
-fn stopping() -> io::Error {
+/// Why a wait ended that the request to stop ends.
+#[must_use]
+pub fn stopping() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "the server is stopping")
 }
 

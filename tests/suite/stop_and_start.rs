@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::house::{House, PATIENCE, Signal, wait_for};
+use crate::house::{Client, House, PATIENCE, Signal, wait_for};
 
 /// A server with this `grace`, not started.
 fn house_with_grace(grace: &str, more: &str) -> House {
@@ -24,6 +24,15 @@ fn house_with_grace(grace: &str, more: &str) -> House {
     fs::write(house.path("postrider.toml"), toml.replace("grace = \"5s\"", &format!("grace = \"{grace}\"")))
         .unwrap();
     house
+}
+
+/// Adds a port for proxies at 127.0.0.2.
+fn listen_for_proxies(house: &House, port: u16) {
+    let toml = fs::read_to_string(house.path("postrider.toml")).unwrap();
+    let smtp = format!("smtp = [\"127.0.0.1:{}\"", house.smtp);
+    let proxied = format!("proxy-from = [\"127.0.0.1\"]\n{smtp}, \"127.0.0.2:{port} proxy\"");
+    assert!(toml.contains(&smtp));
+    fs::write(house.path("postrider.toml"), toml.replace(&smtp, &proxied)).unwrap();
 }
 
 fn script(path: &Path, text: &str) {
@@ -58,7 +67,7 @@ fn wait_until_gone(process: u32) {
 }
 
 /// A client that has said RCPT for this address and has no answer.
-fn client_asking_for(house: &House, to: &str) -> crate::house::Client {
+fn client_asking_for(house: &House, to: &str) -> Client {
     let mut client = house.client();
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<bo@there.example>", "250");
@@ -213,6 +222,29 @@ fn the_greeting_does_not_wait_for_a_dovecot_that_says_nothing() {
 }
 
 #[test]
+fn a_stop_does_not_wait_for_a_name_server_that_a_session_asked() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    let proxied = crate::peers::free_port();
+    let more = format!("[dns]\nservers = [\"{}\"]\n", server.local_addr().unwrap());
+    let mut house = house_with_grace("1h", &more);
+    listen_for_proxies(&house, proxied);
+    house.start();
+    // Only public addresses have names.
+    let mut client = Client::try_connect_saying(
+        ([127, 0, 0, 2], proxied).into(),
+        b"PROXY TCP4 203.0.113.7 203.0.113.1 4711 25\r\n",
+    )
+    .unwrap();
+    client.expect("EHLO there.example", "250");
+    client.send(b"MAIL FROM:<bo@there.example>\r\n");
+    server.recv(&mut [0; 512]).unwrap();
+    assert_eq!(house.stop(), 0);
+    let replies = client.reply() + &client.reply();
+    assert!(replies.contains("421 4.3.2 "), "{replies:?}");
+}
+
+#[test]
 fn the_greeting_does_not_wait_for_an_lmtp_server_that_takes_no_connection() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("lmtp");
@@ -255,13 +287,7 @@ fn what_is_absent_at_the_start_is_said_in_the_log() {
 fn a_stop_does_not_wait_for_clients_that_are_silent_or_do_not_listen() {
     let mut house = house_with_grace("1h", "[limits]\ncommand-timeout = \"1h\"\n");
     let proxied = crate::peers::free_port();
-    let toml = fs::read_to_string(house.path("postrider.toml")).unwrap();
-    let listed = format!("smtp = [\"127.0.0.1:{}\"]", house.smtp);
-    let with_proxy = format!(
-        "smtp = [\"127.0.0.1:{}\", \"127.0.0.2:{proxied} proxy\"]\nproxy-from = [\"127.0.0.1\"]",
-        house.smtp
-    );
-    fs::write(house.path("postrider.toml"), toml.replace(&listed, &with_proxy)).unwrap();
+    listen_for_proxies(&house, proxied);
     house.start();
     let mut silent = Vec::new();
     // No first octet of a handshake, and half of one.
