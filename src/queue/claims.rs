@@ -27,13 +27,15 @@ pub(super) enum Grant {
     Gone(MessageId),
     /// Another command has it or waits for it.
     Taken(MessageId),
+    /// An attempt is under way, and the server stops: nobody waits for it any more.
+    Stopping(MessageId),
 }
 
 impl Grant {
     pub(super) fn id(&self) -> MessageId {
         match self {
             Self::Yours(claim) => claim.id,
-            Self::Later(id) | Self::Gone(id) | Self::Taken(id) => *id,
+            Self::Later(id) | Self::Gone(id) | Self::Taken(id) | Self::Stopping(id) => *id,
         }
     }
 }
@@ -156,6 +158,13 @@ pub(super) struct Claims {
 impl Claims {
     pub(super) fn is_taken(&self, id: &MessageId) -> bool {
         self.waiting.contains_key(id) || self.granted.contains(id)
+    }
+
+    /// The server stops: nobody waits any more.
+    pub(super) fn stop(&mut self) {
+        for (id, waiting) in self.waiting.drain() {
+            waiting.tell(Grant::Stopping(id));
+        }
     }
 
     /// The message is not in our care any more.

@@ -128,7 +128,10 @@ impl Manager {
             }
             News::Claim { id, to, news } => self.claim(id, to, news),
             News::Back { id, due, then } => self.back(id, due, then),
-            News::Stop => self.is_stopping = true,
+            News::Stop => {
+                self.is_stopping = true;
+                self.claims.stop();
+            }
         }
     }
 

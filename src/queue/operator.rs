@@ -9,7 +9,6 @@
 use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Read as _};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -30,7 +29,7 @@ use crate::mail::{
 };
 use crate::observe::maillog;
 use crate::route::Router;
-use crate::sys::{Moment, Receiver, RecvTimeoutError, Sender, channel, spawn};
+use crate::sys::{Moment, Receiver, Sender, channel, spawn};
 
 /// Looks at the queue and changes it, for a person. Cheap to clone.
 #[derive(Clone)]
@@ -105,8 +104,6 @@ pub struct Event {
 const COMMAND_MAX: Duration = Duration::from_secs(15);
 /// Then it waits so long for attempts under way.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Meanwhile it looks so often whether the server stops.
-const STOP_LOOK: Duration = Duration::from_millis(20);
 /// A message is shown up to here.
 const SHOWN_OCTETS_MAX: u64 = 4 * 1024 * 1024;
 /// A header section is shown up to here.
@@ -188,10 +185,6 @@ impl Operator {
         command.wait(&grants, self.shared.clock.now() + PATIENCE);
         let mut changed = std::mem::take(&mut command.changed);
         changed.later = command.later.iter().copied().collect();
-        if self.is_stopping() {
-            let why = "is as it was, for it is being tried just now and the server is stopping";
-            changed.refused.extend(changed.later.drain(..).map(|id| (id, why.to_owned())));
-        }
         if !changed.later.is_empty() {
             // Ends with the last attempt, or with the manager.
             let rest = spawn("operator", move || command.wait_for_all(&grants));
@@ -201,10 +194,6 @@ impl Operator {
             }
         }
         changed
-    }
-
-    fn is_stopping(&self) -> bool {
-        self.shared.is_stopping.load(Ordering::Acquire)
     }
 
     fn candidates(&self, selection: &Selection) -> Vec<MessageId> {
@@ -293,13 +282,12 @@ impl Command {
         }
     }
 
-    /// Takes in what comes until nothing is awaited any more, until `end`, or until the server stops.
+    /// Takes in what comes until nothing is awaited any more, or until `end`.
     fn wait(&mut self, grants: &Receiver<Grant>, end: Moment) {
-        while !self.later.is_empty() && !self.operator.is_stopping() {
+        while !self.later.is_empty() {
             let left = end.since(self.operator.shared.clock.now());
-            match grants.recv_timeout(left.min(STOP_LOOK)) {
+            match grants.recv_timeout(left) {
                 Ok(grant) => self.take(grant),
-                Err(RecvTimeoutError::Timeout) if !left.is_zero() => {}
                 Err(_) => return,
             }
         }
@@ -323,6 +311,10 @@ impl Command {
             Grant::Gone(_) => self.gone(id),
             Grant::Taken(_) => {
                 self.changed.refused.push((id, "is wanted by another command already".to_owned()));
+            }
+            Grant::Stopping(_) => {
+                let why = "is as it was: it is being tried just now, and the server is stopping";
+                self.changed.refused.push((id, why.to_owned()));
             }
             Grant::Yours(mut claim) => match self.apply(&mut claim) {
                 Ok(()) => self.changed.done.push(id),

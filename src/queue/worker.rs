@@ -29,7 +29,7 @@ use crate::mail::{Domain, printable};
 use crate::observe::{Metrics, Traces};
 use crate::route::{Carrier, Route, Router};
 use crate::sys::{
-    FileLock, Moment, Pulse, Receiver, RecvTimeoutError, Sender, catch_panic, channel, join, spawn,
+    FileLock, Moment, Program, Pulse, Receiver, RecvTimeoutError, Sender, catch_panic, channel, join, spawn,
 };
 
 /// Who carries.
@@ -197,7 +197,9 @@ impl Opened {
                 if let Some(id) = step.manager.busy_with() {
                     culprits.accuse(&id);
                 }
-                // The supervisor starts us again, and the disk is the truth.
+                // Delivery programs must not go on without anybody who hears how they end. The supervisor
+                // starts us again, and the disk is the truth.
+                Program::end_all();
                 std::process::abort();
             }
             let _ = done.send(());
@@ -334,7 +336,11 @@ fn manage(step: &mut Stepped, mut lanes: Vec<Supply>, pulse: &Pulse, is_all_back
         if is_over {
             is_all_back.store(true, Ordering::Release);
             match manager.write_owed() {
-                Ok(()) => return pulse.waits(),
+                Ok(()) => {
+                    // Commands that asked meanwhile hear what becomes of it.
+                    news.try_iter().for_each(|one| manager.hear(one));
+                    return pulse.waits();
+                }
                 Err(e) => log::error!(target: "queue", "what is owed to the disk cannot be written yet: {e}"),
             }
         } else {

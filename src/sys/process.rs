@@ -32,7 +32,7 @@ use nix::unistd::Pid;
 
 use super::clock::{Clock as _, Moment, SystemClock};
 use super::stop::{AtStop, Stop};
-use super::thread::{Mutex, spawn};
+use super::thread::{PlainMutex as Mutex, spawn};
 
 /// A program to run.
 pub struct Program<'a> {

@@ -45,6 +45,9 @@ impl Manager {
                 // No other leg of it begins before the command has had it.
                 entry.is_whole = true;
                 self.call_off(id);
+                if self.is_stopping {
+                    return claim.tell(Grant::Stopping(id));
+                }
                 claim.tell(Grant::Later(id));
                 self.claims.waiting.insert(id, claim);
                 return;
