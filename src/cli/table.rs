@@ -33,8 +33,8 @@ pub(super) enum Command {
     ///
     /// SIGTERM and SIGINT stop it in order: sessions and deliveries under way may finish, for as
     /// long as `grace` says; a second signal ends it at once. SIGHUP reads users, aliases, senders,
-    /// credentials and certificates again at once; their changes are also noticed by themselves
-    /// within seconds. A change of postrider.toml takes a restart.
+    /// credentials and certificates again, all or nothing, once nobody is writing them; their changes
+    /// are also noticed by themselves within seconds. A change of postrider.toml takes a restart.
     Serve,
 
     /// Say everything that is wrong with the configuration, or print the one in force.

@@ -10,7 +10,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::control::{self, Request};
-use crate::daemon::read_config;
+use crate::daemon::{Looks, read_config};
 
 /// What a subcommand could not do: lines for standard error.
 pub(super) type Failed = Vec<String>;
@@ -25,7 +25,7 @@ pub(super) fn say(lines: impl IntoIterator<Item = impl Display>) {
 
 /// What the running server answers.
 pub(super) fn ask(config_dir: &Path, request: &Request) -> Result<Value, Failed> {
-    let config = read_config(config_dir)?;
+    let config = read_config(config_dir, Looks::AT_ONCE)?;
     control::ask(&config.data_dir.join("control"), request).map_err(|e| vec![e.to_string()])
 }
 

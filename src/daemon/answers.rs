@@ -54,8 +54,14 @@ impl Answers for Desk {
                 Err(e) => Err(format!("{name} cannot be forgotten: {e}")),
             },
             Request::AliasResolve { address } => Ok(branch(&self.chores.directory.explain(&address))),
-            Request::AliasList { domain } => aliases(&self.chores.domains.lock().aliases(), domain.as_ref()),
-            Request::Reload => self.chores.reload().map(|()| json!({})).map_err(|errors| errors.join("\n")),
+            Request::AliasList { domain } => {
+                let in_force = self.chores.sources.lock().domains.aliases();
+                aliases(&in_force, domain.as_ref())
+            }
+            Request::Reload => match self.chores.ask_to_reload().recv() {
+                Ok(reloaded) => reloaded.map(|()| json!({})).map_err(|errors| errors.join("\n")),
+                Err(_) => Err("the server stops".to_owned()),
+            },
             Request::Status => Ok(status(&self.status())),
         }
     }

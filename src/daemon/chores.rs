@@ -1,29 +1,31 @@
-//! The timetable: what is looked at again and again while the server runs.
+//! The timetable: what is looked at again and again while the server runs, and at once on SIGHUP.
+//!
+//! One thread looks and reloads, so that the thread that waits for signals, and everybody else, waits for
+//! no file. A reload is all or nothing; the regular looks go file by file. Both follow the rule of
+//! `watched`.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::collections::BTreeSet;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::configuration::read_config_again;
-use super::credentials::CredentialsFile;
+use super::configuration::Configuration;
 use super::directory::Directory;
-use super::domains::Domains;
 use super::expiry::Expiry;
-use super::watched::Look;
+use super::sources::Sources;
+use super::watched::{Look, Looks, settle};
 use super::wiring::unknown_logins;
-use crate::alias::Spelling;
 use crate::courier::smtp::Logins;
 use crate::mail::Domain;
-use crate::sys::{Mutex, Stamp, Stop};
-use crate::tls::{CertSet, Certs, TlsClient};
-
-/// How often files are looked at. A change is in force when two looks agree.
-const LOOK: Duration = Duration::from_secs(1);
+use crate::sys::{Mutex, Stop, Woken};
+use crate::tls::{Certs, TlsClient};
 
 /// What can be read anew while the server runs: users, aliases, certificates.
 pub(super) struct Chores {
@@ -31,167 +33,209 @@ pub(super) struct Chores {
     /// The configuration in force, as `postrider check` prints it.
     pub(super) effective: String,
     pub(super) hostname: Domain,
-    pub(super) spelling: Spelling,
-    pub(super) domains: Mutex<Domains>,
-    pub(super) credentials: Mutex<CredentialsFile>,
+    pub(super) looks: Looks,
+    /// Changed by the thread of [`Chores::run`] only, and not locked while it looks at files for a reload.
+    pub(super) sources: Mutex<Sources>,
     /// The credentials in force.
     pub(super) logins: Arc<ArcSwap<Logins>>,
     pub(super) directory: Arc<Directory>,
     pub(super) certs: Arc<Certs>,
-    pub(super) cert_files: Mutex<CertFiles>,
     /// For connections that we open.
     pub(super) tls_client: Arc<TlsClient>,
     pub(super) expiry: Expiry,
+    pub(super) reloads: Reloads,
 }
 
-/// The files in `certs/`, to notice that they have changed.
-#[derive(Debug, Clone)]
-pub(super) struct CertFiles {
-    dir: PathBuf,
-    /// As they were when they were last read, whether they loaded or not.
-    read: Stamps,
-    /// As the last look saw them.
-    seen: Stamps,
+/// Nothing, or everything that is wrong.
+type Reloaded = Result<(), Vec<String>>;
+
+/// Requests to reload, which wake the thread that does it.
+pub(super) struct Reloads {
+    /// Who waits for an answer; none once the thread has ended.
+    waiting: Mutex<Option<Vec<Sender<Reloaded>>>>,
+    sender: UnixStream,
+    receiver: UnixStream,
 }
 
-type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
-
-impl CertFiles {
-    /// Takes note of what is there. Done before the certificates are read, so that a change in
-    /// between is noticed later.
-    pub(super) fn of(config_dir: &Path) -> Self {
-        let dir = config_dir.join("certs");
-        let stamps = stamps(&dir);
-        Self { dir, read: stamps.clone(), seen: stamps }
+impl Reloads {
+    /// # Errors
+    /// When the host has no descriptors left.
+    pub(super) fn new() -> io::Result<Self> {
+        let (sender, receiver) = UnixStream::pair()?;
+        sender.set_nonblocking(true)?;
+        receiver.set_nonblocking(true)?;
+        Ok(Self { waiting: Mutex::new(Some(Vec::new())), sender, receiver })
     }
 
-    /// Something else is there than was read, and it was there at the last look already: a chain
-    /// and its key are not written at once.
-    fn has_settled_anew(&mut self) -> bool {
-        let now = stamps(&self.dir);
-        let is_settled = now == self.seen;
-        self.seen = now;
-        is_settled && self.seen != self.read
+    fn ask(&self) -> Receiver<Reloaded> {
+        let (answer, answered) = bounded(1);
+        if let Some(waiting) = self.waiting.lock().as_mut() {
+            waiting.push(answer);
+        }
+        // One octet is enough: what does not fit comes after others that wake the thread.
+        let _ = (&self.sender).write(&[0]);
+        answered
     }
-}
 
-/// What cannot be looked at is not there; who reads the certificates says why.
-fn stamps(dir: &Path) -> Stamps {
-    let pairs = fs::read_dir(dir).into_iter().flatten().flatten();
-    pairs
-        .flat_map(|pair| ["fullchain.pem", "privkey.pem"].map(|file| pair.path().join(file)))
-        .map(|file| (file.clone(), Stamp::of(&file).ok().flatten()))
-        .collect()
+    /// Takes all requests; one reload answers them.
+    fn take(&self) -> Vec<Sender<Reloaded>> {
+        let mut octets = [0; 64];
+        while (&self.receiver).read(&mut octets).is_ok_and(|count| count > 0) {}
+        self.waiting.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Answers nobody from now on.
+    fn close(&self) {
+        *self.waiting.lock() = None;
+    }
 }
 
 impl Chores {
-    /// Looks for changed files until it is time to stop.
-    pub(super) fn run(&self, stop: &Stop) {
-        while !stop.wait(LOOK) {
+    /// Looks for changed files, and reloads when asked to, until it is time to stop. `reloading` is told
+    /// when a reload begins and ends.
+    pub(super) fn run(&self, stop: &Stop, reloading: &dyn Fn(Reloading)) {
+        loop {
             // One file that trips us must not keep all others from being read for ever. What is in
             // force is replaced whole, so that there is nothing half done to be seen.
-            if catch_unwind(AssertUnwindSafe(|| self.look())).is_err() {
+            let done = match stop.wait_for(self.reloads.receiver.as_fd(), Some(self.looks.pause)) {
+                Ok(Woken::Stop) => break,
+                Ok(Woken::Ready) => catch_unwind(AssertUnwindSafe(|| self.answer_reloads(stop, reloading)))
+                    .inspect_err(|_| reloading(Reloading::Ends)),
+                Ok(Woken::Nothing) => catch_unwind(AssertUnwindSafe(|| self.look())),
+                // Without poll(2), for want of memory.
+                Err(_) if stop.wait(self.looks.pause) => break,
+                Err(_) => Ok(()),
+            };
+            if done.is_err() {
                 log::error!(
                     "looking for changed users, aliases and certificates ended by a fault of ours; it is \
                      tried again"
                 );
             }
         }
+        self.reloads.close();
+    }
+
+    /// Asks the thread of [`Chores::run`] to read everything anew, all or nothing. The answer comes once
+    /// that is done, and never if the server stops before.
+    pub(super) fn ask_to_reload(&self) -> Receiver<Reloaded> {
+        self.reloads.ask()
+    }
+
+    fn answer_reloads(&self, stop: &Stop, reloading: &dyn Fn(Reloading)) {
+        let waiting = self.reloads.take();
+        reloading(Reloading::Begins);
+        let reloaded = self.reload(&mut |pause| stop.wait(pause));
+        if stop.is_asked() {
+            return;
+        }
+        match &reloaded {
+            Ok(()) => log::info!(
+                "users, aliases, senders, credentials and certificates were read anew, as SIGHUP asked"
+            ),
+            Err(errors) => {
+                errors.iter().for_each(|error| log::error!("{error}"));
+                log::error!("nothing was changed: mend the above and send SIGHUP again");
+                // One file that keeps changing must not hold up the others, however often SIGHUP comes.
+                self.look();
+            }
+        }
+        reloading(Reloading::Ends);
+        // Who asked and did not wait has no use for the answer.
+        waiting.iter().for_each(|answer| drop(answer.try_send(reloaded.clone())));
     }
 
     fn look(&self) {
         self.expiry.look(&self.certs.set());
-        let mut domains = self.domains.lock();
-        let look = domains.look();
-        for complaint in look.complaints {
-            log::error!("{complaint}; what was read before stays in force");
-        }
-        if look.is_changed {
-            self.directory.replace(&domains);
+        let mut sources = self.sources.lock();
+        if complain(sources.domains.look()) {
+            self.directory.replace(&sources.domains);
             log::info!("users and aliases were read anew");
         }
-        drop(domains);
-        self.look_at_credentials();
-        self.look_at_certs();
-    }
-
-    fn look_at_credentials(&self) {
-        let mut look = Look::default();
-        let mut credentials = self.credentials.lock();
-        credentials.look(&mut look);
-        for complaint in look.complaints {
-            log::error!("{complaint}; what was read before stays in force");
-        }
-        if look.is_changed {
-            credentials.put_into(&self.logins);
+        if complain(sources.credentials.look()) {
+            sources.credentials.put_into(&self.logins);
             log::info!("credentials were read anew");
         }
-    }
-
-    fn look_at_certs(&self) {
-        let mut files = self.cert_files.lock();
-        if !files.has_settled_anew() {
-            return;
-        }
-        files.read = files.seen.clone();
-        match CertSet::load(&files.dir, &self.hostname) {
-            // Somebody moves folders about. Who means to give up TLS sends SIGHUP.
-            Ok(certs) if certs.is_empty() && !self.certs.is_empty() => {
-                log::error!("{}: is empty; what was read before stays in force", files.dir.display());
-            }
-            Ok(certs) => {
-                self.serve(certs);
-                log::info!("certificates were read anew");
-            }
-            Err(errors) => {
-                errors.iter().for_each(|e| log::error!("{e}; what was read before stays in force"));
+        if complain(sources.certificates.look()) {
+            match self.refusal_to_give_up_tls(&sources) {
+                None => {
+                    self.serve_certificates(&sources);
+                    log::info!("certificates were read anew");
+                }
+                Some(refusal) => log::error!("{refusal}; what was read before stays in force"),
             }
         }
     }
 
-    fn serve(&self, certs: CertSet) {
-        self.certs.replace(certs);
+    /// Why certificates that were found do not replace those in force.
+    fn refusal_to_give_up_tls(&self, sources: &Sources) -> Option<String> {
+        let is_given_up = sources.certificates.set().is_empty() && !self.certs.is_empty();
+        is_given_up.then(|| {
+            let dir = self.config_dir.join("certs");
+            format!("{}: is empty; put a certificate there, or restart to serve without TLS", dir.display())
+        })
+    }
+
+    fn serve_certificates(&self, sources: &Sources) {
+        self.certs.replace(sources.certificates.set());
         self.expiry.look_anew(&self.certs.set());
     }
 
-    /// Reads everything anew, all or nothing. A change of `postrider.toml` takes a restart: it is
-    /// read to say so, and to say now what would keep the restart from working.
+    /// Reads everything anew, all or nothing, once nobody is writing; `wait` says whether to give up. A
+    /// change of `postrider.toml` takes a restart: it is read to say so, and to say now what would keep
+    /// the restart from working.
     ///
     /// # Errors
-    /// Everything that is wrong; nothing has changed then.
-    pub(super) fn reload(&self) -> Result<(), Vec<String>> {
-        let mut wrong = Vec::new();
-        let config =
-            read_config_again(&self.config_dir, &self.hostname).map_err(|errors| wrong.extend(errors)).ok();
-        let domains =
-            Domains::load(&self.config_dir, &self.spelling).map_err(|errors| wrong.extend(errors)).ok();
-        let credentials = CredentialsFile::load(&self.config_dir).map_err(|errors| wrong.extend(errors)).ok();
-        if let (Some(config), Some(domains), Some(credentials)) = (&config, &domains, &credentials) {
-            wrong.extend(unknown_logins(config, domains, &credentials.logins()));
-        }
-        let cert_files = CertFiles::of(&self.config_dir);
-        let certs = CertSet::load(&cert_files.dir, &self.hostname)
-            .map_err(|errors| wrong.extend(errors.iter().map(ToString::to_string)))
-            .ok();
-        let (Some(config), Some(domains), Some(credentials), Some(certs), []) =
-            (config, domains, credentials, certs, wrong.as_slice())
-        else {
+    /// Everything that is wrong, or keeps changing; nothing has changed then.
+    pub(super) fn reload(&self, wait: &mut dyn FnMut(Duration) -> bool) -> Reloaded {
+        let mut sources = self.sources.lock().clone();
+        sources.distrust();
+        let mut configuration = Configuration::again(&self.config_dir, &self.hostname, self.looks);
+        let mut look = || {
+            let mut changing = configuration.look();
+            changing.extend(sources.look_and_tell());
+            changing
+        };
+        let settled = settle(self.looks, &mut look, wait);
+        let mut wrong = configuration.complaints().to_vec();
+        wrong.extend(sources.mistakes());
+        wrong.extend(sources.unusable_certificates());
+        wrong.extend(settled.err());
+        let (Some(config), []) = (configuration.config(), wrong.as_slice()) else {
             return Err(wrong);
         };
+        wrong.extend(unknown_logins(config, &sources.domains, &sources.credentials.logins()));
+        wrong.extend(self.refusal_to_give_up_tls(&sources));
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
         let effective = config.effective();
         let changed = changed_keys(&self.effective, &effective);
         if !changed.is_empty() {
             let keys = changed.into_iter().collect::<Vec<_>>().join(", ");
             log::warn!("postrider.toml has changed ({keys}): restart postrider to put that in force");
         }
-        self.directory.replace(&domains);
-        *self.domains.lock() = domains;
-        credentials.put_into(&self.logins);
-        *self.credentials.lock() = credentials;
-        self.serve(certs);
-        *self.cert_files.lock() = cert_files;
+        self.directory.replace(&sources.domains);
+        sources.credentials.put_into(&self.logins);
+        self.serve_certificates(&sources);
+        *self.sources.lock() = sources;
         Ok(())
     }
+}
+
+/// What happens to a reload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reloading {
+    Begins,
+    Ends,
+}
+
+/// Says what is wrong; whether there is something new.
+fn complain(look: Look) -> bool {
+    look.complaints
+        .iter()
+        .for_each(|complaint| log::error!("{complaint}; what was read before stays in force"));
+    look.is_changed
 }
 
 /// The keys whose lines are not in both.

@@ -1,30 +1,74 @@
 //! The file `postrider.toml`, read with what the host says of itself.
 
+use std::fmt::Display;
+use std::io;
 use std::path::{Path, PathBuf};
 
+use super::watched::{Look, Looks, Unit as _, Watched, settle};
 use crate::config::{Config, HostFacts};
 use crate::inbound::Hooks;
 use crate::mail::Domain;
-use crate::sys::{host_name, is_hook_there, read_text};
+use crate::sys::{Stop, host_name, is_hook_there};
 
 /// Longest `postrider.toml` that is read, in octets.
 const OCTETS_MAX: u64 = 1024 * 1024;
 
-/// Reads `postrider.toml` in the configuration directory. Where it names no host, the host is asked,
-/// which may take long: only for start-up.
+/// Reads `postrider.toml` in the configuration directory, once nobody is writing it. Where it names no
+/// host, the host is asked, which may take long: only for start-up.
 ///
 /// # Errors
 /// Everything that is wrong with it, a sentence each.
-pub fn read_config(config_dir: &Path) -> Result<Config, Vec<String>> {
-    read(config_dir, &host_name)
+pub fn read_config(config_dir: &Path, looks: Looks) -> Result<Config, Vec<String>> {
+    let mut configuration = Configuration::new(config_dir, host_name, looks);
+    let never = Stop::new().map_err(|e| vec![format!("cannot make a pipe: {e}")])?;
+    settle(looks, &mut || configuration.look(), &mut |pause| never.wait(pause)).map_err(|e| vec![e])?;
+    let complaints = configuration.complaints().to_vec();
+    configuration.config().filter(|_| complaints.is_empty()).cloned().ok_or(complaints)
 }
 
-/// The same while the server runs: where the file names no host, it is `hostname`, which is in force.
-///
-/// # Errors
-/// Everything that is wrong with it, a sentence each.
-pub(super) fn read_config_again(config_dir: &Path, hostname: &Domain) -> Result<Config, Vec<String>> {
-    read(config_dir, &|| Some(hostname.to_string()))
+/// `postrider.toml`, looked at by the rule of `watched`.
+pub(super) struct Configuration<'a> {
+    file: PathBuf,
+    hostname: Box<dyn Fn() -> Option<String> + 'a>,
+    looks: Looks,
+    watched: Watched<Config>,
+}
+
+impl<'a> Configuration<'a> {
+    fn new(config_dir: &Path, hostname: impl Fn() -> Option<String> + 'a, looks: Looks) -> Self {
+        let file = config_dir.join("postrider.toml");
+        Self { file, hostname: Box::new(hostname), looks, watched: Watched::default() }
+    }
+
+    /// For a look while the server runs: where the file names no host, it is `hostname`, which is in force.
+    pub(super) fn again(config_dir: &Path, hostname: &'a Domain, looks: Looks) -> Self {
+        Self::new(config_dir, || Some(hostname.to_string()), looks)
+    }
+
+    /// Looks at the file; it is among the paths that are returned if it is changing.
+    pub(super) fn look(&mut self) -> Vec<PathBuf> {
+        let Self { file, hostname, looks, watched } = self;
+        watched.look(*looks, &mut Look::default(), |reader| {
+            let cannot = |e: &dyn Display| {
+                vec![format!("{}: {e}; name the directory that has it with --config DIR", file.display())]
+            };
+            let text = reader.text(file, OCTETS_MAX).map_err(|e| cannot(&e))?;
+            let text = text.ok_or_else(|| cannot(&io::Error::from(io::ErrorKind::NotFound)))?;
+            Config::parse(&text, file, &HostFacts { hostname })
+                .map_err(|errors| errors.iter().map(ToString::to_string).collect())
+        });
+        watched.changing()
+    }
+
+    /// What is wrong with the file.
+    pub(super) fn complaints(&self) -> &[String] {
+        self.watched.complaints()
+    }
+
+    /// What it says.
+    pub(super) fn config(&self) -> Option<&Config> {
+        self.watched.value().map(AsRef::as_ref)
+    }
 }
 
 /// Looks at the hooks.
@@ -42,15 +86,6 @@ pub(super) fn alias_hook(config_dir: &Path) -> PathBuf {
     config_dir.join("hooks/alias-resolve")
 }
 
-fn read(config_dir: &Path, hostname: &dyn Fn() -> Option<String>) -> Result<Config, Vec<String>> {
-    let file = config_dir.join("postrider.toml");
-    let text = read_text(&file, OCTETS_MAX).map_err(|e| {
-        vec![format!("{}: {e}; name the directory that has it with --config DIR", file.display())]
-    })?;
-    Config::parse(&text, &file, &HostFacts { hostname })
-        .map_err(|errors| errors.iter().map(ToString::to_string).collect())
-}
-
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a test's files need not be durable")]
 mod tests {
@@ -61,6 +96,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("postrider.toml"), "").unwrap();
         let hostname = Domain::parse("bücher.example").unwrap();
-        assert_eq!(read_config_again(dir.path(), &hostname).unwrap().hostname, hostname);
+        let mut configuration = Configuration::again(dir.path(), &hostname, Looks::AT_ONCE);
+        assert!(configuration.look().is_empty());
+        assert_eq!(configuration.config().unwrap().hostname, hostname);
     }
 }

@@ -1,65 +1,64 @@
 //! The directories of the local domains: their users and aliases, read and read again.
 //!
-//! `domains/DOMAIN/` makes DOMAIN local; `users`, `aliases` and `senders` in it may be missing. At
-//! start and on SIGHUP everything is read at once, and one mistake refuses it all
-//! ([`Domains::load`]). In between the chores look every second or two ([`Domains::look`]), file by
-//! file, as `watched` says. A directory that is gone only counts as removed after some looks, too: an
-//! upgrade or a network file system may bring it back, and meanwhile its mail would be refused and
-//! bounced.
+//! `domains/DOMAIN/` makes DOMAIN local; `users`, `aliases` and `senders` in it may be missing. Every file
+//! is looked at by the rule of `watched`, at the start, on SIGHUP and regularly. A directory or file that
+//! is gone only counts as removed after some looks: an upgrade or a network file system may bring it back,
+//! and meanwhile its mail would be refused and bounced.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::watched::{Files, Look, Reading, Unread, Watched, is_gone, text_of};
+use super::folders::{Folder, Folders, Listing, directories_in};
+use super::reader::FileReader;
+use super::watched::{Look, Looks, Unit, Watched, settle};
 use crate::alias::{Aliases, House, Place, Spelling, Target};
 use crate::auth::{Senders, Users};
 use crate::mail::Domain;
-use crate::sys::{Stamp, read_text};
 
 /// Every local domain, with what its files say.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Domains {
     dir: PathBuf,
     spelling: Spelling,
-    folders: BTreeMap<Domain, Folder>,
-    /// What was wrong with directories at the last look: said once.
-    said: BTreeSet<String>,
+    looks: Looks,
+    folders: Folders<Domain, DomainFolder>,
 }
 
-#[derive(Debug)]
-struct Folder {
+/// The files of one domain.
+#[derive(Debug, Clone)]
+struct DomainFolder {
+    domain: Domain,
     path: PathBuf,
-    /// Looks in a row that did not find the directory.
-    gone: u8,
+    spelling: Spelling,
     users: Watched<Users>,
     aliases: Watched<Aliases>,
     senders: Watched<Senders>,
 }
 
 impl Domains {
-    /// Reads `domains/` in the configuration directory; names are spelled as `spelling` says.
+    /// Those below `domains/` in the configuration directory, before the first look; names are spelled as
+    /// `spelling` says.
+    pub(super) fn unread(config_dir: &Path, spelling: &Spelling, looks: Looks) -> Self {
+        let dir = config_dir.join("domains");
+        Self { dir, spelling: spelling.clone(), looks, folders: Folders::default() }
+    }
+
+    /// Reads `domains/` in the configuration directory as it is at this moment.
     ///
     /// # Errors
     /// Everything that is wrong, a sentence each; the operator is at fault.
     pub fn load(config_dir: &Path, spelling: &Spelling) -> Result<Self, Vec<String>> {
-        let dir = config_dir.join("domains");
-        let (found, mut complaints) = list(&dir).map_err(|e| vec![e])?;
-        let mut folders = BTreeMap::new();
-        for (domain, path) in found {
-            match Folder::read(&domain, path, spelling) {
-                Ok(folder) => drop(folders.insert(domain, folder)),
-                Err(wrong) => complaints.extend(wrong),
-            }
-        }
-        if complaints.is_empty() {
-            Ok(Self { dir, spelling: spelling.clone(), folders, said: BTreeSet::new() })
-        } else {
-            Err(complaints)
-        }
+        let mut domains = Self::unread(config_dir, spelling, Looks::AT_ONCE);
+        let mut look = || {
+            domains.look();
+            domains.changing()
+        };
+        settle(Looks::AT_ONCE, &mut look, &mut |_| false).map_err(|e| vec![e])?;
+        let complaints = domains.complaints();
+        if complaints.is_empty() { Ok(domains) } else { Err(complaints) }
     }
 
     /// Looks for files and directories that have changed, and reads those.
@@ -67,83 +66,82 @@ impl Domains {
     /// A new directory counts once its files parse: until then its mail would only be refused.
     pub fn look(&mut self) -> Look {
         let mut look = Look::default();
-        let mut wrong = BTreeSet::new();
-        let found = list(&self.dir);
-        let is_within_reach = found.is_ok();
-        match found {
-            Err(complaint) => drop(wrong.insert(complaint)),
-            Ok((found, complaints)) => {
-                // A directory that has become ambiguous, or cannot be looked at, is no reason to drop
-                // its domain.
-                let is_clear = complaints.is_empty();
-                wrong.extend(complaints);
-                let before = self.folders.len();
-                if is_clear {
-                    self.folders.retain(|domain, folder| folder.is_kept(found.contains_key(domain)));
-                }
-                look.is_changed |= self.folders.len() != before;
-                for (domain, path) in found {
-                    // Spelled in another way, it is read again.
-                    if self.folders.get(&domain).is_some_and(|folder| !is_clear || folder.path == path) {
-                        continue;
-                    }
-                    match Folder::read(&domain, path, &self.spelling) {
-                        Ok(folder) => {
-                            self.folders.insert(domain, folder);
-                            look.is_changed = true;
-                        }
-                        Err(complaints) => wrong.extend(complaints),
-                    }
-                }
-            }
-        }
-        look.complaints.extend(wrong.difference(&self.said).cloned());
-        self.said = wrong;
-
-        let reached = self.folders.iter_mut().filter(|(_, folder)| is_within_reach && folder.gone == 0);
-        for (domain, folder) in reached {
-            let users = folder.path.join("users");
-            folder.users.look(&mut look, || read_users(&users));
-            let aliases = folder.path.join("aliases");
-            let house = House { domain, spelling: &self.spelling };
-            folder.aliases.look(&mut look, || read_aliases(&aliases, house));
-            let senders = folder.path.join("senders");
-            folder.senders.look(&mut look, || read_senders(&senders, domain));
-        }
+        let Self { dir, spelling, looks, folders } = self;
+        let make = |domain: &Domain, path: &Path| DomainFolder {
+            domain: domain.clone(),
+            path: path.to_owned(),
+            spelling: spelling.clone(),
+            users: Watched::default(),
+            aliases: Watched::default(),
+            senders: Watched::default(),
+        };
+        folders.look(*looks, &mut look, |reader| list(dir, reader).map_err(|e| vec![e]), make);
         look
+    }
+
+    /// What is changing and not believed yet.
+    pub(super) fn changing(&self) -> Vec<PathBuf> {
+        self.folders.changing()
+    }
+
+    /// Everything that is wrong with the files as they are.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<String> {
+        self.folders.complaints()
+    }
+
+    /// Reads everything at the next look.
+    pub(super) fn distrust(&mut self) {
+        self.folders.distrust();
     }
 
     /// The local domains, without `localhost` unless it has a directory.
     #[must_use]
     pub fn names(&self) -> Vec<Domain> {
-        self.folders.keys().cloned().collect()
+        self.folders.in_force().map(|(domain, _)| domain.clone()).collect()
     }
 
     /// The users of each domain, as they are in force.
     #[must_use]
     pub fn users(&self) -> HashMap<Domain, Arc<Users>> {
-        self.folders
-            .iter()
-            .map(|(domain, folder)| (domain.clone(), Arc::clone(&folder.users.value)))
-            .collect()
+        self.by_domain(|folder| &folder.users)
     }
 
     /// In whose name the users of each domain may write, as it is in force.
     #[must_use]
     pub fn senders(&self) -> HashMap<Domain, Arc<Senders>> {
-        self.folders
-            .iter()
-            .map(|(domain, folder)| (domain.clone(), Arc::clone(&folder.senders.value)))
-            .collect()
+        self.by_domain(|folder| &folder.senders)
     }
 
     /// The aliases of each domain, as they are in force.
     #[must_use]
     pub fn aliases(&self) -> HashMap<Domain, Arc<Aliases>> {
-        self.folders
-            .iter()
-            .map(|(domain, folder)| (domain.clone(), Arc::clone(&folder.aliases.value)))
+        self.by_domain(|folder| &folder.aliases)
+    }
+
+    fn by_domain<T>(&self, of: impl Fn(&DomainFolder) -> &Watched<T>) -> HashMap<Domain, Arc<T>> {
+        let in_force = self.folders.in_force();
+        in_force
+            .filter_map(|(domain, folder)| Some((domain.clone(), Arc::clone(of(folder).value()?))))
             .collect()
+    }
+}
+
+impl Folder for DomainFolder {
+    fn look(&mut self, looks: Looks, found: &mut Look) {
+        let Self { domain, path, spelling, users, aliases, senders } = self;
+        users.look(looks, found, |reader| read_users(&path.join("users"), reader));
+        let house = House { domain, spelling };
+        aliases.look(looks, found, |reader| read_aliases(&path.join("aliases"), house, reader));
+        senders.look(looks, found, |reader| read_senders(&path.join("senders"), domain, reader));
+    }
+
+    fn units(&self) -> Vec<&dyn Unit> {
+        vec![&self.users, &self.aliases, &self.senders]
+    }
+
+    fn units_mut(&mut self) -> Vec<&mut dyn Unit> {
+        vec![&mut self.users, &mut self.aliases, &mut self.senders]
     }
 }
 
@@ -166,36 +164,21 @@ pub(super) fn logins_named(domains: &Domains) -> Vec<(String, Place)> {
 /// # Errors
 /// What is wrong with the directories.
 pub fn directory_of(config_dir: &Path, domain: &Domain) -> Result<Option<PathBuf>, String> {
-    let (mut found, _) = list(&config_dir.join("domains"))?;
-    Ok(found.remove(domain))
+    let mut listing = list(&config_dir.join("domains"), &mut FileReader::default())?;
+    Ok(listing.found.remove(domain))
 }
 
 /// The directories by domain, and what is wrong with the rest of them.
-fn list(dir: &Path) -> Result<(BTreeMap<Domain, PathBuf>, Vec<String>), String> {
-    let cannot = |e: io::Error| {
+fn list(dir: &Path, reader: &mut FileReader) -> Result<Listing<Domain>, String> {
+    let (paths, mut complaints) = directories_in(dir, reader).map_err(|e| {
         format!(
             "{}: {e}; it must be a directory with one directory in it for each local domain",
             dir.display()
         )
-    };
+    })?;
     let mut found = BTreeMap::new();
-    let mut complaints = Vec::new();
-    for entry in fs::read_dir(dir).map_err(cannot)? {
-        let path = entry.map_err(cannot)?.path();
+    for path in paths {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.starts_with('.') {
-            continue;
-        }
-        // Follows symbolic links; what vanished meanwhile is not there.
-        match fs::metadata(&path) {
-            Ok(facts) if facts.is_dir() => {}
-            Ok(_) => continue,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            Err(e) => {
-                complaints.push(format!("{}: {e}; the server must be able to read it", path.display()));
-                continue;
-            }
-        }
         match Domain::parse(&name) {
             Ok(domain) if domain.as_address().is_none() => {
                 if let Some(other) = found.insert(domain, path.clone()) {
@@ -208,55 +191,38 @@ fn list(dir: &Path) -> Result<(BTreeMap<Domain, PathBuf>, Vec<String>), String> 
         }
     }
     complaints.sort();
-    Ok((found, complaints))
+    Ok(Listing { found, complaints })
 }
 
-impl Folder {
-    fn is_kept(&mut self, is_there: bool) -> bool {
-        !is_gone(&mut self.gone, is_there)
-    }
-
-    fn read(domain: &Domain, path: PathBuf, spelling: &Spelling) -> Result<Self, Vec<String>> {
-        let [users, aliases, senders] = ["users", "aliases", "senders"].map(|name| path.join(name));
-        match (
-            Watched::read(&users, || read_users(&users)),
-            Watched::read(&aliases, || read_aliases(&aliases, House { domain, spelling })),
-            Watched::read(&senders, || read_senders(&senders, domain)),
-        ) {
-            (Ok(users), Ok(aliases), Ok(senders)) => Ok(Self { path, gone: 0, users, aliases, senders }),
-            (users, aliases, senders) => {
-                let wrong = [users.err(), aliases.err(), senders.err()];
-                Err(wrong.into_iter().flatten().flat_map(Unread::into_complaints).collect())
-            }
-        }
-    }
+fn read_users(path: &Path, reader: &mut FileReader) -> Result<Users, Vec<String>> {
+    let Some(text) = text_of(path, Users::OCTETS_MAX, reader)? else { return Ok(Users::default()) };
+    Users::parse(&text, path).map_err(|wrong| said(&wrong))
 }
 
-fn read_users(path: &Path) -> Reading<Users> {
-    let text = text_of(path, Users::OCTETS_MAX);
-    let parse = |text: String| Users::parse(&text, path).map_err(|wrong| Unread::Wrong(said(&wrong)));
-    Reading { result: text.and_then(parse), others: Files::new() }
-}
-
-fn read_senders(path: &Path, domain: &Domain) -> Reading<Senders> {
-    let text = text_of(path, Senders::OCTETS_MAX);
-    let parse =
-        |text: String| Senders::parse(&text, path, domain).map_err(|wrong| Unread::Wrong(said(&wrong)));
-    Reading { result: text.and_then(parse), others: Files::new() }
+fn read_senders(path: &Path, domain: &Domain, reader: &mut FileReader) -> Result<Senders, Vec<String>> {
+    let Some(text) = text_of(path, Senders::OCTETS_MAX, reader)? else { return Ok(Senders::default()) };
+    Senders::parse(&text, path, domain).map_err(|wrong| said(&wrong))
 }
 
 /// The aliases, and the files that are included.
-fn read_aliases(path: &Path, house: House<'_>) -> Reading<Aliases> {
-    let mut others = Files::new();
-    let mut included = |file: &Path| {
-        // The stamp first, as ever. What cannot be looked at cannot be read either, and that is said.
-        others.push((file.to_owned(), Stamp::of(file).ok().flatten()));
-        read_text(file, Aliases::OCTETS_MAX).map_err(|e| e.to_string())
+fn read_aliases(path: &Path, house: House<'_>, reader: &mut FileReader) -> Result<Aliases, Vec<String>> {
+    let Some(text) = text_of(path, Aliases::OCTETS_MAX, reader)? else { return Ok(Aliases::default()) };
+    let mut included = |file: &Path| match reader.text(file, Aliases::OCTETS_MAX) {
+        Ok(Some(text)) => Ok(text),
+        Ok(None) => Err(io::Error::from(io::ErrorKind::NotFound).to_string()),
+        Err(e) => Err(e.to_string()),
     };
-    let result = text_of(path, Aliases::OCTETS_MAX).and_then(|text| {
-        Aliases::parse(&text, path, house, &mut included).map_err(|wrong| Unread::Wrong(said(&wrong)))
-    });
-    Reading { result, others }
+    Aliases::parse(&text, path, house, &mut included).map_err(|wrong| said(&wrong))
+}
+
+/// The text of a file; none if there is no file.
+pub(super) fn text_of(
+    path: &Path,
+    octets_max: u64,
+    reader: &mut FileReader,
+) -> Result<Option<String>, Vec<String>> {
+    let text = reader.text(path, octets_max);
+    text.map_err(|e| vec![format!("{}: {e}; the server must be able to read it", path.display())])
 }
 
 fn said(wrong: &[impl Display]) -> Vec<String> {
@@ -266,6 +232,9 @@ fn said(wrong: &[impl Display]) -> Vec<String> {
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "a test's files need not be durable")]
 mod tests {
+    use std::fs;
+    use std::time::Duration;
+
     use super::*;
     use crate::mail::Mailbox;
 
@@ -289,8 +258,11 @@ mod tests {
             fs::write(self.path(below), text).unwrap();
         }
 
+        /// Read as at a start; from now on no file has rested long enough to be believed at one look.
         fn load(&self) -> Domains {
-            Domains::load(self.0.path(), &Spelling::default()).unwrap()
+            let mut domains = Domains::load(self.0.path(), &Spelling::default()).unwrap();
+            domains.looks = Looks { pause: Duration::from_hours(1) };
+            domains
         }
     }
 
@@ -395,7 +367,7 @@ mod tests {
         assert_eq!(count(&domains), 3);
 
         fs::remove_file(house.path("here.example/deeper")).unwrap();
-        domains.look();
+        assert_eq!(looks(&mut domains, 4), [quiet(), quiet(), quiet(), quiet()], "it may come back");
         let look = domains.look();
         assert!(!look.is_changed && look.complaints.len() == 1, "{look:?}");
         house.write("here.example/aliases", "all: ana\n");
@@ -409,28 +381,87 @@ mod tests {
         let mut domains = house.load();
         fs::create_dir(house.path("new.example")).unwrap();
         house.write("new.example/users", "nonsense\n");
-        let look = domains.look();
-        assert!(!look.is_changed && look.complaints.len() == 1, "{look:?}");
-        assert_eq!(domains.look(), quiet(), "said once");
+        let complaints: usize = looks(&mut domains, 5).iter().map(|look| look.complaints.len()).sum();
+        assert_eq!(complaints, 1, "said once");
+        assert_eq!(domains.names().len(), 1);
         house.write("new.example/users", "ana: receive-only\n");
-        assert_eq!(domains.look(), changed());
+        assert_eq!(looks(&mut domains, 2), [quiet(), changed()]);
         assert!(has(&domains, "ana@new.example"));
 
         // The same domain twice: nothing changes until that is mended.
         fs::create_dir(house.path("NEW.example")).unwrap();
+        assert_eq!(domains.look(), quiet());
         let look = domains.look();
         assert!(!look.is_changed && look.complaints[0].contains("the same domain"), "{look:?}");
         assert!(has(&domains, "ana@new.example"));
         fs::remove_dir(house.path("NEW.example")).unwrap();
-        assert_eq!(domains.look(), quiet());
+        assert!(looks(&mut domains, 5).iter().all(|look| *look == quiet()));
+        assert_eq!(domains.complaints(), Vec::<String>::new());
 
         fs::rename(house.path("new.example"), house.path("New.example")).unwrap();
-        assert_eq!(domains.look(), changed(), "it is still there, in another spelling");
-        assert!(has(&domains, "ana@new.example"));
+        while !domains.look().is_changed {
+            assert!(has(&domains, "ana@new.example"));
+        }
+        assert!(has(&domains, "ana@new.example"), "it is still there, in another spelling");
+        looks(&mut domains, 6);
 
         fs::remove_dir_all(house.path("New.example")).unwrap();
         assert_eq!(looks(&mut domains, 5), [quiet(), quiet(), quiet(), quiet(), changed()]);
         assert_eq!(domains.names().len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_is_written_slowly_counts_once_it_stays_the_same() {
+        let house = House::new(&["here.example"]);
+        let whole: String = (0..20).map(|number| format!("user{number}: receive-only\n")).collect();
+        house.write("here.example/users", &format!("{whole}ana: receive-only\n"));
+        let mut domains = house.load();
+        // Emptied first, as an editor does, and left so for some looks.
+        house.write("here.example/users", "");
+        assert_eq!(looks(&mut domains, 4), [quiet(), quiet(), quiet(), quiet()]);
+        for octets in (10..=whole.len()).step_by(10) {
+            house.write("here.example/users", &whole[..octets]);
+            assert_eq!(domains.look(), quiet());
+            assert!(has(&domains, "ana@here.example"), "after {octets} octets");
+        }
+        house.write("here.example/users", &whole);
+        while !domains.look().is_changed {}
+        assert!(has(&domains, "user19@here.example") && !has(&domains, "ana@here.example"));
+
+        house.write("here.example/users", "");
+        assert_eq!(looks(&mut domains, 5), [quiet(), quiet(), quiet(), quiet(), changed()]);
+        assert!(!has(&domains, "user19@here.example"), "emptied for good");
+    }
+
+    #[test]
+    fn two_writes_within_one_tick_of_the_clock_are_told_apart() {
+        let house = House::new(&["here.example"]);
+        let mut domains = house.load();
+        for round in 0..50 {
+            house.write("here.example/users", "ana: receive-only\n");
+            looks(&mut domains, 2);
+            house.write("here.example/users", "bob: receive-only\n");
+            looks(&mut domains, 2);
+            assert!(has(&domains, "bob@here.example"), "round {round}");
+        }
+    }
+
+    #[test]
+    fn directories_that_come_back_one_after_another_stay_in_force_meanwhile() {
+        let house = House::new(&["a.example", "b.example"]);
+        let mut domains = house.load();
+        let away = house.0.path().join("away");
+        fs::rename(house.path(""), &away).unwrap();
+        looks(&mut domains, 10);
+        fs::create_dir(house.path("")).unwrap();
+        for name in ["a.example", "b.example"] {
+            assert_eq!(looks(&mut domains, 4).iter().filter(|look| look.is_changed).count(), 0);
+            assert_eq!(domains.names().len(), 2);
+            fs::rename(away.join(name), house.path(name)).unwrap();
+        }
+        looks(&mut domains, 6);
+        assert_eq!(domains.names().len(), 2);
+        assert_eq!(domains.complaints(), Vec::<String>::new());
     }
 
     #[test]
@@ -470,11 +501,16 @@ mod tests {
         fs::rename(&away, house.path("")).unwrap();
         domains.look();
 
-        // An error that is not "not found", and that root hears too.
+        // An error that is not "not found", and that root hears too: for one look it is not even said.
+        fs::rename(house.path("here.example/users"), &away).unwrap();
+        std::os::unix::fs::symlink("users", house.path("here.example/users")).unwrap();
+        assert_eq!(domains.look(), quiet());
+        fs::rename(&away, house.path("here.example/users")).unwrap();
+        assert!(looks(&mut domains, 2).iter().all(|look| look.complaints.is_empty()));
         fs::rename(house.path("here.example"), &away).unwrap();
         std::os::unix::fs::symlink("here.example", house.path("here.example")).unwrap();
         let complaints: usize = looks(&mut domains, 10).iter().map(|look| look.complaints.len()).sum();
-        assert_eq!(complaints, 4, "one about the directory, one about each file in it");
+        assert_eq!(complaints, 1, "the files in it are not looked at meanwhile");
         assert!(domains.names().len() == 2 && has(&domains, "ana@here.example"));
     }
 }

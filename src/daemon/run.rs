@@ -16,7 +16,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::answers::Desk;
-use super::chores::Chores;
+use super::chores::{Chores, Reloading};
 use super::configuration::check_hooks;
 use super::neighbours::absent_neighbours;
 use super::service_manager::ServiceManager;
@@ -72,7 +72,7 @@ fn serve_until_told(config_dir: &Path, config: &Config) -> Result<(), Vec<String
     }
 
     let service_manager =
-        ServiceManager::from_env().map_err(|e| one(format!("cannot start a thread: {e}")))?;
+        ServiceManager::from_env().map(Arc::new).map_err(|e| one(format!("cannot start a thread: {e}")))?;
     let House { metrics, traces, doors, services, queue, opened, crew, domaininfo, chores, clock } = house;
     let running = opened.start(crew).map_err(|e| one(format!("cannot start the queue: {e}")))?;
     let desk = Arc::new(Desk {
@@ -112,14 +112,14 @@ fn serve_until_told(config_dir: &Path, config: &Config) -> Result<(), Vec<String
         let listener = Listener { socket, role, proxies, pulse, doors, services };
         threads.push(accept(format!("acc-{}-{number}", short(role.name())), listener, &stop).map_err(one)?);
     }
-    threads.push(look_after(&chores, &stop).map_err(one)?);
+    threads.push(look_after(&chores, &stop, &service_manager).map_err(one)?);
     watchdog::start(pulses).map_err(|e| one(format!("cannot start the watchdog: {e}")))?;
     service_manager.tell(NotifyState::Ready);
     log::info!("postrider {} serves as {}", env!("CARGO_PKG_VERSION"), config.hostname);
 
     warn(config, &chores, &stop).map_err(one)?;
 
-    serve_signals(&mut signals, &chores, &service_manager);
+    serve_signals(&mut signals, &chores);
     let stopping = Stopping::within(config.grace).map_err(|e| one(format!("cannot start a thread: {e}")))?;
     log::info!("stopping");
     stop.ask_by(stopping.work_end);
@@ -165,9 +165,19 @@ fn accept(name: String, listener: Listener, stop: &Arc<Stop>) -> Result<JoinHand
     .map_err(|e| format!("cannot start a thread: {e}"))
 }
 
-fn look_after(chores: &Arc<Chores>, stop: &Arc<Stop>) -> Result<JoinHandle<()>, String> {
-    let (chores, stop) = (Arc::clone(chores), Arc::clone(stop));
-    sys::spawn("chores", move || chores.run(&stop)).map_err(|e| format!("cannot start a thread: {e}"))
+fn look_after(
+    chores: &Arc<Chores>,
+    stop: &Arc<Stop>,
+    service_manager: &Arc<ServiceManager>,
+) -> Result<JoinHandle<()>, String> {
+    let (chores, stop, service_manager) = (Arc::clone(chores), Arc::clone(stop), Arc::clone(service_manager));
+    sys::spawn("chores", move || {
+        chores.run(&stop, &|reloading| match reloading {
+            Reloading::Begins => service_manager.tell(NotifyState::Reloading),
+            Reloading::Ends => service_manager.tell(NotifyState::Ready),
+        });
+    })
+    .map_err(|e| format!("cannot start a thread: {e}"))
 }
 
 /// Warns of what others do not do for us just now, on a thread that waits for them: clients do not, and
@@ -193,22 +203,13 @@ fn warn(config: &Config, chores: &Arc<Chores>, stop: &Arc<Stop>) -> Result<(), S
 }
 
 /// Reloads on SIGHUP; returns on SIGTERM or SIGINT.
-fn serve_signals(signals: &mut Signals, chores: &Chores, service_manager: &ServiceManager) {
+fn serve_signals(signals: &mut Signals, chores: &Chores) {
     for signal in signals.forever() {
         if signal != SIGHUP {
             return;
         }
-        service_manager.tell(NotifyState::Reloading);
-        match chores.reload() {
-            Ok(()) => log::info!(
-                "users, aliases, senders, credentials and certificates were read anew, as SIGHUP asked"
-            ),
-            Err(errors) => {
-                errors.iter().for_each(|error| log::error!("{error}"));
-                log::error!("nothing was changed: mend the above and send SIGHUP again");
-            }
-        }
-        service_manager.tell(NotifyState::Ready);
+        // The chores do it and say what came of it: nobody waits for the answer here.
+        drop(chores.ask_to_reload());
     }
 }
 

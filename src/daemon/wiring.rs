@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::chores::{CertFiles, Chores};
+use super::chores::{Chores, Reloads};
 use super::configuration::alias_hook;
-use super::credentials::CredentialsFile;
 use super::directory::{Directory, Parts};
 use super::domains::{Domains, logins_named};
 use super::expiry::Expiry;
 use super::neighbours;
+use super::sources::Sources;
+use super::watched::Looks;
 use crate::alias::{AliasHook, AliasHookSettings, Postmaster, Spelling};
 use crate::auth::{Accounts, Pretence};
 use crate::config::{self, Config};
@@ -34,7 +35,7 @@ use crate::queue::{self, Addressed, Couriers, Crew, Direct, Opened, SpoolParts};
 use crate::sys::{
     Clock, Dial, Disk, Mutex, Random, Stop, SystemClock, SystemDial, SystemDisk, SystemRandom, create_dir_all,
 };
-use crate::tls::{CertSet, Certs, ServerTls, TlsClient};
+use crate::tls::{Certs, ServerTls, TlsClient};
 
 /// Everything that runs, before it runs.
 pub(super) struct House {
@@ -178,36 +179,37 @@ fn chores(
     pretence: Pretence,
     stop: &Arc<Stop>,
 ) -> Result<Arc<Chores>, Vec<String>> {
-    let mut wrong = Vec::new();
-    let spelling = spelling(config);
-    let domains = Domains::load(config_dir, &spelling).map_err(|errors| wrong.extend(errors)).ok();
-    let cert_files = CertFiles::of(config_dir);
-    let certs = CertSet::load(&config_dir.join("certs"), &config.hostname)
-        .map_err(|errors| wrong.extend(errors.iter().map(ToString::to_string)))
-        .ok();
-    let credentials = CredentialsFile::load(config_dir).map_err(|errors| wrong.extend(errors)).ok();
-    if let (Some(domains), Some(credentials)) = (&domains, &credentials) {
-        wrong.extend(unknown_logins(config, domains, &credentials.logins()));
+    let looks = Looks::of_the_server();
+    let sources =
+        Sources::read(config_dir, &config.hostname, &spelling(config), looks).map_err(|e| vec![e])?;
+    let mut wrong = sources.mistakes();
+    if wrong.is_empty() {
+        wrong.extend(unknown_logins(config, &sources.domains, &sources.credentials.logins()));
     }
-    let (Some(domains), Some(credentials), Some(certs), []) = (domains, credentials, certs, wrong.as_slice())
-    else {
+    let (certs, unusable) = (sources.certificates.set(), sources.unusable_certificates());
+    if certs.is_empty() {
+        wrong.extend(unusable);
+    } else {
+        let used = "the other certificates are used; mend it and send SIGHUP, or restart";
+        unusable.iter().for_each(|complaint| log::error!("{complaint}; {used}"));
+    }
+    if !wrong.is_empty() {
         return Err(wrong);
-    };
+    }
     expiry.look(&certs);
     let accounts = accounts(config, metrics, stop).with_pretence(pretence);
     Ok(Arc::new(Chores {
         config_dir: config_dir.to_owned(),
         effective: config.effective(),
         hostname: config.hostname.clone(),
-        spelling,
-        directory: directory(config_dir, config, &domains, accounts, metrics, stop),
-        domains: Mutex::new(domains),
-        logins: Arc::new(ArcSwap::new(credentials.logins())),
-        credentials: Mutex::new(credentials),
+        looks,
+        directory: directory(config_dir, config, &sources.domains, accounts, metrics, stop),
+        logins: Arc::new(ArcSwap::new(sources.credentials.logins())),
+        sources: Mutex::new(sources),
         certs: Certs::new(certs),
-        cert_files: Mutex::new(cert_files),
         tls_client: Arc::new(TlsClient::with_system_roots()),
         expiry,
+        reloads: Reloads::new().map_err(|e| vec![format!("cannot make a pair of sockets: {e}")])?,
     }))
 }
 

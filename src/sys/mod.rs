@@ -11,7 +11,7 @@
 //! - `disk`: the verbs of which durable files are made
 //! - `scheduled`: the lock of test builds
 //! - `scheduler`: which thread runs next, by a seed, in a test
-//! - `stamp`: whether a file is still the one that was read
+//! - `fingerprint`: whether a file is still the one that was read
 //! - `hook`: whether a program of the operator's is there
 //! - `host`: the host's own name
 //! - `line_ends`: CR LF becomes LF for programs and files
@@ -20,6 +20,7 @@
 //! - `open_dir`: changes to files where others may write
 //! - `process`: programs, started without a shell and ended in time
 //! - `pulse`: whether a thread is stuck
+//! - `access`: which user the process runs as, and what that user may not reach
 //! - `privilege`: what the process may do beyond what its user may
 //! - `rooted_disk`: the disk below one directory, wherever that is moved
 //! - `stop`: a request to stop that can be waited for together with sockets
@@ -30,10 +31,12 @@
     reason = "the fences keep others out; this is where the real calls are made"
 )]
 
+mod access;
 mod below;
 mod channel;
 mod clock;
 mod disk;
+mod fingerprint;
 mod hook;
 mod host;
 mod line_ends;
@@ -49,13 +52,14 @@ mod rooted_disk;
 mod scheduled;
 #[cfg(any(test, feature = "fakes"))]
 mod scheduler;
-mod stamp;
 mod stop;
 mod thread;
 
+pub use access::{ServiceUser, obstacle};
 pub use channel::{Receiver, RecvError, RecvTimeoutError, SendError, Sender, TryRecvError, channel};
 pub use clock::{Clock, Moment, SystemClock};
 pub use disk::{Disk, DiskFile, Entry, FileIdentity, SystemDisk, create_dir_all, read_text, replace};
+pub use fingerprint::{FileFingerprint, has_just_changed, has_rested};
 pub use hook::is_hook_there;
 pub use host::host_name;
 pub use line_ends::LfReader;
@@ -71,7 +75,6 @@ pub use rooted_disk::RootedDisk;
 pub use scheduled::{Condvar, Mutex, MutexGuard};
 #[cfg(any(test, feature = "fakes"))]
 pub use scheduler::{ScheduleEnd, Scheduler};
-pub use stamp::Stamp;
 #[cfg(not(any(test, feature = "fakes")))]
 pub use std::sync::MutexGuard;
 pub use stop::{AtStop, Stop, Woken};

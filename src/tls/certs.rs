@@ -1,12 +1,13 @@
 //! Our own certificates: one or more, chosen by the name that a client asks for (SNI, RFC 6066 §3).
 //!
 //! Read from `certs/NAME/fullchain.pem` and `privkey.pem`; NAME is the operator's business, the
-//! names that count are inside the certificate. A reload replaces the whole set at once, and the
-//! next handshake uses it; a set that does not load leaves the old one in force.
+//! names that count are inside the certificate. Another set replaces the whole set at once, and the
+//! next handshake uses it. When files are read, and which version of a pair is in force, is decided by
+//! `daemon`.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -53,38 +54,25 @@ pub struct Held {
 }
 
 impl CertSet {
-    /// Reads every pair below `dir`. Without SNI the certificate for `hostname` is served, or else
-    /// the first one. A directory that is missing or empty is an empty set: there is no TLS then.
-    ///
-    /// # Errors
-    /// One for each pair that does not load.
-    pub fn load(dir: &Path, hostname: &Domain) -> Result<Self, Vec<CertError>> {
+    /// These pairs by the names of their folders. Without SNI the certificate for `hostname` is served, or
+    /// else the first one. No pair is an empty set: there is no TLS then.
+    pub fn new<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a CertPair)>, hostname: &Domain) -> Self {
         let mut set = Self { by_name: BTreeMap::new(), default: None, held: Vec::new() };
-        let mut errors = Vec::new();
-        for pair in pair_dirs(dir).map_err(|e| vec![e])? {
-            match load_pair(&pair) {
-                Ok(key) => set.add(&pair, Arc::new(key)),
-                Err(e) => errors.push(e),
-            }
-        }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
+        pairs.into_iter().for_each(|(folder, pair)| set.add(folder, &pair.0));
         if let Some(key) = set.find(hostname.as_ascii()) {
             set.default = Some(key);
         }
-        Ok(set)
+        set
     }
 
-    fn add(&mut self, pair: &Path, key: Arc<CertifiedKey>) {
+    fn add(&mut self, folder: &str, key: &Arc<CertifiedKey>) {
         if let Some(validity) = key.cert.first().and_then(Validity::of) {
-            let folder = pair.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            self.held.push(Held { folder, validity });
+            self.held.push(Held { folder: folder.to_owned(), validity });
         }
-        for name in names_of(&key) {
-            self.by_name.entry(name).or_insert_with(|| Arc::clone(&key));
+        for name in names_of(key) {
+            self.by_name.entry(name).or_insert_with(|| Arc::clone(key));
         }
-        self.default.get_or_insert(key);
+        self.default.get_or_insert_with(|| Arc::clone(key));
     }
 
     /// By the exact name, or by a wildcard for its first label (RFC 6125 §6.4.3).
@@ -119,38 +107,53 @@ impl fmt::Debug for CertSet {
     }
 }
 
-/// The subdirectories, sorted; symbolic links are followed, as certbot makes them.
-fn pair_dirs(dir: &Path) -> Result<Vec<PathBuf>, CertError> {
-    let listing = match fs::read_dir(dir) {
-        Ok(listing) => listing,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(CertError::new(dir, format!("cannot be listed: {e}"))),
-    };
-    let mut dirs: Vec<_> = listing.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
-    dirs.sort();
-    Ok(dirs)
+/// A certificate with its chain, and the key that belongs to it.
+#[derive(Clone)]
+pub struct CertPair(Arc<CertifiedKey>);
+
+impl CertPair {
+    /// Reads `fullchain.pem` and `privkey.pem` in a folder. `read` gives the octets of a file, and none if
+    /// there is no such file.
+    ///
+    /// # Errors
+    /// What is wrong with one of the files, or that they do not belong together; the operator is at fault,
+    /// or somebody is replacing them.
+    pub fn read(
+        folder: &Path,
+        read: &mut dyn FnMut(&Path) -> io::Result<Option<Vec<u8>>>,
+    ) -> Result<Self, CertError> {
+        let (chain_file, key_file) = (folder.join("fullchain.pem"), folder.join("privkey.pem"));
+        let mut octets = |file: &Path, holds: &str| match read(file) {
+            Ok(Some(octets)) => Ok(octets),
+            Ok(None) => {
+                Err(CertError::new(file, format!("is missing; put {holds} there, or remove the folder")))
+            }
+            Err(e) => Err(CertError::new(file, format!("{e}; the server must be able to read it"))),
+        };
+        let chain_text = octets(&chain_file, "the certificate and its chain")?;
+        let chain = CertificateDer::pem_slice_iter(&chain_text)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|e| CertError::new(&chain_file, format!("is not PEM: {e}")))?;
+        if chain.is_empty() {
+            return Err(CertError::new(
+                &chain_file,
+                "holds no certificate; put the certificate and its chain there",
+            ));
+        }
+        let key_text = octets(&key_file, "the private key")?;
+        let key = PrivateKeyDer::from_pem_slice(&key_text)
+            .map_err(|e| CertError::new(&key_file, format!("holds no private key in PEM: {e}")))?;
+        let key = CertifiedKey::from_der(chain, key, &provider()).map_err(|e| {
+            CertError::new(&key_file, format!("does not belong to the certificate beside it: {e}"))
+        })?;
+        Ok(Self(Arc::new(key)))
+    }
 }
 
-fn load_pair(dir: &Path) -> Result<CertifiedKey, CertError> {
-    let (chain_file, key_file) = (dir.join("fullchain.pem"), dir.join("privkey.pem"));
-    let chain_text =
-        fs::read(&chain_file).map_err(|e| CertError::new(&chain_file, format!("cannot be read: {e}")))?;
-    let chain = CertificateDer::pem_slice_iter(&chain_text)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| CertError::new(&chain_file, format!("is not PEM: {e}")))?;
-    if chain.is_empty() {
-        return Err(CertError::new(
-            &chain_file,
-            "holds no certificate; put the certificate and its chain there",
-        ));
+impl fmt::Debug for CertPair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(names_of(&self.0)).finish()
     }
-    let key_text = fs::read(&key_file).map_err(|e| {
-        CertError::new(&key_file, format!("cannot be read: {e}; the daemon's user must be able to"))
-    })?;
-    let key = PrivateKeyDer::from_pem_slice(&key_text)
-        .map_err(|e| CertError::new(&key_file, format!("holds no private key in PEM: {e}")))?;
-    CertifiedKey::from_der(chain, key, &provider())
-        .map_err(|e| CertError::new(&key_file, format!("does not belong to the certificate beside it: {e}")))
 }
 
 /// The DNS names of a certificate, lower case.
@@ -206,6 +209,8 @@ impl ResolvesServerCert for Certs {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn write_pair(dir: &Path, names: &[&str]) {
@@ -218,12 +223,22 @@ mod tests {
         std::fs::write(dir.join("privkey.pem"), made.signing_key.serialize_pem()).unwrap();
     }
 
+    fn pair(dir: &Path) -> Result<CertPair, CertError> {
+        CertPair::read(dir, &mut |file| match fs::read(file) {
+            Ok(octets) => Ok(Some(octets)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        })
+    }
+
     #[test]
     fn a_certificate_is_found_by_its_names_and_by_wildcard() {
         let dir = tempfile::tempdir().unwrap();
         write_pair(&dir.path().join("a"), &["mail.here.example"]);
         write_pair(&dir.path().join("b"), &["*.there.example", "mx.here.example"]);
-        let set = CertSet::load(dir.path(), &Domain::parse("mx.here.example").unwrap()).unwrap();
+        let pairs = ["a", "b"].map(|name| (name, pair(&dir.path().join(name)).unwrap()));
+        let pairs = pairs.iter().map(|(name, pair)| (*name, pair));
+        let set = CertSet::new(pairs, &Domain::parse("mx.here.example").unwrap());
         for (asked, served) in [
             ("MAIL.here.example", "mail.here.example"),
             ("mx.there.example", "*.there.example"),
@@ -236,22 +251,21 @@ mod tests {
             names_of(set.default.as_ref().unwrap()).contains(&"mx.here.example".to_owned()),
             "by hostname"
         );
+        assert!(CertSet::new([], &Domain::parse("mx.here.example").unwrap()).is_empty());
     }
 
     #[test]
     fn a_pair_that_does_not_load_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let hostname = Domain::parse("mx.here.example").unwrap();
-        assert!(CertSet::load(&dir.path().join("missing"), &hostname).unwrap().is_empty());
-        write_pair(&dir.path().join("a"), &["a.example"]);
-        write_pair(&dir.path().join("b"), &["b.example"]);
-        fs::copy(dir.path().join("a/privkey.pem"), dir.path().join("b/privkey.pem")).unwrap();
-        let errors = CertSet::load(dir.path(), &hostname).unwrap_err();
-        assert_eq!(errors.len(), 1);
-        assert!(errors[0].to_string().contains("b/privkey.pem: does not belong"), "{}", errors[0]);
-        std::fs::write(dir.path().join("b/fullchain.pem"), "nothing").unwrap();
-        assert!(
-            CertSet::load(dir.path(), &hostname).unwrap_err()[0].to_string().contains("holds no certificate")
-        );
+        let path = |name: &str| dir.path().join(name);
+        write_pair(&path("a"), &["a.example"]);
+        write_pair(&path("b"), &["b.example"]);
+        fs::copy(path("a/privkey.pem"), path("b/privkey.pem")).unwrap();
+        let error = || pair(&path("b")).unwrap_err().to_string();
+        assert!(error().contains("b/privkey.pem: does not belong"), "{}", error());
+        std::fs::remove_file(path("b/privkey.pem")).unwrap();
+        assert!(error().contains("b/privkey.pem: is missing; put the private key there"), "{}", error());
+        std::fs::write(path("b/fullchain.pem"), "nothing").unwrap();
+        assert!(error().contains("holds no certificate"), "{}", error());
     }
 }

@@ -19,7 +19,7 @@ mod server;
 mod stream;
 mod validity;
 
-pub use certs::{CertError, CertSet, Certs, Held};
+pub use certs::{CertError, CertPair, CertSet, Certs, Held};
 pub use client::{HandshakeError, Secured, TlsClient};
 pub use level::{IncomingLevel, Level};
 pub use server::{Accepted, ServerTls, is_plain_text};

@@ -1,16 +1,22 @@
 //! The server's TLS as clients and the operator meet it: versions, tickets, and the end of a
-//! certificate.
+//! certificate; and files that are replaced, or out of reach, while the server runs.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
 
+use nix::unistd::Uid;
 use openssl::ssl::{SslConnector, SslMethod, SslSessionCacheMode, SslVerifyMode, SslVersion};
 
-use crate::house::{House, PATIENCE, wait_for};
+use crate::house::{House, PATIENCE, Signal, wait_for};
 
 /// Shakes hands on the submissions port in one version of TLS and talks a little; how many sessions the
 /// server gave to come back with.
@@ -91,4 +97,236 @@ fn a_certificate_that_ends_soon_is_said_and_shown_until_it_is_renewed() {
         house.log().contains("the certificate in certs/here has ended: ").then_some(())
     });
     assert_eq!(seconds(), 0);
+}
+
+/// Puts a certificate and its key into a folder, with a suffix for the files' names.
+fn write_pair(folder: &Path, suffix: &str) {
+    let made = rcgen::generate_simple_self_signed(vec!["mx.here.example".to_owned()]).unwrap();
+    fs::create_dir_all(folder).unwrap();
+    fs::write(folder.join(format!("fullchain{suffix}.pem")), made.cert.pem()).unwrap();
+    fs::write(folder.join(format!("privkey{suffix}.pem")), made.signing_key.serialize_pem()).unwrap();
+}
+
+/// Makes `link` lead to `target` in one step.
+fn lead(target: impl AsRef<Path>, link: &Path) {
+    let new = link.with_extension("new");
+    symlink(target, &new).unwrap();
+    fs::rename(new, link).unwrap();
+}
+
+/// As certbot does it: `certs/here` leads to `live/here`, and the links in there to `archive`. Two pairs
+/// are in the archive, and the first is in use.
+fn like_certbot(house: &House) {
+    write_pair(&house.path("archive"), "1");
+    write_pair(&house.path("archive"), "2");
+    fs::create_dir_all(house.path("live/here")).unwrap();
+    renew_chain(house, 1);
+    renew_key(house, 1);
+    fs::remove_dir_all(house.path("certs/here")).unwrap();
+    symlink(house.path("live/here"), house.path("certs/here")).unwrap();
+}
+
+fn renew_chain(house: &House, number: usize) {
+    lead(format!("../../archive/fullchain{number}.pem"), &house.path("live/here/fullchain.pem"));
+}
+
+fn renew_key(house: &House, number: usize) {
+    lead(format!("../../archive/privkey{number}.pem"), &house.path("live/here/privkey.pem"));
+}
+
+fn offers_starttls(house: &House) -> bool {
+    house.client().expect("EHLO there.example", "250").contains("STARTTLS")
+}
+
+/// Sets the flag when it is dropped, also by a panic.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// One client asks for everything that must never be refused.
+fn asks(house: &House) {
+    let mut client = house.client();
+    let offer = client.expect("EHLO there.example", "250");
+    assert!(offer.contains("STARTTLS"), "{offer}\n{}", house.log());
+    client.expect("MAIL FROM:<bo@there.example>", "250");
+    for recipient in ["ana@here.example", "info@here.example"] {
+        let reply = client.say(&format!("RCPT TO:<{recipient}>"));
+        assert!(reply.starts_with("250"), "{recipient} was answered {reply}\n{}", house.log());
+    }
+    client.expect("QUIT", "221");
+}
+
+#[test]
+fn users_aliases_and_certificates_replaced_in_a_loop_are_never_missed_by_a_client() {
+    const LOAD: Duration = Duration::from_secs(4);
+    const CLIENTS: usize = 2;
+    // No state in between lasts so long that the server may believe it.
+    const HELD_MAX: Duration = Duration::from_millis(200);
+    let mut house = House::new("[limits.address-per-hour]\nconnections = 0\nmessages = 0\nrecipients = 0\n");
+    house.environment.push(("POSTRIDER_LOOK_PAUSE", "1000".into()));
+    like_certbot(&house);
+    let folder = house.path("domains/here.example");
+    let hash = fs::read_to_string(folder.join("users")).unwrap();
+    let others: String = (0..200).map(|number| format!("user{number}: receive-only\n")).collect();
+    let users = format!("{others}{hash}");
+    let aliases = "sales: ana\n".to_owned() + &"# more\n".repeat(200) + "info: ana\n";
+    fs::write(folder.join("users"), &users).unwrap();
+    fs::write(folder.join("aliases"), &aliases).unwrap();
+    house.start();
+
+    let (has_ended, rounds) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let house = &house;
+    thread::scope(|scope| {
+        for client in 0..CLIENTS {
+            let (has_ended, rounds) = (&has_ended, &rounds);
+            scope.spawn(move || {
+                let _ends = Ends(has_ended);
+                while !has_ended.load(Ordering::SeqCst) {
+                    asks(house);
+                    if client == 0 {
+                        assert_eq!(shakes_hands(house, SslVersion::TLS1_3), Ok(0));
+                    }
+                    rounds.fetch_add(1, Ordering::SeqCst);
+                }
+            });
+        }
+        let _ends = Ends(&has_ended);
+        let began = Instant::now();
+        let meanwhile = |step: usize| {
+            if !step.is_multiple_of(3) {
+                house.signal(Signal::SIGHUP);
+            }
+            let (held, seen) = (Instant::now(), rounds.load(Ordering::SeqCst));
+            wait_for("the clients", || {
+                let is_seen = rounds.load(Ordering::SeqCst) > seen + CLIENTS;
+                (is_seen || held.elapsed() > HELD_MAX || has_ended.load(Ordering::SeqCst)).then_some(())
+            });
+        };
+        let in_place = |path: &Path, text: &str, step: usize| {
+            let (half, rest) = text.split_at(text.len() / 2);
+            let mut file = fs::File::create(path).unwrap();
+            meanwhile(step);
+            file.write_all(half.as_bytes()).unwrap();
+            meanwhile(step + 1);
+            file.write_all(rest.as_bytes()).unwrap();
+        };
+        let away = |path: &Path, step: usize| {
+            fs::rename(path, house.path("away")).unwrap();
+            meanwhile(step);
+            fs::rename(house.path("away"), path).unwrap();
+        };
+        let chain = fs::read_to_string(house.path("archive/fullchain1.pem")).unwrap();
+        let mut steps = 0..;
+        while began.elapsed() < LOAD && !has_ended.load(Ordering::SeqCst) {
+            let step = steps.next().unwrap();
+            match step % 8 {
+                0 => in_place(&folder.join("users"), &users, step),
+                1 => {
+                    fs::write(folder.join("new"), &users).unwrap();
+                    meanwhile(step);
+                    fs::rename(folder.join("new"), folder.join("users")).unwrap();
+                }
+                2 => in_place(&folder.join("aliases"), &aliases, step),
+                3 => away(&folder.join("users"), step),
+                4 => away(&folder, step),
+                5 => {
+                    renew_key(house, step / 8 % 2 + 1);
+                    meanwhile(step);
+                    renew_chain(house, step / 8 % 2 + 1);
+                }
+                6 => away(&house.path("certs/here"), step),
+                _ => in_place(&house.path("archive/fullchain1.pem"), &chain, step),
+            }
+            meanwhile(step + 1);
+        }
+    });
+
+    // Nobody writes any more, and the last change is in force soon.
+    fs::write(folder.join("users"), format!("{users}new: receive-only\n")).unwrap();
+    house.signal(Signal::SIGHUP);
+    wait_for("the new user", || {
+        let mut client = house.client();
+        client.expect("EHLO there.example", "250");
+        client.expect("MAIL FROM:<>", "250");
+        client.say("RCPT TO:<new@here.example>").starts_with("250").then_some(())
+    });
+}
+
+/// A command of the server's for a user that is not root: `nobody` if the tests run as root, who may read
+/// everything. The files of the house belong to that user then.
+fn unprivileged(house: &House, arguments: &[&str]) -> Command {
+    let ours = house.command();
+    let program = house.path("postrider");
+    let is_root = Uid::effective().is_root();
+    if is_root && !program.exists() {
+        // Where the tests were built, that user may not enter.
+        fs::copy(ours.get_program(), &program).unwrap();
+        assert!(
+            Command::new("chown")
+                .args(["-R", "65534:65534"])
+                .arg(house.dir.path())
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+    let mut command = Command::new(if is_root { program.as_os_str() } else { ours.get_program() });
+    command.args(ours.get_args()).args(arguments).current_dir(house.dir.path()).stdin(Stdio::null());
+    command.envs(ours.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    if is_root {
+        command.uid(65534).gid(65534);
+    }
+    command
+}
+
+fn start_unprivileged(house: &mut House) {
+    let log = fs::OpenOptions::new().create(true).append(true).open(house.path("log")).unwrap();
+    let mut command = unprivileged(house, &["serve"]);
+    command.stdout(Stdio::null()).stderr(log);
+    house.start_by(&mut command);
+}
+
+#[test]
+fn a_certificate_out_of_reach_is_an_error_and_never_switches_tls_off() {
+    let mut house = House::new("");
+    like_certbot(&house);
+    start_unprivileged(&mut house);
+    let live = house.path("live");
+    let allow = |mode: u32| fs::set_permissions(&live, Permissions::from_mode(mode)).unwrap();
+    allow(0);
+    house.signal(Signal::SIGHUP);
+    wait_for("the refusal to reload", || house.log().contains("nothing was changed").then_some(()));
+    let says = format!("may not enter the directory {}", live.display());
+    assert!(house.log().contains(&says), "{says}: {}", house.log());
+    assert!(offers_starttls(&house));
+    assert_eq!(house.stop(), 0);
+
+    // It is the only one: a start without it would be a start without TLS.
+    let refused = unprivileged(&house, &["serve"]).output().unwrap();
+    let text = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(1) && text.contains(&says), "{text}");
+
+    // With another one the server starts, and says what it does without.
+    write_pair(&house.path("certs/other"), "");
+    assert!(
+        Command::new("chmod").args(["-R", "a+rX"]).arg(house.path("certs/other")).status().unwrap().success()
+    );
+    start_unprivileged(&mut house);
+    assert!(house.log().contains("the other certificates are used"), "{}", house.log());
+    assert!(offers_starttls(&house));
+
+    // Mended, it is noticed.
+    allow(0o755);
+    wait_for("the certificate", || house.log().contains("certificates were read anew").then_some(()));
+    fs::remove_dir_all(house.path("certs")).unwrap();
+    let refusals = || house.log().matches("nothing was changed").count();
+    let before = refusals();
+    house.signal(Signal::SIGHUP);
+    wait_for("the refusal to reload", || (refusals() > before).then_some(()));
+    assert!(house.log().contains("certs: is empty; put a certificate there"), "{}", house.log());
+    assert!(offers_starttls(&house));
 }

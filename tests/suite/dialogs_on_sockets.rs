@@ -28,7 +28,7 @@ use postrider::smtp::{Answer, End, Kind, LineEnds, Login, MailParameters, Questi
 use postrider::sys::{
     Clock as _, Dial as _, Pulse, Stop, Stream, SystemClock, SystemDial, SystemDisk, SystemRandom,
 };
-use postrider::tls::{CertSet, Certs, ServerTls, TlsClient};
+use postrider::tls::{CertPair, CertSet, Certs, ServerTls, TlsClient};
 
 use crate::dialogs::{Dialog, HOSTNAME, Manner, Scripted, Step, Wire, all, parse, play, wishes};
 use crate::house::PATIENCE;
@@ -87,14 +87,15 @@ impl Workshop {
         std::fs::create_dir_all(certs.join("here")).unwrap();
         std::fs::write(certs.join("here/fullchain.pem"), made.cert.pem()).unwrap();
         std::fs::write(certs.join("here/privkey.pem"), made.signing_key.serialize_pem()).unwrap();
-        let load = |dir: &Path| Certs::new(CertSet::load(dir, &hostname()).unwrap());
+        let pair =
+            CertPair::read(&certs.join("here"), &mut |file: &Path| std::fs::read(file).map(Some)).unwrap();
         Self {
             handle,
             stepped,
             courier,
             told: BTreeSet::new(),
-            certs: load(&certs),
-            no_certs: load(&dir.path().join("none")),
+            certs: Certs::new(CertSet::new([("here", &pair)], &hostname())),
+            no_certs: Certs::new(CertSet::new([], &hostname())),
             client_tls: TlsClient::with_roots(rustls::RootCertStore::empty()),
             metrics,
             traces,

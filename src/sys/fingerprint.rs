@@ -1,0 +1,144 @@
+//! Whether a file is still the one that was read.
+//!
+//! A fingerprint sees through symbolic links: it holds what the file system says of the link and of the
+//! file that the link leads to. Time stamps are as coarse as the file system makes them (some
+//! milliseconds on Linux), so two writes within one tick can leave one fingerprint: a reader does not
+//! trust the fingerprint of a file that [`has_just_changed`].
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// What changes when a file is written, replaced, given away, made readable or reached by another link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileFingerprint {
+    /// The directory entry itself, which may be a symbolic link.
+    entry: Facts,
+    /// The file that the entry leads to; none if it is a link to nothing.
+    target: Option<Facts>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Facts {
+    mode: u32,
+    octets: u64,
+    device: u64,
+    inode: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl From<&fs::Metadata> for Facts {
+    fn from(facts: &fs::Metadata) -> Self {
+        Self {
+            mode: facts.mode(),
+            octets: facts.len(),
+            device: facts.dev(),
+            inode: facts.ino(),
+            modified: (facts.mtime(), facts.mtime_nsec()),
+            changed: (facts.ctime(), facts.ctime_nsec()),
+        }
+    }
+}
+
+impl FileFingerprint {
+    /// The fingerprint of a file; none if there is no entry of that name.
+    ///
+    /// # Errors
+    /// As the file system says, unless it says that there is none.
+    pub fn of(path: &Path) -> io::Result<Option<Self>> {
+        let Some(entry) = found(fs::symlink_metadata(path))? else { return Ok(None) };
+        let target = if entry.is_symlink() { found(fs::metadata(path))? } else { Some(entry.clone()) };
+        Ok(Some(Self { entry: Facts::from(&entry), target: target.as_ref().map(Facts::from) }))
+    }
+
+    /// The entry is a symbolic link, and there is no file where it leads.
+    #[must_use]
+    pub fn leads_nowhere(&self) -> bool {
+        self.target.is_none()
+    }
+
+    /// There is a file, and it is not empty.
+    #[must_use]
+    pub fn has_content(&self) -> bool {
+        self.target.is_some_and(|target| target.octets > 0)
+    }
+}
+
+fn found(facts: io::Result<fs::Metadata>) -> io::Result<Option<fs::Metadata>> {
+    match facts {
+        Ok(facts) => Ok(Some(facts)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Nothing about the entry, its target and its directory has changed for so long, by the wall clock. A
+/// change in the future is one that may still go on.
+#[must_use]
+pub fn has_rested(path: &Path, time: Duration) -> bool {
+    let now = SystemTime::now();
+    let directory = path.parent().and_then(|parent| fs::metadata(parent).ok());
+    changes(path)
+        .chain(directory.as_ref().and_then(change))
+        .all(|change| now.duration_since(change).is_ok_and(|age| age >= time))
+}
+
+/// The entry or its target changed less than `time` ago, or will change within `time`, by the wall clock.
+#[must_use]
+pub fn has_just_changed(path: &Path, time: Duration) -> bool {
+    let now = SystemTime::now();
+    changes(path).any(|change| now.duration_since(change).unwrap_or_else(|e| e.duration()) < time)
+}
+
+fn changes(path: &Path) -> impl Iterator<Item = SystemTime> {
+    let facts = [fs::symlink_metadata(path), fs::metadata(path)];
+    facts.into_iter().filter_map(|facts| change(&facts.ok()?))
+}
+
+fn change(facts: &fs::Metadata) -> Option<SystemTime> {
+    let (seconds, nanoseconds) = (facts.ctime().try_into().ok()?, facts.ctime_nsec().try_into().ok()?);
+    UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_fingerprint_sees_the_link_and_the_file_behind_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let of = |name: &str| FileFingerprint::of(&path(name)).unwrap();
+        assert_eq!(of("link"), None);
+        symlink("file", path("link")).unwrap();
+        assert!(of("link").unwrap().leads_nowhere());
+        fs::write(path("file"), "one").unwrap();
+        let first = of("link").unwrap();
+        assert!(!first.leads_nowhere() && first.has_content());
+        fs::write(path("file"), "more").unwrap();
+        let second = of("link").unwrap();
+        assert_ne!(first, second, "the file changed, and the link did not");
+        fs::remove_file(path("link")).unwrap();
+        symlink("./file", path("link")).unwrap();
+        assert_ne!(of("link").unwrap(), second, "the link changed, and the file did not");
+        symlink("circle", path("circle")).unwrap();
+        assert!(FileFingerprint::of(&path("circle")).is_err());
+    }
+
+    #[test]
+    fn a_file_has_rested_once_nothing_changed_for_that_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        let hour = Duration::from_hours(1);
+        assert!(!has_rested(&file, hour), "its directory has just changed");
+        fs::write(&file, "x").unwrap();
+        assert!(!has_rested(&file, hour) && has_just_changed(&file, hour));
+        assert!(has_rested(&file, Duration::ZERO) && !has_just_changed(&file, Duration::ZERO));
+        assert!(has_rested(Path::new("/proc/version"), Duration::ZERO));
+    }
+}
