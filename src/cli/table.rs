@@ -41,8 +41,13 @@ pub(super) enum Command {
     ///
     /// Reads postrider.toml, certificates, users and aliases as the server would, changes nothing,
     /// and needs no running server. What it prints is a postrider.toml that says the same, with
-    /// every default.
-    Check,
+    /// every default. Run by root, it judges with the rights of the user that the server runs as:
+    /// the owner of the data directory, or else the user postrider.
+    Check {
+        /// The user that the server runs as, if it is another one.
+        #[arg(long, value_name = "NAME")]
+        user: Option<String>,
+    },
 
     /// Look after users, who have a mailbox here and may log in.
     #[command(subcommand)]

@@ -1,13 +1,18 @@
 //! Which user the process runs as, and what keeps that user from a file.
 //!
-//! For errors that tell the operator which right to give to whom.
+//! Root may read every file, so a check by root says nothing about a server that runs as another user.
+//! [`ServiceUser::become_it`] gives root's rights up for good, and everything afterwards is judged by the
+//! kernel: owners, groups, access control lists, and every directory and link on the way.
 
 use std::collections::VecDeque;
+use std::ffi::CString;
 use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::unistd::{AccessFlags, Uid, User, access};
+use nix::unistd::{AccessFlags, Gid, Uid, User, access, initgroups, setgid, setgroups, setuid};
 
 /// Most symbolic links that are followed on the way to a file, as Linux does.
 const LINKS_MAX: usize = 40;
@@ -16,16 +21,71 @@ const LINKS_MAX: usize = 40;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServiceUser {
     uid: Uid,
+    gid: Gid,
     name: Option<String>,
 }
 
+/// The process has root's rights.
+#[must_use]
+pub fn is_root() -> bool {
+    Uid::effective().is_root()
+}
+
 impl ServiceUser {
+    /// The account of this name; none if there is none.
+    ///
+    /// # Errors
+    /// When the accounts of this host cannot be read.
+    pub fn named(name: &str) -> io::Result<Option<Self>> {
+        Ok(User::from_name(name)?.map(Self::from))
+    }
+
+    /// The owner of a file or directory; none if there is no such file.
+    ///
+    /// # Errors
+    /// As the file system says, or when the accounts of this host cannot be read.
+    pub fn owner_of(path: &Path) -> io::Result<Option<Self>> {
+        let facts = match fs::metadata(path) {
+            Ok(facts) => facts,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        let (uid, gid) = (Uid::from_raw(facts.uid()), Gid::from_raw(facts.gid()));
+        Ok(Some(User::from_uid(uid)?.map_or(Self { uid, gid, name: None }, Self::from)))
+    }
+
     /// The user that the process runs as.
     #[must_use]
     pub fn own() -> Self {
-        let uid = Uid::effective();
+        let (uid, gid) = (Uid::effective(), Gid::effective());
         let name = User::from_uid(uid).ok().flatten().map(|user| user.name);
-        Self { uid, name }
+        Self { uid, gid, name }
+    }
+
+    /// It is root.
+    #[must_use]
+    pub fn is_root(&self) -> bool {
+        self.uid.is_root()
+    }
+
+    /// Makes the process run as this user, with all groups of it, for good. For root, before there are
+    /// threads.
+    ///
+    /// # Errors
+    /// When the system refuses; the process must end then, because its rights are mixed.
+    pub fn become_it(&self) -> io::Result<()> {
+        match &self.name {
+            Some(name) => initgroups(&CString::new(name.as_bytes())?, self.gid)?,
+            None => setgroups(&[self.gid])?,
+        }
+        setgid(self.gid)?;
+        Ok(setuid(self.uid)?)
+    }
+}
+
+impl From<User> for ServiceUser {
+    fn from(user: User) -> Self {
+        Self { uid: user.uid, gid: user.gid, name: Some(user.name) }
     }
 }
 
@@ -96,5 +156,14 @@ mod tests {
         }
         // Not even root enters a file.
         assert_eq!(obstacle(&path("certs/key/below")), Some(path("archive/here/key")));
+    }
+
+    #[test]
+    fn a_user_is_known_by_name_and_as_an_owner() {
+        let root = ServiceUser::named("root").unwrap().unwrap();
+        assert!(root.is_root() && root.to_string() == "root");
+        assert_eq!(ServiceUser::named("no-such-user").unwrap(), None);
+        assert_eq!(ServiceUser::owner_of(Path::new("/proc/1/..")).unwrap().unwrap(), root);
+        assert_eq!(ServiceUser::owner_of(Path::new("/nothing/there")).unwrap(), None);
     }
 }

@@ -5,6 +5,10 @@ use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use nix::unistd::{AccessFlags, access};
+
+use super::access::ServiceUser;
+
 /// There is a hook of the operator's at `path`. Nothing there is no mistake: a hook that is not
 /// there is not asked.
 ///
@@ -21,6 +25,10 @@ pub fn is_hook_there(path: &Path) -> Result<bool, String> {
         Ok(facts) if !facts.is_file() => wrong("is not a file", "a hook is a program; rename or remove it"),
         Ok(facts) if facts.permissions().mode() & 0o111 == 0 => {
             wrong("is not executable", "make it so with chmod +x, or remove it")
+        }
+        Ok(_) if access(path, AccessFlags::X_OK).is_err() => {
+            let problem = format!("the user {} may not run it", ServiceUser::own());
+            wrong(&problem, "give it that right (chgrp, chmod g+rx), or remove it")
         }
         Ok(_) => Ok(true),
     }

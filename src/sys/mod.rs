@@ -55,7 +55,7 @@ mod scheduler;
 mod stop;
 mod thread;
 
-pub use access::{ServiceUser, obstacle};
+pub use access::{ServiceUser, is_root, obstacle};
 pub use channel::{Receiver, RecvError, RecvTimeoutError, SendError, Sender, TryRecvError, channel};
 pub use clock::{Clock, Moment, SystemClock};
 pub use disk::{Disk, DiskFile, Entry, FileIdentity, SystemDisk, create_dir_all, read_text, replace};

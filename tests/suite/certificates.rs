@@ -330,3 +330,51 @@ fn a_certificate_out_of_reach_is_an_error_and_never_switches_tls_off() {
     assert!(house.log().contains("certs: is empty; put a certificate there"), "{}", house.log());
     assert!(offers_starttls(&house));
 }
+
+#[test]
+fn check_judges_with_the_rights_of_the_user_that_the_server_runs_as() {
+    let house = House::new("");
+    like_certbot(&house);
+    fs::create_dir_all(house.path("data")).unwrap();
+    fs::create_dir(house.path("hooks")).unwrap();
+    fs::write(house.path("hooks/rcpt"), "#!/bin/sh\n").unwrap();
+    fs::set_permissions(house.path("hooks/rcpt"), Permissions::from_mode(0o755)).unwrap();
+    // Makes the files that user's.
+    let checked = unprivileged(&house, &["check"]).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+    write_pair(&house.path("certs/other"), "");
+    for (below, mode) in [
+        ("live", 0),
+        ("certs/other/privkey.pem", 0),
+        ("domains/here.example/users", 0),
+        ("hooks/rcpt", 0o011),
+    ] {
+        fs::set_permissions(house.path(below), Permissions::from_mode(mode)).unwrap();
+    }
+    // Root is the one who runs it, if it can be root.
+    let (code, _, error) = house.run(&["check"]);
+    assert_eq!(code, 1, "{error}");
+    let live = format!("may not enter the directory {}", house.path("live").display());
+    for says in [
+        live.as_str(),
+        "certs/other/privkey.pem: Permission denied",
+        "here.example/users: Permission denied",
+        "may not read it; give it that right",
+        "hooks/rcpt: the user ",
+        "4 mistakes in ",
+    ] {
+        assert!(error.contains(says), "{says} is missing in:\n{error}");
+    }
+    if Uid::effective().is_root() {
+        assert!(error.contains("for the user nobody"), "the owner of the data directory: {error}");
+        let (code, _, same) = house.run(&["check", "--user", "nobody"]);
+        assert_eq!((code, same), (1, error));
+        let (code, _, error) = house.run(&["check", "--user", "root"]);
+        assert_eq!(code, 0, "{error}");
+        let (code, _, error) = house.run(&["check", "--user", "no-such-user"]);
+        assert!(code == 1 && error.contains("there is no such user"), "{error}");
+    } else {
+        let (code, _, error) = house.run(&["check", "--user", "root"]);
+        assert!(code == 1 && error.contains("only root may check"), "{error}");
+    }
+}
