@@ -4,11 +4,11 @@ use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::watched::{Look, Looks, Unit as _, Watched, settle};
+use super::watched::{Look, Looks, Unit as _, Watched, settle_at_start};
 use crate::config::{Config, HostFacts};
 use crate::inbound::Hooks;
 use crate::mail::Domain;
-use crate::sys::{Stop, host_name, is_hook_there};
+use crate::sys::{host_name, is_hook_there};
 
 /// Longest `postrider.toml` that is read, in octets.
 const OCTETS_MAX: u64 = 1024 * 1024;
@@ -20,8 +20,7 @@ const OCTETS_MAX: u64 = 1024 * 1024;
 /// Everything that is wrong with it, a sentence each.
 pub fn read_config(config_dir: &Path, looks: Looks) -> Result<Config, Vec<String>> {
     let mut configuration = Configuration::new(config_dir, host_name, looks);
-    let never = Stop::new().map_err(|e| vec![format!("cannot make a pipe: {e}")])?;
-    settle(looks, &mut || configuration.look(), &mut |pause| never.wait(pause)).map_err(|e| vec![e])?;
+    settle_at_start(looks, &mut || configuration.look()).map_err(|e| vec![e])?;
     let complaints = configuration.complaints().to_vec();
     configuration.config().filter(|_| complaints.is_empty()).cloned().ok_or(complaints)
 }

@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use super::certificates::Certificates;
 use super::credentials::CredentialsFile;
 use super::domains::Domains;
-use super::watched::{Looks, settle};
+use super::watched::{Looks, settle_at_start};
 use crate::alias::Spelling;
 use crate::mail::Domain;
-use crate::sys::Stop;
 
 /// The operator's files beside `postrider.toml`, in the last version that could be read.
 #[derive(Debug, Clone)]
@@ -38,8 +37,7 @@ impl Sources {
             credentials: CredentialsFile::unread(config_dir, looks),
             certificates: Certificates::unread(config_dir, hostname, looks),
         };
-        let never = Stop::new().map_err(|e| format!("cannot make a pipe: {e}"))?;
-        settle(looks, &mut || sources.look_and_tell(), &mut |pause| never.wait(pause))?;
+        settle_at_start(looks, &mut || sources.look_and_tell())?;
         Ok(sources)
     }
 
@@ -83,6 +81,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::daemon::watched::settle;
 
     const PAUSE: Duration = Duration::from_hours(1);
 

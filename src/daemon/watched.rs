@@ -14,12 +14,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::reader::{FileReader, Files};
+use crate::sys::Stop;
 
 /// Looks in a row that must find the same.
 const EQUAL_LOOKS: u8 = 2;
 
 /// Looks in a row that must find nothing where something was.
 const GONE_LOOKS: u8 = 5;
+
+/// At a start, where there is no older version to stay in force: files that have not changed for so long are
+/// believed at once, and others are looked at again after it.
+const START_PAUSE: Duration = Duration::from_millis(100);
 
 /// Looks that a start or a reload waits for files to stay as they are.
 const SETTLE_LOOKS_MAX: usize = 12;
@@ -81,6 +86,16 @@ pub(super) fn settle(
             if count > names.len() { ", …" } else { "" }
         )),
     }
+}
+
+/// The same for a start, which has no time to lose: the first wait is short.
+///
+/// # Errors
+/// What keeps changing, or that the host has no descriptors left.
+pub(super) fn settle_at_start(looks: Looks, look: &mut dyn FnMut() -> Vec<PathBuf>) -> Result<(), String> {
+    let never = Stop::new().map_err(|e| format!("cannot make a pipe: {e}"))?;
+    let mut next = looks.pause.min(START_PAUSE);
+    settle(looks, look, &mut |pause| never.wait(std::mem::replace(&mut next, pause)))
 }
 
 /// One thing that is read from files by itself.
@@ -208,6 +223,8 @@ impl<T> Watched<T> {
     fn looks_needed(&self, looks: Looks, files: &Files) -> u8 {
         if self.in_force.lose_something_in(files) {
             GONE_LOOKS
+        } else if self.value.is_none() && files.have_rested(looks.pause.min(START_PAUSE)) {
+            1
         } else if self.is_suspect && files.have_rested(looks.pause) {
             // That nothing has changed for a pause is as good as an earlier look that found the same.
             1
