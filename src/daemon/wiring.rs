@@ -33,7 +33,8 @@ use crate::inbound::{
 use crate::observe::{Metrics, Traces};
 use crate::queue::{self, Addressed, Couriers, Crew, Direct, Opened, SpoolParts};
 use crate::sys::{
-    Clock, Dial, Disk, Mutex, Random, Stop, SystemClock, SystemDial, SystemDisk, SystemRandom, create_dir_all,
+    Clock, Dial, Disk, Mutex, Random, RootedDisk, Stop, SystemClock, SystemDial, SystemDisk, SystemRandom,
+    create_dir_all,
 };
 use crate::tls::{Certs, ServerTls, TlsClient};
 
@@ -76,8 +77,11 @@ pub(super) fn build(config_dir: &Path, config: &Config, stop: &Arc<Stop>) -> Res
             .map_err(|e| one(format!("{}/domaininfo: {e}", config.data_dir.display())))?
     };
     let domaininfo = Arc::new(domaininfo);
+    // Whoever moves the data directory under the server must not make it write into another one's spool.
+    let spool_disk = RootedDisk::open(&config.data_dir)
+        .map_err(|e| one(format!("{}: {e}; check data-dir", config.data_dir.display())))?;
     let parts = SpoolParts {
-        disk: Arc::clone(&disk),
+        disk: Arc::new(spool_disk),
         data_dir: config.data_dir.clone(),
         clock: Arc::clone(&clock),
         random: Arc::clone(&random),

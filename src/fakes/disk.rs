@@ -18,7 +18,9 @@ use std::sync::Arc;
 use self::dir_changes::{DirChange, Root, RootNumber};
 use super::SeededRandom;
 use crate::mail::Timestamp;
-use crate::sys::{Disk, DiskFile, Entry, FileIdentity, PlainMutex as Mutex, Random as _, choice_point};
+use crate::sys::{
+    Disk, DiskFile, Entry, FileIdentity, FileLock, PlainMutex as Mutex, Random as _, choice_point,
+};
 
 /// What a crash does to what was not synced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -511,6 +513,11 @@ impl Disk for SimulatedDisk {
     fn is_in_place(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
         let found = self.world().names.get(path).copied();
         Ok(found == Some(file.identity()?.inode))
+    }
+
+    /// Nobody else can see this disk, so that nothing has to be locked.
+    fn lock(&self, _: &Path) -> io::Result<FileLock> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 }
 

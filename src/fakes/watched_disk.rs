@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::mail::Timestamp;
-use crate::sys::{Disk, DiskFile, Entry, FileIdentity};
+use crate::sys::{Disk, DiskFile, Entry, FileIdentity, FileLock};
 
 /// Hears each verb before it is done, and of which file or directory; an error is the verb's.
 type Watch = Arc<dyn Fn(&'static str, &Path) -> io::Result<()> + Send + Sync>;
@@ -73,6 +73,10 @@ impl Disk for WatchedDisk {
     fn is_in_place(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
         (self.watch)("is-in-place", path)?;
         self.inner.is_in_place(path, file)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<FileLock> {
+        self.inner.lock(path)
     }
 }
 

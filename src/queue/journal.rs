@@ -18,7 +18,12 @@
 //! message's segment or a later one, and may not go before it. A segment that goes becomes a
 //! **spare**: a file for one of the next segments to be written over. A sync of data that needs no
 //! new room asks little of a file system: nothing but the data is written, and nobody else's changes
-//! have to be. One more such file is the reserve, for notes when the disk is full: see `reserve`.
+//! have to be.
+//!
+//! After a sync, and before a message is promised, the segment is looked for by its path: whoever renames or
+//! removes the data directory under the server would not find the message there. See [`Disk::is_in_place`].
+//!
+//! One more such file is the reserve, for notes when the disk is full: see `reserve`.
 
 mod replay;
 mod reserve;
@@ -86,6 +91,8 @@ pub(super) struct Journal {
     turned: Condvar,
     /// See [`Journal::is_short_of_room`].
     is_short_of_room: AtomicBool,
+    /// The last sync was of files that are not where their paths lead.
+    is_misplaced: AtomicBool,
 }
 
 #[derive(Default)]
@@ -195,6 +202,7 @@ impl Journal {
             state: Mutex::new(state),
             turned: Condvar::new(),
             is_short_of_room: AtomicBool::new(false),
+            is_misplaced: AtomicBool::new(false),
         };
         if let Err(e) = journal.hold_reserve() {
             log::warn!(target: "queue", "there is no reserve for a full disk yet: {e}");
@@ -218,6 +226,11 @@ impl Journal {
             segment.live += 1;
         }
         self.wait_for(state, mark)?;
+        if self.is_misplaced.load(Ordering::Acquire) {
+            self.note(Kind::Cancel, id, b"");
+            self.take_live(place.segment);
+            return Err(misplaced(&self.dir));
+        }
         Ok(place)
     }
 
@@ -501,13 +514,24 @@ impl Journal {
         if dirty.iter().any(|one| !one.is_named) {
             self.disk.sync_dir(&self.dir)?;
         }
-        dirty.iter().try_for_each(|one| one.file.sync())
+        dirty.iter().try_for_each(|one| one.file.sync())?;
+        // What cannot be looked up is as good as gone.
+        let is_in_place = |one: &Dirty| self.disk.is_in_place(&one.path, one.file.as_ref()).unwrap_or(false);
+        let is_misplaced = !dirty.iter().all(is_in_place);
+        if self.is_misplaced.swap(is_misplaced, Ordering::AcqRel) != is_misplaced {
+            match is_misplaced {
+                true => log::error!(target: "queue", "no mail is taken: {}", misplaced(&self.dir)),
+                false => log::info!(target: "queue", "{} is back: mail is taken", self.dir.display()),
+            }
+        }
+        Ok(())
     }
 }
 
 /// A segment to be synced.
 struct Dirty {
     number: u64,
+    path: PathBuf,
     file: Arc<dyn DiskFile>,
     length: u64,
     is_named: bool,
@@ -518,9 +542,18 @@ fn dirty(state: &State) -> Vec<Dirty> {
     unsynced
         .filter_map(|(number, segment)| {
             let file = segment.file.clone()?;
-            Some(Dirty { number: *number, file, length: segment.length, is_named: segment.is_named })
+            let path = segment.path.clone();
+            Some(Dirty { number: *number, path, file, length: segment.length, is_named: segment.is_named })
         })
         .collect()
+}
+
+/// Why a message is not promised although it is durable: nobody would find it.
+pub(super) fn misplaced(dir: &Path) -> io::Error {
+    io::Error::other(format!(
+        "{} was moved, removed or replaced while the server runs; put it back, or restart postrider",
+        dir.display()
+    ))
 }
 
 /// A sync succeeded: everything up to `upto` is durable.

@@ -93,7 +93,8 @@ impl Draft {
         self.octets
     }
 
-    /// Adds the lines, makes it durable, and gives it its name in `waiting`. Two syncs.
+    /// Adds the lines, makes it durable, and gives it its name in `waiting`: returns its path there, and the
+    /// open file. Two syncs.
     ///
     /// On an error nothing is left, as far as the disk lets us; what is left is whole.
     pub(super) fn finish(
@@ -102,7 +103,7 @@ impl Draft {
         envelope: &Envelope,
         record: Option<&Record>,
         due: Timestamp,
-    ) -> io::Result<()> {
+    ) -> io::Result<(PathBuf, Arc<dyn DiskFile>)> {
         let mut lines = line(envelope)?;
         if let Some(record) = record {
             lines.extend_from_slice(&line(record)?);
@@ -119,7 +120,7 @@ impl Draft {
             let _ = self.disk.remove(&path);
             return Err(e);
         }
-        Ok(())
+        Ok((path, Arc::clone(&self.file)))
     }
 
     fn flush(&mut self) -> io::Result<()> {

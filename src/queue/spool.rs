@@ -24,7 +24,8 @@
 //! | settled, waiting | no parcel, `moved` (synced before the parcel is removed) | manager: as above | gone; if the removal is undone, delivered twice |
 //! | damaged | `damaged/…` | the operator | as it is |
 //!
-//! A message is *promised* when it is journaled or waiting; both are durable before `put` returns.
+//! A message is *promised* when it is journaled or waiting; both are durable, and where their paths lead,
+//! before `put` returns.
 //! `moved` must be durable before the parcel is removed, or the `put` would rise again. Normally it
 //! long is, carried by some later message's sync; on an idle host one sync is made for it.
 //!
@@ -60,7 +61,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use self::index::{Index, Kept};
 use super::frame::Kind;
 use super::item::{Progress, Record};
-use super::journal::{Journal, Ticket};
+use super::journal::{Journal, Ticket, misplaced};
 use super::parcel::{self, Draft};
 use super::recovery::{Finds, Puts, check_version};
 use super::schedule::Settings;
@@ -239,7 +240,12 @@ impl Spool {
     /// Promises a message in a file of its own. Durable on return; two syncs.
     pub(super) fn put_large(&self, draft: Draft, envelope: &Envelope) -> io::Result<()> {
         let octets = draft.octets();
-        draft.finish(&self.dirs.waiting, envelope, None, self.clock.wall())?;
+        let (path, file) = draft.finish(&self.dirs.waiting, envelope, None, self.clock.wall())?;
+        if !self.disk.is_in_place(&path, file.as_ref()).unwrap_or(false) {
+            // Or it would be delivered although its sender is told that it is not taken.
+            let _ = self.disk.remove(&path);
+            return Err(misplaced(&self.dirs.waiting));
+        }
         self.index.insert(&envelope.id, Kept::Waiting { octets, moved: None });
         Ok(())
     }

@@ -115,13 +115,14 @@ pub struct Running {
 }
 
 /// Opens the spool: takes the lock on the data directory, which must exist, and finds what was
-/// promised before.
+/// promised before. With a [`crate::sys::RootedDisk`], lock and spool are of one directory, whatever
+/// becomes of its path.
 ///
 /// # Errors
 /// See [`OpenError`]; the process should say it and not start.
 pub fn open(parts: SpoolParts) -> Result<(Handle, Opened), OpenError> {
     let path = parts.data_dir.join("lock");
-    let lock = FileLock::take(&path).map_err(|error| match error.kind() {
+    let lock = parts.disk.lock(&path).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => OpenError::Busy(parts.data_dir.clone()),
         _ => OpenError::Io { path, error },
     })?;

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use rustix::fs::{CWD, OFlags};
 
 use super::below::{self, SystemFile};
+use super::lock::FileLock;
 use super::random::Random;
 use crate::mail::Timestamp;
 
@@ -74,6 +75,12 @@ pub trait Disk: Send + Sync {
     /// # Errors
     /// As the file system says; nothing is known then.
     fn is_in_place(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool>;
+
+    /// Takes the lock on the file `path`, which is made if it is missing.
+    ///
+    /// # Errors
+    /// See [`FileLock::take`].
+    fn lock(&self, path: &Path) -> io::Result<FileLock>;
 }
 
 /// An open file. Closed when dropped. Shared: positions are the caller's.
@@ -221,6 +228,10 @@ impl Disk for SystemDisk {
 
     fn is_in_place(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
         is_at(path, file)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<FileLock> {
+        FileLock::take(path)
     }
 }
 

@@ -36,14 +36,6 @@ impl RootedDisk {
         Ok(Self { root: root.to_owned(), dir: below::open_dir(CWD, root)? })
     }
 
-    /// Takes the lock on the file `name` in the directory; the file is made if it is missing.
-    ///
-    /// # Errors
-    /// See [`FileLock::take`].
-    pub fn lock(&self, name: &str) -> io::Result<FileLock> {
-        FileLock::of(below::open_or_create(self.dir.as_fd(), Path::new(name))?)
-    }
-
     /// The descriptor to start from, and the way from there.
     fn start<'a>(&self, path: &'a Path) -> io::Result<(BorrowedFd<'_>, &'a Path)> {
         match path.strip_prefix(&self.root) {
@@ -102,6 +94,11 @@ impl Disk for RootedDisk {
 
     fn is_in_place(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
         is_at(path, file)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<FileLock> {
+        let (dir, path) = self.start(path)?;
+        FileLock::of(below::open_or_create(dir, path)?)
     }
 }
 
@@ -263,17 +260,17 @@ mod tests {
     #[test]
     fn the_lock_is_that_of_the_directory_and_not_of_its_path() {
         let (base, root, disk) = data();
-        let _first = disk.lock("lock").unwrap();
-        assert_eq!(disk.lock("lock").unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let _first = disk.lock(&root.join("lock")).unwrap();
+        assert_eq!(disk.lock(&root.join("lock")).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         assert_eq!(FileLock::take(&root.join("lock")).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let moved = base.path().join("moved");
         fs::rename(&root, &moved).unwrap();
         fs::create_dir(&root).unwrap();
         let second = RootedDisk::open(&root).unwrap();
-        let _second = second.lock("lock").unwrap();
-        assert_eq!(disk.lock("lock").unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let _second = second.lock(&root.join("lock")).unwrap();
+        assert_eq!(disk.lock(&root.join("lock")).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         // The moved directory is still locked, by whatever path.
         let third = RootedDisk::open(&moved).unwrap();
-        assert_eq!(third.lock("lock").unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(third.lock(&moved.join("lock")).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }
 }

@@ -1,6 +1,6 @@
 //! A queue without threads, on a disk, a clock and couriers of the test's: for stories and crashes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,9 @@ use crate::queue::{
 };
 use crate::route::Router;
 use crate::sys::Clock as _;
+
+/// Where the queue keeps its data.
+const DATA_DIR: &str = "/data";
 
 /// A unit of waiting.
 pub const MINUTE: Duration = Duration::from_secs(60);
@@ -100,8 +103,8 @@ impl PostOffice {
         let metrics = Arc::new(Metrics::default());
         disk.set_starting(true);
         let opened = open_unlocked(SpoolParts {
-            disk: Arc::new(disk.clone()),
-            data_dir: PathBuf::from("/data"),
+            disk: Arc::new(disk.rooted(Path::new(DATA_DIR))),
+            data_dir: PathBuf::from(DATA_DIR),
             clock: clock.clone(),
             random: Arc::new(SeededRandom::new(seed)),
             metrics: metrics.clone(),

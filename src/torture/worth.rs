@@ -16,7 +16,7 @@ use nix::sys::statfs::{self, FsType};
 use super::post_office::letter_to;
 use crate::mail::{Envelope, ReversePath};
 use crate::queue::{Handle, PutError, Settings, SpoolParts, open};
-use crate::sys::{Clock as _, Disk as _, SystemClock, SystemDisk, SystemRandom, spawn};
+use crate::sys::{Clock as _, Disk as _, RootedDisk, SystemClock, SystemDisk, SystemRandom, spawn};
 
 /// Each measurement lasts so long.
 const A_WHILE: Duration = Duration::from_secs(1);
@@ -101,7 +101,7 @@ fn syncs(dir: &Path) -> io::Result<(usize, Duration)> {
 fn promises_of(data_dir: &Path, clients: usize) -> io::Result<usize> {
     let settings = Settings { messages_max: usize::MAX, ..Settings::default() };
     let (handle, _not_started) = open(SpoolParts {
-        disk: Arc::new(SystemDisk),
+        disk: Arc::new(RootedDisk::open(data_dir)?),
         data_dir: data_dir.to_owned(),
         clock: Arc::new(SystemClock),
         random: Arc::new(SystemRandom),

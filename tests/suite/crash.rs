@@ -273,6 +273,57 @@ fn no_message_is_taken_while_notes_stand_in_the_reserve() {
 }
 
 #[test]
+fn a_message_is_promised_only_where_the_path_of_the_data_directory_leads() {
+    let data = Path::new("/data");
+    for octets in [200, 5000] {
+        for is_removed in [false, true] {
+            let mut refused = 0;
+            for n in 0..12 {
+                let office = PostOffice::new();
+                office.put("ana@here.example", &["bo@here.example"], b"Subject: one\r\n\r\n").unwrap();
+                if is_removed {
+                    office.disk.remove_after(n, data);
+                } else {
+                    office.disk.move_after(n, data, Path::new("/moved"));
+                }
+                let letter = format!("Subject: two\r\n\r\n{}\r\n", "two ".repeat(octets / 4));
+                if office.put("ana@here.example", &["bo@here.example"], letter.as_bytes()).is_err() {
+                    refused += 1;
+                    continue;
+                }
+                let has_it = |path: &Path| {
+                    let octets = office.disk.octets(path).unwrap();
+                    path.starts_with(data) && octets.windows(12).any(|text| text == b"Subject: two")
+                };
+                assert!(office.disk.names().iter().any(|path| has_it(path)), "{octets} octets, after {n}");
+            }
+            assert!((2..12).contains(&refused), "{refused} of {octets} octets");
+        }
+    }
+}
+
+#[test]
+fn what_was_refused_in_a_moved_data_directory_does_not_come_to_life_there() {
+    for octets in [200, 5000] {
+        let mut office = PostOffice::new();
+        office.put("ana@here.example", &["bo@here.example"], b"Subject: one\r\n\r\n").unwrap();
+        office.disk.move_dir(Path::new("/data"), Path::new("/moved"));
+        let letter = format!("Subject: two\r\n\r\n{}\r\n", "two ".repeat(octets / 4));
+        let refused = office.put("ana@here.example", &["bo@here.example"], letter.as_bytes());
+        assert!(matches!(refused, Err(PutError::Io(_))), "{refused:?}");
+        office.stepped.run();
+        assert_eq!(office.local.delivered().len(), 1, "what was promised before is still delivered");
+        office.stepped.stop().unwrap();
+        office.disk.crash(Crash::Dropped);
+        office.disk.move_dir(Path::new("/moved"), Path::new("/data"));
+        let mut office = office.restarted(2);
+        office.after(MINUTE);
+        assert!(office.local.carried().is_empty(), "{octets}");
+        office.put("ana@here.example", &["bo@here.example"], b"Subject: three\r\n\r\n").unwrap();
+    }
+}
+
+#[test]
 fn damage_costs_one_message_is_set_aside_and_shown() {
     let office = PostOffice::new();
     for n in 0..3 {

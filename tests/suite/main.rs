@@ -10,6 +10,7 @@
 //! - `courier_kept`: several of them on one connection; `courier_world` is the stage of all three
 //! - `courier_via`: the same at hosts that the operator names: their TLS policy, and logins
 //! - `crash`: stop at every disk operation
+//! - `data_directory`: what becomes of mail when the data directory goes away
 //! - `concurrency`: the queue's threads, run by a seeded scheduler
 //! - `post_office`: a queue on a simulated disk, for stories and crashes
 //! - `queue`: with its threads, on a real disk
@@ -53,6 +54,7 @@ mod courier_tls;
 mod courier_via;
 mod courier_world;
 mod crash;
+mod data_directory;
 mod dialogs;
 mod dialogs_on_sockets;
 mod documents;

@@ -7,6 +7,7 @@ use crate::fakes::{SeededRandom, SimulatedDisk, TestClock};
 use crate::mail::{Domain, Mailbox, Recipient, ReversePath, Timestamp};
 use crate::observe::Metrics;
 use crate::queue::SpoolParts;
+use crate::queue::attempt::Carried;
 use crate::queue::claims::Grant;
 
 fn manager() -> Manager {
@@ -68,6 +69,32 @@ fn a_sweep_does_not_move_a_message_that_a_command_has() {
     clock.advance(Duration::from_secs(20));
     manager.clear_up();
     assert!(has_file(&ids[0]));
+}
+
+#[test]
+fn the_manager_does_not_wait_for_an_outcome_that_is_being_written() {
+    let (disk, clock) = (SimulatedDisk::default(), Arc::<TestClock>::default());
+    let mut manager = manager_on(disk, Arc::clone(&clock), Settings::default());
+    let to = ["bo@there.example", "cy@elsewhere.example"];
+    let recipients = to.map(|raw| Recipient::mailbox(Mailbox::parse(raw).unwrap())).to_vec();
+    let id = MessageId::new(Timestamp::from_millis(0), 1);
+    let envelope = Envelope::new(id, manager.clock.wall(), ReversePath::Null, recipients);
+    manager.spool.put_small(&envelope, b"Subject: hello\r\n\r\n").unwrap();
+    let since = manager.clock.now();
+    manager.hear(News::Put { id, envelope: Arc::new(envelope), since });
+    manager.tick();
+    let [first, second] = [1, 2].map(|_| manager.next_job(Lane::Remote).unwrap());
+
+    // The outcome of the first is being synced; the second comes back and is due again meanwhile.
+    let (active, recipients) = (Arc::clone(&first.active), second.recipients.clone());
+    let lease = active.lease.lock();
+    let due = Some(clock.now() + Duration::from_secs(60));
+    manager.hear(News::Done(second.over(Carried { due, contact: Some(Contact::Answered) })));
+    clock.advance(Duration::from_secs(61));
+    manager.tick();
+    assert_eq!(manager.next_job(Lane::Remote).unwrap().recipients, recipients);
+    manager.clear_up();
+    drop(lease);
 }
 
 #[test]
