@@ -5,7 +5,7 @@
 //! our own users file.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -33,11 +33,17 @@ impl Dovecot {
         let tree = program.ancestors().nth(2).unwrap().join("trees/dovecot");
         let dir = parent.join("dovecot");
         fs::create_dir_all(dir.join("run")).unwrap();
+        // Dovecot asks access(2) whether it may use its programs and modules. For nobody this call does not
+        // count the capability by which the wrapper opens the tree, and a checkout below a home with mode
+        // 0700 is closed. So Dovecot uses a copy.
+        let copied =
+            Command::new("cp").arg("-R").arg(tree.join("usr/lib/dovecot")).arg(dir.join("lib")).status();
+        assert!(copied.unwrap().success());
+        fs::set_permissions(parent, fs::Permissions::from_mode(0o711)).unwrap();
         // The wrapper says which folder the unpacked program looks for its modules in.
-        symlink(tree.join("usr/lib/dovecot/modules"), dir.join("run/modules")).unwrap();
+        symlink(dir.join("lib/modules"), dir.join("run/modules")).unwrap();
         let (user, group) = Self::identity();
         let text = include_str!("../interop/dovecot/dovecot.conf")
-            .replace("@TREE@", &tree.to_string_lossy())
             .replace("@DIR@", &dir.to_string_lossy())
             .replace("@USER@", &user.name)
             .replace("@GROUP@", &group.name);
