@@ -94,19 +94,27 @@ mod tests {
     use crate::observe::Metrics;
     use crate::queue::Settings;
 
-    #[test]
-    fn a_message_is_set_aside_when_the_manager_has_died_of_it_twice() {
-        let disk = SimulatedDisk::default();
-        let parts = || SpoolParts {
+    fn parts(disk: &SimulatedDisk) -> SpoolParts {
+        SpoolParts {
             disk: Arc::new(disk.clone()),
             data_dir: PathBuf::from("/data"),
             clock: Arc::<TestClock>::default(),
             random: Arc::new(SeededRandom::new(disk.verbs().len() as u64)),
             metrics: Arc::new(Metrics::default()),
             settings: Settings::default(),
-        };
+        }
+    }
+
+    fn id(number: u64) -> MessageId {
+        MessageId::new(Timestamp::from_millis(0), number)
+    }
+
+    #[test]
+    fn a_message_is_set_aside_when_the_manager_has_died_of_it_twice() {
+        let disk = SimulatedDisk::default();
+        let parts = || parts(&disk);
         let (spool, ..) = Spool::open(&parts()).unwrap();
-        let [guilty, other] = [1, 2].map(|n| MessageId::new(Timestamp::from_millis(0), n));
+        let [guilty, other] = [1, 2].map(id);
         for id in [guilty, other] {
             let recipient = Recipient::mailbox(Mailbox::parse("bo@here.example").unwrap());
             let envelope = Envelope::new(id, id.arrived(), ReversePath::Null, vec![recipient]);
@@ -126,5 +134,29 @@ mod tests {
         assert!(disk.names().iter().any(|path| path.ends_with(format!("damaged/{guilty}"))));
         assert_eq!(start(), [other], "and that is the end of it");
         assert_eq!(culprits.names(), [other]);
+    }
+
+    #[test]
+    fn an_empty_list_needs_no_file_and_a_file_that_cannot_be_removed_is_an_error() {
+        let disk = SimulatedDisk::default();
+        drop(Spool::open(&parts(&disk)).unwrap());
+        let culprits = Culprits::new(&parts(&disk));
+        culprits.write(&[]).unwrap();
+        culprits.write(&[id(1)]).unwrap();
+        disk.fail_after(0, io::ErrorKind::ReadOnlyFilesystem);
+        assert_eq!(culprits.write(&[]).unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem);
+        assert_eq!(culprits.names(), [id(1)]);
+        culprits.write(&[]).unwrap();
+        assert_eq!(culprits.names(), []);
+    }
+
+    #[test]
+    fn a_long_list_is_read_as_a_whole() {
+        let disk = SimulatedDisk::default();
+        drop(Spool::open(&parts(&disk)).unwrap());
+        let culprits = Culprits::new(&parts(&disk));
+        let names: Vec<_> = (0..1000).map(id).collect();
+        culprits.write(&names).unwrap();
+        assert_eq!(culprits.names(), names);
     }
 }
