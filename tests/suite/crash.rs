@@ -56,9 +56,16 @@ fn a_program_that_leaves_out_any_one_sync_is_found_out() {
         office.restarted(2).disk.syncs()
     };
     let is_harmless = |kind: &str| HARMLESS.iter().any(|(harmless, _)| *harmless == kind);
+    // The stops that find most and cost least come first. A kill alone finds no sync that is left out.
+    let mut ways: Vec<_> = (0..=verbs).flat_map(ways_to_stop).collect();
+    ways.retain(|stops| !matches!(stops[..], [(_, Crash::Killed)]));
+    ways.sort_by_key(|stops| match stops[..] {
+        [(_, Crash::Dropped)] => 0,
+        [_] => 1,
+        _ => 2,
+    });
     for kind in kinds.iter().filter(|kind| !kind.contains("(nothing)") && !is_harmless(kind)) {
-        let complaint =
-            (0..=verbs).flat_map(ways_to_stop).find_map(|stops| stopped(&stops, |disk| disk.ignore(kind)).0);
+        let complaint = ways.iter().find_map(|stops| stopped(stops, |disk| disk.ignore(kind)).0);
         assert!(complaint.is_some(), "{kind}: nobody would notice");
     }
     for (kind, _) in HARMLESS {
