@@ -27,6 +27,7 @@ fn verbs_of_the_scenario() -> usize {
     verbs.len() - before
 }
 
+// Takes a minute in a debug build: thousands of crashes, each with a day before it and one after it.
 #[test]
 fn no_promise_is_lost_wherever_the_machine_stops() {
     let stops = stop_everywhere().unwrap();
@@ -45,6 +46,7 @@ const HARMLESS: &[(&str, &str)] = &[
     ("sync_dir spool (new names) at the start", "the version file, which the next start writes again"),
 ];
 
+// Takes a quarter of a minute in a debug build: for some syncs only the last of a thousand stops tells.
 #[test]
 fn a_program_that_leaves_out_any_one_sync_is_found_out() {
     // The same test on programs with a fault: it must fail, or it proves nothing.

@@ -13,6 +13,7 @@ use postrider::torture::{Backlog, Load, Trial};
 use crate::house::{House, messages_in, wait_for};
 use crate::peers::{Exim, SmtpSink};
 
+// Takes up to half a minute: twenty kills and starts, then 5,000 messages that wait and are delivered.
 #[test]
 fn torture_finds_every_promised_message_bears_a_long_queue_and_says_what_the_disk_is_worth() {
     let dir = tempfile::tempdir().unwrap();
