@@ -15,6 +15,7 @@
 //! - `post_office`: a queue on a simulated disk, for stories and crashes
 //! - `queue`: with its threads, on a real disk
 //! - `kill`: `kill -9` the real binary under load
+//! - `pairs`: two actors on the same mail, and faults, by the real binary
 //! - `cli`: the subcommands, as a person types them
 //! - `dovecot`: a real Dovecot keeps mailboxes and passwords
 //! - `end_to_end`: the real binary, over real sockets
@@ -71,6 +72,7 @@ mod memory;
 #[cfg(feature = "legacy-tls")]
 mod old_peer;
 mod operators;
+mod pairs;
 mod peers;
 mod post_office;
 mod programs;
