@@ -18,10 +18,10 @@ MAN     := $(DESTDIR)$(PREFIX)/share/man
 UNITS   := $(DESTDIR)$(PREFIX)/lib/systemd/system
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test interop fuzz bench torture man install uninstall
+.PHONY: help deps build run test interop fuzz mutants model-mutants bench torture man install uninstall
 
 help: ## This list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 deps: ## What the build needs: installed if you are root and there is apt-get, else named
 	@scripts/deps
@@ -43,6 +43,12 @@ interop: deps ## Only the tests against real programs: Exim, Postfix, procmail, 
 fuzz: ## Mutated input for each parser that a stranger can reach (TIME=seconds, T=target)
 	@scripts/deps c++
 	@scripts/fuzz
+
+mutants: ## Changes in src/queue that no test notices, by cargo-mutants, in slices (SLICE=1/64, FILE=, RE=)
+	@scripts/mutants
+
+model-mutants: ## Shows that the concurrency model finds each fault of testdata/mutants (T=name)
+	@scripts/model-mutants
 
 bench: build ## How fast this host takes and settles mail (BENCH_DIR, T=bench)
 	cargo bench --locked --bench '$(or $(T),*)'
