@@ -1,11 +1,14 @@
-//! Two actors on the same mail, by the real binary: commands, deliveries, kills, stops.
+//! Two actors on the same mail, by the real binary: commands, deliveries, kills, stops, a full disk.
 //!
 //! The concurrency model of the queue tries the same pairs in every order; here they meet as they happen,
-//! with processes and signals.
+//! with processes, signals and a file system.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -54,6 +57,11 @@ impl Deliveries {
     /// From now on every delivery succeeds.
     fn open(&self) {
         fs::write(self.0.join("open"), "").unwrap();
+    }
+
+    /// From now on most deliveries are put off again.
+    fn close(&self) {
+        fs::remove_file(self.0.join("open")).unwrap();
     }
 
     /// How often each recipient was delivered to.
@@ -246,4 +254,167 @@ fn stops_at_random_moments_under_load_lose_nothing_and_deliver_nothing_twice() {
     assert_eq!(clean + unclean, 6, "{log}");
     let twice: Vec<_> = arrived.iter().filter(|(_, count)| **count > 1).collect();
     assert!(unclean > 0 || twice.is_empty(), "{twice:?} arrived twice, though nothing was under way");
+}
+
+/// A small file system in memory, in a mount namespace that a process of ours keeps open.
+struct SmallDisk {
+    keeper: Child,
+    at: PathBuf,
+}
+
+impl SmallDisk {
+    /// Mounts one of so many KiB at `at`. Nothing if this user may not: that takes root, or namespaces of
+    /// ordinary users.
+    fn mount(at: &Path, kib: usize) -> Option<Self> {
+        fs::create_dir_all(at).unwrap();
+        let namespaces: &[&str] = if nix::unistd::Uid::effective().is_root() { &["-m"] } else { &["-Urm"] };
+        let mut keeper = Command::new("unshare")
+            .args(namespaces)
+            .args([
+                "sh",
+                "-c",
+                "mount -t tmpfs -o size=$1k,mode=0700 tmpfs \"$0\" && echo ready && exec sleep 600",
+            ])
+            .arg(at)
+            .arg(kib.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        let mut said = [0; 6];
+        if keeper.stdout.take().unwrap().read_exact(&mut said).is_err() {
+            keeper.wait().unwrap();
+            return None;
+        }
+        Some(Self { keeper, at: at.to_owned() })
+    }
+
+    /// The same path, as seen from outside.
+    fn seen(&self, below: &str) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.keeper.id()));
+        root.join(self.at.strip_prefix("/").unwrap()).join(below)
+    }
+
+    /// Makes a command that runs `command` where the file system is mounted.
+    fn inside(&self, command: &Command) -> Command {
+        let mut inside = Command::new("nsenter");
+        let own = |name: &str| fs::metadata(format!("/proc/self/ns/{name}")).unwrap().ino();
+        let theirs =
+            |name: &str| fs::metadata(format!("/proc/{}/ns/{name}", self.keeper.id())).unwrap().ino();
+        if own("user") != theirs("user") {
+            inside.args(["-U", "--preserve-credentials"]);
+        }
+        inside.args(["-m", "-t", &self.keeper.id().to_string()]).arg(command.get_program());
+        inside.args(command.get_args()).current_dir(command.get_current_dir().unwrap());
+        inside
+    }
+
+    /// Takes all the room that is left.
+    fn fill(&self) {
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(self.seen("filler")).unwrap();
+        while file.write_all(&[b'x'; 4096]).is_ok() {}
+    }
+
+    fn empty(&self) {
+        fs::remove_file(self.seen("filler")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = self.keeper.kill();
+        let _ = self.keeper.wait();
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_again_and_again_loses_nothing_and_delivers_nothing_twice() {
+    const ROUNDS: usize = 3;
+    // Notes of half of them need several pages, and the last page of the journal has room for some.
+    const EACH: usize = 120;
+    let (mut house, deliveries) = house_with_program(ROUNDS * EACH);
+    let Some(disk) = SmallDisk::mount(&house.path("data"), 32 * 1024) else {
+        assert!(std::env::var_os("CI").is_none(), "this test needs a mount namespace: run it as root");
+        println!("not tried: this user may not mount a small file system in a namespace");
+        return;
+    };
+    let start = |house: &mut House| {
+        let mut command = disk.inside(&house.command());
+        let log = fs::OpenOptions::new().create(true).append(true).open(house.path("log")).unwrap();
+        command.arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        house.start_by(&mut command);
+    };
+    let ask = |house: &House, words: &[&str]| {
+        let output = disk.inside(&house.command()).arg("queue").args(words).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    start(&mut house);
+    let mut promised = BTreeSet::new();
+    for round in 0..ROUNDS {
+        let mut refused = 0;
+        let mut client = house.client();
+        client.expect("EHLO there.example", "250");
+        for number in round * EACH..(round + 1) * EACH {
+            // Half of them come while there is room, and are delivered while there is none to note it.
+            if number % EACH == EACH / 2 {
+                disk.fill();
+                deliveries.open();
+                ask(&house, &["retry", "all"]);
+            } else if number % EACH > EACH / 2 {
+                // A message that has left makes room.
+                disk.fill();
+            }
+            if let Some(id) = hand_in_or_be_refused(&mut client, number) {
+                promised.insert(number);
+                if number % 4 == 0 {
+                    ask(&house, &[["hold", "retry"][number % 8 / 4], &id]);
+                }
+            } else {
+                refused += 1;
+            }
+        }
+        assert!(refused > 0, "the disk was full");
+        wait_for("deliveries", || {
+            let counts = deliveries.counts();
+            let mut all = (round * EACH..round * EACH + EACH / 2).filter(|number| number % 4 != 0);
+            all.all(|number| counts.contains_key(&format!("n{number}@here.example"))).then_some(())
+        });
+        ask(&house, &["hold", "all"]);
+        disk.empty();
+        deliveries.close();
+        ask(&house, &["release", "all"]);
+        let before = house.log().matches("nothing was under way").count();
+        assert_eq!(house.stop(), 0, "{}", house.log());
+        let is_clean = house.log().matches("nothing was under way").count() > before;
+        assert!(is_clean, "the grace is longer than any delivery:\n{}", house.log());
+        start(&mut house);
+    }
+    deliveries.open();
+    wait_for("an empty queue", || {
+        ask(&house, &["release", "all"]);
+        ask(&house, &["list"]).contains("the queue is empty").then_some(())
+    });
+    let counts = deliveries.counts();
+    let lost: Vec<_> =
+        promised.iter().filter(|number| !counts.contains_key(&format!("n{number}@here.example"))).collect();
+    assert!(lost.is_empty(), "{lost:?} of {}", promised.len());
+    let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(twice.is_empty(), "{twice:?} were delivered to twice");
+}
+
+/// As `hand_in`, with a disk that may be full: 452 or 451 at any point is an answer.
+fn hand_in_or_be_refused(client: &mut Client, number: usize) -> Option<String> {
+    let lines = ["MAIL FROM:<bo@there.example>", &format!("RCPT TO:<n{number}@here.example>"), "DATA"];
+    for line in lines {
+        let reply = client.say(line);
+        if reply.starts_with("45") {
+            client.expect("RSET", "250");
+            return None;
+        }
+        assert!(reply.starts_with("250 ") || reply.starts_with("354 "), "{line} was answered {reply}");
+    }
+    let reply = client.say(&format!("Subject: {number}\r\n\r\nhello\r\n."));
+    assert!(reply.starts_with("250 ") || reply.starts_with("45"), "{reply}");
+    reply.strip_prefix("250 2.0.0 Queued as ").map(|id| id.trim_end().to_owned())
 }
