@@ -13,7 +13,9 @@
 //! for one of ours. A segment that is used again still holds what it held, behind what is written
 //! over it: the first checksum tells that these are not this segment's records, at little cost.
 //!
-//! Version 1 had only the last checksum. It is still read.
+//! Reading costs time in proportion to the octets, whatever a message says: no octet is summed up
+//! twice. Only what has the form of a head line is summed up, and no such line begins within another.
+//! The lengths in a sound head line hold: no record of this segment begins within what it heads.
 
 use std::ops::Range;
 
@@ -115,78 +117,148 @@ impl Blank {
     }
 }
 
-/// Of these parts, one after the other, in a segment with this salt.
-fn checksum(salt: u32, parts: &[&[u8]]) -> String {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&salt.to_be_bytes());
-    parts.iter().for_each(|part| hasher.update(part));
-    format!("{:08x}", hasher.finalize())
+/// Reads the records of a segment.
+pub(super) struct Scanner<'a> {
+    segment: &'a [u8],
+    salt: u32,
+    /// What stands behind damage, found when its end was.
+    ahead: Option<(usize, Look)>,
+    /// Octets of the segment that were summed up.
+    hashed: u64,
 }
 
-/// What stands at `position` of a segment's octets.
-pub(super) fn scan(segment: &[u8], salt: u32, position: usize) -> Found {
-    if position >= segment.len() {
-        return Found::End;
-    }
-    let first = match look(segment, salt, position) {
-        Look::Sound(frame) => return Found::Frame(frame),
-        // A whole segment is written by one version: only its first record is believed.
-        Look::Newer(version) if position == 0 => return Found::Newer(version),
-        other => other,
-    };
-    let mut next = position + 1;
-    while let Some(found) = find(segment, next) {
-        if matches!(look(segment, salt, found), Look::Sound(_)) {
-            return Found::Damaged(position..found);
-        }
-        next = found + 1;
-    }
-    if matches!(first, Look::Wrong) { Found::Wrong(position..segment.len()) } else { Found::End }
-}
-
+/// What a position of a segment looks like by itself.
 enum Look {
     Sound(Frame),
+    /// Of a later version.
     Newer(u32),
-    /// A head line and the length it names, but not its checksum.
-    Wrong,
+    /// A sound head line whose record ends here and is not what was written.
+    Wrong {
+        end: usize,
+    },
+    /// A sound head line whose record is longer than the segment.
+    Torn,
     Nothing,
 }
 
-fn look(segment: &[u8], salt: u32, position: usize) -> Look {
-    read(segment, salt, position).unwrap_or(Look::Nothing)
+/// What has the form of a head line.
+struct Head<'a> {
+    kind: Kind,
+    id: MessageId,
+    text_octets: usize,
+    message_octets: usize,
+    /// What the checksums cover.
+    covered: &'a str,
+    head_sum: u32,
+    sum: u32,
 }
 
-fn read(segment: &[u8], salt: u32, position: usize) -> Option<Look> {
-    let rest = segment.get(position..)?;
-    let line_end = rest.iter().take(HEAD_OCTETS_MAX).position(|&b| b == b'\n')?;
-    let line = std::str::from_utf8(rest.get(..line_end)?).ok()?;
-    let (mut head, sum) = line.rsplit_once(' ')?;
-    let version: u32 = line.strip_prefix("postrider-")?.split_once(' ')?.0.parse().ok()?;
-    if version > VERSION {
-        return Some(Look::Newer(version));
+impl<'a> Scanner<'a> {
+    pub(super) fn new(segment: &'a [u8], salt: u32) -> Self {
+        Self { segment, salt, ahead: None, hashed: 0 }
     }
-    if version > 1 {
-        let head_sum;
-        (head, head_sum) = head.rsplit_once(' ')?;
-        if head_sum != checksum(salt, &[head.as_bytes()]) {
+
+    /// What stands at `position`: 0, or behind what this found last.
+    pub(super) fn scan(&mut self, position: usize) -> Found {
+        if position >= self.segment.len() {
+            return Found::End;
+        }
+        let look = match self.ahead.take() {
+            Some((at, look)) if at == position => look,
+            _ => self.look(position),
+        };
+        let is_wrong = matches!(look, Look::Wrong { .. });
+        let mut next = match look {
+            Look::Sound(frame) => return Found::Frame(frame),
+            // A whole segment is written by one version: only its first record is believed.
+            Look::Newer(version) if position == 0 => return Found::Newer(version),
+            Look::Torn => return Found::End,
+            Look::Wrong { end } => end,
+            Look::Newer(_) | Look::Nothing => position + 1,
+        };
+        while let Some(found) = find(self.segment, next) {
+            match self.look(found) {
+                look @ (Look::Sound(_) | Look::Wrong { .. }) => {
+                    self.ahead = Some((found, look));
+                    return Found::Damaged(position..found);
+                }
+                Look::Torn => break,
+                Look::Newer(_) | Look::Nothing => next = found + 1,
+            }
+        }
+        if is_wrong { Found::Wrong(position..self.segment.len()) } else { Found::End }
+    }
+
+    fn look(&mut self, position: usize) -> Look {
+        self.read(position).unwrap_or(Look::Nothing)
+    }
+
+    fn read(&mut self, position: usize) -> Option<Look> {
+        let segment = self.segment;
+        let rest = segment.get(position..)?;
+        let line_end = memchr::memchr(b'\n', rest.get(..HEAD_OCTETS_MAX).unwrap_or(rest))?;
+        let line = std::str::from_utf8(rest.get(..line_end)?).ok()?;
+        let version: u32 = line.strip_prefix("postrider-")?.split_once(' ')?.0.parse().ok()?;
+        if version > VERSION {
+            return Some(Look::Newer(version));
+        }
+        let head = Head::parse(line)?;
+        let mut hasher = crc32fast::Hasher::new();
+        hasher.update(&self.salt.to_be_bytes());
+        self.sum_up(&mut hasher, head.covered.as_bytes());
+        if hasher.clone().finalize() != head.head_sum {
             return None;
         }
+        let text_at = position + line_end + 1;
+        let octets_at = text_at.checked_add(head.text_octets)?;
+        let end = octets_at.checked_add(head.message_octets)?;
+        if end >= segment.len() {
+            return Some(Look::Torn);
+        }
+        self.sum_up(&mut hasher, segment.get(text_at..end)?);
+        if segment.get(end) != Some(&b'\n') || hasher.finalize() != head.sum {
+            return Some(Look::Wrong { end });
+        }
+        let Head { kind, id, .. } = head;
+        Some(Look::Sound(Frame { kind, id, text: text_at..octets_at, octets: octets_at..end, end: end + 1 }))
     }
-    let mut words = head.split(' ').skip(1);
-    let word = words.next()?;
-    let kind = KINDS.iter().find(|(_, other)| *other == word)?.0;
-    let id: MessageId = words.next()?.parse().ok()?;
-    let text_octets: usize = words.next()?.parse().ok()?;
-    let message_octets: usize = words.next()?.parse().ok()?;
-    let text_at = position + line_end + 1;
-    let octets_at = text_at.checked_add(text_octets)?;
-    let end = octets_at.checked_add(message_octets)?;
-    let (text, octets) = (segment.get(text_at..octets_at)?, segment.get(octets_at..end)?);
-    let closed = segment.get(end) == Some(&b'\n');
-    if !closed || sum != checksum(salt, &[head.as_bytes(), text, octets]) {
-        return Some(if end < segment.len() { Look::Wrong } else { Look::Nothing });
+
+    fn sum_up(&mut self, hasher: &mut crc32fast::Hasher, octets: &[u8]) {
+        self.hashed += octets.len() as u64;
+        hasher.update(octets);
     }
-    Some(Look::Sound(Frame { kind, id, text: text_at..octets_at, octets: octets_at..end, end: end + 1 }))
+}
+
+impl<'a> Head<'a> {
+    /// Reads a line without its end. Sums up nothing.
+    fn parse(line: &'a str) -> Option<Self> {
+        let (head, sum) = line.rsplit_once(' ')?;
+        let (covered, head_sum) = head.rsplit_once(' ')?;
+        let words: Vec<&str> = covered.split(' ').collect();
+        let [magic, word, id, text, message] = words.as_slice() else { return None };
+        if magic.strip_prefix("postrider-")? != VERSION.to_string() {
+            return None;
+        }
+        Some(Self {
+            kind: KINDS.iter().find(|(_, other)| other == word)?.0,
+            id: id.parse().ok()?,
+            text_octets: decimal(text)?,
+            message_octets: decimal(message)?,
+            covered,
+            head_sum: hexadecimal(head_sum)?,
+            sum: hexadecimal(sum)?,
+        })
+    }
+}
+
+fn decimal(word: &str) -> Option<usize> {
+    word.bytes().all(|octet| octet.is_ascii_digit()).then(|| word.parse().ok())?
+}
+
+/// Of a checksum: eight digits.
+fn hexadecimal(word: &str) -> Option<u32> {
+    let is_form = word.len() == 8 && word.bytes().all(|octet| matches!(octet, b'0'..=b'9' | b'a'..=b'f'));
+    is_form.then(|| u32::from_str_radix(word, 16).ok())?
 }
 
 fn find(segment: &[u8], from: usize) -> Option<usize> {
@@ -202,6 +274,10 @@ mod tests {
 
     fn id(n: u64) -> MessageId {
         MessageId::new(Timestamp::from_millis(1), n)
+    }
+
+    fn scan(segment: &[u8], salt: u32, position: usize) -> Found {
+        Scanner::new(segment, salt).scan(position)
     }
 
     fn encode(out: &mut Vec<u8>, salt: u32, kind: Kind, id: &MessageId, text: &[u8], octets: &[u8]) {
@@ -228,11 +304,12 @@ mod tests {
         (out, second, third)
     }
 
-    /// Records, stretches of damage, and where reading ended.
+    /// Records, stretches of damage, and where reading ended. Reading may not cost more than it should.
     fn ids(segment: &[u8]) -> (Vec<MessageId>, usize, usize) {
         let (mut ids, mut damaged, mut position) = (Vec::new(), 0, 0);
+        let mut scanner = Scanner::new(segment, SALT);
         loop {
-            match scan(segment, SALT, position) {
+            match scanner.scan(position) {
                 Found::Frame(frame) => {
                     ids.push(frame.id);
                     position = frame.end;
@@ -248,6 +325,8 @@ mod tests {
                 Found::Newer(_) | Found::End => break,
             }
         }
+        let (hashed, octets) = (scanner.hashed, segment.len() as u64);
+        assert!(hashed <= 2 * octets, "{hashed} octets summed up for {octets}");
         (ids, damaged, position)
     }
 
@@ -260,14 +339,100 @@ mod tests {
     }
 
     #[test]
-    fn what_version_1_wrote_is_read() {
-        let head = format!("postrider-1 put {} 2 3", id(1));
-        let mut octets = format!("{head} {}\n", checksum(SALT, &[head.as_bytes(), b"{}two"])).into_bytes();
-        octets.extend_from_slice(b"{}two\n");
-        encode(&mut octets, SALT, Kind::Done, &id(1), b"", b"");
-        assert_eq!(ids(&octets), (vec![id(1), id(1)], 0, octets.len()));
-        octets[head.len()] = b'x';
-        assert_eq!(ids(&octets).0, [id(1)]);
+    fn what_version_1_wrote_is_damage() {
+        let mut octets = format!("postrider-1 put {} 2 3 0123abcd\n{{}}two\n", id(1)).into_bytes();
+        encode(&mut octets, SALT, Kind::Done, &id(2), b"", b"");
+        assert_eq!(ids(&octets), (vec![id(2)], 1, octets.len()));
+    }
+
+    /// Bodies that look like the journal's own records, about 60 KB each.
+    fn hostile_bodies() -> Vec<Vec<u8>> {
+        const OCTETS: usize = 60_000;
+        let fill = |line: &dyn Fn(u64) -> Vec<u8>| {
+            let mut body = Vec::new();
+            for n in 0.. {
+                if body.len() >= OCTETS {
+                    return body;
+                }
+                body.extend_from_slice(&line(n));
+            }
+            unreachable!()
+        };
+        let head = |version: u32, octets: u64| format!("postrider-{version} put {} 0 {octets}", id(66));
+        let mut nested = b"postrider-2 ".to_vec();
+        for _ in 0..300 {
+            let mut outer = Vec::new();
+            encode(&mut outer, SALT + 1, Kind::Put, &id(66), b"{}", &nested);
+            nested = outer;
+        }
+        let mut own = Vec::new();
+        (0..300).for_each(|n| encode(&mut own, SALT + 1, Kind::Put, &id(n), b"{}", b"another segment's"));
+        vec![
+            fill(&|n| format!("{} 0123abcd\r\n", head(1, n)).into_bytes()),
+            fill(&|n| format!("{} {n:08x} 0123abcd\n", head(2, n)).into_bytes()),
+            fill(&|n| format!("{} {n:08x} 0123abcd\r\n", head(2, 1 << 15)).into_bytes()),
+            fill(&|n| format!("{} {n:08x} 0123abcd\n", head(2, u64::MAX - n)).into_bytes()),
+            fill(&|_| b"postrider-2 ".to_vec()),
+            fill(&|_| b"postrider-2 put ".to_vec()),
+            fill(&|_| format!("{} ", head(2, 9)).into_bytes()),
+            fill(&|n| format!("{} {} {n:08x} 0123abcd\n", head(2, 9), head(2, 9)).into_bytes()),
+            nested,
+            own,
+        ]
+    }
+
+    #[test]
+    fn no_octet_is_summed_up_more_than_twice_whatever_messages_say() {
+        for (number, body) in hostile_bodies().iter().enumerate() {
+            let mut octets = Vec::new();
+            let mut starts = Vec::new();
+            for n in 0..3 {
+                starts.push(octets.len());
+                encode(&mut octets, SALT, Kind::Put, &id(n), b"{}", body);
+            }
+            starts.push(octets.len());
+            encode(&mut octets, SALT, Kind::Done, &id(3), b"", b"");
+            let all = vec![id(0), id(1), id(2), id(3)];
+            assert_eq!(ids(&octets), (all, 0, octets.len()), "{number}: sound");
+
+            let torn = &octets[..octets.len() - body.len() / 2];
+            assert_eq!(ids(torn), (vec![id(0), id(1)], 0, starts[2]), "{number}: a torn tail");
+            let torn = &octets[..starts[2] + 20];
+            assert_eq!(ids(torn), (vec![id(0), id(1)], 0, starts[2]), "{number}: a torn head");
+
+            for at in [starts[1] + 3, starts[1] + 40, starts[1] + 200, starts[2] - 1] {
+                let mut damaged = octets.clone();
+                damaged[at] ^= 1;
+                assert_eq!(ids(&damaged), (vec![id(0), id(2), id(3)], 1, octets.len()), "{number}: {at}");
+            }
+            let mut heads = octets.clone();
+            let mut bodies = octets.clone();
+            starts[..3].iter().for_each(|start| heads[start + 20] ^= 1);
+            starts[1..].iter().for_each(|start| bodies[start - 1] ^= 1);
+            assert_eq!(ids(&heads), (vec![id(3)], 1, octets.len()), "{number}: no head");
+            assert_eq!(ids(&bodies), (vec![id(3)], 3, octets.len()), "{number}: no body");
+
+            // Written over: what it held before stands behind the end.
+            let mut over = Vec::new();
+            encode(&mut over, SALT, Kind::Put, &id(9), b"{}", b"new");
+            let end = over.len();
+            let mut old = Vec::new();
+            (0..3).for_each(|n| encode(&mut old, SALT + 1, Kind::Put, &id(n), b"{}", body));
+            for cut in [0, 10, 200, body.len()] {
+                let over = [&over[..], &old[cut..]].concat();
+                assert_eq!(ids(&over), (vec![id(9)], 0, end), "{number}: written over, {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn damage_in_two_records_that_follow_each_other_is_seen_in_both() {
+        let (mut octets, second, third) = segment();
+        octets.truncate(third);
+        octets[30] ^= 1;
+        octets[third - 2] ^= 1;
+        assert_eq!(scan(&octets, SALT, 0), Found::Damaged(0..second), "a head");
+        assert_eq!(scan(&octets, SALT, second), Found::Wrong(second..third), "what follows a head");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use super::{Place, Segment};
 use crate::mail::MessageId;
-use crate::queue::frame::{self, Found, Kind};
+use crate::queue::frame::{Found, Kind, Scanner};
 use crate::sys::DiskFile;
 
 /// What was found in the segments at the start.
@@ -51,14 +51,14 @@ pub(super) fn replay(
             octets
         }
     };
-    let mut position = 0;
+    let (mut scanner, mut position) = (Scanner::new(&octets, segment.salt), 0);
     let damaged = |range: &std::ops::Range<usize>| Oddity::Damaged {
         segment: segment.path.clone(),
         octets: octets.get(range.clone()).unwrap_or_default().to_vec(),
         offset: range.start as u64,
     };
     loop {
-        match frame::scan(&octets, segment.salt, position) {
+        match scanner.scan(position) {
             Found::End => return Ok(()),
             Found::Newer(version) => return odd(Oddity::Newer { segment: segment.path.clone(), version }),
             Found::Damaged(range) => {
