@@ -54,8 +54,9 @@ bench: build ## How fast this host takes and settles mail (BENCH_DIR, T=bench)
 	cargo bench --locked --bench '$(or $(T),*)'
 	$(if $(T),,scripts/bench-end-to-end "$(BIN)")
 
-torture: build ## The first promise, tried long: kills, stops, 100,000 messages that wait (BENCH_DIR; as root, one of root's)
+torture: build ## The first promise, tried long: kills, stops, 100,000 messages that wait, 100,000 schedules (BENCH_DIR; as root, one of root's)
 	"$(BIN)" torture --rounds 200 --waiting 100000 "$(or $(BENCH_DIR),$(TARGET))"
+	SCHEDULES=100000 cargo test --locked --profile fuzz --test suite -- concurrency::
 
 man: deps ## Write the manual pages and the sample configuration again, from the program's tables
 	UPDATE=1 cargo test --locked --test suite -- cli::generated

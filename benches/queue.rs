@@ -18,7 +18,7 @@ use postrider::courier::{Courier, Delivery};
 use postrider::fakes::{SimulatedDisk, TestClock};
 use postrider::mail::{Domain, Envelope, Outcome, Reason, ReversePath};
 use postrider::observe::Traces;
-use postrider::queue::{Couriers, Crew, Direct, Handle, Opened, Settings, SpoolParts, open};
+use postrider::queue::{Couriers, Crew, Direct, Handle, Opened, Settings, SpoolParts, Stopped, open};
 use postrider::route::Router;
 use postrider::sys::{SystemClock, SystemDisk, SystemRandom};
 use postrider::torture::{PostOffice, deferred, letter_to};
@@ -106,7 +106,7 @@ fn settle_a_full_journal(bencher: Bencher<'_, '_>) {
             })
             .unwrap();
         (0..MESSAGES).for_each(|_| delivered.recv().unwrap());
-        assert!(running.stop(Duration::from_secs(10)));
+        assert_eq!(running.stop(Duration::from_secs(10)), Stopped::Clean);
         dir
     });
 }
