@@ -1,8 +1,11 @@
-//! Now, twice: on the clock that does not jump, and on the one that people read.
+//! Now: on the clock that does not jump, on the one that people read, and on the host's own since it
+//! was started.
 
 use std::ops::Add;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::mail::Timestamp;
 
@@ -39,6 +42,12 @@ pub trait Clock: Send + Sync {
 
     /// Wall time: for what is stored or shown. May jump.
     fn wall(&self) -> Timestamp;
+
+    /// How long the host has been up. Never jumps; time in which it was suspended counts.
+    fn uptime(&self) -> Duration;
+
+    /// Which start of the host `uptime` counts from; empty if the host does not say.
+    fn boot(&self) -> String;
 }
 
 /// The host's clocks.
@@ -54,5 +63,28 @@ impl Clock for SystemClock {
     fn wall(&self) -> Timestamp {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
+    }
+
+    fn uptime(&self) -> Duration {
+        Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
+    }
+
+    fn boot(&self) -> String {
+        let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        id.trim().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_says_how_long_it_has_been_up_and_since_which_start() {
+        let clock = SystemClock;
+        let first = clock.uptime();
+        assert!(first > Duration::ZERO && clock.uptime() >= first);
+        assert_eq!(clock.boot(), clock.boot());
+        assert!(!clock.boot().is_empty());
     }
 }

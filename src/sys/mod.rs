@@ -6,7 +6,7 @@
 //!
 //! - `channel`: channels between threads
 //! - `below`: files below an open directory, without following links
-//! - `clock`: now, on the clock that does not jump and on the one that people read
+//! - `clock`: now, on the clock that does not jump, on the one that people read, and since the host started
 //! - `random`: octets that nobody can guess
 //! - `disk`: the verbs of which durable files are made
 //! - `scheduled`: the lock of test builds
