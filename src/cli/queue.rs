@@ -207,7 +207,10 @@ fn show(answer: &Value) -> String {
 fn next(message: &Value) -> String {
     match message.get("held").and_then(Value::as_bool) {
         Some(true) => "held".to_owned(),
-        _ => format!("next attempt {}", text_of(message.get("due"))),
+        _ => match message.get("due").and_then(Value::as_str) {
+            Some(due) => format!("next attempt {due}"),
+            None => "next attempt now".to_owned(),
+        },
     }
 }
 
@@ -255,6 +258,8 @@ mod tests {
             list(&json!({"count": 7, "messages": []}), false),
             "none of the 7 messages in the queue\n"
         );
+        assert_eq!(next(&json!({"due": null, "held": false})), "next attempt now");
+        assert_eq!(next(&json!({"due": null, "held": true})), "held");
     }
 
     #[test]

@@ -184,7 +184,7 @@ fn message(item: &ItemView) -> Value {
         "octets": item.octets,
         "reverse-path": item.reverse_path.to_string(),
         "attempts": item.attempts,
-        "due": item.due.to_string(),
+        "due": item.due.map(|due| due.to_string()),
         "held": item.is_held,
         "recipients": item.recipients.iter().map(recipient).collect::<Vec<_>>(),
     })

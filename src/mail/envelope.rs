@@ -23,6 +23,9 @@ pub struct Envelope {
     pub id: MessageId,
     /// When we took it.
     pub arrived: Timestamp,
+    /// When it was put, by the queue's clock for ages, which does not jump and is not the wall clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queued: Option<Timestamp>,
     /// Where failures are reported.
     pub reverse_path: ReversePath,
     /// Final destinations, after aliases. Their order never changes: outcomes go by position.
@@ -79,6 +82,7 @@ impl Envelope {
             version: Self::VERSION,
             id,
             arrived,
+            queued: None,
             reverse_path,
             recipients,
             stamp: String::new(),
@@ -93,6 +97,13 @@ impl Envelope {
             login: None,
             client: None,
         }
+    }
+
+    /// From when its age counts, by the queue's clock for ages. That clock is near the wall clock unless
+    /// one of them was wrong, so that it will do where nothing was written down.
+    #[must_use]
+    pub fn queued_at(&self) -> Timestamp {
+        self.queued.unwrap_or(self.arrived)
     }
 
     /// What is to be reported of one of the recipients, here and by the next hop. Who asked to hear

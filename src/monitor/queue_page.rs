@@ -45,9 +45,15 @@ fn card(html: &mut Html, item: &ItemView) {
     match item.attempts {
         _ if item.is_held => html.raw(" · held: not tried before it is released"),
         0 => html.raw(" · not tried yet"),
-        1 => html.raw(" · tried once, due again ").text(When(item.due)),
-        attempts => html.raw(" · tried ").text(attempts).raw(" times, due again ").text(When(item.due)),
+        1 => html.raw(" · tried once"),
+        attempts => html.raw(" · tried ").text(attempts).raw(" times"),
     };
+    if !item.is_held && item.attempts > 0 {
+        match item.due {
+            Some(due) => html.raw(", due again ").text(When(due)),
+            None => html.raw(", due now"),
+        };
+    }
     html.raw("</div><ul class=\"plain\">");
     for view in item.recipients.iter().take(RECIPIENTS_SHOWN) {
         recipient(html, view, item.is_held);

@@ -60,7 +60,7 @@ fn items() -> Vec<ItemView> {
             octets: 52_311,
             reverse_path: ReversePath::Mailbox(Mailbox::parse("\"<i>ana\"@bücher.example").unwrap()),
             attempts: 4,
-            due: wall.after(Duration::from_secs(7200)),
+            due: Some(wall.after(Duration::from_secs(7200))),
             is_held: false,
             recipients: vec![
                 recipient("bo@there.example", State::Waiting(Some(deferred))),
@@ -75,7 +75,7 @@ fn items() -> Vec<ItemView> {
             octets: 820,
             reverse_path: ReversePath::Null,
             attempts: 0,
-            due: wall,
+            due: None,
             is_held: true,
             recipients: vec![recipient("ana@here.example", State::Waiting(None))],
         },

@@ -17,7 +17,7 @@ use super::item::{Notice, Record, State};
 use super::job::Job;
 use super::octets::Octets;
 use super::operator::Operator;
-use super::schedule::Lane;
+use super::schedule::{Lane, PutOff};
 use super::worker::{Crew, words};
 use crate::courier::{Courier, Delivery};
 use crate::dsn::Action;
@@ -82,14 +82,17 @@ impl Carriage {
         let title = format!("{} {} {}", envelope.id, courier.name(), job.route.destination);
         let trace = self.crew.traces.begin("attempt", title);
         let outcomes = match &job.put_off {
-            Some(why) => put_off(why, &recipients, &trace),
+            Some(PutOff::Silent(why)) => put_off(why, &recipients, &trace),
+            Some(PutOff::Overdue) => overdue(job, &trace),
             None => self.attempt(job, courier, &recipients, &trace),
         };
         let contact = job.put_off.is_none().then(|| contact(&outcomes));
         let now = self.shared.clock.now();
-        let ended = self.ended(job, now);
-        for (recipient, outcome) in recipients.iter().zip(&outcomes) {
-            self.tell(job, courier, recipient, outcome, now.since(began), &ended, &trace);
+        let mut ended = self.ended(job);
+        if job.put_off != Some(PutOff::Overdue) {
+            for (recipient, outcome) in recipients.iter().zip(&outcomes) {
+                self.tell(job, courier, recipient, outcome, now.since(began), &ended, &trace);
+            }
         }
         let mut states: Vec<(usize, State)> =
             job.recipients.iter().copied().zip(outcomes.into_iter().map(State::from)).collect();
@@ -97,6 +100,10 @@ impl Carriage {
             self.expire(job, &mut states);
         }
         let told = self.report(job, &mut states, &ended);
+        if job.put_off == Some(PutOff::Overdue) && !told.is_empty() {
+            // That was all that stood before an attempt.
+            ended.pause = ended.pause.map(|_| PAUSE_MIN);
+        }
         let waits = states.iter().any(|(_, state)| !state.is_settled());
         let is_saved = self.write_down(job, states, told, &ended);
         let pause = ended.pause.unwrap_or_else(|| self.pause(job));
@@ -147,9 +154,8 @@ impl Carriage {
         }
     }
 
-    fn ended(&self, job: &Job, now: Moment) -> Ended {
-        let (age, since) = job.age;
-        let age = age + now.since(since);
+    fn ended(&self, job: &Job) -> Ended {
+        let age = self.shared.spool.ages.age(&job.active.envelope);
         let left = self.shared.settings.lifetime.checked_sub(age).filter(|left| !left.is_zero());
         // The last attempt falls on the end of the lifetime, not some way before it; and if a delay
         // is to be reported, one falls on the time for that.
@@ -261,13 +267,13 @@ impl Carriage {
         told: Vec<(usize, Notice)>,
         ended: &Ended,
     ) -> bool {
-        let wall = self.shared.clock.wall();
-        let due = wall.after(ended.pause.unwrap_or_else(|| self.pause(job)));
+        let (wall, now) = (self.shared.clock.wall(), self.shared.spool.ages.now());
+        let due = now.after(ended.pause.unwrap_or_else(|| self.pause(job)));
         let id = &job.active.envelope.id;
         let noted = job.active.note_attempt(&self.shared.spool, |before| {
-            let mut record = Record { states, told, ..Record::new(wall, job.round, ended.age, due) };
+            let mut record = Record { states, told, ..Record::new(wall, job.round, due) };
             // What a restart goes by is when the first of those who wait is due.
-            if before.due > wall && before.waiting().any(|position| !job.recipients.contains(&position)) {
+            if before.due > now && before.waiting().any(|position| !job.recipients.contains(&position)) {
                 record.due = record.due.min(before.due);
             }
             record
@@ -312,4 +318,14 @@ fn put_off(why: &Reason, recipients: &[&Recipient], trace: &Trace) -> Vec<Outcom
     trace.error(text.clone());
     let reason = Reason { text, ..why.clone() };
     vec![Outcome::Deferred(reason); recipients.len()]
+}
+
+/// Nobody is asked, because an earlier process should have done what is done now. What was heard last
+/// stands.
+fn overdue(job: &Job, trace: &Trace) -> Vec<Outcome> {
+    trace.event("not tried: it was to be given up or reported as delayed before this start");
+    let states = job.active.state.lock().progress.states.clone();
+    let last = |position: &usize| states.get(*position).and_then(State::reason).cloned();
+    let none = || Reason::new(4, 0, "no attempt came to an end");
+    job.recipients.iter().map(|position| Outcome::Deferred(last(position).unwrap_or_else(none))).collect()
 }

@@ -8,7 +8,6 @@
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::handle::{News, Shared};
 use super::item::{Progress, Record};
@@ -56,8 +55,6 @@ pub(super) enum Then {
 /// A message of which nothing is under way, for one command.
 pub(super) struct Claim {
     pub(super) id: MessageId,
-    /// Known age, and when it was that.
-    pub(super) age: Option<(Duration, Moment)>,
     // Dropped in this order: the lease is free when the manager hears that the command is done.
     pub(super) message: Claimed,
     pub(super) back: Back,
@@ -96,12 +93,8 @@ impl Claim {
 
     /// A record that changes nothing yet, for an operator's hand.
     pub(super) fn record(&self, shared: &Shared, progress: &Progress) -> Record {
-        let (now, wall) = (shared.clock.now(), shared.clock.wall());
-        let age = match self.age {
-            Some((age, since)) => age + now.since(since),
-            None => progress.age_at_restart(wall),
-        };
-        Record { by_operator: true, ..Record::new(wall, progress.attempts, age, progress.due) }
+        let wall = shared.clock.wall();
+        Record { by_operator: true, ..Record::new(wall, progress.attempts, progress.due) }
     }
 
     /// Writes it down, durably.

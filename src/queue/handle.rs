@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::age_clock::AgeClock;
 use super::claims::{Grant, Then};
 use super::item::{Progress, State};
 use super::journal::is_full;
@@ -92,7 +93,7 @@ pub struct ItemView {
     pub id: MessageId,
     /// When it came.
     pub arrived: Timestamp,
-    /// How long it has been with us, by the clock that does not jump where one ran.
+    /// How long it has been with us, whatever the wall clock did meanwhile.
     pub age: Duration,
     /// Length of the message, without what we add.
     pub octets: u64,
@@ -100,8 +101,9 @@ pub struct ItemView {
     pub reverse_path: ReversePath,
     /// Rounds of attempts so far.
     pub attempts: u32,
-    /// When it is due, as last written down; `retry` may have brought that forward.
-    pub due: Timestamp,
+    /// When it is due, as last written down; `retry` may have brought that forward. Nothing: it is due
+    /// now, and tried when its turn comes or its destination is probed.
+    pub due: Option<Timestamp>,
     /// It is not tried before somebody releases it.
     pub is_held: bool,
     /// One for each recipient, in the envelope's order.
@@ -118,16 +120,16 @@ pub struct RecipientView {
 }
 
 impl ItemView {
-    pub(super) fn new(envelope: &Envelope, progress: Progress, octets: u64, wall: Timestamp) -> Self {
+    pub(super) fn new(envelope: &Envelope, progress: Progress, octets: u64, ages: &AgeClock) -> Self {
         let recipients = envelope.recipients.iter().cloned().zip(progress.states);
         Self {
             id: envelope.id,
             arrived: envelope.arrived,
-            age: progress.age + wall.since(progress.noted),
+            age: ages.age(envelope),
             octets,
             reverse_path: envelope.reverse_path.clone(),
             attempts: progress.attempts,
-            due: progress.due,
+            due: ages.to_wall(progress.due),
             is_held: progress.is_held,
             recipients: recipients.map(|(recipient, state)| RecipientView { recipient, state }).collect(),
         }
@@ -196,7 +198,7 @@ impl Handle {
                 return None;
             }
         };
-        Some(ItemView::new(&loaded.envelope, loaded.progress, loaded.octets, self.wall()))
+        Some(ItemView::new(&loaded.envelope, loaded.progress, loaded.octets, &self.shared.spool.ages))
     }
 
     /// Begins to stop: no more attempts are handed out and no message can be begun. What has
@@ -293,6 +295,7 @@ impl Incoming {
     /// at the next start all the same, as a duplicate; never half of it.
     pub fn commit(mut self, mut envelope: Envelope) -> Result<(), PutError> {
         envelope.id = self.id;
+        envelope.queued = Some(self.shared.spool.ages.now());
         let since = self.shared.clock.now();
         match std::mem::replace(&mut self.held, Held::Small(Vec::new())) {
             Held::Small(octets) => self.shared.spool.put_small(&envelope, &octets)?,

@@ -1,14 +1,12 @@
-//! One queued message: what became of each recipient, and how long it has waited.
+//! One queued message: what became of each recipient, and when it is due.
 //!
 //! A record is one attempt's news; the state of a message is its envelope and its records in
 //! order. Records only ever add: a delivered recipient is never waiting again.
 //!
-//! **Age** is the sum of waits on the monotonic clock, written down with each record, so that a
-//! wall clock that jumps does not expire the queue. Across a restart, when no monotonic clock
-//! runs, the gap counts as the wall clock says but never more than the wait that was planned.
+//! When it is due is a time of the clock by which it ages, `age_clock`, which neither jumps nor forgets
+//! at a restart. Wall time is written down for people only.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -62,9 +60,7 @@ pub(super) struct Record {
     pub(super) at: Timestamp,
     /// Rounds of attempts so far, this one included.
     pub(super) attempts: u32,
-    /// Age at `at`, in milliseconds.
-    pub(super) age_ms: u64,
-    /// When the recipients that still wait are due.
+    /// When the recipients that still wait are due, by the age clock.
     pub(super) due: Timestamp,
     /// New states, by the recipient's position in the envelope.
     pub(super) states: Vec<(usize, State)>,
@@ -84,10 +80,9 @@ pub(super) struct Record {
 
 impl Record {
     /// One that changes nothing yet.
-    pub(super) fn new(at: Timestamp, attempts: u32, age: Duration, due: Timestamp) -> Self {
-        let age_ms = u64::try_from(age.as_millis()).unwrap_or(u64::MAX);
+    pub(super) fn new(at: Timestamp, attempts: u32, due: Timestamp) -> Self {
         let (states, told, routes) = (Vec::new(), Vec::new(), Vec::new());
-        Self { at, attempts, age_ms, due, states, told, held: None, routes, by_operator: false }
+        Self { at, attempts, due, states, told, held: None, routes, by_operator: false }
     }
 }
 
@@ -108,11 +103,9 @@ pub struct Progress {
     pub states: Vec<State>,
     /// Rounds of attempts so far.
     pub attempts: u32,
-    /// Age when `noted` was true.
-    pub age: Duration,
     /// Wall time of the last record, or of arrival.
     pub noted: Timestamp,
-    /// When it is due, as last written down; arrival if no attempt was made.
+    /// When it is due, by the age clock, as last written down; when it was put if no attempt was made.
     pub due: Timestamp,
     /// What the sender has been told of recipients, by position, while the message went on.
     pub told: Vec<(usize, Notice)>,
@@ -129,9 +122,8 @@ impl Progress {
         Self {
             states: vec![State::Waiting(None); envelope.recipients.len()],
             attempts: 0,
-            age: Duration::ZERO,
             noted: envelope.arrived,
-            due: envelope.arrived,
+            due: envelope.queued_at(),
             told: Vec::new(),
             is_held: false,
             routes: BTreeMap::new(),
@@ -171,7 +163,6 @@ impl Progress {
             };
         }
         self.attempts = self.attempts.max(record.attempts);
-        self.age = self.age.max(Duration::from_millis(record.age_ms));
         self.noted = record.at;
         self.due = record.due;
     }
@@ -180,7 +171,7 @@ impl Progress {
     pub(super) fn to_record(&self) -> Record {
         let states = self.states.iter().cloned().enumerate();
         let states = states.filter(|(_, state)| *state != State::Waiting(None)).collect();
-        let record = Record::new(self.noted, self.attempts, self.age, self.due);
+        let record = Record::new(self.noted, self.attempts, self.due);
         let routes = self.routes.iter().map(|(position, to)| (*position, Some(to.clone())));
         let (told, held) = (self.told.clone(), self.is_held.then_some(true));
         Record { states, told, held, routes: routes.collect(), ..record }
@@ -195,12 +186,6 @@ impl Progress {
     /// Positions of the recipients that wait.
     pub fn waiting(&self) -> impl Iterator<Item = usize> {
         self.states.iter().enumerate().filter(|(_, state)| !state.is_settled()).map(|(position, _)| position)
-    }
-
-    /// Age after a restart: the gap counts, but never for more than the wait that was planned.
-    #[must_use]
-    pub fn age_at_restart(&self, wall: Timestamp) -> Duration {
-        self.age + wall.since(self.noted).min(self.due.since(self.noted))
     }
 }
 
@@ -225,7 +210,7 @@ mod tests {
             states,
             told: vec![(1, Notice::Delayed)],
             held: Some(true),
-            ..Record::new(at, 1, Duration::from_millis(5), due)
+            ..Record::new(at, 1, due)
         };
         progress.apply(&record(vec![(0, State::Delivered(busy.clone())), (9, State::Waiting(None))]));
         progress.apply(&record(vec![(0, State::Waiting(None)), (1, State::Waiting(Some(busy.clone())))]));
@@ -237,11 +222,11 @@ mod tests {
         copy.apply(&progress.to_record());
         assert_eq!(copy, progress);
         assert!(copy.is_held);
-        copy.apply(&Record { held: Some(false), ..Record::new(at, 1, Duration::ZERO, due) });
+        copy.apply(&Record { held: Some(false), ..Record::new(at, 1, due) });
         assert!(!copy.is_held);
 
         let elsewhere = Destination::Mailbox(Mailbox::parse("b@y.example").unwrap());
-        let route = |to| Record { routes: vec![(1, to)], ..Record::new(at, 1, Duration::ZERO, due) };
+        let route = |to| Record { routes: vec![(1, to)], ..Record::new(at, 1, due) };
         copy.apply(&route(Some(elsewhere.clone())));
         assert_eq!(copy.rerouted(envelope()).recipients[1].destination, elsewhere);
         let mut again = Progress::new(&envelope());
@@ -249,17 +234,5 @@ mod tests {
         assert_eq!(again.routes, copy.routes);
         copy.apply(&route(None));
         assert_eq!(copy.rerouted(envelope()), envelope());
-    }
-
-    #[test]
-    fn a_gap_counts_no_more_than_the_wait_that_was_planned() {
-        let mut progress = Progress::new(&envelope());
-        progress.age = Duration::from_secs(60);
-        progress.due = progress.noted.after(Duration::from_secs(300));
-        let a_while = progress.noted.after(Duration::from_secs(100));
-        let years = progress.noted.after(Duration::from_secs(100_000_000));
-        assert_eq!(progress.age_at_restart(a_while), Duration::from_secs(160));
-        assert_eq!(progress.age_at_restart(years), Duration::from_secs(360));
-        assert_eq!(progress.age_at_restart(Timestamp::from_millis(0)), Duration::from_secs(60));
     }
 }

@@ -6,16 +6,15 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::attempt::Carried;
 use super::item::{Progress, Record};
-use super::schedule::Lane;
+use super::schedule::{Lane, PutOff};
 use super::spool::{Lease, Spool};
 use super::worker::Report;
-use crate::mail::{Envelope, Reason};
+use crate::mail::Envelope;
 use crate::route::Route;
-use crate::sys::{Moment, Mutex};
+use crate::sys::Mutex;
 
 /// A message in memory, with the right to change it on disk.
 pub(super) struct Active {
@@ -118,10 +117,8 @@ pub struct Job {
     pub(super) round: u32,
     /// More mail for this destination is likely to follow soon.
     pub(super) is_busy: bool,
-    /// Nobody is to be asked: they are put off for this reason.
-    pub(super) put_off: Option<Arc<Reason>>,
-    /// Age of the message, and when it was that.
-    pub(super) age: (Duration, Moment),
+    /// Nobody is to be asked, and why.
+    pub(super) put_off: Option<PutOff>,
 }
 
 impl Job {

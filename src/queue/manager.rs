@@ -61,6 +61,8 @@ pub struct Manager {
     under_way: usize,
     is_stopping: bool,
     sweep: Sweep,
+    /// When the age clock was last written down.
+    noted: Moment,
     /// The message that is being looked at.
     busy_with: Option<MessageId>,
 }
@@ -69,6 +71,8 @@ pub struct Manager {
 const KEPT_MAX: usize = 500;
 /// Messages whose rounds begin at once; then jobs are handed out before more begin.
 const ROUNDS_PER_TICK: usize = 100;
+/// While there is anything to do, the age clock is written down so often.
+const AGES_EVERY: Duration = Duration::from_secs(600);
 /// After the disk failed to show a message.
 const READ_AGAIN: Duration = Duration::from_secs(60);
 
@@ -81,11 +85,11 @@ impl Manager {
         settings: Settings,
         (leases, survivors): (Leases, Vec<Survivor>),
     ) -> Self {
-        let (wall, now) = (clock.wall(), clock.now());
+        let now = clock.now();
         let schedule = Schedule::new(&settings);
         let entries = HashMap::with_capacity(survivors.len());
         let sweep = Sweep::new(Arc::clone(&spool), Arc::clone(&clock), settings.segments_max);
-        let survivors = survivors::come_in(survivors, &settings, wall, now);
+        let survivors = survivors::come_in(survivors, &settings, spool.ages.now(), now);
         let mut manager = Self {
             spool,
             leases,
@@ -100,10 +104,11 @@ impl Manager {
             under_way: 0,
             is_stopping: false,
             sweep,
+            noted: now,
             busy_with: None,
         };
         for (id, due) in survivors {
-            manager.entries.insert(id, Entry::new(None));
+            manager.entries.insert(id, Entry::new());
             manager.wait(id, due);
         }
         manager
@@ -153,6 +158,11 @@ impl Manager {
     pub fn clear_up(&mut self) {
         self.busy_with = None;
         self.sweep.run(&mut self.leases);
+        let now = self.clock.now();
+        if now.since(self.noted) >= AGES_EVERY {
+            self.noted = now;
+            self.spool.ages.write();
+        }
     }
 
     /// Writes and syncs what the disk has refused. To be called before the process ends, when nothing
@@ -162,6 +172,7 @@ impl Manager {
     /// The disk refuses still.
     pub(super) fn write_owed(&mut self) -> io::Result<()> {
         self.busy_with = None;
+        self.spool.ages.write();
         let unsaved = self.entries.values().filter_map(|entry| entry.active.as_ref());
         let written = unsaved.map(|active| active.note_unsaved(&self.spool)).fold(Ok(()), io::Result::and);
         written.and(self.spool.write_owed())
@@ -238,13 +249,12 @@ impl Manager {
                 active
             }
         };
-        let age = entry.age.unwrap_or((Duration::ZERO, now));
         let (recipients, round) = (leg.recipients, leg.round);
-        Some(Job { active, route, recipients, round, is_busy, put_off, age })
+        Some(Job { active, route, recipients, round, is_busy, put_off })
     }
 
     fn put(&mut self, id: MessageId, envelope: Arc<Envelope>, since: Moment) {
-        let mut entry = Entry::new(Some((Duration::ZERO, since)));
+        let mut entry = Entry::new();
         let progress = Progress::new(&envelope);
         if self.kept < KEPT_MAX
             && let Some(lease) = self.leases.take(&id)

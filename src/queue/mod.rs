@@ -1,6 +1,7 @@
 //! Mail that we have promised to look after.
 //!
 //! - `handle`: what other modules hold: put, list, retry, remove, count, stop
+//! - `age_clock`: the clock by which messages age, which goes on across restarts
 //! - `item`: one queued message: its recipients, and what became of each
 //! - `spool`: items on disk; the table of states is at its head
 //! - `journal`: append-only segments with a shared sync, for what is small and soon gone
@@ -23,6 +24,7 @@
 //! - `selection`: which messages a person means
 //! - `own_mail`: the one door for mail that we write ourselves
 
+mod age_clock;
 mod attempt;
 mod bounce;
 mod claims;

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::destination::{Change, Contact, Destination, Standing, Ticket};
-use super::schedule::{Leg, Settings};
-use crate::mail::{MessageId, Reason};
+use super::schedule::{Leg, PutOff, Settings};
+use crate::mail::MessageId;
 use crate::route::{Carrier, Route};
 use crate::sys::{Moment, Random};
 
@@ -22,8 +22,8 @@ pub(super) struct Departure {
     pub(super) leg: Leg,
     /// More mail for this destination is likely to follow soon.
     pub(super) is_busy: bool,
-    /// Not to be carried, but put off for this reason: it has waited too long for a probe.
-    pub(super) put_off: Option<Arc<Reason>>,
+    /// Not to be carried, and why.
+    pub(super) put_off: Option<PutOff>,
 }
 
 /// The legs of one lane.
@@ -41,7 +41,7 @@ pub(super) struct Platform {
     under_way: [usize; 3],
     /// Suspect destinations that wait for their next probe.
     probes: BTreeSet<(Moment, Arc<Route>)>,
-    /// Legs that have waited too long, to be put off.
+    /// Legs that are not to be carried.
     tired: BTreeMap<Ticket, Departure>,
     /// Route and sender of each leg that has not left: where a message's legs are found.
     places: BTreeMap<(MessageId, Ticket), (Arc<Route>, u64)>,
@@ -90,6 +90,15 @@ impl Platform {
         self.places.insert((leg.id, self.ticket), (Arc::clone(&route), leg.sender));
         destination.join(self.ticket, leg);
         self.queue_up(&route, now);
+    }
+
+    /// One that leaves without being carried.
+    pub(super) fn overdue(&mut self, route: Route, leg: Leg) {
+        let route = Arc::new(route);
+        self.ticket += 1;
+        self.places.insert((leg.id, self.ticket), (Arc::clone(&route), leg.sender));
+        let departure = Departure { route, leg, is_busy: false, put_off: Some(PutOff::Overdue) };
+        self.tired.insert(self.ticket, departure);
     }
 
     pub(super) fn depart(&mut self, now: Moment) -> Option<Departure> {
@@ -161,7 +170,7 @@ impl Platform {
         }
         if let Change::Lost { why, .. } = &change {
             for (ticket, leg) in destination.tired(now) {
-                let (route, put_off) = (Arc::clone(&route), Some(Arc::clone(why)));
+                let (route, put_off) = (Arc::clone(&route), Some(PutOff::Silent(Arc::clone(why))));
                 self.tired.insert(ticket, Departure { route, leg, is_busy: false, put_off });
             }
         }
@@ -271,7 +280,7 @@ fn cap(route: &Route, cap: usize) -> usize {
 mod tests {
     use super::*;
     use crate::fakes::SeededRandom;
-    use crate::mail::Timestamp;
+    use crate::mail::{Reason, Timestamp};
 
     fn platform(threads: usize) -> Platform {
         Platform::new(&Settings { destination_max: 4, ..Settings::default() }, threads)

@@ -7,11 +7,12 @@
 //! delivery.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::destination::{Change, Contact, early};
 use super::platform::{Departure, Platform};
-use crate::mail::MessageId;
+use crate::mail::{MessageId, Reason};
 use crate::route::{Carrier, Route};
 use crate::sys::{Moment, Random};
 
@@ -79,7 +80,7 @@ impl Settings {
         early(wait, random)
     }
 
-    /// No wait is longer than this: what a clock that jumped back may cost at a restart.
+    /// No wait is longer than this: what a lost clock for ages may cost at a restart.
     #[must_use]
     pub fn delay_max(&self) -> Duration {
         self.retry.iter().max().copied().unwrap_or(RETRY)
@@ -123,6 +124,16 @@ pub(super) struct Leg {
     pub(super) until: Moment,
     /// An operator wants it to be tried, whatever is known of its destination.
     pub(super) is_urgent: bool,
+}
+
+/// Why recipients are not tried when their turn comes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PutOff {
+    /// They have waited too long for a probe of their destination, which does not answer for this reason.
+    Silent(Arc<Reason>),
+    /// They were to be given up, or reported as delayed, before this process began. Nothing is learnt by
+    /// waiting for an attempt that an earlier process did not live to see the end of.
+    Overdue,
 }
 
 /// The timetable and the legs that are ready.
@@ -175,6 +186,11 @@ impl Schedule {
     /// A leg could leave now.
     pub(super) fn ready(&mut self, route: Route, leg: Leg, now: Moment) {
         self.platform(Lane::of(&route)).ready(route, leg, now);
+    }
+
+    /// What an earlier process left undone about a leg is done without an attempt.
+    pub(super) fn overdue(&mut self, route: Route, leg: Leg) {
+        self.platform(Lane::of(&route)).overdue(route, leg);
     }
 
     /// The next leg of a lane that may leave; its destination has one more under way.

@@ -3,6 +3,7 @@
 //! ```text
 //! DATA/lock                                 held while a process owns the spool
 //! DATA/spool/version                        a later one is refused at the start
+//! DATA/spool/clock                          how the clock for ages goes on: `age_clock`
 //! DATA/spool/journal/NUMBER-SALT.journal    small messages and notes about them: `frame`, `journal`
 //! DATA/spool/journal/NUMBER-SALT.spare      the file of a segment that is gone, to be written over
 //! DATA/spool/journal/reserve                room for notes when the disk is full
@@ -59,6 +60,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use self::index::{Index, Kept};
+use super::age_clock::AgeClock;
 use super::frame::Kind;
 use super::item::{Progress, Record};
 use super::journal::{Journal, Ticket, misplaced};
@@ -119,6 +121,8 @@ pub enum OpenError {
 pub(super) struct Spool {
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
+    /// How old messages are.
+    pub(super) ages: AgeClock,
     dirs: Dirs,
     journal: Journal,
     index: Index,
@@ -139,6 +143,7 @@ pub(super) struct Dirs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Survivor {
     pub(super) id: MessageId,
+    /// By the age clock.
     pub(super) due: Timestamp,
 }
 
@@ -172,6 +177,7 @@ impl Spool {
         let spool = Self {
             disk: Arc::clone(disk),
             clock: Arc::clone(&parts.clock),
+            ages: AgeClock::open(Arc::clone(disk), Arc::clone(&parts.clock), &root),
             dirs,
             journal,
             index: Index::new(length),
@@ -240,7 +246,7 @@ impl Spool {
     /// Promises a message in a file of its own. Durable on return; two syncs.
     pub(super) fn put_large(&self, draft: Draft, envelope: &Envelope) -> io::Result<()> {
         let octets = draft.octets();
-        let (path, file) = draft.finish(&self.dirs.waiting, envelope, None, self.clock.wall())?;
+        let (path, file) = draft.finish(&self.dirs.waiting, envelope, None, self.ages.now())?;
         if !self.disk.is_in_place(&path, file.as_ref()).unwrap_or(false) {
             // Or it would be delivered although its sender is told that it is not taken.
             let _ = self.disk.remove(&path);

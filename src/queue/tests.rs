@@ -1,6 +1,7 @@
 //! The pool of delivery threads in simulated time: who gets how much of it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io::Read as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::schedule::{Lane, Settings};
 use super::spool::SpoolParts;
 use super::worker::{Couriers, Crew, Stepped, open_unlocked};
 use crate::courier::{Courier, Delivery};
-use crate::fakes::{SeededRandom, SimulatedDisk, TestClock};
+use crate::fakes::{Crash, SeededRandom, SimulatedDisk, TestClock};
 use crate::mail::{Domain, Envelope, Mailbox, MessageId, Outcome, Reason, Recipient, ReversePath};
 use crate::observe::{Metrics, Traces};
 use crate::queue::Direct;
@@ -33,6 +34,8 @@ struct World {
     silent: Mutex<BTreeSet<String>>,
     delivered: Mutex<HashMap<MessageId, Moment>>,
     in_vain: Mutex<BTreeMap<String, usize>>,
+    /// Texts of the reports that came to mailboxes here.
+    reports: Mutex<Vec<String>>,
 }
 
 impl Courier for World {
@@ -47,6 +50,11 @@ impl Courier for World {
             Outcome::Deferred(Reason::new(4, 2, "timed out").of_destination())
         } else {
             self.delivered.lock().insert(delivery.envelope.id, self.clock.now());
+            if delivery.envelope.reverse_path.is_null() {
+                let mut text = String::new();
+                delivery.message.open().unwrap().read_to_string(&mut text).unwrap();
+                self.reports.lock().push(text);
+            }
             Outcome::Delivered(Reason::new(0, 0, "taken"))
         };
         vec![outcome; delivery.recipients.len()]
@@ -66,14 +74,18 @@ struct House {
 
 impl House {
     fn new() -> Self {
-        let world = Arc::<World>::default();
         // The simulated disk copies what it syncs: short segments.
         let settings = Settings { segment_octets: 50_000, segments_max: 100, ..Settings::default() };
+        Self::open(Arc::default(), SimulatedDisk::default(), settings, 1)
+    }
+
+    /// Another process, in this world.
+    fn open(world: Arc<World>, disk: SimulatedDisk, settings: Settings, seed: u64) -> Self {
         let (handle, opened) = open_unlocked(SpoolParts {
-            disk: Arc::new(SimulatedDisk::default()),
+            disk: Arc::new(disk),
             data_dir: PathBuf::from("/data"),
             clock: Arc::clone(&world.clock) as Arc<dyn Clock>,
-            random: Arc::new(SeededRandom::new(1)),
+            random: Arc::new(SeededRandom::new(seed)),
             metrics: Arc::new(Metrics::default()),
             settings,
         })
@@ -91,12 +103,18 @@ impl House {
     }
 
     fn put(&mut self, from: &str, to: &str) -> MessageId {
+        self.put_with(from, to, |_| {})
+    }
+
+    fn put_with(&mut self, from: &str, to: &str, edit: impl FnOnce(&mut Envelope)) -> MessageId {
         let mut incoming = self.handle.begin().unwrap();
         incoming.append(b"Subject: hello\r\n\r\n").unwrap();
         let id = incoming.id();
         let recipients = to.split(' ').map(|to| Recipient::mailbox(Mailbox::parse(to).unwrap())).collect();
         let from = ReversePath::Mailbox(Mailbox::parse(from).unwrap());
-        incoming.commit(Envelope::new(id, self.handle.wall(), from, recipients)).unwrap();
+        let mut envelope = Envelope::new(id, self.handle.wall(), from, recipients);
+        edit(&mut envelope);
+        incoming.commit(envelope).unwrap();
         self.came.insert(id, self.world.clock.now());
         id
     }
@@ -232,4 +250,38 @@ fn mail_that_waits_for_a_probe_expires_in_its_time() {
     assert_eq!(house.handle.count(), 0, "given up");
     let asked = house.in_vain("silent.example");
     assert!(asked < 700, "{asked} attempts in five days, and not twenty times as many");
+}
+
+#[test]
+fn servers_that_live_shorter_than_an_attempt_takes_report_and_give_up_in_time() {
+    const LIFE: Duration = Duration::from_secs(47);
+    let (world, disk) = (Arc::<World>::default(), SimulatedDisk::default());
+    let settings = Settings {
+        lifetime: Duration::from_secs(120),
+        delay_report: Duration::from_secs(30),
+        retry: vec![Duration::from_secs(60)],
+        segment_octets: 50_000,
+        ..Settings::default()
+    };
+    let open = |seed| House::open(Arc::clone(&world), disk.clone(), settings.clone(), seed);
+    world.silent.lock().extend((0..30).map(|n| format!("silent{n}.example")));
+    let mut house = open(1);
+    for n in 0..300 {
+        house.put_with("ana@here.example", &format!("bo@silent{}.example", n % 30), |envelope| {
+            envelope.login = Some(Mailbox::parse("ana@here.example").unwrap());
+        });
+    }
+    let count = |what: &str| world.reports.lock().iter().filter(|text| text.contains(what)).count();
+    let mut history = Vec::new();
+    for seed in 2..8 {
+        house.run(LIFE);
+        history.push((count("Action: delayed"), count("Status: 4.4.7")));
+        drop(house);
+        disk.crash(Crash::Killed);
+        house = open(seed);
+    }
+    // The third process finds what the second was to report, the fifth what the fourth was to give up.
+    assert_eq!(history, [(0, 0), (0, 0), (300, 0), (300, 0), (300, 300), (300, 300)]);
+    assert_eq!(house.handle.count(), 0);
+    assert!(world.in_vain.lock().is_empty(), "no attempt came to an end");
 }

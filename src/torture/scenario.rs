@@ -95,8 +95,10 @@ pub fn complaint(ledger: &Ledger, all: &[Carried]) -> Option<String> {
         if !ledger.offered.contains(&one.octets) {
             return Some(format!("{id} came out with octets that nobody put in"));
         }
+        // When it was put is the queue's to say.
+        let came_out = Envelope { queued: None, ..one.envelope.clone() };
         if let Some((envelope, octets)) = ledger.promised.get(&id)
-            && (*envelope != one.envelope || *octets != one.octets)
+            && (*envelope != came_out || *octets != one.octets)
         {
             return Some(format!("{id} came out changed"));
         }

@@ -43,6 +43,8 @@ const HARMLESS: &[(&str, &str)] = &[
         "sync_dir journal (new names) at the start",
         "the reserve for a full disk, which the next start makes again",
     ),
+    ("sync spool", "the clock for ages: without it, ages go by the wall clock once"),
+    ("sync_dir spool (new names)", "the same: without it, by what was written before"),
     ("sync_dir spool (new names) at the start", "the version file, which the next start writes again"),
 ];
 

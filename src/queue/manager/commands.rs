@@ -73,7 +73,7 @@ impl Manager {
         };
         self.claims.granted.insert(id);
         let back = Back { id, due, then: Then::Wait, news: to.news.clone() };
-        to.tell(Grant::Yours(Claim { id, age: entry.age, message, back }));
+        to.tell(Grant::Yours(Claim { id, message, back }));
     }
 
     /// The command is done with it.

@@ -2,12 +2,11 @@
 //!
 //! Recipients of a leg that are deferred are a **part** of the message from then on, with a due time
 //! of their own. A message whose recipients all wait together has no parts, and costs no memory for
-//! them: id, due time, age and counts are all there is. Its envelope is read when a leg leaves, and
+//! them: id, due time and counts are all there is. Its envelope is read when a leg leaves, and
 //! kept while one is under way; a message just put keeps its own for its first legs, as long as not
 //! too many do.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::READ_AGAIN;
 use crate::queue::job::Active;
@@ -19,8 +18,6 @@ pub(super) struct Entry {
     pub(super) due: Option<Moment>,
     /// Those who wait, if not all of them do so together.
     pub(super) parts: Vec<Part>,
-    /// Known age, and when it was that; read from disk at the first load.
-    pub(super) age: Option<(Duration, Moment)>,
     pub(super) active: Option<Arc<Active>>,
     /// Legs that are ready or under way.
     pub(super) legs: usize,
@@ -30,6 +27,8 @@ pub(super) struct Entry {
     pub(super) is_whole: bool,
     /// An operator wants it to be tried, whatever is known of its destinations.
     pub(super) is_urgent: bool,
+    /// A round of it has begun in this process.
+    pub(super) has_begun: bool,
 }
 
 /// Recipients of one leg that was put off.
@@ -42,16 +41,16 @@ pub(super) struct Part {
 }
 
 impl Entry {
-    pub(super) fn new(age: Option<(Duration, Moment)>) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             due: None,
             parts: Vec::new(),
-            age,
             active: None,
             legs: 0,
             attempts: 0,
             is_whole: false,
             is_urgent: false,
+            has_begun: false,
         }
     }
 
@@ -86,10 +85,5 @@ impl Entry {
     /// When the first of its parts is due.
     pub(super) fn first_part_due(&self) -> Option<Moment> {
         self.parts.iter().map(|part| part.due).min()
-    }
-
-    /// How old it is, as far as is known.
-    pub(super) fn age_at(&self, now: Moment) -> Duration {
-        self.age.map_or(Duration::ZERO, |(age, since)| age + now.since(since))
     }
 }

@@ -9,7 +9,8 @@ use super::entry::Part;
 use super::legs::{legs, sender};
 use super::{Manager, READ_AGAIN};
 use crate::mail::{Envelope, MessageId};
-use crate::queue::item::Progress;
+use crate::queue::bounce::wants_delay;
+use crate::queue::item::{Notice, Progress};
 use crate::queue::schedule::Leg;
 use crate::queue::spool::LoadError;
 use crate::sys::Moment;
@@ -32,10 +33,6 @@ impl Manager {
         }
         match self.spool.load(&id) {
             Ok(loaded) => {
-                if let Some(entry) = self.entries.get_mut(&id) {
-                    let restarted = loaded.progress.age_at_restart(self.clock.wall());
-                    entry.age.get_or_insert((restarted, now));
-                }
                 // Not kept: its legs may wait for long.
                 self.spread(id, &loaded.envelope, &loaded.progress, parts);
             }
@@ -92,14 +89,35 @@ impl Manager {
             // Settled on disk, but a crash undid the removal, or the disk had refused it.
             return self.settle(id);
         }
-        let left = self.settings.lifetime.saturating_sub(entry.age_at(now));
+        let left = self.settings.lifetime.saturating_sub(self.spool.ages.age(envelope));
         let until = now + left.min(HOLD_MAX);
         let is_urgent = std::mem::take(&mut entry.is_urgent);
+        let is_first = !std::mem::replace(&mut entry.has_begun, true);
         entry.legs += legs.len();
         let sender = sender(envelope);
         for (route, recipients, round) in legs {
-            self.schedule.ready(route, Leg { id, recipients, round, sender, until, is_urgent }, now);
+            let leg = Leg { id, recipients, round, sender, until, is_urgent };
+            if is_first && !is_urgent && self.is_overdue(envelope, progress, &leg.recipients) {
+                // It is no attempt, and is not counted as one.
+                self.schedule.overdue(route, Leg { round: round.saturating_sub(1), ..leg });
+            } else {
+                self.schedule.ready(route, leg, now);
+            }
         }
+    }
+
+    /// While an earlier process ran, these recipients were to be given up or reported as delayed, and
+    /// that was not done. An attempt may not come to an end in this process either, if the next hop is slow
+    /// and processes do not live for long: so it is done first.
+    fn is_overdue(&self, envelope: &Envelope, progress: &Progress, recipients: &[usize]) -> bool {
+        let age = self.spool.ages.age_before(envelope);
+        let owes_delay = |position: &usize| {
+            let recipient = envelope.recipients.get(*position);
+            recipient.is_some_and(|one| wants_delay(envelope, envelope.notify(one)))
+                && !progress.told.contains(&(*position, Notice::Delayed))
+        };
+        age >= self.settings.lifetime
+            || (age >= self.settings.delay_report && recipients.iter().any(owes_delay))
     }
 
     /// All of its recipients are settled, and nothing of it is under way.

@@ -15,18 +15,18 @@ use crate::sys::Moment;
 const OVERDUE_PAUSE: Duration = Duration::from_millis(5);
 const OVERDUE_MAX: Duration = Duration::from_secs(600);
 
-/// Each survivor and when it is due; `wall` and `now` are the same moment.
+/// Each survivor and when it is due; `time`, by the age clock, and `now` are the same moment.
 pub(super) fn come_in(
     survivors: Vec<Survivor>,
     settings: &Settings,
-    wall: Timestamp,
+    time: Timestamp,
     now: Moment,
 ) -> impl Iterator<Item = (MessageId, Moment)> + use<> {
     let longest = settings.delay_max();
     let first_retry = settings.retry.first().copied().unwrap_or_default();
     let is_overdue = move |one: &Survivor| {
         let was_tried = one.due >= one.id.arrived().after(first_retry / 2);
-        one.due <= wall && was_tried
+        one.due <= time && was_tried
     };
     let overdue = survivors.iter().filter(|one| is_overdue(one)).count();
     let share = OVERDUE_MAX / u32::try_from(overdue).unwrap_or(u32::MAX).max(1);
@@ -37,8 +37,8 @@ pub(super) fn come_in(
             turn = turn + pause;
             turn
         } else {
-            // A wall clock that went back must not put mail off for years.
-            now + survivor.due.since(wall).min(longest)
+            // The age clock may have lost its file, and mail must not be put off for years.
+            now + survivor.due.since(time).min(longest)
         };
         (survivor.id, due)
     })

@@ -49,7 +49,7 @@ fn a_sweep_does_not_move_a_message_that_a_command_has() {
     let ids: Vec<_> = (0..12).map(|n| put(&manager, n, 900).id).collect();
     // The manager has read the messages from disk, and keeps none of them in memory.
     for id in &ids {
-        manager.entries.insert(*id, Entry::new(None));
+        manager.entries.insert(*id, Entry::new());
     }
     let has_file = |id: &MessageId| {
         let name = format!("/data/spool/waiting/{id}.");
