@@ -3,6 +3,7 @@
 //! To Maildirs by the command that operators have for it; to the next hop, and what is remembered of
 //! it, here.
 
+use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
@@ -145,4 +146,41 @@ fn the_level_that_a_domain_was_reached_at_outlives_a_kill_and_mail_waits_for_it(
     assert_eq!(house.run(&["domain", "forget", "exim.test"]).0, 0);
     assert_eq!(house.run(&["queue", "retry", id]).0, 0);
     assert!(String::from_utf8_lossy(&plain.wait_for_mail(1)[0].message).contains("Subject: in plain text"));
+}
+
+#[test]
+fn mail_for_a_silent_host_is_returned_though_no_server_lives_as_long_as_an_attempt() {
+    // Takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let mut house = House::started(&format!(
+        "[queue]\nlifetime = \"4s\"\nretry = [\"1s\"]\n[relay]\nnetworks = [\"127.0.0.0/8\"]\n\
+         [delivery.smtp]\nvia = \"127.0.0.1:{}\"\n",
+        silent.local_addr().unwrap().port()
+    ));
+    house.send("ana@here.example", "bo@there.example", "hello");
+    let mut kept = Vec::new();
+    let mut is_over = false;
+    for _ in 0..300 {
+        let is_returned = wait_for("another attempt, or the report", || {
+            let is_returned = !house.mailbox("here.example", "ana").is_empty();
+            let attempt = silent.accept().ok();
+            let is_tried = attempt.is_some();
+            kept.extend(attempt);
+            (is_tried || is_returned).then_some(is_returned)
+        });
+        if is_returned {
+            is_over = true;
+            break;
+        }
+        house.kill();
+        house.start();
+    }
+    assert!(is_over, "300 servers did not return it");
+    assert!(kept.len() > 1, "tried again while there was time");
+    let report = house.letter("here.example", "ana");
+    assert!(report.contains("Status: 4.4.7") && report.contains("bo@there.example"), "{report}");
+    wait_for("an empty queue", || {
+        house.run(&["queue", "list"]).1.contains("the queue is empty").then_some(())
+    });
 }
