@@ -395,7 +395,7 @@ impl Session {
         };
         match question {
             // Before the client has sent a message for which there is no room.
-            Question::Sender { .. } if !self.services.queue.has_room() => {
+            Question::Sender { .. } if self.services.queue.is_disk_full() => {
                 Verdict::refused(not_queued(&PutError::Full))
             }
             Question::Sender { reverse_path, .. } => {

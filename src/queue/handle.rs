@@ -144,24 +144,23 @@ impl Handle {
     /// Begins to take a message, and gives it its id.
     ///
     /// # Errors
-    /// [`PutError::Full`] without [`Handle::has_room`], [`PutError::Stopping`] after [`Handle::stop`].
+    /// [`PutError::Full`] at `messages-max` and while the disk is full, [`PutError::Stopping`] after [`Handle::stop`].
     pub fn begin(&self) -> Result<Incoming, PutError> {
         let shared = &self.shared;
         if shared.is_stopping.load(Ordering::Acquire) {
             return Err(PutError::Stopping);
         }
-        if !self.has_room() {
+        let coming = shared.coming.load(Ordering::Relaxed);
+        if shared.spool.count() + coming >= shared.settings.messages_max || self.is_disk_full() {
             return Err(PutError::Full);
         }
         self.begin_own()
     }
 
-    /// Whether a message could be begun: the queue does not hold `messages-max`, and the disk is not
-    /// known to be full.
+    /// The disk is known to be full: no message can be put until it has room again.
     #[must_use]
-    pub fn has_room(&self) -> bool {
-        let Shared { spool, coming, settings, .. } = self.shared.as_ref();
-        spool.count() + coming.load(Ordering::Relaxed) < settings.messages_max && !spool.is_short_of_room()
+    pub fn is_disk_full(&self) -> bool {
+        self.shared.spool.is_short_of_room()
     }
 
     /// Begins a message of our own: exempt from `messages-max`, and possible while stopping, so

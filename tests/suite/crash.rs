@@ -153,7 +153,7 @@ fn one_failing_operation_loses_nothing_and_needs_no_restart() {
             is_one_refused || kind == io::ErrorKind::StorageFull,
             "{kind} at {n}: one error, one refusal"
         );
-        assert!(office.handle.has_room(), "{kind} at {n}");
+        assert!(!office.handle.is_disk_full(), "{kind} at {n}");
 
         let mut all = office.carried();
         office.disk.crash(Crash::Torn(n as u64));
@@ -264,16 +264,16 @@ fn no_message_is_taken_while_notes_stand_in_the_reserve() {
     let mut office = PostOffice::new();
     office.put("ana@here.example", &["bo@here.example"], b"Subject: one\r\n\r\n").unwrap();
     office.disk.set_full(true);
-    assert!(office.handle.has_room(), "nobody knows yet");
+    assert!(!office.handle.is_disk_full(), "nobody knows yet");
     office.stepped.run();
     let refused = office.put("ana@here.example", &["bo@here.example"], b"Subject: new\r\n\r\n");
     assert_eq!(refused.err(), Some(PutError::Full));
-    assert!(!office.handle.has_room());
+    assert!(office.handle.is_disk_full());
     office.after(MINUTE);
-    assert!(!office.handle.has_room());
+    assert!(office.handle.is_disk_full());
     office.disk.set_full(false);
     office.after(MINUTE);
-    assert!(office.handle.has_room());
+    assert!(!office.handle.is_disk_full());
     office.put("ana@here.example", &["bo@here.example"], b"Subject: new\r\n\r\n").unwrap();
     // Notes that stand in the reserve are read by the next start.
     let delivered = office.local.delivered().len();
