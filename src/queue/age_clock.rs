@@ -11,7 +11,7 @@
 //! So the time since this clock was last written down counts as the wall clock says, but for no more than
 //! a day, and never backwards: a wrong wall clock makes no message older than an outage of a day does.
 //!
-//! The file is written at the start, at the stop, and now and then in between. It is a help and not a
+//! The file is written soon after the start, at the stop, and now and then in between. It is a help and not a
 //! condition: if it is missing or damaged, this clock begins with the wall clock's time.
 
 use std::io;
@@ -55,7 +55,7 @@ struct Saved {
 }
 
 impl AgeClock {
-    /// Goes on from what the last process wrote down below `dir`, and writes it down again.
+    /// Goes on from what the last process wrote down below `dir`; writes nothing.
     pub(super) fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, dir: &Path) -> Self {
         let saved = match read(disk.as_ref(), &dir.join(NAME)) {
             Ok(saved) => Some(saved),
@@ -85,9 +85,7 @@ impl AgeClock {
         };
         let before = saved.map(|saved| Timestamp::from_millis(saved.last_ms));
         let offset_ms = now.saturating_sub(uptime);
-        let opened = Self { disk, clock, dir: dir.to_owned(), boot, offset_ms, before };
-        opened.write();
-        opened
+        Self { disk, clock, dir: dir.to_owned(), boot, offset_ms, before }
     }
 
     /// The time by this clock.
@@ -175,7 +173,10 @@ mod tests {
         }
 
         fn open(&self) -> AgeClock {
-            AgeClock::open(Arc::new(self.disk.clone()), self.clock.clone(), Path::new("/spool"))
+            let ages = AgeClock::open(Arc::new(self.disk.clone()), self.clock.clone(), Path::new("/spool"));
+            // As the queue manager does.
+            ages.write();
+            ages
         }
 
         fn set_wall_back(&self, by: Duration) {

@@ -171,6 +171,10 @@ impl Journal {
                 }
                 continue;
             }
+            if entry.name == reserve::NAME {
+                // A shorter one was made for other settings.
+                state.has_reserve = entry.octets >= segment_octets;
+            }
             let Some((number, salt)) = parse_name(&entry.name) else { continue };
             let segment = Segment {
                 path,
@@ -193,7 +197,7 @@ impl Journal {
             state.last_number = *number;
         }
         disk.sync_dir(dir)?;
-        let journal = Self {
+        Ok(Self {
             disk,
             random,
             dir: dir.to_owned(),
@@ -203,11 +207,7 @@ impl Journal {
             turned: Condvar::new(),
             is_short_of_room: AtomicBool::new(false),
             is_misplaced: AtomicBool::new(false),
-        };
-        if let Err(e) = journal.hold_reserve() {
-            log::warn!(target: "queue", "there is no reserve for a full disk yet: {e}");
-        }
-        Ok(journal)
+        })
     }
 
     /// Appends a message and waits until it is durable.

@@ -61,8 +61,8 @@ pub struct Manager {
     under_way: usize,
     is_stopping: bool,
     sweep: Sweep,
-    /// When the age clock was last written down.
-    noted: Moment,
+    /// When the age clock was last written down; nothing if this process has not done so yet.
+    noted: Option<Moment>,
     /// The message that is being looked at.
     busy_with: Option<MessageId>,
 }
@@ -104,7 +104,7 @@ impl Manager {
             under_way: 0,
             is_stopping: false,
             sweep,
-            noted: now,
+            noted: None,
             busy_with: None,
         };
         for (id, due) in survivors {
@@ -159,8 +159,12 @@ impl Manager {
         self.busy_with = None;
         self.sweep.run(&mut self.leases);
         let now = self.clock.now();
-        if now.since(self.noted) >= AGES_EVERY {
-            self.noted = now;
+        if self.noted.is_none() {
+            // Nobody who waits for the greeting need wait for it.
+            self.spool.hold_reserve();
+        }
+        if self.noted.is_none_or(|noted| now.since(noted) >= AGES_EVERY) {
+            self.noted = Some(now);
             self.spool.ages.write();
         }
     }

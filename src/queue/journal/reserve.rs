@@ -1,7 +1,7 @@
 //! A file kept for notes when the disk is full.
 //!
 //! As long as a segment like any other, written in full and synced, so that records can be written over
-//! it without more room. Held from the start. When a note finds the disk full, the reserve becomes the
+//! it without more room. Made soon after the first start, and held from then on. When a note finds the disk full, the reserve becomes the
 //! current segment; from then on no message is put until there is room for another reserve. So outcomes
 //! of messages that are being delivered while the disk is full are still written down.
 
@@ -13,8 +13,10 @@ use super::{Journal, State};
 use crate::queue::parcel::create_anew;
 use crate::sys::{Disk, MutexGuard};
 
-/// Its name in the journal's directory.
+/// Its name in the journal's directory, once it is whole and synced.
 pub(super) const NAME: &str = "reserve";
+/// Its name before that.
+const DRAFT: &str = "reserve.new";
 /// Written at once.
 const CHUNK_OCTETS: usize = 64 * 1024;
 
@@ -37,12 +39,13 @@ impl Journal {
         if self.state.lock().has_reserve {
             return Ok(());
         }
-        let path = self.dir.join(NAME);
-        let made =
-            make(self.disk.as_ref(), &path, self.segment_octets).and_then(|()| self.disk.sync_dir(&self.dir));
+        let draft = self.dir.join(DRAFT);
+        let made = make(self.disk.as_ref(), &draft, self.segment_octets)
+            .and_then(|()| self.disk.rename(&draft, &self.dir.join(NAME)))
+            .and_then(|()| self.disk.sync_dir(&self.dir));
         if let Err(e) = made {
             // Half of it would only take room from others.
-            let _ = self.disk.remove(&path);
+            let _ = self.disk.remove(&draft);
             if is_full(e.kind()) && !self.is_short_of_room.swap(true, Ordering::AcqRel) {
                 log::error!(target: "queue", "the disk is full: no mail is taken until there is room: {e}");
             }
@@ -72,14 +75,8 @@ impl Journal {
     }
 }
 
-/// Makes the file, unless it is there already.
+/// Writes the file, durably.
 fn make(disk: &dyn Disk, path: &Path, octets: u64) -> io::Result<()> {
-    if let Ok(file) = disk.open(path)
-        && file.length()? >= octets
-    {
-        // The process that wrote it may have ended before it was durable.
-        return file.sync();
-    }
     let file = create_anew(disk, path)?;
     let mut written = 0;
     while written < octets {

@@ -35,7 +35,7 @@ impl Spool {
         self.journal.sweep(&is_late)?;
         // If the disk is still full, the next sweep tries again.
         let _ = self.journal.pay_owed();
-        let _ = self.journal.hold_reserve();
+        self.hold_reserve();
         self.remove_leftovers(&is_late);
         let Some(oldest) = self.journal.crowded(segments_max) else {
             return Ok(if is_late() { Swept::InPart } else { Swept::All });
@@ -77,6 +77,13 @@ impl Spool {
             return Err(io::Error::other(format!("{left} files of settled messages cannot be removed")));
         }
         self.disk.sync_dir(&self.dirs.waiting)
+    }
+
+    /// Keeps room for notes when the disk is full. What stands against it is tried again by a later sweep.
+    pub(in crate::queue) fn hold_reserve(&self) {
+        if let Err(e) = self.journal.hold_reserve() {
+            log::warn!(target: "queue", "there is no reserve for a full disk yet: {e}");
+        }
     }
 
     fn remove_leftovers(&self, is_late: &dyn Fn() -> bool) {
