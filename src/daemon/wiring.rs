@@ -64,13 +64,17 @@ pub(super) fn build(config_dir: &Path, config: &Config, stop: &Arc<Stop>) -> Res
     let metrics = Arc::new(Metrics::default());
     let traces = Traces::new(Arc::clone(&clock));
 
+    // Before the data directory is made: it is often in this one, which would count as just changed.
+    let sources = Sources::read(config_dir, &config.hostname, &spelling(config), Looks::of_the_server())
+        .map_err(one)?;
     create_dir_all(&*disk, &config.data_dir)
         .map_err(|e| one(format!("{}: cannot be made: {e}; check data-dir", config.data_dir.display())))?;
     let pretence = config.data_dir.join("scram-pretence");
     let pretence = Pretence::kept(&*disk, &*random, &pretence)
         .map_err(|e| one(format!("{}: {e}; it must be ours to read and write", pretence.display())))?;
     let expiry = Expiry::new(Arc::clone(&clock), &metrics);
-    let chores = chores(config_dir, config, &metrics, expiry, pretence, stop)?;
+    let accounts = accounts(config, &metrics, stop).with_pretence(pretence);
+    let chores = chores(config_dir, config, sources, accounts, expiry, &metrics, stop)?;
     let domaininfo = {
         let settings = domaininfo::Settings::new(config.data_dir.join("domaininfo"));
         DomainInfo::open(Arc::clone(&disk), Arc::clone(&random), Arc::clone(&clock), &metrics, settings)
@@ -174,18 +178,16 @@ pub(super) fn build(config_dir: &Path, config: &Config, stop: &Arc<Stop>) -> Res
     })
 }
 
-/// Reads users, aliases and certificates.
+/// Puts in force what was read of users, aliases and certificates.
 fn chores(
     config_dir: &Path,
     config: &Config,
-    metrics: &Metrics,
+    sources: Sources,
+    accounts: Accounts,
     expiry: Expiry,
-    pretence: Pretence,
+    metrics: &Metrics,
     stop: &Arc<Stop>,
 ) -> Result<Arc<Chores>, Vec<String>> {
-    let looks = Looks::of_the_server();
-    let sources =
-        Sources::read(config_dir, &config.hostname, &spelling(config), looks).map_err(|e| vec![e])?;
     let mut wrong = sources.mistakes();
     if wrong.is_empty() {
         wrong.extend(unknown_logins(config, &sources.domains, &sources.credentials.logins()));
@@ -201,12 +203,11 @@ fn chores(
         return Err(wrong);
     }
     expiry.look(&certs);
-    let accounts = accounts(config, metrics, stop).with_pretence(pretence);
     Ok(Arc::new(Chores {
         config_dir: config_dir.to_owned(),
         effective: config.effective(),
         hostname: config.hostname.clone(),
-        looks,
+        looks: Looks::of_the_server(),
         directory: directory(config_dir, config, &sources.domains, accounts, metrics, stop),
         logins: Arc::new(ArcSwap::new(sources.credentials.logins())),
         sources: Mutex::new(sources),
