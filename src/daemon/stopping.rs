@@ -26,7 +26,7 @@ pub(super) struct Stopping {
 }
 
 impl Stopping {
-    /// Begins now: the process ends within `grace`.
+    /// Begins now: the process ends within `grace`, or half a second if that is more.
     ///
     /// # Errors
     /// When the host has no thread to give.
@@ -35,7 +35,8 @@ impl Stopping {
         let work_end = now + grace.saturating_sub(LAST_MOMENTS.min(grace / 4));
         let (sooner, told) = bounded::<Moment>(1);
         sys::spawn("stopping", move || {
-            let mut end = now + grace;
+            // Also without any grace, what is owed to the disk has a moment.
+            let mut end = now + grace.max(LAST_MOMENTS);
             if let Ok(sooner) = told.recv_timeout(end.since(SystemClock.now())) {
                 end = end.min(sooner);
             }

@@ -133,7 +133,14 @@ impl Program<'_> {
 
     /// Starts it; nothing if it would have to end at once.
     fn start(&self, errors: Errors) -> io::Result<Option<Running>> {
-        if self.at_stop == AtStop::End && self.stop.is_asked() {
+        let has_time = match self.at_stop {
+            AtStop::End => false,
+            // The caller still has to note how others ended.
+            AtStop::Finish => {
+                self.stop.end().is_some_and(|end| end.since(SystemClock.now()) >= 2 * Self::STOP_GRACE)
+            }
+        };
+        if self.stop.is_asked() && !has_time {
             return Ok(None);
         }
         let (output, theirs) = io::pipe()?;
@@ -278,8 +285,9 @@ impl Running {
                 },
             }
         }
-        // Whatever it was, no more input comes.
-        self.stdin = None;
+        // No more input comes. Its end is not seen before the program is gone: it would take a part for the
+        // whole.
+        let input_pipe = self.stdin.take();
         match over {
             Over::Ended => {}
             Over::DeadlinePassed | Over::Stopped => {
@@ -294,6 +302,7 @@ impl Running {
         self.output.listen();
         self.errors.listen();
         let status = self.reap();
+        drop(input_pipe);
         let output = std::mem::take(&mut self.output.kept);
         match (over, status) {
             (Over::Ended, Ok(status)) if status.signal().is_some() && UNDER_WAY.is_over() => {
@@ -587,6 +596,17 @@ mod tests {
             run_reading(&format!("cat >/dev/null; touch {}", taken.display()), &mut Breaks(false), MINUTE);
         assert!(matches!(ended, Ended::InputFailed(_)), "{ended:?}");
         assert!(!taken.exists());
+    }
+
+    #[test]
+    fn a_program_that_ignores_its_deadline_never_sees_the_end_of_its_input() {
+        let dir = tempfile::tempdir().unwrap();
+        let filed = dir.path().join("filed");
+        let script = format!("trap '' TERM; head -c 10; sleep 0.3; cat; touch {}", filed.display());
+        // More than a pipe holds.
+        let ended = run(&script, &[b'x'; 1_000_000], Duration::from_millis(100));
+        assert!(matches!(ended, Ended::DeadlinePassed { .. }), "{ended:?}");
+        assert!(!filed.exists(), "a part was taken for the whole");
     }
 
     #[test]
