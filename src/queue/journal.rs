@@ -225,12 +225,10 @@ impl Journal {
         if let Some(segment) = state.segments.get_mut(&place.segment) {
             segment.live += 1;
         }
-        self.wait_for(state, mark)?;
-        if self.is_misplaced.load(Ordering::Acquire) {
-            self.note(Kind::Cancel, id, b"");
-            self.take_live(place.segment);
-            return Err(misplaced(&self.dir));
-        }
+        self.wait_for(state, mark).inspect_err(|_| {
+            // Heard: nobody else waits for this record.
+            self.state.lock().refused.remove(&mark);
+        })?;
         Ok(place)
     }
 
@@ -264,12 +262,17 @@ impl Journal {
         }
     }
 
-    /// Writes what is owed, and makes everything durable.
-    pub(super) fn sync_all(&self) -> io::Result<()> {
-        let mut state = self.state.lock();
-        self.pay(&mut state)?;
-        let mark = state.mark;
-        self.wait_for(state, mark)
+    /// Writes the notes that are owed, and makes all notes durable.
+    pub(super) fn sync_notes(&self) -> io::Result<()> {
+        loop {
+            let mut state = self.state.lock();
+            // Another thread's sync may fail meanwhile and lose some.
+            self.pay(&mut state)?;
+            let mut unsynced = state.tail.iter().rev();
+            let last = unsynced.find(|(_, one)| matches!(one, Tail::Note(_))).map(|(mark, _)| *mark);
+            let Some(mark) = last else { return Ok(()) };
+            self.wait_for(state, mark)?;
+        }
     }
 
     /// The file of a segment, to read from.
@@ -452,8 +455,8 @@ impl Journal {
     /// Waits until `mark` is durable; leads a sync when nobody else does.
     fn wait_for<'a>(&'a self, mut state: MutexGuard<'a, State>, mark: Mark) -> io::Result<()> {
         loop {
-            if let Some((kind, text)) = state.refused.remove(&mark) {
-                return Err(io::Error::new(kind, text));
+            if let Some((kind, text)) = state.refused.get(&mark) {
+                return Err(io::Error::new(*kind, text.clone()));
             }
             if state.durable >= mark {
                 return Ok(());
@@ -470,16 +473,44 @@ impl Journal {
             let result = synced.unwrap_or_else(|_| Err(io::Error::other("the sync panicked")));
             state = self.state.lock();
             state.is_syncing = false;
-            let failed = result.as_ref().err().map(|e| (e.kind(), e.to_string()));
-            match failed {
-                None => settle(&mut state, upto, &dirty),
-                Some(why) => self.refuse(&mut state, &why),
-            }
+            let failed = match result {
+                Ok(misplaced) => {
+                    self.settle(&mut state, upto, &dirty, &misplaced);
+                    None
+                }
+                Err(e) => {
+                    self.refuse(&mut state, &(e.kind(), e.to_string()));
+                    Some(e)
+                }
+            };
             self.turned.notify_all();
             // Whoever only waits for a mark, without a message of its own, hears it here.
-            if let Err(e) = result {
-                state.refused.remove(&mark);
+            if let Some(e) = failed {
                 return Err(e);
+            }
+        }
+    }
+
+    /// A sync succeeded: everything up to `upto` is durable. Messages in `misplaced` segments are not where
+    /// their path leads: whoever put them hears of it.
+    fn settle(&self, state: &mut State, upto: Mark, dirty: &[Dirty], misplaced: &[u64]) {
+        state.durable = state.durable.max(upto);
+        for one in dirty {
+            if let Some(segment) = state.segments.get_mut(&one.number) {
+                segment.durable = segment.durable.max(one.length);
+                segment.is_named = true;
+            }
+        }
+        while state.tail.front().is_some_and(|(mark, _)| *mark <= upto) {
+            let Some((mark, Tail::Put { id, segment })) = state.tail.pop_front() else { continue };
+            if misplaced.contains(&segment) {
+                let why = misplaced_at(&self.dir);
+                state.refused.insert(mark, (why.kind(), why.to_string()));
+                if let Some(segment) = state.segments.get_mut(&segment) {
+                    segment.live = segment.live.saturating_sub(1);
+                }
+                let blank = Blank::new(Kind::Cancel, &id, b"", b"");
+                state.owed.push_back(Note { blank, ticket: Ticket::owed() });
             }
         }
     }
@@ -509,22 +540,24 @@ impl Journal {
         }
     }
 
-    /// Names first: a record is worth nothing in a file that a power cut forgets.
-    fn sync_segments(&self, dirty: &[Dirty]) -> io::Result<()> {
+    /// Names first: a record is worth nothing in a file that a power cut forgets. Returns the segments that
+    /// are not where their paths lead.
+    fn sync_segments(&self, dirty: &[Dirty]) -> io::Result<Vec<u64>> {
         if dirty.iter().any(|one| !one.is_named) {
             self.disk.sync_dir(&self.dir)?;
         }
         dirty.iter().try_for_each(|one| one.file.sync())?;
         // What cannot be looked up is as good as gone.
         let is_in_place = |one: &Dirty| self.disk.is_in_place(&one.path, one.file.as_ref()).unwrap_or(false);
-        let is_misplaced = !dirty.iter().all(is_in_place);
+        let misplaced: Vec<_> = dirty.iter().filter(|one| !is_in_place(one)).map(|one| one.number).collect();
+        let is_misplaced = !misplaced.is_empty();
         if self.is_misplaced.swap(is_misplaced, Ordering::AcqRel) != is_misplaced {
             match is_misplaced {
-                true => log::error!(target: "queue", "no mail is taken: {}", misplaced(&self.dir)),
+                true => log::error!(target: "queue", "no mail is taken: {}", misplaced_at(&self.dir)),
                 false => log::info!(target: "queue", "{} is back: mail is taken", self.dir.display()),
             }
         }
-        Ok(())
+        Ok(misplaced)
     }
 }
 
@@ -549,25 +582,11 @@ fn dirty(state: &State) -> Vec<Dirty> {
 }
 
 /// Why a message is not promised although it is durable: nobody would find it.
-pub(super) fn misplaced(dir: &Path) -> io::Error {
+pub(super) fn misplaced_at(dir: &Path) -> io::Error {
     io::Error::other(format!(
         "{} was moved, removed or replaced while the server runs; put it back, or restart postrider",
         dir.display()
     ))
-}
-
-/// A sync succeeded: everything up to `upto` is durable.
-fn settle(state: &mut State, upto: Mark, dirty: &[Dirty]) {
-    state.durable = state.durable.max(upto);
-    for one in dirty {
-        if let Some(segment) = state.segments.get_mut(&one.number) {
-            segment.durable = segment.durable.max(one.length);
-            segment.is_named = true;
-        }
-    }
-    while state.tail.front().is_some_and(|(mark, _)| *mark <= upto) {
-        state.tail.pop_front();
-    }
 }
 
 /// Takes back what was appended and is not durable: whoever put it hears of it, notes are owed.

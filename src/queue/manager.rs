@@ -136,6 +136,7 @@ impl Manager {
             News::Stop => {
                 self.is_stopping = true;
                 self.claims.stop();
+                self.withdraw_all();
             }
         }
     }
@@ -169,17 +170,38 @@ impl Manager {
         }
     }
 
-    /// Writes and syncs what the disk has refused. To be called before the process ends, when nothing
-    /// is under way.
+    /// What is ready to leave does not leave any more: the legs that are left are under way.
+    fn withdraw_all(&mut self) {
+        for (id, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.legs > 0) {
+            entry.legs = entry.legs.saturating_sub(self.schedule.withdraw(*id));
+        }
+    }
+
+    /// Writes and syncs what the disk has refused, apart from messages with something under way. To be
+    /// called before the process ends.
     ///
     /// # Errors
     /// The disk refuses still.
     pub(super) fn write_owed(&mut self) -> io::Result<()> {
         self.busy_with = None;
         self.spool.ages.write();
-        let unsaved = self.entries.values().filter_map(|entry| entry.active.as_ref());
+        // Delivery threads hold the leases of what is under way, and write it down with their next outcome.
+        // Commands hold those of what they have.
+        let claims = &self.claims;
+        let is_at_rest =
+            |(id, entry): &(&MessageId, &Entry)| entry.legs == 0 && !claims.granted.contains(*id);
+        let at_rest = self.entries.iter().filter(is_at_rest);
+        let unsaved = at_rest.filter_map(|(_, entry)| entry.active.as_ref());
         let written = unsaved.map(|active| active.note_unsaved(&self.spool)).fold(Ok(()), io::Result::and);
-        written.and(self.spool.write_owed())
+        written.and(self.spool.write_owed())?;
+        let is_unsaved = |id: &MessageId| {
+            let entry = self.entries.get(id);
+            entry.and_then(|entry| entry.active.as_ref()).is_some_and(|active| active.is_unsaved())
+        };
+        match self.claims.granted.iter().any(is_unsaved) {
+            true => Err(io::Error::other("a command has a message of which something is not written yet")),
+            false => Ok(()),
+        }
     }
 
     /// How long until `tick` or `clear_up` has something to do; nothing if only news can bring work.

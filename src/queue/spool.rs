@@ -63,7 +63,7 @@ use self::index::{Index, Kept};
 use super::age_clock::AgeClock;
 use super::frame::Kind;
 use super::item::{Progress, Record};
-use super::journal::{Journal, Ticket, misplaced};
+use super::journal::{Journal, Ticket, misplaced_at};
 use super::parcel::{self, Draft};
 use super::recovery::{Finds, Puts, check_version};
 use super::schedule::Settings;
@@ -250,7 +250,7 @@ impl Spool {
         if !self.disk.is_in_place(&path, file.as_ref()).unwrap_or(false) {
             // Or it would be delivered although its sender is told that it is not taken.
             let _ = self.disk.remove(&path);
-            return Err(misplaced(&self.dirs.waiting));
+            return Err(misplaced_at(&self.dirs.waiting));
         }
         self.index.insert(&envelope.id, Kept::Waiting { octets, moved: None });
         Ok(())
@@ -288,11 +288,16 @@ impl Spool {
             Kept::Journal { .. } => {
                 let waits = record.by_operator || record.states.iter().any(|(_, state)| !state.is_settled());
                 let moved = if waits { self.move_out(lease, envelope, after) } else { Ok(()) };
-                // An outcome is true though the message cannot move; a person hears that it cannot.
-                if !waits || (moved.is_err() && !record.by_operator) {
-                    self.note_in_journal(id, record);
+                match moved {
+                    // A person hears that it cannot be done.
+                    Err(e) if record.by_operator => return Err(e),
+                    // An outcome is true though the message cannot move now: the next one moves it.
+                    Err(e) => log::warn!(target: "queue", "{id} stays in the journal for now: {e}"),
+                    Ok(()) if waits => return Ok(()),
+                    Ok(()) => {}
                 }
-                moved
+                self.note_in_journal(id, record);
+                Ok(())
             }
         }
     }

@@ -99,8 +99,8 @@ pub enum Stopped {
     Clean,
     /// Some attempts are not back: their recipients are tried again after the next start.
     UnderWay,
-    /// Every attempt is back, and the disk refuses to take down what came of some: their recipients may
-    /// be delivered to again after the next start.
+    /// The disk refuses to take down what came of some attempts: their recipients may be delivered to
+    /// again after the next start. Other attempts may be under way.
     Unwritten,
 }
 
@@ -110,7 +110,8 @@ pub struct Running {
     operator: Operator,
     manager: JoinHandle<()>,
     pulse: Arc<Pulse>,
-    is_all_back: Arc<AtomicBool>,
+    /// The disk refused what was owed to it when we stopped.
+    is_unwritten: Arc<AtomicBool>,
     finished: Receiver<()>,
 }
 
@@ -189,10 +190,10 @@ impl Opened {
         }
         let pulse = Pulse::new("the queue manager");
         let theirs = Arc::clone(&pulse);
-        let is_all_back = Arc::<AtomicBool>::default();
-        let all_back = Arc::clone(&is_all_back);
+        let is_unwritten = Arc::<AtomicBool>::default();
+        let unwritten = Arc::clone(&is_unwritten);
         let manager = spawn("queue", move || {
-            let managed = catch_panic(|| manage(&mut step, lanes, &theirs, &all_back));
+            let managed = catch_panic(|| manage(&mut step, lanes, &theirs, &unwritten));
             if let Err(panic) = managed {
                 log::error!(target: "queue", "the queue manager panicked: {}", words(panic.as_ref()));
                 if let Some(id) = step.manager.busy_with() {
@@ -205,7 +206,7 @@ impl Opened {
             }
             let _ = done.send(());
         })?;
-        Ok(Running { handle, operator, manager, pulse, is_all_back, finished })
+        Ok(Running { handle, operator, manager, pulse, is_unwritten, finished })
     }
 
     /// The queue without its threads, to be stepped by a test that turns the clock.
@@ -250,7 +251,7 @@ impl Running {
             }
             // Attempts under way still write, and so may sessions: whoever can still write holds the
             // lock, so that nobody else has the spool before.
-            Err(_) if self.is_all_back.load(Ordering::Acquire) => Stopped::Unwritten,
+            Err(_) if self.is_unwritten.load(Ordering::Acquire) => Stopped::Unwritten,
             Err(_) => Stopped::UnderWay,
         }
     }
@@ -319,7 +320,7 @@ struct Supply {
 
 /// The life of the thread `queue`. Returns when we stop, every attempt is back, and what came of them is
 /// on disk; the delivery threads end with their channels.
-fn manage(step: &mut Stepped, mut lanes: Vec<Supply>, pulse: &Pulse, is_all_back: &AtomicBool) {
+fn manage(step: &mut Stepped, mut lanes: Vec<Supply>, pulse: &Pulse, is_unwritten: &AtomicBool) {
     let Stepped { manager, news, .. } = step;
     loop {
         pulse.works();
@@ -333,22 +334,26 @@ fn manage(step: &mut Stepped, mut lanes: Vec<Supply>, pulse: &Pulse, is_all_back
                 let _ = supply.jobs.send(job);
             }
         }
-        let is_over = manager.is_stopping() && manager.under_way() == 0;
-        if is_over {
-            is_all_back.store(true, Ordering::Release);
-            match manager.write_owed() {
-                Ok(()) => {
-                    // Commands that asked meanwhile hear what becomes of it.
-                    news.try_iter().for_each(|one| manager.hear(one));
-                    return pulse.waits();
-                }
-                Err(e) => log::error!(target: "queue", "what is owed to the disk cannot be written yet: {e}"),
+        let wait = if manager.is_stopping() {
+            // What is owed does not wait for attempts that may take all the time there is.
+            let written = manager.write_owed();
+            if let Err(e) = &written
+                && !is_unwritten.load(Ordering::Acquire)
+            {
+                log::error!(target: "queue", "what is owed to the disk cannot be written yet: {e}");
             }
+            is_unwritten.store(written.is_err(), Ordering::Release);
+            if written.is_ok() && manager.under_way() == 0 {
+                // Commands that asked meanwhile hear what becomes of it.
+                news.try_iter().for_each(|one| manager.hear(one));
+                return pulse.waits();
+            }
+            written.is_err().then_some(OWED_AGAIN)
         } else {
             manager.clear_up();
-        }
+            manager.idle()
+        };
         pulse.waits();
-        let wait = if is_over { Some(OWED_AGAIN) } else { manager.idle() };
         let first = match wait {
             Some(wait) => news.recv_timeout(wait),
             None => news.recv().map_err(|_| RecvTimeoutError::Disconnected),

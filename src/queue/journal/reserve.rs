@@ -39,23 +39,44 @@ impl Journal {
         if self.state.lock().has_reserve {
             return Ok(());
         }
-        let draft = self.dir.join(DRAFT);
-        let made = make(self.disk.as_ref(), &draft, self.segment_octets)
-            .and_then(|()| self.disk.rename(&draft, &self.dir.join(NAME)))
-            .and_then(|()| self.disk.sync_dir(&self.dir));
-        if let Err(e) = made {
-            // Half of it would only take room from others.
-            let _ = self.disk.remove(&draft);
+        if let Err(e) = self.make_reserve() {
             if is_full(e.kind()) && !self.is_short_of_room.swap(true, Ordering::AcqRel) {
                 log::error!(target: "queue", "the disk is full: no mail is taken until there is room: {e}");
             }
             return Err(e);
         }
-        self.state.lock().has_reserve = true;
-        if self.is_short_of_room.swap(false, Ordering::AcqRel) {
+        let mut state = self.state.lock();
+        // Together: a note that needs the reserve at once finds both as they are.
+        state.has_reserve = true;
+        let was_short = self.is_short_of_room.swap(false, Ordering::AcqRel);
+        drop(state);
+        if was_short {
             log::info!(target: "queue", "there is room on the disk again: mail is taken");
         }
         Ok(())
+    }
+
+    /// Of a spare that is long enough, or of new room.
+    fn make_reserve(&self) -> io::Result<()> {
+        let (reserve, draft) = (self.dir.join(NAME), self.dir.join(DRAFT));
+        let spare = self.state.lock().spares.pop();
+        if let Some(spare) = spare {
+            let length = self.disk.open(&spare).and_then(|file| file.length());
+            if length.is_ok_and(|length| length >= self.segment_octets)
+                && self.disk.rename(&spare, &reserve).is_ok()
+            {
+                return self.disk.sync_dir(&self.dir);
+            }
+            self.state.lock().spares.push(spare);
+        }
+        let made = make(self.disk.as_ref(), &draft, self.segment_octets)
+            .and_then(|()| self.disk.rename(&draft, &reserve));
+        if let Err(e) = made {
+            // Half of it would only take room from others.
+            let _ = self.disk.remove(&draft);
+            return Err(e);
+        }
+        self.disk.sync_dir(&self.dir)
     }
 
     /// Whether [`Journal::hold_reserve`] has something to do.
@@ -65,10 +86,14 @@ impl Journal {
 
     /// A note found the disk full: it goes to the reserve. False if there is none.
     pub(super) fn use_reserve(&self, state: &mut MutexGuard<'_, State>) -> bool {
-        if !state.has_reserve || self.begin_segment(state, Some(self.dir.join(NAME))).is_err() {
+        // Whatever comes of it, there is none any more that can be relied on.
+        if !std::mem::take(&mut state.has_reserve) {
             return false;
         }
-        state.has_reserve = false;
+        if let Err(e) = self.begin_segment(state, Some(self.dir.join(NAME))) {
+            log::error!(target: "queue", "the reserve for a full disk cannot be used: {e}");
+            return false;
+        }
         self.is_short_of_room.store(true, Ordering::Release);
         log::error!(target: "queue", "the disk is full: no mail is taken until there is room");
         true

@@ -32,10 +32,12 @@ impl Spool {
         until: Moment,
     ) -> io::Result<Swept> {
         let is_late = || self.clock.now() >= until;
-        self.journal.sweep(&is_late)?;
         // If the disk is still full, the next sweep tries again.
         let _ = self.journal.pay_owed();
+        let swept = self.journal.sweep(&is_late);
+        // Also if a segment cannot go, or no mail would ever be taken again.
         self.hold_reserve();
+        swept?;
         self.remove_leftovers(&is_late);
         let Some(oldest) = self.journal.crowded(segments_max) else {
             return Ok(if is_late() { Swept::InPart } else { Swept::All });
@@ -70,7 +72,7 @@ impl Spool {
     /// # Errors
     /// The disk refuses still: after a restart some recipients may be delivered to again.
     pub(in crate::queue) fn write_owed(&self) -> io::Result<()> {
-        self.journal.sync_all()?;
+        self.journal.sync_notes()?;
         self.remove_leftovers(&|| false);
         let left = self.leftovers.lock().len();
         if left > 0 {

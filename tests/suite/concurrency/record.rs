@@ -24,6 +24,8 @@ struct Facts {
     /// In which lives a recipient was delivered to.
     delivered: BTreeMap<(MessageId, String), Vec<usize>>,
     failed: BTreeSet<(MessageId, String)>,
+    /// The disk has damaged them: they are set aside, and nobody gets them.
+    damaged: BTreeSet<MessageId>,
     /// Texts of bounces that arrived.
     bounces: Vec<String>,
     commands: Vec<Command>,
@@ -141,6 +143,10 @@ impl Record {
         self.0.lock().failed.insert((id, recipient));
     }
 
+    pub fn damaged(&self, id: MessageId) {
+        self.0.lock().damaged.insert(id);
+    }
+
     pub fn bounced(&self, text: String) {
         self.0.lock().bounces.push(text);
     }
@@ -180,10 +186,10 @@ impl Record {
     /// A new life has begun: `view` says of a message whether it is held and whether it goes another way;
     /// nothing if it is not in the queue.
     pub fn life_begins(&self, view: impl Fn(&MessageId) -> Option<(bool, bool)>) {
+        // Another actor may write here while one looks at the queue.
+        let seen: Vec<_> = self.ids().into_iter().filter_map(|id| Some((id, view(&id)?))).collect();
         let mut facts = self.0.lock();
-        let ids: Vec<_> = facts.promised.keys().copied().collect();
-        for id in ids {
-            let Some((is_held, is_rerouted)) = view(&id) else { continue };
+        for (id, (is_held, is_rerouted)) in seen {
             if facts.is_removed(&id) {
                 facts.complain(format!("{id} is back after its removal was confirmed"));
             }
@@ -209,6 +215,7 @@ impl Record {
                 let is_told = || facts.bounces.iter().any(|b| b.contains(&told) && b.contains(recipient));
                 let is_settled = facts.delivered.contains_key(&one)
                     || (facts.failed.contains(&one) && is_told())
+                    || facts.damaged.contains(id)
                     || facts.may_be_removed(id);
                 if !is_settled {
                     lost.push(format!("{id} to {recipient} is lost"));

@@ -1,9 +1,9 @@
 //! Lives of a server, made from a seed.
 //!
 //! Some messages are promised first, more than the journal keeps, and the process is killed: so the next life
-//! begins with a sweep. In the lives that follow sessions, deliveries and operators act at once, and each ends
-//! by a stop, a kill or a power cut; the disk may be full for a while. The last life has time for all that is
-//! left.
+//! begins with a sweep. In the lives that follow sessions, deliveries, operators and reloads act at once, and
+//! each ends by a stop, a kill or a power cut; the disk may be full for a while, and may damage a message. The
+//! last life has time for all that is left.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -87,8 +87,10 @@ fn mailbox(raw: &str) -> Mailbox {
     Mailbox::parse(raw).unwrap()
 }
 
-fn router() -> Arc<ArcSwap<Router>> {
-    Arc::new(ArcSwap::from_pointee(Router::new(Domain::parse("here.example"))))
+/// After a reload, there.example is a local domain too.
+fn router(is_reloaded: bool) -> Router {
+    let domains = if is_reloaded { &["here.example", "there.example"][..] } else { &["here.example"] };
+    Router::new(domains.iter().map(|domain| Domain::parse(domain).unwrap()))
 }
 
 /// Puts a message unlike any other.
@@ -184,6 +186,26 @@ fn operate(operator: &Operator, record: &Record, dice: &SeededRandom) {
     }
 }
 
+/// The envelope of a promised message that has a file of its own cannot be read any more. Not that of a
+/// bounce: whoever is told by it would hear nothing.
+fn damage_one(disk: &SimulatedDisk, record: &Record, pick: u64) {
+    let promised = record.ids();
+    let names = disk.names();
+    let waiting = names.iter().filter(|path| path.starts_with("/data/spool/waiting"));
+    let files: Vec<(MessageId, usize, &PathBuf)> = waiting
+        .filter_map(|path| {
+            let (id, octets) = path.file_name()?.to_str()?.split_once('.')?;
+            Some((id.parse().ok()?, octets.parse().ok()?, path))
+        })
+        .filter(|(id, ..)| promised.contains(id))
+        .collect();
+    let Some((id, octets, path)) = files.get(usize::try_from(pick).unwrap() % files.len().max(1)) else {
+        return;
+    };
+    record.damaged(*id);
+    disk.damage(path, *octets);
+}
+
 impl World {
     fn below(&self, end: u64) -> u64 {
         self.dice.below(end)
@@ -252,6 +274,7 @@ impl World {
         let seeds: Vec<u64> = (0..8).map(|_| self.dice.bits()).collect();
         let sessions = usize::try_from(self.below(3)).unwrap();
         let operators = usize::try_from(self.below(3)).unwrap();
+        let reloads = self.below(3);
         let patience = Duration::from_secs(self.below(40));
         move || {
             // A kill at the start.
@@ -262,8 +285,9 @@ impl World {
             let couriers =
                 Couriers { local: Arc::clone(&hops), program: Arc::clone(&hops), smtp: Arc::clone(&hops) };
             look_at_all(&record, &handle);
+            let routes = Arc::new(ArcSwap::from_pointee(router(false)));
             let crew = Crew {
-                router: router(),
+                router: Arc::clone(&routes),
                 couriers,
                 own_mail: Arc::new(Direct(handle.clone())),
                 traces: Traces::new(clock),
@@ -282,6 +306,13 @@ impl World {
                     spawn(format!("operator-{n}"), move || operate(&operator, &record, &dice)).unwrap(),
                 );
             }
+            let reload = move || {
+                for n in 0..reloads {
+                    choice_point(|| "reload".to_owned());
+                    routes.store(Arc::new(router(n % 2 == 0)));
+                }
+            };
+            threads.push(spawn("reload", reload).unwrap());
             threads.into_iter().for_each(|thread| drop(join(thread)));
             // Some retries and sweeps.
             let (_never, nothing) = channel::<()>();
@@ -293,13 +324,17 @@ impl World {
         }
     }
 
-    /// The disk is full for a while; the process is killed.
+    /// The disk is full for a while, or damages a message; the process is killed.
     fn disturb(&self, scheduler: &Scheduler) {
         if self.below(3) == 0 {
             let full = self.below(1500);
             let [fills, empties] = [self.disk.clone(), self.disk.clone()];
             scheduler.at(full, move || fills.set_full(true));
             scheduler.at(full + self.below(600), move || empties.set_full(false));
+        }
+        if self.below(4) == 0 {
+            let (disk, record, pick) = (self.disk.clone(), Arc::clone(&self.record), self.below(1000));
+            scheduler.at(self.below(2000), move || damage_one(&disk, &record, pick));
         }
         if self.below(2) == 0 {
             let (disk, theirs) = (self.disk.clone(), scheduler.clone());
