@@ -3,6 +3,7 @@
 use super::*;
 use crate::fakes::{Crash, SeededRandom, SimulatedDisk};
 use crate::mail::Timestamp;
+use crate::sys::{PlainMutex, ScheduleEnd, Scheduler};
 
 fn id(n: u64) -> MessageId {
     MessageId::new(Timestamp::from_millis(0), n)
@@ -222,4 +223,40 @@ fn a_start_on_a_full_disk_takes_no_message_before_there_is_a_reserve() {
     disk.set_full(false);
     journal.hold_reserve().unwrap();
     journal.put(&id(1), b"{}", b"").unwrap();
+}
+
+/// Whoever waits for a sync that fails hears of its own record, whoever leads and whoever wakes first.
+#[test]
+fn what_is_said_to_be_durable_is_so_although_syncs_fail_between_several_who_wait() {
+    for seed in 0..2000 {
+        let disk = SimulatedDisk::default();
+        let journal = Arc::new(open(&disk).0);
+        journal.put(&id(1), b"{}", b"").unwrap();
+        disk.fail_after(usize::try_from(1 + seed % 4).unwrap(), io::ErrorKind::Other);
+        let said = Arc::<PlainMutex<Vec<(Kind, MessageId)>>>::default();
+        let scheduler = Scheduler::new(seed);
+        for n in 2..4 {
+            let (journal, said) = (Arc::clone(&journal), Arc::clone(&said));
+            let put = move || {
+                if journal.put(&id(n), b"{}", b"").is_ok() {
+                    said.lock().push((Kind::Put, id(n)));
+                }
+            };
+            scheduler.spawn(format!("put-{n}"), put).unwrap();
+        }
+        let (theirs, noted) = (Arc::clone(&journal), Arc::clone(&said));
+        let stop = move || {
+            theirs.note(Kind::Done, &id(1), b"");
+            if theirs.sync_notes().is_ok() {
+                noted.lock().push((Kind::Done, id(1)));
+            }
+        };
+        scheduler.spawn("stop", stop).unwrap();
+        assert_eq!(scheduler.run(), ScheduleEnd::AllOver, "seed {seed}");
+        disk.crash(Crash::Dropped);
+        let found = open(&disk).1;
+        for one in said.lock().iter() {
+            assert!(found.contains(one), "seed {seed}: {one:?} is not there, but {found:?}");
+        }
+    }
 }
