@@ -137,6 +137,7 @@ impl Manager {
                 self.is_stopping = true;
                 self.claims.stop();
                 self.withdraw_all();
+                self.spool.ages.write();
             }
         }
     }
@@ -184,7 +185,6 @@ impl Manager {
     /// The disk refuses still.
     pub(super) fn write_owed(&mut self) -> io::Result<()> {
         self.busy_with = None;
-        self.spool.ages.write();
         // Delivery threads hold the leases of what is under way, and write it down with their next outcome.
         // Commands hold those of what they have.
         let claims = &self.claims;
