@@ -10,7 +10,8 @@ use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use postrider::mail::{Domain, Mailbox, MessageId, Recipient, Timestamp};
 use postrider::smtp::{
-    Action, Answer, BodyReader, DotStuffer, Kind, LineBuffer, LineEnds, Question, Server, Settings, Verdict,
+    Answer, BareLineEndPolicy, BodyReader, DotStuffer, LineBuffer, Question, Server, ServerAction,
+    ServerKind, Settings, Verdict,
 };
 
 fn main() {
@@ -52,7 +53,7 @@ fn message_on_the_wire() -> Vec<u8> {
 fn body_reader(bencher: Bencher<'_, '_>) {
     let wire = message_on_the_wire();
     bencher.counter(BytesCount::of_slice(&wire)).bench(|| {
-        let mut reader = BodyReader::new(0, LineEnds::Strict);
+        let mut reader = BodyReader::new(0, BareLineEndPolicy::Reject);
         let mut octets = 0;
         for segment in wire.chunks(BODY_SEGMENT_OCTETS) {
             if let Some(end) = reader.feed(segment, &mut |kept| octets += kept.len()) {
@@ -66,7 +67,7 @@ fn body_reader(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn dot_stuffer(bencher: Bencher<'_, '_>) {
     let mut message = Vec::new();
-    BodyReader::new(0, LineEnds::Strict)
+    BodyReader::new(0, BareLineEndPolicy::Reject)
         .feed(&message_on_the_wire(), &mut |kept| message.extend_from_slice(kept))
         .unwrap();
     bencher.counter(BytesCount::of_slice(&message)).bench(|| {
@@ -83,13 +84,13 @@ fn dot_stuffer(bencher: Bencher<'_, '_>) {
 fn settings() -> Arc<Settings> {
     Arc::new(Settings {
         hostname: Domain::parse("here.example").unwrap(),
-        kind: Kind::Smtp,
+        kind: ServerKind::Smtp,
         message_octets_max: 0,
         recipients_max: 100,
-        line_ends: LineEnds::Strict,
-        tls_available: false,
-        logins_exist: false,
-        scram_available: false,
+        bare_line_ends: BareLineEndPolicy::Reject,
+        has_tls: false,
+        has_users: false,
+        has_scram: false,
         errors_max: 10,
     })
 }
@@ -99,7 +100,7 @@ fn settings() -> Arc<Settings> {
 fn session_machine(bencher: Bencher<'_, '_>) {
     const TRANSACTIONS: usize = 100;
     let settings = settings();
-    let bo = Recipient::mailbox(Mailbox::parse("bo@here.example").unwrap());
+    let bo = Recipient::for_mailbox(Mailbox::parse("bo@here.example").unwrap());
     let id = MessageId::new(Timestamp::from_millis(0), 1);
     let decide = |question: &Question| match question {
         Question::Sender { .. } => Answer::Accepted,
@@ -118,11 +119,11 @@ fn session_machine(bencher: Bencher<'_, '_>) {
                 let mut action = server.line(Ok(line));
                 loop {
                     action = match action {
-                        Action::Ask(question) => server.answer(Verdict::new(decide(&question))),
-                        Action::Receive { .. } => {
+                        ServerAction::Ask(question) => server.answer(Verdict::new(decide(&question))),
+                        ServerAction::Receive { .. } => {
                             server.body(b"Subject: x\r\n\r\nx\r\n.\r\n", &mut |_| {}).unwrap().1
                         }
-                        Action::Reply(reply) => {
+                        ServerAction::Reply(reply) => {
                             black_box(reply.to_octets());
                             break;
                         }

@@ -18,10 +18,12 @@ use postrider::courier::{Courier, Delivery};
 use postrider::fakes::{SimulatedDisk, TestClock};
 use postrider::mail::{Domain, Envelope, Outcome, Reason, ReversePath};
 use postrider::observe::Traces;
-use postrider::queue::{Couriers, Crew, Direct, Handle, Opened, Settings, SpoolParts, Stopped, open};
+use postrider::queue::{
+    Couriers, DeliveryParts, Handle, OpenQueue, QueuedDirectly, Settings, SpoolParts, StopResult, open,
+};
 use postrider::route::Router;
 use postrider::sys::{SystemClock, SystemDisk, SystemRandom};
-use postrider::torture::{PostOffice, deferred, letter_to};
+use postrider::torture::{SimulatedQueue, deferred, parse_recipient};
 use tempfile::TempDir;
 
 fn main() {
@@ -37,7 +39,7 @@ fn folder() -> TempDir {
     tempfile::tempdir_in(root).unwrap()
 }
 
-fn opened(dir: &TempDir) -> (Handle, Opened) {
+fn opened(dir: &TempDir) -> (Handle, OpenQueue) {
     open(SpoolParts {
         disk: Arc::new(SystemDisk),
         data_dir: dir.path().to_owned(),
@@ -52,7 +54,7 @@ fn opened(dir: &TempDir) -> (Handle, Opened) {
 fn put(handle: &Handle) {
     let mut incoming = handle.begin().unwrap();
     incoming.append(&[b'x'; MESSAGE_OCTETS]).unwrap();
-    let recipients = vec![letter_to("bo@here.example")];
+    let recipients = vec![parse_recipient("bo@here.example")];
     let envelope = Envelope::new(incoming.id(), handle.wall(), ReversePath::Null, recipients);
     incoming.commit(envelope).unwrap();
 }
@@ -73,7 +75,7 @@ impl Courier for Nowhere {
         "nowhere"
     }
 
-    fn carry(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
+    fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
         self.0.send(()).unwrap();
         delivery.recipients.iter().map(|_| Outcome::Delivered(Reason::new(0, 0, "gone"))).collect()
     }
@@ -93,20 +95,20 @@ fn settle_a_full_journal(bencher: Bencher<'_, '_>) {
         let (sender, delivered): (_, Receiver<()>) = unbounded();
         let courier: Arc<dyn Courier> = Arc::new(Nowhere(sender));
         let running = opened
-            .start(Crew {
+            .start(DeliveryParts {
                 router: Arc::new(ArcSwap::from_pointee(Router::new(Domain::parse("here.example")))),
                 couriers: Couriers {
                     local: Arc::clone(&courier),
                     program: Arc::clone(&courier),
                     smtp: courier,
                 },
-                own_mail: Arc::new(Direct(handle)),
+                generated_mail: Arc::new(QueuedDirectly(handle)),
                 traces: Traces::new(Arc::new(SystemClock)),
                 hostname: Domain::parse("mx.here.example").unwrap(),
             })
             .unwrap();
         (0..MESSAGES).for_each(|_| delivered.recv().unwrap());
-        assert_eq!(running.stop(Duration::from_secs(10)), Stopped::Clean);
+        assert_eq!(running.stop(Duration::from_secs(10)), StopResult::Clean);
         dir
     });
 }
@@ -118,8 +120,8 @@ fn start_with_100_000_waiting(bencher: Bencher<'_, '_>) {
     let settings = || Settings { messages_max: 2 * MESSAGES, ..Settings::default() };
     let disk = SimulatedDisk::default();
     let clock = Arc::<TestClock>::default();
-    let mut office = PostOffice::open(disk.clone(), Arc::clone(&clock), 1, settings()).unwrap();
-    office.remote.always(Some(deferred("busy")));
+    let mut office = SimulatedQueue::open(disk.clone(), Arc::clone(&clock), 1, settings()).unwrap();
+    office.remote.set_default_outcome(Some(deferred("busy")));
     for n in 0..MESSAGES {
         office
             .put("ana@here.example", &[&format!("bo@domain-{}.example", n % 500)], b"Subject: x\r\n\r\n")
@@ -130,8 +132,8 @@ fn start_with_100_000_waiting(bencher: Bencher<'_, '_>) {
     let mut seed = 1;
     bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
         seed += 1;
-        let mut office = PostOffice::open(disk.clone(), Arc::clone(&clock), seed, settings()).unwrap();
+        let mut office = SimulatedQueue::open(disk.clone(), Arc::clone(&clock), seed, settings()).unwrap();
         office.stepped.run();
-        assert_eq!(office.waiting(), MESSAGES);
+        assert_eq!(office.queue_length(), MESSAGES);
     });
 }

@@ -39,18 +39,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::mail::Domain;
 use crate::observe::{Counter, Metrics};
-use crate::sys::{Clock, Disk, Mutex, Random, create_dir_all, replace};
-use crate::tls::{IncomingLevel, Level};
+use crate::sys::{Clock, Disk, Mutex, Random, create_dir_all, replace_file};
+use crate::tls::{IncomingSecurityLevel, SecurityLevel};
 
 /// Version of the files that this program writes.
-const VERSION: u32 = 1;
+const FILE_VERSION: u32 = 1;
 /// Domains held in memory.
-const CACHED_MAX: usize = 4096;
+const CACHED_DOMAINS_MAX: usize = 4096;
 /// Our files have a few hundred octets.
 const FILE_OCTETS_MAX: u64 = 16_384;
 /// A file name has 255 octets, of which suffixes and the draft's name need some.
-const NAME_OCTETS_MAX: usize = 220;
-const SUFFIX: &str = ".json";
+const DOMAIN_OCTETS_MAX: usize = 220;
+const FILE_SUFFIX: &str = ".json";
 
 /// What this module is told.
 #[derive(Debug, Clone)]
@@ -71,52 +71,52 @@ impl Settings {
 
 /// What is known of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
+pub struct PeerEntry {
     /// Which.
     pub domain: Domain,
     /// The best level at which it sent to us.
-    pub incoming: IncomingLevel,
+    pub incoming: IncomingSecurityLevel,
     /// The best level at which we sent to it.
-    pub outgoing: Level,
+    pub outgoing: SecurityLevel,
     /// When `incoming` was first seen, RFC 3339; for people.
     pub incoming_seen: Option<String>,
     /// When `outgoing` was first seen, RFC 3339; for people.
     pub outgoing_seen: Option<String>,
 }
 
-impl Known {
-    fn nothing(domain: &Domain) -> Self {
+impl PeerEntry {
+    fn unknown(domain: &Domain) -> Self {
         Self {
             domain: domain.clone(),
-            incoming: IncomingLevel::Plain,
-            outgoing: Level::Plain,
+            incoming: IncomingSecurityLevel::Plain,
+            outgoing: SecurityLevel::Plain,
             incoming_seen: None,
             outgoing_seen: None,
         }
     }
 
-    fn is_nothing(&self) -> bool {
-        self.incoming == IncomingLevel::Plain && self.outgoing == Level::Plain
+    fn is_unknown(&self) -> bool {
+        self.incoming == IncomingSecurityLevel::Plain && self.outgoing == SecurityLevel::Plain
     }
 }
 
 /// The level is lower than one that was seen for this domain: perhaps somebody is in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the security level is lower than {known}, which was seen before")]
-pub struct Lower<L> {
+pub struct LowerThanKnown<L> {
     /// The best level seen before.
     pub known: L,
 }
 
 /// The file, version 1.
 #[derive(Debug, Serialize, Deserialize)]
-struct Stored {
+struct StoredPeer {
     version: u32,
     domain: Domain,
     #[serde(rename = "in")]
-    incoming: IncomingLevel,
+    incoming: IncomingSecurityLevel,
     #[serde(rename = "out")]
-    outgoing: Level,
+    outgoing: SecurityLevel,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     in_seen: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -125,7 +125,7 @@ struct Stored {
 
 /// Only the version, which is read first: a newer file may have other fields.
 #[derive(Debug, Deserialize)]
-struct Versioned {
+struct StoredVersion {
     version: u32,
 }
 
@@ -135,28 +135,28 @@ pub struct DomainInfo {
     random: Arc<dyn Random>,
     clock: Arc<dyn Clock>,
     settings: Settings,
-    cache: Mutex<Cache>,
+    cache: Mutex<PeerCache>,
     /// Files there are, and places taken for those that are just being written.
-    files: AtomicUsize,
+    file_count: AtomicUsize,
     raised: Counter,
     refused: Counter,
     errors: Counter,
     damaged: Counter,
-    full: Counter,
+    not_recorded: Counter,
 }
 
 #[derive(Default)]
-struct Cache {
-    slots: HashMap<Domain, (Arc<Mutex<Slot>>, u64)>,
+struct PeerCache {
+    peers: HashMap<Domain, (Arc<Mutex<CachedPeer>>, u64)>,
     /// Counts questions, to tell what was not asked for lately.
-    tick: u64,
+    lookups: u64,
 }
 
 /// One domain, as far as it has been read.
 #[derive(Default)]
-struct Slot {
+struct CachedPeer {
     /// `None` before the file was read.
-    known: Option<Known>,
+    entry: Option<PeerEntry>,
     /// The file is there.
     has_file: bool,
     /// `known` is more than what the file says: writing it failed, or there was no place for it.
@@ -164,11 +164,11 @@ struct Slot {
 }
 
 /// Why a file says nothing.
-enum Unread {
+enum ReadFailure {
     /// There is none.
     Missing,
     /// It could not be read, or is from the future: left alone.
-    Failed(String),
+    Unreadable(String),
     /// It is not what we write.
     Damaged(String),
 }
@@ -191,7 +191,7 @@ impl DomainInfo {
             if entry.name.starts_with('.') {
                 // Never renamed, so never anybody's truth. If it stays, it only takes space.
                 let _ = disk.remove(&settings.dir.join(&entry.name));
-            } else if domain_of(&entry.name).is_some() {
+            } else if domain_of_file(&entry.name).is_some() {
                 files += 1;
             }
         }
@@ -201,12 +201,13 @@ impl DomainInfo {
             clock,
             settings,
             cache: Mutex::default(),
-            files: AtomicUsize::new(files),
+            file_count: AtomicUsize::new(files),
             raised: metrics.counter("domaininfo_raised", "Security levels of domains raised"),
             refused: metrics.counter("domaininfo_refused", "Security levels refused as lower than known"),
             errors: metrics.counter("domaininfo_error", "Files on domains that were not read or written"),
             damaged: metrics.counter("domaininfo_damaged", "Damaged files on domains moved aside"),
-            full: metrics.counter("domaininfo_full", "Domains not recorded because there are too many"),
+            not_recorded: metrics
+                .counter("domaininfo_full", "Domains not recorded because there are too many"),
         })
     }
 
@@ -215,14 +216,18 @@ impl DomainInfo {
     ///
     /// # Errors
     /// [`Lower`] than what is known: the mail waits.
-    pub fn check_outgoing(&self, domain: &Domain, level: Level) -> Result<(), Lower<Level>> {
-        let now = || Some(self.clock.wall().to_string());
-        self.check(domain, |known| {
+    pub fn check_outgoing(
+        &self,
+        domain: &Domain,
+        level: SecurityLevel,
+    ) -> Result<(), LowerThanKnown<SecurityLevel>> {
+        let now = || Some(self.clock.wall_time().to_string());
+        self.check_and_save(domain, |known| {
             if level > known.outgoing {
                 (known.outgoing, known.outgoing_seen) = (level, now());
                 return Ok(true);
             }
-            if level < known.outgoing { Err(Lower { known: known.outgoing }) } else { Ok(false) }
+            if level < known.outgoing { Err(LowerThanKnown { known: known.outgoing }) } else { Ok(false) }
         })
     }
 
@@ -230,26 +235,30 @@ impl DomainInfo {
     ///
     /// # Errors
     /// [`Lower`] than what is known: the client is told 5.7.3.
-    pub fn check_incoming(&self, domain: &Domain, level: IncomingLevel) -> Result<(), Lower<IncomingLevel>> {
-        let now = || Some(self.clock.wall().to_string());
-        self.check(domain, |known| {
+    pub fn check_incoming(
+        &self,
+        domain: &Domain,
+        level: IncomingSecurityLevel,
+    ) -> Result<(), LowerThanKnown<IncomingSecurityLevel>> {
+        let now = || Some(self.clock.wall_time().to_string());
+        self.check_and_save(domain, |known| {
             if level > known.incoming {
                 (known.incoming, known.incoming_seen) = (level, now());
                 return Ok(true);
             }
-            if level < known.incoming { Err(Lower { known: known.incoming }) } else { Ok(false) }
+            if level < known.incoming { Err(LowerThanKnown { known: known.incoming }) } else { Ok(false) }
         })
     }
 
     /// What is known of one domain; plain both ways if nothing is. Changes nothing.
     #[must_use]
-    pub fn known(&self, domain: &Domain) -> Known {
+    pub fn get(&self, domain: &Domain) -> PeerEntry {
         if file_name(domain).is_none() {
-            return Known::nothing(domain);
+            return PeerEntry::unknown(domain);
         }
-        let slot = self.slot(domain);
+        let slot = self.cached_peer(domain);
         let mut slot = slot.lock();
-        self.read_into(&mut slot, domain)
+        self.load(&mut slot, domain)
     }
 
     /// What is known of all domains that have a file, sorted by A-labels. Reads every file, past
@@ -257,16 +266,16 @@ impl DomainInfo {
     ///
     /// # Errors
     /// As the file system says of the folder.
-    pub fn list(&self) -> io::Result<Vec<Known>> {
+    pub fn list(&self) -> io::Result<Vec<PeerEntry>> {
         let entries = self.disk.list(&self.settings.dir)?;
-        let mut domains: Vec<_> = entries.iter().filter_map(|entry| domain_of(&entry.name)).collect();
+        let mut domains: Vec<_> = entries.iter().filter_map(|entry| domain_of_file(&entry.name)).collect();
         domains.sort();
         let mut list = Vec::with_capacity(domains.len());
         for domain in domains {
             match self.read(&domain) {
                 Ok(known) => list.push(known),
-                Err(Unread::Missing) => {}
-                Err(Unread::Failed(problem) | Unread::Damaged(problem)) => {
+                Err(ReadFailure::Missing) => {}
+                Err(ReadFailure::Unreadable(problem) | ReadFailure::Damaged(problem)) => {
                     log::warn!("domaininfo of {domain}: {problem}");
                 }
             }
@@ -280,34 +289,34 @@ impl DomainInfo {
     /// As the file system says: the domain is then still known, or a power cut may bring it back.
     pub fn forget(&self, domain: &Domain) -> io::Result<bool> {
         let Some(name) = file_name(domain) else { return Ok(false) };
-        let slot = self.slot(domain);
+        let slot = self.cached_peer(domain);
         let mut slot = slot.lock();
-        let was_known = !self.read_into(&mut slot, domain).is_nothing();
+        let was_known = !self.load(&mut slot, domain).is_unknown();
         let had_file = match self.disk.remove(&self.settings.dir.join(name)) {
             Ok(()) => true,
             Err(error) if error.kind() == io::ErrorKind::NotFound => false,
             Err(error) => return Err(error),
         };
         if had_file {
-            self.give_place();
+            self.release_file_slot();
         }
-        *slot = Slot { known: Some(Known::nothing(domain)), has_file: false, is_unsaved: false };
+        *slot = CachedPeer { entry: Some(PeerEntry::unknown(domain)), has_file: false, is_unsaved: false };
         self.disk.sync_dir(&self.settings.dir)?;
         Ok(was_known || had_file)
     }
 
     /// Lets `judge` look at what is known, and saves what it changes: it says `true` if it did.
-    fn check<L>(
+    fn check_and_save<L>(
         &self,
         domain: &Domain,
-        judge: impl FnOnce(&mut Known) -> Result<bool, Lower<L>>,
-    ) -> Result<(), Lower<L>> {
+        judge: impl FnOnce(&mut PeerEntry) -> Result<bool, LowerThanKnown<L>>,
+    ) -> Result<(), LowerThanKnown<L>> {
         if file_name(domain).is_none() {
             return Ok(());
         }
-        let slot = self.slot(domain);
+        let slot = self.cached_peer(domain);
         let mut slot = slot.lock();
-        let mut known = self.read_into(&mut slot, domain);
+        let mut known = self.load(&mut slot, domain);
         let is_raised = judge(&mut known).inspect_err(|_| self.refused.add_one())?;
         if is_raised {
             self.raised.add_one();
@@ -317,74 +326,76 @@ impl DomainInfo {
             self.save(&mut slot, &known, is_raised);
         }
         // What could not be read is asked for again: this is not the whole truth about it.
-        if slot.known.is_some() {
-            slot.known = Some(known);
+        if slot.entry.is_some() {
+            slot.entry = Some(known);
         }
         Ok(())
     }
 
     /// The domain's place in memory. While somebody holds it, nobody else makes a second one.
-    fn slot(&self, domain: &Domain) -> Arc<Mutex<Slot>> {
+    fn cached_peer(&self, domain: &Domain) -> Arc<Mutex<CachedPeer>> {
         let mut cache = self.cache.lock();
-        cache.tick += 1;
-        let tick = cache.tick;
-        if let Some((slot, used)) = cache.slots.get_mut(domain) {
+        cache.lookups += 1;
+        let tick = cache.lookups;
+        if let Some((slot, used)) = cache.peers.get_mut(domain) {
             *used = tick;
             return Arc::clone(slot);
         }
-        if cache.slots.len() >= CACHED_MAX {
+        if cache.peers.len() >= CACHED_DOMAINS_MAX {
             // At most half of them were asked for in the last so many questions.
-            let recent = tick.saturating_sub(CACHED_MAX as u64 / 2);
-            cache.slots.retain(|_, (slot, used)| *used > recent || Arc::strong_count(slot) > 1);
+            let recent = tick.saturating_sub(CACHED_DOMAINS_MAX as u64 / 2);
+            cache.peers.retain(|_, (slot, used)| *used > recent || Arc::strong_count(slot) > 1);
         }
-        let slot = Arc::<Mutex<Slot>>::default();
-        cache.slots.insert(domain.clone(), (Arc::clone(&slot), tick));
+        let slot = Arc::<Mutex<CachedPeer>>::default();
+        cache.peers.insert(domain.clone(), (Arc::clone(&slot), tick));
         slot
     }
 
     /// What is known, from memory or from the file.
-    fn read_into(&self, slot: &mut Slot, domain: &Domain) -> Known {
-        if let Some(known) = &slot.known {
+    fn load(&self, slot: &mut CachedPeer, domain: &Domain) -> PeerEntry {
+        if let Some(known) = &slot.entry {
             return known.clone();
         }
         let (known, has_file) = match self.read(domain) {
             Ok(known) => (known, true),
-            Err(Unread::Missing) => (Known::nothing(domain), false),
-            Err(Unread::Failed(problem)) => {
+            Err(ReadFailure::Missing) => (PeerEntry::unknown(domain), false),
+            Err(ReadFailure::Unreadable(problem)) => {
                 self.errors.add_one();
                 log::error!("domaininfo of {domain}: {problem}; taken as unknown for now");
-                return Known::nothing(domain);
+                return PeerEntry::unknown(domain);
             }
-            Err(Unread::Damaged(problem)) if self.move_aside(domain, &problem) => {
-                (Known::nothing(domain), false)
+            Err(ReadFailure::Damaged(problem)) if self.move_aside(domain, &problem) => {
+                (PeerEntry::unknown(domain), false)
             }
-            Err(Unread::Damaged(_)) => return Known::nothing(domain),
+            Err(ReadFailure::Damaged(_)) => return PeerEntry::unknown(domain),
         };
         slot.has_file = has_file;
-        slot.known = Some(known.clone());
+        slot.entry = Some(known.clone());
         known
     }
 
-    fn read(&self, domain: &Domain) -> Result<Known, Unread> {
-        let name = file_name(domain).ok_or(Unread::Missing)?;
+    fn read(&self, domain: &Domain) -> Result<PeerEntry, ReadFailure> {
+        let name = file_name(domain).ok_or(ReadFailure::Missing)?;
         let octets = match self.read_octets(&name) {
             Ok(octets) => octets,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(Unread::Missing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(ReadFailure::Missing),
             Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-                return Err(Unread::Damaged("the file is too large".to_owned()));
+                return Err(ReadFailure::Damaged("the file is too large".to_owned()));
             }
-            Err(error) => return Err(Unread::Failed(error.to_string())),
+            Err(error) => return Err(ReadFailure::Unreadable(error.to_string())),
         };
-        let damaged = |error: serde_json::Error| Unread::Damaged(error.to_string());
-        let Versioned { version } = serde_json::from_slice(&octets).map_err(damaged)?;
-        if version > VERSION {
-            return Err(Unread::Failed(format!("the file has version {version}, we know {VERSION}")));
+        let damaged = |error: serde_json::Error| ReadFailure::Damaged(error.to_string());
+        let StoredVersion { version } = serde_json::from_slice(&octets).map_err(damaged)?;
+        if version > FILE_VERSION {
+            return Err(ReadFailure::Unreadable(format!(
+                "the file has version {version}, we know {FILE_VERSION}"
+            )));
         }
-        let stored: Stored = serde_json::from_slice(&octets).map_err(damaged)?;
+        let stored: StoredPeer = serde_json::from_slice(&octets).map_err(damaged)?;
         if stored.domain != *domain {
-            return Err(Unread::Damaged(format!("the file is about {}", stored.domain)));
+            return Err(ReadFailure::Damaged(format!("the file is about {}", stored.domain)));
         }
-        Ok(Known {
+        Ok(PeerEntry {
             domain: stored.domain,
             incoming: stored.incoming,
             outgoing: stored.outgoing,
@@ -412,7 +423,7 @@ impl DomainInfo {
     /// Says whether it is out of the way.
     fn move_aside(&self, domain: &Domain, problem: &str) -> bool {
         let Some(name) = file_name(domain) else { return false };
-        let aside = format!("{name}.{}.damaged", self.clock.wall().as_millis());
+        let aside = format!("{name}.{}.damaged", self.clock.wall_time().as_millis());
         self.damaged.add_one();
         log::error!("domaininfo of {domain}: {problem}; moved aside as {aside}, taken as unknown");
         let dir = &self.settings.dir;
@@ -422,22 +433,22 @@ impl DomainInfo {
             self.errors.add_one();
             log::error!("domaininfo of {domain}: could not be moved aside: {error}");
         } else {
-            self.give_place();
+            self.release_file_slot();
         }
         moved.is_ok()
     }
 
     /// Writes what is known, if there is a place for it. `is_news`: said and counted once only.
-    fn save(&self, slot: &mut Slot, known: &Known, is_news: bool) {
+    fn save(&self, slot: &mut CachedPeer, known: &PeerEntry, is_news: bool) {
         // Not read: the file may say more than we know, and is not to be replaced by less.
-        if slot.known.is_none() {
+        if slot.entry.is_none() {
             slot.is_unsaved = false;
             return;
         }
         let Some(name) = file_name(&known.domain) else { return };
-        if !slot.has_file && !self.take_place() {
+        if !slot.has_file && !self.reserve_file_slot() {
             if is_news {
-                self.full.add_one();
+                self.not_recorded.add_one();
                 log::warn!(
                     "domaininfo: {} domains are enough; {} is not recorded",
                     self.settings.domains_max,
@@ -446,8 +457,8 @@ impl DomainInfo {
             }
             return;
         }
-        let stored = Stored {
-            version: VERSION,
+        let stored = StoredPeer {
+            version: FILE_VERSION,
             domain: known.domain.clone(),
             incoming: known.incoming,
             outgoing: known.outgoing,
@@ -457,12 +468,12 @@ impl DomainInfo {
         let path = self.settings.dir.join(name);
         let written = serde_json::to_string_pretty(&stored)
             .map_err(io::Error::from)
-            .and_then(|text| replace(&*self.disk, &*self.random, &path, format!("{text}\n").as_bytes()));
+            .and_then(|text| replace_file(&*self.disk, &*self.random, &path, format!("{text}\n").as_bytes()));
         match written {
             Ok(()) => (slot.has_file, slot.is_unsaved) = (true, false),
             Err(error) => {
                 if !slot.has_file {
-                    self.give_place();
+                    self.release_file_slot();
                 }
                 self.errors.add_one();
                 log::error!("domaininfo of {}: not written: {error}; kept in memory", known.domain);
@@ -471,17 +482,17 @@ impl DomainInfo {
     }
 
     /// Takes a place for a new file, if there is one.
-    fn take_place(&self) -> bool {
+    fn reserve_file_slot(&self) -> bool {
         let max = self.settings.domains_max;
         let one_more = |files| (files < max).then_some(files + 1);
-        self.files.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
+        self.file_count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok()
     }
 
     /// A file is gone, or did not come to be. Never below zero: after an error of the disk the
     /// count may be off by one.
-    fn give_place(&self) {
+    fn release_file_slot(&self) {
         let one_less = |files: usize| Some(files.saturating_sub(1));
-        let _ = self.files.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+        let _ = self.file_count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
     }
 }
 
@@ -489,12 +500,12 @@ impl DomainInfo {
 fn file_name(domain: &Domain) -> Option<String> {
     let name = domain.as_ascii();
     let is_plain = name.bytes().all(|octet| matches!(octet, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.'));
-    let is_kept = is_plain && !name.starts_with('.') && name.len() <= NAME_OCTETS_MAX;
-    is_kept.then(|| format!("{name}{SUFFIX}"))
+    let is_kept = is_plain && !name.starts_with('.') && name.len() <= DOMAIN_OCTETS_MAX;
+    is_kept.then(|| format!("{name}{FILE_SUFFIX}"))
 }
 
 /// The domain whose file has this name; `None` for what is not ours.
-fn domain_of(file: &str) -> Option<Domain> {
-    let domain = Domain::parse(file.strip_suffix(SUFFIX)?).ok()?;
+fn domain_of_file(file: &str) -> Option<Domain> {
+    let domain = Domain::parse(file.strip_suffix(FILE_SUFFIX)?).ok()?;
     (file_name(&domain).as_deref() == Some(file)).then_some(domain)
 }

@@ -16,8 +16,11 @@ mod tests;
 
 use std::fmt::Write as _;
 
-use self::text::{address, ascii, cut_long_lines, encoding, field, from_xtext, has_long_line, paragraph};
-use crate::mail::{Domain, Envelope, Fields, Mailbox, MessageId, Reason, Recipient, Timestamp};
+use self::text::{
+    decode_xtext, escape_non_ascii, has_long_line, transfer_encoding_field, truncate_long_lines,
+    typed_address, write_field, write_paragraph,
+};
+use crate::mail::{Domain, Envelope, HeaderFields, Mailbox, MessageId, Reason, Recipient, Timestamp};
 
 /// What became of a recipient (RFC 3464 §2.3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +41,7 @@ pub enum Action {
 
 /// One recipient in a report.
 #[derive(Debug, Clone, Copy)]
-pub struct Entry<'a> {
+pub struct BounceRecipient<'a> {
     /// Who.
     pub recipient: &'a Recipient,
     /// What became of it.
@@ -49,9 +52,9 @@ pub struct Entry<'a> {
 
 /// What of the message is returned: complete lines, stamp included.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Original {
+pub enum ReturnedContent {
     /// All of it.
-    Whole(Vec<u8>),
+    FullMessage(Vec<u8>),
     /// Its header section.
     Headers(Vec<u8>),
     /// Nothing: it cannot be read any more.
@@ -60,7 +63,7 @@ pub enum Original {
 
 /// What a report says.
 #[derive(Debug, Clone)]
-pub struct Report<'a> {
+pub struct Bounce<'a> {
     /// Domain of the postmaster who sends it.
     pub from_domain: &'a Domain,
     /// Who we are: Reporting-MTA.
@@ -74,16 +77,16 @@ pub struct Report<'a> {
     /// The message's envelope.
     pub envelope: &'a Envelope,
     /// About whom, in the envelope's order: failures, or delays, or successes. Not empty.
-    pub entries: Vec<Entry<'a>>,
+    pub recipients: Vec<BounceRecipient<'a>>,
     /// When we give up on those who are delayed.
-    pub until: Timestamp,
+    pub retry_until: Timestamp,
     /// What is returned.
-    pub original: Original,
+    pub returned: ReturnedContent,
 }
 
 /// A report, ready to be put.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Written {
+pub struct BounceMessage {
     /// Header section and body, CRLF line ends.
     pub octets: Vec<u8>,
     /// There are octets above 127.
@@ -98,7 +101,7 @@ const MESSAGE_ID_OCTETS_MAX: usize = 250;
 impl Action {
     /// The word of RFC 3464 §2.3.3.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Failed | Self::Expired => "failed",
             Self::Delayed => "delayed",
@@ -108,7 +111,7 @@ impl Action {
         }
     }
 
-    fn status(self, reason: &Reason) -> String {
+    fn status_code(self, reason: &Reason) -> String {
         let Reason { subject, detail, .. } = reason;
         match self {
             Self::Failed => format!("5.{subject}.{detail}"),
@@ -119,65 +122,66 @@ impl Action {
     }
 }
 
-impl Report<'_> {
+impl Bounce<'_> {
     /// Writes it.
     #[must_use]
-    pub fn write(&self) -> Written {
-        let is_global = self.is_global();
+    pub fn write(&self) -> BounceMessage {
+        let is_global = self.needs_global_format();
         let boundary = format!("=_{}", self.id);
-        let words = self.words();
-        let facts = self.facts(is_global);
+        let words = self.human_readable_part();
+        let facts = self.delivery_status_part(is_global);
         let mut body = format!(
             "This is a report about your message, in parts for people and programs.\r\n\r\n--{boundary}\r\n"
         );
         body.push_str("Content-Description: Notification\r\n");
         let charset = if words.is_ascii() { "us-ascii" } else { "utf-8" };
         let _ = write!(body, "Content-Type: text/plain; charset={charset}\r\n");
-        body.push_str(&encoding(words.as_bytes()));
+        body.push_str(&transfer_encoding_field(words.as_bytes()));
         let _ = write!(body, "\r\n{words}\r\n--{boundary}\r\n");
         body.push_str("Content-Description: Delivery report\r\n");
         let status = if is_global { "global-delivery-status" } else { "delivery-status" };
         let _ = write!(body, "Content-Type: message/{status}\r\n");
-        body.push_str(&encoding(facts.as_bytes()));
+        body.push_str(&transfer_encoding_field(facts.as_bytes()));
         let _ = write!(body, "\r\n{facts}\r\n--{boundary}");
         let mut body = body.into_bytes();
         // RFC 6522 §3: the third part may be left out.
-        if let Some((kind, original)) = self.returned(is_global) {
-            let what = if self.is_failure() { "Undelivered message" } else { "Message header" };
+        if let Some((kind, original)) = self.returned_part(is_global) {
+            let what = if self.has_failure() { "Undelivered message" } else { "Message header" };
             let head = format!(
                 "\r\nContent-Description: {what}\r\nContent-Type: {kind}\r\n{}\r\n",
-                encoding(&original)
+                transfer_encoding_field(&original)
             );
             body.extend_from_slice(head.as_bytes());
             body.extend_from_slice(&original);
             body.extend_from_slice(format!("\r\n--{boundary}").as_bytes());
         }
         body.extend_from_slice(b"--\r\n");
-        let mut octets = self.head(&boundary, is_global, &encoding(&body)).into_bytes();
+        let mut octets =
+            self.header_section(&boundary, is_global, &transfer_encoding_field(&body)).into_bytes();
         octets.extend_from_slice(&body);
         let has_8bit = !octets.is_ascii();
-        Written { octets, has_8bit, smtputf8: is_global }
+        BounceMessage { octets, has_8bit, smtputf8: is_global }
     }
 
-    fn is_failure(&self) -> bool {
-        self.entries.iter().any(|entry| matches!(entry.action, Action::Failed | Action::Expired))
+    fn has_failure(&self) -> bool {
+        self.recipients.iter().any(|entry| matches!(entry.action, Action::Failed | Action::Expired))
     }
 
-    fn are_all(&self, action: Action) -> bool {
-        self.entries.iter().all(|entry| entry.action == action)
+    fn has_only(&self, action: Action) -> bool {
+        self.recipients.iter().all(|entry| entry.action == action)
     }
 
     /// Somebody's local part goes beyond ASCII; a domain alone has its A-labels.
-    fn is_global(&self) -> bool {
-        let beyond = |entry: &Entry<'_>| {
-            let Recipient { original, orcpt, .. } = entry.recipient;
+    fn needs_global_format(&self) -> bool {
+        let beyond = |entry: &BounceRecipient<'_>| {
+            let Recipient { forward_path: original, orcpt, .. } = entry.recipient;
             let is_plain = orcpt.as_deref().is_none_or(str::is_ascii);
-            final_mailbox(entry).needs_smtputf8() || original.needs_smtputf8() || !is_plain
+            final_recipient(entry).needs_smtputf8() || original.needs_smtputf8() || !is_plain
         };
-        self.to.needs_smtputf8() || self.entries.iter().any(beyond)
+        self.to.needs_smtputf8() || self.recipients.iter().any(beyond)
     }
 
-    fn head(&self, boundary: &str, is_global: bool, encoding: &str) -> String {
+    fn header_section(&self, boundary: &str, is_global: bool, encoding: &str) -> String {
         let domain = self.from_domain.as_ascii();
         let kind = if is_global { "global-delivery-status" } else { "delivery-status" };
         let mut head = format!(
@@ -205,20 +209,22 @@ impl Report<'_> {
 
     fn subject(&self) -> &'static str {
         match () {
-            () if self.are_all(Action::Expired) => "Undelivered mail: given up",
-            () if self.is_failure() => "Undelivered mail: returned to sender",
-            () if self.are_all(Action::Delayed) => "Delayed mail: we go on trying",
-            () if self.are_all(Action::Delivered) => "Mail report: delivered",
-            () if self.are_all(Action::Relayed) => "Mail report: relayed",
-            () if self.are_all(Action::Expanded) => "Mail report: forwarded",
+            () if self.has_only(Action::Expired) => "Undelivered mail: given up",
+            () if self.has_failure() => "Undelivered mail: returned to sender",
+            () if self.has_only(Action::Delayed) => "Delayed mail: we go on trying",
+            () if self.has_only(Action::Delivered) => "Mail report: delivered",
+            () if self.has_only(Action::Relayed) => "Mail report: relayed",
+            () if self.has_only(Action::Expanded) => "Mail report: forwarded",
             () => "Mail report: delivered or handed on",
         }
     }
 
     /// The Message-ID of the message, if it is one and nothing else (RFC 5322 §3.6.4).
     fn original_message_id(&self) -> Option<String> {
-        let (Original::Whole(octets) | Original::Headers(octets)) = &self.original else { return None };
-        let id = Fields::of(octets).find(|field| field.is("Message-ID"))?.value();
+        let (ReturnedContent::FullMessage(octets) | ReturnedContent::Headers(octets)) = &self.returned else {
+            return None;
+        };
+        let id = HeaderFields::new(octets).find(|field| field.has_name("Message-ID"))?.value();
         let inner = id.strip_prefix('<')?.strip_suffix('>')?;
         let is_plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'<' | b'>' | b'"' | b'(' | b')');
         let (left, right) = inner.split_once('@')?;
@@ -227,106 +233,110 @@ impl Report<'_> {
     }
 
     /// The part for a person.
-    fn words(&self) -> String {
+    fn human_readable_part(&self) -> String {
         let mut text = String::new();
-        let arrived = self.envelope.arrived.to_rfc5322();
+        let arrived = self.envelope.arrived_at.to_rfc5322();
         let opening = format!(
             "This is the mail system at {}. Your message of {arrived} {}",
             self.hostname.to_unicode(),
-            self.what_happened()
+            self.summary()
         );
-        paragraph(&mut text, "", &opening);
-        for entry in &self.entries {
+        write_paragraph(&mut text, "", &opening);
+        for entry in &self.recipients {
             text.push_str("\r\n");
-            words_about(&mut text, entry);
+            write_recipient_text(&mut text, entry);
         }
-        if self.original == Original::Unreadable {
+        if self.returned == ReturnedContent::Unreadable {
             text.push_str("\r\n");
-            paragraph(&mut text, "", "It cannot be read any more here, and so nothing of it is returned.");
+            write_paragraph(
+                &mut text,
+                "",
+                "It cannot be read any more here, and so nothing of it is returned.",
+            );
         }
         let _ = write!(text, "\r\nOur name for your message: {}\r\n", self.envelope.id);
         text
     }
 
-    fn what_happened(&self) -> String {
-        let them = if self.entries.len() == 1 { "this recipient" } else { "these recipients" };
-        if self.is_failure() {
+    fn summary(&self) -> String {
+        let them = if self.recipients.len() == 1 { "this recipient" } else { "these recipients" };
+        if self.has_failure() {
             return format!(
                 "could not be delivered to {them}, and we will not try again. If it had other recipients, \
                  this is not about them."
             );
         }
-        if self.are_all(Action::Delayed) {
+        if self.has_only(Action::Delayed) {
             return format!(
                 "has not been delivered to {them} yet. You need not send it again: we go on trying until {}, \
                  and tell you if we give up.",
-                self.until.to_rfc5322()
+                self.retry_until.to_rfc5322()
             );
         }
-        match self.are_all(Action::Delivered) {
+        match self.has_only(Action::Delivered) {
             true => format!("has been delivered to {them}, as you asked to be told."),
             false => format!("has come this far on its way to {them}, as you asked to be told."),
         }
     }
 
     /// The part for a program: RFC 3464 §2.
-    fn facts(&self, is_global: bool) -> String {
+    fn delivery_status_part(&self, is_global: bool) -> String {
         let mut text = format!("Reporting-MTA: dns; {}\r\n", self.hostname.as_ascii());
         if let Some(envid) = &self.envelope.envid {
-            field(&mut text, "Original-Envelope-Id", &ascii(&from_xtext(envid)));
+            write_field(&mut text, "Original-Envelope-Id", &escape_non_ascii(&decode_xtext(envid)));
         }
-        let _ = write!(text, "Arrival-Date: {}\r\n", self.envelope.arrived.to_rfc5322());
-        for entry in &self.entries {
+        let _ = write!(text, "Arrival-Date: {}\r\n", self.envelope.arrived_at.to_rfc5322());
+        for entry in &self.recipients {
             text.push_str("\r\n");
-            self.facts_of(&mut text, entry, is_global);
+            self.write_recipient_fields(&mut text, entry, is_global);
         }
         text
     }
 
-    fn facts_of(&self, text: &mut String, entry: &Entry<'_>, is_global: bool) {
-        let Entry { recipient, action, reason } = entry;
-        let safe = |raw: &str| if is_global { raw.to_owned() } else { ascii(raw) };
+    fn write_recipient_fields(&self, text: &mut String, entry: &BounceRecipient<'_>, is_global: bool) {
+        let BounceRecipient { recipient, action, reason } = entry;
+        let safe = |raw: &str| if is_global { raw.to_owned() } else { escape_non_ascii(raw) };
         // RFC 3461 §6.3: as the sender wrote it in ORCPT, and only then.
         if let Some((kind, xtext)) = recipient.orcpt.as_deref().and_then(|orcpt| orcpt.split_once(';')) {
-            field(text, "Original-Recipient", &format!("{kind}; {}", safe(&from_xtext(xtext))));
+            write_field(text, "Original-Recipient", &format!("{kind}; {}", safe(&decode_xtext(xtext))));
         }
-        field(text, "Final-Recipient", &address(final_mailbox(entry)));
-        let _ = write!(text, "Action: {}\r\nStatus: {}\r\n", action.word(), action.status(reason));
+        write_field(text, "Final-Recipient", &typed_address(final_recipient(entry)));
+        let _ = write!(text, "Action: {}\r\nStatus: {}\r\n", action.as_str(), action.status_code(reason));
         let is_success = matches!(action, Action::Delivered | Action::Relayed | Action::Expanded);
-        match &reason.remote {
+        match &reason.response {
             Some(remote) if !remote.host.is_empty() => {
-                field(text, "Remote-MTA", &format!("dns; {}", safe(&remote.host)));
-                field(text, "Diagnostic-Code", &format!("smtp; {}", safe(&remote.said)));
+                write_field(text, "Remote-MTA", &format!("dns; {}", safe(&remote.host)));
+                write_field(text, "Diagnostic-Code", &format!("smtp; {}", safe(&remote.text)));
             }
             _ if is_success => {}
             Some(remote) => {
-                field(
+                write_field(
                     text,
                     "Diagnostic-Code",
-                    &format!("x-program; {}: {}", safe(&reason.text), safe(&remote.said)),
+                    &format!("x-program; {}: {}", safe(&reason.text), safe(&remote.text)),
                 );
             }
-            None => field(text, "Diagnostic-Code", &format!("x-postrider; {}", safe(&reason.text))),
+            None => write_field(text, "Diagnostic-Code", &format!("x-postrider; {}", safe(&reason.text))),
         }
         let _ = write!(text, "Last-Attempt-Date: {}\r\n", self.date.to_rfc5322());
         let _ = write!(text, "Final-Log-ID: {}\r\n", self.envelope.id);
         if *action == Action::Delayed {
-            let _ = write!(text, "Will-Retry-Until: {}\r\n", self.until.to_rfc5322());
+            let _ = write!(text, "Will-Retry-Until: {}\r\n", self.retry_until.to_rfc5322());
         }
     }
 
     /// The third part, and its type. Never with a line that is too long.
-    fn returned(&self, is_global: bool) -> Option<(&'static str, Vec<u8>)> {
-        let (is_whole, octets) = match &self.original {
-            Original::Whole(octets) if has_long_line(octets) => {
-                (false, octets.get(..Fields::section_length(octets)).unwrap_or_default())
+    fn returned_part(&self, is_global: bool) -> Option<(&'static str, Vec<u8>)> {
+        let (is_whole, octets) = match &self.returned {
+            ReturnedContent::FullMessage(octets) if has_long_line(octets) => {
+                (false, octets.get(..HeaderFields::section_octets(octets)).unwrap_or_default())
             }
-            Original::Whole(octets) => (true, octets.as_slice()),
-            Original::Headers(octets) => (false, octets.as_slice()),
-            Original::Unreadable => return None,
+            ReturnedContent::FullMessage(octets) => (true, octets.as_slice()),
+            ReturnedContent::Headers(octets) => (false, octets.as_slice()),
+            ReturnedContent::Unreadable => return None,
         };
         // RFC 6532 §3.7: a header beyond ASCII is no message/rfc822, whoever it is addressed to.
-        let header = octets.get(..Fields::section_length(octets)).unwrap_or_default();
+        let header = octets.get(..HeaderFields::section_octets(octets)).unwrap_or_default();
         let is_global = is_global || (self.envelope.smtputf8 && !header.is_ascii());
         let kind = match (is_whole, is_global) {
             (true, false) => "message/rfc822",
@@ -334,27 +344,27 @@ impl Report<'_> {
             (true, true) => "message/global",
             (false, true) => "message/global-headers",
         };
-        Some((kind, cut_long_lines(octets)))
+        Some((kind, truncate_long_lines(octets)))
     }
 }
 
 /// Where it went; for one that was expanded, the address that was (RFC 3464 §2.3.2).
-fn final_mailbox<'a>(entry: &Entry<'a>) -> &'a Mailbox {
+fn final_recipient<'a>(entry: &BounceRecipient<'a>) -> &'a Mailbox {
     match entry.action {
-        Action::Expanded => &entry.recipient.original,
+        Action::Expanded => &entry.recipient.forward_path,
         _ => entry.recipient.final_mailbox(),
     }
 }
 
 /// One recipient, for a person.
-fn words_about(text: &mut String, entry: &Entry<'_>) {
-    let Entry { recipient, action, reason } = entry;
-    let mut who = format!("<{}>", recipient.original);
-    if recipient.original != *final_mailbox(entry) {
-        let _ = write!(who, ", on to <{}>", final_mailbox(entry));
+fn write_recipient_text(text: &mut String, entry: &BounceRecipient<'_>) {
+    let BounceRecipient { recipient, action, reason } = entry;
+    let mut who = format!("<{}>", recipient.forward_path);
+    if recipient.forward_path != *final_recipient(entry) {
+        let _ = write!(who, ", on to <{}>", final_recipient(entry));
     }
-    paragraph(text, "", &who);
-    let mut say = |words: &str| paragraph(text, "    ", words);
+    write_paragraph(text, "", &who);
+    let mut say = |words: &str| write_paragraph(text, "    ", words);
     match action {
         Action::Failed | Action::Delayed => say(&reason.text),
         Action::Expired => {
@@ -367,8 +377,8 @@ fn words_about(text: &mut String, entry: &Entry<'_>) {
         }
         Action::Relayed => say("handed to the next server, which does not report when it has delivered"),
     }
-    if let Some(remote) = &reason.remote {
+    if let Some(remote) = &reason.response {
         let who = if remote.host.is_empty() { "The program" } else { &remote.host };
-        say(&format!("{who} said: {}", remote.said));
+        say(&format!("{who} said: {}", remote.text));
     }
 }

@@ -9,7 +9,7 @@ use crate::mail::{Destination, Domain, Recipient};
 
 /// Who carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Carrier {
+pub enum Transport {
     /// To a mailbox on this host, in the way that the operator chose.
     Local,
     /// To a program that an alias file names.
@@ -22,7 +22,7 @@ pub enum Carrier {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Route {
     /// Who carries.
-    pub carrier: Carrier,
+    pub transport: Transport,
     /// Where to: a domain in A-labels, `via` and what an alias says behind it, a program's owner, or
     /// `local`.
     pub destination: String,
@@ -59,18 +59,18 @@ impl Router {
     pub fn route(&self, recipient: &Recipient) -> Route {
         match &recipient.destination {
             Destination::Mailbox(mailbox) if self.is_local(&mailbox.domain) => {
-                Route { carrier: Carrier::Local, destination: "local".to_owned() }
+                Route { transport: Transport::Local, destination: "local".to_owned() }
             }
             Destination::Mailbox(mailbox) => {
-                Route { carrier: Carrier::Smtp, destination: mailbox.domain.as_ascii().to_owned() }
+                Route { transport: Transport::Smtp, destination: mailbox.domain.as_ascii().to_owned() }
             }
-            Destination::Program { owner, .. } => {
-                Route { carrier: Carrier::Program, destination: owner.to_string() }
+            Destination::Program { alias_address: owner, .. } => {
+                Route { transport: Transport::Program, destination: owner.to_string() }
             }
             // A host may have the name of a domain: its MX hosts are another destination. So is the
             // same host with another login, or with less TLS.
             Destination::Via { via, .. } => {
-                Route { carrier: Carrier::Smtp, destination: format!("via {via}") }
+                Route { transport: Transport::Smtp, destination: format!("via {via}") }
             }
         }
     }
@@ -83,16 +83,16 @@ mod tests {
 
     fn route(address: &str) -> Route {
         let router = Router::new([Domain::parse("bücher.test").unwrap()]);
-        router.route(&Recipient::mailbox(Mailbox::parse(address).unwrap()))
+        router.route(&Recipient::for_mailbox(Mailbox::parse(address).unwrap()))
     }
 
     #[test]
     fn a_local_domain_is_local_in_every_spelling() {
         for address in ["ana@bücher.test", "ana@XN--BCHER-KVA.test", "ana@localhost"] {
-            assert_eq!(route(address).carrier, Carrier::Local, "{address}");
+            assert_eq!(route(address).transport, Transport::Local, "{address}");
         }
         for address in ["ana@sub.bücher.test", "ana@[127.0.0.1]"] {
-            assert_eq!(route(address).carrier, Carrier::Smtp, "{address}");
+            assert_eq!(route(address).transport, Transport::Smtp, "{address}");
         }
     }
 
@@ -101,7 +101,7 @@ mod tests {
         let via = |address: &str, hosts: &str| {
             let mailbox = Mailbox::parse(address).unwrap();
             let destination = Destination::Via { mailbox: mailbox.clone(), via: Via::parse(hosts).unwrap() };
-            Router::default().route(&Recipient { destination, ..Recipient::mailbox(mailbox) })
+            Router::default().route(&Recipient { destination, ..Recipient::for_mailbox(mailbox) })
         };
         assert_ne!(via("bo@b.example", "a.example"), route("ana@a.example"));
         assert_eq!(via("bo@b.example", "a.example"), via("cy@c.example", "a.example"));

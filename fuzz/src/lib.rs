@@ -3,20 +3,22 @@
 use std::sync::Arc;
 
 use postrider::mail::{Domain, Mailbox, MessageId, Recipient, ScramKeys, Timestamp};
-use postrider::smtp::{Answer, Evidence, Kind, LineEnds, Question, ScramStart, Server, Settings};
+use postrider::smtp::{
+    Answer, BareLineEndPolicy, Evidence, Question, ScramStart, Server, ServerKind, Settings,
+};
 
 /// A server with users, whose client has just connected.
 #[must_use]
 pub fn server() -> Option<Server> {
     let settings = Settings {
         hostname: Domain::parse("here.example").ok()?,
-        kind: Kind::Smtp,
+        kind: ServerKind::Smtp,
         message_octets_max: 1000,
         recipients_max: 5,
-        line_ends: LineEnds::Strict,
-        tls_available: true,
-        logins_exist: true,
-        scram_available: true,
+        bare_line_ends: BareLineEndPolicy::Reject,
+        has_tls: true,
+        has_users: true,
+        has_scram: true,
         errors_max: 10,
     };
     Some(Server::new(Arc::new(settings), None))
@@ -28,7 +30,7 @@ pub fn answer(question: &Question) -> Option<Answer> {
     let ana = Mailbox::parse("ana@here.example").ok()?;
     Some(match question {
         Question::Sender { .. } => Answer::Accepted,
-        Question::Recipient(_) => Answer::Recipients(vec![Recipient::mailbox(ana)]),
+        Question::Recipient(_) => Answer::Recipients(vec![Recipient::for_mailbox(ana)]),
         Question::Login(login) => match &login.evidence {
             Evidence::Password(password) if password == "secret" => Answer::User(ana),
             // No input finds the right one; what follows it is to be reached all the same.

@@ -2,16 +2,16 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use postrider::mail::{Mailbox, address_list};
+use postrider::mail::{Mailbox, parse_address_list};
 
 fuzz_target!(|octets: &[u8]| {
-    if let Ok(found) = address_list(octets) {
+    if let Ok(found) = parse_address_list(octets) {
         let shown: Vec<_> = found.iter().map(ToString::to_string).collect();
         // In U-labels an address may be longer than one that is read.
         if shown.iter().any(|mailbox| mailbox.len() > Mailbox::OCTETS_MAX) {
             return;
         }
         let again = shown.join(", ");
-        assert_eq!(address_list(again.as_bytes()), Ok(found), "{again:?}");
+        assert_eq!(parse_address_list(again.as_bytes()), Ok(found), "{again:?}");
     }
 });

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use postrider::smtp::{Action, LineBuffer, Verdict};
+use postrider::smtp::{LineBuffer, ServerAction, Verdict};
 use postrider_fuzz::{answer, server};
 
 fuzz_target!(|input: (u8, Vec<Vec<u8>>)| {
@@ -38,8 +38,8 @@ fn talk(wire: &[u8], cut: usize) -> (Vec<u16>, Vec<u8>) {
     let mut action = server.greeting();
     loop {
         action = match action {
-            Action::Reply(_) | Action::Continue => {
-                if let Action::Reply(reply) = action {
+            ServerAction::Reply(_) | ServerAction::Continue => {
+                if let ServerAction::Reply(reply) = action {
                     codes.push(reply.code);
                 }
                 loop {
@@ -50,11 +50,11 @@ fn talk(wire: &[u8], cut: usize) -> (Vec<u16>, Vec<u8>) {
                     lines.push(segment);
                 }
             }
-            Action::Ask(question) => match answer(&question) {
+            ServerAction::Ask(question) => match answer(&question) {
                 Some(answer) => server.answer(Verdict::new(answer)),
                 None => return (codes, message),
             },
-            Action::Receive { .. } => loop {
+            ServerAction::Receive { .. } => loop {
                 let pending = lines.pending();
                 let octets = pending.len();
                 if let Some((used, action)) =

@@ -3,12 +3,12 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use postrider::smtp::{BodyEnd, BodyReader, DotStuffer, LineEnds};
+use postrider::smtp::{BareLineEndPolicy, BodyEnd, BodyReader, DotStuffer};
 
 fuzz_target!(|input: (u8, &[u8])| {
     let (manner, octets) = input;
     let (cut, is_mended, is_chunked) = (manner & 0x3f, manner & 0x40 != 0, manner & 0x80 != 0);
-    let line_ends = if is_mended { LineEnds::Mended } else { LineEnds::Strict };
+    let line_ends = if is_mended { BareLineEndPolicy::Normalize } else { BareLineEndPolicy::Reject };
     let reader = match is_chunked {
         true => BodyReader::in_chunks(0, line_ends),
         false => BodyReader::new(0, line_ends),
@@ -23,7 +23,7 @@ fuzz_target!(|input: (u8, &[u8])| {
         let mut stuffer = DotStuffer::new();
         stuffer.feed(&message, &mut |octets| wire.extend_from_slice(octets));
         stuffer.finish(&mut |octets| wire.extend_from_slice(octets));
-        let strict = BodyReader::new(0, LineEnds::Strict);
+        let strict = BodyReader::new(0, BareLineEndPolicy::Reject);
         let again = read(strict, false, &wire, wire.len());
         assert_eq!(again, (message, Some((wire.len(), BodyEnd::Complete(facts)))));
     }

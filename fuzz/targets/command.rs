@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use postrider::smtp::Command;
 
 fuzz_target!(|line: &[u8]| {
-    let shown = Command::shown(line);
+    let shown = Command::printable_line(line);
     assert!(!shown.contains(|c: char| c.is_control()), "{shown:?} cannot stand in a log");
     let _ = Command::verb(line);
     if let Err(reply) = Command::parse(line) {

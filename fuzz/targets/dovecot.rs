@@ -2,23 +2,23 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use postrider::auth::{Handshake, LoginReply, UserReply};
+use postrider::auth::{DovecotAuthReply, DovecotHandshake, DovecotUserReply};
 
 fuzz_target!(|octets: &[u8]| {
-    let (mut client, mut userdb) = (Handshake::default(), Handshake::default());
+    let (mut client, mut userdb) = (DovecotHandshake::default(), DovecotHandshake::default());
     for line in octets.split(|&octet| octet == b'\n') {
-        let client = client.client_line(line);
-        let userdb = userdb.userdb_line(line);
+        let client = client.read_client_line(line);
+        let userdb = userdb.read_userdb_line(line);
         for error in [client.err(), userdb.err()].into_iter().flatten() {
             is_fit_for_a_log(&error.to_string());
         }
-        match LoginReply::read(line) {
-            Ok(Some(LoginReply::Unavailable(why))) => is_fit_for_a_log(&why),
+        match DovecotAuthReply::parse(line) {
+            Ok(Some(DovecotAuthReply::Unavailable(why))) => is_fit_for_a_log(&why),
             Ok(_) => {}
             Err(error) => is_fit_for_a_log(&error.to_string()),
         }
-        match UserReply::read(line) {
-            Ok(Some(UserReply::Unavailable(why))) => is_fit_for_a_log(&why),
+        match DovecotUserReply::parse(line) {
+            Ok(Some(DovecotUserReply::Unavailable(why))) => is_fit_for_a_log(&why),
             Ok(_) => {}
             Err(error) => is_fit_for_a_log(&error.to_string()),
         }

@@ -17,7 +17,7 @@ fn lines(octets: &[u8], cut: usize) -> Vec<Result<Vec<u8>, LineError>> {
         while let Some(line) = buffer.next_line(64) {
             lines.push(line.map(<[u8]>::to_vec));
             // Whoever speaks TLS here is turned away; how much of it had come does not matter.
-            if lines.last() == Some(&Err(LineError::Handshake)) {
+            if lines.last() == Some(&Err(LineError::TlsHandshake)) {
                 return lines;
             }
         }

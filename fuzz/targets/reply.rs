@@ -12,7 +12,7 @@ fuzz_target!(|octets: &[u8]| {
             Ok(None) => {}
             Ok(Some(reply)) => {
                 let _ = Extensions::read(&reply);
-                let said = reply.said();
+                let said = reply.printable_text();
                 assert!(!said.contains(|c: char| c.is_control()), "{said:?} cannot stand in a log");
                 let _ = reply.to_failure("mx.there.example", "RCPT");
             }

@@ -4,8 +4,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use libfuzzer_sys::fuzz_target;
-use postrider::mail::TlsFacts;
-use postrider::smtp::{Action, Verdict};
+use postrider::mail::TlsInfo;
+use postrider::smtp::{ServerAction, Verdict};
 use postrider_fuzz::{answer, server};
 
 const MECHANISMS: [&str; 4] = ["PLAIN", "LOGIN", "SCRAM-SHA-256", "SCRAM-SHA-256-PLUS"];
@@ -15,24 +15,24 @@ fuzz_target!(|input: (u8, &[u8])| {
     let Some(mut server) = server() else { return };
     server.greeting();
     server.line(Ok(b"STARTTLS"));
-    server.tls(Some(TlsFacts { version: "TLSv1.3".to_owned(), cipher: "X".to_owned() }));
+    server.handshake_done(Some(TlsInfo { version: "TLSv1.3".to_owned(), cipher: "X".to_owned() }));
     server.line(Ok(b"EHLO there.example"));
     let mechanism = MECHANISMS[usize::from(choice) % MECHANISMS.len()];
     let mut messages = text.split(|&octet| octet == b'\n');
     let mut action = server.line(Ok(format!("AUTH {mechanism}").as_bytes()));
     loop {
         action = match action {
-            Action::Reply(reply) if reply.code == 334 => match messages.next() {
+            ServerAction::Reply(reply) if reply.code == 334 => match messages.next() {
                 Some(message) => server.line(Ok(STANDARD.encode(message).as_bytes())),
                 None => return,
             },
-            Action::Reply(reply) => {
+            ServerAction::Reply(reply) => {
                 let is_end = matches!(reply.code, 235 | 501 | 535);
                 assert!(is_end, "{mechanism} ends with {reply:?}");
                 assert_eq!(server.login().is_some(), reply.code == 235);
                 return;
             }
-            Action::Ask(question) => match answer(&question) {
+            ServerAction::Ask(question) => match answer(&question) {
                 Some(answer) => server.answer(Verdict::new(answer)),
                 None => return,
             },

@@ -5,7 +5,7 @@
 //! hears it, so that a loop or a dangling alias is known before the message. What comes out is
 //! final: remote mailboxes, local users, programs.
 //!
-//! This module does not watch files (`daemon/domains` does), and does not know users: it asks a
+//! This module does not watch files (`daemon/local_domains` does), and does not know users: it asks a
 //! [`Directory`].
 //!
 //! - `file`: the format, and files that include others
@@ -14,14 +14,17 @@
 //! - `resolve`: from an address to its final recipients, and the way there
 //! - `hook`: a program of the operator's that knows more aliases
 
-mod file;
+mod alias_file;
 mod hook;
+mod local_part_rules;
 mod resolve;
-mod spelling;
 mod target;
 
-pub use file::{Alias, AliasFileError, Aliases, House, Place};
+pub use alias_file::{Alias, AliasFileContext, AliasFileError, AliasLocation, DomainAliases};
 pub use hook::{AliasHook, AliasHookSettings};
-pub use resolve::{AliasError, Book, Branch, CannotTell, Directory, Origin, Postmaster, What};
-pub use spelling::Spelling;
-pub use target::{Address, Target};
+pub use local_part_rules::LocalPartRules;
+pub use resolve::{
+    AliasError, AliasLookup, AliasTable, LookupFailure, PostmasterSettings, Resolution, ResolutionStep,
+    TargetOrigin,
+};
+pub use target::{AliasTarget, TargetAddress};

@@ -16,9 +16,9 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::file::{Alias, Aliases, Place};
-use super::spelling::Spelling;
-use super::target::{Address, Target};
+use super::alias_file::{Alias, AliasLocation, DomainAliases};
+use super::local_part_rules::LocalPartRules;
+use super::target::{AliasTarget, TargetAddress};
 use crate::mail::{Destination, Domain, LocalPart, Mailbox, Recipient};
 
 /// Aliases that may lead to one another before we give up.
@@ -28,7 +28,7 @@ const LEVELS_MAX: usize = 10;
 const RECIPIENTS_MAX: usize = 1000;
 
 /// What resolving must ask about users and domains.
-pub trait Directory {
+pub trait AliasLookup {
     /// The domain is one of ours.
     fn is_local(&self, domain: &Domain) -> bool;
 
@@ -36,31 +36,31 @@ pub trait Directory {
     ///
     /// # Errors
     /// Whoever knows the users does not answer now; says why, for the operator.
-    fn exists(&self, mailbox: &Mailbox) -> Result<bool, CannotTell>;
+    fn exists(&self, mailbox: &Mailbox) -> Result<bool, LookupFailure>;
 
     /// What is to be added to the aliases of a mailbox of ours. Asked once for each name.
     ///
     /// # Errors
     /// It is not known now; says why, for the operator.
-    fn more_targets(&self, mailbox: &Mailbox) -> Result<Vec<Target>, CannotTell>;
+    fn hook_targets(&self, mailbox: &Mailbox) -> Result<Vec<AliasTarget>, LookupFailure>;
 }
 
 /// Why a question has no answer now: a sentence for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct CannotTell(pub String);
+pub struct LookupFailure(pub String);
 
 /// The aliases of every domain: a snapshot.
 #[derive(Debug, Clone)]
-pub struct Book {
-    domains: HashMap<Domain, Arc<Aliases>>,
-    spelling: Spelling,
-    postmaster: Postmaster,
+pub struct AliasTable {
+    domains: HashMap<Domain, Arc<DomainAliases>>,
+    local_part_rules: LocalPartRules,
+    postmaster: PostmasterSettings,
 }
 
 /// Who reads what every domain must take.
 #[derive(Debug, Clone)]
-pub struct Postmaster {
+pub struct PostmasterSettings {
     /// Reads it for each domain that says nothing itself.
     pub mailbox: Option<Mailbox>,
     /// This host's name, which has a postmaster though it may be no local domain.
@@ -87,17 +87,17 @@ pub enum AliasError {
     )]
     NoPostmaster(Mailbox),
     /// The operator's mistake.
-    #[error("aliases go round in circles: {}", chain(.0))]
+    #[error("aliases go round in circles: {}", join_path(.0))]
     Loop(Vec<Mailbox>),
     /// The operator's mistake.
-    #[error("aliases lead on over more than {LEVELS_MAX} steps: {}", chain(.0))]
+    #[error("aliases lead on over more than {LEVELS_MAX} steps: {}", join_path(.0))]
     TooDeep(Vec<Mailbox>),
     /// The operator's mistake.
     #[error("alias {0} stands for more than {RECIPIENTS_MAX} recipients")]
-    TooMany(Mailbox),
+    TooManyRecipients(Mailbox),
     /// Nobody's mistake: it may be known later.
     #[error("whether {0} exists cannot be told now: {1}")]
-    CannotTell(Mailbox, CannotTell),
+    LookupFailed(Mailbox, LookupFailure),
 }
 
 impl AliasError {
@@ -109,28 +109,28 @@ impl AliasError {
     }
 }
 
-fn chain(path: &[Mailbox]) -> String {
+fn join_path(path: &[Mailbox]) -> String {
     path.iter().map(ToString::to_string).collect::<Vec<_>>().join(" -> ")
 }
 
 /// One step of the way from an address to its recipients, with all that follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Branch {
+pub struct ResolutionStep {
     /// Who is meant here: an address, or a program with its arguments.
     pub name: String,
     /// Who says so; none for the address that was asked about.
-    pub origin: Option<Origin>,
+    pub origin: Option<TargetOrigin>,
     /// What it turned out to be.
-    pub what: What,
+    pub resolution: Resolution,
     /// Whom it stands for.
-    pub branches: Vec<Branch>,
+    pub next_steps: Vec<ResolutionStep>,
 }
 
 /// Who named a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum TargetOrigin {
     /// This line of an alias file.
-    Line(Place),
+    AliasFile(AliasLocation),
     /// The hook.
     Hook,
     /// What is so for every postmaster.
@@ -139,11 +139,11 @@ pub enum Origin {
 
 /// What a name turned out to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum What {
+pub enum Resolution {
     /// A user, in this spelling.
     User(Mailbox),
     /// A mailbox of another domain.
-    Elsewhere,
+    Remote,
     /// A mailbox that named hosts take.
     Via,
     /// A program.
@@ -155,26 +155,30 @@ pub enum What {
     /// A postmaster whom the domain does not name.
     Postmaster,
     /// Met before: it counts once.
-    Again,
+    Duplicate,
     /// Nothing that mail can go to.
-    Wrong(AliasError),
+    Failed(AliasError),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for TargetOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Line(place) => place.fmt(f),
+            Self::AliasFile(place) => place.fmt(f),
             Self::Hook => f.write_str("hooks/alias-resolve"),
             Self::Postmaster => f.write_str("every domain has a postmaster"),
         }
     }
 }
 
-impl Book {
+impl AliasTable {
     /// The aliases of each domain, all of which are local.
     #[must_use]
-    pub fn new(domains: HashMap<Domain, Arc<Aliases>>, spelling: Spelling, postmaster: Postmaster) -> Self {
-        Self { domains, spelling, postmaster }
+    pub fn new(
+        domains: HashMap<Domain, Arc<DomainAliases>>,
+        spelling: LocalPartRules,
+        postmaster: PostmasterSettings,
+    ) -> Self {
+        Self { domains, local_part_rules: spelling, postmaster }
     }
 
     /// The final recipients behind a mailbox of ours, each once, in the order of the files. Their
@@ -186,27 +190,28 @@ impl Book {
     pub fn resolve(
         &self,
         mailbox: &Mailbox,
-        directory: &dyn Directory,
+        directory: &dyn AliasLookup,
     ) -> Result<Vec<Recipient>, AliasError> {
-        let mut walk = Walk::new(self, directory, mailbox, Pace::ToTheFirstError);
+        let mut walk = AliasWalk::new(self, directory, mailbox, WalkMode::StopAtFirstError);
         walk.visit(mailbox, None);
         match walk.error {
-            None => Ok(walk.found),
+            None => Ok(walk.recipients),
             Some(error) => Err(error),
         }
     }
 
     /// The way from a mailbox to its recipients, every error in its place.
     #[must_use]
-    pub fn explain(&self, mailbox: &Mailbox, directory: &dyn Directory) -> Branch {
-        Walk::new(self, directory, mailbox, Pace::ToTheEnd).visit(mailbox, None)
+    pub fn explain(&self, mailbox: &Mailbox, directory: &dyn AliasLookup) -> ResolutionStep {
+        AliasWalk::new(self, directory, mailbox, WalkMode::VisitAll).visit(mailbox, None)
     }
 
     /// Mail for it is always taken, whatever its domain's aliases say: the postmaster of our own
     /// host name, though that may be no local domain (RFC 5321 §4.5.1).
     #[must_use]
-    pub fn is_for_this_host(&self, mailbox: &Mailbox) -> bool {
-        mailbox.domain == self.postmaster.hostname && Role::of(&mailbox.local_part).is_some()
+    pub fn is_host_role_mailbox(&self, mailbox: &Mailbox) -> bool {
+        mailbox.domain == self.postmaster.hostname
+            && RoleMailbox::from_local_part(&mailbox.local_part).is_some()
     }
 
     /// Where `<postmaster>` without a domain goes (RFC 5321 §4.1.1.3): our own host name if it is a
@@ -223,13 +228,13 @@ impl Book {
 
     /// What the files say of a name, as written or without its suffix; and the key under which it
     /// is one name, however it is written.
-    fn alias(&self, mailbox: &Mailbox) -> (String, Option<&Alias>) {
-        let key = self.spelling.key(&mailbox.local_part);
+    fn find_alias(&self, mailbox: &Mailbox) -> (String, Option<&Alias>) {
+        let key = self.local_part_rules.key(&mailbox.local_part);
         let Some(aliases) = self.domains.get(&mailbox.domain) else { return (key, None) };
         if let Some(alias) = aliases.alias(&key) {
             return (key, Some(alias));
         }
-        let shorter = self.spelling.key_without_suffix(&mailbox.local_part);
+        let shorter = self.local_part_rules.key_without_suffix(&mailbox.local_part);
         match shorter.and_then(|key| aliases.alias(&key).map(|alias| (key, alias))) {
             Some((key, alias)) => (key, Some(alias)),
             None => (key, None),
@@ -237,15 +242,15 @@ impl Book {
     }
 
     /// Who reads the mail of a postmaster whom the domain does not name.
-    fn stand_in(&self, mailbox: &Mailbox) -> Option<Mailbox> {
+    fn default_reader(&self, mailbox: &Mailbox) -> Option<Mailbox> {
         let postmaster_of = |domain: Domain| {
-            let local_part = LocalPart::of_content(POSTMASTER).ok()?;
+            let local_part = LocalPart::from_unquoted(POSTMASTER).ok()?;
             Some(Mailbox { local_part, domain })
         };
-        match Role::of(&mailbox.local_part)? {
+        match RoleMailbox::from_local_part(&mailbox.local_part)? {
             // RFC 2142 §2: whoever answers for the domain.
-            Role::Abuse => postmaster_of(mailbox.domain.clone()),
-            Role::Postmaster => match &self.postmaster.mailbox {
+            RoleMailbox::Abuse => postmaster_of(mailbox.domain.clone()),
+            RoleMailbox::Postmaster => match &self.postmaster.mailbox {
                 Some(reader) => Some(reader.clone()),
                 None => postmaster_of(self.postmaster_domain()).filter(|main| main.domain != mailbox.domain),
             },
@@ -257,14 +262,14 @@ const POSTMASTER: &str = "postmaster";
 
 /// Names that a domain cannot do without.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
+enum RoleMailbox {
     Postmaster,
     Abuse,
 }
 
-impl Role {
-    fn of(local_part: &LocalPart) -> Option<Self> {
-        match local_part.key().as_str() {
+impl RoleMailbox {
+    fn from_local_part(local_part: &LocalPart) -> Option<Self> {
+        match local_part.comparison_key().as_str() {
             POSTMASTER => Some(Self::Postmaster),
             "abuse" => Some(Self::Abuse),
             _ => None,
@@ -274,25 +279,25 @@ impl Role {
 
 /// How far a walk goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Pace {
-    ToTheFirstError,
-    ToTheEnd,
+enum WalkMode {
+    StopAtFirstError,
+    VisitAll,
 }
 
 /// A name of ours, by its domain and the key of its alias: the same however it is written.
-type Name = (Domain, String);
+type AliasKey = (Domain, String);
 
-struct Walk<'a> {
-    book: &'a Book,
-    directory: &'a dyn Directory,
+struct AliasWalk<'a> {
+    table: &'a AliasTable,
+    lookup: &'a dyn AliasLookup,
     /// What the sender named.
-    asked: &'a Mailbox,
-    pace: Pace,
+    original: &'a Mailbox,
+    mode: WalkMode,
     /// From there to the alias that is being looked at.
-    path: Vec<(Mailbox, Name)>,
+    path: Vec<(Mailbox, AliasKey)>,
     /// Names that have been looked at: each counts once.
-    done: HashSet<Name>,
-    found: Vec<Recipient>,
+    visited: HashSet<AliasKey>,
+    recipients: Vec<Recipient>,
     /// Where they go.
     destinations: HashSet<Destination>,
     /// The first.
@@ -300,82 +305,89 @@ struct Walk<'a> {
 }
 
 /// What a name turned out to be, and whom it stands for.
-type Found = (What, Vec<Branch>);
+type ResolvedName = (Resolution, Vec<ResolutionStep>);
 
-impl<'a> Walk<'a> {
-    fn new(book: &'a Book, directory: &'a dyn Directory, asked: &'a Mailbox, pace: Pace) -> Self {
+impl<'a> AliasWalk<'a> {
+    fn new(book: &'a AliasTable, directory: &'a dyn AliasLookup, asked: &'a Mailbox, pace: WalkMode) -> Self {
         Self {
-            book,
-            directory,
-            asked,
-            pace,
+            table: book,
+            lookup: directory,
+            original: asked,
+            mode: pace,
             path: Vec::new(),
-            done: HashSet::new(),
-            found: Vec::new(),
+            visited: HashSet::new(),
+            recipients: Vec::new(),
             destinations: HashSet::new(),
             error: None,
         }
     }
 
-    fn visit(&mut self, mailbox: &Mailbox, origin: Option<Origin>) -> Branch {
-        let found = self.look_up(mailbox);
-        self.branch(mailbox.to_string(), origin, found)
+    fn visit(&mut self, mailbox: &Mailbox, origin: Option<TargetOrigin>) -> ResolutionStep {
+        let found = self.resolve_mailbox(mailbox);
+        self.finish_step(mailbox.to_string(), origin, found)
     }
 
-    fn branch(&mut self, name: String, origin: Option<Origin>, found: Result<Found, AliasError>) -> Branch {
+    fn finish_step(
+        &mut self,
+        name: String,
+        origin: Option<TargetOrigin>,
+        found: Result<ResolvedName, AliasError>,
+    ) -> ResolutionStep {
         let (what, branches) = found.unwrap_or_else(|error| {
             self.error.get_or_insert_with(|| error.clone());
-            (What::Wrong(error), Vec::new())
+            (Resolution::Failed(error), Vec::new())
         });
-        Branch { name, origin, what, branches }
+        ResolutionStep { name, origin, resolution: what, next_steps: branches }
     }
 
-    fn look_up(&mut self, mailbox: &Mailbox) -> Result<Found, AliasError> {
-        if !self.directory.is_local(&mailbox.domain) && !self.book.is_for_this_host(mailbox) {
-            return self.deliver(Destination::Mailbox(mailbox.clone()), What::Elsewhere);
+    fn resolve_mailbox(&mut self, mailbox: &Mailbox) -> Result<ResolvedName, AliasError> {
+        if !self.lookup.is_local(&mailbox.domain) && !self.table.is_host_role_mailbox(mailbox) {
+            return self.add_recipient(Destination::Mailbox(mailbox.clone()), Resolution::Remote);
         }
-        let book = self.book;
-        let (key, alias) = book.alias(mailbox);
+        let book = self.table;
+        let (key, alias) = book.find_alias(mailbox);
         let name = (mailbox.domain.clone(), key);
         if self.path.last().is_some_and(|(_, parent)| *parent == name)
-            && let Some(user) = self.user(mailbox)?
+            && let Some(user) = self.find_user(mailbox)?
         {
-            return self.deliver(Destination::Mailbox(user.clone()), What::User(user));
+            return self.add_recipient(Destination::Mailbox(user.clone()), Resolution::User(user));
         }
         if self.path.iter().any(|(_, above)| *above == name) {
-            return Err(AliasError::Loop(self.way_to(mailbox)));
+            return Err(AliasError::Loop(self.path_to(mailbox)));
         }
-        if !self.done.insert(name.clone()) {
-            return Ok((What::Again, Vec::new()));
+        if !self.visited.insert(name.clone()) {
+            return Ok((Resolution::Duplicate, Vec::new()));
         }
-        let hook = self.directory.more_targets(mailbox).map_err(|why| cannot_tell(mailbox, why))?;
+        let hook = self.lookup.hook_targets(mailbox).map_err(|why| lookup_failed(mailbox, why))?;
         if alias.is_some() || !hook.is_empty() {
-            return self.follow(What::Alias, mailbox, name, alias, &hook);
+            return self.expand_alias(Resolution::Alias, mailbox, name, alias, &hook);
         }
-        if let Some(user) = self.user(mailbox)? {
-            return self.deliver(Destination::Mailbox(user.clone()), What::User(user));
+        if let Some(user) = self.find_user(mailbox)? {
+            return self.add_recipient(Destination::Mailbox(user.clone()), Resolution::User(user));
         }
         if let Some(alias) = book.domains.get(&mailbox.domain).and_then(|aliases| aliases.catch_all()) {
-            return self.follow(What::CatchAll, mailbox, name, Some(alias), &[]);
+            return self.expand_alias(Resolution::CatchAll, mailbox, name, Some(alias), &[]);
         }
-        if let Some(reader) = book.stand_in(mailbox) {
-            self.enter(mailbox, name)?;
-            let branch = self.visit(&reader, Some(Origin::Postmaster));
+        if let Some(reader) = book.default_reader(mailbox) {
+            self.push_alias(mailbox, name)?;
+            let branch = self.visit(&reader, Some(TargetOrigin::Postmaster));
             self.path.pop();
-            return Ok((What::Postmaster, vec![branch]));
+            return Ok((Resolution::Postmaster, vec![branch]));
         }
         Err(match self.path.last() {
-            _ if Role::of(&mailbox.local_part).is_some() => AliasError::NoPostmaster(mailbox.clone()),
+            _ if RoleMailbox::from_local_part(&mailbox.local_part).is_some() => {
+                AliasError::NoPostmaster(mailbox.clone())
+            }
             None => AliasError::Unknown(mailbox.clone()),
             Some((alias, _)) => AliasError::Dangling { alias: alias.clone(), target: mailbox.clone() },
         })
     }
 
     /// The user who is meant, in the one spelling that `ANA` and `ana+lists` have in common.
-    fn user(&self, mailbox: &Mailbox) -> Result<Option<Mailbox>, AliasError> {
-        for local_part in self.book.spelling.users(&mailbox.local_part) {
+    fn find_user(&self, mailbox: &Mailbox) -> Result<Option<Mailbox>, AliasError> {
+        for local_part in self.table.local_part_rules.candidate_users(&mailbox.local_part) {
             let user = Mailbox { local_part, domain: mailbox.domain.clone() };
-            if self.directory.exists(&user).map_err(|why| cannot_tell(mailbox, why))? {
+            if self.lookup.exists(&user).map_err(|why| lookup_failed(mailbox, why))? {
                 return Ok(Some(user));
             }
         }
@@ -383,23 +395,23 @@ impl<'a> Walk<'a> {
     }
 
     /// Looks at all that a name stands for.
-    fn follow(
+    fn expand_alias(
         &mut self,
-        what: What,
+        what: Resolution,
         mailbox: &Mailbox,
-        name: Name,
+        name: AliasKey,
         alias: Option<&Alias>,
-        hook: &[Target],
-    ) -> Result<Found, AliasError> {
-        self.enter(mailbox, name)?;
-        let file = alias
-            .into_iter()
-            .flat_map(|alias| alias.targets.iter().map(|target| (target, Origin::Line(alias.place.clone()))));
-        let hook = hook.iter().map(|target| (target, Origin::Hook));
+        hook: &[AliasTarget],
+    ) -> Result<ResolvedName, AliasError> {
+        self.push_alias(mailbox, name)?;
+        let file = alias.into_iter().flat_map(|alias| {
+            alias.targets.iter().map(|target| (target, TargetOrigin::AliasFile(alias.location.clone())))
+        });
+        let hook = hook.iter().map(|target| (target, TargetOrigin::Hook));
         let mut branches = Vec::new();
         for (target, origin) in file.chain(hook) {
-            branches.push(self.target(mailbox, target, origin));
-            if self.is_over() {
+            branches.push(self.visit_target(mailbox, target, origin));
+            if self.is_finished() {
                 break;
             }
         }
@@ -407,71 +419,83 @@ impl<'a> Walk<'a> {
         Ok((what, branches))
     }
 
-    fn enter(&mut self, mailbox: &Mailbox, name: Name) -> Result<(), AliasError> {
+    fn push_alias(&mut self, mailbox: &Mailbox, name: AliasKey) -> Result<(), AliasError> {
         if self.path.len() == LEVELS_MAX {
-            return Err(AliasError::TooDeep(self.way_to(mailbox)));
+            return Err(AliasError::TooDeep(self.path_to(mailbox)));
         }
         self.path.push((mailbox.clone(), name));
         Ok(())
     }
 
-    fn target(&mut self, alias: &Mailbox, target: &Target, origin: Origin) -> Branch {
+    fn visit_target(
+        &mut self,
+        alias: &Mailbox,
+        target: &AliasTarget,
+        origin: TargetOrigin,
+    ) -> ResolutionStep {
         let (mailbox, via) = match target {
-            Target::Program(command) => {
+            AliasTarget::Program(command) => {
                 // One program's mail is one destination, however its alias is written.
-                let program = Destination::Program { command: command.clone(), owner: self.owner(alias) };
-                let found = self.deliver(program, What::Program);
-                return self.branch(target.to_string(), Some(origin), found);
+                let program = Destination::Program {
+                    command: command.clone(),
+                    alias_address: self.program_owner(alias),
+                };
+                let found = self.add_recipient(program, Resolution::Program);
+                return self.finish_step(target.to_string(), Some(origin), found);
             }
-            Target::Address { address: Address::Mailbox(mailbox), via } => (mailbox.clone(), via),
-            Target::Address { address: Address::SameName(domain), via } => {
+            AliasTarget::Address { address: TargetAddress::Mailbox(mailbox), via } => (mailbox.clone(), via),
+            AliasTarget::Address { address: TargetAddress::SameName(domain), via } => {
                 let local_part = alias.local_part.clone();
                 (Mailbox { local_part, domain: domain.clone() }, via)
             }
         };
         let Some(via) = via else { return self.visit(&mailbox, Some(origin)) };
         let name = format!("{mailbox} via {via}");
-        let found = self.deliver(Destination::Via { mailbox, via: via.clone() }, What::Via);
-        self.branch(name, Some(origin), found)
+        let found = self.add_recipient(Destination::Via { mailbox, via: via.clone() }, Resolution::Via);
+        self.finish_step(name, Some(origin), found)
     }
 
     /// The alias that is being followed, as its file has it.
-    fn owner(&self, alias: &Mailbox) -> Mailbox {
+    fn program_owner(&self, alias: &Mailbox) -> Mailbox {
         let key = self.path.last().map(|(_, (_, key))| key);
-        match key.and_then(|key| LocalPart::of_content(key).ok()) {
+        match key.and_then(|key| LocalPart::from_unquoted(key).ok()) {
             Some(local_part) => Mailbox { local_part, domain: alias.domain.clone() },
-            None => alias.folded(),
+            None => alias.case_mapped(),
         }
     }
 
-    fn deliver(&mut self, destination: Destination, what: What) -> Result<Found, AliasError> {
+    fn add_recipient(
+        &mut self,
+        destination: Destination,
+        what: Resolution,
+    ) -> Result<ResolvedName, AliasError> {
         if self.destinations.contains(&destination) {
-            return Ok((What::Again, Vec::new()));
+            return Ok((Resolution::Duplicate, Vec::new()));
         }
-        if self.found.len() == RECIPIENTS_MAX {
-            return Err(AliasError::TooMany(self.asked.clone()));
+        if self.recipients.len() == RECIPIENTS_MAX {
+            return Err(AliasError::TooManyRecipients(self.original.clone()));
         }
         self.destinations.insert(destination.clone());
-        self.found.push(Recipient { destination, ..Recipient::mailbox(self.asked.clone()) });
+        self.recipients.push(Recipient { destination, ..Recipient::for_mailbox(self.original.clone()) });
         Ok((what, Vec::new()))
     }
 
     /// There is no reason to look at more targets.
-    fn is_over(&self) -> bool {
-        match (&self.error, self.pace) {
+    fn is_finished(&self) -> bool {
+        match (&self.error, self.mode) {
             (None, _) => false,
-            (Some(AliasError::TooMany(_)), _) | (Some(_), Pace::ToTheFirstError) => true,
-            (Some(_), Pace::ToTheEnd) => self.found.len() == RECIPIENTS_MAX,
+            (Some(AliasError::TooManyRecipients(_)), _) | (Some(_), WalkMode::StopAtFirstError) => true,
+            (Some(_), WalkMode::VisitAll) => self.recipients.len() == RECIPIENTS_MAX,
         }
     }
 
-    fn way_to(&self, mailbox: &Mailbox) -> Vec<Mailbox> {
+    fn path_to(&self, mailbox: &Mailbox) -> Vec<Mailbox> {
         self.path.iter().map(|(above, _)| above).chain([mailbox]).cloned().collect()
     }
 }
 
-fn cannot_tell(mailbox: &Mailbox, why: CannotTell) -> AliasError {
-    AliasError::CannotTell(mailbox.clone(), why)
+fn lookup_failed(mailbox: &Mailbox, why: LookupFailure) -> AliasError {
+    AliasError::LookupFailed(mailbox.clone(), why)
 }
 
 #[cfg(test)]

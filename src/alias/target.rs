@@ -12,11 +12,11 @@ use crate::mail::{Domain, LocalPart, Mailbox, Via};
 
 /// One target of an alias.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Target {
+pub enum AliasTarget {
     /// Another address, here or elsewhere.
     Address {
         /// Which.
-        address: Address,
+        address: TargetAddress,
         /// The hosts that take it, whatever its domain is; it is final then.
         via: Option<Via>,
     },
@@ -24,12 +24,12 @@ pub enum Target {
     Program(Vec<String>),
 }
 
-impl Target {
+impl AliasTarget {
     /// The login by which it is reached.
     #[must_use]
-    pub fn login(&self) -> Option<&str> {
+    pub fn credential_name(&self) -> Option<&str> {
         match self {
-            Self::Address { via: Some(via), .. } => via.login.as_deref(),
+            Self::Address { via: Some(via), .. } => via.credentials_name.as_deref(),
             Self::Address { via: None, .. } | Self::Program(_) => None,
         }
     }
@@ -37,7 +37,7 @@ impl Target {
 
 /// Who is meant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Address {
+pub enum TargetAddress {
     /// This mailbox.
     Mailbox(Mailbox),
     /// `*@domain`: the name that was asked for, as it was written, in this domain.
@@ -45,22 +45,25 @@ pub enum Address {
 }
 
 /// What is wrong with a text, and what to do.
-pub(super) type Wrong = (String, String);
+pub(super) type LineMistake = (String, String);
 
-pub(super) fn wrong(problem: &str, remedy: &str) -> Wrong {
+pub(super) fn line_mistake(problem: &str, remedy: &str) -> LineMistake {
     (problem.to_owned(), remedy.to_owned())
 }
 
 /// Reads a right side that belongs to `domain`: a program, or addresses. Each target comes once.
-pub(super) fn targets(right: &str, domain: &Domain) -> Result<Vec<Target>, Wrong> {
+pub(super) fn parse_targets(right: &str, domain: &Domain) -> Result<Vec<AliasTarget>, LineMistake> {
     let right = right.trim();
     if let Some(command) = right.strip_prefix('|') {
-        let command = split_words(command)?;
+        let command = split_command_line(command)?;
         // Also `| ""`, which names no program.
         if command.first().is_none_or(String::is_empty) {
-            return Err(wrong("there is no program behind |", "write `name: | /path/of/program arguments`"));
+            return Err(line_mistake(
+                "there is no program behind |",
+                "write `name: | /path/of/program arguments`",
+            ));
         }
-        return Ok(vec![Target::Program(command)]);
+        return Ok(vec![AliasTarget::Program(command)]);
     }
     let mut targets = Vec::new();
     let mut seen = std::collections::HashSet::new();
@@ -72,43 +75,46 @@ pub(super) fn targets(right: &str, domain: &Domain) -> Result<Vec<Target>, Wrong
         if item.is_empty() {
             continue;
         }
-        let target = target(item, domain)?;
+        let target = parse_target(item, domain)?;
         if seen.insert(target.clone()) {
             targets.push(target);
         }
     }
     if targets.is_empty() {
-        return Err(wrong("there is no target", "write `name: target, target`"));
+        return Err(line_mistake("there is no target", "write `name: target, target`"));
     }
     Ok(targets)
 }
 
 /// An address, alone or with hosts behind `via`.
-fn target(item: &str, domain: &Domain) -> Result<Target, Wrong> {
+fn parse_target(item: &str, domain: &Domain) -> Result<AliasTarget, LineMistake> {
     if item.starts_with('|') {
-        return Err(wrong("a program stands among other targets", "give it a name and a line of its own"));
+        return Err(line_mistake(
+            "a program stands among other targets",
+            "give it a name and a line of its own",
+        ));
     }
     let Some((raw, behind)) = split_outside_quotes(item, char::is_whitespace) else {
-        return Ok(Target::Address { address: address(item, domain)?, via: None });
+        return Ok(AliasTarget::Address { address: parse_address(item, domain)?, via: None });
     };
     let hosts = behind.trim_start().strip_prefix("via").filter(|rest| rest.starts_with([' ', '\t']));
     let Some(hosts) = hosts else {
-        return Err(wrong(
+        return Err(line_mistake(
             &format!("{item:?} is not an address"),
             "separate addresses with commas; write `address via host:port` to name a host",
         ));
     };
     let via = Via::parse(hosts).map_err(|e| (format!("via: {}", e.problem), e.remedy.to_owned()))?;
-    Ok(Target::Address { address: address(raw, domain)?, via: Some(via) })
+    Ok(AliasTarget::Address { address: parse_address(raw, domain)?, via: Some(via) })
 }
 
 /// An address; without a domain, one of the file's own.
-fn address(item: &str, domain: &Domain) -> Result<Address, Wrong> {
+fn parse_address(item: &str, domain: &Domain) -> Result<TargetAddress, LineMistake> {
     let not_an_address = |problem: &dyn std::fmt::Display| {
-        wrong(&format!("{item:?} is not an address: {problem}"), "separate addresses with commas")
+        line_mistake(&format!("{item:?} is not an address: {problem}"), "separate addresses with commas")
     };
     let itself = || {
-        wrong(
+        line_mistake(
             &format!("{item} stands for itself"),
             "write *@another.example; a user whom an alias hides is meant by its name",
         )
@@ -118,13 +124,13 @@ fn address(item: &str, domain: &Domain) -> Result<Address, Wrong> {
     }
     if let Some(raw) = item.strip_prefix("*@") {
         let other = Domain::parse(raw).map_err(|e| not_an_address(&e))?;
-        return if other == *domain { Err(itself()) } else { Ok(Address::SameName(other)) };
+        return if other == *domain { Err(itself()) } else { Ok(TargetAddress::SameName(other)) };
     }
     let found = match split_outside_quotes(item, |c| c == '@') {
         Some(_) => Mailbox::parse(item),
         None => LocalPart::parse(item).map(|local_part| Mailbox { local_part, domain: domain.clone() }),
     };
-    found.map(Address::Mailbox).map_err(|e| not_an_address(&e))
+    found.map(TargetAddress::Mailbox).map_err(|e| not_an_address(&e))
 }
 
 /// What stands before and behind the first `separator` that is not in double quotes.
@@ -148,7 +154,7 @@ pub(super) fn split_outside_quotes(text: &str, separator: impl Fn(char) -> bool)
 
 /// The words of a command line. Double quotes hold spaces; in them `\"` and `\\` are a quote and
 /// a backslash. Nothing else is special.
-fn split_words(text: &str) -> Result<Vec<String>, Wrong> {
+fn split_command_line(text: &str) -> Result<Vec<String>, LineMistake> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quoted = false;
@@ -168,18 +174,18 @@ fn split_words(text: &str) -> Result<Vec<String>, Wrong> {
         }
     }
     if quoted {
-        return Err(wrong("a double quote is not closed", "close it"));
+        return Err(line_mistake("a double quote is not closed", "close it"));
     }
     words.extend(word);
     Ok(words)
 }
 
 /// As it is written, for people.
-impl std::fmt::Display for Target {
+impl std::fmt::Display for AliasTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Address { address: Address::Mailbox(mailbox), .. } => write!(f, "{mailbox}")?,
-            Self::Address { address: Address::SameName(domain), .. } => write!(f, "*@{domain}")?,
+            Self::Address { address: TargetAddress::Mailbox(mailbox), .. } => write!(f, "{mailbox}")?,
+            Self::Address { address: TargetAddress::SameName(domain), .. } => write!(f, "*@{domain}")?,
             Self::Program(words) => return write!(f, "| {}", words.join(" ")),
         }
         match self {
@@ -193,13 +199,13 @@ impl std::fmt::Display for Target {
 mod tests {
     use super::*;
 
-    fn read(right: &str) -> Result<Vec<String>, Wrong> {
-        let shown = |target: Target| match target {
-            Target::Program(words) => format!("{words:?}"),
-            address @ Target::Address { .. } => address.to_string(),
+    fn read(right: &str) -> Result<Vec<String>, LineMistake> {
+        let shown = |target: AliasTarget| match target {
+            AliasTarget::Program(words) => format!("{words:?}"),
+            address @ AliasTarget::Address { .. } => address.to_string(),
         };
         let here = Domain::parse("here.example").unwrap();
-        Ok(targets(right, &here)?.into_iter().map(shown).collect())
+        Ok(parse_targets(right, &here)?.into_iter().map(shown).collect())
     }
 
     #[test]

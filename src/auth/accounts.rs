@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::hash::Hasher;
+use super::hash::PasswordVerifier;
 use super::password;
-use super::scram::Pretence;
+use super::scram::DecoyKeys;
 use super::users::Users;
 use crate::mail::{Domain, Mailbox, ScramKeys};
 use crate::sys::SystemRandom;
@@ -17,21 +17,21 @@ use crate::sys::SystemRandom;
 /// Every account of this host. Shared; a reload replaces what is inside.
 #[derive(Debug)]
 pub struct Accounts {
-    everybody: ArcSwap<Everybody>,
-    hasher: Hasher,
-    pretence: Pretence,
-    others: Option<Arc<dyn OtherUsers>>,
+    snapshot: ArcSwap<AccountsSnapshot>,
+    password_verifier: PasswordVerifier,
+    decoy_keys: DecoyKeys,
+    external_users: Option<Arc<dyn ExternalUsers>>,
 }
 
 /// What one load found.
 #[derive(Debug)]
-struct Everybody {
+struct AccountsSnapshot {
     domains: HashMap<Domain, Arc<Users>>,
     has_logins: bool,
     all_have_scram: bool,
 }
 
-impl Everybody {
+impl AccountsSnapshot {
     fn new(domains: HashMap<Domain, Arc<Users>>) -> Self {
         let has_logins = domains.values().any(|users| users.has_logins());
         let all_have_scram = domains.values().all(|users| users.all_have_scram());
@@ -41,7 +41,7 @@ impl Everybody {
 
 /// Users who stand in no file of ours. Asked for those only, so a line in a file of ours always
 /// counts.
-pub trait OtherUsers: fmt::Debug + Send + Sync {
+pub trait ExternalUsers: fmt::Debug + Send + Sync {
     /// There is, or may be, somebody who could log in.
     fn has_logins(&self) -> bool;
 
@@ -53,16 +53,16 @@ pub trait OtherUsers: fmt::Debug + Send + Sync {
 
     /// Whether this is `user`, in the client's words, with that password; if so, the user's mailbox,
     /// which counts only in a domain of ours. `client` is where it comes from.
-    fn login(&self, user: &str, password: &[u8], client: IpAddr) -> Login;
+    fn check_password(&self, user: &str, password: &[u8], client: IpAddr) -> PasswordCheck;
 }
 
 /// How a login ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Login {
+pub enum PasswordCheck {
     /// This is the user.
-    Yes(Mailbox),
+    Accepted(Mailbox),
     /// Unknown, may not log in, or a wrong password: nobody learns which.
-    Wrong,
+    Rejected,
     /// We could not find out; the client may try again. The text is for the log.
     Unavailable(String),
 }
@@ -78,45 +78,45 @@ impl Accounts {
     #[must_use]
     pub fn new(domains: HashMap<Domain, Arc<Users>>) -> Self {
         Self {
-            everybody: ArcSwap::from_pointee(Everybody::new(domains)),
-            hasher: Hasher::new(),
-            pretence: Pretence::new(&SystemRandom),
-            others: None,
+            snapshot: ArcSwap::from_pointee(AccountsSnapshot::new(domains)),
+            password_verifier: PasswordVerifier::new(),
+            decoy_keys: DecoyKeys::new(&SystemRandom),
+            external_users: None,
         }
     }
 
     /// The same, and others may log in too.
     #[must_use]
-    pub fn with_others(self, others: Arc<dyn OtherUsers>) -> Self {
-        Self { others: Some(others), ..self }
+    pub fn with_external_users(self, others: Arc<dyn ExternalUsers>) -> Self {
+        Self { external_users: Some(others), ..self }
     }
 
     /// The same, and what is made up about users who do not exist is made up in this way.
     #[must_use]
-    pub fn with_pretence(self, pretence: Pretence) -> Self {
-        Self { pretence, ..self }
+    pub fn with_decoy_keys(self, pretence: DecoyKeys) -> Self {
+        Self { decoy_keys: pretence, ..self }
     }
 
     /// Puts other users in their place; whoever is asking just now still sees the old ones.
     pub fn replace(&self, domains: HashMap<Domain, Arc<Users>>) {
-        self.everybody.store(Arc::new(Everybody::new(domains)));
+        self.snapshot.store(Arc::new(AccountsSnapshot::new(domains)));
     }
 
     /// There is anybody who could log in.
     #[must_use]
     pub fn has_logins(&self) -> bool {
-        self.everybody.load().has_logins || self.others_have_logins()
+        self.snapshot.load().has_logins || self.external_users_have_logins()
     }
 
     /// Everybody who could log in can do so by SCRAM.
     #[must_use]
     pub fn all_have_scram(&self) -> bool {
-        let everybody = self.everybody.load();
-        everybody.has_logins && everybody.all_have_scram && !self.others_have_logins()
+        let everybody = self.snapshot.load();
+        everybody.has_logins && everybody.all_have_scram && !self.external_users_have_logins()
     }
 
-    fn others_have_logins(&self) -> bool {
-        self.others.as_ref().is_some_and(|others| others.has_logins())
+    fn external_users_have_logins(&self) -> bool {
+        self.external_users.as_ref().is_some_and(|others| others.has_logins())
     }
 
     /// The mailbox belongs to a user.
@@ -124,9 +124,9 @@ impl Accounts {
     /// # Errors
     /// Others would have to be asked, and cannot; says why, for the log.
     pub fn exists(&self, mailbox: &Mailbox) -> Result<bool, String> {
-        match (self.everybody.load().domains.get(&mailbox.domain), &self.others) {
+        match (self.snapshot.load().domains.get(&mailbox.domain), &self.external_users) {
             (None, _) => Ok(false),
-            (Some(users), _) if users.has(&mailbox.local_part) => Ok(true),
+            (Some(users), _) if users.contains(&mailbox.local_part) => Ok(true),
             (Some(_), Some(others)) => others.exists(mailbox),
             (Some(_), None) => Ok(false),
         }
@@ -137,13 +137,13 @@ impl Accounts {
     #[must_use]
     pub fn scram_keys(&self, user: &str) -> ScramKeys {
         let mailbox = Mailbox::parse(user).ok();
-        let everybody = self.everybody.load();
+        let everybody = self.snapshot.load();
         let account_of =
             |mailbox: &Mailbox| everybody.domains.get(&mailbox.domain)?.account(&mailbox.local_part);
         let account = mailbox.as_ref().and_then(account_of);
         // Made up for everybody, so that the work is the same.
-        let made_up = self.pretence.keys(&match &mailbox {
-            Some(Mailbox { local_part, domain }) => format!("{}@{domain}", local_part.key()),
+        let made_up = self.decoy_keys.keys_for(&match &mailbox {
+            Some(Mailbox { local_part, domain }) => format!("{}@{domain}", local_part.comparison_key()),
             None => user.to_owned(),
         });
         account.and_then(|account| account.scram.clone()).unwrap_or(made_up)
@@ -151,39 +151,39 @@ impl Accounts {
 
     /// Whether this is `user`, an address, with that password. Takes as long as a hash (some
     /// 40 ms), and waits for its turn: at most two are computed at once.
-    pub fn login(&self, user: &str, password: &[u8], client: IpAddr) -> Login {
+    pub fn check_password(&self, user: &str, password: &[u8], client: IpAddr) -> PasswordCheck {
         let mailbox = Mailbox::parse(user).ok();
-        let everybody = self.everybody.load_full();
+        let everybody = self.snapshot.load_full();
         let account_of =
             |mailbox: &Mailbox| everybody.domains.get(&mailbox.domain)?.account(&mailbox.local_part);
         let account = mailbox.as_ref().and_then(account_of);
         let is_ours = |mailbox: &Mailbox| everybody.domains.contains_key(&mailbox.domain);
         if account.is_none()
             && mailbox.as_ref().is_none_or(is_ours)
-            && let Some(others) = &self.others
+            && let Some(others) = &self.external_users
         {
-            match others.login(user, password, client) {
+            match others.check_password(user, password, client) {
                 // The work of a wrong password of ours comes on top, so that time does not tell
                 // whose users are where.
-                Login::Wrong => {}
-                Login::Yes(mailbox) if !is_ours(&mailbox) => {}
+                PasswordCheck::Rejected => {}
+                PasswordCheck::Accepted(mailbox) if !is_ours(&mailbox) => {}
                 // Asked by another name, they answer for one who stands in a file of ours after all.
-                Login::Yes(mailbox) if account_of(&mailbox).is_some() => {}
-                answer @ (Login::Yes(_) | Login::Unavailable(_)) => return answer,
+                PasswordCheck::Accepted(mailbox) if account_of(&mailbox).is_some() => {}
+                answer @ (PasswordCheck::Accepted(_) | PasswordCheck::Unavailable(_)) => return answer,
             }
         }
-        let kept = account.and_then(|account| account.kept());
-        match (self.hasher.is_right(&password::tried(password), kept), mailbox) {
-            (Some(true), Some(mailbox)) => Login::Yes(mailbox),
-            (Some(_), _) => Login::Wrong,
-            (None, _) => Login::Unavailable("too many logins at once".to_owned()),
+        let kept = account.and_then(|account| account.stored_password());
+        match (self.password_verifier.verify(&password::prepare_candidate(password), kept), mailbox) {
+            (Some(true), Some(mailbox)) => PasswordCheck::Accepted(mailbox),
+            (Some(_), _) => PasswordCheck::Rejected,
+            (None, _) => PasswordCheck::Unavailable("too many logins at once".to_owned()),
         }
     }
 
     /// Hashes computed so far: what a test counts instead of milliseconds.
     #[must_use]
-    pub fn hash_runs(&self) -> u64 {
-        self.hasher.runs()
+    pub fn hashes_computed(&self) -> u64 {
+        self.password_verifier.hashes_computed()
     }
 }
 
@@ -209,8 +209,8 @@ mod tests {
         let accounts = accounts();
         for user in ["ana@bücher.example", "ANA@xn--bcher-kva.example"] {
             assert_eq!(
-                accounts.login(user, b"correct horse", CLIENT),
-                Login::Yes(Mailbox::parse(user).unwrap())
+                accounts.check_password(user, b"correct horse", CLIENT),
+                PasswordCheck::Accepted(Mailbox::parse(user).unwrap())
             );
         }
     }
@@ -229,16 +229,20 @@ mod tests {
         .into_iter()
         .enumerate()
         {
-            assert_eq!(accounts.login(user, password.as_bytes(), CLIENT), Login::Wrong, "{user:?}");
-            assert_eq!(accounts.hash_runs(), n as u64 + 1, "one hash each, for {user:?} too");
+            assert_eq!(
+                accounts.check_password(user, password.as_bytes(), CLIENT),
+                PasswordCheck::Rejected,
+                "{user:?}"
+            );
+            assert_eq!(accounts.hashes_computed(), n as u64 + 1, "one hash each, for {user:?} too");
         }
     }
 
     /// Others, with one password for all of them.
     #[derive(Debug)]
-    struct Neighbours;
+    struct FixedExternalUsers;
 
-    impl OtherUsers for Neighbours {
+    impl ExternalUsers for FixedExternalUsers {
         fn has_logins(&self) -> bool {
             true
         }
@@ -251,48 +255,58 @@ mod tests {
             }
         }
 
-        fn login(&self, user: &str, password: &[u8], _: IpAddr) -> Login {
+        fn check_password(&self, user: &str, password: &[u8], _: IpAddr) -> PasswordCheck {
             match (Mailbox::parse(user), password) {
-                (Ok(user), b"open sesame") => Login::Yes(user),
+                (Ok(user), b"open sesame") => PasswordCheck::Accepted(user),
                 // By a name of theirs, which may be somebody's who stands in a file of ours.
                 (Err(_), b"open sesame") if user.starts_with("their-") => {
                     let user = user.trim_start_matches("their-");
-                    Login::Yes(Mailbox::parse(&format!("{user}@bücher.example")).unwrap())
+                    PasswordCheck::Accepted(Mailbox::parse(&format!("{user}@bücher.example")).unwrap())
                 }
-                (Err(_), b"open sesame") => Login::Yes(Mailbox::parse("bo@there.example").unwrap()),
-                (_, b"busy") => Login::Unavailable("out".to_owned()),
-                _ => Login::Wrong,
+                (Err(_), b"open sesame") => {
+                    PasswordCheck::Accepted(Mailbox::parse("bo@there.example").unwrap())
+                }
+                (_, b"busy") => PasswordCheck::Unavailable("out".to_owned()),
+                _ => PasswordCheck::Rejected,
             }
         }
     }
 
     #[test]
     fn others_are_asked_for_whom_no_file_of_ours_names() {
-        let accounts = accounts().with_others(Arc::new(Neighbours));
-        let login = |user: &str, password: &str| accounts.login(user, password.as_bytes(), CLIENT);
+        let accounts = accounts().with_external_users(Arc::new(FixedExternalUsers));
+        let login = |user: &str, password: &str| accounts.check_password(user, password.as_bytes(), CLIENT);
         let bo = Mailbox::parse("bo@bücher.example").unwrap();
-        assert_eq!(login("bo@bücher.example", "open sesame"), Login::Yes(bo));
-        assert_eq!(login("bo@bücher.example", "busy"), Login::Unavailable("out".to_owned()));
-        assert_eq!(accounts.hash_runs(), 0, "the work was somebody else's");
+        assert_eq!(login("bo@bücher.example", "open sesame"), PasswordCheck::Accepted(bo));
+        assert_eq!(login("bo@bücher.example", "busy"), PasswordCheck::Unavailable("out".to_owned()));
+        assert_eq!(accounts.hashes_computed(), 0, "the work was somebody else's");
         for (n, user) in ["ana@bücher.example", "reports@bücher.example"].into_iter().enumerate() {
-            assert_eq!(login(user, "open sesame"), Login::Wrong, "{user} is ours");
-            assert_eq!(accounts.hash_runs(), n as u64 + 1);
+            assert_eq!(login(user, "open sesame"), PasswordCheck::Rejected, "{user} is ours");
+            assert_eq!(accounts.hashes_computed(), n as u64 + 1);
         }
-        assert_eq!(login("bo@bücher.example", "wrong"), Login::Wrong);
-        assert_eq!(accounts.hash_runs(), 3, "a wrong login is the same work wherever the user is");
+        assert_eq!(login("bo@bücher.example", "wrong"), PasswordCheck::Rejected);
+        assert_eq!(accounts.hashes_computed(), 3, "a wrong login is the same work wherever the user is");
         for elsewhere in ["bo@there.example", "bo"] {
-            assert_eq!(login(elsewhere, "open sesame"), Login::Wrong, "{elsewhere} is in no domain of ours");
+            assert_eq!(
+                login(elsewhere, "open sesame"),
+                PasswordCheck::Rejected,
+                "{elsewhere} is in no domain of ours"
+            );
         }
         for ours in ["their-ana", "their-reports"] {
-            assert_eq!(login(ours, "open sesame"), Login::Wrong, "{ours} is one of ours by another name");
+            assert_eq!(
+                login(ours, "open sesame"),
+                PasswordCheck::Rejected,
+                "{ours} is one of ours by another name"
+            );
         }
-        assert!(matches!(login("their-bo", "open sesame"), Login::Yes(_)));
-        assert!(Accounts::default().with_others(Arc::new(Neighbours)).has_logins());
+        assert!(matches!(login("their-bo", "open sesame"), PasswordCheck::Accepted(_)));
+        assert!(Accounts::default().with_external_users(Arc::new(FixedExternalUsers)).has_logins());
     }
 
     #[test]
     fn others_have_mailboxes_in_domains_of_ours() {
-        let accounts = accounts().with_others(Arc::new(Neighbours));
+        let accounts = accounts().with_external_users(Arc::new(FixedExternalUsers));
         let exists = |address: &str| accounts.exists(&Mailbox::parse(address).unwrap());
         assert_eq!(exists("bo@bücher.example"), Ok(true));
         assert_eq!(exists("eve@bücher.example"), Ok(false));
@@ -311,7 +325,7 @@ mod tests {
 
     #[test]
     fn scram_is_for_when_everybody_has_its_keys() {
-        let keys = scram::to_text(&scram::keys(b"pencil", b"saltsalt".to_vec(), 4096));
+        let keys = scram::to_text(&scram::derive_keys(b"pencil", b"saltsalt".to_vec(), 4096));
         let with = |text: &str| {
             let users = Users::parse(text, Path::new("users")).unwrap();
             Accounts::new(HashMap::from([(Domain::parse("here.example").unwrap(), Arc::new(users))]))
@@ -320,9 +334,12 @@ mod tests {
         assert!(both.all_have_scram());
         assert!(!accounts().all_have_scram(), "ana has a hash only");
         assert!(!with("reports: receive-only\n").all_have_scram(), "nobody logs in");
-        assert!(!both.with_others(Arc::new(Neighbours)).all_have_scram(), "of others we have no keys");
-        let login = with(&format!("ana: {keys}\n")).login("ana@here.example", b"pencil", CLIENT);
-        assert!(matches!(login, Login::Yes(_)), "a password will do where there are keys only");
+        assert!(
+            !both.with_external_users(Arc::new(FixedExternalUsers)).all_have_scram(),
+            "of others we have no keys"
+        );
+        let login = with(&format!("ana: {keys}\n")).check_password("ana@here.example", b"pencil", CLIENT);
+        assert!(matches!(login, PasswordCheck::Accepted(_)), "a password will do where there are keys only");
     }
 
     #[test]
@@ -336,7 +353,7 @@ mod tests {
         let keys = accounts.scram_keys("bo@bücher.example");
         assert_eq!(accounts.scram_keys("BO@xn--bcher-kva.example"), keys, "in every spelling");
         assert_ne!(accounts.scram_keys("eve@bücher.example").salt, keys.salt);
-        assert_eq!(accounts.hash_runs(), 0);
+        assert_eq!(accounts.hashes_computed(), 0);
     }
 
     #[test]

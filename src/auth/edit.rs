@@ -12,34 +12,35 @@ use std::time::Duration;
 use super::hash::hash_password;
 use super::password::{self, PasswordError};
 use super::scram;
-use super::users::{AuthFileError, RECEIVE_ONLY, Users, is_line_of};
+use super::users::{AuthFileError, RECEIVE_ONLY, Users, is_line_of_user};
 use crate::mail::LocalPart;
 use crate::sys::{OpenDir, Random};
 
 /// How long to wait for other commands that hold the directory's lock; each holds it for some
 /// milliseconds.
-const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(10);
 
 /// What is to become of a user. A user without a password only receives.
 #[derive(Clone, Copy)]
-pub enum Change<'a> {
+pub enum UserChange<'a> {
     /// A new one.
     Add(Option<&'a str>),
     /// Another password for one who is there.
-    Password(Option<&'a str>),
+    SetPassword(Option<&'a str>),
     /// No longer one.
     Remove,
 }
 
 /// What a new file begins with.
-const HEAD: &str = "# One user each line, `name: credentials`. Add one with: postrider user add ADDRESS\n";
+const FILE_HEADER: &str =
+    "# One user each line, `name: credentials`. Add one with: postrider user add ADDRESS\n";
 
 /// Why nothing was changed; the file is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
     /// The name is taken.
     #[error("{name} is in {} already; set another password with: postrider user passwd", file.display())]
-    Exists {
+    AlreadyExists {
         /// The user.
         name: LocalPart,
         /// The file.
@@ -47,24 +48,24 @@ pub enum EditError {
     },
     /// There is nobody of this name.
     #[error("{name} is not in {}; see who is with: postrider user list", file.display())]
-    Unknown {
+    UnknownUser {
         /// The user.
         name: LocalPart,
         /// The file.
         file: PathBuf,
     },
     /// The file has lines that cannot be read, and would not be read by the server either.
-    #[error("{}", lines(.0))]
-    File(Vec<AuthFileError>),
+    #[error("{}", join_errors(.0))]
+    InvalidFile(Vec<AuthFileError>),
     /// The password.
     #[error(transparent)]
-    Password(#[from] PasswordError),
+    InvalidPassword(#[from] PasswordError),
     /// The host has no memory or randomness to give.
     #[error("the password could not be hashed: {0}; try again")]
-    Hash(String),
+    HashFailed(String),
     /// The file system refused.
     #[error("{}: {error}", file.display())]
-    Disk {
+    FileSystem {
         /// The file.
         file: PathBuf,
         /// What it said.
@@ -72,7 +73,7 @@ pub enum EditError {
     },
 }
 
-fn lines(errors: &[AuthFileError]) -> String {
+fn join_errors(errors: &[AuthFileError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
@@ -84,51 +85,51 @@ fn lines(errors: &[AuthFileError]) -> String {
 ///
 /// # Errors
 /// See [`EditError`].
-pub fn edit(
+pub fn edit_user(
     random: &dyn Random,
     domain_dir: &Path,
     name: &LocalPart,
-    change: Change<'_>,
+    change: UserChange<'_>,
 ) -> Result<(), EditError> {
     let file = domain_dir.join("users");
     let credentials = match change {
-        Change::Add(password) | Change::Password(password) => credentials(password, random)?,
-        Change::Remove => String::new(),
+        UserChange::Add(password) | UserChange::SetPassword(password) => make_credentials(password, random)?,
+        UserChange::Remove => String::new(),
     };
-    let refused = |error| EditError::Disk { file: file.clone(), error };
+    let refused = |error| EditError::FileSystem { file: file.clone(), error };
 
     let dir = OpenDir::open(domain_dir).map_err(refused)?;
-    dir.lock(LOCK_PATIENCE).map_err(refused)?;
+    dir.lock(LOCK_WAIT_MAX).map_err(refused)?;
     let old = dir.read("users", Users::OCTETS_MAX).map_err(refused)?;
-    let text = old.as_ref().map_or(HEAD, |old| &old.text);
-    let is_there = Users::parse(text, &file).map_err(EditError::File)?.has(name);
+    let text = old.as_ref().map_or(FILE_HEADER, |old| &old.text);
+    let is_there = Users::parse(text, &file).map_err(EditError::InvalidFile)?.contains(name);
     let text = match change {
-        Change::Add(_) if is_there => return Err(EditError::Exists { name: name.clone(), file }),
-        Change::Password(_) | Change::Remove if !is_there => {
-            return Err(EditError::Unknown { name: name.clone(), file });
+        UserChange::Add(_) if is_there => return Err(EditError::AlreadyExists { name: name.clone(), file }),
+        UserChange::SetPassword(_) | UserChange::Remove if !is_there => {
+            return Err(EditError::UnknownUser { name: name.clone(), file });
         }
-        Change::Add(_) => {
+        UserChange::Add(_) => {
             let end = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
             format!("{text}{end}{name}: {credentials}\n")
         }
-        Change::Password(_) => with_line(text, name, &format!("{name}: {credentials}\n")),
-        Change::Remove => with_line(text, name, ""),
+        UserChange::SetPassword(_) => replace_line(text, name, &format!("{name}: {credentials}\n")),
+        UserChange::Remove => replace_line(text, name, ""),
     };
     dir.replace(random, "users", &text, old.as_ref(), 0o640).map_err(refused)
 }
 
 /// The text with another line for this user.
-fn with_line(text: &str, name: &LocalPart, new: &str) -> String {
+fn replace_line(text: &str, name: &LocalPart, new: &str) -> String {
     let lines = text.split_inclusive('\n');
-    lines.map(|line| if is_line_of(line, name) { new } else { line }).collect()
+    lines.map(|line| if is_line_of_user(line, name) { new } else { line }).collect()
 }
 
 /// What stands behind the name: a hash, and the keys of SCRAM.
-fn credentials(password: Option<&str>, random: &dyn Random) -> Result<String, EditError> {
+fn make_credentials(password: Option<&str>, random: &dyn Random) -> Result<String, EditError> {
     let Some(password) = password else { return Ok(RECEIVE_ONLY.to_owned()) };
     let password: Cow<'_, str> = password::prepare(password)?;
-    let hash = hash_password(password.as_bytes()).map_err(EditError::Hash)?;
-    let keys = scram::new_keys(password.as_bytes(), random);
+    let hash = hash_password(password.as_bytes()).map_err(EditError::HashFailed)?;
+    let keys = scram::generate_keys(password.as_bytes(), random);
     Ok(format!("{hash} {}", scram::to_text(&keys)))
 }
 
@@ -143,23 +144,23 @@ mod tests {
     use crate::sys::SystemRandom;
 
     /// What others guess.
-    struct Guessed;
+    struct PredictableRandom;
 
-    impl Random for Guessed {
+    impl Random for PredictableRandom {
         fn bits(&self) -> u64 {
             7
         }
     }
 
-    fn put(dir: &Path, name: &str, change: Change<'_>) -> Result<(), EditError> {
-        edit(&SystemRandom, dir, &LocalPart::parse(name).unwrap(), change)
+    fn edit_in(dir: &Path, name: &str, change: UserChange<'_>) -> Result<(), EditError> {
+        edit_user(&SystemRandom, dir, &LocalPart::parse(name).unwrap(), change)
     }
 
     #[test]
     fn a_new_user_joins_those_who_are_there() {
         let dir = tempfile::tempdir().unwrap();
-        put(dir.path(), "ana", Change::Add(Some("secret"))).unwrap();
-        put(dir.path(), "\"a: b\"", Change::Add(None)).unwrap();
+        edit_in(dir.path(), "ana", UserChange::Add(Some("secret"))).unwrap();
+        edit_in(dir.path(), "\"a: b\"", UserChange::Add(None)).unwrap();
         let file = dir.path().join("users");
         let text = fs::read_to_string(&file).unwrap();
         assert!(text.starts_with("# "), "{text}");
@@ -178,12 +179,12 @@ mod tests {
         fs::write(&file, "# ours\n\nAna: receive-only\r\n# Ana: gone\nbo:   receive-only").unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
         let text = || fs::read_to_string(&file).unwrap();
-        put(dir.path(), "eve", Change::Add(None)).unwrap();
-        put(dir.path(), "bo", Change::Password(Some("secret"))).unwrap();
+        edit_in(dir.path(), "eve", UserChange::Add(None)).unwrap();
+        edit_in(dir.path(), "bo", UserChange::SetPassword(Some("secret"))).unwrap();
         let rest = "# ours\n\nAna: receive-only\r\n# Ana: gone\nbo: $argon2id$";
         assert!(text().starts_with(rest), "{}", text());
-        put(dir.path(), "BO", Change::Password(None)).unwrap();
-        put(dir.path(), "ana", Change::Remove).unwrap();
+        edit_in(dir.path(), "BO", UserChange::SetPassword(None)).unwrap();
+        edit_in(dir.path(), "ana", UserChange::Remove).unwrap();
         assert_eq!(text(), "# ours\n\n# Ana: gone\nBO: receive-only\neve: receive-only\n");
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o644);
     }
@@ -194,7 +195,7 @@ mod tests {
         std::thread::scope(|scope| {
             for n in 0..8 {
                 let dir = dir.path();
-                scope.spawn(move || put(dir, &format!("user{n}"), Change::Add(None)).unwrap());
+                scope.spawn(move || edit_in(dir, &format!("user{n}"), UserChange::Add(None)).unwrap());
             }
         });
         let text = fs::read_to_string(dir.path().join("users")).unwrap();
@@ -210,7 +211,7 @@ mod tests {
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
         let file = dir.path().join("users");
         // They guess its name, too.
-        let draft = dir.path().join(format!(".users.{:016x}", Guessed.bits()));
+        let draft = dir.path().join(format!(".users.{:016x}", PredictableRandom.bits()));
         // Only root may give files away: another user sees the mode only.
         let is_root = nix::unistd::Uid::effective().is_root();
         let set_up = || {
@@ -239,7 +240,7 @@ mod tests {
             for _ in 0..500 {
                 set_up();
                 // The others may leave nothing that could be renamed.
-                let _ = edit(&Guessed, dir.path(), &name, Change::Add(None));
+                let _ = edit_user(&PredictableRandom, dir.path(), &name, UserChange::Add(None));
             }
             is_over.store(true, Ordering::Relaxed);
             others.join().unwrap()
@@ -252,17 +253,23 @@ mod tests {
     #[test]
     fn what_cannot_be_done_changes_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        put(dir.path(), "ana", Change::Add(None)).unwrap();
-        let add = |name, password| put(dir.path(), name, Change::Add(password));
-        assert!(matches!(add("ANA", Some("x")), Err(EditError::Exists { .. })));
-        assert!(matches!(put(dir.path(), "bo", Change::Remove), Err(EditError::Unknown { .. })));
-        assert!(matches!(put(dir.path(), "bo", Change::Password(None)), Err(EditError::Unknown { .. })));
-        assert!(matches!(add("eve", Some("")), Err(EditError::Password(PasswordError::Empty))));
-        assert!(matches!(add("eve", Some("a\tb")), Err(EditError::Password(PasswordError::Characters))));
+        edit_in(dir.path(), "ana", UserChange::Add(None)).unwrap();
+        let add = |name, password| edit_in(dir.path(), name, UserChange::Add(password));
+        assert!(matches!(add("ANA", Some("x")), Err(EditError::AlreadyExists { .. })));
+        assert!(matches!(edit_in(dir.path(), "bo", UserChange::Remove), Err(EditError::UnknownUser { .. })));
+        assert!(matches!(
+            edit_in(dir.path(), "bo", UserChange::SetPassword(None)),
+            Err(EditError::UnknownUser { .. })
+        ));
+        assert!(matches!(add("eve", Some("")), Err(EditError::InvalidPassword(PasswordError::Empty))));
+        assert!(matches!(
+            add("eve", Some("a\tb")),
+            Err(EditError::InvalidPassword(PasswordError::ForbiddenCharacters))
+        ));
         fs::write(dir.path().join("users"), "nonsense\n").unwrap();
-        assert!(matches!(add("bo", None), Err(EditError::File(_))));
+        assert!(matches!(add("bo", None), Err(EditError::InvalidFile(_))));
         assert_eq!(fs::read_to_string(dir.path().join("users")).unwrap(), "nonsense\n");
-        let nowhere = put(&dir.path().join("nowhere"), "bo", Change::Add(None));
-        assert!(matches!(nowhere, Err(EditError::Disk { .. })));
+        let nowhere = edit_in(&dir.path().join("nowhere"), "bo", UserChange::Add(None));
+        assert!(matches!(nowhere, Err(EditError::FileSystem { .. })));
     }
 }

@@ -5,7 +5,7 @@
 //! whether a password is right, and for what SCRAM needs. A login costs the same work and hears the
 //! same words whether the user is unknown, may not log in, or gave a wrong password.
 //!
-//! This module does not watch files: `daemon/domains` does, and hands over what it read.
+//! This module does not watch files: `daemon/local_domains` does, and hands over what it read.
 //!
 //! - `users`: the file's format
 //! - `password`: passwords in the form in which they are compared
@@ -21,19 +21,21 @@
 mod accounts;
 mod dovecot;
 mod edit;
-mod guesses;
 mod hash;
-mod imported;
+mod imported_hash;
+mod login_backoff;
 mod password;
 mod scram;
 mod senders;
 mod users;
 
-pub use accounts::{Accounts, Login, OtherUsers};
-pub use dovecot::{Dovecot, DovecotSettings, Handshake, LoginReply, ProtocolError, UserReply};
-pub use edit::{Change, EditError, edit};
-pub use guesses::{Guess, Guesses, Origin};
+pub use accounts::{Accounts, ExternalUsers, PasswordCheck};
+pub use dovecot::{
+    DovecotAuth, DovecotAuthReply, DovecotHandshake, DovecotProtocolError, DovecotSettings, DovecotUserReply,
+};
+pub use edit::{EditError, UserChange, edit_user};
+pub use login_backoff::{BackoffOutcome, LoginBackoff, LoginOrigin};
 pub use password::PasswordError;
-pub use scram::Pretence;
-pub use senders::Senders;
+pub use scram::DecoyKeys;
+pub use senders::AllowedSenders;
 pub use users::{AuthFileError, Users};

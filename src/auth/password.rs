@@ -13,7 +13,7 @@ pub enum PasswordError {
     Empty,
     /// A control character, or one that Unicode has not assigned (RFC 8264 §4.3).
     #[error("the password has characters that no keyboard reliably types; choose another one")]
-    Characters,
+    ForbiddenCharacters,
 }
 
 /// RFC 8265 §4.2: what looks the same is the same, whichever keyboard it was typed on.
@@ -24,12 +24,12 @@ pub(super) fn prepare(password: &str) -> Result<Cow<'_, str>, PasswordError> {
     if password.is_empty() {
         return Err(PasswordError::Empty);
     }
-    OpaqueString::enforce(password).map_err(|_| PasswordError::Characters)
+    OpaqueString::enforce(password).map_err(|_| PasswordError::ForbiddenCharacters)
 }
 
 /// The same for a password that somebody tries: one that cannot be ours is compared as it is,
 /// so that it costs what a wrong password costs. It may still be one whose hash was imported.
-pub(super) fn tried(password: &[u8]) -> Cow<'_, [u8]> {
+pub(super) fn prepare_candidate(password: &[u8]) -> Cow<'_, [u8]> {
     match std::str::from_utf8(password).ok().and_then(|text| prepare(text).ok()) {
         Some(Cow::Borrowed(prepared)) => Cow::Borrowed(prepared.as_bytes()),
         Some(Cow::Owned(prepared)) => Cow::Owned(prepared.into_bytes()),
@@ -51,12 +51,12 @@ mod tests {
             ("πßå", "πßå"),
         ] {
             assert_eq!(prepare(typed).as_deref(), Ok(kept));
-            assert_eq!(*tried(typed.as_bytes()), *kept.as_bytes());
+            assert_eq!(*prepare_candidate(typed.as_bytes()), *kept.as_bytes());
         }
         assert_eq!(prepare(""), Err(PasswordError::Empty));
-        assert_eq!(prepare("tab\there"), Err(PasswordError::Characters));
+        assert_eq!(prepare("tab\there"), Err(PasswordError::ForbiddenCharacters));
         for odd in [&b""[..], b"tab\there", b"\xff"] {
-            assert_eq!(*tried(odd), *odd, "{}", odd.escape_ascii());
+            assert_eq!(*prepare_candidate(odd), *odd, "{}", odd.escape_ascii());
         }
     }
 }

@@ -12,7 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::mail::ScramKeys;
-use crate::sys::{Disk, Random, replace};
+use crate::sys::{Disk, Random, replace_file};
 
 /// Rounds of the keys that we make. Clients pay for each login what a guess costs a thief of the
 /// file, so there are more than the 4096 of RFC 7677 §4; a telephone needs a tenth of a second.
@@ -26,34 +26,34 @@ const ITERATIONS_RANGE: std::ops::RangeInclusive<u32> = 4096..=1_000_000;
 const SALT_OCTETS: usize = 16;
 
 /// Octets that a salt in a file may have; more would not fit our challenge.
-const SALT_RANGE: std::ops::RangeInclusive<usize> = 8..=64;
+const SALT_OCTETS_RANGE: std::ops::RangeInclusive<usize> = 8..=64;
 
-const SCHEME: &str = "SCRAM-SHA-256$";
+const SCHEME_PREFIX: &str = "SCRAM-SHA-256$";
 
 /// Keys of a prepared password.
-pub(super) fn keys(password: &[u8], salt: Vec<u8>, iterations: u32) -> ScramKeys {
+pub(super) fn derive_keys(password: &[u8], salt: Vec<u8>, iterations: u32) -> ScramKeys {
     let rounds = NonZeroU32::new(iterations).unwrap_or(NonZeroU32::MIN);
     let mut salted = [0; 32];
     pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, &salt, password, &mut salted);
-    let client_key = mac(&salted, b"Client Key");
+    let client_key = hmac_sha256(&salted, b"Client Key");
     let mut stored_key = [0; 32];
     stored_key.copy_from_slice(digest::digest(&digest::SHA256, &client_key).as_ref());
-    ScramKeys { salt, iterations, stored_key, server_key: mac(&salted, b"Server Key") }
+    ScramKeys { salt, iterations, stored_key, server_key: hmac_sha256(&salted, b"Server Key") }
 }
 
 /// Keys of a prepared password, with a new salt.
-pub(super) fn new_keys(password: &[u8], random: &dyn Random) -> ScramKeys {
+pub(super) fn generate_keys(password: &[u8], random: &dyn Random) -> ScramKeys {
     let salt = (0..SALT_OCTETS / 8).flat_map(|_| random.bits().to_be_bytes()).collect();
-    keys(password, salt, ITERATIONS)
+    derive_keys(password, salt, ITERATIONS)
 }
 
 /// The password is the one behind the keys.
-pub(super) fn is_right(password: &[u8], kept: &ScramKeys) -> bool {
-    let tried = keys(password, kept.salt.clone(), kept.iterations);
+pub(super) fn verify(password: &[u8], kept: &ScramKeys) -> bool {
+    let tried = derive_keys(password, kept.salt.clone(), kept.iterations);
     constant_time::verify_slices_are_equal(&tried.stored_key, &kept.stored_key).is_ok()
 }
 
-fn mac(key: &[u8], message: &[u8]) -> [u8; 32] {
+fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
     let mut octets = [0; 32];
     octets.copy_from_slice(hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), message).as_ref());
     octets
@@ -64,31 +64,31 @@ pub(super) fn to_text(keys: &ScramKeys) -> String {
     let ScramKeys { salt, iterations, stored_key, server_key } = keys;
     let [salt, stored_key, server_key] =
         [salt.as_slice(), stored_key, server_key].map(|octets| STANDARD.encode(octets));
-    format!("{SCHEME}{iterations}:{salt}${stored_key}:{server_key}")
+    format!("{SCHEME_PREFIX}{iterations}:{salt}${stored_key}:{server_key}")
 }
 
 /// The word is meant as SCRAM keys.
-pub(super) fn is_meant(word: &str) -> bool {
-    word.starts_with(SCHEME)
+pub(super) fn has_scheme_prefix(word: &str) -> bool {
+    word.starts_with(SCHEME_PREFIX)
 }
 
 /// Reads what stands in a file. The error goes on after "the credential".
 pub(super) fn parse(text: &str) -> Result<ScramKeys, String> {
-    let (iterations, keys) = read(text).ok_or("is not SCRAM keys: ITERATIONS:SALT$STOREDKEY:SERVERKEY")?;
+    let (iterations, keys) = decode(text).ok_or("is not SCRAM keys: ITERATIONS:SALT$STOREDKEY:SERVERKEY")?;
     let ScramKeys { salt, .. } = &keys;
     if !ITERATIONS_RANGE.contains(&iterations) {
         let (fewest, most) = (ITERATIONS_RANGE.start(), ITERATIONS_RANGE.end());
         return Err(format!("has {iterations} iterations, and must have from {fewest} to {most}"));
     }
-    if !SALT_RANGE.contains(&salt.len()) {
-        let (least, most) = (SALT_RANGE.start(), SALT_RANGE.end());
+    if !SALT_OCTETS_RANGE.contains(&salt.len()) {
+        let (least, most) = (SALT_OCTETS_RANGE.start(), SALT_OCTETS_RANGE.end());
         return Err(format!("has a salt of {} octets, and must have from {least} to {most}", salt.len()));
     }
     Ok(keys)
 }
 
-fn read(text: &str) -> Option<(u32, ScramKeys)> {
-    let (head, tail) = text.strip_prefix(SCHEME)?.split_once('$')?;
+fn decode(text: &str) -> Option<(u32, ScramKeys)> {
+    let (head, tail) = text.strip_prefix(SCHEME_PREFIX)?.split_once('$')?;
     let (iterations, salt) = head.split_once(':')?;
     let (stored_key, server_key) = tail.split_once(':')?;
     let key = |text: &str| STANDARD.decode(text).ok()?.try_into().ok();
@@ -102,15 +102,15 @@ fn read(text: &str) -> Option<(u32, ScramKeys)> {
 
 /// Makes up keys for users who do not exist: the same for a name each time, also after a restart,
 /// so that nobody learns who exists from a salt.
-pub struct Pretence([u8; 32]);
+pub struct DecoyKeys([u8; 32]);
 
-impl fmt::Debug for Pretence {
+impl fmt::Debug for DecoyKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Pretence(…)")
     }
 }
 
-impl Pretence {
+impl DecoyKeys {
     /// A new one, which nobody can guess.
     #[must_use]
     pub fn new(random: &dyn Random) -> Self {
@@ -125,7 +125,7 @@ impl Pretence {
     ///
     /// # Errors
     /// As the file system says.
-    pub fn kept(disk: &dyn Disk, random: &dyn Random, file: &Path) -> io::Result<Self> {
+    pub fn load_or_create(disk: &dyn Disk, random: &dyn Random, file: &Path) -> io::Result<Self> {
         let text = match disk.open(file) {
             Ok(kept) => kept.read_range(0, 100)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
@@ -137,13 +137,13 @@ impl Pretence {
             return Ok(Self(secret));
         }
         let new = Self::new(random);
-        replace(disk, random, file, format!("{}\n", STANDARD.encode(new.0)).as_bytes())?;
+        replace_file(disk, random, file, format!("{}\n", STANDARD.encode(new.0)).as_bytes())?;
         Ok(new)
     }
 
     /// Keys for a name, in one spelling. No password fits them.
-    pub(super) fn keys(&self, name: &str) -> ScramKeys {
-        let part = |of: &str| mac(&self.0, format!("{of} {name}").as_bytes());
+    pub(super) fn keys_for(&self, name: &str) -> ScramKeys {
+        let part = |of: &str| hmac_sha256(&self.0, format!("{of} {name}").as_bytes());
         ScramKeys {
             salt: part("salt").into_iter().take(SALT_OCTETS).collect(),
             iterations: ITERATIONS,
@@ -165,16 +165,16 @@ mod tests {
     #[test]
     fn the_keys_of_rfc_7677_are_made_and_read() {
         let read = parse(VECTOR).unwrap();
-        assert_eq!(keys(b"pencil", read.salt.clone(), 4096), read);
+        assert_eq!(derive_keys(b"pencil", read.salt.clone(), 4096), read);
         assert_eq!(to_text(&read), VECTOR);
-        assert!(is_right(b"pencil", &read) && !is_right(b"pencils", &read));
+        assert!(verify(b"pencil", &read) && !verify(b"pencils", &read));
     }
 
     #[test]
     fn new_keys_have_a_salt_of_their_own_and_are_read_back() {
-        let ours = new_keys(b"pencil", &SystemRandom);
+        let ours = generate_keys(b"pencil", &SystemRandom);
         assert_eq!(parse(&to_text(&ours)), Ok(ours.clone()));
-        assert_ne!(new_keys(b"pencil", &SystemRandom).salt, ours.salt);
+        assert_ne!(generate_keys(b"pencil", &SystemRandom).salt, ours.salt);
     }
 
     #[test]
@@ -196,12 +196,12 @@ mod tests {
     fn a_pretence_says_the_same_of_a_name_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("pretence");
-        let open = || Pretence::kept(&SystemDisk, &SystemRandom, &file).unwrap();
+        let open = || DecoyKeys::load_or_create(&SystemDisk, &SystemRandom, &file).unwrap();
         let (first, second) = (open(), open());
-        assert_eq!(first.keys("ana"), second.keys("ana"));
-        assert_ne!(first.keys("ana").salt, first.keys("bo").salt);
-        assert_ne!(first.keys("ana").salt, Pretence::new(&SystemRandom).keys("ana").salt);
-        assert_eq!(first.keys("ana").salt.len(), SALT_OCTETS);
-        assert!(parse(&to_text(&first.keys("ana"))).is_ok(), "they look like real ones");
+        assert_eq!(first.keys_for("ana"), second.keys_for("ana"));
+        assert_ne!(first.keys_for("ana").salt, first.keys_for("bo").salt);
+        assert_ne!(first.keys_for("ana").salt, DecoyKeys::new(&SystemRandom).keys_for("ana").salt);
+        assert_eq!(first.keys_for("ana").salt.len(), SALT_OCTETS);
+        assert!(parse(&to_text(&first.keys_for("ana"))).is_ok(), "they look like real ones");
     }
 }

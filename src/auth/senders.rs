@@ -19,21 +19,21 @@ use crate::mail::{Domain, LocalPart, Mailbox};
 
 /// What one version of a domain's file allows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Senders {
-    by_user: HashMap<String, Vec<Name>>,
-    everybody: Option<Vec<Name>>,
+pub struct AllowedSenders {
+    by_user: HashMap<String, Vec<SenderPattern>>,
+    for_all_users: Option<Vec<SenderPattern>>,
 }
 
 /// Addresses that a user may write as.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Name {
+enum SenderPattern {
     Mailbox(Mailbox),
     Domain(Domain),
     Any,
 }
 
-impl Name {
-    fn is(&self, address: &Mailbox) -> bool {
+impl SenderPattern {
+    fn matches(&self, address: &Mailbox) -> bool {
         match self {
             Self::Mailbox(mailbox) => mailbox.is_same_user(address),
             Self::Domain(domain) => *domain == address.domain,
@@ -42,7 +42,7 @@ impl Name {
     }
 }
 
-impl Senders {
+impl AllowedSenders {
     /// Longest file that is read, in octets.
     pub const OCTETS_MAX: u64 = 8 * 1024 * 1024;
 
@@ -71,7 +71,7 @@ impl Senders {
             return wrong("there is no colon behind a user".to_owned(), "write `user: address, address`");
         };
         let user = user.trim();
-        let names = names.split(',').map(|raw| Name::parse(raw.trim(), domain));
+        let names = names.split(',').map(|raw| SenderPattern::parse(raw.trim(), domain));
         let names = match names.collect::<Result<Vec<_>, String>>() {
             Ok(names) => names,
             Err(problem) => {
@@ -79,8 +79,8 @@ impl Senders {
             }
         };
         let before = match LocalPart::parse(user) {
-            _ if user == "*" => self.everybody.replace(names),
-            Ok(user) => self.by_user.insert(user.key(), names),
+            _ if user == "*" => self.for_all_users.replace(names),
+            Ok(user) => self.by_user.insert(user.comparison_key(), names),
             Err(_) => {
                 return wrong(
                     format!("{user:?} is not a user"),
@@ -96,13 +96,13 @@ impl Senders {
 
     /// The file lets `user` of its domain write as `address`.
     #[must_use]
-    pub fn allow(&self, user: &LocalPart, address: &Mailbox) -> bool {
-        let own = self.by_user.get(&user.key());
-        [own, self.everybody.as_ref()].into_iter().flatten().flatten().any(|name| name.is(address))
+    pub fn allows(&self, user: &LocalPart, address: &Mailbox) -> bool {
+        let own = self.by_user.get(&user.comparison_key());
+        [own, self.for_all_users.as_ref()].into_iter().flatten().flatten().any(|name| name.matches(address))
     }
 }
 
-impl Name {
+impl SenderPattern {
     fn parse(raw: &str, domain: &Domain) -> Result<Self, String> {
         let wrong = |e: &dyn std::fmt::Display| format!("{raw:?} is not an address: {e}");
         if raw == "*" {
@@ -125,13 +125,13 @@ impl Name {
 mod tests {
     use super::*;
 
-    fn senders(text: &str) -> Result<Senders, Vec<AuthFileError>> {
-        Senders::parse(text, Path::new("senders"), &Domain::parse("here.example").unwrap())
+    fn senders(text: &str) -> Result<AllowedSenders, Vec<AuthFileError>> {
+        AllowedSenders::parse(text, Path::new("senders"), &Domain::parse("here.example").unwrap())
     }
 
     fn allows(text: &str, user: &str, address: &str) -> bool {
         let (user, address) = (LocalPart::parse(user).unwrap(), Mailbox::parse(address).unwrap());
-        senders(text).unwrap().allow(&user, &address)
+        senders(text).unwrap().allows(&user, &address)
     }
 
     #[test]

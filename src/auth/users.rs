@@ -14,7 +14,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::hash::{self, Kept};
+use super::hash::{self, StoredPassword};
 use super::{password, scram};
 use crate::mail::{LocalPart, ScramKeys};
 
@@ -35,14 +35,14 @@ pub(super) struct Account {
 
 impl Account {
     /// What a password is compared with; nothing for who only receives.
-    pub(super) fn kept(&self) -> Option<Kept<'_>> {
-        let scram = self.scram.as_ref().map(Kept::Scram);
-        self.hash.as_deref().map(Kept::Hash).or(scram)
+    pub(super) fn stored_password(&self) -> Option<StoredPassword<'_>> {
+        let scram = self.scram.as_ref().map(StoredPassword::Scram);
+        self.hash.as_deref().map(StoredPassword::Hash).or(scram)
     }
 
     /// The credentials by name, as the operator knows them.
-    fn credentials(&self) -> Vec<&'static str> {
-        let hash = self.hash.as_deref().and_then(|hash| hash::check(hash).ok());
+    fn credential_names(&self) -> Vec<&'static str> {
+        let hash = self.hash.as_deref().and_then(|hash| hash::check_hash(hash).ok());
         let scram = self.scram.is_some().then_some("SCRAM-SHA-256");
         hash.into_iter().chain(scram).collect()
     }
@@ -67,10 +67,10 @@ impl Account {
     fn read_credential(&mut self, word: &str) -> Result<(), String> {
         let is_second = if word == RECEIVE_ONLY {
             false
-        } else if scram::is_meant(word) {
+        } else if scram::has_scheme_prefix(word) {
             self.scram.replace(scram::parse(word)?).is_some()
         } else {
-            hash::check(word)?;
+            hash::check_hash(word)?;
             self.hash.replace(word.to_owned()).is_some()
         };
         if is_second { Err("is there twice".to_owned()) } else { Ok(()) }
@@ -131,7 +131,7 @@ impl Users {
         if count > 1 && credentials.split_whitespace().any(|word| word == RECEIVE_ONLY) {
             return wrong("the user only receives, and has another credential", "leave one of them");
         }
-        let key = account.name.key();
+        let key = account.name.comparison_key();
         if let Some(other) = self.by_key.get(&key) {
             return wrong(
                 &format!("{} is here already, as {}", account.name, other.name),
@@ -144,8 +144,8 @@ impl Users {
 
     /// The domain has this user.
     #[must_use]
-    pub fn has(&self, local_part: &LocalPart) -> bool {
-        self.by_key.contains_key(&local_part.key())
+    pub fn contains(&self, local_part: &LocalPart) -> bool {
+        self.by_key.contains_key(&local_part.comparison_key())
     }
 
     /// How many there are.
@@ -157,41 +157,41 @@ impl Users {
     /// One of them could log in.
     #[must_use]
     pub fn has_logins(&self) -> bool {
-        self.by_key.values().any(|account| account.kept().is_some())
+        self.by_key.values().any(|account| account.stored_password().is_some())
     }
 
     /// Everybody who could log in has the keys of SCRAM.
     #[must_use]
     pub fn all_have_scram(&self) -> bool {
-        self.by_key.values().all(|account| account.kept().is_none() || account.scram.is_some())
+        self.by_key.values().all(|account| account.stored_password().is_none() || account.scram.is_some())
     }
 
     /// Everybody by name, with the names of the credentials; none for who only receives.
     pub fn list(&self) -> impl Iterator<Item = (&LocalPart, Vec<&'static str>)> {
         let mut accounts: Vec<_> = self.by_key.iter().collect();
         accounts.sort_by_key(|(key, _)| *key);
-        accounts.into_iter().map(|(_, account)| (&account.name, account.credentials()))
+        accounts.into_iter().map(|(_, account)| (&account.name, account.credential_names()))
     }
 
     /// The password is the one behind the SCRAM keys of a user; `None` without keys.
     #[must_use]
-    pub fn scram_fits(&self, local_part: &LocalPart, password: &str) -> Option<bool> {
+    pub fn matches_scram_keys(&self, local_part: &LocalPart, password: &str) -> Option<bool> {
         let keys = self.account(local_part)?.scram.as_ref()?;
-        Some(scram::is_right(&password::tried(password.as_bytes()), keys))
+        Some(scram::verify(&password::prepare_candidate(password.as_bytes()), keys))
     }
 
     pub(super) fn account(&self, local_part: &LocalPart) -> Option<&Account> {
-        self.by_key.get(&local_part.key())
+        self.by_key.get(&local_part.comparison_key())
     }
 }
 
 /// The line is about this user.
-pub(super) fn is_line_of(line: &str, local_part: &LocalPart) -> bool {
+pub(super) fn is_line_of_user(line: &str, local_part: &LocalPart) -> bool {
     let line = line.trim();
     !line.starts_with('#')
         && split_name(line)
             .and_then(|(name, _)| LocalPart::parse(name).ok())
-            .is_some_and(|name| name.key() == local_part.key())
+            .is_some_and(|name| name.comparison_key() == local_part.comparison_key())
 }
 
 /// The name and what stands behind its colon. A colon in a quoted name is part of the name.
@@ -229,7 +229,7 @@ mod tests {
     }
 
     fn has(users: &Users, name: &str) -> bool {
-        users.has(&LocalPart::parse(name).unwrap())
+        users.contains(&LocalPart::parse(name).unwrap())
     }
 
     #[test]
@@ -239,8 +239,8 @@ mod tests {
         assert_eq!(users.count(), 3);
         assert!(has(&users, "ANA") && has(&users, "reports") && has(&users, "\"a b:c\""));
         assert!(!has(&users, "bo"));
-        assert!(users.account(&LocalPart::parse("ana").unwrap()).unwrap().kept().is_some());
-        assert!(users.account(&LocalPart::parse("reports").unwrap()).unwrap().kept().is_none());
+        assert!(users.account(&LocalPart::parse("ana").unwrap()).unwrap().stored_password().is_some());
+        assert!(users.account(&LocalPart::parse("reports").unwrap()).unwrap().stored_password().is_none());
     }
 
     #[test]

@@ -6,55 +6,55 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::table::Alias as Subcommand;
-use super::terminal::{Failed, ask, pretty, text_of};
-use crate::control::Request;
+use super::arguments::AliasCommand as Subcommand;
+use super::terminal::{ErrorLines, ask_server, format_field, pretty_json};
+use crate::control::ControlRequest;
 use crate::mail::{Domain, Mailbox};
 
 /// Does what the subcommand says.
-pub(super) fn run(config_dir: &Path, command: &Subcommand) -> Result<String, Failed> {
+pub(super) fn run(config_dir: &Path, command: &Subcommand) -> Result<String, ErrorLines> {
     match command {
         Subcommand::Resolve { address: name, json } => {
             let address = Mailbox::parse(name)
                 .map_err(|e| vec![format!("{name}: {e}; write one such as ana@example.org")])?;
-            let answer = ask(config_dir, &Request::AliasResolve { address })?;
-            match (has_mistake(&answer), json) {
-                (false, true) => Ok(pretty(&answer)),
-                (false, false) => Ok(tree(&answer, config_dir)),
+            let answer = ask_server(config_dir, &ControlRequest::AliasResolve { address })?;
+            match (has_error(&answer), json) {
+                (false, true) => Ok(pretty_json(&answer)),
+                (false, false) => Ok(format_tree(&answer, config_dir)),
                 (true, true) => {
                     // A program reads it all the same. Nobody reads on: that is fine, as in `run`.
-                    let _ = io::stdout().write_all(pretty(&answer).as_bytes());
+                    let _ = io::stdout().write_all(pretty_json(&answer).as_bytes());
                     Err(vec![format!("the aliases behind {name} have a mistake; see \"what\": \"wrong\"")])
                 }
-                (true, false) => Err(tree(&answer, config_dir).lines().map(str::to_owned).collect()),
+                (true, false) => Err(format_tree(&answer, config_dir).lines().map(str::to_owned).collect()),
             }
         }
         Subcommand::List { domain, json } => {
             let domain = domain.as_deref().map(Domain::parse).transpose();
             let domain = domain.map_err(|e| vec![format!("{e}; write one such as example.org")])?;
-            let answer = ask(config_dir, &Request::AliasList { domain })?;
-            Ok(if *json { pretty(&answer) } else { list(&answer, config_dir) })
+            let answer = ask_server(config_dir, &ControlRequest::AliasList { domain })?;
+            Ok(if *json { pretty_json(&answer) } else { format_list(&answer, config_dir) })
         }
     }
 }
 
-fn items<'a>(answer: &'a Value, field: &str) -> &'a [Value] {
+fn array_field<'a>(answer: &'a Value, field: &str) -> &'a [Value] {
     answer.get(field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
-fn has_mistake(step: &Value) -> bool {
-    text_of(step.get("what")) == "wrong" || items(step, "to").iter().any(has_mistake)
+fn has_error(step: &Value) -> bool {
+    format_field(step.get("what")) == "wrong" || array_field(step, "to").iter().any(has_error)
 }
 
 /// A line for each step, below the one that it follows from.
-fn tree(root: &Value, config_dir: &Path) -> String {
+fn format_tree(root: &Value, config_dir: &Path) -> String {
     let mut lines = Vec::new();
-    draw(root, "", "", &mut lines);
+    append_step(root, "", "", &mut lines);
     let width = lines.iter().map(|(left, _)| left.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
     for (left, origin) in lines {
         let line = match origin {
-            Some(origin) => format!("{left:width$}  {}", short(&origin, config_dir)),
+            Some(origin) => format!("{left:width$}  {}", relative_origin(&origin, config_dir)),
             None => left,
         };
         let _ = writeln!(text, "{}", line.trim_end());
@@ -63,10 +63,10 @@ fn tree(root: &Value, config_dir: &Path) -> String {
 }
 
 /// `branch` stands before this step's name, `trunk` before the names of those below it.
-fn draw(step: &Value, branch: &str, trunk: &str, lines: &mut Vec<(String, Option<String>)>) {
-    let name = text_of(step.get("name"));
+fn append_step(step: &Value, branch: &str, trunk: &str, lines: &mut Vec<(String, Option<String>)>) {
+    let name = format_field(step.get("name"));
     let detail = step.get("detail").and_then(Value::as_str);
-    let what = match (text_of(step.get("what")).as_str(), detail) {
+    let what = match (format_field(step.get("what")).as_str(), detail) {
         ("wrong", Some(problem)) => format!("WRONG: {problem}"),
         ("user", Some(user)) if user != name => format!("user {user}"),
         ("catch-all", _) => "nobody, so it is the catch-all's".to_owned(),
@@ -75,26 +75,27 @@ fn draw(step: &Value, branch: &str, trunk: &str, lines: &mut Vec<(String, Option
     };
     let origin = step.get("origin").and_then(Value::as_str).map(str::to_owned);
     lines.push((format!("{branch}{name}: {what}"), origin));
-    let below = items(step, "to");
+    let below = array_field(step, "to");
     for (position, one) in below.iter().enumerate() {
         let (corner, wall) = if position + 1 == below.len() { ("└ ", "  ") } else { ("├ ", "│ ") };
-        draw(one, &format!("{trunk}{corner}"), &format!("{trunk}{wall}"), lines);
+        append_step(one, &format!("{trunk}{corner}"), &format!("{trunk}{wall}"), lines);
     }
 }
 
-fn list(answer: &Value, config_dir: &Path) -> String {
+fn format_list(answer: &Value, config_dir: &Path) -> String {
     let mut text = String::new();
-    for alias in items(answer, "aliases") {
-        let targets: Vec<_> = items(alias, "targets").iter().map(|target| text_of(Some(target))).collect();
-        let origin = text_of(alias.get("origin"));
-        let name = text_of(alias.get("name"));
-        let _ = writeln!(text, "{name}: {}  {}", targets.join(", "), short(&origin, config_dir));
+    for alias in array_field(answer, "aliases") {
+        let targets: Vec<_> =
+            array_field(alias, "targets").iter().map(|target| format_field(Some(target))).collect();
+        let origin = format_field(alias.get("origin"));
+        let name = format_field(alias.get("name"));
+        let _ = writeln!(text, "{name}: {}  {}", targets.join(", "), relative_origin(&origin, config_dir));
     }
     if text.is_empty() { "there are no aliases\n".to_owned() } else { text }
 }
 
 /// Files below the configuration directory without it.
-fn short<'a>(origin: &'a str, config_dir: &Path) -> &'a str {
+fn relative_origin<'a>(origin: &'a str, config_dir: &Path) -> &'a str {
     origin.strip_prefix(&*config_dir.to_string_lossy()).map_or(origin, |rest| rest.trim_start_matches('/'))
 }
 
@@ -114,9 +115,9 @@ mod tests {
             ]},
             {"name": "bo@here.example", "what": "user", "detail": "bo@here.example", "origin": "/b:2", "to": []},
         ]});
-        assert!(!has_mistake(&answer));
+        assert!(!has_error(&answer));
         assert_eq!(
-            tree(&answer, Path::new("/etc/postrider")),
+            format_tree(&answer, Path::new("/etc/postrider")),
             "team@here.example: alias\n\
              ├ ana+x@here.example: user ana@here.example  domains/here.example/aliases:1\n\
              ├ more@here.example: alias                   hooks/alias-resolve\n\
@@ -125,7 +126,10 @@ mod tests {
         );
         let dangling = json!({"name": "x", "what": "alias", "to": [
             {"name": "eve", "what": "wrong", "detail": "alias x leads nowhere", "origin": "/a:1"}]});
-        assert!(has_mistake(&dangling));
-        assert_eq!(tree(&dangling, Path::new("/")), "x: alias\n└ eve: WRONG: alias x leads nowhere  a:1\n");
+        assert!(has_error(&dangling));
+        assert_eq!(
+            format_tree(&dangling, Path::new("/")),
+            "x: alias\n└ eve: WRONG: alias x leads nowhere  a:1\n"
+        );
     }
 }

@@ -11,15 +11,15 @@
 //! - `serve` · `check` · `user` · `alias` · `domain` · `queue` · `torture`: the subcommands
 
 mod alias;
+mod arguments;
 mod check;
-mod domain;
+mod peer;
 mod queue;
 mod run;
 mod serve;
-mod table;
 mod terminal;
 mod torture;
 mod user;
 
+pub use arguments::clap_command;
 pub use run::run;
-pub use table::command;

@@ -8,73 +8,77 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use super::table::{self, Queue};
-use super::terminal::{Failed, ask, pretty, text_of};
-use crate::control::{Part, Request};
+use super::arguments::{self, QueueCommand};
+use super::terminal::{ErrorLines, ask_server, format_field, pretty_json};
+use crate::control::{ControlRequest, MessagePart};
 use crate::mail::{MessageId, NextHop, printable};
-use crate::queue::{Change, Selection};
+use crate::queue::{QueueChange, Selection};
 
 /// Messages that are named one by one; more are counted.
-const NAMED_MAX: usize = 20;
+const MESSAGES_LISTED_MAX: usize = 20;
 /// A line of a message on a terminal.
 const LINE_OCTETS_MAX: usize = 4000;
 
 /// Does what the subcommand says.
-pub(super) fn run(config_dir: &Path, command: &Queue) -> Result<String, Failed> {
-    let change = |which: &table::Chosen, change, words| {
-        let which = selection(&which.ids, &which.who)?;
-        let answer = ask(config_dir, &Request::QueueChange { which, change })?;
-        changed(&answer, words)
+pub(super) fn run(config_dir: &Path, command: &QueueCommand) -> Result<String, ErrorLines> {
+    let change = |which: &arguments::RequiredMessageSelection, change, words| {
+        let which = parse_selection(&which.ids, &which.criteria)?;
+        let answer = ask_server(config_dir, &ControlRequest::QueueChange { which, change })?;
+        format_changes(&answer, words)
     };
     match command {
-        Queue::List { which, limit, json } => {
-            let which = selection(&which.ids, &which.who)?;
+        QueueCommand::List { selection: which, limit, json } => {
+            let which = parse_selection(&which.ids, &which.criteria)?;
             let is_all = which.is_all();
-            let answer = ask(config_dir, &Request::QueueList { which, limit: *limit })?;
-            Ok(if *json { pretty(&answer) } else { list(&answer, is_all) })
+            let answer = ask_server(config_dir, &ControlRequest::QueueList { which, limit: *limit })?;
+            Ok(if *json { pretty_json(&answer) } else { format_list(&answer, is_all) })
         }
-        Queue::Show { id, header, message, json } => {
+        QueueCommand::Show { id, header, message, json } => {
             let part = match (header, message) {
-                (true, _) => Some(Part::Header),
-                (false, true) => Some(Part::Message),
+                (true, _) => Some(MessagePart::Header),
+                (false, true) => Some(MessagePart::Message),
                 (false, false) => None,
             };
-            let answer = ask(config_dir, &Request::QueueShow { id: parse_id(id)?, octets: part })?;
+            let answer =
+                ask_server(config_dir, &ControlRequest::QueueShow { id: parse_id(id)?, octets: part })?;
             match part {
-                Some(_) => octets(&answer),
-                None if *json => Ok(pretty(&answer)),
-                None => Ok(show(&answer)),
+                Some(_) => output_message(&answer),
+                None if *json => Ok(pretty_json(&answer)),
+                None => Ok(format_message(&answer)),
             }
         }
-        Queue::Retry { which } => change(which, Change::Retry, "tried now"),
-        Queue::Hold { which } => change(which, Change::Hold, "held"),
-        Queue::Release { which } => change(which, Change::Release, "released"),
-        Queue::Reroute { which, via, direct: _ } => {
-            let via = via.iter().map(|raw| next_hop(raw)).collect::<Result<_, _>>()?;
-            change(which, Change::Reroute { via }, "rerouted")
+        QueueCommand::Retry { selection: which } => change(which, QueueChange::Retry, "tried now"),
+        QueueCommand::Hold { selection: which } => change(which, QueueChange::Hold, "held"),
+        QueueCommand::Release { selection: which } => change(which, QueueChange::Release, "released"),
+        QueueCommand::Reroute { selection: which, via, direct: _ } => {
+            let via = via.iter().map(|raw| parse_next_hop(raw)).collect::<Result<_, _>>()?;
+            change(which, QueueChange::Reroute { via }, "rerouted")
         }
-        Queue::Remove { which, report } => {
+        QueueCommand::Remove { selection: which, report } => {
             let report = report.clone().map(|words| match words.as_str() {
                 "" => "returned by the operator of this server".to_owned(),
                 _ => words,
             });
-            change(which, Change::Remove { report }, "removed")
+            change(which, QueueChange::Remove { report }, "removed")
         }
     }
 }
 
-fn parse_id(raw: &str) -> Result<MessageId, Failed> {
+fn parse_id(raw: &str) -> Result<MessageId, ErrorLines> {
     raw.parse().map_err(|e| vec![format!("{e}; write one that `postrider queue list` prints")])
 }
 
-fn next_hop(raw: &str) -> Result<NextHop, Failed> {
+fn parse_next_hop(raw: &str) -> Result<NextHop, ErrorLines> {
     NextHop::parse(raw)
         .map_err(|e| vec![format!("{}; write mx.example.org, mx.example.org:25 or 192.0.2.1:25", e.problem)])
 }
 
-fn selection(ids: &[String], who: &table::Who) -> Result<Selection, Failed> {
+fn parse_selection(ids: &[String], who: &arguments::SelectionCriteria) -> Result<Selection, ErrorLines> {
     let parse = |raw: &Option<String>| {
-        raw.as_deref().map(str::parse).transpose().map_err(|e: crate::queue::WhoError| vec![e.to_string()])
+        raw.as_deref()
+            .map(str::parse)
+            .transpose()
+            .map_err(|e: crate::queue::AddressPatternError| vec![e.to_string()])
     };
     let ids = match ids {
         [one] if one == "all" => Vec::new(),
@@ -85,11 +89,13 @@ fn selection(ids: &[String], who: &table::Who) -> Result<Selection, Failed> {
 }
 
 /// What a command did. What it did not do makes it fail.
-fn changed(answer: &Value, done: &str) -> Result<String, Failed> {
+fn format_changes(answer: &Value, done: &str) -> Result<String, ErrorLines> {
     let of = |name| answer.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let mut lines = Vec::new();
     let mut say = |ids: &[Value], one: &str, more: &str| match ids.len() {
-        0..=NAMED_MAX => lines.extend(ids.iter().map(|id| format!("{} {one}", text_of(Some(id))))),
+        0..=MESSAGES_LISTED_MAX => {
+            lines.extend(ids.iter().map(|id| format!("{} {one}", format_field(Some(id)))))
+        }
         count => lines.push(format!("{count} messages {more}")),
     };
     say(of("done"), &format!("is {done}"), &format!("are {done}"));
@@ -97,8 +103,9 @@ fn changed(answer: &Value, done: &str) -> Result<String, Failed> {
         format!("being tried just now, and {done} when that attempt is over, if anything of it still waits");
     say(of("later"), &format!("is {later}"), &format!("are {later}"));
     let refused = of("refused").iter();
-    let mut wrong: Vec<_> =
-        refused.map(|one| format!("{} {}", text_of(one.get("id")), text_of(one.get("why")))).collect();
+    let mut wrong: Vec<_> = refused
+        .map(|one| format!("{} {}", format_field(one.get("id")), format_field(one.get("why"))))
+        .collect();
     match answer.get("left").and_then(Value::as_u64).unwrap_or(0) {
         0 => {}
         left => wrong
@@ -111,7 +118,7 @@ fn changed(answer: &Value, done: &str) -> Result<String, Failed> {
 }
 
 /// The octets of a message, to a file or pipe as they are; to a terminal what it may be sent.
-fn octets(answer: &Value) -> Result<String, Failed> {
+fn output_message(answer: &Value) -> Result<String, ErrorLines> {
     let text = answer.get("base64").and_then(Value::as_str).unwrap_or_default();
     let octets =
         STANDARD.decode(text).map_err(|e| vec![format!("the server's answer is not base64: {e}")])?;
@@ -127,21 +134,21 @@ fn octets(answer: &Value) -> Result<String, Failed> {
 }
 
 /// A line for each message, and below it one for each recipient.
-fn list(answer: &Value, is_all: bool) -> String {
-    let messages = array(answer, "messages");
+fn format_list(answer: &Value, is_all: bool) -> String {
+    let messages = array_field(answer, "messages");
     let mut text = String::new();
     for message in messages {
-        let field = |name| text_of(message.get(name));
+        let field = |name| format_field(message.get(name));
         let _ = writeln!(
             text,
             "{}  {:>5}  {:>10}  from {}  {}",
             field("id"),
-            age(message.get("age-seconds")),
+            format_age(message.get("age-seconds")),
             format!("{} B", field("octets")),
             field("reverse-path"),
-            next(message),
+            format_next_attempt(message),
         );
-        recipients(&mut text, message);
+        format_recipients(&mut text, message);
     }
     let count = answer.get("count").and_then(Value::as_u64).unwrap_or(0);
     let more = count.saturating_sub(u64::try_from(messages.len()).unwrap_or(u64::MAX));
@@ -155,9 +162,9 @@ fn list(answer: &Value, is_all: bool) -> String {
     }
 }
 
-fn recipients(text: &mut String, message: &Value) {
-    for recipient in array(message, "recipients") {
-        let field = |name| text_of(recipient.get(name));
+fn format_recipients(text: &mut String, message: &Value) {
+    for recipient in array_field(message, "recipients") {
+        let field = |name| format_field(recipient.get(name));
         let _ = write!(text, "    {:<10} {}", field("state"), field("recipient"));
         if let Some(original) = recipient.get("for").and_then(Value::as_str) {
             let _ = write!(text, " (for {original})");
@@ -170,12 +177,12 @@ fn recipients(text: &mut String, message: &Value) {
 }
 
 /// One message, a fact on each line.
-fn show(answer: &Value) -> String {
+fn format_message(answer: &Value) -> String {
     let mut text = String::new();
     let mut fact = |name: &str, value: String| {
         let _ = writeln!(text, "{name:<12} {value}");
     };
-    let field = |name| text_of(answer.get(name));
+    let field = |name| format_field(answer.get(name));
     fact("message", field("id"));
     fact("from", field("reverse-path"));
     for name in ["login", "client", "hello", "tls", "envid", "ret"] {
@@ -184,16 +191,16 @@ fn show(answer: &Value) -> String {
         }
     }
     fact("octets", field("octets"));
-    fact("arrived", format!("{}, {} ago", field("arrived"), age(answer.get("age-seconds"))));
+    fact("arrived", format!("{}, {} ago", field("arrived"), format_age(answer.get("age-seconds"))));
     fact("attempts", field("attempts"));
-    fact("now", next(answer));
-    recipients(&mut text, answer);
-    let history = array(answer, "history");
+    fact("now", format_next_attempt(answer));
+    format_recipients(&mut text, answer);
+    let history = array_field(answer, "history");
     if !history.is_empty() {
         text.push_str("history\n");
     }
     for event in history {
-        let field = |name| text_of(event.get(name));
+        let field = |name| format_field(event.get(name));
         let (at, state, recipient) = (field("at"), field("state"), field("recipient"));
         let _ = write!(text, "    {at}  attempt {}  {state:<10} {recipient}", field("attempt"));
         match event.get("reason").and_then(Value::as_str) {
@@ -204,7 +211,7 @@ fn show(answer: &Value) -> String {
     text
 }
 
-fn next(message: &Value) -> String {
+fn format_next_attempt(message: &Value) -> String {
     match message.get("held").and_then(Value::as_bool) {
         Some(true) => "held".to_owned(),
         _ => match message.get("due").and_then(Value::as_str) {
@@ -214,12 +221,12 @@ fn next(message: &Value) -> String {
     }
 }
 
-fn array<'a>(value: &'a Value, name: &str) -> &'a [Value] {
+fn array_field<'a>(value: &'a Value, name: &str) -> &'a [Value] {
     value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
 
 /// In the largest unit that fits: `3d`, `4h`, `5m`, `6s`.
-fn age(seconds: Option<&Value>) -> String {
+fn format_age(seconds: Option<&Value>) -> String {
     match seconds.and_then(Value::as_u64) {
         Some(seconds @ 0..60) => format!("{seconds}s"),
         Some(seconds @ 60..3600) => format!("{}m", seconds / 60),
@@ -247,30 +254,34 @@ mod tests {
             ],
         }]});
         assert_eq!(
-            list(&answer, true),
+            format_list(&answer, true),
             "01h2xcejqtf2nbrexx3v     2h      1234 B  from <ana@here.example>  next attempt 2026-11-23T05:00:00Z\n    \
              deferred   bo@there.example (for list@here.example): 4.4.1 no answer\n    \
              delivered  eve@there.example\nand 2 more\n"
         );
-        assert!(!list(&answer, false).contains("more"), "who asked for some did not ask for the others");
-        assert_eq!(list(&json!({"count": 0, "messages": []}), true), "the queue is empty\n");
+        assert!(
+            !format_list(&answer, false).contains("more"),
+            "who asked for some did not ask for the others"
+        );
+        assert_eq!(format_list(&json!({"count": 0, "messages": []}), true), "the queue is empty\n");
         assert_eq!(
-            list(&json!({"count": 7, "messages": []}), false),
+            format_list(&json!({"count": 7, "messages": []}), false),
             "none of the 7 messages in the queue\n"
         );
-        assert_eq!(next(&json!({"due": null, "held": false})), "next attempt now");
-        assert_eq!(next(&json!({"due": null, "held": true})), "held");
+        assert_eq!(format_next_attempt(&json!({"due": null, "held": false})), "next attempt now");
+        assert_eq!(format_next_attempt(&json!({"due": null, "held": true})), "held");
     }
 
     #[test]
     fn what_was_not_done_makes_a_command_fail() {
         let answer = |refused: Value, left: u64| json!({"done": ["1a"], "later": ["2b"], "refused": refused, "left": left});
-        let good = changed(&answer(json!([]), 0), "held").unwrap();
+        let good = format_changes(&answer(json!([]), 0), "held").unwrap();
         assert!(good.starts_with("1a is held\n2b is being tried just now"), "{good}");
-        let bad = changed(&answer(json!([{"id": "3c", "why": "is not held"}]), 9), "released").unwrap_err();
+        let bad =
+            format_changes(&answer(json!([{"id": "3c", "why": "is not held"}]), 9), "released").unwrap_err();
         assert_eq!((bad.len(), bad[2].as_str()), (4, "3c is not held"));
-        assert!(changed(&json!({}), "held").is_err(), "nothing was meant");
+        assert!(format_changes(&json!({}), "held").is_err(), "nothing was meant");
         let many = json!({"done": vec!["1a"; 21]});
-        assert_eq!(changed(&many, "held").unwrap(), "21 messages are held\n");
+        assert_eq!(format_changes(&many, "held").unwrap(), "21 messages are held\n");
     }
 }

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use super::table::{Arguments, Command};
-use super::terminal::say;
-use super::{alias, check, domain, queue, serve, torture, user};
+use super::arguments::{Arguments, CliCommand};
+use super::terminal::print_to_stderr;
+use super::{alias, check, peer, queue, serve, torture, user};
 
 /// Does what the arguments say. Exit status 0: fine, 1: could not, 2: wrong usage.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
@@ -23,14 +23,14 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // From here on nobody has to know where the program was started.
     let dir = &std::path::absolute(&arguments.config).unwrap_or(arguments.config);
     let done = match &arguments.subcommand {
-        Command::Serve => return serve::run(dir),
-        Command::Check { user } => check::run(dir, user.as_deref()),
-        Command::User(command) => user::run(dir, command),
-        Command::Alias(command) => alias::run(dir, command),
-        Command::Domain(command) => domain::run(dir, command),
-        Command::Queue(command) => queue::run(dir, command),
-        Command::Torture { dir, rounds, waiting } => torture::run(dir, *rounds, *waiting as usize),
-        Command::Version => Ok(format!("postrider {}\n", env!("CARGO_PKG_VERSION"))),
+        CliCommand::Serve => return serve::run(dir),
+        CliCommand::Check { user } => check::run(dir, user.as_deref()),
+        CliCommand::User(command) => user::run(dir, command),
+        CliCommand::Alias(command) => alias::run(dir, command),
+        CliCommand::Domain(command) => peer::run(dir, command),
+        CliCommand::Queue(command) => queue::run(dir, command),
+        CliCommand::Torture { dir, rounds, waiting } => torture::run(dir, *rounds, *waiting as usize),
+        CliCommand::Version => Ok(format!("postrider {}\n", env!("CARGO_PKG_VERSION"))),
     };
     match done {
         Ok(text) => {
@@ -39,7 +39,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(lines) => {
-            say(lines);
+            print_to_stderr(lines);
             ExitCode::FAILURE
         }
     }

@@ -9,14 +9,14 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::control::{self, Request};
-use crate::daemon::{Looks, read_config};
+use crate::control::{self, ControlRequest};
+use crate::daemon::{PollSettings, read_config};
 
 /// What a subcommand could not do: lines for standard error.
-pub(super) type Failed = Vec<String>;
+pub(super) type ErrorLines = Vec<String>;
 
 /// Puts lines on standard error.
-pub(super) fn say(lines: impl IntoIterator<Item = impl Display>) {
+pub(super) fn print_to_stderr(lines: impl IntoIterator<Item = impl Display>) {
     let mut err = io::stderr().lock();
     for line in lines {
         let _ = writeln!(err, "postrider: {line}");
@@ -24,19 +24,19 @@ pub(super) fn say(lines: impl IntoIterator<Item = impl Display>) {
 }
 
 /// What the running server answers.
-pub(super) fn ask(config_dir: &Path, request: &Request) -> Result<Value, Failed> {
-    let config = read_config(config_dir, Looks::AT_ONCE)?;
-    control::ask(&config.data_dir.join("control"), request).map_err(|e| vec![e.to_string()])
+pub(super) fn ask_server(config_dir: &Path, request: &ControlRequest) -> Result<Value, ErrorLines> {
+    let config = read_config(config_dir, PollSettings::IMMEDIATE)?;
+    control::send_request(&config.data_dir.join("control"), request).map_err(|e| vec![e.to_string()])
 }
 
 /// JSON for people.
-pub(super) fn pretty(answer: &Value) -> String {
+pub(super) fn pretty_json(answer: &Value) -> String {
     // Alternate display of a value never fails.
     format!("{answer:#}\n")
 }
 
 /// A field for a table: a text without its quotes, a dash where there is nothing.
-pub(super) fn text_of(field: Option<&Value>) -> String {
+pub(super) fn format_field(field: Option<&Value>) -> String {
     match field {
         None | Some(Value::Null) => "-".to_owned(),
         Some(Value::String(text)) => text.clone(),

@@ -8,11 +8,11 @@ use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::table::{Password, User};
-use super::terminal::{Failed, say};
-use crate::alias::Spelling;
-use crate::auth::{self, Accounts, Change, Login, Users};
-use crate::daemon::{Domains, directory_of};
+use super::arguments::{PasswordSource, UserCommand};
+use super::terminal::{ErrorLines, print_to_stderr};
+use crate::alias::LocalPartRules;
+use crate::auth::{self, Accounts, PasswordCheck, UserChange, Users};
+use crate::daemon::{LocalDomains, local_domain_directory};
 use crate::mail::{Domain, Mailbox};
 use crate::sys::{OpenDir, SystemRandom, read_text};
 
@@ -20,22 +20,24 @@ use crate::sys::{OpenDir, SystemRandom, read_text};
 const PASSWORD_OCTETS_MAX: u64 = 1000;
 
 /// Does what the subcommand says.
-pub(super) fn run(config_dir: &Path, command: &User) -> Result<String, Failed> {
+pub(super) fn run(config_dir: &Path, command: &UserCommand) -> Result<String, ErrorLines> {
     let done = match command {
-        User::Add { address, password, receive_only } => {
-            add(config_dir, &parse(address)?, (!receive_only).then_some(password))
+        UserCommand::Add { address, password, receive_only } => {
+            add(config_dir, &parse_address(address)?, (!receive_only).then_some(password))
         }
-        User::Passwd { address, password, receive_only } => {
-            passwd(config_dir, &parse(address)?, (!receive_only).then_some(password))
+        UserCommand::Passwd { address, password, receive_only } => {
+            passwd(config_dir, &parse_address(address)?, (!receive_only).then_some(password))
         }
-        User::Remove { address } => remove(config_dir, &parse(address)?),
-        User::List { domain } => return list(config_dir, domain.as_deref()),
-        User::Check { address, password } => check(config_dir, &parse(address)?, password),
+        UserCommand::Remove { address } => remove(config_dir, &parse_address(address)?),
+        UserCommand::List { domain } => return list(config_dir, domain.as_deref()),
+        UserCommand::Check { address, password } => {
+            check_password(config_dir, &parse_address(address)?, password)
+        }
     };
     done.map_err(|problem| vec![problem])
 }
 
-fn parse(address: &str) -> Result<Mailbox, Failed> {
+fn parse_address(address: &str) -> Result<Mailbox, ErrorLines> {
     let mailbox = Mailbox::parse(address).map_err(|problem| {
         vec![format!("{address:?} is not an address: {problem}; write ana@example.org")]
     })?;
@@ -45,28 +47,28 @@ fn parse(address: &str) -> Result<Mailbox, Failed> {
     }
 }
 
-fn add(config_dir: &Path, mailbox: &Mailbox, from: Option<&Password>) -> Result<String, String> {
-    let known = directory_of(config_dir, &mailbox.domain)?;
+fn add(config_dir: &Path, mailbox: &Mailbox, from: Option<&PasswordSource>) -> Result<String, String> {
+    let known = local_domain_directory(config_dir, &mailbox.domain)?;
     let password = from.map(|from| new_password(from, mailbox)).transpose()?;
     let is_new = known.is_none();
     let dir = match known {
         Some(dir) => dir,
-        None => make_directory(config_dir, mailbox)?,
+        None => create_domain_directory(config_dir, mailbox)?,
     };
-    edit(&dir, mailbox, Change::Add(password.as_deref()))?;
+    edit(&dir, mailbox, UserChange::Add(password.as_deref()))?;
     if is_new {
-        say([format!("{} is now a local domain: {} was made", mailbox.domain, dir.display())]);
+        print_to_stderr([format!("{} is now a local domain: {} was made", mailbox.domain, dir.display())]);
     }
     Ok(format!("{mailbox} is in {}\n", dir.join("users").display()))
 }
 
-fn passwd(config_dir: &Path, mailbox: &Mailbox, from: Option<&Password>) -> Result<String, String> {
-    let (dir, users) = users_of(config_dir, &mailbox.domain)?;
-    if !users.has(&mailbox.local_part) {
-        return Err(unknown(mailbox, &dir));
+fn passwd(config_dir: &Path, mailbox: &Mailbox, from: Option<&PasswordSource>) -> Result<String, String> {
+    let (dir, users) = read_users(config_dir, &mailbox.domain)?;
+    if !users.contains(&mailbox.local_part) {
+        return Err(unknown_user_error(mailbox, &dir));
     }
     let password = from.map(|from| new_password(from, mailbox)).transpose()?;
-    edit(&dir, mailbox, Change::Password(password.as_deref()))?;
+    edit(&dir, mailbox, UserChange::SetPassword(password.as_deref()))?;
     Ok(match password {
         Some(_) => format!("{mailbox} has another password\n"),
         None => format!("{mailbox} only receives\n"),
@@ -74,25 +76,25 @@ fn passwd(config_dir: &Path, mailbox: &Mailbox, from: Option<&Password>) -> Resu
 }
 
 fn remove(config_dir: &Path, mailbox: &Mailbox) -> Result<String, String> {
-    let (dir, _) = users_of(config_dir, &mailbox.domain)?;
-    edit(&dir, mailbox, Change::Remove)?;
+    let (dir, _) = read_users(config_dir, &mailbox.domain)?;
+    edit(&dir, mailbox, UserChange::Remove)?;
     Ok(format!("{mailbox} is no longer in {}; the mail that is there stays\n", dir.join("users").display()))
 }
 
-fn edit(dir: &Path, mailbox: &Mailbox, change: Change<'_>) -> Result<(), String> {
-    auth::edit(&SystemRandom, dir, &mailbox.local_part, change).map_err(|e| e.to_string())
+fn edit(dir: &Path, mailbox: &Mailbox, change: UserChange<'_>) -> Result<(), String> {
+    auth::edit_user(&SystemRandom, dir, &mailbox.local_part, change).map_err(|e| e.to_string())
 }
 
-fn list(config_dir: &Path, domain: Option<&str>) -> Result<String, Failed> {
+fn list(config_dir: &Path, domain: Option<&str>) -> Result<String, ErrorLines> {
     let domains = match domain {
         Some(name) => {
             let domain = Domain::parse(name).map_err(|e| vec![format!("{name:?} is not a domain: {e}")])?;
-            let (_, users) = users_of(config_dir, &domain).map_err(|e| vec![e])?;
+            let (_, users) = read_users(config_dir, &domain).map_err(|e| vec![e])?;
             vec![(domain, Arc::new(users))]
         }
         None => {
             let mut all: Vec<_> =
-                Domains::load(config_dir, &Spelling::default())?.users().into_iter().collect();
+                LocalDomains::load(config_dir, &LocalPartRules::default())?.users().into_iter().collect();
             all.sort_by(|(one, _), (other, _)| one.cmp(other));
             all
         }
@@ -110,40 +112,42 @@ fn list(config_dir: &Path, domain: Option<&str>) -> Result<String, Failed> {
     Ok(text)
 }
 
-fn check(config_dir: &Path, mailbox: &Mailbox, from: &Password) -> Result<String, String> {
-    let (dir, users) = users_of(config_dir, &mailbox.domain)?;
-    if !users.has(&mailbox.local_part) {
-        return Err(unknown(mailbox, &dir));
+fn check_password(config_dir: &Path, mailbox: &Mailbox, from: &PasswordSource) -> Result<String, String> {
+    let (dir, users) = read_users(config_dir, &mailbox.domain)?;
+    if !users.contains(&mailbox.local_part) {
+        return Err(unknown_user_error(mailbox, &dir));
     }
-    let password = match given_password(from)? {
+    let password = match password_from_options(from)? {
         Some(password) => password,
-        None => ask(&format!("Password for {mailbox}: "))?,
+        None => prompt_for_password(&format!("Password for {mailbox}: "))?,
     };
-    let scram_fits = users.scram_fits(&mailbox.local_part, &password);
-    match login(mailbox, users, &password) {
-        Login::Yes(_) if scram_fits == Some(false) => Err(format!(
+    let scram_fits = users.matches_scram_keys(&mailbox.local_part, &password);
+    match try_login(mailbox, users, &password) {
+        PasswordCheck::Accepted(_) if scram_fits == Some(false) => Err(format!(
             "the password of {mailbox} is right, but its SCRAM keys are of another one; set it again with: \
              postrider user passwd {mailbox}"
         )),
-        Login::Yes(_) => Ok(format!("the password of {mailbox} is right\n")),
-        Login::Wrong => Err(format!("that is not the password of {mailbox}, or it only receives")),
-        Login::Unavailable(why) => Err(format!("the password of {mailbox} could not be checked: {why}")),
+        PasswordCheck::Accepted(_) => Ok(format!("the password of {mailbox} is right\n")),
+        PasswordCheck::Rejected => Err(format!("that is not the password of {mailbox}, or it only receives")),
+        PasswordCheck::Unavailable(why) => {
+            Err(format!("the password of {mailbox} could not be checked: {why}"))
+        }
     }
 }
 
 /// As the server will find it.
-fn login(mailbox: &Mailbox, users: Users, password: &str) -> Login {
+fn try_login(mailbox: &Mailbox, users: Users, password: &str) -> PasswordCheck {
     let accounts = Accounts::new(HashMap::from([(mailbox.domain.clone(), Arc::new(users))]));
-    accounts.login(&mailbox.to_string(), password.as_bytes(), Ipv4Addr::LOCALHOST.into())
+    accounts.check_password(&mailbox.to_string(), password.as_bytes(), Ipv4Addr::LOCALHOST.into())
 }
 
-fn unknown(mailbox: &Mailbox, dir: &Path) -> String {
+fn unknown_user_error(mailbox: &Mailbox, dir: &Path) -> String {
     format!("{mailbox} is not in {}; see who is with: postrider user list", dir.join("users").display())
 }
 
 /// The directory of a local domain, and the users in it.
-fn users_of(config_dir: &Path, domain: &Domain) -> Result<(PathBuf, Users), String> {
-    let dir = directory_of(config_dir, domain)?.ok_or_else(|| {
+fn read_users(config_dir: &Path, domain: &Domain) -> Result<(PathBuf, Users), String> {
+    let dir = local_domain_directory(config_dir, domain)?.ok_or_else(|| {
         format!(
             "{domain} is not a local domain: it has no directory in {}",
             config_dir.join("domains").display()
@@ -160,7 +164,7 @@ fn users_of(config_dir: &Path, domain: &Domain) -> Result<(PathBuf, Users), Stri
 }
 
 /// A directory for a new domain, which belongs to whom `domains/` belongs.
-fn make_directory(config_dir: &Path, mailbox: &Mailbox) -> Result<PathBuf, String> {
+fn create_domain_directory(config_dir: &Path, mailbox: &Mailbox) -> Result<PathBuf, String> {
     let above = config_dir.join("domains");
     // U-labels: this is a name that people look for.
     let name = mailbox.domain.to_unicode();
@@ -172,12 +176,12 @@ fn make_directory(config_dir: &Path, mailbox: &Mailbox) -> Result<PathBuf, Strin
 }
 
 /// A password to be set, from where the options say.
-fn new_password(from: &Password, mailbox: &Mailbox) -> Result<String, String> {
-    let password = match given_password(from)? {
+fn new_password(from: &PasswordSource, mailbox: &Mailbox) -> Result<String, String> {
+    let password = match password_from_options(from)? {
         Some(password) => password,
         None => {
-            let first = ask(&format!("Password for {mailbox}: "))?;
-            if ask("Again: ")? != first {
+            let first = prompt_for_password(&format!("Password for {mailbox}: "))?;
+            if prompt_for_password("Again: ")? != first {
                 return Err("the passwords differ; nothing was changed".to_owned());
             }
             first
@@ -190,7 +194,7 @@ fn new_password(from: &Password, mailbox: &Mailbox) -> Result<String, String> {
 }
 
 /// The password that the options give; none if it is to be asked for.
-fn given_password(from: &Password) -> Result<Option<String>, String> {
+fn password_from_options(from: &PasswordSource) -> Result<Option<String>, String> {
     if let Some(file) = &from.password_file {
         return first_line(file).map(Some).map_err(|e| format!("{}: {e}", file.display()));
     }
@@ -214,7 +218,7 @@ fn first_line(file: &Path) -> io::Result<String> {
     Ok(text.lines().next().unwrap_or_default().to_owned())
 }
 
-fn ask(prompt: &str) -> Result<String, String> {
+fn prompt_for_password(prompt: &str) -> Result<String, String> {
     rpassword::prompt_password(prompt).map_err(|e| {
         format!("there is no terminal to ask for a password ({e}); use --password-file or --password-stdin")
     })

@@ -1,42 +1,43 @@
 //! The keys about names: how aliases are compared, and who the postmaster is.
 
-use super::checks::wrong;
-use super::keys::known;
-use super::reader::{Findings, Table, Value, Wrong};
-use super::sections::Aliases;
+use super::checks::mistake;
+use super::keys::known_keys;
+use super::sections::AliasesConfig;
+use super::toml_table::{Diagnostics, Table, Value, ValueMistake};
 use crate::mail::Mailbox;
 
-pub(super) fn aliases(mut table: Table<'_>, found: &mut Findings<'_>) -> Aliases {
-    let defaults = Aliases::default();
-    let suffix_separators = table.value(found, "suffix-separators", defaults.suffix_separators, characters);
+pub(super) fn aliases(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> AliasesConfig {
+    let defaults = AliasesConfig::default();
+    let suffix_separators =
+        table.value(found, "suffix-separators", defaults.suffix_separators, parse_characters);
     let drop_characters = table.value(found, "drop-characters", defaults.drop_characters, |value| {
-        let dropped = characters(value)?;
+        let dropped = parse_characters(value)?;
         match dropped.chars().find(|c| suffix_separators.contains(*c)) {
             None => Ok(dropped),
-            Some(c) => Err(wrong(
+            Some(c) => Err(mistake(
                 format!("{c} is one of suffix-separators, too"),
                 "leave it in one of the two; what stands behind a separator is dropped with it",
             )),
         }
     });
-    table.finish(found, &known("aliases"));
-    Aliases { suffix_separators, drop_characters }
+    table.report_unknown_keys(found, &known_keys("aliases"));
+    AliasesConfig { suffix_separators, drop_characters }
 }
 
 /// Some of those that may stand in an address without quotes, and are no letters or digits: names
 /// consist of these.
-fn characters(value: &Value<'_>) -> Result<String, Wrong> {
+fn parse_characters(value: &Value<'_>) -> Result<String, ValueMistake> {
     const ALLOWED: &str = "!#$%&'*+-./=?^_`{|}~";
     const REMEDY: &str = "write characters such as \"+\" or \"+-\" one behind the other, or \"\" for none";
     let raw = value.text(REMEDY)?;
     match raw.chars().find(|c| !ALLOWED.contains(*c)) {
         None => Ok(raw.to_owned()),
-        Some(c) => Err(wrong(format!("{c:?} cannot be one"), REMEDY)),
+        Some(c) => Err(mistake(format!("{c:?} cannot be one"), REMEDY)),
     }
 }
 
-pub(super) fn postmaster(value: &Value<'_>) -> Result<Mailbox, Wrong> {
+pub(super) fn parse_postmaster(value: &Value<'_>) -> Result<Mailbox, ValueMistake> {
     const REMEDY: &str = "write a whole address, such as \"ana@example.org\"";
     let raw = value.text(REMEDY)?;
-    Mailbox::parse(raw).map_err(|problem| wrong(format!("{raw:?} is not an address: {problem}"), REMEDY))
+    Mailbox::parse(raw).map_err(|problem| mistake(format!("{raw:?} is not an address: {problem}"), REMEDY))
 }

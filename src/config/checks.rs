@@ -5,35 +5,35 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::reader::{Findings, Table, Value, Wrong};
+use super::toml_table::{Diagnostics, Table, Value, ValueMistake};
 use super::units::{parse_duration, parse_size, show_duration, show_size};
 
-pub(super) fn wrong(problem: impl Display, remedy: impl Into<String>) -> Wrong {
+pub(super) fn mistake(problem: impl Display, remedy: impl Into<String>) -> ValueMistake {
     (problem.to_string(), remedy.into())
 }
 
 /// A path; a relative one counts from the configuration directory.
-pub(super) fn path(value: &Value<'_>, home: &Path) -> Result<PathBuf, Wrong> {
+pub(super) fn parse_path(value: &Value<'_>, home: &Path) -> Result<PathBuf, ValueMistake> {
     const REMEDY: &str = "write a path in quotes";
     match value.text(REMEDY)? {
-        "" => Err(wrong("is empty", REMEDY)),
+        "" => Err(mistake("is empty", REMEDY)),
         raw => Ok(home.join(raw)),
     }
 }
 
 /// One of a few words.
-pub(super) fn choice<T: Copy>(value: &Value<'_>, choices: &[(&str, T)]) -> Result<T, Wrong> {
+pub(super) fn parse_choice<T: Copy>(value: &Value<'_>, choices: &[(&str, T)]) -> Result<T, ValueMistake> {
     let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
     let remedy = format!("write {}", names.join(" or "));
     let raw = value.text(&remedy)?;
     match choices.iter().find(|(name, _)| *name == raw) {
         Some((_, choice)) => Ok(*choice),
-        None => Err(wrong(format!("{raw:?} is not a choice"), remedy)),
+        None => Err(mistake(format!("{raw:?} is not a choice"), remedy)),
     }
 }
 
 /// Every `%word%` in the text is one of these. A lone percent sign is nobody's business.
-pub(super) fn words(text: &str, known: &[&str]) -> Result<(), Wrong> {
+pub(super) fn check_placeholders(text: &str, known: &[&str]) -> Result<(), ValueMistake> {
     let is_word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     let mut parts = text.split('%').skip(1).peekable();
     while let Some(part) = parts.next() {
@@ -43,7 +43,7 @@ pub(super) fn words(text: &str, known: &[&str]) -> Result<(), Wrong> {
         }
         if !known.contains(&part) {
             let known: Vec<_> = known.iter().map(|word| format!("%{word}%")).collect();
-            return Err(wrong(
+            return Err(mistake(
                 format!("holds %{part}%, which is nothing we fill in"),
                 format!("use {}", known.join(" ")),
             ));
@@ -54,9 +54,9 @@ pub(super) fn words(text: &str, known: &[&str]) -> Result<(), Wrong> {
     Ok(())
 }
 
-pub(super) fn count(
+pub(super) fn take_count(
     table: &mut Table<'_>,
-    found: &mut Findings<'_>,
+    found: &mut Diagnostics<'_>,
     key: &str,
     default: usize,
     range: RangeInclusive<usize>,
@@ -64,18 +64,21 @@ pub(super) fn count(
     table.value(found, key, default, |value| {
         let remedy = format!("write a number from {} to {}", range.start(), range.end());
         let Some(number) = value.number() else {
-            return Err(wrong(format!("is {}, not a number of the right kind", value.kind()), remedy));
+            return Err(mistake(
+                format!("is {}, not a number of the right kind", value.type_description()),
+                remedy,
+            ));
         };
         usize::try_from(number)
             .ok()
             .filter(|number| range.contains(number))
-            .ok_or_else(|| wrong(format!("{number} is out of range"), remedy))
+            .ok_or_else(|| mistake(format!("{number} is out of range"), remedy))
     })
 }
 
-pub(super) fn size(
+pub(super) fn take_size(
     table: &mut Table<'_>,
-    found: &mut Findings<'_>,
+    found: &mut Diagnostics<'_>,
     key: &str,
     default: u64,
     range: RangeInclusive<u64>,
@@ -90,18 +93,18 @@ pub(super) fn size(
             Some(octets) => Some(octets),
             None => parse_size(value.text(&remedy)?),
         };
-        let octets = octets.ok_or_else(|| wrong("is not a size", &*remedy))?;
+        let octets = octets.ok_or_else(|| mistake("is not a size", &*remedy))?;
         if range.contains(&octets) {
             Ok(octets)
         } else {
-            Err(wrong(format!("{octets} is out of range"), remedy))
+            Err(mistake(format!("{octets} is out of range"), remedy))
         }
     })
 }
 
-pub(super) fn duration(
+pub(super) fn take_duration(
     table: &mut Table<'_>,
-    found: &mut Findings<'_>,
+    found: &mut Diagnostics<'_>,
     key: &str,
     default: Duration,
     range: RangeInclusive<Duration>,
@@ -113,12 +116,12 @@ pub(super) fn duration(
             show_duration(*range.end())
         );
         let raw = value.text(&remedy)?;
-        let duration =
-            parse_duration(raw).ok_or_else(|| wrong(format!("{raw:?} is not a length of time"), &*remedy))?;
+        let duration = parse_duration(raw)
+            .ok_or_else(|| mistake(format!("{raw:?} is not a length of time"), &*remedy))?;
         if range.contains(&duration) {
             Ok(duration)
         } else {
-            Err(wrong(format!("{raw} is out of range"), remedy))
+            Err(mistake(format!("{raw} is out of range"), remedy))
         }
     })
 }

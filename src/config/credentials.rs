@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::checks::wrong;
-use super::reader::{ConfigError, Findings, Table, Value, Wrong};
+use super::checks::mistake;
+use super::toml_table::{ConfigError, Diagnostics, Table, Value, ValueMistake};
 
 /// One section.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,41 +23,41 @@ pub struct Credential {
 /// # Errors
 /// Every mistake that was found; the operator is at fault. No error repeats a value.
 pub fn parse_credentials(text: &str, file: &Path) -> Result<BTreeMap<String, Credential>, Vec<ConfigError>> {
-    let mut findings = Findings::new(text, file);
+    let mut findings = Diagnostics::new(text, file);
     let mut top = findings.parse();
     let found = &mut findings;
     let mut credentials = BTreeMap::new();
-    for name in top.names() {
+    for name in top.remaining_keys() {
         let table = top.section(&name, found);
-        if let Some(credential) = credential(table, &name, found) {
+        if let Some(credential) = read_credential(table, &name, found) {
             credentials.insert(name, credential);
         }
     }
     if findings.errors.is_empty() { Ok(credentials) } else { Err(findings.errors) }
 }
 
-fn credential(mut table: Table<'_>, name: &str, found: &mut Findings<'_>) -> Option<Credential> {
+fn read_credential(mut table: Table<'_>, name: &str, found: &mut Diagnostics<'_>) -> Option<Credential> {
     let span = table.span();
-    let mut key = |key: &str, found: &mut Findings<'_>| {
-        let is_there = table.has(key);
-        let value = table.optional(found, key, secret);
+    let mut key = |key: &str, found: &mut Diagnostics<'_>| {
+        let is_there = table.has_key(key);
+        let value = table.optional(found, key, parse_secret);
         if !is_there {
             let remedy = format!("write {key} = \"…\" below [{name}]");
-            found.error(span.clone(), &format!("{name}.{key}"), wrong("is not set", remedy));
+            found.add_error(span.clone(), &format!("{name}.{key}"), mistake("is not set", remedy));
         }
         value
     };
     let (user, password) = (key("user", found), key("password", found));
-    table.finish(found, &["user", "password"]);
+    table.report_unknown_keys(found, &["user", "password"]);
     Some(Credential { user: user?, password: password? })
 }
 
 /// What can be said in PLAIN (RFC 4616 §2).
-fn secret(value: &Value<'_>) -> Result<String, Wrong> {
+fn parse_secret(value: &Value<'_>) -> Result<String, ValueMistake> {
     const REMEDY: &str = "write it in quotes";
     let raw = value.text(REMEDY)?;
     if raw.is_empty() || raw.chars().any(char::is_control) {
-        return Err(wrong("is empty or has a control character", REMEDY));
+        return Err(mistake("is empty or has a control character", REMEDY));
     }
     Ok(raw.to_owned())
 }

@@ -17,33 +17,33 @@ use super::sections::Config;
 use super::units::show_duration;
 
 /// A section of the file, with its keys.
-struct Section {
+struct SectionDescription {
     /// Empty for what stands above all sections.
     name: &'static str,
-    about: &'static str,
-    keys: &'static [Key],
+    description: &'static str,
+    keys: &'static [KeyDescription],
 }
 
 /// One key.
-struct Key {
+struct KeyDescription {
     name: &'static str,
     /// In the words of an operator; ends up in the sample file and the manual page.
-    about: &'static str,
+    description: &'static str,
     /// As TOML; empty if there is none.
     default: &'static str,
     /// Shown where there is no default.
     example: &'static str,
     /// The value in force as TOML; none if it does not apply.
-    show: fn(&Config) -> Option<String>,
+    effective_value: fn(&Config) -> Option<String>,
 }
 
 /// In the order of the sample file.
-fn sections() -> impl Iterator<Item = &'static Section> {
+fn sections() -> impl Iterator<Item = &'static SectionDescription> {
     [receiving::SECTIONS, delivery::SECTIONS, trust::SECTIONS].into_iter().flatten()
 }
 
 /// Names that may stand in a section: its keys and the sections below it.
-pub(super) fn known(section: &str) -> Vec<&'static str> {
+pub(super) fn known_keys(section: &str) -> Vec<&'static str> {
     let keys = sections().filter(|s| s.name == section).flat_map(|s| s.keys.iter().map(|key| key.name));
     let below = sections().filter_map(|s| match s.name.rsplit_once('.') {
         Some((above, name)) if above == section => Some(name),
@@ -56,11 +56,14 @@ pub(super) fn known(section: &str) -> Vec<&'static str> {
 impl Config {
     /// The configuration in force, defaults included, as a file that would say the same.
     #[must_use]
-    pub fn effective(&self) -> String {
+    pub fn effective_toml(&self) -> String {
         let mut text = String::new();
         for section in sections() {
-            let values: Vec<_> =
-                section.keys.iter().filter_map(|key| Some((key.name, (key.show)(self)?))).collect();
+            let values: Vec<_> = section
+                .keys
+                .iter()
+                .filter_map(|key| Some((key.name, (key.effective_value)(self)?)))
+                .collect();
             if values.is_empty() {
                 continue;
             }
@@ -87,11 +90,11 @@ pub fn sample() -> String {
     for section in sections() {
         if !section.name.is_empty() {
             let _ = write!(text, "\n\n[{}]\n", section.name);
-            comment(&mut text, section.about);
+            write_comment(&mut text, section.description);
         }
         for key in section.keys {
             text.push('\n');
-            comment(&mut text, key.about);
+            write_comment(&mut text, key.description);
             if !key.example.is_empty() {
                 let _ = writeln!(text, "# For example: {} = {}", key.name, key.example);
             }
@@ -113,17 +116,17 @@ pub fn manual() -> String {
             name => format!("[{name}]"),
         };
         let _ = writeln!(page, ".SS \"{title}\"");
-        if !section.about.is_empty() {
-            let _ = writeln!(page, "{}", roff(section.about));
+        if !section.description.is_empty() {
+            let _ = writeln!(page, "{}", escape_roff(section.description));
         }
         for key in section.keys {
-            let _ = writeln!(page, ".TP\n.B {}", roff(key.name));
-            let _ = writeln!(page, "{}", roff(key.about));
+            let _ = writeln!(page, ".TP\n.B {}", escape_roff(key.name));
+            let _ = writeln!(page, "{}", escape_roff(key.description));
             if !key.default.is_empty() {
-                let _ = writeln!(page, ".br\nDefault: {}", roff(key.default));
+                let _ = writeln!(page, ".br\nDefault: {}", escape_roff(key.default));
             }
             if !key.example.is_empty() {
-                let _ = writeln!(page, ".br\nFor example: {}", roff(key.example));
+                let _ = writeln!(page, ".br\nFor example: {}", escape_roff(key.example));
             }
         }
     }
@@ -131,13 +134,13 @@ pub fn manual() -> String {
 }
 
 /// Text as roff prints it: no hyphen becomes a dash, no line begins with a control character.
-fn roff(text: &str) -> String {
+fn escape_roff(text: &str) -> String {
     let escaped = text.replace('\\', "\\e").replace('-', "\\-").replace('…', "...");
     if escaped.starts_with(['.', '\'']) { format!("\\&{escaped}") } else { escaped }
 }
 
 /// The text as comment lines of at most 98 characters.
-fn comment(out: &mut String, about: &str) {
+fn write_comment(out: &mut String, about: &str) {
     let mut line = String::from("#");
     for word in about.split_whitespace() {
         if line.chars().count() + 1 + word.chars().count() > 98 {
@@ -156,7 +159,7 @@ fn number(number: usize) -> Option<String> {
     Some(number.to_string())
 }
 
-fn time(duration: Duration) -> Option<String> {
+fn quoted_duration(duration: Duration) -> Option<String> {
     Some(quoted(&show_duration(duration)))
 }
 
@@ -184,7 +187,7 @@ mod tests {
         for section in sections() {
             for key in section.keys {
                 assert!(!key.default.is_empty() || !key.example.is_empty(), "{}", key.name);
-                if let Some(value) = (key.show)(&defaults).filter(|_| key.name != "hostname") {
+                if let Some(value) = (key.effective_value)(&defaults).filter(|_| key.name != "hostname") {
                     assert_eq!(value, key.default, "{}.{}", section.name, key.name);
                 }
             }
@@ -203,7 +206,7 @@ mod tests {
         assert!(on.contains("\nmessage-size-max = "));
         let host = HostFacts { hostname: &|| Some("mail.example.org".to_owned()) };
         let file = Path::new("/etc/postrider/postrider.toml");
-        let read = |text: &str| Config::parse(text, file, &host).unwrap().effective();
+        let read = |text: &str| Config::parse(text, file, &host).unwrap().effective_toml();
         assert_eq!(read(&on), read(""));
         assert_eq!(read(&sample()), read(""));
     }

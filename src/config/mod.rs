@@ -18,18 +18,19 @@ mod aliases;
 mod checks;
 mod credentials;
 mod keys;
-mod read;
-mod reader;
+mod parse;
 mod sections;
+mod toml_table;
 mod units;
 
 pub use credentials::{Credential, parse_credentials};
 pub use keys::{manual, sample};
-pub use read::HostFacts;
-pub use reader::ConfigError;
-pub use sections::Leniency;
+pub use parse::HostFacts;
+pub use sections::LeniencyConfig;
 pub use sections::{
-    AddressPerHour, Aliases, CommandDelivery, Config, Delivery, Dns, Dovecot, Hello, HookFailure, Hooks,
-    Limits, LineEnds, Listen, Listener, LmtpDelivery, Local, LoginPerHour, MaildirDelivery, PipeDelivery,
-    PipeTrouble, Place, Queue, Relay, Sender, SmtpDelivery, Submission,
+    AddressRateLimits, AliasesConfig, CommandDelivery, Config, DeliveryConfig, DnsConfig, DovecotConfig,
+    Exit75Setting, HelloSetting, HookFailureSetting, HooksConfig, LimitsConfig, LineEndsSetting,
+    ListenConfig, ListenEntry, LmtpDelivery, LocalDelivery, LoginRateLimits, MaildirDelivery, PipeDelivery,
+    QueueConfig, RelayConfig, SenderSetting, SmtpDelivery, SocketSource, SubmissionConfig,
 };
+pub use toml_table::ConfigError;

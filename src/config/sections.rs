@@ -22,40 +22,40 @@ pub struct Config {
     /// Who reads mail for the postmaster of a domain that names none. Default: nobody.
     pub postmaster: Option<Mailbox>,
     /// `[listen]`.
-    pub listen: Listen,
+    pub listen: ListenConfig,
     /// `[limits]`.
-    pub limits: Limits,
+    pub limits: LimitsConfig,
     /// `[queue]`.
-    pub queue: Queue,
+    pub queue: QueueConfig,
     /// `[aliases]`.
-    pub aliases: Aliases,
+    pub aliases: AliasesConfig,
     /// `[delivery]`.
-    pub delivery: Delivery,
+    pub delivery: DeliveryConfig,
     /// `[dns]`.
-    pub dns: Dns,
+    pub dns: DnsConfig,
     /// `[dovecot]`.
-    pub dovecot: Dovecot,
+    pub dovecot: DovecotConfig,
     /// `[relay]`.
-    pub relay: Relay,
+    pub relay: RelayConfig,
     /// `[submission]`.
-    pub submission: Submission,
+    pub submission: SubmissionConfig,
     /// `[hooks]`.
-    pub hooks: Hooks,
+    pub hooks: HooksConfig,
     /// `[leniency]`.
-    pub leniency: Leniency,
+    pub leniency: LeniencyConfig,
     /// What is allowed but wants a second look: for the log at start and for `check`.
     pub warnings: Vec<String>,
 }
 
 /// `[listen]`: where clients find us. Each list may be empty, not all of them.
 #[derive(Debug, Clone)]
-pub struct Listen {
+pub struct ListenConfig {
     /// Mail from other servers, port 25. Default: `systemd`.
-    pub smtp: Vec<Listener>,
+    pub smtp: Vec<ListenEntry>,
     /// Mail from our users, STARTTLS, port 587. Default: `systemd`.
-    pub submission: Vec<Listener>,
+    pub submission: Vec<ListenEntry>,
     /// Mail from our users, TLS from the first octet (RFC 8314 §3.3), port 465. Default: `systemd`.
-    pub submissions: Vec<Listener>,
+    pub submissions: Vec<ListenEntry>,
     /// Who may pass on other clients' connections, where a list says `proxy`. Default: nobody.
     pub proxy_from: Vec<Network>,
     /// Pages for the operator. Default: none.
@@ -64,16 +64,16 @@ pub struct Listen {
 
 /// One entry of a list: `":25"`, `"systemd"`, `"127.0.0.1:2525 proxy"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Listener {
+pub struct ListenEntry {
     /// Where the sockets come from.
-    pub place: Place,
+    pub source: SocketSource,
     /// Connections from `proxy_from` begin with a PROXY preface.
-    pub proxy: bool,
+    pub has_proxy_preface: bool,
 }
 
 /// Where one or more sockets come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum SocketSource {
     /// We bind this address. `[::]` takes IPv4 too.
     Address(SocketAddr),
     /// Those that the service manager passes under the key's name; there may be none, but a
@@ -83,7 +83,7 @@ pub enum Place {
 
 /// `[limits]`: ceilings, so that no client can use up the host.
 #[derive(Debug, Clone)]
-pub struct Limits {
+pub struct LimitsConfig {
     /// Largest message taken, in octets as SIZE counts them (RFC 1870 §5).
     /// Default: 52428800 (50 MiB). From 65536 to 1073741824.
     pub message_octets_max: u64,
@@ -102,9 +102,9 @@ pub struct Limits {
     /// Wait before the greeting on the smtp port. Default: none. To 1 min.
     pub greeting_delay: Duration,
     /// `[limits.address-per-hour]`.
-    pub address_per_hour: AddressPerHour,
+    pub address_per_hour: AddressRateLimits,
     /// `[limits.login-per-hour]`.
-    pub login_per_hour: LoginPerHour,
+    pub login_per_hour: LoginRateLimits,
     /// Replies 5yz between two messages that we take, before we hang up. Default: 10. From 1 to 1000.
     pub errors_max: usize,
     /// Wait for a command or for some octets of a message. Default: 5 min (RFC 5321 §4.5.3.2.7). From 1 s to 1 h.
@@ -118,7 +118,7 @@ pub struct Limits {
 /// `[limits.address-per-hour]`: what a client without a login may do in an hour, by IPv4 address or
 /// IPv6 network of 64 bits. 0 is no limit. Each from 0 to 1000000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct AddressPerHour {
+pub struct AddressRateLimits {
     /// Connections. Default: 1000.
     pub connections: usize,
     /// MAIL commands. Default: 1000.
@@ -131,7 +131,7 @@ pub struct AddressPerHour {
 
 /// `[limits.login-per-hour]`: what a user may do in an hour. 0 is no limit. Each from 0 to 1000000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LoginPerHour {
+pub struct LoginRateLimits {
     /// MAIL commands. Default: 500.
     pub messages: usize,
     /// RCPT commands. Default: 3000.
@@ -140,14 +140,14 @@ pub struct LoginPerHour {
 
 /// `[queue]`: mail that waits.
 #[derive(Debug, Clone)]
-pub struct Queue {
+pub struct QueueConfig {
     /// Age at which we give up and report. Default: 5 d (RFC 5321 §4.5.4.1). From 1 s to 30 d.
     pub lifetime: Duration,
     /// Waits after the first, second … attempt; the last one repeats. Not empty, each from 1 s to
     /// 7 d. Default: 1 m, 5 m, 15 m, 30 m, 1 h, 2 h, 4 h.
     pub retry: Vec<Duration>,
     /// Age at which a delay is reported. Default: 4 h. From 1 s to 30 d.
-    pub delay_report: Duration,
+    pub delay_warning: Duration,
     /// Messages at once; more are put off with 452. Default: 20000. From 1 to 1000000.
     pub messages_max: usize,
     /// Threads that deliver on this host. Default: 16. From 1 to 100.
@@ -158,12 +158,12 @@ pub struct Queue {
     pub attempts_per_destination_max: usize,
     /// Longest wait between two tries of a destination that does not answer. Default: 15 minutes. From
     /// 1 minute to 1 day.
-    pub probe_every: Duration,
+    pub probe_interval_max: Duration,
 }
 
 /// `[aliases]`: how names of ours are compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Aliases {
+pub struct AliasesConfig {
     /// Each begins a suffix. Default: `+`.
     pub suffix_separators: String,
     /// Each does not count before a suffix. Default: none.
@@ -172,9 +172,9 @@ pub struct Aliases {
 
 /// `[delivery]`: how mail leaves.
 #[derive(Debug, Clone)]
-pub struct Delivery {
+pub struct DeliveryConfig {
     /// To mailboxes on this host, in the way the operator chose.
-    pub local: Local,
+    pub local: LocalDelivery,
     /// `[delivery.pipe]`.
     pub pipe: PipeDelivery,
     /// `[delivery.smtp]`.
@@ -183,7 +183,7 @@ pub struct Delivery {
 
 /// `local = …` together with its section.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Local {
+pub enum LocalDelivery {
     /// `"maildir"`, the default.
     Maildir(MaildirDelivery),
     /// `"command"`.
@@ -209,7 +209,7 @@ pub struct CommandDelivery {
     /// Its arguments; `%from% %from_user% %from_domain% %to% %to_user% %to_domain%` are filled in.
     pub arguments: Vec<String>,
     /// What ends a line of the message it reads. Default: LF.
-    pub line_ends: LineEnds,
+    pub line_ends: LineEndsSetting,
     /// It is killed after this. Default: 30 s. From 1 s to 1 h.
     pub deadline: Duration,
 }
@@ -223,7 +223,7 @@ pub struct LmtpDelivery {
 
 /// What ends a line of a message on a program's standard input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LineEnds {
+pub enum LineEndsSetting {
     /// `"lf"`.
     Lf,
     /// `"crlf"`.
@@ -236,12 +236,12 @@ pub struct PipeDelivery {
     /// It is killed after this. Default: 30 s. From 1 s to 1 h.
     pub deadline: Duration,
     /// What exit status 75 (EX_TEMPFAIL) means.
-    pub exit_75: PipeTrouble,
+    pub exit_75: Exit75Setting,
 }
 
 /// What a pipe's exit status 75 means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PipeTrouble {
+pub enum Exit75Setting {
     /// `"permanent"`, the default: like any other failure of a pipe.
     Permanent,
     /// `"transient"`: it is tried again.
@@ -254,7 +254,7 @@ pub struct SmtpDelivery {
     /// TCP port of MX hosts. Default: 25. Another one is for tests and tunnels.
     pub port: u16,
     /// The name in our EHLO.
-    pub hello: Hello,
+    pub hello: HelloSetting,
     /// Hosts that take all mail for other domains. Default: none, which means MX hosts.
     pub via: Option<Via>,
     /// Messages on one connection at most; with 1, none is kept for the next message. Default: 100.
@@ -263,7 +263,7 @@ pub struct SmtpDelivery {
 
 /// The name in the EHLO of an outgoing session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hello {
+pub enum HelloSetting {
     /// `"sender-domain"`, the default: the reverse-path's domain if it is local, else our hostname.
     SenderDomain,
     /// `"hostname"`: always our hostname.
@@ -272,39 +272,39 @@ pub enum Hello {
 
 /// `[dns]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Dns {
+pub struct DnsConfig {
     /// Recursive resolvers, in order. Default: none, which means those of the host's resolv.conf.
     pub servers: Vec<SocketAddr>,
 }
 
 /// `[dovecot]`: users and passwords that a Dovecot on this host keeps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Dovecot {
+pub struct DovecotConfig {
     /// It is asked for users who stand in no users file. Default: no.
-    pub is_asked: bool,
+    pub is_enabled: bool,
     /// Its socket for passwords. Default: none, which means looked for where Dovecot keeps it.
-    pub client: Option<PathBuf>,
+    pub client_socket: Option<PathBuf>,
     /// Its socket for mailboxes. Default: none, which means looked for where Dovecot keeps it.
-    pub userdb: Option<PathBuf>,
+    pub userdb_socket: Option<PathBuf>,
 }
 
 /// `[relay]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Relay {
+pub struct RelayConfig {
     /// Clients that may relay without AUTH. Default: none.
     pub networks: Vec<Network>,
 }
 
 /// `[submission]`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Submission {
+pub struct SubmissionConfig {
     /// In whose name users may write.
-    pub sender: Sender,
+    pub sender: SenderSetting,
 }
 
 /// In whose name users may write.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Sender {
+pub enum SenderSetting {
     /// `"bound"`, the default: their own, their aliases', and what `domains/DOMAIN/senders` lists.
     #[default]
     Bound,
@@ -314,9 +314,9 @@ pub enum Sender {
 
 /// `[hooks]`: programs that judge mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hooks {
+pub struct HooksConfig {
     /// What a hook means that gives no verdict.
-    pub failure: HookFailure,
+    pub failure: HookFailureSetting,
     /// `rcpt` is killed after this. Default: 5 s. From 1 s to 5 min.
     pub rcpt_deadline: Duration,
     /// `post-data` is killed after this. Default: 1 min. From 1 s to 5 min, half of what a client
@@ -326,7 +326,7 @@ pub struct Hooks {
 
 /// What a hook means that gives no verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HookFailure {
+pub enum HookFailureSetting {
     /// `"defer"`, the default.
     Defer,
     /// `"accept"`.
@@ -335,7 +335,7 @@ pub enum HookFailure {
 
 /// `[leniency]`: what is overlooked, and in whom.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Leniency {
+pub struct LeniencyConfig {
     /// Clients whose messages may hold a CR or LF by itself, which becomes CRLF. Default: none.
     pub bare_line_ends: Vec<Network>,
 }
@@ -349,21 +349,21 @@ impl Config {
             hostname,
             grace: Duration::from_secs(30),
             postmaster: None,
-            listen: Listen::default(),
-            limits: Limits::default(),
-            queue: Queue::default(),
-            aliases: Aliases::default(),
-            delivery: Delivery {
-                local: Local::Maildir(MaildirDelivery::in_data_dir(&data_dir)),
+            listen: ListenConfig::default(),
+            limits: LimitsConfig::default(),
+            queue: QueueConfig::default(),
+            aliases: AliasesConfig::default(),
+            delivery: DeliveryConfig {
+                local: LocalDelivery::Maildir(MaildirDelivery::in_data_dir(&data_dir)),
                 pipe: PipeDelivery::default(),
                 smtp: SmtpDelivery::default(),
             },
-            dns: Dns::default(),
-            dovecot: Dovecot::default(),
-            relay: Relay::default(),
-            submission: Submission::default(),
-            hooks: Hooks::default(),
-            leniency: Leniency::default(),
+            dns: DnsConfig::default(),
+            dovecot: DovecotConfig::default(),
+            relay: RelayConfig::default(),
+            submission: SubmissionConfig::default(),
+            hooks: HooksConfig::default(),
+            leniency: LeniencyConfig::default(),
             warnings: Vec::new(),
             data_dir,
         }
@@ -378,9 +378,9 @@ impl MaildirDelivery {
     }
 }
 
-impl Default for Listen {
+impl Default for ListenConfig {
     fn default() -> Self {
-        let systemd = || vec![Listener { place: Place::Systemd, proxy: false }];
+        let systemd = || vec![ListenEntry { source: SocketSource::Systemd, has_proxy_preface: false }];
         Self {
             smtp: systemd(),
             submission: systemd(),
@@ -391,7 +391,7 @@ impl Default for Listen {
     }
 }
 
-impl Default for Limits {
+impl Default for LimitsConfig {
     fn default() -> Self {
         Self {
             message_octets_max: 50 * 1024 * 1024,
@@ -401,8 +401,8 @@ impl Default for Limits {
             sessions_per_address_max: 50,
             sessions_per_network_max: 100,
             greeting_delay: Duration::ZERO,
-            address_per_hour: AddressPerHour::default(),
-            login_per_hour: LoginPerHour::default(),
+            address_per_hour: AddressRateLimits::default(),
+            login_per_hour: LoginRateLimits::default(),
             errors_max: 10,
             command_timeout: Duration::from_mins(5),
             message_timeout: Duration::from_mins(20),
@@ -411,34 +411,34 @@ impl Default for Limits {
     }
 }
 
-impl Default for AddressPerHour {
+impl Default for AddressRateLimits {
     fn default() -> Self {
         Self { connections: 1000, messages: 1000, recipients: 5000, unknown_recipients: 200 }
     }
 }
 
-impl Default for LoginPerHour {
+impl Default for LoginRateLimits {
     fn default() -> Self {
         Self { messages: 500, recipients: 3000 }
     }
 }
 
-impl Default for Queue {
+impl Default for QueueConfig {
     fn default() -> Self {
         Self {
             lifetime: Duration::from_hours(5 * 24),
             retry: [1, 5, 15, 30, 60, 120, 240].map(Duration::from_mins).to_vec(),
-            delay_report: Duration::from_hours(4),
+            delay_warning: Duration::from_hours(4),
             messages_max: 20_000,
             local_threads: 16,
             remote_threads: 16,
             attempts_per_destination_max: 4,
-            probe_every: Duration::from_mins(15),
+            probe_interval_max: Duration::from_mins(15),
         }
     }
 }
 
-impl Default for Aliases {
+impl Default for AliasesConfig {
     fn default() -> Self {
         Self { suffix_separators: "+".to_owned(), drop_characters: String::new() }
     }
@@ -446,14 +446,14 @@ impl Default for Aliases {
 
 impl Default for PipeDelivery {
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(30), exit_75: PipeTrouble::Permanent }
+        Self { deadline: Duration::from_secs(30), exit_75: Exit75Setting::Permanent }
     }
 }
 
-impl Default for Hooks {
+impl Default for HooksConfig {
     fn default() -> Self {
         Self {
-            failure: HookFailure::Defer,
+            failure: HookFailureSetting::Defer,
             rcpt_deadline: Duration::from_secs(5),
             post_data_deadline: Duration::from_mins(1),
         }
@@ -462,6 +462,6 @@ impl Default for Hooks {
 
 impl Default for SmtpDelivery {
     fn default() -> Self {
-        Self { port: 25, hello: Hello::SenderDomain, via: None, messages_per_connection_max: 100 }
+        Self { port: 25, hello: HelloSetting::SenderDomain, via: None, messages_per_connection_max: 100 }
     }
 }

@@ -77,7 +77,7 @@ pub(super) fn parse_address(raw: &str) -> Option<SocketAddr> {
 }
 
 /// A server: an address with a port, or without one.
-pub(super) fn parse_server(raw: &str, port: u16) -> Option<SocketAddr> {
+pub(super) fn parse_resolver_address(raw: &str, port: u16) -> Option<SocketAddr> {
     let bare = raw.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(raw);
     match bare.parse::<IpAddr>() {
         Ok(address) => Some(SocketAddr::new(address, port)),
@@ -123,15 +123,15 @@ mod tests {
         for raw in ["", "25", ":", ":x", ":+5", "127.0.0.1", "localhost:25", "::1:25:"] {
             assert_eq!(parse_address(raw), None, "{raw:?}");
         }
-        assert_eq!(parse_server("192.0.2.1", 53), "192.0.2.1:53".parse().ok());
-        assert_eq!(parse_server("192.0.2.1:5353", 53), "192.0.2.1:5353".parse().ok());
-        assert_eq!(parse_server("::1", 53), "[::1]:53".parse().ok());
-        assert_eq!(parse_server("[::1]", 53), "[::1]:53".parse().ok());
-        assert_eq!(parse_server("[::1]:54", 53), "[::1]:54".parse().ok());
-        assert_eq!(parse_server("2001:db8::1", 53), "[2001:db8::1]:53".parse().ok());
-        assert_eq!(parse_server("[2001:db8::1]:5353", 53), "[2001:db8::1]:5353".parse().ok());
+        assert_eq!(parse_resolver_address("192.0.2.1", 53), "192.0.2.1:53".parse().ok());
+        assert_eq!(parse_resolver_address("192.0.2.1:5353", 53), "192.0.2.1:5353".parse().ok());
+        assert_eq!(parse_resolver_address("::1", 53), "[::1]:53".parse().ok());
+        assert_eq!(parse_resolver_address("[::1]", 53), "[::1]:53".parse().ok());
+        assert_eq!(parse_resolver_address("[::1]:54", 53), "[::1]:54".parse().ok());
+        assert_eq!(parse_resolver_address("2001:db8::1", 53), "[2001:db8::1]:53".parse().ok());
+        assert_eq!(parse_resolver_address("[2001:db8::1]:5353", 53), "[2001:db8::1]:5353".parse().ok());
         for raw in ["", "dns.example", "ns.example:53", "192.0.2.1:x", "192.0.2.1:66000"] {
-            assert_eq!(parse_server(raw, 53), None, "{raw:?}");
+            assert_eq!(parse_resolver_address(raw, 53), None, "{raw:?}");
         }
     }
 }

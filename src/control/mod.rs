@@ -21,6 +21,6 @@ mod client;
 mod request;
 mod server;
 
-pub use client::{ControlError, ask};
-pub use request::{Part, Request};
-pub use server::{Answers, Control, StartError};
+pub use client::{ControlError, send_request};
+pub use request::{ControlRequest, MessagePart};
+pub use server::{ControlServer, RequestHandler, StartError};

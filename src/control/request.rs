@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::mail::{Domain, Mailbox, MessageId};
-use crate::queue::{Change, Selection};
+use crate::queue::{QueueChange, Selection};
 
 /// The version of the protocol that this program speaks.
 pub(super) const VERSION: u32 = 1;
@@ -12,7 +12,7 @@ pub(super) const VERSION: u32 = 1;
 /// What a subcommand asks of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
-pub enum Request {
+pub enum ControlRequest {
     /// Messages in the queue, the oldest first.
     QueueList {
         /// Which messages.
@@ -25,7 +25,7 @@ pub enum Request {
         /// Which message.
         id: MessageId,
         /// What of its octets is wanted.
-        octets: Option<Part>,
+        octets: Option<MessagePart>,
     },
     /// Change what becomes of messages.
     QueueChange {
@@ -33,7 +33,7 @@ pub enum Request {
         which: Selection,
         /// How.
         #[serde(flatten)]
-        change: Change,
+        change: QueueChange,
     },
     /// Every domain whose security level is known.
     DomainList,
@@ -63,9 +63,9 @@ pub enum Request {
     Status,
 }
 
-impl Request {
+impl ControlRequest {
     /// The answer to one that takes long when the server stops: what is true then.
-    pub(super) fn at_stop(&self) -> &'static str {
+    pub(super) fn reply_at_stop(&self) -> &'static str {
         match self {
             Self::QueueList { .. }
             | Self::QueueShow { .. }
@@ -90,7 +90,7 @@ impl Request {
 /// Octets of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Part {
+pub enum MessagePart {
     /// Its header section.
     Header,
     /// All of it, up to a limit.
@@ -99,15 +99,15 @@ pub enum Part {
 
 /// The line that asks.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Asked {
+pub(super) struct RequestLine {
     pub(super) version: u32,
     #[serde(flatten)]
-    pub(super) request: Request,
+    pub(super) request: ControlRequest,
 }
 
 /// The line that answers: exactly one of the two is there.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Answered {
+pub(super) struct ReplyLine {
     pub(super) version: u32,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) answer: Option<Value>,
@@ -115,7 +115,7 @@ pub(super) struct Answered {
     pub(super) error: Option<String>,
 }
 
-impl Answered {
+impl ReplyLine {
     pub(super) fn new(result: Result<Value, String>) -> Self {
         let (answer, error) = match result {
             Ok(answer) => (Some(answer), None),
@@ -126,15 +126,15 @@ impl Answered {
 }
 
 /// Reads the line that asks. What is wrong with it is a sentence for whoever sent it.
-pub(super) fn read_request(line: &[u8]) -> Result<Request, String> {
+pub(super) fn parse_request_line(line: &[u8]) -> Result<ControlRequest, String> {
     #[derive(Deserialize)]
-    struct OnlyVersion {
+    struct VersionField {
         version: u32,
     }
     // The version first: a later version may know requests that we do not.
-    match serde_json::from_slice::<OnlyVersion>(line) {
-        Ok(OnlyVersion { version: VERSION }) => {}
-        Ok(OnlyVersion { version }) => {
+    match serde_json::from_slice::<VersionField>(line) {
+        Ok(VersionField { version: VERSION }) => {}
+        Ok(VersionField { version }) => {
             return Err(format!(
                 "the running postrider speaks version {VERSION} of the control protocol, not {version}: \
                  restart it after an upgrade"
@@ -142,7 +142,7 @@ pub(super) fn read_request(line: &[u8]) -> Result<Request, String> {
         }
         Err(e) => return Err(format!("not a request: {e}")),
     }
-    serde_json::from_slice::<Asked>(line)
+    serde_json::from_slice::<RequestLine>(line)
         .map(|asked| asked.request)
         .map_err(|e| format!("not a request: {e}"))
 }
@@ -158,41 +158,41 @@ mod tests {
         let id: MessageId = "01h2xcejqtf2nbrexx3v".parse().unwrap();
         let which =
             Selection { ids: vec![id], to: Some("there.example".parse().unwrap()), ..Selection::default() };
-        let change = Change::Remove { report: Some("no".to_owned()) };
+        let change = QueueChange::Remove { report: Some("no".to_owned()) };
         for (request, line) in [
             (
-                Request::QueueList { which: Selection::default(), limit: 7 },
+                ControlRequest::QueueList { which: Selection::default(), limit: 7 },
                 json!({"version": 1, "request": "queue-list", "which": {}, "limit": 7}),
             ),
             (
-                Request::QueueShow { id, octets: Some(Part::Header) },
+                ControlRequest::QueueShow { id, octets: Some(MessagePart::Header) },
                 json!({"version": 1, "request": "queue-show", "id": "01h2xcejqtf2nbrexx3v", "octets": "header"}),
             ),
             (
-                Request::QueueChange { which: Selection::default(), change: Change::Hold },
+                ControlRequest::QueueChange { which: Selection::default(), change: QueueChange::Hold },
                 json!({"version": 1, "request": "queue-change", "which": {}, "change": "hold"}),
             ),
             (
-                Request::QueueChange { which, change },
+                ControlRequest::QueueChange { which, change },
                 json!({"version": 1, "request": "queue-change", "change": "remove", "report": "no",
                     "which": {"ids": ["01h2xcejqtf2nbrexx3v"], "to": "there.example"}}),
             ),
             (
-                Request::DomainShow { domain: Domain::parse("bücher.example").unwrap() },
+                ControlRequest::DomainShow { domain: Domain::parse("bücher.example").unwrap() },
                 json!({"version": 1, "request": "domain-show", "domain": "bücher.example"}),
             ),
         ] {
-            let asked = Asked { version: VERSION, request: request.clone() };
+            let asked = RequestLine { version: VERSION, request: request.clone() };
             assert_eq!(serde_json::to_value(asked).unwrap(), line);
-            assert_eq!(read_request(line.to_string().as_bytes()), Ok(request));
+            assert_eq!(parse_request_line(line.to_string().as_bytes()), Ok(request));
         }
     }
 
     #[test]
     fn another_version_is_refused_with_a_remedy() {
-        let error = read_request(br#"{"version":2,"request":"dance"}"#).unwrap_err();
+        let error = parse_request_line(br#"{"version":2,"request":"dance"}"#).unwrap_err();
         assert!(error.contains("restart"), "{error}");
-        assert!(read_request(b"{}").is_err());
-        assert!(read_request(br#"{"version":1,"request":"dance"}"#).is_err());
+        assert!(parse_request_line(b"{}").is_err());
+        assert!(parse_request_line(br#"{"version":1,"request":"dance"}"#).is_err());
     }
 }

@@ -20,42 +20,43 @@ use rustix::fs::{Mode, fchmod};
 use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::request::{Answered, Request, read_request};
+use super::request::{ControlRequest, ReplyLine, parse_request_line};
 use crate::mail::Endpoint;
 use crate::sys::{
-    Clock as _, Dial as _, Disk as _, Moment, Stop, SystemClock, SystemDial, SystemDisk, Woken, spawn,
+    Clock as _, Connector as _, Disk as _, Moment, StopFlag, SystemClock, SystemConnector, SystemDisk,
+    WaitResult, spawn,
 };
 
 /// Longest request in octets; the longest there is names thousands of messages.
 const REQUEST_OCTETS_MAX: usize = 256 * 1024;
 /// Time for a request to be read, and again for its answer to be written.
-const DEADLINE: Duration = Duration::from_secs(5);
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time for whoever has the socket already to take a connection.
-const DIAL: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Clients answered at once; more wait in the socket's backlog.
 const CLIENTS_MAX: usize = 4;
 /// Clients that wait to be accepted.
 const BACKLOG: i32 = 128;
 /// Once it is time to stop: time for a request to be read, for it to be answered, and for its answer to be
 /// written.
-const DEADLINE_AT_STOP: Duration = Duration::from_millis(150);
+const CLIENT_TIMEOUT_AT_STOP: Duration = Duration::from_millis(150);
 /// Time for those who are served, or wait for that, when the socket is closed.
-const CLOSING: Duration = Duration::from_millis(400);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(400);
 
 /// Whoever knows the answers.
-pub trait Answers: Send + Sync {
+pub trait RequestHandler: Send + Sync {
     /// Answers one request.
     ///
     /// # Errors
     /// A sentence for the person at the other end.
-    fn answer(&self, request: Request) -> Result<Value, String>;
+    fn handle(&self, request: ControlRequest) -> Result<Value, String>;
 }
 
-impl<F> Answers for F
+impl<F> RequestHandler for F
 where
-    F: Fn(Request) -> Result<Value, String> + Send + Sync,
+    F: Fn(ControlRequest) -> Result<Value, String> + Send + Sync,
 {
-    fn answer(&self, request: Request) -> Result<Value, String> {
+    fn handle(&self, request: ControlRequest) -> Result<Value, String> {
         self(request)
     }
 }
@@ -65,7 +66,7 @@ where
 pub enum StartError {
     /// Somebody answers on it.
     #[error("another postrider is running: it answers on {0}; stop it first")]
-    Running(PathBuf),
+    AlreadyRunning(PathBuf),
     /// Not ours to remove.
     #[error("{0} is in the way and is not a socket; remove it")]
     NotASocket(PathBuf),
@@ -81,27 +82,31 @@ pub enum StartError {
 
 /// The open socket and the thread `control` behind it. Dropping it ends both.
 #[derive(Debug)]
-pub struct Control {
+pub struct ControlServer {
     path: PathBuf,
-    closing: Arc<Stop>,
+    closing: Arc<StopFlag>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Control {
+impl ControlServer {
     /// Opens the socket at `path`, mode 0600, and answers on it until the value is dropped; from the
     /// request to `stop` on, an answer that takes long is that the server is stopping. A socket that is
     /// left over from a daemon that is gone is replaced.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn start(path: &Path, answers: Arc<dyn Answers>, stop: Arc<Stop>) -> Result<Self, StartError> {
+    pub fn start(
+        path: &Path,
+        answers: Arc<dyn RequestHandler>,
+        stop: Arc<StopFlag>,
+    ) -> Result<Self, StartError> {
         let system = |error| StartError::System { path: path.to_owned(), error };
-        make_room(path)?;
+        remove_stale_socket(path)?;
         let listener = listen(path).map_err(system)?;
         listener.set_nonblocking(true).map_err(system)?;
-        let closing = Arc::new(Stop::new().map_err(system)?);
-        let places = Places::new().map_err(system)?;
-        let service = Arc::new(Service { answers, stop });
+        let closing = Arc::new(StopFlag::new().map_err(system)?);
+        let places = ClientSlots::new().map_err(system)?;
+        let service = Arc::new(RequestContext { handler: answers, stop });
         let theirs = Arc::clone(&closing);
         let thread =
             spawn("control", move || serve(&listener, &theirs, &places, &service)).map_err(system)?;
@@ -109,9 +114,9 @@ impl Control {
     }
 }
 
-impl Drop for Control {
+impl Drop for ControlServer {
     fn drop(&mut self) {
-        self.closing.ask();
+        self.closing.raise();
         if let Some(thread) = self.thread.take() {
             // A panic there was logged there.
             let _ = thread.join();
@@ -133,7 +138,7 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 }
 
 /// Removes a socket on which nobody answers.
-fn make_room(path: &Path) -> Result<(), StartError> {
+fn remove_stale_socket(path: &Path) -> Result<(), StartError> {
     let system = |error| StartError::System { path: path.to_owned(), error };
     match fs::symlink_metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -142,44 +147,46 @@ fn make_room(path: &Path) -> Result<(), StartError> {
         Ok(_) => {}
     }
     // Whoever is there and takes no connection is there all the same.
-    match SystemDial.dial(&Endpoint::Socket(path.to_owned()), SystemClock.now() + DIAL) {
-        Ok(_) => Err(StartError::Running(path.to_owned())),
-        Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(StartError::Running(path.to_owned())),
+    match SystemConnector.connect(&Endpoint::Unix(path.to_owned()), SystemClock.now() + CONNECT_TIMEOUT) {
+        Ok(_) => Err(StartError::AlreadyRunning(path.to_owned())),
+        Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(StartError::AlreadyRunning(path.to_owned())),
         Err(e) if e.kind() == io::ErrorKind::ConnectionRefused => SystemDisk.remove(path).map_err(system),
         Err(e) => Err(system(e)),
     }
 }
 
 /// What every client is answered with.
-struct Service {
-    answers: Arc<dyn Answers>,
-    stop: Arc<Stop>,
+struct RequestContext {
+    handler: Arc<dyn RequestHandler>,
+    stop: Arc<StopFlag>,
 }
 
-fn serve(listener: &UnixListener, closing: &Stop, places: &Places, service: &Arc<Service>) {
+fn serve(listener: &UnixListener, closing: &StopFlag, places: &ClientSlots, service: &Arc<RequestContext>) {
     loop {
-        match closing.wait_for(listener.as_fd(), None).and_then(|woken| match woken {
+        match closing.wait_until_readable(listener.as_fd(), None).and_then(|woken| match woken {
             // Each client is gone after its deadlines, so a place comes free.
-            Woken::Ready => places.take(closing, None),
+            WaitResult::Ready => places.take(closing, None),
             other => Ok(Err(other)),
         }) {
             Ok(Ok(place)) => {
                 // Out of files, mostly: do not spin until some are closed.
-                if admit(listener, place, service).is_err() && closing.wait(Duration::from_millis(100)) {
+                if accept_client(listener, place, service).is_err()
+                    && closing.wait(Duration::from_millis(100))
+                {
                     break;
                 }
             }
-            Ok(Err(Woken::Stop)) => break,
-            Ok(Err(Woken::Ready | Woken::Nothing)) => {}
+            Ok(Err(WaitResult::StopRequested)) => break,
+            Ok(Err(WaitResult::Ready | WaitResult::TimedOut)) => {}
             Err(e) => return log::error!("the control socket is closed: {e}"),
         }
     }
     // Those who have connected already are answered too.
-    let (Ok(never), end) = (Stop::new(), SystemClock.now() + CLOSING) else { return };
+    let (Ok(never), end) = (StopFlag::new(), SystemClock.now() + CLOSE_TIMEOUT) else { return };
     let place = || places.take(&never, Some(end.since(SystemClock.now()))).ok().and_then(Result::ok);
     let mut free = Vec::new();
     while let Some(place) = place() {
-        if !matches!(admit(listener, place, service), Ok(true)) {
+        if !matches!(accept_client(listener, place, service), Ok(true)) {
             break;
         }
     }
@@ -191,7 +198,11 @@ fn serve(listener: &UnixListener, closing: &Stop, places: &Places, service: &Arc
 }
 
 /// Lets in a client that waits, if one does, and says whether one did.
-fn admit(listener: &UnixListener, place: Place, service: &Arc<Service>) -> io::Result<bool> {
+fn accept_client(
+    listener: &UnixListener,
+    place: ClientSlot,
+    service: &Arc<RequestContext>,
+) -> io::Result<bool> {
     let stream = match listener.accept() {
         Ok((stream, _)) => stream,
         Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
@@ -203,7 +214,7 @@ fn admit(listener: &UnixListener, place: Place, service: &Arc<Service>) -> io::R
     let service = Arc::clone(service);
     let started = spawn("control-client", move || {
         let _place = place;
-        if let Err(e) = service.converse(stream) {
+        if let Err(e) = service.serve_client(stream) {
             log::debug!("a client of the control socket left: {e}");
         }
     });
@@ -215,81 +226,81 @@ fn admit(listener: &UnixListener, place: Place, service: &Arc<Service>) -> io::R
 
 /// The free places for clients: as many octets in a pipe, so that a place can be waited for together with a
 /// request to stop.
-struct Places {
-    free: PipeReader,
-    give_back: Arc<PipeWriter>,
+struct ClientSlots {
+    slot_reader: PipeReader,
+    slot_writer: Arc<PipeWriter>,
 }
 
 /// One of them, given back when the client is gone, come what may.
-struct Place(Arc<PipeWriter>);
+struct ClientSlot(Arc<PipeWriter>);
 
-impl Places {
+impl ClientSlots {
     fn new() -> io::Result<Self> {
         let (free, give_back) = io::pipe()?;
         (&give_back).write_all(&[0; CLIENTS_MAX])?;
-        Ok(Self { free, give_back: Arc::new(give_back) })
+        Ok(Self { slot_reader: free, slot_writer: Arc::new(give_back) })
     }
 
     /// Waits for a place; otherwise says what the wait ended with. For one thread only.
-    fn take(&self, stop: &Stop, timeout: Option<Duration>) -> io::Result<Result<Place, Woken>> {
-        match stop.wait_for(self.free.as_fd(), timeout)? {
-            Woken::Ready => {
-                (&self.free).read_exact(&mut [0])?;
-                Ok(Ok(Place(Arc::clone(&self.give_back))))
+    fn take(&self, stop: &StopFlag, timeout: Option<Duration>) -> io::Result<Result<ClientSlot, WaitResult>> {
+        match stop.wait_until_readable(self.slot_reader.as_fd(), timeout)? {
+            WaitResult::Ready => {
+                (&self.slot_reader).read_exact(&mut [0])?;
+                Ok(Ok(ClientSlot(Arc::clone(&self.slot_writer))))
             }
             other => Ok(Err(other)),
         }
     }
 }
 
-impl Drop for Place {
+impl Drop for ClientSlot {
     fn drop(&mut self) {
         // There is room: this is the octet that was taken.
         let _ = (&*self.0).write_all(&[0]);
     }
 }
 
-impl Service {
-    fn converse(&self, mut stream: UnixStream) -> io::Result<()> {
+impl RequestContext {
+    fn serve_client(&self, mut stream: UnixStream) -> io::Result<()> {
         stream.set_nonblocking(false)?;
         let peer = Uid::from_raw(getsockopt(&stream, PeerCredentials)?.uid());
-        let result = if !may_ask(peer, Uid::effective()) {
+        let result = if !is_authorized(peer, Uid::effective()) {
             log::warn!("user {peer} was refused at the control socket");
             Err("only the user that postrider runs as, and root, may do this".to_owned())
         } else {
             // The first octets, mostly all of them; a client without any is not waited for at the stop.
-            self.stop.wait_for(stream.as_fd(), Some(DEADLINE))?;
-            let line = read_line(&mut stream, self.deadline(), REQUEST_OCTETS_MAX)?;
-            read_request(&line).and_then(|request| {
+            self.stop.wait_until_readable(stream.as_fd(), Some(CLIENT_TIMEOUT))?;
+            let line = read_line(&mut stream, self.next_deadline(), REQUEST_OCTETS_MAX)?;
+            parse_request_line(&line).and_then(|request| {
                 log::debug!("asked by user {peer}: {request:?}");
-                self.answer(request)
+                self.handle_with_deadline(request)
             })
         };
-        let mut line = serde_json::to_vec(&Answered::new(result))?;
+        let mut line = serde_json::to_vec(&ReplyLine::new(result))?;
         line.push(b'\n');
-        write_all(&mut stream, &line, self.deadline())
+        write_all(&mut stream, &line, self.next_deadline())
     }
 
     /// For the next thing that a client does.
-    fn deadline(&self) -> Moment {
-        SystemClock.now() + if self.stop.is_asked() { DEADLINE_AT_STOP } else { DEADLINE }
+    fn next_deadline(&self) -> Moment {
+        SystemClock.now() + if self.stop.is_raised() { CLIENT_TIMEOUT_AT_STOP } else { CLIENT_TIMEOUT }
     }
 
     /// The answer, or that the server is stopping if it is and the answer takes long.
-    fn answer(&self, request: Request) -> Result<Value, String> {
+    fn handle_with_deadline(&self, request: ControlRequest) -> Result<Value, String> {
         let cannot = |e: io::Error| format!("cannot be answered just now: {e}");
-        let stopping = request.at_stop();
+        let stopping = request.reply_at_stop();
         let (ended, end) = io::pipe().map_err(cannot)?;
         let (give, take) = bounded(1);
-        let answers = Arc::clone(&self.answers);
+        let answers = Arc::clone(&self.handler);
         spawn("control-answer", move || {
             // Closed at the end, whatever that is.
             let _end = end;
-            let _ = give.send(answers.answer(request));
+            let _ = give.send(answers.handle(request));
         })
         .map_err(cannot)?;
-        while self.stop.wait_for(ended.as_fd(), None).map_err(cannot)? == Woken::Nothing {}
-        take.recv_timeout(DEADLINE_AT_STOP).unwrap_or_else(|e| {
+        while self.stop.wait_until_readable(ended.as_fd(), None).map_err(cannot)? == WaitResult::TimedOut {}
+        take.recv_timeout(CLIENT_TIMEOUT_AT_STOP).unwrap_or_else(|e| {
             Err(match e {
                 RecvTimeoutError::Timeout => stopping.to_owned(),
                 RecvTimeoutError::Disconnected => "a fault of ours, see the log".to_owned(),
@@ -298,7 +309,7 @@ impl Service {
     }
 }
 
-fn may_ask(peer: Uid, us: Uid) -> bool {
+fn is_authorized(peer: Uid, us: Uid) -> bool {
     peer == us || peer.is_root()
 }
 
@@ -307,7 +318,7 @@ pub(super) fn read_line(stream: &mut UnixStream, deadline: Moment, octets_max: u
     let mut line = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        stream.set_read_timeout(Some(left_until(deadline)?))?;
+        stream.set_read_timeout(Some(remaining_time(deadline)?))?;
         let count = match stream.read(&mut buffer) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::TimedOut.into()),
@@ -331,7 +342,7 @@ pub(super) fn read_line(stream: &mut UnixStream, deadline: Moment, octets_max: u
 /// Writes all of it by `deadline`.
 pub(super) fn write_all(stream: &mut UnixStream, mut octets: &[u8], deadline: Moment) -> io::Result<()> {
     while !octets.is_empty() {
-        stream.set_write_timeout(Some(left_until(deadline)?))?;
+        stream.set_write_timeout(Some(remaining_time(deadline)?))?;
         match stream.write(octets) {
             Ok(count) => octets = octets.get(count..).unwrap_or_default(),
             Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -342,7 +353,7 @@ pub(super) fn write_all(stream: &mut UnixStream, mut octets: &[u8], deadline: Mo
     Ok(())
 }
 
-fn left_until(deadline: Moment) -> io::Result<Duration> {
+fn remaining_time(deadline: Moment) -> io::Result<Duration> {
     let left = deadline.since(SystemClock.now());
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
@@ -370,8 +381,8 @@ mod tests {
     #[test]
     fn only_our_own_user_and_root_may_ask() {
         let us = Uid::from_raw(8);
-        assert!(may_ask(us, us));
-        assert!(may_ask(Uid::from_raw(0), us));
-        assert!(!may_ask(Uid::from_raw(1000), us));
+        assert!(is_authorized(us, us));
+        assert!(is_authorized(Uid::from_raw(0), us));
+        assert!(!is_authorized(Uid::from_raw(1000), us));
     }
 }

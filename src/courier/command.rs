@@ -22,11 +22,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::contract::{Courier, Delivery};
-use super::mailbox_form::LineEnds;
-use super::program::{EXIT_TEMPFAIL, Run, Trouble, traced};
+use super::final_delivery::LineEnds;
+use super::program::{EXIT_TEMPFAIL, ProgramRun, RunError, trace_outcome};
 use super::template::Template;
 use crate::mail::{Failure, Mailbox, Outcome, Reason, Recipient, ReversePath};
-use crate::sys::{Clock, Stop};
+use crate::sys::{Clock, StopFlag};
 
 /// The operator's delivery agent.
 #[derive(Debug, Clone)]
@@ -48,36 +48,36 @@ pub struct CommandCourier {
     settings: CommandSettings,
     arguments: Vec<Template>,
     clock: Arc<dyn Clock>,
-    stop: Arc<Stop>,
+    stop: Arc<StopFlag>,
 }
 
 /// The places, `%` left out.
-const PLACES: &[&str] = &["from", "from_user", "from_domain", "to", "to_user", "to_domain"];
+const PLACEHOLDERS: &[&str] = &["from", "from_user", "from_domain", "to", "to_user", "to_domain"];
 
 impl CommandCourier {
     /// A courier that runs this agent, until it is time to `stop`.
     #[must_use]
-    pub fn new(settings: CommandSettings, clock: Arc<dyn Clock>, stop: Arc<Stop>) -> Self {
-        let arguments = settings.arguments.iter().map(|raw| Template::new(raw, PLACES)).collect();
+    pub fn new(settings: CommandSettings, clock: Arc<dyn Clock>, stop: Arc<StopFlag>) -> Self {
+        let arguments = settings.arguments.iter().map(|raw| Template::new(raw, PLACEHOLDERS)).collect();
         Self { settings, arguments, clock, stop }
     }
 
     fn deliver(&self, delivery: &Delivery<'_>, recipient: &Recipient) -> Result<Reason, Failure> {
-        let words = Words::new(&delivery.envelope.reverse_path, recipient.final_mailbox());
+        let words = PlaceholderValues::new(&delivery.envelope.reverse_path, recipient.final_mailbox());
         let arguments: Result<Vec<_>, _> =
-            self.arguments.iter().map(|template| words.fill(template)).collect();
-        let run = Run {
+            self.arguments.iter().map(|template| words.fill_argument(template)).collect();
+        let run = ProgramRun {
             program: &self.settings.program,
             arguments: &arguments?,
             directory: &self.settings.directory,
             line_ends: self.settings.line_ends,
-            time: self.settings.deadline,
+            time_limit: self.settings.deadline,
             stop: &self.stop,
         };
         run.run(&*self.clock, delivery, recipient).map_err(|trouble| match trouble {
-            Trouble::Exited(EXIT_TEMPFAIL, reason) => Failure::Transient(reason),
-            Trouble::Exited(_, reason) => Failure::Permanent(reason),
-            Trouble::Killed(reason) | Trouble::NotStarted(reason) | Trouble::OurOwn(reason) => {
+            RunError::Exited(EXIT_TEMPFAIL, reason) => Failure::Transient(reason),
+            RunError::Exited(_, reason) => Failure::Permanent(reason),
+            RunError::Killed(reason) | RunError::NotStarted(reason) | RunError::LocalFailure(reason) => {
                 Failure::Transient(reason)
             }
         })
@@ -89,14 +89,15 @@ impl Courier for CommandCourier {
         "command"
     }
 
-    fn carry(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
-        let carry = |recipient: &&Recipient| traced(delivery, recipient, self.deliver(delivery, recipient));
+    fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
+        let carry =
+            |recipient: &&Recipient| trace_outcome(delivery, recipient, self.deliver(delivery, recipient));
         delivery.recipients.iter().map(carry).collect()
     }
 }
 
 /// What is put into the places.
-struct Words {
+struct PlaceholderValues {
     from: String,
     from_user: String,
     from_domain: String,
@@ -105,7 +106,7 @@ struct Words {
     to_domain: String,
 }
 
-impl Words {
+impl PlaceholderValues {
     fn new(reverse_path: &ReversePath, to: &Mailbox) -> Self {
         let from = reverse_path.mailbox();
         Self {
@@ -113,12 +114,12 @@ impl Words {
             from_user: from.map(|from| from.local_part.as_str().to_owned()).unwrap_or_default(),
             from_domain: from.map(|from| from.domain.to_unicode()).unwrap_or_default(),
             to: to.to_string(),
-            to_user: to.local_part.key(),
+            to_user: to.local_part.comparison_key(),
             to_domain: to.domain.to_unicode(),
         }
     }
 
-    fn word(&self, place: &str) -> &str {
+    fn value(&self, place: &str) -> &str {
         match place {
             "from" => &self.from,
             "from_user" => &self.from_user,
@@ -129,9 +130,9 @@ impl Words {
         }
     }
 
-    fn fill(&self, template: &Template) -> Result<String, Failure> {
-        let argument = template.fill(|place| self.word(place));
-        match template.first_place(|place| self.word(place)) {
+    fn fill_argument(&self, template: &Template) -> Result<String, Failure> {
+        let argument = template.fill(|place| self.value(place));
+        match template.leading_placeholder(|place| self.value(place)) {
             Some(place) if argument.starts_with('-') => {
                 let (detail, whose) =
                     if place.starts_with("from") { (7, "sender's") } else { (3, "recipient's") };
@@ -146,7 +147,7 @@ impl Words {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::courier::trial::{Trial, script};
+    use crate::courier::test_delivery::{TestDelivery, script};
     use crate::sys::SystemClock;
 
     fn courier(program: &str, arguments: &[&str], line_ends: LineEnds) -> CommandCourier {
@@ -157,7 +158,7 @@ mod tests {
             deadline: Duration::from_secs(30),
             directory: "/".into(),
         };
-        CommandCourier::new(settings, Arc::new(SystemClock), Arc::new(Stop::new().unwrap()))
+        CommandCourier::new(settings, Arc::new(SystemClock), Arc::new(StopFlag::new().unwrap()))
     }
 
     /// Read by a shell and not run by its name: while another test starts a program, that one holds
@@ -170,8 +171,8 @@ mod tests {
         courier("sh", &["-c", text], LineEnds::Lf)
     }
 
-    fn said(outcome: &Outcome) -> &str {
-        outcome.reason().remote.as_ref().map_or("", |remote| &remote.said)
+    fn program_output(outcome: &Outcome) -> &str {
+        outcome.reason().response.as_ref().map_or("", |remote| &remote.text)
     }
 
     #[test]
@@ -180,11 +181,11 @@ mod tests {
         let show = script(&dir, "show", "for word; do echo \"[$word]\"; done");
         let places = ["%from%", "%from_user%", "%from_domain%", "%to%", "%to_user%", "to=%to_domain%"];
         let courier = scripted(&show, &places, LineEnds::Lf);
-        let trial = Trial::new("d'arc$(id)@XN--BCHER-KVA.example", &["O'Brien;`id`@here.example"]);
-        let outcomes = trial.carry(&courier);
+        let trial = TestDelivery::new("d'arc$(id)@XN--BCHER-KVA.example", &["O'Brien;`id`@here.example"]);
+        let outcomes = trial.attempt(&courier);
         assert_eq!(outcomes[0].status(), "2.0.0", "{outcomes:?}");
         assert_eq!(
-            said(&outcomes[0]),
+            program_output(&outcomes[0]),
             "[\"d'arc$(id)\"@bücher.example] [d'arc$(id)] [bücher.example] \
              [\"O'Brien;`id`\"@here.example] [o'brien;`id`] [to=here.example]"
         );
@@ -194,12 +195,12 @@ mod tests {
     fn what_is_put_in_is_not_filled_in_again() {
         let dir = tempfile::tempdir().unwrap();
         let show = script(&dir, "show", "echo \"[$1]\"");
-        let outcomes = Trial::new("ana@there.example", &["%from%@here.example"]).carry(&scripted(
+        let outcomes = TestDelivery::new("ana@there.example", &["%from%@here.example"]).attempt(&scripted(
             &show,
             &["%to%"],
             LineEnds::Lf,
         ));
-        assert_eq!(said(&outcomes[0]), "[%from%@here.example]");
+        assert_eq!(program_output(&outcomes[0]), "[%from%@here.example]");
     }
 
     #[test]
@@ -207,23 +208,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let show = script(&dir, "show", "echo \"$1 $2\"");
         let courier = scripted(&show, &["%to_user%", "%to_domain%"], LineEnds::Lf);
-        let outcomes = Trial::new("", &["ANA@xn--bcher-kva.test"]).carry(&courier);
-        assert_eq!(said(&outcomes[0]), "ana bücher.test");
+        let outcomes = TestDelivery::new("", &["ANA@xn--bcher-kva.test"]).attempt(&courier);
+        assert_eq!(program_output(&outcomes[0]), "ana bücher.test");
     }
 
     #[test]
     fn a_null_reverse_path_is_an_empty_word() {
         let dir = tempfile::tempdir().unwrap();
         let show = script(&dir, "show", "echo \"$# [$1] [$2] <$SENDER>\"");
-        let outcomes =
-            Trial::new("", &["bo@here.example"]).carry(&scripted(&show, &["-f", "%from%"], LineEnds::Lf));
-        assert_eq!(said(&outcomes[0]), "2 [-f] [] <>");
+        let outcomes = TestDelivery::new("", &["bo@here.example"]).attempt(&scripted(
+            &show,
+            &["-f", "%from%"],
+            LineEnds::Lf,
+        ));
+        assert_eq!(program_output(&outcomes[0]), "2 [-f] [] <>");
     }
 
     #[test]
     fn an_address_is_never_taken_for_an_option() {
         let refused = |template: &str, from: &str, to: &str| {
-            Trial::new(from, &[to]).carry(&courier("echo", &[template], LineEnds::Lf))[0].status()
+            TestDelivery::new(from, &[to]).attempt(&courier("echo", &[template], LineEnds::Lf))[0].status()
         };
         assert_eq!(refused("%to_user%", "", "-rf@here.example"), "5.1.3");
         assert_eq!(refused("%from%%to%", "", "-rf@here.example"), "5.1.3");
@@ -245,8 +249,8 @@ mod tests {
             (LineEnds::Lf, format!("{top}{message}")),
             (LineEnds::CrLf, format!("{top}{message}").replace('\n', "\r\n")),
         ] {
-            let trial = Trial::new("ana@there.example", &["bo@here.example"]);
-            assert_eq!(trial.carry(&scripted(&take, &[&file], line_ends))[0].status(), "2.0.0");
+            let trial = TestDelivery::new("ana@there.example", &["bo@here.example"]);
+            assert_eq!(trial.attempt(&scripted(&take, &[&file], line_ends))[0].status(), "2.0.0");
             assert_eq!(std::fs::read_to_string(&file).unwrap(), expected);
         }
     }
@@ -254,7 +258,8 @@ mod tests {
     #[test]
     fn exit_75_is_transient_and_every_other_failure_permanent() {
         let status = |code: i32| {
-            Trial::new("", &["bo@here.example"]).carry(&shell(&format!("cat >/dev/null; exit {code}")))[0]
+            TestDelivery::new("", &["bo@here.example"])
+                .attempt(&shell(&format!("cat >/dev/null; exit {code}")))[0]
                 .status()
         };
         assert_eq!(status(0), "2.0.0");
@@ -267,31 +272,31 @@ mod tests {
 
     #[test]
     fn an_agent_that_is_missing_killed_or_late_is_transient() {
-        let trial = Trial::new("", &["bo@here.example"]);
-        assert_eq!(trial.carry(&courier("/no/such/agent", &[], LineEnds::Lf))[0].status(), "4.3.5");
-        let killed = &trial.carry(&shell("kill -9 $$"))[0];
+        let trial = TestDelivery::new("", &["bo@here.example"]);
+        assert_eq!(trial.attempt(&courier("/no/such/agent", &[], LineEnds::Lf))[0].status(), "4.3.5");
+        let killed = &trial.attempt(&shell("kill -9 $$"))[0];
         assert_eq!(killed.status(), "4.3.0");
         assert!(killed.to_string().contains("signal 9"), "{killed}");
         let mut slow = shell("echo still busy; sleep 60");
         slow.settings.deadline = Duration::from_millis(300);
-        let late = &trial.carry(&slow)[0];
+        let late = &trial.attempt(&slow)[0];
         assert_eq!(late.status(), "4.3.0");
         assert!(late.to_string().contains("took longer"), "{late}");
-        assert_eq!(said(late), "still busy");
+        assert_eq!(program_output(late), "still busy");
     }
 
     #[test]
     fn what_the_agent_says_is_kept_for_the_report_on_one_line() {
         let agent = shell("echo 'no such folder:'; printf '  \\033[31mInbox\\n' >&2; exit 1");
-        let outcomes = Trial::new("", &["bo@here.example"]).carry(&agent);
-        assert_eq!(said(&outcomes[0]), "no such folder: \\x1b[31mInbox");
+        let outcomes = TestDelivery::new("", &["bo@here.example"]).attempt(&agent);
+        assert_eq!(program_output(&outcomes[0]), "no such folder: \\x1b[31mInbox");
     }
 
     #[test]
     fn each_recipient_has_a_run_and_an_outcome_of_its_own() {
         let agent = courier("sh", &["-c", "[ \"$1\" = bo ]", "sh", "%to_user%"], LineEnds::Lf);
-        let outcomes =
-            Trial::new("", &["ana@here.example", "bo@here.example", "cy@here.example"]).carry(&agent);
+        let outcomes = TestDelivery::new("", &["ana@here.example", "bo@here.example", "cy@here.example"])
+            .attempt(&agent);
         let statuses: Vec<_> = outcomes.iter().map(Outcome::status).collect();
         assert_eq!(statuses, ["5.3.0", "2.0.0", "5.3.0"]);
     }
@@ -301,17 +306,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let taken = dir.path().join("taken");
         let take = script(&dir, "take", "cat >/dev/null && touch \"$1\"");
-        let mut trial = Trial::new("", &["bo@here.example"]);
-        trial.break_after(4);
-        let outcomes = trial.carry(&scripted(&take, &[taken.to_str().unwrap()], LineEnds::Lf));
+        let mut trial = TestDelivery::new("", &["bo@here.example"]);
+        trial.fail_after(4);
+        let outcomes = trial.attempt(&scripted(&take, &[taken.to_str().unwrap()], LineEnds::Lf));
         assert_eq!(outcomes[0].status(), "4.3.0", "{outcomes:?}");
         assert!(!taken.exists());
     }
 
     #[test]
     fn past_the_attempts_deadline_nothing_is_run() {
-        let mut trial = Trial::new("", &["bo@here.example"]);
-        trial.has_no_time();
-        assert_eq!(trial.carry(&shell("exit 1"))[0].status(), "4.3.0");
+        let mut trial = TestDelivery::new("", &["bo@here.example"]);
+        trial.expire();
+        assert_eq!(trial.attempt(&shell("exit 1"))[0].status(), "4.3.0");
     }
 }

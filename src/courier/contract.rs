@@ -17,11 +17,11 @@ pub trait Courier: Send + Sync {
     /// Makes one attempt, and returns one outcome for each of `delivery.recipients`, in the same
     /// order. Is back by `delivery.deadline`, unless a peer has the whole message and only its
     /// last reply is missing; never panics on what the other side says.
-    fn carry(&self, delivery: &Delivery<'_>) -> Vec<Outcome>;
+    fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome>;
 
     /// An operator wants mail to be tried again: what was found out about hosts a moment ago, to
     /// spare others the wait, no longer counts.
-    fn look_again(&self) {}
+    fn forget_host_failures(&self) {}
 }
 
 /// What an attempt is given.

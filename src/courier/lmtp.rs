@@ -16,10 +16,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::contract::{Courier, Delivery};
-use super::smtp::{Facts, Session, Timeouts, words};
+use super::smtp::{ClientSession, MessageFacts, Timeouts, describe_io_error};
 use crate::mail::{Destination, Domain, Endpoint, Failure, Outcome};
-use crate::smtp::client::{Addressee, Answer, Encryption, Plan, Protocol};
-use crate::sys::{Clock, Dial};
+use crate::smtp::client::{Encryption, Plan, PlannedRecipient, Protocol, RecipientResult};
+use crate::sys::{Clock, Connector};
 
 /// What the courier needs to know.
 #[derive(Debug, Clone)]
@@ -34,14 +34,14 @@ pub struct LmtpSettings {
 pub struct LmtpCourier {
     settings: LmtpSettings,
     timeouts: Timeouts,
-    dial: Arc<dyn Dial>,
+    dial: Arc<dyn Connector>,
     clock: Arc<dyn Clock>,
 }
 
 impl LmtpCourier {
     /// A courier to one server.
     #[must_use]
-    pub fn new(settings: LmtpSettings, dial: Arc<dyn Dial>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(settings: LmtpSettings, dial: Arc<dyn Connector>, clock: Arc<dyn Clock>) -> Self {
         const MINUTE: Duration = Duration::from_secs(60);
         // A server that is near answers soon or has trouble. The dot is another matter: it is answered
         // after filters and full-text indices for everyone, and who gives up on it delivers twice.
@@ -52,34 +52,35 @@ impl LmtpCourier {
             mail: MINUTE,
             rcpt: MINUTE,
             data: MINUTE,
-            block: MINUTE,
+            write_block: MINUTE,
             ..Timeouts::default()
         };
         Self { settings, timeouts, dial, clock }
     }
 
-    fn deliver(&self, delivery: &Delivery<'_>) -> Result<Vec<Answer>, Failure> {
+    fn run_transaction(&self, delivery: &Delivery<'_>) -> Result<Vec<RecipientResult>, Failure> {
         let plan = self.plan(delivery)?;
-        let place = plan.place();
-        delivery.trace.event(format!("connecting to {place}"));
+        let place = plan.peer_description();
+        delivery.trace.add_event(format!("connecting to {place}"));
         let connect_by = delivery.deadline.min(self.clock.now() + self.timeouts.connect);
-        let stream = self.dial.dial(&plan.endpoint, connect_by).map_err(|error| {
-            Failure::transient(4, 1, format!("no connection to {place}: {}", words(&error))).of_destination()
+        let stream = self.dial.connect(&plan.endpoint, connect_by).map_err(|error| {
+            Failure::transient(4, 1, format!("no connection to {place}: {}", describe_io_error(&error)))
+                .with_destination_scope()
         })?;
-        let session = Session {
+        let session = ClientSession {
             clock: &*self.clock,
             timeouts: &self.timeouts,
             deadline: delivery.deadline,
             trace: delivery.trace,
             message: delivery.message,
-            security: None,
+            handshake: None,
         };
-        Ok(session.talk(stream, plan, |_, _| ()))
+        Ok(session.deliver_and_quit(stream, plan, |_, _| ()))
     }
 
     fn plan(&self, delivery: &Delivery<'_>) -> Result<Plan, Failure> {
         let recipients = delivery.recipients.iter().map(|recipient| match &recipient.destination {
-            Destination::Mailbox(mailbox) | Destination::Via { mailbox, .. } => Ok(Addressee {
+            Destination::Mailbox(mailbox) | Destination::Via { mailbox, .. } => Ok(PlannedRecipient {
                 mailbox: mailbox.clone(),
                 notify: recipient.notify,
                 orcpt: recipient.orcpt.clone(),
@@ -88,12 +89,12 @@ impl LmtpCourier {
                 Err(Failure::transient(3, 5, "a program was routed to the courier for LMTP"))
             }
         });
-        let recipients: Vec<Addressee> = recipients.collect::<Result<_, _>>()?;
-        let facts = Facts::of(delivery)
+        let recipients: Vec<PlannedRecipient> = recipients.collect::<Result<_, _>>()?;
+        let facts = MessageFacts::from_delivery(delivery)
             .map_err(|error| Failure::transient(3, 0, format!("the message cannot be read here: {error}")))?;
         let host = match &self.settings.endpoint {
-            Endpoint::Address(address) => address.ip().into(),
-            Endpoint::Socket(_) => self.settings.hostname.clone(),
+            Endpoint::Tcp(address) => address.ip().into(),
+            Endpoint::Unix(_) => self.settings.hostname.clone(),
         };
         Ok(Plan {
             protocol: Protocol::Lmtp,
@@ -108,7 +109,7 @@ impl LmtpCourier {
             has_8bit: facts.has_8bit,
             has_utf8_header: facts.has_utf8_header,
             encryption: Encryption::Never,
-            login: None,
+            credentials: None,
         })
     }
 }
@@ -118,21 +119,21 @@ impl Courier for LmtpCourier {
         "lmtp"
     }
 
-    fn carry(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
-        match self.deliver(delivery) {
+    fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
+        match self.run_transaction(delivery) {
             Ok(answers) => answers
                 .into_iter()
                 .map(|answer| match answer {
-                    Answer::Outcome(outcome) => outcome,
+                    RecipientResult::Outcome(outcome) => outcome,
                     // There is no other host to ask.
-                    Answer::Open(failure) => failure.into(),
-                    Answer::NotAsked => {
+                    RecipientResult::NoAnswer(failure) => failure.into(),
+                    RecipientResult::NotAsked => {
                         Failure::transient(5, 3, "the server takes fewer recipients at once").into()
                     }
                 })
                 .collect(),
             Err(failure) => {
-                delivery.trace.error(failure.to_string());
+                delivery.trace.add_error(failure.to_string());
                 vec![failure.into(); delivery.recipients.len()]
             }
         }
@@ -142,8 +143,8 @@ impl Courier for LmtpCourier {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::courier::trial::Trial;
-    use crate::fakes::{Heard, ScriptedDial};
+    use crate::courier::test_delivery::TestDelivery;
+    use crate::fakes::{PeerLog, ScriptedConnector};
     use crate::sys::SystemClock;
 
     const SOCKET: &str = "unix:/run/dovecot/lmtp";
@@ -162,23 +163,23 @@ mod tests {
         ! message
         ";
 
-    fn carry_to(endpoint: &str, script: &str, trial: &Trial) -> (Vec<Outcome>, Heard) {
-        let dial = Arc::new(ScriptedDial::default());
-        dial.peer(endpoint, script);
+    fn attempt_to(endpoint: &str, script: &str, trial: &TestDelivery) -> (Vec<Outcome>, PeerLog) {
+        let dial = Arc::new(ScriptedConnector::default());
+        dial.add_peer(endpoint, script);
         let settings = LmtpSettings {
             endpoint: endpoint.parse().unwrap(),
             hostname: Domain::parse("mail.here.example").unwrap(),
         };
         let courier = LmtpCourier::new(settings, Arc::clone(&dial) as _, Arc::new(SystemClock));
-        let outcomes = trial.carry(&courier);
+        let outcomes = trial.attempt(&courier);
         drop(courier);
         let heard = dial.finish();
-        assert!(heard.mistakes.is_empty() && heard.open == 0, "{heard:?}");
+        assert!(heard.mismatches.is_empty() && heard.open_connections == 0, "{heard:?}");
         (outcomes, heard)
     }
 
-    fn carry(script: &str) -> (Vec<Outcome>, Heard) {
-        carry_to(SOCKET, script, &Trial::new("eve@there.example", &TO))
+    fn attempt(script: &str) -> (Vec<Outcome>, PeerLog) {
+        attempt_to(SOCKET, script, &TestDelivery::new("eve@there.example", &TO))
     }
 
     fn statuses(outcomes: &[Outcome]) -> Vec<String> {
@@ -191,17 +192,17 @@ mod tests {
             S: 250 2.0.0 stored|452 4.2.2 full|550 5.7.1 not from you
             C: QUIT
             S: 221 bye";
-        let (outcomes, heard) = carry(&format!("{TO_DATA}{script}"));
+        let (outcomes, heard) = attempt(&format!("{TO_DATA}{script}"));
         assert_eq!(statuses(&outcomes), ["2.0.0", "4.2.2", "5.7.1"]);
         assert_eq!(heard.messages, [b"Subject: hello\r\n\r\nDear Bo\r\n.\r\n"], "as it is, and once");
         let Outcome::Failed(reason) = &outcomes[2] else { panic!("{outcomes:?}") };
-        assert_eq!(reason.remote.as_ref().unwrap().host, "mail.here.example", "the server is this host's");
+        assert_eq!(reason.response.as_ref().unwrap().host, "mail.here.example", "the server is this host's");
     }
 
     #[test]
     fn a_server_that_answers_for_some_and_hangs_up_leaves_the_others_for_later() {
         for end in ["! close", "! silence", "S: nonsense"] {
-            let (outcomes, _) = carry(&format!("{TO_DATA}S: 250 2.0.0 stored\n{end}"));
+            let (outcomes, _) = attempt(&format!("{TO_DATA}S: 250 2.0.0 stored\n{end}"));
             assert_eq!(statuses(&outcomes), ["2.0.0", "4.4.2", "4.4.2"], "{end}");
         }
     }
@@ -214,7 +215,7 @@ mod tests {
             ("S: 554 5.3.2 no service\nC: QUIT\nS: 221 bye", "4.3.2"),
             ("S: 220 mx\nC: LHLO mail.here.example\nS: 500 5.5.1 this is SMTP\nC: QUIT\nS: 221 bye", "4.5.1"),
         ] {
-            assert_eq!(statuses(&carry(script).0), [status; 3], "{script}");
+            assert_eq!(statuses(&attempt(script).0), [status; 3], "{script}");
         }
     }
 
@@ -230,8 +231,8 @@ mod tests {
             S: 550 5.1.1 nobody
             C: QUIT
             S: 221 bye";
-        let (outcomes, _) = carry_to("127.0.0.1:24", script, &Trial::new("", &TO[..1]));
+        let (outcomes, _) = attempt_to("127.0.0.1:24", script, &TestDelivery::new("", &TO[..1]));
         let [Outcome::Failed(reason)] = outcomes.as_slice() else { panic!("{outcomes:?}") };
-        assert_eq!(reason.remote.as_ref().unwrap().host, "[127.0.0.1]");
+        assert_eq!(reason.response.as_ref().unwrap().host, "[127.0.0.1]");
     }
 }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::contract::{Courier, Delivery};
-use super::mailbox_form::{self, LineEnds};
+use super::final_delivery::{self, LineEnds};
 use super::template::Template;
 use crate::mail::{Destination, Domain, Failure, Mailbox, Outcome, Reason, Recipient};
 use crate::sys::{Clock, Disk, DiskFile, Mutex, Random, create_dir_all};
@@ -36,19 +36,19 @@ pub struct MaildirSettings {
 /// Delivers to Maildirs.
 pub struct MaildirCourier {
     path: Template,
-    host: String,
+    hostname: String,
     disk: Arc<dyn Disk>,
     random: Arc<dyn Random>,
     clock: Arc<dyn Clock>,
-    deliveries: AtomicU64,
+    delivery_count: AtomicU64,
     /// Maildirs that this process has made durable.
-    known: Mutex<HashSet<PathBuf>>,
+    synced_maildirs: Mutex<HashSet<PathBuf>>,
 }
 
 /// Maildirs remembered; beyond, all are forgotten, and some syncs made again.
-const KNOWN_MAX: usize = 10_000;
+const SYNCED_MAILDIRS_MAX: usize = 10_000;
 /// Octets written at a time.
-const WRITE_OCTETS: usize = 64 * 1024;
+const WRITE_BLOCK_OCTETS: usize = 64 * 1024;
 
 impl MaildirCourier {
     /// A courier that writes to `disk`.
@@ -62,12 +62,12 @@ impl MaildirCourier {
         Self {
             path: Template::new(&settings.path, &["user", "domain"]),
             // As the specification says; neither is in a domain, but an address literal has colons.
-            host: settings.hostname.as_ascii().replace('/', "\\057").replace(':', "\\072"),
+            hostname: settings.hostname.as_ascii().replace('/', "\\057").replace(':', "\\072"),
             disk,
             random,
             clock,
-            deliveries: AtomicU64::new(0),
-            known: Mutex::default(),
+            delivery_count: AtomicU64::new(0),
+            synced_maildirs: Mutex::default(),
         }
     }
 
@@ -81,17 +81,17 @@ impl MaildirCourier {
         if delivery.deadline <= self.clock.now() {
             return Err(Failure::transient(3, 0, "there was no time left for this recipient"));
         }
-        let dir = self.dir(mailbox)?;
-        delivery.trace.event(format!("writing to {}", dir.display()));
+        let dir = self.maildir_path(mailbox)?;
+        delivery.trace.add_event(format!("writing to {}", dir.display()));
         let mut message =
-            mailbox_form::open(delivery, mailbox, LineEnds::Lf).map_err(|error| unreadable(&error))?;
-        self.make_known(&dir).map_err(|error| unwritable(&error))?;
-        self.write(&dir, &mut *message)
+            final_delivery::open(delivery, mailbox, LineEnds::Lf).map_err(|error| read_failure(&error))?;
+        self.ensure_maildir(&dir).map_err(|error| write_failure(&error))?;
+        self.write_message(&dir, &mut *message)
     }
 
     /// The Maildir of a mailbox.
-    fn dir(&self, mailbox: &Mailbox) -> Result<PathBuf, Failure> {
-        let (user, domain) = (mailbox.local_part.key(), mailbox.domain.to_unicode());
+    fn maildir_path(&self, mailbox: &Mailbox) -> Result<PathBuf, Failure> {
+        let (user, domain) = (mailbox.local_part.comparison_key(), mailbox.domain.to_unicode());
         if !is_safe_name(&user) || !is_safe_name(&domain) {
             return Err(Failure::permanent(1, 3, format!("{mailbox} cannot be the name of a mail folder")));
         }
@@ -104,8 +104,8 @@ impl MaildirCourier {
 
     /// Makes the Maildir if it is missing, and durable if this process has not done so before: the
     /// one that made it may have crashed half-way.
-    fn make_known(&self, dir: &Path) -> io::Result<()> {
-        if self.known.lock().contains(dir) {
+    fn ensure_maildir(&self, dir: &Path) -> io::Result<()> {
+        if self.synced_maildirs.lock().contains(dir) {
             return Ok(());
         }
         create_dir_all(&*self.disk, dir)?;
@@ -113,38 +113,38 @@ impl MaildirCourier {
             self.disk.create_dir(&dir.join(part))?;
         }
         self.disk.sync_dir(dir)?;
-        let mut known = self.known.lock();
-        if known.len() >= KNOWN_MAX {
+        let mut known = self.synced_maildirs.lock();
+        if known.len() >= SYNCED_MAILDIRS_MAX {
             known.clear();
         }
         known.insert(dir.to_owned());
         Ok(())
     }
 
-    fn write(&self, dir: &Path, message: &mut dyn Read) -> Result<(), Failure> {
+    fn write_message(&self, dir: &Path, message: &mut dyn Read) -> Result<(), Failure> {
         let name = self.unique_name();
         let (draft, letter) = (dir.join("tmp").join(&name), dir.join("new").join(&name));
         let file = match self.disk.create(&draft) {
             // Its owner removed the Maildir since we made it.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                self.known.lock().remove(dir);
-                self.make_known(dir).and_then(|()| self.disk.create(&draft))
+                self.synced_maildirs.lock().remove(dir);
+                self.ensure_maildir(dir).and_then(|()| self.disk.create(&draft))
             }
             other => other,
         };
-        let file = file.map_err(|error| unwritable(&error))?;
-        let written = copy(message, &*file).and_then(|()| {
+        let file = file.map_err(|error| write_failure(&error))?;
+        let written = copy_message(message, &*file).and_then(|()| {
             file.sync()
                 .and_then(|()| self.disk.rename(&draft, &letter))
                 .and_then(|()| self.disk.sync_dir(&dir.join("new")))
-                .map_err(|error| unwritable(&error))
+                .map_err(|error| write_failure(&error))
         });
         if written.is_err() {
             // The queue keeps the message: what lies here would be a second copy, or half of one.
             // Only one of the names is there, and if neither can be removed nothing is lost.
             let _ = self.disk.remove(&draft);
             let _ = self.disk.remove(&letter);
-            self.known.lock().remove(dir);
+            self.synced_maildirs.lock().remove(dir);
         }
         written
     }
@@ -152,15 +152,15 @@ impl MaildirCourier {
     /// Never the same twice: time, process and number as the specification says, and random bits
     /// for a clock that was set back before a restart.
     fn unique_name(&self) -> String {
-        let millis = self.clock.wall().as_millis();
+        let millis = self.clock.wall_time().as_millis();
         format!(
             "{}.M{}P{}Q{}R{:016x}.{}",
             millis.div_euclid(1000),
             millis.rem_euclid(1000) * 1000,
             std::process::id(),
-            self.deliveries.fetch_add(1, Ordering::Relaxed),
+            self.delivery_count.fetch_add(1, Ordering::Relaxed),
             self.random.bits(),
-            self.host
+            self.hostname
         )
     }
 }
@@ -170,14 +170,14 @@ impl Courier for MaildirCourier {
         "maildir"
     }
 
-    fn carry(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
+    fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
         let carried = delivery.recipients.iter().map(|recipient| match self.deliver(delivery, recipient) {
             Ok(()) => {
-                delivery.trace.event(format!("{recipient}: delivered"));
+                delivery.trace.add_event(format!("{recipient}: delivered"));
                 Outcome::Delivered(Reason::new(0, 0, "delivered to the mailbox"))
             }
             Err(failure) => {
-                delivery.trace.error(format!("{recipient}: {failure}"));
+                delivery.trace.add_error(format!("{recipient}: {failure}"));
                 failure.into()
             }
         });
@@ -191,19 +191,19 @@ fn is_safe_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.chars().any(|c| c == '/' || c.is_control())
 }
 
-fn copy(message: &mut dyn Read, file: &dyn DiskFile) -> Result<(), Failure> {
-    let mut buffer = vec![0; WRITE_OCTETS];
+fn copy_message(message: &mut dyn Read, file: &dyn DiskFile) -> Result<(), Failure> {
+    let mut buffer = vec![0; WRITE_BLOCK_OCTETS];
     let mut filled = 0;
     loop {
         let room = buffer.get_mut(filled..).unwrap_or_default();
         let count = match message.read(room) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            other => other.map_err(|error| unreadable(&error))?,
+            other => other.map_err(|error| read_failure(&error))?,
         };
         filled += count;
         if filled == buffer.len() || count == 0 {
             let octets = buffer.get(..filled).unwrap_or_default();
-            file.append(octets).map_err(|error| unwritable(&error))?;
+            file.append(octets).map_err(|error| write_failure(&error))?;
             filled = 0;
         }
         if count == 0 {
@@ -212,12 +212,12 @@ fn copy(message: &mut dyn Read, file: &dyn DiskFile) -> Result<(), Failure> {
     }
 }
 
-fn unreadable(error: &io::Error) -> Failure {
+fn read_failure(error: &io::Error) -> Failure {
     Failure::transient(3, 0, format!("the message cannot be read from the spool: {error}"))
 }
 
 /// What stopped us from writing to a mailbox: all of it can be mended, apart from the name.
-fn unwritable(error: &io::Error) -> Failure {
+fn write_failure(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::StorageFull => Failure::transient(3, 1, "the disk with the mailboxes is full"),
         io::ErrorKind::QuotaExceeded => Failure::transient(2, 2, "the mailbox is full"),
@@ -241,40 +241,40 @@ mod tests {
     use tempfile::{TempDir, tempdir};
 
     use super::*;
-    use crate::courier::trial::{Trial, mailbox};
+    use crate::courier::test_delivery::{TestDelivery, mailbox};
     use crate::fakes::{SeededRandom, TestClock, WatchedDisk};
     use crate::sys::{SystemClock, SystemDisk};
 
     /// The real disk, which writes down what it is asked and can fail.
     #[derive(Default)]
-    struct Witness {
+    struct DiskRecorder {
         root: PathBuf,
-        seen: Mutex<Vec<String>>,
-        fails: Mutex<Option<(&'static str, io::ErrorKind)>>,
+        operations: Mutex<Vec<String>>,
+        injected_failure: Mutex<Option<(&'static str, io::ErrorKind)>>,
     }
 
-    impl Witness {
-        fn note(&self, verb: &'static str, path: &Path) -> io::Result<()> {
+    impl DiskRecorder {
+        fn record(&self, verb: &'static str, path: &Path) -> io::Result<()> {
             let path = path.strip_prefix(&self.root).unwrap_or(path).display().to_string();
             let at = path.rfind("/1767225600").map_or(path.len(), |at| at + 1);
-            self.seen.lock().push(format!("{verb} {}", path.get(..at).unwrap_or_default()));
-            match *self.fails.lock() {
+            self.operations.lock().push(format!("{verb} {}", path.get(..at).unwrap_or_default()));
+            match *self.injected_failure.lock() {
                 Some((failing, kind)) if failing == verb => Err(kind.into()),
                 _ => Ok(()),
             }
         }
     }
 
-    struct House {
+    struct TestMaildirs {
         dir: TempDir,
-        witness: Arc<Witness>,
+        recorder: Arc<DiskRecorder>,
         courier: MaildirCourier,
     }
 
-    impl House {
+    impl TestMaildirs {
         fn new() -> Self {
             let dir = tempdir().unwrap();
-            let witness = Arc::new(Witness { root: dir.path().to_owned(), ..Witness::default() });
+            let witness = Arc::new(DiskRecorder { root: dir.path().to_owned(), ..DiskRecorder::default() });
             let settings = MaildirSettings {
                 path: format!("{}/%domain%/%user%", dir.path().display()),
                 hostname: Domain::parse("mail.here.example").unwrap(),
@@ -282,16 +282,16 @@ mod tests {
             let noting = Arc::clone(&witness);
             let disk = WatchedDisk::new(SystemDisk, move |verb, path| match verb {
                 "open" | "read" => Ok(()),
-                _ => noting.note(verb, path),
+                _ => noting.record(verb, path),
             });
             let disk = Arc::new(disk);
             let clock = Arc::new(TestClock::default());
             let courier = MaildirCourier::new(&settings, disk, Arc::new(SeededRandom::new(1)), clock);
-            Self { dir, witness, courier }
+            Self { dir, recorder: witness, courier }
         }
 
-        fn deliver(&self, trial: &Trial) -> Vec<Outcome> {
-            trial.carry_from(&self.courier, self.courier.clock.now())
+        fn deliver(&self, trial: &TestDelivery) -> Vec<Outcome> {
+            trial.attempt_at(&self.courier, self.courier.clock.now())
         }
 
         fn files(&self, folder: &str) -> Vec<PathBuf> {
@@ -300,14 +300,14 @@ mod tests {
         }
     }
 
-    fn letter(to: &[&str]) -> Trial {
-        Trial::new("ana@there.example", to)
+    fn message_to(to: &[&str]) -> TestDelivery {
+        TestDelivery::new("ana@there.example", to)
     }
 
     #[test]
     fn a_letter_lies_in_new_with_its_paths_on_top_and_lf_line_ends() {
-        let house = House::new();
-        assert_eq!(house.deliver(&letter(&["bo@here.example"]))[0].status(), "2.0.0");
+        let house = TestMaildirs::new();
+        assert_eq!(house.deliver(&message_to(&["bo@here.example"]))[0].status(), "2.0.0");
         let [file] = &house.files("here.example/bo/new")[..] else { panic!() };
         assert_eq!(
             fs::read_to_string(file).unwrap(),
@@ -320,10 +320,10 @@ mod tests {
 
     #[test]
     fn file_and_new_are_synced_before_the_outcome_and_in_that_order() {
-        let house = House::new();
-        house.deliver(&letter(&["bo@here.example"]));
+        let house = TestMaildirs::new();
+        house.deliver(&message_to(&["bo@here.example"]));
         assert_eq!(
-            house.witness.seen.lock().split_off(0),
+            house.recorder.operations.lock().split_off(0),
             [
                 "create-dir here.example/bo",
                 "create-dir here.example",
@@ -341,9 +341,9 @@ mod tests {
                 "sync-dir here.example/bo/new",
             ]
         );
-        house.deliver(&letter(&["bo@here.example"]));
+        house.deliver(&message_to(&["bo@here.example"]));
         assert_eq!(
-            house.witness.seen.lock().split_off(0),
+            house.recorder.operations.lock().split_off(0),
             [
                 "create here.example/bo/tmp/",
                 "write here.example/bo/tmp/",
@@ -365,12 +365,12 @@ mod tests {
             ("rename", io::ErrorKind::ReadOnlyFilesystem, "4.3.0"),
             ("sync-dir", io::ErrorKind::Other, "4.3.0"),
         ] {
-            let house = House::new();
-            *house.witness.fails.lock() = Some((verb, kind));
-            let outcomes = house.deliver(&letter(&["bo@here.example"]));
+            let house = TestMaildirs::new();
+            *house.recorder.injected_failure.lock() = Some((verb, kind));
+            let outcomes = house.deliver(&message_to(&["bo@here.example"]));
             assert_eq!(outcomes[0].status(), status, "{verb}: {outcomes:?}");
-            *house.witness.fails.lock() = None;
-            assert_eq!(house.deliver(&letter(&["bo@here.example"]))[0].status(), "2.0.0", "{verb}");
+            *house.recorder.injected_failure.lock() = None;
+            assert_eq!(house.deliver(&message_to(&["bo@here.example"]))[0].status(), "2.0.0", "{verb}");
             assert_eq!(house.files("here.example/bo/new").len(), 1, "{verb}");
             assert!(house.files("here.example/bo/tmp").is_empty(), "{verb}");
         }
@@ -378,18 +378,18 @@ mod tests {
 
     #[test]
     fn a_new_that_could_not_be_synced_is_no_delivery() {
-        let house = House::new();
-        house.deliver(&letter(&["bo@here.example"]));
-        *house.witness.fails.lock() = Some(("sync-dir", io::ErrorKind::Other));
-        assert_eq!(house.deliver(&letter(&["bo@here.example"]))[0].status(), "4.3.0");
+        let house = TestMaildirs::new();
+        house.deliver(&message_to(&["bo@here.example"]));
+        *house.recorder.injected_failure.lock() = Some(("sync-dir", io::ErrorKind::Other));
+        assert_eq!(house.deliver(&message_to(&["bo@here.example"]))[0].status(), "4.3.0");
         assert_eq!(house.files("here.example/bo/new").len(), 1, "the second copy was taken back");
     }
 
     #[test]
     fn half_a_message_is_never_delivered() {
-        let house = House::new();
-        let mut trial = letter(&["bo@here.example"]);
-        trial.break_after(10);
+        let house = TestMaildirs::new();
+        let mut trial = message_to(&["bo@here.example"]);
+        trial.fail_after(10);
         assert_eq!(house.deliver(&trial)[0].status(), "4.3.0");
         assert!(house.files("here.example/bo/new").is_empty());
         assert!(house.files("here.example/bo/tmp").is_empty());
@@ -397,25 +397,25 @@ mod tests {
 
     #[test]
     fn a_maildir_that_was_removed_is_made_again() {
-        let house = House::new();
-        house.deliver(&letter(&["bo@here.example"]));
+        let house = TestMaildirs::new();
+        house.deliver(&message_to(&["bo@here.example"]));
         fs::remove_dir_all(house.dir.path().join("here.example")).unwrap();
-        assert_eq!(house.deliver(&letter(&["bo@here.example"]))[0].status(), "2.0.0");
+        assert_eq!(house.deliver(&message_to(&["bo@here.example"]))[0].status(), "2.0.0");
         assert_eq!(house.files("here.example/bo/new").len(), 1);
     }
 
     #[test]
     fn a_name_that_could_leave_the_mail_folder_is_refused_for_good() {
-        let house = House::new();
+        let house = TestMaildirs::new();
         for user in
             ["..", ".", ".hidden", "../bo", "a/b", "/etc", "\u{ff0e}\u{ff0e}", "x\u{ff0f}..\u{ff0f}bo"]
         {
-            let outcomes = house.deliver(&letter(&[&format!("{user}@here.example")]));
+            let outcomes = house.deliver(&message_to(&[&format!("{user}@here.example")]));
             assert_eq!(outcomes[0].status(), "5.1.3", "{user}");
         }
-        assert!(house.witness.seen.lock().is_empty(), "the disk was not touched");
+        assert!(house.recorder.operations.lock().is_empty(), "the disk was not touched");
         for user in ["o'brien", "%domain%", "a b", "~", "-x", "ünal"] {
-            let outcomes = house.deliver(&letter(&[&format!("{user}@here.example")]));
+            let outcomes = house.deliver(&message_to(&[&format!("{user}@here.example")]));
             assert_eq!(outcomes[0].status(), "2.0.0", "{user}");
             assert_eq!(house.files(&format!("here.example/{user}/new")).len(), 1, "{user}");
         }
@@ -423,15 +423,15 @@ mod tests {
 
     #[test]
     fn every_spelling_of_a_mailbox_is_one_folder() {
-        let house = House::new();
-        house.deliver(&letter(&["Bo@bücher.test", "bo@xn--bcher-kva.test", "BO@BÜCHER.test"]));
+        let house = TestMaildirs::new();
+        house.deliver(&message_to(&["Bo@bücher.test", "bo@xn--bcher-kva.test", "BO@BÜCHER.test"]));
         assert_eq!(house.files("bücher.test/bo/new").len(), 3);
     }
 
     #[test]
     fn each_recipient_has_an_outcome_of_its_own() {
-        let house = House::new();
-        let outcomes = house.deliver(&letter(&["a/b@here.example", "bo@here.example"]));
+        let house = TestMaildirs::new();
+        let outcomes = house.deliver(&message_to(&["a/b@here.example", "bo@here.example"]));
         let statuses: Vec<_> = outcomes.iter().map(Outcome::status).collect();
         assert_eq!(statuses, ["5.1.3", "2.0.0"]);
     }
@@ -445,8 +445,8 @@ mod tests {
         };
         let random = Arc::new(SeededRandom::new(1));
         let courier = MaildirCourier::new(&settings, Arc::new(SystemDisk), random, Arc::new(SystemClock));
-        assert_eq!(letter(&["longname@here.example"]).carry(&courier)[0].status(), "5.1.3");
+        assert_eq!(message_to(&["longname@here.example"]).attempt(&courier)[0].status(), "5.1.3");
         assert!(!courier.unique_name().contains(':'));
-        assert_eq!(courier.dir(&mailbox("a@here.example")).unwrap().file_name().unwrap().len(), 251);
+        assert_eq!(courier.maildir_path(&mailbox("a@here.example")).unwrap().file_name().unwrap().len(), 251);
     }
 }

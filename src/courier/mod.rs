@@ -14,8 +14,8 @@
 
 mod command;
 mod contract;
+mod final_delivery;
 mod lmtp;
-mod mailbox_form;
 mod maildir;
 mod mx;
 mod pipe;
@@ -23,12 +23,12 @@ mod program;
 pub mod smtp;
 mod template;
 #[cfg(test)]
-mod trial;
+mod test_delivery;
 
 pub use command::{CommandCourier, CommandSettings};
 pub use contract::{Courier, Delivery, Message};
+pub use final_delivery::LineEnds;
 pub use lmtp::{LmtpCourier, LmtpSettings};
-pub use mailbox_form::LineEnds;
 pub use maildir::{MaildirCourier, MaildirSettings};
-pub use mx::{Host, addresses, hosts};
+pub use mx::{Host, host_addresses, mx_hosts};
 pub use pipe::{Exit75, PipeCourier, PipeSettings};

@@ -18,7 +18,7 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use crate::dns::{DnsError, Exchange, Mx, Resolver};
+use crate::dns::{DnsError, Mx, MxExchange, Resolver};
 use crate::mail::{Domain, Failure};
 use crate::sys::{Moment, Random};
 
@@ -42,7 +42,7 @@ pub struct Host {
 ///
 /// # Errors
 /// Permanent or transient as the table above says; the receiving domain or its DNS is at fault.
-pub fn hosts(
+pub fn mx_hosts(
     resolver: &dyn Resolver,
     random: &dyn Random,
     domain: &Domain,
@@ -51,20 +51,20 @@ pub fn hosts(
     if domain.as_address().is_some() {
         return Ok(vec![Host { name: domain.clone(), preference: 0 }]);
     }
-    let records = resolver.mx(domain, deadline).map_err(|error| match error {
+    let records = resolver.mx_records(domain, deadline).map_err(|error| match error {
         DnsError::NoSuchDomain => Failure::permanent(1, 2, format!("the domain {domain} does not exist")),
-        DnsError::Temporary(why) => trouble(domain, &why),
+        DnsError::Temporary(why) => dns_failure(domain, &why),
     })?;
     match records.as_slice() {
         // RFC 5321 §5.1: the implicit MX, with a preference of 0.
         [] => return Ok(vec![Host { name: domain.clone(), preference: 0 }]),
         // RFC 7505 §3, §4.2: exactly one record, with preference 0 and the root.
-        [Mx { preference: 0, exchange: Exchange::Root }] => {
+        [Mx { preference: 0, exchange: MxExchange::NullMx }] => {
             return Err(Failure::permanent(1, 10, format!("the domain {domain} takes no mail (null MX)")));
         }
         _ => {}
     }
-    let mut hosts: Vec<_> = records.into_iter().filter_map(usable).collect();
+    let mut hosts: Vec<_> = records.into_iter().filter_map(usable_host).collect();
     shuffle(&mut hosts, random);
     hosts.sort_by_key(|host| host.preference);
     let mut seen = HashSet::new();
@@ -83,13 +83,17 @@ pub fn hosts(
 /// # Errors
 /// Permanent 5.4.4 if the host truly has none, transient 4.4.3 if we could not find out. Either is
 /// about this host: as long as one of a domain's hosts may work later, so may the domain.
-pub fn addresses(resolver: &dyn Resolver, host: &Domain, deadline: Moment) -> Result<Vec<IpAddr>, Failure> {
+pub fn host_addresses(
+    resolver: &dyn Resolver,
+    host: &Domain,
+    deadline: Moment,
+) -> Result<Vec<IpAddr>, Failure> {
     if let Some(address) = host.as_address() {
         return Ok(vec![address]);
     }
     match resolver.addresses(host, deadline) {
         Ok(found) if !found.is_empty() => {
-            let mut ordered = alternate(found);
+            let mut ordered = alternate_families(found);
             ordered.truncate(ADDRESSES_MAX);
             Ok(ordered)
         }
@@ -97,20 +101,20 @@ pub fn addresses(resolver: &dyn Resolver, host: &Domain, deadline: Moment) -> Re
         Err(DnsError::NoSuchDomain) => {
             Err(Failure::permanent(4, 4, format!("the host {host} does not exist")))
         }
-        Err(DnsError::Temporary(why)) => Err(trouble(host, &why)),
+        Err(DnsError::Temporary(why)) => Err(dns_failure(host, &why)),
     }
 }
 
-fn trouble(name: &Domain, why: &str) -> Failure {
-    Failure::transient(4, 3, format!("DNS does not answer for {name}: {why}")).of_destination()
+fn dns_failure(name: &Domain, why: &str) -> Failure {
+    Failure::transient(4, 3, format!("DNS does not answer for {name}: {why}")).with_destination_scope()
 }
 
 /// The record's host, if mail can be carried to it. The root beside other records means nothing
 /// (RFC 7505 §3 forbids it), and `localhost` would be ourselves, whoever says it.
-fn usable(record: Mx) -> Option<Host> {
+fn usable_host(record: Mx) -> Option<Host> {
     match record.exchange {
-        Exchange::Host(name) if !is_localhost(&name) => Some(Host { name, preference: record.preference }),
-        Exchange::Host(_) | Exchange::Root | Exchange::NoHostName(_) => None,
+        MxExchange::Host(name) if !is_localhost(&name) => Some(Host { name, preference: record.preference }),
+        MxExchange::Host(_) | MxExchange::NullMx | MxExchange::InvalidHostName(_) => None,
     }
 }
 
@@ -126,7 +130,7 @@ fn shuffle<T>(items: &mut [T], random: &dyn Random) {
     }
 }
 
-fn alternate(found: Vec<IpAddr>) -> Vec<IpAddr> {
+fn alternate_families(found: Vec<IpAddr>) -> Vec<IpAddr> {
     let mut seen = HashSet::new();
     let (v6, v4): (Vec<_>, Vec<_>) =
         found.into_iter().filter(|address| seen.insert(*address)).partition(IpAddr::is_ipv6);
@@ -151,7 +155,7 @@ mod tests {
 
     fn hosts_of(zone: &str, name: &str) -> Result<Vec<String>, String> {
         let zone = Zone::parse(zone).unwrap();
-        match hosts(&zone, &SeededRandom::new(1), &domain(name), Moment::default()) {
+        match mx_hosts(&zone, &SeededRandom::new(1), &domain(name), Moment::default()) {
             Ok(hosts) => Ok(hosts.iter().map(|host| host.name.as_ascii().to_owned()).collect()),
             Err(failure) => Err(status(&failure)),
         }
@@ -178,7 +182,7 @@ mod tests {
         let random = SeededRandom::new(7);
         let mut orders = HashSet::new();
         for _ in 0..200 {
-            let hosts = hosts(&zone, &random, &domain("there.example"), Moment::default()).unwrap();
+            let hosts = mx_hosts(&zone, &random, &domain("there.example"), Moment::default()).unwrap();
             assert_eq!(hosts[3].name, domain("last.example"));
             orders.insert(hosts.into_iter().map(|host| host.name).collect::<Vec<_>>());
         }
@@ -241,9 +245,9 @@ mod tests {
         let zone = Zone::default();
         for literal in ["[192.0.2.1]", "[IPv6:2001:db8::1]"] {
             let literal = domain(literal);
-            let hosts = hosts(&zone, &SeededRandom::new(1), &literal, Moment::default()).unwrap();
+            let hosts = mx_hosts(&zone, &SeededRandom::new(1), &literal, Moment::default()).unwrap();
             assert_eq!(hosts, [Host { name: literal.clone(), preference: 0 }]);
-            let found = addresses(&zone, &literal, Moment::default()).unwrap();
+            let found = host_addresses(&zone, &literal, Moment::default()).unwrap();
             assert_eq!(found, [literal.as_address().unwrap()]);
         }
     }
@@ -255,7 +259,7 @@ mod tests {
              mx.example. AAAA 2001:db8::1\nmx.example. A 192.0.2.1",
         )
         .unwrap();
-        let found = addresses(&zone, &domain("mx.example"), Moment::default()).unwrap();
+        let found = host_addresses(&zone, &domain("mx.example"), Moment::default()).unwrap();
         let shown: Vec<_> = found.iter().map(IpAddr::to_string).collect();
         assert_eq!(shown, ["2001:db8::1", "192.0.2.1", "192.0.2.2", "192.0.2.3"]);
     }
@@ -267,7 +271,7 @@ mod tests {
             text += &format!("mx.example. A 192.0.2.{n}\nmx.example. AAAA 2001:db8::{n}\n");
         }
         let zone = Zone::parse(&text).unwrap();
-        let found = addresses(&zone, &domain("mx.example"), Moment::default()).unwrap();
+        let found = host_addresses(&zone, &domain("mx.example"), Moment::default()).unwrap();
         assert_eq!(found.len(), ADDRESSES_MAX);
         assert_eq!(found.iter().filter(|address| address.is_ipv6()).count(), ADDRESSES_MAX / 2);
     }
@@ -275,7 +279,7 @@ mod tests {
     #[test]
     fn a_host_without_addresses_is_permanent_unless_they_may_come_back() {
         let zone = Zone::parse("empty.example. EMPTY\nbroken.example. SERVFAIL").unwrap();
-        let ask = |name: &str| addresses(&zone, &domain(name), Moment::default()).unwrap_err();
+        let ask = |name: &str| host_addresses(&zone, &domain(name), Moment::default()).unwrap_err();
         assert_eq!(status(&ask("empty.example")), "5.4.4");
         assert_eq!(status(&ask("nowhere.example")), "5.4.4");
         assert_eq!(status(&ask("broken.example")), "4.4.3");

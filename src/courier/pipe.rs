@@ -13,10 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::contract::{Courier, Delivery};
-use super::mailbox_form::LineEnds;
-use super::program::{EXIT_TEMPFAIL, Run, Trouble, traced};
+use super::final_delivery::LineEnds;
+use super::program::{EXIT_TEMPFAIL, ProgramRun, RunError, trace_outcome};
 use crate::mail::{Destination, Failure, Outcome, Reason, Recipient};
-use crate::sys::{Clock, Stop};
+use crate::sys::{Clock, StopFlag};
 
 /// How programs of aliases are run.
 #[derive(Debug, Clone)]
@@ -42,13 +42,13 @@ pub enum Exit75 {
 pub struct PipeCourier {
     settings: PipeSettings,
     clock: Arc<dyn Clock>,
-    stop: Arc<Stop>,
+    stop: Arc<StopFlag>,
 }
 
 impl PipeCourier {
     /// A courier that runs what recipients name, until it is time to `stop`.
     #[must_use]
-    pub fn new(settings: PipeSettings, clock: Arc<dyn Clock>, stop: Arc<Stop>) -> Self {
+    pub fn new(settings: PipeSettings, clock: Arc<dyn Clock>, stop: Arc<StopFlag>) -> Self {
         Self { settings, clock, stop }
     }
 
@@ -60,19 +60,18 @@ impl PipeCourier {
         let Some((program, arguments)) = command else {
             return Err(Failure::transient(3, 5, "no program was routed to the courier for programs"));
         };
-        let run = Run {
+        let run = ProgramRun {
             program,
             arguments,
             directory: &self.settings.directory,
             line_ends: LineEnds::Lf,
-            time: self.settings.deadline,
+            time_limit: self.settings.deadline,
             stop: &self.stop,
         };
         run.run(&*self.clock, delivery, recipient).map_err(|trouble| match (trouble, self.settings.exit_75) {
-            (Trouble::Exited(EXIT_TEMPFAIL, reason), Exit75::Transient) | (Trouble::OurOwn(reason), _) => {
-                Failure::Transient(reason)
-            }
-            (Trouble::Exited(_, reason) | Trouble::Killed(reason) | Trouble::NotStarted(reason), _) => {
+            (RunError::Exited(EXIT_TEMPFAIL, reason), Exit75::Transient)
+            | (RunError::LocalFailure(reason), _) => Failure::Transient(reason),
+            (RunError::Exited(_, reason) | RunError::Killed(reason) | RunError::NotStarted(reason), _) => {
                 Failure::Permanent(reason)
             }
         })
@@ -84,8 +83,9 @@ impl Courier for PipeCourier {
         "pipe"
     }
 
-    fn carry(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
-        let carry = |recipient: &&Recipient| traced(delivery, recipient, self.deliver(delivery, recipient));
+    fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
+        let carry =
+            |recipient: &&Recipient| trace_outcome(delivery, recipient, self.deliver(delivery, recipient));
         delivery.recipients.iter().map(carry).collect()
     }
 }
@@ -93,19 +93,19 @@ impl Courier for PipeCourier {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::courier::trial::Trial;
+    use crate::courier::test_delivery::TestDelivery;
     use crate::mail::Mailbox;
     use crate::sys::SystemClock;
 
     fn outcome(command: &[&str], exit_75: Exit75) -> Outcome {
         let settings = PipeSettings { deadline: Duration::from_secs(1), exit_75, directory: "/".into() };
-        let mut trial = Trial::new("o'brien@there.example", &["list@here.example"]);
+        let mut trial = TestDelivery::new("o'brien@there.example", &["list@here.example"]);
         trial.recipients[0].destination = Destination::Program {
             command: command.iter().map(ToString::to_string).collect(),
-            owner: Mailbox::parse("owner@here.example").unwrap(),
+            alias_address: Mailbox::parse("owner@here.example").unwrap(),
         };
         trial
-            .carry(&PipeCourier::new(settings, Arc::new(SystemClock), Arc::new(Stop::new().unwrap())))
+            .attempt(&PipeCourier::new(settings, Arc::new(SystemClock), Arc::new(StopFlag::new().unwrap())))
             .remove(0)
     }
 
@@ -135,7 +135,7 @@ mod tests {
         let script = "echo \"$SENDER $RECIPIENT $ORIGINAL_RECIPIENT $1\"; cat";
         let outcome = outcome(&["sh", "-c", script, "sh", "%to%"], Exit75::Permanent);
         assert_eq!(
-            outcome.reason().remote.as_ref().unwrap().said,
+            outcome.reason().response.as_ref().unwrap().text,
             "o'brien@there.example owner@here.example list@here.example %to% \
              Return-Path: <o'brien@there.example> Delivered-To: owner@here.example Subject: hello Dear Bo"
         );

@@ -11,34 +11,34 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::contract::Delivery;
-use super::mailbox_form::{self, LineEnds};
+use super::final_delivery::{self, LineEnds};
 use crate::mail::{Failure, Outcome, Reason, Recipient, printable};
-use crate::sys::{AtStop, Clock, Ended, Program, Stop};
+use crate::sys::{Clock, OnStop, Program, ProgramExit, StopFlag};
 
 /// Octets kept of what a program prints.
 const OUTPUT_OCTETS_MAX: usize = 8 * 1024;
 /// Where a program without a path is looked for.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// What a program learns of the user that postrider runs as.
-const INHERITED: &[&str] = &["HOME", "USER", "LOGNAME", "SHELL"];
+const INHERITED_VARIABLES: &[&str] = &["HOME", "USER", "LOGNAME", "SHELL"];
 
 /// `EX_TEMPFAIL` of sysexits.h: the program asks to be tried again.
 pub(super) const EXIT_TEMPFAIL: i32 = 75;
 
 /// One run, for one recipient.
-pub(super) struct Run<'a> {
+pub(super) struct ProgramRun<'a> {
     pub(super) program: &'a str,
     pub(super) arguments: &'a [String],
     pub(super) directory: &'a PathBuf,
     pub(super) line_ends: LineEnds,
     /// Time the operator allows.
-    pub(super) time: Duration,
+    pub(super) time_limit: Duration,
     /// The request to stop.
-    pub(super) stop: &'a Stop,
+    pub(super) stop: &'a StopFlag,
 }
 
 /// How a run ended that was no success. What it is worth is for each courier to say.
-pub(super) enum Trouble {
+pub(super) enum RunError {
     /// It exited with this status, not 0.
     Exited(i32, Reason),
     /// A signal ended it, or we did, past the operator's deadline.
@@ -46,78 +46,92 @@ pub(super) enum Trouble {
     /// It is missing, or may not be run.
     NotStarted(Reason),
     /// Nothing that the program could help; always transient.
-    OurOwn(Reason),
+    LocalFailure(Reason),
 }
 
-impl Run<'_> {
+impl ProgramRun<'_> {
     /// Runs the program for `recipient`.
     pub(super) fn run(
         &self,
         clock: &dyn Clock,
         delivery: &Delivery<'_>,
         recipient: &Recipient,
-    ) -> Result<Reason, Trouble> {
+    ) -> Result<Reason, RunError> {
         // We must be back by the deadline, with the program gone.
-        let left = delivery.deadline.since(clock.now()).saturating_sub(Program::GRACE);
+        let left = delivery.deadline.since(clock.now()).saturating_sub(Program::KILL_GRACE);
         if left.is_zero() {
-            return Err(Trouble::OurOwn(Reason::new(3, 0, "there was no time left for this recipient")));
+            return Err(RunError::LocalFailure(Reason::new(
+                3,
+                0,
+                "there was no time left for this recipient",
+            )));
         }
-        let mut message = mailbox_form::open(delivery, recipient.final_mailbox(), self.line_ends)
-            .map_err(|error| Trouble::OurOwn(unreadable(&error)))?;
-        delivery.trace.event(format!("running {}", self.shown()));
+        let mut message = final_delivery::open(delivery, recipient.final_mailbox(), self.line_ends)
+            .map_err(|error| RunError::LocalFailure(message_unreadable(&error)))?;
+        delivery.trace.add_event(format!("running {}", self.printable_command()));
         let ended = Program {
-            program: self.program,
+            executable: self.program,
             arguments: self.arguments,
             environment: &environment(delivery, recipient),
-            directory: self.directory,
-            time: self.time.min(left),
+            working_directory: self.directory,
+            time_max: self.time_limit.min(left),
             output_octets_max: OUTPUT_OCTETS_MAX,
             stop: self.stop,
-            at_stop: AtStop::Finish,
+            on_stop: OnStop::FinishByDeadline,
         }
         .run(&mut *message);
-        self.judge(ended, left)
+        self.classify(ended, left)
     }
 
-    fn judge(&self, ended: Ended, left: Duration) -> Result<Reason, Trouble> {
+    fn classify(&self, ended: ProgramExit, left: Duration) -> Result<Reason, RunError> {
         let name = printable(self.program.as_bytes(), 300);
         match ended {
-            Ended::Exited { code: 0, output } => {
+            ProgramExit::Exited { code: 0, output } => {
                 Ok(with_output(Reason::new(0, 0, format!("taken by {name}")), &output))
             }
-            Ended::Exited { code, output } => {
-                let (subject, detail) = status(code);
+            ProgramExit::Exited { code, output } => {
+                let (subject, detail) = exit_status_code(code);
                 let reason = Reason::new(subject, detail, format!("{name} ended with exit status {code}"));
-                Err(Trouble::Exited(code, with_output(reason, &output)))
+                Err(RunError::Exited(code, with_output(reason, &output)))
             }
-            Ended::Killed { signal, output } => {
+            ProgramExit::Killed { signal, output } => {
                 let reason = Reason::new(3, 0, format!("{name} was killed by signal {signal}"));
-                Err(Trouble::Killed(with_output(reason, &output)))
+                Err(RunError::Killed(with_output(reason, &output)))
             }
-            Ended::DeadlinePassed { output } => {
-                let seconds = self.time.min(left).as_secs();
+            ProgramExit::DeadlinePassed { output } => {
+                let seconds = self.time_limit.min(left).as_secs();
                 let reason = Reason::new(3, 0, format!("{name} took longer than {seconds} s and was ended"));
                 let reason = with_output(reason, &output);
                 // The attempt's deadline came first: the program had less time than it may take.
-                Err(if left < self.time { Trouble::OurOwn(reason) } else { Trouble::Killed(reason) })
+                Err(if left < self.time_limit {
+                    RunError::LocalFailure(reason)
+                } else {
+                    RunError::Killed(reason)
+                })
             }
-            Ended::Stopped { output } => {
+            ProgramExit::Stopped { output } => {
                 let reason = Reason::new(3, 2, format!("{name} was ended: the server stopped"));
-                Err(Trouble::OurOwn(with_output(reason, &output)))
+                Err(RunError::LocalFailure(with_output(reason, &output)))
             }
-            Ended::NotStarted(error) => {
+            ProgramExit::NotStarted(error) => {
                 let reason = Reason::new(3, 5, format!("{name} cannot be run: {error}"));
-                Err(if is_shortage(&error) { Trouble::OurOwn(reason) } else { Trouble::NotStarted(reason) })
+                Err(if is_resource_shortage(&error) {
+                    RunError::LocalFailure(reason)
+                } else {
+                    RunError::NotStarted(reason)
+                })
             }
-            Ended::InputFailed(error) => Err(Trouble::OurOwn(unreadable(&error))),
-            Ended::Lost(error) => {
-                Err(Trouble::OurOwn(Reason::new(3, 0, format!("how {name} ended is not known: {error}"))))
-            }
+            ProgramExit::InputFailed(error) => Err(RunError::LocalFailure(message_unreadable(&error))),
+            ProgramExit::WaitFailed(error) => Err(RunError::LocalFailure(Reason::new(
+                3,
+                0,
+                format!("how {name} ended is not known: {error}"),
+            ))),
         }
     }
 
     /// For the trace and for reasons.
-    fn shown(&self) -> String {
+    fn printable_command(&self) -> String {
         let words = std::iter::once(self.program).chain(self.arguments.iter().map(String::as_str));
         let words: Vec<_> = words.map(|word| printable(word.as_bytes(), 300)).collect();
         words.join(" ")
@@ -125,18 +139,18 @@ impl Run<'_> {
 }
 
 /// Says in the trace how it went with `recipient`, and passes it on.
-pub(super) fn traced(
+pub(super) fn trace_outcome(
     delivery: &Delivery<'_>,
     recipient: &Recipient,
     result: Result<Reason, Failure>,
 ) -> Outcome {
     match result {
         Ok(reason) => {
-            delivery.trace.event(format!("{recipient}: {reason}"));
+            delivery.trace.add_event(format!("{recipient}: {reason}"));
             Outcome::Delivered(reason)
         }
         Err(failure) => {
-            delivery.trace.error(format!("{recipient}: {failure}"));
+            delivery.trace.add_error(format!("{recipient}: {failure}"));
             failure.into()
         }
     }
@@ -144,31 +158,31 @@ pub(super) fn traced(
 
 fn environment(delivery: &Delivery<'_>, recipient: &Recipient) -> Vec<(&'static str, OsString)> {
     let sender = delivery.envelope.reverse_path.mailbox().map(ToString::to_string).unwrap_or_default();
-    let inherited = INHERITED.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
+    let inherited = INHERITED_VARIABLES.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
     let ours = [
-        ("PATH", PATH.into()),
+        ("PATH", SEARCH_PATH.into()),
         ("LANG", "C.UTF-8".into()),
         ("SENDER", sender.into()),
         ("RECIPIENT", recipient.final_mailbox().to_string().into()),
-        ("ORIGINAL_RECIPIENT", recipient.original.to_string().into()),
+        ("ORIGINAL_RECIPIENT", recipient.forward_path.to_string().into()),
     ];
     inherited.chain(ours).collect()
 }
 
-fn unreadable(error: &std::io::Error) -> Reason {
+fn message_unreadable(error: &std::io::Error) -> Reason {
     Reason::new(3, 0, format!("the message cannot be read from the spool: {error}"))
 }
 
 /// The host has no process, file or memory to give, or the program is being replaced just now: not
 /// the program's fault.
-fn is_shortage(error: &std::io::Error) -> bool {
+fn is_resource_shortage(error: &std::io::Error) -> bool {
     use nix::errno::Errno;
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::ETXTBSY))
 }
 
 /// What sysexits.h says, in RFC 3463's words, as far as it concerns a sender.
-fn status(code: i32) -> (u16, u16) {
+fn exit_status_code(code: i32) -> (u16, u16) {
     match code {
         65 => (6, 0), // EX_DATAERR: the message
         67 => (1, 1), // EX_NOUSER
@@ -186,5 +200,5 @@ fn with_output(reason: Reason, output: &[u8]) -> Reason {
     if lines.is_empty() {
         return reason;
     }
-    reason.with_remote("", printable(&lines.join(&b' '), OUTPUT_OCTETS_MAX))
+    reason.with_response("", printable(&lines.join(&b' '), OUTPUT_OCTETS_MAX))
 }

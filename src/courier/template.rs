@@ -12,7 +12,7 @@ pub(super) struct Template {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Piece {
     Text(String),
-    Place(&'static str),
+    Placeholder(&'static str),
 }
 
 impl Template {
@@ -28,7 +28,7 @@ impl Template {
             });
             rest = match found {
                 Some((place, behind)) => {
-                    pieces.extend([Piece::Text(std::mem::take(&mut text)), Piece::Place(place)]);
+                    pieces.extend([Piece::Text(std::mem::take(&mut text)), Piece::Placeholder(place)]);
                     behind
                 }
                 None => {
@@ -45,17 +45,20 @@ impl Template {
     pub(super) fn fill<'v>(&self, value: impl Fn(&'static str) -> &'v str) -> String {
         let pieces = self.pieces.iter().map(|piece| match piece {
             Piece::Text(text) => text,
-            Piece::Place(place) => value(place),
+            Piece::Placeholder(place) => value(place),
         });
         pieces.collect()
     }
 
     /// The place that the filled text begins with; none if it begins with the operator's words.
-    pub(super) fn first_place<'v>(&self, value: impl Fn(&'static str) -> &'v str) -> Option<&'static str> {
+    pub(super) fn leading_placeholder<'v>(
+        &self,
+        value: impl Fn(&'static str) -> &'v str,
+    ) -> Option<&'static str> {
         self.pieces.iter().find_map(|piece| match piece {
             Piece::Text(text) if text.is_empty() => None,
             Piece::Text(_) => Some(None),
-            Piece::Place(place) => (!value(place).is_empty()).then_some(Some(*place)),
+            Piece::Placeholder(place) => (!value(place).is_empty()).then_some(Some(*place)),
         })?
     }
 }

@@ -21,34 +21,34 @@
 //! - `neighbours`: servers beside us that keep users or mailboxes
 //! - `sockets`: listening sockets, bound by us or taken over from the service manager
 
-mod alias_answers;
-mod answers;
-mod certificates;
-mod chores;
-mod configuration;
-mod credentials;
-mod directory;
-mod domains;
-mod expiry;
-mod folders;
-mod neighbours;
-mod reader;
+mod alias_json;
+mod certificate_expiry;
+mod certificate_files;
+mod config_file;
+mod control_service;
+mod credentials_file;
+mod external_services;
+mod file_reader;
+mod local_domains;
+mod lookup_tables;
+mod reloadable_files;
+mod reloader;
 mod run;
 mod service_manager;
+mod shutdown;
 mod sockets;
-mod sources;
-mod stopping;
 mod watchdog;
-mod watched;
+mod watched_directories;
+mod watched_value;
 mod wiring;
 
-pub use certificates::Certificates;
-pub use configuration::{check_hooks, read_config};
-pub use credentials::CredentialsFile;
-pub use domains::{Domains, directory_of};
-pub use expiry::endings;
-pub use neighbours::absent_neighbours;
+pub use certificate_expiry::expiry_warnings;
+pub use certificate_files::CertificateFiles;
+pub use config_file::{check_hooks, read_config};
+pub use credentials_file::CredentialsFile;
+pub use external_services::unavailable_services;
+pub use local_domains::{LocalDomains, local_domain_directory};
+pub use reloadable_files::ReloadableFiles;
 pub use run::serve;
-pub use sources::Sources;
-pub use watched::{Look, Looks};
-pub use wiring::{spelling, unknown_logins, unread_postmasters};
+pub use watched_value::{PollResult, PollSettings};
+pub use wiring::{spelling, undefined_logins, undeliverable_postmasters};

@@ -12,12 +12,12 @@ use sd_notify::NotifyState;
 use crate::sys;
 
 /// How long the sender of a message waits for it to be on its way: all of it, usually.
-const PATIENCE: Duration = Duration::from_millis(100);
+const NOTIFY_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The service manager, if there is one.
-pub(super) struct ServiceManager(Option<Sender<Message>>);
+pub(super) struct ServiceManager(Option<Sender<Notification>>);
 
-struct Message {
+struct Notification {
     state: NotifyState<'static>,
     sent: Sender<()>,
 }
@@ -31,10 +31,10 @@ impl ServiceManager {
         if std::env::var_os("NOTIFY_SOCKET").is_none() {
             return Ok(Self(None));
         }
-        let (sender, messages) = unbounded::<Message>();
+        let (sender, messages) = unbounded::<Notification>();
         sys::spawn("notices", move || {
-            for Message { state, sent } in messages {
-                notify(state);
+            for Notification { state, sent } in messages {
+                notify_blocking(state);
                 let _ = sent.send(());
             }
         })?;
@@ -42,17 +42,17 @@ impl ServiceManager {
     }
 
     /// Says so, now or as soon as it reads.
-    pub(super) fn tell(&self, state: NotifyState<'static>) {
+    pub(super) fn notify(&self, state: NotifyState<'static>) {
         let Some(sender) = &self.0 else { return };
         let (sent, is_sent) = bounded(1);
-        if sender.send(Message { state, sent }).is_ok() {
-            let _ = is_sent.recv_timeout(PATIENCE);
+        if sender.send(Notification { state, sent }).is_ok() {
+            let _ = is_sent.recv_timeout(NOTIFY_TIMEOUT);
         }
     }
 }
 
 /// Says so, and waits until there is room for it.
-pub(super) fn notify(state: NotifyState<'_>) {
+pub(super) fn notify_blocking(state: NotifyState<'_>) {
     if let Err(e) = sd_notify::notify(&[state]) {
         log::debug!("the service manager does not listen: {e}");
     }

@@ -10,15 +10,15 @@ use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket, sockopt,
 };
 
-use crate::config::{Listen, Listener, Place};
-use crate::inbound::Role;
+use crate::config::{ListenConfig, ListenEntry, SocketSource};
+use crate::inbound::ListenerRole;
 
 /// A listening socket.
-pub(super) struct Open {
+pub(super) struct ListeningSocket {
     /// What is spoken on it.
-    pub(super) role: Role,
+    pub(super) role: ListenerRole,
     /// Proxies may use it.
-    pub(super) proxy: bool,
+    pub(super) is_behind_proxy: bool,
     pub(super) socket: TcpListener,
 }
 
@@ -27,25 +27,33 @@ pub(super) struct Open {
 /// # Errors
 /// A sentence with the address and the remedy, for the first one that cannot be had, or if there
 /// is none at all.
-pub(super) fn open(listen: &Listen) -> Result<Vec<Open>, String> {
-    let mut passed = Passed::take();
+pub(super) fn open_listeners(listen: &ListenConfig) -> Result<Vec<ListeningSocket>, String> {
+    let mut passed = PassedSockets::from_env();
     let mut sockets = Vec::new();
     for (role, wanted) in [
-        (Role::Smtp, &listen.smtp),
-        (Role::Submission, &listen.submission),
-        (Role::Submissions, &listen.submissions),
+        (ListenerRole::Smtp, &listen.smtp),
+        (ListenerRole::Submission, &listen.submission),
+        (ListenerRole::Submissions, &listen.submissions),
     ] {
-        for &Listener { place, proxy } in wanted {
+        for &ListenEntry { source: place, has_proxy_preface: proxy } in wanted {
             let found = match place {
-                Place::Address(address) => {
-                    vec![bound(address).and_then(listening).map_err(|e| cannot_listen(role, address, &e))?]
+                SocketSource::Address(address) => {
+                    vec![
+                        bind_socket(address)
+                            .and_then(start_listening)
+                            .map_err(|e| listen_error(role, address, &e))?,
+                    ]
                 }
-                Place::Systemd => passed.named(role.name()),
+                SocketSource::Systemd => passed.take_named(role.name()),
             };
-            sockets.extend(found.into_iter().map(|socket| Open { role, proxy, socket }));
+            sockets.extend(found.into_iter().map(|socket| ListeningSocket {
+                role,
+                is_behind_proxy: proxy,
+                socket,
+            }));
         }
     }
-    for name in passed.unused() {
+    for name in passed.close_unused() {
         log::warn!(
             "the service manager passed a socket named {name}, for which [listen] has no use: clients will wait \
              there in vain; name it smtp, submission or submissions, or switch it off"
@@ -61,7 +69,7 @@ pub(super) fn open(listen: &Listen) -> Result<Vec<Open>, String> {
     Ok(sockets)
 }
 
-fn cannot_listen(role: Role, address: SocketAddr, error: &io::Error) -> String {
+fn listen_error(role: ListenerRole, address: SocketAddr, error: &io::Error) -> String {
     let remedy = match error.kind() {
         io::ErrorKind::AddrInUse => "; another program has it: stop that, or choose another address",
         io::ErrorKind::PermissionDenied => {
@@ -73,7 +81,7 @@ fn cannot_listen(role: Role, address: SocketAddr, error: &io::Error) -> String {
 }
 
 /// Has the address, and turns clients away until it listens.
-pub(super) fn bound(address: SocketAddr) -> io::Result<OwnedFd> {
+pub(super) fn bind_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let descriptor = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&descriptor, sockopt::ReuseAddr, &true)?;
@@ -87,24 +95,24 @@ pub(super) fn bound(address: SocketAddr) -> io::Result<OwnedFd> {
 
 /// Lets clients in, with as many waiting connections as the host allows: a burst of clients is served
 /// late rather than dropped. The standard library's own number is much smaller.
-pub(super) fn listening(bound: OwnedFd) -> io::Result<TcpListener> {
+pub(super) fn start_listening(bound: OwnedFd) -> io::Result<TcpListener> {
     listen(&bound, Backlog::MAXCONN)?;
     Ok(TcpListener::from(bound))
 }
 
 /// Sockets that the service manager passed, by name (sd_listen_fds(3)).
-struct Passed {
+struct PassedSockets {
     names: Vec<String>,
     sockets: ListenFd,
 }
 
-impl Passed {
-    fn take() -> Self {
+impl PassedSockets {
+    fn from_env() -> Self {
         let names = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         Self { names: names.split(':').map(str::to_owned).collect(), sockets: ListenFd::from_env() }
     }
 
-    fn named(&mut self, name: &str) -> Vec<TcpListener> {
+    fn take_named(&mut self, name: &str) -> Vec<TcpListener> {
         let mut found = Vec::new();
         for (place, theirs) in self.names.iter().enumerate() {
             if theirs != name || place >= self.sockets.len() {
@@ -120,7 +128,7 @@ impl Passed {
     }
 
     /// The names of those that nobody has taken. Our copies of them are closed.
-    fn unused(&mut self) -> Vec<String> {
+    fn close_unused(&mut self) -> Vec<String> {
         let Self { names, sockets } = self;
         let places = names.iter().enumerate().take(sockets.len());
         let left = places.filter(|(place, _)| !matches!(sockets.take_tcp_listener(*place), Ok(None)));
@@ -129,7 +137,7 @@ impl Passed {
 }
 
 /// Allows as many open files as the host lets us: two for each session, one for each attempt.
-pub(super) fn raise_open_files() {
+pub(super) fn raise_open_files_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));
     match raised {
@@ -144,15 +152,15 @@ mod tests {
 
     #[test]
     fn an_address_in_use_is_named_with_a_remedy() {
-        let first = bound("127.0.0.1:0".parse().unwrap()).and_then(listening).unwrap();
+        let first = bind_socket("127.0.0.1:0".parse().unwrap()).and_then(start_listening).unwrap();
         let address = first.local_addr().unwrap();
-        let listen = Listen {
-            smtp: vec![Listener { place: Place::Address(address), proxy: false }],
+        let listen = ListenConfig {
+            smtp: vec![ListenEntry { source: SocketSource::Address(address), has_proxy_preface: false }],
             submission: Vec::new(),
             submissions: Vec::new(),
-            ..Listen::default()
+            ..ListenConfig::default()
         };
-        let error = open(&listen).err().unwrap();
+        let error = open_listeners(&listen).err().unwrap();
         assert!(error.contains(&address.to_string()) && error.contains("another program has it"), "{error}");
     }
 }

@@ -9,16 +9,16 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::chores::{Chores, Reloads};
-use super::configuration::alias_hook;
-use super::directory::{Directory, Parts};
-use super::domains::{Domains, logins_named};
-use super::expiry::Expiry;
-use super::neighbours;
-use super::sources::Sources;
-use super::watched::Looks;
-use crate::alias::{AliasHook, AliasHookSettings, Postmaster, Spelling};
-use crate::auth::{Accounts, Pretence};
+use super::certificate_expiry::ExpiryMonitor;
+use super::config_file::alias_hook_path;
+use super::external_services;
+use super::local_domains::{LocalDomains, referenced_logins};
+use super::lookup_tables::{LookupParts, LookupTables};
+use super::reloadable_files::ReloadableFiles;
+use super::reloader::{ReloadRequests, Reloader};
+use super::watched_value::PollSettings;
+use crate::alias::{AliasHook, AliasHookSettings, LocalPartRules, PostmasterSettings};
+use crate::auth::{Accounts, DecoyKeys};
 use crate::config::{self, Config};
 use crate::courier::{
     CommandCourier, CommandSettings, Courier, Exit75, LineEnds, LmtpCourier, LmtpSettings, MaildirCourier,
@@ -27,28 +27,29 @@ use crate::courier::{
 use crate::dns::{self, Resolver};
 use crate::domaininfo::{self, DomainInfo};
 use crate::inbound::{
-    self, Authors, Binding, Ceilings, Counters, Doors, HookFailure, HookSettings, Hooks, HourlyMax,
-    HousePolicy, Logins, Rates, Recipients, ReverseNames, Senders, Services, Unchecked,
+    self, ConfiguredPolicy, Counters, HookFallback, HourlyLimits, LoginPolicy, RateLimits, RecipientPolicy,
+    ReverseNames, ReversePathPolicy, SenderLoginPolicy, SenderRestriction, SessionHookSettings, SessionHooks,
+    SessionLimitSettings, SessionLimits, SessionServices, Unchecked,
 };
 use crate::observe::{Metrics, Traces};
-use crate::queue::{self, Addressed, Couriers, Crew, Direct, Opened, SpoolParts};
+use crate::queue::{self, AliasesResolved, Couriers, DeliveryParts, OpenQueue, QueuedDirectly, SpoolParts};
 use crate::sys::{
-    Clock, Dial, Disk, Mutex, Random, RootedDisk, Stop, SystemClock, SystemDial, SystemDisk, SystemRandom,
-    create_dir_all,
+    Clock, Connector, Disk, Mutex, Random, RootedDisk, StopFlag, SystemClock, SystemConnector, SystemDisk,
+    SystemRandom, create_dir_all,
 };
-use crate::tls::{Certs, ServerTls, TlsClient};
+use crate::tls::{CertificateResolver, TlsClient, TlsServer};
 
 /// Everything that runs, before it runs.
-pub(super) struct House {
+pub(super) struct DaemonParts {
     pub(super) metrics: Arc<Metrics>,
     pub(super) traces: Arc<Traces>,
-    pub(super) doors: Arc<Doors>,
-    pub(super) services: Arc<Services>,
+    pub(super) session_limits: Arc<SessionLimits>,
+    pub(super) services: Arc<SessionServices>,
     pub(super) queue: queue::Handle,
-    pub(super) opened: Opened,
-    pub(super) crew: Crew,
+    pub(super) opened_queue: OpenQueue,
+    pub(super) delivery_parts: DeliveryParts,
     pub(super) domaininfo: Arc<DomainInfo>,
-    pub(super) chores: Arc<Chores>,
+    pub(super) reloader: Arc<Reloader>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -56,7 +57,11 @@ pub(super) struct House {
 ///
 /// # Errors
 /// Everything that keeps it from being built, each with what, where and what to do.
-pub(super) fn build(config_dir: &Path, config: &Config, stop: &Arc<Stop>) -> Result<House, Vec<String>> {
+pub(super) fn build(
+    config_dir: &Path,
+    config: &Config,
+    stop: &Arc<StopFlag>,
+) -> Result<DaemonParts, Vec<String>> {
     let one = |e: String| vec![e];
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let random: Arc<dyn Random> = Arc::new(SystemRandom);
@@ -65,16 +70,17 @@ pub(super) fn build(config_dir: &Path, config: &Config, stop: &Arc<Stop>) -> Res
     let traces = Traces::new(Arc::clone(&clock));
 
     // Before the data directory is made: it is often in this one, which would count as just changed.
-    let sources = Sources::read(config_dir, &config.hostname, &spelling(config), Looks::of_the_server())
-        .map_err(one)?;
+    let sources =
+        ReloadableFiles::read(config_dir, &config.hostname, &spelling(config), PollSettings::for_server())
+            .map_err(one)?;
     create_dir_all(&*disk, &config.data_dir)
         .map_err(|e| one(format!("{}: cannot be made: {e}; check data-dir", config.data_dir.display())))?;
     let pretence = config.data_dir.join("scram-pretence");
-    let pretence = Pretence::kept(&*disk, &*random, &pretence)
+    let pretence = DecoyKeys::load_or_create(&*disk, &*random, &pretence)
         .map_err(|e| one(format!("{}: {e}; it must be ours to read and write", pretence.display())))?;
-    let expiry = Expiry::new(Arc::clone(&clock), &metrics);
-    let accounts = accounts(config, &metrics, stop).with_pretence(pretence);
-    let chores = chores(config_dir, config, sources, accounts, expiry, &metrics, stop)?;
+    let expiry = ExpiryMonitor::new(Arc::clone(&clock), &metrics);
+    let accounts = accounts(config, &metrics, stop).with_decoy_keys(pretence);
+    let chores = build_reloader(config_dir, config, sources, accounts, expiry, &metrics, stop)?;
     let domaininfo = {
         let settings = domaininfo::Settings::new(config.data_dir.join("domaininfo"));
         DomainInfo::open(Arc::clone(&disk), Arc::clone(&random), Arc::clone(&clock), &metrics, settings)
@@ -93,10 +99,10 @@ pub(super) fn build(config_dir: &Path, config: &Config, stop: &Arc<Stop>) -> Res
         settings: queue_settings(config),
     };
     let (queue, opened) = queue::open(parts).map_err(|e| one(e.to_string()))?;
-    let dial: Arc<dyn Dial> = Arc::new(SystemDial);
-    let stub = || stub(config, &clock, &random, &dial);
+    let dial: Arc<dyn Connector> = Arc::new(SystemConnector);
+    let stub = || stub_resolver(config, &clock, &random, &dial);
     let resolver: Arc<dyn Resolver> = Arc::new(stub());
-    let seams = Seams {
+    let seams = SystemInterfaces {
         clock: &clock,
         random: &random,
         disk: &disk,
@@ -106,47 +112,50 @@ pub(super) fn build(config_dir: &Path, config: &Config, stop: &Arc<Stop>) -> Res
         stop,
     };
     let couriers = couriers(config, config_dir, &seams, &chores, &domaininfo);
-    let crew = Crew {
-        router: Arc::clone(&chores.directory.router),
+    let crew = DeliveryParts {
+        router: Arc::clone(&chores.lookup_tables.router),
         couriers,
-        own_mail: Arc::new(Addressed {
-            next: Direct(queue.clone()),
-            addressees: Arc::clone(&chores.directory) as _,
+        generated_mail: Arc::new(AliasesResolved {
+            next: QueuedDirectly(queue.clone()),
+            resolver: Arc::clone(&chores.lookup_tables) as _,
         }),
         traces: Arc::clone(&traces),
         hostname: config.hostname.clone(),
     };
     let tls =
-        ServerTls::new(Arc::clone(&chores.certs)).map_err(|e| one(format!("TLS cannot be set up: {e}")))?;
-    let directory = Arc::clone(&chores.directory);
-    let rates = Arc::new(Rates::new(hourly_max(config), Arc::clone(&clock), &metrics));
-    let policy = HousePolicy {
-        rates: Arc::clone(&rates),
-        senders: Senders::new(Arc::new(Unchecked), Arc::clone(&domaininfo), &metrics),
-        authors: Authors::new(
+        TlsServer::new(Arc::clone(&chores.certs)).map_err(|e| one(format!("TLS cannot be set up: {e}")))?;
+    let directory = Arc::clone(&chores.lookup_tables);
+    let rates = Arc::new(RateLimits::new(hourly_max(config), Arc::clone(&clock), &metrics));
+    let policy = ConfiguredPolicy {
+        rate_limits: Arc::clone(&rates),
+        reverse_path_policy: ReversePathPolicy::new(Arc::new(Unchecked), Arc::clone(&domaininfo), &metrics),
+        sender_login_policy: SenderLoginPolicy::new(
             Arc::clone(&directory) as _,
             Arc::clone(&directory) as _,
             match config.submission.sender {
-                config::Sender::Bound => Binding::Bound,
-                config::Sender::Any => Binding::Any,
+                config::SenderSetting::Bound => SenderRestriction::OwnAddresses,
+                config::SenderSetting::Any => SenderRestriction::AnyAddress,
             },
             &metrics,
         ),
-        logins: Logins::new(
+        login_policy: LoginPolicy::new(
             Arc::clone(&directory.accounts),
             Arc::clone(&clock),
             Arc::clone(&random),
             &metrics,
         ),
-        recipients: Recipients::new(directory, config.relay.networks.clone(), &metrics),
+        recipient_policy: RecipientPolicy::new(directory, config.relay.networks.clone(), &metrics),
     };
-    let services = Services {
+    let services = SessionServices {
         settings: session_settings(config),
         policy: Arc::new(policy),
-        reverse_names: ReverseNames::new(Arc::new(stub().until(Arc::clone(stop))), Arc::clone(&clock)),
-        hooks: Hooks::new(
+        reverse_names: ReverseNames::new(
+            Arc::new(stub().interruptible_by(Arc::clone(stop))),
+            Arc::clone(&clock),
+        ),
+        hooks: SessionHooks::new(
             hook_settings(config, config_dir, stop),
-            Arc::clone(&chores.directory) as _,
+            Arc::clone(&chores.lookup_tables) as _,
             &metrics,
         ),
         queue: queue.clone(),
@@ -155,7 +164,7 @@ pub(super) fn build(config_dir: &Path, config: &Config, stop: &Arc<Stop>) -> Res
         traces: Arc::clone(&traces),
         counters: Counters::new(&metrics),
     };
-    let ceilings = Ceilings {
+    let ceilings = SessionLimitSettings {
         sessions_max: config.limits.sessions_max,
         sessions_per_address_max: config.limits.sessions_per_address_max,
         sessions_per_network_max: config
@@ -163,36 +172,36 @@ pub(super) fn build(config_dir: &Path, config: &Config, stop: &Arc<Stop>) -> Res
             .sessions_per_network_max
             .max(config.limits.sessions_per_address_max),
     };
-    let doors = Doors::new(ceilings, rates, Arc::clone(&clock), &metrics);
-    Ok(House {
+    let doors = SessionLimits::new(ceilings, rates, Arc::clone(&clock), &metrics);
+    Ok(DaemonParts {
         metrics,
         traces,
-        doors,
+        session_limits: doors,
         services: Arc::new(services),
         queue,
-        opened,
-        crew,
+        opened_queue: opened,
+        delivery_parts: crew,
         domaininfo,
-        chores,
+        reloader: chores,
         clock,
     })
 }
 
 /// Puts in force what was read of users, aliases and certificates.
-fn chores(
+fn build_reloader(
     config_dir: &Path,
     config: &Config,
-    sources: Sources,
+    sources: ReloadableFiles,
     accounts: Accounts,
-    expiry: Expiry,
+    expiry: ExpiryMonitor,
     metrics: &Metrics,
-    stop: &Arc<Stop>,
-) -> Result<Arc<Chores>, Vec<String>> {
-    let mut wrong = sources.mistakes();
+    stop: &Arc<StopFlag>,
+) -> Result<Arc<Reloader>, Vec<String>> {
+    let mut wrong = sources.problems();
     if wrong.is_empty() {
-        wrong.extend(unknown_logins(config, &sources.domains, &sources.credentials.logins()));
+        wrong.extend(undefined_logins(config, &sources.domains, &sources.credentials.logins()));
     }
-    let (certs, unusable) = (sources.certificates.set(), sources.unusable_certificates());
+    let (certs, unusable) = (sources.certificates.certificates(), sources.certificate_problems());
     if certs.is_empty() {
         wrong.extend(unusable);
     } else {
@@ -202,67 +211,75 @@ fn chores(
     if !wrong.is_empty() {
         return Err(wrong);
     }
-    expiry.look(&certs);
-    Ok(Arc::new(Chores {
+    expiry.check(&certs);
+    Ok(Arc::new(Reloader {
         config_dir: config_dir.to_owned(),
-        effective: config.effective(),
+        effective_config: config.effective_toml(),
         hostname: config.hostname.clone(),
-        looks: Looks::of_the_server(),
-        directory: directory(config_dir, config, &sources.domains, accounts, metrics, stop),
+        poll_settings: PollSettings::for_server(),
+        lookup_tables: build_lookup_tables(config_dir, config, &sources.domains, accounts, metrics, stop),
         logins: Arc::new(ArcSwap::new(sources.credentials.logins())),
-        sources: Mutex::new(sources),
-        certs: Certs::new(certs),
+        files: Mutex::new(sources),
+        certs: CertificateResolver::new(certs),
         tls_client: Arc::new(TlsClient::with_system_roots()),
         expiry,
-        reloads: Reloads::new().map_err(|e| vec![format!("cannot make a pair of sockets: {e}")])?,
+        reload_requests: ReloadRequests::new()
+            .map_err(|e| vec![format!("cannot make a pair of sockets: {e}")])?,
     }))
 }
 
 /// How names of ours are compared.
 #[must_use]
-pub fn spelling(config: &Config) -> Spelling {
-    Spelling {
+pub fn spelling(config: &Config) -> LocalPartRules {
+    LocalPartRules {
         suffix_separators: config.aliases.suffix_separators.clone(),
         drop_characters: config.aliases.drop_characters.clone(),
     }
 }
 
 /// Users of ours, and those of others who are asked.
-fn accounts(config: &Config, metrics: &Metrics, stop: &Arc<Stop>) -> Accounts {
-    match neighbours::dovecot(config, metrics, stop) {
-        Some(dovecot) => Accounts::default().with_others(dovecot),
+fn accounts(config: &Config, metrics: &Metrics, stop: &Arc<StopFlag>) -> Accounts {
+    match external_services::dovecot_client(config, metrics, stop) {
+        Some(dovecot) => Accounts::default().with_external_users(dovecot),
         None => Accounts::default(),
     }
 }
 
-fn directory(
+fn build_lookup_tables(
     config_dir: &Path,
     config: &Config,
-    domains: &Domains,
+    domains: &LocalDomains,
     accounts: Accounts,
     metrics: &Metrics,
-    stop: &Arc<Stop>,
-) -> Arc<Directory> {
+    stop: &Arc<StopFlag>,
+) -> Arc<LookupTables> {
     let hook = AliasHookSettings {
-        program: alias_hook(config_dir),
-        directory: config_dir.to_owned(),
-        spelling: spelling(config),
+        program: alias_hook_path(config_dir),
+        working_directory: config_dir.to_owned(),
+        local_part_rules: spelling(config),
         stop: Arc::clone(stop),
     };
-    let parts = Parts {
+    let parts = LookupParts {
         spelling: spelling(config),
-        postmaster: Postmaster { mailbox: config.postmaster.clone(), hostname: config.hostname.clone() },
-        hook: AliasHook::new(hook, metrics),
+        postmaster: PostmasterSettings {
+            mailbox: config.postmaster.clone(),
+            hostname: config.hostname.clone(),
+        },
+        alias_hook: AliasHook::new(hook, metrics),
     };
-    Directory::new(parts, domains, accounts)
+    LookupTables::new(parts, domains, accounts)
 }
 
 /// The logins that are named and not in `credentials.toml`, a mistake each.
 #[must_use]
-pub fn unknown_logins(config: &Config, domains: &Domains, logins: &smtp::Logins) -> Vec<String> {
-    let by_default = config.delivery.smtp.via.iter().filter_map(|via| via.login.clone());
+pub fn undefined_logins(
+    config: &Config,
+    domains: &LocalDomains,
+    logins: &smtp::CredentialsByName,
+) -> Vec<String> {
+    let by_default = config.delivery.smtp.via.iter().filter_map(|via| via.credentials_name.clone());
     let by_default = by_default.map(|login| (login, "postrider.toml: delivery.smtp.via".to_owned()));
-    let by_alias = logins_named(domains).into_iter().map(|(login, place)| (login, place.to_string()));
+    let by_alias = referenced_logins(domains).into_iter().map(|(login, place)| (login, place.to_string()));
     by_default
         .chain(by_alias)
         .filter(|(login, _)| !logins.contains_key(login))
@@ -276,60 +293,60 @@ pub fn unknown_logins(config: &Config, domains: &Domains, logins: &smtp::Logins)
 
 /// The postmasters whose mail would reach nobody, a warning each.
 #[must_use]
-pub fn unread_postmasters(
+pub fn undeliverable_postmasters(
     config_dir: &Path,
     config: &Config,
-    domains: &Domains,
-    stop: &Arc<Stop>,
+    domains: &LocalDomains,
+    stop: &Arc<StopFlag>,
 ) -> Vec<String> {
     let metrics = Metrics::default();
     let accounts = accounts(config, &metrics, stop);
-    directory(config_dir, config, domains, accounts, &metrics, stop).unread_postmasters()
+    build_lookup_tables(config_dir, config, domains, accounts, &metrics, stop).undeliverable_postmasters()
 }
 
-struct Seams<'a> {
+struct SystemInterfaces<'a> {
     clock: &'a Arc<dyn Clock>,
     random: &'a Arc<dyn Random>,
     disk: &'a Arc<dyn Disk>,
-    dial: &'a Arc<dyn Dial>,
+    dial: &'a Arc<dyn Connector>,
     resolver: &'a Arc<dyn Resolver>,
     metrics: &'a Metrics,
-    stop: &'a Arc<Stop>,
+    stop: &'a Arc<StopFlag>,
 }
 
 /// Asks name servers. For attempts, and apart from them for sessions, which do not wait when we stop.
-fn stub(
+fn stub_resolver(
     config: &Config,
     clock: &Arc<dyn Clock>,
     random: &Arc<dyn Random>,
-    dial: &Arc<dyn Dial>,
-) -> dns::Stub {
+    dial: &Arc<dyn Connector>,
+) -> dns::StubResolver {
     let settings = dns::Settings { servers: config.dns.servers.clone(), ..dns::Settings::default() };
-    dns::Stub::new(settings, Arc::clone(clock), Arc::clone(random), Arc::clone(dial))
+    dns::StubResolver::new(settings, Arc::clone(clock), Arc::clone(random), Arc::clone(dial))
 }
 
 fn couriers(
     config: &Config,
     config_dir: &Path,
-    seams: &Seams<'_>,
-    chores: &Chores,
+    seams: &SystemInterfaces<'_>,
+    chores: &Reloader,
     domaininfo: &Arc<DomainInfo>,
 ) -> Couriers {
     let clock = || Arc::clone(seams.clock);
     let local: Arc<dyn Courier> = match &config.delivery.local {
-        config::Local::Maildir(settings) => Arc::new(MaildirCourier::new(
+        config::LocalDelivery::Maildir(settings) => Arc::new(MaildirCourier::new(
             &MaildirSettings { path: settings.path.clone(), hostname: config.hostname.clone() },
             Arc::clone(seams.disk),
             Arc::clone(seams.random),
             clock(),
         )),
-        config::Local::Command(settings) => Arc::new(CommandCourier::new(
+        config::LocalDelivery::Command(settings) => Arc::new(CommandCourier::new(
             CommandSettings {
                 program: settings.program.clone(),
                 arguments: settings.arguments.clone(),
                 line_ends: match settings.line_ends {
-                    config::LineEnds::Lf => LineEnds::Lf,
-                    config::LineEnds::Crlf => LineEnds::CrLf,
+                    config::LineEndsSetting::Lf => LineEnds::Lf,
+                    config::LineEndsSetting::Crlf => LineEnds::CrLf,
                 },
                 deadline: settings.deadline,
                 directory: config_dir.to_owned(),
@@ -337,9 +354,9 @@ fn couriers(
             clock(),
             Arc::clone(seams.stop),
         )),
-        config::Local::Lmtp(settings) => Arc::new(LmtpCourier::new(
+        config::LocalDelivery::Lmtp(settings) => Arc::new(LmtpCourier::new(
             LmtpSettings { endpoint: settings.address.clone(), hostname: config.hostname.clone() },
-            Arc::new(SystemDial),
+            Arc::new(SystemConnector),
             clock(),
         )),
     };
@@ -348,8 +365,8 @@ fn couriers(
         PipeSettings {
             deadline: pipe.deadline,
             exit_75: match pipe.exit_75 {
-                config::PipeTrouble::Permanent => Exit75::Permanent,
-                config::PipeTrouble::Transient => Exit75::Transient,
+                config::Exit75Setting::Permanent => Exit75::Permanent,
+                config::Exit75Setting::Transient => Exit75::Transient,
             },
             directory: config_dir.to_owned(),
         },
@@ -365,40 +382,40 @@ fn couriers(
 
 fn smtp_courier(
     config: &Config,
-    seams: &Seams<'_>,
-    chores: &Chores,
+    seams: &SystemInterfaces<'_>,
+    chores: &Reloader,
     domaininfo: &Arc<DomainInfo>,
 ) -> smtp::SmtpCourier {
     let settings = smtp::Settings {
         port: config.delivery.smtp.port,
-        hello: match config.delivery.smtp.hello {
-            config::Hello::SenderDomain => smtp::HelloMode::SenderDomain,
-            config::Hello::Hostname => smtp::HelloMode::Hostname,
+        hello_mode: match config.delivery.smtp.hello {
+            config::HelloSetting::SenderDomain => smtp::HelloMode::SenderDomain,
+            config::HelloSetting::Hostname => smtp::HelloMode::Hostname,
         },
         via: config.delivery.smtp.via.clone(),
-        listening: config.listen.smtp.iter().map(taking_mail_in).collect(),
+        listen_addresses: config.listen.smtp.iter().map(listening_address).collect(),
         messages_per_connection_max: u32::try_from(config.delivery.smtp.messages_per_connection_max)
             .unwrap_or(u32::MAX),
         ..smtp::Settings::new(config.hostname.clone())
     };
-    let parts = smtp::Parts {
+    let parts = smtp::SmtpCourierParts {
         resolver: Arc::clone(seams.resolver),
         dial: Arc::clone(seams.dial),
         domaininfo: Arc::clone(domaininfo),
         tls: Arc::clone(&chores.tls_client),
         random: Arc::clone(seams.random),
         clock: Arc::clone(seams.clock),
-        router: Arc::clone(&chores.directory.router),
-        logins: Arc::clone(&chores.logins),
+        router: Arc::clone(&chores.lookup_tables.router),
+        credentials: Arc::clone(&chores.logins),
     };
     smtp::SmtpCourier::new(settings, parts, seams.metrics)
 }
 
 /// Where other servers find us. What the service manager passes is port 25, as far as we can know.
-fn taking_mail_in(listener: &config::Listener) -> SocketAddr {
-    match listener.place {
-        config::Place::Address(address) => address,
-        config::Place::Systemd => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 25)),
+fn listening_address(listener: &config::ListenEntry) -> SocketAddr {
+    match listener.source {
+        config::SocketSource::Address(address) => address,
+        config::SocketSource::Systemd => SocketAddr::from((Ipv6Addr::UNSPECIFIED, 25)),
     }
 }
 
@@ -406,46 +423,48 @@ fn queue_settings(config: &Config) -> queue::Settings {
     let defaults = queue::Settings::default();
     let slack = Duration::from_secs(30);
     let local = match &config.delivery.local {
-        config::Local::Maildir(_) | config::Local::Lmtp(_) => defaults.attempt_local,
-        config::Local::Command(command) => command.deadline + slack,
+        config::LocalDelivery::Maildir(_) | config::LocalDelivery::Lmtp(_) => defaults.local_attempt_timeout,
+        config::LocalDelivery::Command(command) => command.deadline + slack,
     };
     queue::Settings {
         messages_max: config.queue.messages_max,
         lifetime: config.queue.lifetime,
-        retry: config.queue.retry.clone(),
-        delay_report: config.queue.delay_report,
-        deliver_local: config.queue.local_threads,
-        deliver_remote: config.queue.remote_threads,
-        destination_max: config.queue.attempts_per_destination_max,
-        backoff_max: config.queue.probe_every,
-        attempt_local: local.max(config.delivery.pipe.deadline + slack).max(defaults.attempt_local),
+        retry_delays: config.queue.retry.clone(),
+        delay_notice_after: config.queue.delay_warning,
+        local_threads: config.queue.local_threads,
+        remote_threads: config.queue.remote_threads,
+        destination_attempts_max: config.queue.attempts_per_destination_max,
+        backoff_max: config.queue.probe_interval_max,
+        local_attempt_timeout: local
+            .max(config.delivery.pipe.deadline + slack)
+            .max(defaults.local_attempt_timeout),
         ..defaults
     }
 }
 
-fn hook_settings(config: &Config, config_dir: &Path, stop: &Arc<Stop>) -> HookSettings {
-    HookSettings {
+fn hook_settings(config: &Config, config_dir: &Path, stop: &Arc<StopFlag>) -> SessionHookSettings {
+    SessionHookSettings {
         config_dir: config_dir.to_owned(),
-        failure: match config.hooks.failure {
-            config::HookFailure::Defer => HookFailure::Defer,
-            config::HookFailure::Accept => HookFailure::Accept,
+        fallback: match config.hooks.failure {
+            config::HookFailureSetting::Defer => HookFallback::Defer,
+            config::HookFailureSetting::Accept => HookFallback::Accept,
         },
-        rcpt_time: config.hooks.rcpt_deadline,
-        post_data_time: config.hooks.post_data_deadline,
+        rcpt_timeout: config.hooks.rcpt_deadline,
+        post_data_timeout: config.hooks.post_data_deadline,
         stop: Arc::clone(stop),
     }
 }
 
-fn hourly_max(config: &Config) -> HourlyMax {
+fn hourly_max(config: &Config) -> HourlyLimits {
     let (address, login) = (&config.limits.address_per_hour, &config.limits.login_per_hour);
-    HourlyMax {
+    HourlyLimits {
         address_connections: address.connections,
         address_messages: address.messages,
         address_recipients: address.recipients,
         address_unknown_recipients: address.unknown_recipients,
         login_messages: login.messages,
         login_recipients: login.recipients,
-        exempt: config.relay.networks.clone(),
+        exempt_networks: config.relay.networks.clone(),
     }
 }
 
@@ -455,7 +474,7 @@ fn session_settings(config: &Config) -> inbound::Settings {
         hostname: config.hostname.clone(),
         message_octets_max: limits.message_octets_max,
         recipients_max: limits.recipients_max,
-        mended_networks: config.leniency.bare_line_ends.clone(),
+        line_end_repair_networks: config.leniency.bare_line_ends.clone(),
         received_max: limits.received_max,
         relay_networks: config.relay.networks.clone(),
         greeting_delay: limits.greeting_delay,

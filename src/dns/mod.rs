@@ -7,16 +7,16 @@
 //! - `cache`: what was answered, for as long as it holds
 //! - `zone`: answers from a text file, for tests and trials
 
-mod answer;
 mod cache;
+mod name_servers;
 mod resolver;
-mod servers;
-mod stub;
+mod response;
+mod stub_resolver;
 mod zone;
 
-pub use resolver::{DnsError, Exchange, Mx, Resolver};
-pub use servers::Settings;
-pub use stub::Stub;
-#[cfg(any(test, feature = "fakes"))]
-pub(crate) use zone::{Data, Said};
+pub use name_servers::Settings;
+pub use resolver::{DnsError, Mx, MxExchange, Resolver};
+pub use stub_resolver::StubResolver;
 pub use zone::{Zone, ZoneError};
+#[cfg(any(test, feature = "fakes"))]
+pub(crate) use zone::{ZoneLookup, ZoneRecordData};

@@ -20,7 +20,7 @@ pub trait Resolver: Send + Sync {
     ///
     /// # Errors
     /// [`DnsError::NoSuchDomain`] is a fact; [`DnsError::Temporary`] says nothing about the name.
-    fn mx(&self, name: &Domain, deadline: Moment) -> Result<Vec<Mx>, DnsError>;
+    fn mx_records(&self, name: &Domain, deadline: Moment) -> Result<Vec<Mx>, DnsError>;
 
     /// The A and AAAA records of a host, in no order; empty if it truly has none. CNAMEs are
     /// followed. One family is enough: trouble with the other is then not reported. Is back by
@@ -35,11 +35,11 @@ pub trait Resolver: Send + Sync {
     ///
     /// # Errors
     /// [`DnsError::NoSuchDomain`] is a fact; [`DnsError::Temporary`] says nothing about the address.
-    fn names(&self, address: IpAddr, deadline: Moment) -> Result<Vec<Domain>, DnsError>;
+    fn ptr_names(&self, address: IpAddr, deadline: Moment) -> Result<Vec<Domain>, DnsError>;
 }
 
 /// The name under which an address has its PTR records (RFC 1035 §3.5, RFC 3596 §2.5).
-pub(super) fn reverse(address: IpAddr) -> Result<Domain, DnsError> {
+pub(super) fn reverse_name(address: IpAddr) -> Result<Domain, DnsError> {
     let name = match address {
         IpAddr::V4(v4) => {
             let [a, b, c, d] = v4.octets();
@@ -71,35 +71,35 @@ pub struct Mx {
     /// Lower is tried first (RFC 5321 §5.1).
     pub preference: u16,
     /// Where mail is to go.
-    pub exchange: Exchange,
+    pub exchange: MxExchange,
 }
 
 /// The host that an MX record names. DNS lets it be any name; mail does not.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Exchange {
+pub enum MxExchange {
     /// A host name.
     Host(Domain),
     /// The root, `.`: this domain takes no mail (RFC 7505 §3).
-    Root,
+    NullMx,
     /// Something that cannot be a host, such as an address written as a name; kept for the log.
-    NoHostName(String),
+    InvalidHostName(String),
 }
 
-impl Exchange {
+impl MxExchange {
     /// Reads a name as DNS shows it, with or without its final dot.
     #[must_use]
-    pub fn read(raw: &str) -> Self {
+    pub fn from_dns_name(raw: &str) -> Self {
         let name = raw.strip_suffix('.').unwrap_or(raw);
         if name.is_empty() {
-            return Self::Root;
+            return Self::NullMx;
         }
         // A common mistake; as a name it could be asked for, but never answered.
         if name.parse::<Ipv4Addr>().is_ok() {
-            return Self::NoHostName(name.to_owned());
+            return Self::InvalidHostName(name.to_owned());
         }
         match Domain::parse_host(name) {
             Ok(host) if host.as_address().is_none() => Self::Host(host),
-            _ => Self::NoHostName(name.to_owned()),
+            _ => Self::InvalidHostName(name.to_owned()),
         }
     }
 }
@@ -110,7 +110,7 @@ mod tests {
 
     #[test]
     fn an_address_has_its_records_under_its_octets_or_nibbles_backwards() {
-        let name = |raw: &str| reverse(raw.parse().unwrap()).unwrap().to_string();
+        let name = |raw: &str| reverse_name(raw.parse().unwrap()).unwrap().to_string();
         assert_eq!(name("192.0.2.17"), "17.2.0.192.in-addr.arpa");
         assert_eq!(
             name("2001:db8::567:89ab"),
@@ -121,14 +121,16 @@ mod tests {
     #[test]
     fn an_exchange_is_a_host_the_root_or_no_host_name() {
         let host = Domain::parse("mx.there.example").unwrap();
-        assert_eq!(Exchange::read("MX.There.example."), Exchange::Host(host));
-        let Exchange::Host(host) = Exchange::read("mx_1.There.example.") else { panic!("it answers") };
+        assert_eq!(MxExchange::from_dns_name("MX.There.example."), MxExchange::Host(host));
+        let MxExchange::Host(host) = MxExchange::from_dns_name("mx_1.There.example.") else {
+            panic!("it answers")
+        };
         assert_eq!(host.as_ascii(), "mx_1.there.example");
-        assert_eq!(Exchange::read("."), Exchange::Root);
+        assert_eq!(MxExchange::from_dns_name("."), MxExchange::NullMx);
         for raw in
             ["192.0.2.1", "192.0.2.1.", "[192.0.2.1]", "mx_1.there..example.", "a\\.b.example", "ü_1.example"]
         {
-            assert!(matches!(Exchange::read(raw), Exchange::NoHostName(_)), "{raw}");
+            assert!(matches!(MxExchange::from_dns_name(raw), MxExchange::InvalidHostName(_)), "{raw}");
         }
     }
 }

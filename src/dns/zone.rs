@@ -22,19 +22,19 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use super::resolver::{DnsError, Exchange, Mx, Resolver, reverse};
+use super::resolver::{DnsError, Mx, MxExchange, Resolver, reverse_name};
 use crate::mail::Domain;
 use crate::sys::Moment;
 
 /// CNAMEs followed for one question.
-const ALIASES_MAX: usize = 8;
+const CNAMES_MAX: usize = 8;
 /// Where a line does not say: five minutes.
-const TTL_SECONDS: u32 = 300;
+const DEFAULT_TTL_SECONDS: u32 = 300;
 
 /// The records of a zone file. A snapshot.
 #[derive(Debug, Clone, Default)]
 pub struct Zone {
-    names: BTreeMap<Domain, Vec<Record>>,
+    records_by_name: BTreeMap<Domain, Vec<ZoneRecord>>,
 }
 
 /// A line that is no record. Whoever wrote the file is at fault.
@@ -49,14 +49,14 @@ pub struct ZoneError {
 
 /// One record of a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Record {
+pub(crate) struct ZoneRecord {
     pub(crate) ttl_seconds: u32,
-    pub(crate) data: Data,
+    pub(crate) data: ZoneRecordData,
 }
 
 /// What a record says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Data {
+pub(crate) enum ZoneRecordData {
     Address(IpAddr),
     Mx(Mx),
     Ptr(Domain),
@@ -68,9 +68,9 @@ pub(crate) enum Data {
 }
 
 /// What a zone says of a name, before CNAMEs are followed.
-pub(crate) enum Said<'a> {
+pub(crate) enum ZoneLookup<'a> {
     /// Its records, none or more.
-    Records(&'a [Record]),
+    Records(&'a [ZoneRecord]),
     /// There is no such name.
     NoSuchDomain,
 }
@@ -90,36 +90,43 @@ impl Zone {
             }
             let (owner, record) =
                 parse_record(&words).map_err(|problem| ZoneError { line: number + 1, problem })?;
-            zone.names.entry(owner).or_default().push(record);
+            zone.records_by_name.entry(owner).or_default().push(record);
         }
         Ok(zone)
     }
 
     /// The records of a name.
-    pub(crate) fn look_up(&self, name: &Domain) -> Said<'_> {
-        match self.names.get(name) {
-            Some(records) => Said::Records(records),
+    pub(crate) fn look_up(&self, name: &Domain) -> ZoneLookup<'_> {
+        match self.records_by_name.get(name) {
+            Some(records) => ZoneLookup::Records(records),
             // An empty non-terminal exists (RFC 8020 §2).
-            None if self.names.keys().any(|other| is_below(other, name)) => Said::Records(&[]),
-            None => Said::NoSuchDomain,
+            None if self.records_by_name.keys().any(|other| is_below(other, name)) => {
+                ZoneLookup::Records(&[])
+            }
+            None => ZoneLookup::NoSuchDomain,
         }
     }
 
     /// Follows CNAMEs to the records that answer.
-    fn records(&self, name: &Domain) -> Result<&[Record], DnsError> {
+    fn records_after_cnames(&self, name: &Domain) -> Result<&[ZoneRecord], DnsError> {
         let mut name = name;
-        for _ in 0..ALIASES_MAX {
+        for _ in 0..CNAMES_MAX {
             let records = match self.look_up(name) {
-                Said::Records(records) => records,
-                Said::NoSuchDomain => return Err(DnsError::NoSuchDomain),
+                ZoneLookup::Records(records) => records,
+                ZoneLookup::NoSuchDomain => return Err(DnsError::NoSuchDomain),
             };
             let mut alias = None;
             for record in records {
                 match &record.data {
-                    Data::Cname(target) => alias = Some(target),
-                    Data::Servfail => return Err(DnsError::Temporary("SERVFAIL".to_owned())),
-                    Data::Silent => return Err(DnsError::Temporary("no answer in time".to_owned())),
-                    Data::Address(_) | Data::Mx(_) | Data::Ptr(_) | Data::Empty => {}
+                    ZoneRecordData::Cname(target) => alias = Some(target),
+                    ZoneRecordData::Servfail => return Err(DnsError::Temporary("SERVFAIL".to_owned())),
+                    ZoneRecordData::Silent => {
+                        return Err(DnsError::Temporary("no answer in time".to_owned()));
+                    }
+                    ZoneRecordData::Address(_)
+                    | ZoneRecordData::Mx(_)
+                    | ZoneRecordData::Ptr(_)
+                    | ZoneRecordData::Empty => {}
                 }
             }
             match alias {
@@ -132,32 +139,32 @@ impl Zone {
 }
 
 impl Resolver for Zone {
-    fn mx(&self, name: &Domain, _deadline: Moment) -> Result<Vec<Mx>, DnsError> {
-        let records = self.records(name)?.iter();
+    fn mx_records(&self, name: &Domain, _deadline: Moment) -> Result<Vec<Mx>, DnsError> {
+        let records = self.records_after_cnames(name)?.iter();
         Ok(records
             .filter_map(|record| match &record.data {
-                Data::Mx(mx) => Some(mx.clone()),
+                ZoneRecordData::Mx(mx) => Some(mx.clone()),
                 _ => None,
             })
             .collect())
     }
 
     fn addresses(&self, host: &Domain, _deadline: Moment) -> Result<Vec<IpAddr>, DnsError> {
-        let records = self.records(host)?.iter();
+        let records = self.records_after_cnames(host)?.iter();
         Ok(records
             .filter_map(|record| match &record.data {
-                Data::Address(address) => Some(*address),
+                ZoneRecordData::Address(address) => Some(*address),
                 _ => None,
             })
             .collect())
     }
 
-    fn names(&self, address: IpAddr, _deadline: Moment) -> Result<Vec<Domain>, DnsError> {
-        let name = reverse(address)?;
-        let records = self.records(&name)?.iter();
+    fn ptr_names(&self, address: IpAddr, _deadline: Moment) -> Result<Vec<Domain>, DnsError> {
+        let name = reverse_name(address)?;
+        let records = self.records_after_cnames(&name)?.iter();
         Ok(records
             .filter_map(|record| match &record.data {
-                Data::Ptr(name) => Some(name.clone()),
+                ZoneRecordData::Ptr(name) => Some(name.clone()),
                 _ => None,
             })
             .collect())
@@ -168,10 +175,10 @@ fn is_below(name: &Domain, ancestor: &Domain) -> bool {
     name.as_ascii().strip_suffix(ancestor.as_ascii()).is_some_and(|rest| rest.ends_with('.'))
 }
 
-fn parse_record(words: &[&str]) -> Result<(Domain, Record), String> {
+fn parse_record(words: &[&str]) -> Result<(Domain, ZoneRecord), String> {
     let (owner, mut rest) = words.split_first().ok_or("nothing there")?;
     let owner = parse_name(owner)?;
-    let mut ttl_seconds = TTL_SECONDS;
+    let mut ttl_seconds = DEFAULT_TTL_SECONDS;
     if let [seconds, after @ ..] = rest
         && let Ok(seconds) = seconds.parse()
     {
@@ -184,22 +191,23 @@ fn parse_record(words: &[&str]) -> Result<(Domain, Record), String> {
     }
     let (kind, values) = rest.split_first().ok_or("the record type is missing")?;
     let data = match (kind.to_ascii_uppercase().as_str(), values) {
-        ("A", [address]) => Data::Address(IpAddr::V4(parse_value::<Ipv4Addr>(address)?)),
-        ("AAAA", [address]) => Data::Address(IpAddr::V6(parse_value::<Ipv6Addr>(address)?)),
-        ("MX", [preference, exchange]) => {
-            Data::Mx(Mx { preference: parse_value(preference)?, exchange: Exchange::read(exchange) })
-        }
-        ("CNAME", [target]) => Data::Cname(parse_name(target)?),
-        ("PTR", [name]) => Data::Ptr(parse_name(name)?),
-        ("EMPTY", []) => Data::Empty,
-        ("SERVFAIL", []) => Data::Servfail,
-        ("SILENT", []) => Data::Silent,
+        ("A", [address]) => ZoneRecordData::Address(IpAddr::V4(parse_value::<Ipv4Addr>(address)?)),
+        ("AAAA", [address]) => ZoneRecordData::Address(IpAddr::V6(parse_value::<Ipv6Addr>(address)?)),
+        ("MX", [preference, exchange]) => ZoneRecordData::Mx(Mx {
+            preference: parse_value(preference)?,
+            exchange: MxExchange::from_dns_name(exchange),
+        }),
+        ("CNAME", [target]) => ZoneRecordData::Cname(parse_name(target)?),
+        ("PTR", [name]) => ZoneRecordData::Ptr(parse_name(name)?),
+        ("EMPTY", []) => ZoneRecordData::Empty,
+        ("SERVFAIL", []) => ZoneRecordData::Servfail,
+        ("SILENT", []) => ZoneRecordData::Silent,
         ("A" | "AAAA" | "MX" | "CNAME" | "PTR" | "EMPTY" | "SERVFAIL" | "SILENT", values) => {
             return Err(format!("{kind} does not take {} values", values.len()));
         }
         _ => return Err(format!("{kind} is not a known record type")),
     };
-    Ok((owner, Record { ttl_seconds, data }))
+    Ok((owner, ZoneRecord { ttl_seconds, data }))
 }
 
 fn parse_name(raw: &str) -> Result<Domain, String> {
@@ -235,24 +243,24 @@ mod tests {
         silent.example.    SILENT
     ";
 
-    fn mx(name: &str) -> Result<usize, DnsError> {
+    fn mx_record_count(name: &str) -> Result<usize, DnsError> {
         let zone = Zone::parse(TEXT).unwrap();
-        zone.mx(&Domain::parse(name).unwrap(), Moment::default()).map(|records| records.len())
+        zone.mx_records(&Domain::parse(name).unwrap(), Moment::default()).map(|records| records.len())
     }
 
     #[test]
     fn a_zone_answers_like_a_recursive_server() {
-        assert_eq!(mx("there.example"), Ok(1));
-        assert_eq!(mx("THERE.example"), Ok(1));
-        assert_eq!(mx("alias.example"), Ok(1), "through a CNAME");
-        assert_eq!(mx("xn--bcher-kva.example"), Ok(1), "in either spelling");
-        assert_eq!(mx("mx.there.example"), Ok(0), "no MX");
-        assert_eq!(mx("deep.empty.example"), Ok(0), "no records");
-        assert_eq!(mx("empty.example"), Ok(0), "an empty non-terminal");
-        assert_eq!(mx("nowhere.example"), Err(DnsError::NoSuchDomain));
-        assert_eq!(mx("ere.example"), Err(DnsError::NoSuchDomain), "labels, not letters");
+        assert_eq!(mx_record_count("there.example"), Ok(1));
+        assert_eq!(mx_record_count("THERE.example"), Ok(1));
+        assert_eq!(mx_record_count("alias.example"), Ok(1), "through a CNAME");
+        assert_eq!(mx_record_count("xn--bcher-kva.example"), Ok(1), "in either spelling");
+        assert_eq!(mx_record_count("mx.there.example"), Ok(0), "no MX");
+        assert_eq!(mx_record_count("deep.empty.example"), Ok(0), "no records");
+        assert_eq!(mx_record_count("empty.example"), Ok(0), "an empty non-terminal");
+        assert_eq!(mx_record_count("nowhere.example"), Err(DnsError::NoSuchDomain));
+        assert_eq!(mx_record_count("ere.example"), Err(DnsError::NoSuchDomain), "labels, not letters");
         for name in ["broken.example", "silent.example", "one.example"] {
-            assert!(matches!(mx(name), Err(DnsError::Temporary(_))), "{name}");
+            assert!(matches!(mx_record_count(name), Err(DnsError::Temporary(_))), "{name}");
         }
         let zone = Zone::parse(TEXT).unwrap();
         let host = Domain::parse("mx.there.example").unwrap();

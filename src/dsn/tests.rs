@@ -5,52 +5,52 @@ use std::time::Duration;
 use super::*;
 use crate::mail::{Destination, ReversePath};
 
-const LETTER: &[u8] = b"From: ana@here.example\r\nSubject: hello\r\n\r\nHello, Bo.\r\n";
+const MESSAGE: &[u8] = b"From: ana@here.example\r\nSubject: hello\r\n\r\nHello, Bo.\r\n";
 
 struct Case {
     to: Mailbox,
     envelope: Envelope,
     reason: Reason,
     action: Action,
-    original: Original,
+    original: ReturnedContent,
 }
 
 impl Case {
     fn new(from: &str, recipient: &str) -> Self {
         let to = Mailbox::parse(from).unwrap();
         let arrived = Timestamp::from_millis(1_767_225_600_000);
-        let recipient = Recipient::mailbox(Mailbox::parse(recipient).unwrap());
+        let recipient = Recipient::for_mailbox(Mailbox::parse(recipient).unwrap());
         let id = MessageId::new(arrived, 1);
         Self {
             envelope: Envelope::new(id, arrived, ReversePath::Mailbox(to.clone()), vec![recipient]),
             to,
             reason: Reason::new(1, 1, "The mailbox does not exist.")
-                .with_remote("mx.there.example", "550 5.1.1 <bo@there.example>: user unknown"),
+                .with_response("mx.there.example", "550 5.1.1 <bo@there.example>: user unknown"),
             action: Action::Failed,
-            original: Original::Whole(LETTER.to_vec()),
+            original: ReturnedContent::FullMessage(MESSAGE.to_vec()),
         }
     }
 
-    fn write(&self) -> Written {
+    fn write(&self) -> BounceMessage {
         let host = Domain::parse("mail.here.example").unwrap();
         let date = Timestamp::from_millis(1_767_225_660_000);
-        let entry = |recipient| Entry { recipient, action: self.action, reason: &self.reason };
-        Report {
+        let entry = |recipient| BounceRecipient { recipient, action: self.action, reason: &self.reason };
+        Bounce {
             from_domain: &self.to.domain,
             hostname: &host,
             id: MessageId::new(date, 2),
             date,
             to: &self.to,
             envelope: &self.envelope,
-            entries: self.envelope.recipients.iter().map(entry).collect(),
-            until: date.after(Duration::from_hours(120)),
-            original: self.original.clone(),
+            recipients: self.envelope.recipients.iter().map(entry).collect(),
+            retry_until: date.after(Duration::from_hours(120)),
+            returned: self.original.clone(),
         }
         .write()
     }
 }
 
-fn golden(name: &str, written: &Written) {
+fn assert_golden(name: &str, written: &BounceMessage) {
     let path = format!("{}/testdata/golden/{name}", env!("CARGO_MANIFEST_DIR"));
     let text = String::from_utf8(written.octets.clone()).unwrap();
     assert_eq!(text.matches('\n').count(), text.matches("\r\n").count());
@@ -67,7 +67,7 @@ fn golden(name: &str, written: &Written) {
 fn a_report_of_a_failure_looks_like_this() {
     let written = Case::new("ana@here.example", "bo@there.example").write();
     assert!(!written.has_8bit && !written.smtputf8);
-    golden("report-failed.eml", &written);
+    assert_golden("report-failed.eml", &written);
 }
 
 #[test]
@@ -79,12 +79,12 @@ fn a_report_of_an_expired_alias_looks_like_this() {
     recipient.orcpt = Some("rfc822;list+40here.example".to_owned());
     recipient.destination = Destination::Mailbox(Mailbox::parse("bo@there.example").unwrap());
     case.reason = Reason::new(4, 1, "no answer from mx.there.example within five minutes");
-    case.original = Original::Headers(b"Subject: hello\r\n\r\n".to_vec());
-    golden("report-expired.eml", &case.write());
+    case.original = ReturnedContent::Headers(b"Subject: hello\r\n\r\n".to_vec());
+    assert_golden("report-expired.eml", &case.write());
 }
 
-fn taken() -> Reason {
-    Reason::new(0, 0, "accepted").with_remote("mx.there.example", "250 2.0.0 Ok: queued as 4c5")
+fn accepted_reason() -> Reason {
+    Reason::new(0, 0, "accepted").with_response("mx.there.example", "250 2.0.0 Ok: queued as 4c5")
 }
 
 #[test]
@@ -92,9 +92,10 @@ fn a_report_of_a_delay_looks_like_this() {
     let mut case = Case::new("ana@here.example", "bo@there.example");
     case.action = Action::Delayed;
     case.reason = Reason::new(2, 2, "refused the recipient")
-        .with_remote("mx.there.example", "452 4.2.2 <bo@there.example> is over quota");
-    case.original = Original::Headers(b"Subject: hello\r\nMessage-ID: <1@here.example>\r\n\r\n".to_vec());
-    golden("report-delayed.eml", &case.write());
+        .with_response("mx.there.example", "452 4.2.2 <bo@there.example> is over quota");
+    case.original =
+        ReturnedContent::Headers(b"Subject: hello\r\nMessage-ID: <1@here.example>\r\n\r\n".to_vec());
+    assert_golden("report-delayed.eml", &case.write());
 }
 
 #[test]
@@ -103,16 +104,16 @@ fn a_report_of_a_delivery_looks_like_this() {
     case.action = Action::Delivered;
     case.reason = Reason::new(0, 0, "in the mailbox");
     case.envelope.recipients[0].orcpt = Some("rfc822;bo@here.example".to_owned());
-    case.original = Original::Headers(b"Subject: hello\r\n\r\n".to_vec());
-    golden("report-delivered.eml", &case.write());
+    case.original = ReturnedContent::Headers(b"Subject: hello\r\n\r\n".to_vec());
+    assert_golden("report-delivered.eml", &case.write());
 }
 
 #[test]
 fn a_report_of_a_relay_that_reports_no_further_looks_like_this() {
     let mut case = Case::new("ana@here.example", "bo@there.example");
-    (case.action, case.reason) = (Action::Relayed, taken());
-    case.original = Original::Headers(b"Subject: hello\r\n\r\n".to_vec());
-    golden("report-relayed.eml", &case.write());
+    (case.action, case.reason) = (Action::Relayed, accepted_reason());
+    case.original = ReturnedContent::Headers(b"Subject: hello\r\n\r\n".to_vec());
+    assert_golden("report-relayed.eml", &case.write());
 }
 
 #[test]
@@ -122,24 +123,24 @@ fn a_report_of_an_alias_that_leads_to_several_looks_like_this() {
     // Who is behind it is nobody's business.
     case.envelope.recipients[0].destination =
         Destination::Mailbox(Mailbox::parse("bo@elsewhere.example").unwrap());
-    case.original = Original::Headers(b"Subject: hello\r\n\r\n".to_vec());
+    case.original = ReturnedContent::Headers(b"Subject: hello\r\n\r\n".to_vec());
     let written = case.write();
     assert!(!String::from_utf8_lossy(&written.octets).contains("elsewhere"));
-    golden("report-expanded.eml", &written);
+    assert_golden("report-expanded.eml", &written);
 }
 
 #[test]
 fn a_report_without_a_readable_message_has_two_parts_and_says_so() {
     let mut case = Case::new("ana@here.example", "bo@there.example");
-    case.original = Original::Unreadable;
-    golden("report-unreadable.eml", &case.write());
+    case.original = ReturnedContent::Unreadable;
+    assert_golden("report-unreadable.eml", &case.write());
 }
 
 #[test]
 fn only_a_message_id_that_is_one_is_answered_to() {
     let head = |field: &str| {
         let mut case = Case::new("ana@here.example", "bo@there.example");
-        case.original = Original::Headers(format!("{field}\r\n\r\n").into_bytes());
+        case.original = ReturnedContent::Headers(format!("{field}\r\n\r\n").into_bytes());
         let text = String::from_utf8(case.write().octets).unwrap();
         text.split_once("\r\n\r\n").unwrap().0.to_owned()
     };
@@ -155,17 +156,17 @@ fn only_a_message_id_that_is_one_is_answered_to() {
 #[test]
 fn a_report_about_an_address_beyond_ascii_looks_like_this() {
     let mut case = Case::new("añña@here.example", "bö@bücher.example");
-    case.reason = Reason::new(1, 1, "unbekannt").with_remote("mx.bücher.example", "550 5.1.1 wer ist bö?");
+    case.reason = Reason::new(1, 1, "unbekannt").with_response("mx.bücher.example", "550 5.1.1 wer ist bö?");
     let written = case.write();
     assert!(written.has_8bit && written.smtputf8);
-    golden("report-global.eml", &written);
+    assert_golden("report-global.eml", &written);
 }
 
 #[test]
 fn the_facts_say_who_spoke_and_what() {
     let silent = Reason::new(1, 2, "the domain there.example does not exist");
-    let remote = Reason::new(2, 0, "refused the recipient").with_remote("mx.there.example", "450 busy");
-    let program = Reason::new(1, 1, "agent ended with exit status 67").with_remote("", "no such user");
+    let remote = Reason::new(2, 0, "refused the recipient").with_response("mx.there.example", "450 busy");
+    let program = Reason::new(1, 1, "agent ended with exit status 67").with_response("", "no such user");
     for (reason, is_expired, status, mta, diagnostic) in [
         (&silent, false, "5.1.2", None, "x-postrider; the domain there.example does not exist"),
         (&remote, false, "5.2.0", Some("mx.there.example"), "smtp; 450 busy"),
@@ -216,20 +217,20 @@ fn a_header_beyond_ascii_comes_back_as_what_it_is_and_the_report_stays_plain() {
         let part = text.split("Content-Description: Undelivered message\r\n").nth(1).unwrap();
         part.lines().take(2).collect::<Vec<_>>().join("|")
     };
-    case.original = Original::Whole("Subject: grüße\r\n\r\nhi\r\n".into());
+    case.original = ReturnedContent::FullMessage("Subject: grüße\r\n\r\nhi\r\n".into());
     assert_eq!(returned(&case), "Content-Type: message/global|Content-Transfer-Encoding: 8bit");
-    case.original = Original::Headers("Subject: grüße\r\n\r\n".into());
+    case.original = ReturnedContent::Headers("Subject: grüße\r\n\r\n".into());
     assert_eq!(returned(&case), "Content-Type: message/global-headers|Content-Transfer-Encoding: 8bit");
-    case.original = Original::Whole("Subject: hi\r\n\r\ngrüße\r\n".into());
+    case.original = ReturnedContent::FullMessage("Subject: hi\r\n\r\ngrüße\r\n".into());
     assert_eq!(returned(&case), "Content-Type: message/rfc822|Content-Transfer-Encoding: 8bit");
-    case.original = Original::Whole(LETTER.to_vec());
+    case.original = ReturnedContent::FullMessage(MESSAGE.to_vec());
     assert_eq!(returned(&case), "Content-Type: message/rfc822|");
 }
 
 #[test]
 fn words_beyond_ascii_do_not_make_the_facts_so() {
     let mut case = Case::new("ana@here.example", "bo@bücher.example");
-    case.reason = Reason::new(1, 1, "unbekannt").with_remote("mx.example", "550 für immer");
+    case.reason = Reason::new(1, 1, "unbekannt").with_response("mx.example", "550 für immer");
     let written = case.write();
     assert!(written.has_8bit && !written.smtputf8);
     let text = String::from_utf8(written.octets).unwrap();
@@ -241,8 +242,9 @@ fn words_beyond_ascii_do_not_make_the_facts_so() {
 #[test]
 fn no_line_is_too_long_whatever_was_said_or_sent() {
     let mut case = Case::new("ana@here.example", "bo@there.example");
-    case.reason = Reason::new(1, 1, "no").with_remote("mx.example", format!("550 {}", "ü".repeat(3000)));
-    case.original = Original::Whole(format!("X: {}\r\n\r\nbody\r\n", "a".repeat(5000)).into_bytes());
+    case.reason = Reason::new(1, 1, "no").with_response("mx.example", format!("550 {}", "ü".repeat(3000)));
+    case.original =
+        ReturnedContent::FullMessage(format!("X: {}\r\n\r\nbody\r\n", "a".repeat(5000)).into_bytes());
     let written = case.write();
     assert!(!has_long_line(&written.octets));
     let text = String::from_utf8(written.octets).unwrap();

@@ -7,15 +7,15 @@ use crate::mail::Mailbox;
 /// RFC 5322 §2.1.1, without the line end.
 const LINE_OCTETS_MAX: usize = 998;
 /// Where words are folded, if they can be.
-const FOLD_OCTETS: usize = 76;
+const FOLDED_LINE_OCTETS_MAX: usize = 76;
 
 /// `Content-Transfer-Encoding`, if it must be said (RFC 2045 §6.1).
-pub(super) fn encoding(octets: &[u8]) -> String {
+pub(super) fn transfer_encoding_field(octets: &[u8]) -> String {
     if octets.is_ascii() { String::new() } else { "Content-Transfer-Encoding: 8bit\r\n".to_owned() }
 }
 
 /// RFC 3464 §2.3.2, RFC 6533 §3.
-pub(super) fn address(mailbox: &Mailbox) -> String {
+pub(super) fn typed_address(mailbox: &Mailbox) -> String {
     match mailbox.needs_smtputf8() {
         true => format!("utf-8; {mailbox}"),
         false => format!("rfc822; {}", mailbox.to_ascii_domain()),
@@ -23,7 +23,7 @@ pub(super) fn address(mailbox: &Mailbox) -> String {
 }
 
 /// ASCII, with what is beyond as `\xHH`: the same notation that remote words come in.
-pub(super) fn ascii(raw: &str) -> String {
+pub(super) fn escape_non_ascii(raw: &str) -> String {
     let mut text = String::with_capacity(raw.len());
     for octet in raw.bytes() {
         match octet {
@@ -37,7 +37,7 @@ pub(super) fn ascii(raw: &str) -> String {
 }
 
 /// RFC 3461 §4. What is not well formed stays as it is; controls never get in.
-pub(super) fn from_xtext(xtext: &str) -> String {
+pub(super) fn decode_xtext(xtext: &str) -> String {
     let mut octets = Vec::with_capacity(xtext.len());
     let mut rest = xtext.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -57,12 +57,12 @@ pub(super) fn from_xtext(xtext: &str) -> String {
 }
 
 /// A header-like field, folded between words.
-pub(super) fn field(text: &mut String, name: &str, value: &str) {
+pub(super) fn write_field(text: &mut String, name: &str, value: &str) {
     let _ = write!(text, "{name}:");
     let mut column = name.len() + 1;
     for word in value.split(' ').filter(|word| !word.is_empty()) {
-        for piece in pieces(word) {
-            if column + 1 + piece.len() > FOLD_OCTETS && column > name.len() + 1 {
+        for piece in split_long_word(word) {
+            if column + 1 + piece.len() > FOLDED_LINE_OCTETS_MAX && column > name.len() + 1 {
                 text.push_str("\r\n");
                 column = 0;
             }
@@ -74,11 +74,11 @@ pub(super) fn field(text: &mut String, name: &str, value: &str) {
 }
 
 /// Words in lines of a width that people like.
-pub(super) fn paragraph(text: &mut String, indent: &str, words: &str) {
+pub(super) fn write_paragraph(text: &mut String, indent: &str, words: &str) {
     let mut column = 0;
     for word in words.split(' ').filter(|word| !word.is_empty()) {
-        for piece in pieces(word) {
-            if column > 0 && column + 1 + piece.len() <= FOLD_OCTETS {
+        for piece in split_long_word(word) {
+            if column > 0 && column + 1 + piece.len() <= FOLDED_LINE_OCTETS_MAX {
                 text.push(' ');
                 column += 1;
             } else {
@@ -94,7 +94,7 @@ pub(super) fn paragraph(text: &mut String, indent: &str, words: &str) {
 }
 
 /// A word that is longer than a line may be, in several.
-fn pieces(word: &str) -> impl Iterator<Item = &str> {
+fn split_long_word(word: &str) -> impl Iterator<Item = &str> {
     let mut rest = word;
     std::iter::from_fn(move || {
         let end = rest.floor_char_boundary(LINE_OCTETS_MAX - 100);
@@ -108,7 +108,7 @@ pub(super) fn has_long_line(octets: &[u8]) -> bool {
     octets.split(|&b| b == b'\n').any(|line| line.strip_suffix(b"\r").unwrap_or(line).len() > LINE_OCTETS_MAX)
 }
 
-pub(super) fn cut_long_lines(octets: &[u8]) -> Vec<u8> {
+pub(super) fn truncate_long_lines(octets: &[u8]) -> Vec<u8> {
     if !has_long_line(octets) {
         return octets.to_vec();
     }

@@ -10,30 +10,30 @@ use crate::sys::PlainMutex as Mutex;
 
 /// One recipient's part of an attempt.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Carried {
+pub struct RecordedAttempt {
     /// The envelope it came with.
     pub envelope: Envelope,
     /// To whom, as the log shows it.
-    pub to: String,
+    pub recipient: String,
     /// The octets, as they would go out.
     pub octets: Vec<u8>,
     /// What the script said.
     pub outcome: Outcome,
     /// How many verbs the disk had done, if one is watched.
-    pub verbs: usize,
+    pub disk_operations: usize,
 }
 
 /// Answers from a script, one outcome for each recipient; when the script is over, delivers.
 #[derive(Default)]
 pub struct ScriptedCourier {
-    script: Mutex<VecDeque<Step>>,
+    script: Mutex<VecDeque<ScriptStep>>,
     /// When the script is over, this and nothing else.
-    always: Mutex<Option<Outcome>>,
-    carried: Mutex<Vec<Carried>>,
-    watched: Option<SimulatedDisk>,
+    default_outcome: Mutex<Option<Outcome>>,
+    attempts: Mutex<Vec<RecordedAttempt>>,
+    disk: Option<SimulatedDisk>,
 }
 
-enum Step {
+enum ScriptStep {
     Outcome(Outcome),
     Panic,
 }
@@ -41,35 +41,35 @@ enum Step {
 impl ScriptedCourier {
     /// One that notes how far a disk is at each delivery.
     #[must_use]
-    pub fn watching(disk: SimulatedDisk) -> Self {
-        Self { watched: Some(disk), ..Self::default() }
+    pub fn with_disk(disk: SimulatedDisk) -> Self {
+        Self { disk: Some(disk), ..Self::default() }
     }
 
     /// Adds outcomes to the script.
-    pub fn then(&self, outcomes: impl IntoIterator<Item = Outcome>) {
-        self.script.lock().extend(outcomes.into_iter().map(Step::Outcome));
+    pub fn add_outcomes(&self, outcomes: impl IntoIterator<Item = Outcome>) {
+        self.script.lock().extend(outcomes.into_iter().map(ScriptStep::Outcome));
     }
 
     /// Adds a panic to the script.
-    pub fn then_panic(&self) {
-        self.script.lock().push_back(Step::Panic);
+    pub fn add_panic(&self) {
+        self.script.lock().push_back(ScriptStep::Panic);
     }
 
     /// What it says when the script is over, instead of delivering.
-    pub fn always(&self, outcome: Option<Outcome>) {
-        *self.always.lock() = outcome;
+    pub fn set_default_outcome(&self, outcome: Option<Outcome>) {
+        *self.default_outcome.lock() = outcome;
     }
 
     /// Everything it was asked to carry, in order.
     #[must_use]
-    pub fn carried(&self) -> Vec<Carried> {
-        self.carried.lock().clone()
+    pub fn attempts(&self) -> Vec<RecordedAttempt> {
+        self.attempts.lock().clone()
     }
 
     /// What it delivered.
     #[must_use]
-    pub fn delivered(&self) -> Vec<Carried> {
-        let mut carried = self.carried();
+    pub fn delivered(&self) -> Vec<RecordedAttempt> {
+        let mut carried = self.attempts();
         carried.retain(|one| matches!(one.outcome, Outcome::Delivered(_)));
         carried
     }
@@ -80,7 +80,7 @@ impl Courier for ScriptedCourier {
         "scripted"
     }
 
-    fn carry(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
+    fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
         let mut octets = Vec::new();
         let read = delivery.message.open().and_then(|mut message| message.read_to_end(&mut octets));
         if let Err(e) = read {
@@ -90,16 +90,20 @@ impl Courier for ScriptedCourier {
         let outcomes = delivery.recipients.iter().map(|recipient| {
             let step = self.script.lock().pop_front();
             let outcome = match step {
-                Some(Step::Outcome(outcome)) => outcome,
-                Some(Step::Panic) => std::panic::panic_any("as the script says"),
-                None => self.always.lock().clone().unwrap_or(Outcome::Delivered(Reason::new(0, 0, "taken"))),
+                Some(ScriptStep::Outcome(outcome)) => outcome,
+                Some(ScriptStep::Panic) => std::panic::panic_any("as the script says"),
+                None => self
+                    .default_outcome
+                    .lock()
+                    .clone()
+                    .unwrap_or(Outcome::Delivered(Reason::new(0, 0, "taken"))),
             };
-            self.carried.lock().push(Carried {
+            self.attempts.lock().push(RecordedAttempt {
                 envelope: delivery.envelope.clone(),
-                to: recipient.to_string(),
+                recipient: recipient.to_string(),
                 octets: octets.clone(),
                 outcome: outcome.clone(),
-                verbs: self.watched.as_ref().map_or(0, |disk| disk.verbs().len()),
+                disk_operations: self.disk.as_ref().map_or(0, |disk| disk.operations().len()),
             });
             outcome
         });

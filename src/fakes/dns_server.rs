@@ -12,28 +12,28 @@ use domain::base::message_builder::{AnswerBuilder, MessageBuilder, PushError};
 use domain::base::{Message, Name, Rtype, Serial, ToName as _, Ttl};
 use domain::rdata;
 
-use crate::dns::{Data, Exchange, Said, Zone};
+use crate::dns::{MxExchange, Zone, ZoneLookup, ZoneRecordData};
 use crate::mail::Domain;
 use crate::sys::{Mutex, spawn};
 
 /// TTL and MINIMUM of the SOA beside "no".
 const NEGATIVE_TTL: Ttl = Ttl::from_secs(60);
 /// CNAMEs followed.
-const ALIASES_MAX: usize = 8;
+const CNAMES_MAX: usize = 8;
 
 /// Answers by UDP and TCP like a recursive server, from a zone; ends when dropped. An answer that
 /// does not fit the asker's UDP size is truncated; a name that is `SILENT` gets none.
 pub struct DnsServer {
     /// Where it listens, on 127.0.0.1.
     pub address: SocketAddr,
-    shared: Arc<Shared>,
+    shared: Arc<ServerState>,
     threads: Vec<JoinHandle<()>>,
 }
 
-struct Shared {
+struct ServerState {
     zone: Mutex<Zone>,
-    queries: AtomicUsize,
-    is_over: AtomicBool,
+    query_count: AtomicUsize,
+    is_stopping: AtomicBool,
 }
 
 impl DnsServer {
@@ -45,12 +45,12 @@ impl DnsServer {
     #[expect(clippy::expect_used, reason = "a stand-in for tests, which stop where something is wrong")]
     pub fn start(zone: &str) -> Self {
         let zone = Zone::parse(zone).expect("the text is a zone");
-        let (udp, tcp) = (0..100).find_map(|_| bind().ok()).expect("a port is free");
+        let (udp, tcp) = (0..100).find_map(|_| bind_same_port().ok()).expect("a port is free");
         let address = udp.local_addr().expect("the socket is bound");
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ServerState {
             zone: Mutex::new(zone),
-            queries: AtomicUsize::new(0),
-            is_over: AtomicBool::new(false),
+            query_count: AtomicUsize::new(0),
+            is_stopping: AtomicBool::new(false),
         });
         let (for_udp, for_tcp) = (Arc::clone(&shared), Arc::clone(&shared));
         let threads = vec![
@@ -71,14 +71,14 @@ impl DnsServer {
 
     /// Queries received so far, by UDP and TCP.
     #[must_use]
-    pub fn queries(&self) -> usize {
-        self.shared.queries.load(Ordering::Relaxed)
+    pub fn query_count(&self) -> usize {
+        self.shared.query_count.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for DnsServer {
     fn drop(&mut self) {
-        self.shared.is_over.store(true, Ordering::Relaxed);
+        self.shared.is_stopping.store(true, Ordering::Relaxed);
         // Wakes both threads; one that is gone already need not be woken.
         let _ =
             UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.send_to(&[], self.address));
@@ -90,15 +90,15 @@ impl Drop for DnsServer {
 }
 
 /// The same port for both, which another program may have for one of them.
-fn bind() -> io::Result<(UdpSocket, TcpListener)> {
+fn bind_same_port() -> io::Result<(UdpSocket, TcpListener)> {
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok((UdpSocket::bind(tcp.local_addr()?)?, tcp))
 }
 
-impl Shared {
+impl ServerState {
     fn serve_udp(&self, socket: &UdpSocket) {
         let mut buffer = [0; 4096];
-        while !self.is_over.load(Ordering::Relaxed) {
+        while !self.is_stopping.load(Ordering::Relaxed) {
             let Ok((octets, client)) = socket.recv_from(&mut buffer) else { continue };
             let Ok(query) = Message::from_octets(buffer.get(..octets).unwrap_or_default()) else { continue };
             let octets_max = query.opt().map_or(512, |opt| opt.udp_payload_size().max(512));
@@ -114,7 +114,7 @@ impl Shared {
 
     fn serve_tcp(&self, listener: &TcpListener) {
         while let Ok((mut stream, _)) = listener.accept() {
-            if self.is_over.load(Ordering::Relaxed) {
+            if self.is_stopping.load(Ordering::Relaxed) {
                 return;
             }
             let _ = self.serve_connection(&mut stream);
@@ -135,7 +135,7 @@ impl Shared {
     }
 
     fn reply(&self, query: &Message<&[u8]>) -> Option<Vec<u8>> {
-        self.queries.fetch_add(1, Ordering::Relaxed);
+        self.query_count.fetch_add(1, Ordering::Relaxed);
         let question = query.sole_question().ok()?;
         let start = |code| MessageBuilder::new_vec().start_error(query, code);
         let Ok(mut name) = Domain::parse(&question.qname().to_string()) else {
@@ -144,8 +144,8 @@ impl Shared {
         let mut builder = start(Rcode::NOERROR);
         builder.header_mut().set_ra(true);
         let zone = self.zone.lock();
-        for _ in 0..ALIASES_MAX {
-            let Said::Records(records) = zone.look_up(&name) else {
+        for _ in 0..CNAMES_MAX {
+            let ZoneLookup::Records(records) = zone.look_up(&name) else {
                 builder.header_mut().set_rcode(Rcode::NXDOMAIN);
                 return with_soa(builder).ok();
             };
@@ -155,34 +155,40 @@ impl Shared {
             for record in records {
                 let (kind, ttl) = (question.qtype(), Ttl::from_secs(record.ttl_seconds));
                 is_found |= match (&record.data, kind) {
-                    (Data::Silent, _) => return None,
-                    (Data::Servfail, _) => return Some(start(Rcode::SERVFAIL).finish()),
-                    (Data::Cname(target), _) => {
+                    (ZoneRecordData::Silent, _) => return None,
+                    (ZoneRecordData::Servfail, _) => return Some(start(Rcode::SERVFAIL).finish()),
+                    (ZoneRecordData::Cname(target), _) => {
                         let to = Name::<Vec<u8>>::vec_from_str(target.as_ascii()).ok()?;
                         builder.push((&owner, ttl, rdata::Cname::new(to))).ok()?;
                         alias = Some(target.clone());
                         false
                     }
-                    (Data::Address(IpAddr::V4(v4)), Rtype::A) => {
+                    (ZoneRecordData::Address(IpAddr::V4(v4)), Rtype::A) => {
                         builder.push((&owner, ttl, rdata::A::new(*v4))).is_ok()
                     }
-                    (Data::Address(IpAddr::V6(v6)), Rtype::AAAA) => {
+                    (ZoneRecordData::Address(IpAddr::V6(v6)), Rtype::AAAA) => {
                         builder.push((&owner, ttl, rdata::Aaaa::new(*v6))).is_ok()
                     }
-                    (Data::Mx(mx), Rtype::MX) => {
+                    (ZoneRecordData::Mx(mx), Rtype::MX) => {
                         let host = match &mx.exchange {
-                            Exchange::Host(host) => host.as_ascii(),
-                            Exchange::Root => ".",
-                            Exchange::NoHostName(text) => text,
+                            MxExchange::Host(host) => host.as_ascii(),
+                            MxExchange::NullMx => ".",
+                            MxExchange::InvalidHostName(text) => text,
                         };
                         let host = Name::<Vec<u8>>::vec_from_str(host).ok()?;
                         builder.push((&owner, ttl, rdata::Mx::new(mx.preference, host))).is_ok()
                     }
-                    (Data::Ptr(name), Rtype::PTR) => {
+                    (ZoneRecordData::Ptr(name), Rtype::PTR) => {
                         let name = Name::<Vec<u8>>::vec_from_str(name.as_ascii()).ok()?;
                         builder.push((&owner, ttl, rdata::Ptr::new(name))).is_ok()
                     }
-                    (Data::Address(_) | Data::Mx(_) | Data::Ptr(_) | Data::Empty, _) => false,
+                    (
+                        ZoneRecordData::Address(_)
+                        | ZoneRecordData::Mx(_)
+                        | ZoneRecordData::Ptr(_)
+                        | ZoneRecordData::Empty,
+                        _,
+                    ) => false,
                 };
             }
             match alias {

@@ -12,9 +12,9 @@
 //! - `watched_disk`: a disk whose verbs a test watches
 
 mod clock;
-mod courier;
 #[cfg(any(test, feature = "fakes"))]
-mod dial;
+mod connector;
+mod courier;
 mod disk;
 #[cfg(any(test, feature = "fakes"))]
 mod dns_server;
@@ -23,9 +23,9 @@ mod random;
 mod watched_disk;
 
 pub use clock::TestClock;
-pub use courier::{Carried, ScriptedCourier};
 #[cfg(any(test, feature = "fakes"))]
-pub use dial::{Heard, ScriptedDial};
+pub use connector::{PeerLog, ScriptedConnector};
+pub use courier::{RecordedAttempt, ScriptedCourier};
 pub use disk::{Crash, SimulatedDisk};
 #[cfg(any(test, feature = "fakes"))]
 pub use dns_server::DnsServer;

@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::mail::Timestamp;
-use crate::sys::{Disk, DiskFile, Entry, FileIdentity, FileLock};
+use crate::sys::{DirEntry, Disk, DiskFile, FileIdentity, FileLock};
 
 /// Hears each verb before it is done, and of which file or directory; an error is the verb's.
-type Watch = Arc<dyn Fn(&'static str, &Path) -> io::Result<()> + Send + Sync>;
+type WatchFunction = Arc<dyn Fn(&'static str, &Path) -> io::Result<()> + Send + Sync>;
 
 /// Passes everything on to another disk. Verbs are `create`, `open`, `rename` (the new name),
 /// `remove`, `sync-dir`, `create-dir` and `is-in-place`, and of a file `write`, `sync` and `read`.
 pub struct WatchedDisk {
     inner: Arc<dyn Disk>,
-    watch: Watch,
+    watch: WatchFunction,
 }
 
 impl WatchedDisk {
@@ -26,7 +26,7 @@ impl WatchedDisk {
         Self { inner: Arc::new(inner), watch: Arc::new(watch) }
     }
 
-    fn file(&self, inner: Arc<dyn DiskFile>, path: &Path) -> Arc<dyn DiskFile> {
+    fn watched_file(&self, inner: Arc<dyn DiskFile>, path: &Path) -> Arc<dyn DiskFile> {
         Arc::new(WatchedFile { inner, path: path.to_owned(), watch: Arc::clone(&self.watch) })
     }
 }
@@ -34,12 +34,12 @@ impl WatchedDisk {
 impl Disk for WatchedDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         (self.watch)("create", path)?;
-        Ok(self.file(self.inner.create(path)?, path))
+        Ok(self.watched_file(self.inner.create(path)?, path))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         (self.watch)("open", path)?;
-        Ok(self.file(self.inner.open(path)?, path))
+        Ok(self.watched_file(self.inner.open(path)?, path))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -62,7 +62,7 @@ impl Disk for WatchedDisk {
         self.inner.create_dir(dir)
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
         self.inner.list(dir)
     }
 
@@ -70,9 +70,9 @@ impl Disk for WatchedDisk {
         self.inner.set_modified(path, when)
     }
 
-    fn is_in_place(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
+    fn is_file_at(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
         (self.watch)("is-in-place", path)?;
-        self.inner.is_in_place(path, file)
+        self.inner.is_file_at(path, file)
     }
 
     fn lock(&self, path: &Path) -> io::Result<FileLock> {
@@ -83,7 +83,7 @@ impl Disk for WatchedDisk {
 struct WatchedFile {
     inner: Arc<dyn DiskFile>,
     path: PathBuf,
-    watch: Watch,
+    watch: WatchFunction,
 }
 
 impl DiskFile for WatchedFile {

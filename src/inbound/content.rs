@@ -16,26 +16,26 @@
 
 use std::net::SocketAddr;
 
-use super::author::Authorship;
-use super::head::{Head, Originator};
-use super::hook::Occasion;
-use super::session::Services;
-use super::stamp::{self, Lacks, Passage};
-use crate::mail::{Client, Domain, Envelope, Failure, MessageId, address_list};
+use super::header_scanner::{HeaderScanner, RawOriginatorField};
+use super::sender_login::OriginatorField;
+use super::session::SessionServices;
+use super::session_hooks::HookContext;
+use super::stamp::{self, MissingFields, ReceivedField};
+use crate::mail::{Client, Domain, Envelope, Failure, MessageId, parse_address_list};
 use crate::observe::{Trace, maillog};
-use crate::queue::{Handle, Incoming, PutError};
+use crate::queue::{Handle, IncomingMessage, PutError};
 use crate::smtp::{Answer, BodyFacts, Transaction};
 
 /// A message on its way in.
 pub(super) struct Arrival {
-    incoming: Result<Incoming, PutError>,
-    head: Head,
+    incoming: Result<IncomingMessage, PutError>,
+    header: HeaderScanner,
 }
 
 /// What is known about a message apart from its octets.
-pub(super) struct About<'a> {
+pub(super) struct MessageContext<'a> {
     pub(super) transaction: &'a Transaction,
-    pub(super) facts: &'a BodyFacts,
+    pub(super) body_facts: &'a BodyFacts,
     pub(super) client: Client,
     /// Where the client connects from.
     pub(super) peer: SocketAddr,
@@ -44,9 +44,9 @@ pub(super) struct About<'a> {
     pub(super) is_submission: bool,
 }
 
-impl About<'_> {
-    fn occasion(&self) -> Occasion<'_> {
-        Occasion {
+impl MessageContext<'_> {
+    fn hook_context(&self) -> HookContext<'_> {
+        HookContext {
             peer: self.peer,
             reverse_name: self.reverse_name,
             hello: self.transaction.hello.as_str(),
@@ -60,13 +60,13 @@ impl About<'_> {
 impl Arrival {
     /// Makes room for a message. If there is none, its sender is told when it is over.
     pub(super) fn begin(queue: &Handle) -> Self {
-        Self { incoming: queue.begin(), head: Head::default() }
+        Self { incoming: queue.begin(), header: HeaderScanner::default() }
     }
 
     /// The next octets of the message. After an error of the queue's the rest is thrown away, so
     /// that the client hears why.
-    pub(super) fn take(&mut self, octets: &[u8]) {
-        self.head.feed(octets);
+    pub(super) fn append(&mut self, octets: &[u8]) {
+        self.header.feed(octets);
         if let Ok(incoming) = &mut self.incoming
             && let Err(e) = incoming.append(octets)
         {
@@ -75,63 +75,64 @@ impl Arrival {
     }
 
     /// Puts the message into the queue. When this returns an id, the message is safe on disk.
-    pub(super) fn promise(
+    pub(super) fn commit(
         mut self,
-        services: &Services,
+        services: &SessionServices,
         trace: &Trace,
-        about: &About<'_>,
+        about: &MessageContext<'_>,
     ) -> Result<MessageId, Failure> {
-        self.head.end();
-        self.break_loop(services)?;
-        if about.is_submission && self.head.has_too_many_blind_copies() {
+        self.header.finish();
+        self.check_mail_loop(services)?;
+        if about.is_submission && self.header.has_too_many_bcc_fields() {
             return Err(Failure::permanent(6, 0, "The message has too many Bcc fields"));
         }
         // What stands behind the line would be in a name that nobody has checked, and a Bcc there would
         // stay.
-        if about.is_submission && self.head.is_broken_off() {
+        if about.is_submission && self.header.has_malformed_line() {
             return Err(Failure::permanent(6, 0, "A line of the header is neither a field nor empty"));
         }
-        self.check_authors(services, trace, about.transaction)?;
-        let mut incoming = self.incoming.map_err(|e| not_queued(&e))?;
+        self.check_originators(services, trace, about.transaction)?;
+        let mut incoming = self.incoming.map_err(|e| queue_failure(&e))?;
         let (id, octets) = (incoming.id(), incoming.octets());
-        let mut envelope = envelope(services, id, &self.head, about);
-        if services.hooks.judge_messages() {
-            let occasion = about.occasion();
+        let mut envelope = envelope(services, id, &self.header, about);
+        if services.hooks.has_message_hook() {
+            let occasion = about.hook_context();
             let recipients = &about.transaction.recipients;
-            let fields = incoming
-                .read(&envelope, |message| services.hooks.message(&occasion, id, recipients, message, trace));
-            envelope.stamp.insert_str(0, &fields.map_err(|e| not_queued(&e))??);
+            let fields = incoming.read_as_sent(&envelope, |message| {
+                services.hooks.run_post_data_hook(&occasion, id, recipients, message, trace)
+            });
+            envelope.added_fields.insert_str(0, &fields.map_err(|e| queue_failure(&e))??);
         }
-        incoming.commit(envelope.clone()).map_err(|e| not_queued(&e))?;
+        incoming.commit(envelope.clone()).map_err(|e| queue_failure(&e))?;
         services.counters.messages.add_one();
-        trace.event(format!("{id}: {octets} octets safe on disk"));
+        trace.add_event(format!("{id}: {octets} octets safe on disk"));
         maillog::queued(&envelope, octets);
         Ok(id)
     }
 
     /// RFC 5321 §6.3.
-    fn break_loop(&self, services: &Services) -> Result<(), Failure> {
-        let received = self.head.received();
+    fn check_mail_loop(&self, services: &SessionServices) -> Result<(), Failure> {
+        let received = self.header.received_count();
         if received <= services.settings.received_max {
             return Ok(());
         }
-        services.counters.loops.add_one();
+        services.counters.mail_loops.add_one();
         let text = format!("This message has passed {received} servers, so it goes round in circles");
         Err(Failure::permanent(4, 6, text))
     }
 
     /// A user writes in names that are theirs.
-    fn check_authors(
+    fn check_originators(
         &self,
-        services: &Services,
+        services: &SessionServices,
         trace: &Trace,
         transaction: &Transaction,
     ) -> Result<(), Failure> {
         let Some(user) = &transaction.login else { return Ok(()) };
-        let fields = [("From", self.head.from()), ("Sender", self.head.sender())];
-        for authorship in fields.into_iter().filter_map(|(name, field)| authorship(name, field)) {
-            let verdict = services.policy.author(user, &authorship);
-            verdict.because.iter().for_each(|reason| trace.event(reason.as_str()));
+        let fields = [("From", self.header.from()), ("Sender", self.header.sender())];
+        for authorship in fields.into_iter().filter_map(|(name, field)| parse_originator_field(name, field)) {
+            let verdict = services.policy.check_originator(user, &authorship);
+            verdict.reasons.iter().for_each(|reason| trace.add_event(reason.as_str()));
             if let Answer::Refused(failure) = verdict.answer {
                 return Err(failure);
             }
@@ -141,61 +142,71 @@ impl Arrival {
 }
 
 /// What an originator field says, as far as it can be understood in one way only.
-fn authorship(field: &'static str, originator: &Originator) -> Option<Authorship> {
+fn parse_originator_field(field: &'static str, originator: &RawOriginatorField) -> Option<OriginatorField> {
     let named = match originator {
-        Originator { count: 0, .. } => return None,
-        Originator { count: 2.., .. } => Err("there is more than one such field".to_owned()),
-        Originator { is_cut: true, .. } => Err("it is too long".to_owned()),
-        Originator { raw_value, .. } => address_list(raw_value).map_err(|e| e.to_string()),
+        RawOriginatorField { count: 0, .. } => return None,
+        RawOriginatorField { count: 2.., .. } => Err("there is more than one such field".to_owned()),
+        RawOriginatorField { is_truncated: true, .. } => Err("it is too long".to_owned()),
+        RawOriginatorField { raw_value, .. } => parse_address_list(raw_value).map_err(|e| e.to_string()),
     };
-    Some(Authorship { field, named })
+    Some(OriginatorField { name: field, mailboxes: named })
 }
 
-fn envelope(services: &Services, id: MessageId, head: &Head, about: &About<'_>) -> Envelope {
+fn envelope(
+    services: &SessionServices,
+    id: MessageId,
+    head: &HeaderScanner,
+    about: &MessageContext<'_>,
+) -> Envelope {
     let transaction = about.transaction;
     let hostname = &services.settings.hostname;
-    let arrived = services.clock.wall();
-    let mut stamp = stamp::received(&Passage {
+    let arrived = services.clock.wall_time();
+    let mut stamp = stamp::format_received(&ReceivedField {
         client: &about.client,
         reverse_name: about.reverse_name,
         is_authenticated: transaction.login.is_some(),
-        is_extended: transaction.is_esmtp,
+        is_esmtp: transaction.is_esmtp,
         is_smtputf8: transaction.parameters.smtputf8,
         hostname,
         id,
         arrived,
     });
     if about.is_submission {
-        stamp.push_str(&stamp::completion(&lacks(head, transaction), hostname, id, arrived));
+        stamp.push_str(&stamp::format_missing_fields(
+            &missing_fields(head, transaction),
+            hostname,
+            id,
+            arrived,
+        ));
     }
     Envelope {
-        stamp,
-        skip: head.to_leave_out(about.is_submission),
-        body: transaction.parameters.body,
-        has_8bit: about.facts.has_8bit,
-        has_long_lines: about.facts.has_long_lines,
+        added_fields: stamp,
+        removed_ranges: head.removed_ranges(about.is_submission),
+        body_type: transaction.parameters.body,
+        has_8bit: about.body_facts.has_8bit,
+        has_long_lines: about.body_facts.has_long_lines,
         smtputf8: transaction.parameters.smtputf8,
         ret: transaction.parameters.ret,
         envid: transaction.parameters.envid.clone(),
-        login: transaction.login.clone(),
+        authenticated_user: transaction.login.clone(),
         client: Some(about.client.clone()),
         ..Envelope::new(id, arrived, transaction.reverse_path.clone(), transaction.recipients.clone())
     }
 }
 
-fn lacks<'a>(head: &Head, transaction: &'a Transaction) -> Lacks<'a> {
+fn missing_fields<'a>(head: &HeaderScanner, transaction: &'a Transaction) -> MissingFields<'a> {
     let sender = transaction.reverse_path.mailbox().or(transaction.login.as_ref());
     // A header beyond ASCII takes SMTPUTF8 (RFC 6532 §3), which the client has not asked for.
     let sender = sender.filter(|mailbox| transaction.parameters.smtputf8 || !mailbox.needs_smtputf8());
-    Lacks {
+    MissingFields {
         date: !head.has_date(),
         message_id: !head.has_message_id(),
         from: sender.filter(|_| head.from().count == 0),
-        header: head.is_headless(),
+        header: head.is_header_missing(),
     }
 }
 
-pub(super) fn not_queued(error: &PutError) -> Failure {
+pub(super) fn queue_failure(error: &PutError) -> Failure {
     log::error!("a message was not taken: {error}");
     match error {
         PutError::Full => Failure::transient(3, 1, "There is no room for your message now, try again later"),

@@ -10,68 +10,68 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::doors::Doors;
-use super::newcomer::{Newcomer, canonical, turn_away};
-use super::seldom::Seldom;
-use super::session::{Role, Services};
+use super::admission::{AcceptedClient, canonical_address, refuse_client};
+use super::log_throttle::LogThrottle;
+use super::session::{ListenerRole, SessionServices};
+use super::session_limits::SessionLimits;
 use crate::mail::Network;
-use crate::sys::{self, Clock as _, Pulse, Stop, SystemClock, Woken};
+use crate::sys::{self, Clock as _, StopFlag, SystemClock, ThreadActivity, WaitResult};
 
 /// One listening socket and what is spoken on it.
 pub struct Listener {
     /// The socket, bound and listening.
     pub socket: TcpListener,
     /// What is spoken.
-    pub role: Role,
+    pub role: ListenerRole,
     /// Whose connections begin with a PROXY preface.
-    pub proxies: Vec<Network>,
+    pub proxy_networks: Vec<Network>,
     /// By which to see whether this listener is stuck.
-    pub pulse: Arc<Pulse>,
+    pub pulse: Arc<ThreadActivity>,
     /// Everyone who is inside, shared by all listeners.
-    pub doors: Arc<Doors>,
+    pub session_limits: Arc<SessionLimits>,
     /// What a session needs.
-    pub services: Arc<Services>,
+    pub services: Arc<SessionServices>,
 }
 
 /// How long to wait when the host has no descriptors, memory or threads to give.
-const BREATH: Duration = Duration::from_millis(100);
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 impl Listener {
     /// Accepts clients until it is time to stop, whatever the host has no room for meanwhile.
     ///
     /// # Errors
     /// When the socket cannot be used from the first.
-    pub fn run(&self, stop: &Stop) -> io::Result<()> {
-        self.pulse.works();
+    pub fn run(&self, stop: &StopFlag) -> io::Result<()> {
+        self.pulse.set_busy();
         self.socket.set_nonblocking(true)?;
-        let mut troubles = Seldom::default();
+        let mut troubles = LogThrottle::default();
         loop {
-            self.pulse.waits();
-            let woken = stop.wait_for(self.socket.as_fd(), None);
-            self.pulse.works();
+            self.pulse.set_idle();
+            let woken = stop.wait_until_readable(self.socket.as_fd(), None);
+            self.pulse.set_busy();
             let accepted = match woken {
-                Ok(Woken::Stop) => {
-                    self.pulse.waits();
+                Ok(WaitResult::StopRequested) => {
+                    self.pulse.set_idle();
                     return Ok(());
                 }
-                Ok(Woken::Nothing) => continue,
-                Ok(Woken::Ready) => self.socket.accept(),
+                Ok(WaitResult::TimedOut) => continue,
+                Ok(WaitResult::Ready) => self.socket.accept(),
                 Err(e) => Err(e),
             };
             match accepted {
-                Ok((stream, address)) => self.welcome(stream, address, stop),
+                Ok((stream, address)) => self.start_session(stream, address, stop),
                 Err(e)
                     if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => {}
                 Err(e) => {
-                    if let Some(times) = troubles.happened(SystemClock.now()) {
+                    if let Some(times) = troubles.record(SystemClock.now()) {
                         log::error!(
                             "cannot accept on the {} port ({times} times): {e}; raise LimitNOFILE if this \
                              goes on",
                             self.role.name()
                         );
                     }
-                    if stop.wait(BREATH) {
-                        self.pulse.waits();
+                    if stop.wait(ACCEPT_RETRY_DELAY) {
+                        self.pulse.set_idle();
                         return Ok(());
                     }
                 }
@@ -79,29 +79,36 @@ impl Listener {
         }
     }
 
-    fn welcome(&self, stream: TcpStream, peer: SocketAddr, stop: &Stop) {
-        let peer = canonical(peer);
-        let Ok((mut stream, interrupt)) = sys::accepted(stream, SystemClock.now()) else { return };
-        let is_proxied = self.proxies.iter().any(|network| network.contains(peer.ip()));
-        let admitted = self.doors.enter(interrupt, self.role.name()).and_then(|mut ticket| {
+    fn start_session(&self, stream: TcpStream, peer: SocketAddr, stop: &StopFlag) {
+        let peer = canonical_address(peer);
+        let Ok((mut stream, interrupt)) = sys::interruptible_stream(stream, SystemClock.now()) else {
+            return;
+        };
+        let is_proxied = self.proxy_networks.iter().any(|network| network.contains(peer.ip()));
+        let admitted = self.session_limits.admit(interrupt, self.role.name()).and_then(|mut ticket| {
             if !is_proxied {
-                ticket.belongs_to(peer.ip())?;
+                ticket.assign_address(peer.ip())?;
             }
             Ok(ticket)
         });
         let ticket = match admitted {
             Ok(ticket) => ticket,
             Err(full) => {
-                self.doors.turned_away(peer.ip(), full);
-                return turn_away(&mut *stream, self.role, &self.services, full.end());
+                self.session_limits.record_refusal(peer.ip(), full);
+                return refuse_client(&mut *stream, self.role, &self.services, full.end_reason());
             }
         };
-        if stop.is_asked() {
-            ticket.guest.leave();
+        if stop.is_raised() {
+            ticket.handle.stop();
         }
         let name = format!("sess-{}", ticket.number());
-        let newcomer =
-            Newcomer { stream, peer, role: self.role, ticket, services: Arc::clone(&self.services) };
+        let newcomer = AcceptedClient {
+            stream,
+            peer,
+            role: self.role,
+            slot: ticket,
+            services: Arc::clone(&self.services),
+        };
         let serve = move || if is_proxied { newcomer.serve_behind_proxy() } else { newcomer.serve(peer) };
         if let Err(e) = sys::spawn(name, serve) {
             log::error!("cannot start a thread for {peer}: {e}; raise TasksMax if this goes on");

@@ -8,24 +8,24 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
-use super::origin::{network, origin};
-use super::policy::Client;
-use crate::auth::{self, Accounts, Guess, Guesses};
+use super::address_prefix::{client_prefix, network_prefix};
+use super::policy::ClientContext;
+use crate::auth::{self, Accounts, BackoffOutcome, LoginBackoff};
 use crate::mail::{Failure, Mailbox};
 use crate::observe::{CounterFamily, Metrics, maillog};
-use crate::smtp::{Answer, Evidence, Login, ScramStart, Verdict};
+use crate::smtp::{Answer, Evidence, SaslCredentials, ScramStart, Verdict};
 use crate::sys::{Clock, Mutex, Random};
 
 /// Answers for logins.
-pub struct Logins {
+pub struct LoginPolicy {
     accounts: Arc<Accounts>,
-    guesses: Mutex<Guesses>,
+    guesses: Mutex<LoginBackoff>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
-    tried: CounterFamily,
+    results: CounterFamily,
 }
 
-impl Logins {
+impl LoginPolicy {
     /// Logins are checked against these accounts.
     #[must_use]
     pub fn new(
@@ -34,13 +34,13 @@ impl Logins {
         random: Arc<dyn Random>,
         metrics: &Metrics,
     ) -> Self {
-        let tried = metrics.family("login", "Logins tried, by result", "result");
-        Self { accounts, guesses: Mutex::default(), clock, random, tried }
+        let tried = metrics.counter_family("login", "Logins tried, by result", "result");
+        Self { accounts, guesses: Mutex::default(), clock, random, results: tried }
     }
 
     /// There is somebody who could log in.
     #[must_use]
-    pub fn exist(&self) -> bool {
+    pub fn has_logins(&self) -> bool {
         self.accounts.has_logins()
     }
 
@@ -51,7 +51,7 @@ impl Logins {
     }
 
     /// What a SCRAM exchange with `user` needs, whoever that is.
-    pub fn scram_start(&self, client: &Client<'_>, user: &str) -> Verdict {
+    pub fn scram_start(&self, client: &ClientContext<'_>, user: &str) -> Verdict {
         let octets: Vec<u8> = (0..3).flat_map(|_| self.random.bits().to_be_bytes()).collect();
         Verdict::new(Answer::ScramStart(Box::new(ScramStart {
             keys: self.accounts.scram_keys(user),
@@ -61,86 +61,94 @@ impl Logins {
     }
 
     /// Is it the user? Writes the line of the mail log.
-    pub fn decide(&self, client: &Client<'_>, login: &Login) -> Verdict {
-        let outcome = self.outcome(client.address, login);
-        self.tried.add_one(outcome.counted());
-        maillog::login(client.address, &login.authentication, outcome.logged());
+    pub fn decide(&self, client: &ClientContext<'_>, login: &SaslCredentials) -> Verdict {
+        let outcome = self.check(client.address, login);
+        self.results.add_one(outcome.metric_label());
+        maillog::login_attempted(client.address, &login.authentication_identity, outcome.maillog_result());
         outcome.verdict()
     }
 
-    fn outcome(&self, address: IpAddr, login: &Login) -> Outcome {
+    fn check(&self, address: IpAddr, login: &SaslCredentials) -> LoginResult {
         // RFC 4422 §2: acting for somebody else is a right that nobody has here.
-        let acts_for_another =
-            login.authorization.as_ref().is_some_and(|authorization| *authorization != login.authentication);
+        let acts_for_another = login
+            .authorization_identity
+            .as_ref()
+            .is_some_and(|authorization| *authorization != login.authentication_identity);
         if acts_for_another {
-            return Outcome::Wrong("nobody may act for somebody else");
+            return LoginResult::Failed("nobody may act for somebody else");
         }
-        let user = &login.authentication;
-        let origin = auth::Origin { client: origin(address), network: network(address) };
+        let user = &login.authentication_identity;
+        let origin = auth::LoginOrigin { client: client_prefix(address), network: network_prefix(address) };
         if let Err(wait) = self.guesses.lock().admit(origin, user, self.clock.now()) {
-            return Outcome::Throttled(wait);
+            return LoginResult::Throttled(wait);
         }
         let found = match &login.evidence {
-            Evidence::Password(password) => self.accounts.login(user, password.as_bytes(), address),
-            Evidence::Proof { is_right } => match Mailbox::parse(user) {
-                Ok(user) if *is_right => auth::Login::Yes(user),
-                _ => auth::Login::Wrong,
+            Evidence::Password(password) => self.accounts.check_password(user, password.as_bytes(), address),
+            Evidence::Proof { is_valid: is_right } => match Mailbox::parse(user) {
+                Ok(user) if *is_right => auth::PasswordCheck::Accepted(user),
+                _ => auth::PasswordCheck::Rejected,
             },
         };
         let (guess, outcome) = match found {
             // One user, however the name is written: limits and hooks go by it.
-            auth::Login::Yes(user) => (Guess::Right, Outcome::Right(user.folded())),
-            auth::Login::Wrong => (Guess::Wrong, Outcome::Wrong("no such user, or another password")),
-            auth::Login::Unavailable(why) => (Guess::Unknown, Outcome::Unavailable(why)),
+            auth::PasswordCheck::Accepted(user) => {
+                (BackoffOutcome::Succeeded, LoginResult::Succeeded(user.case_mapped()))
+            }
+            auth::PasswordCheck::Rejected => {
+                (BackoffOutcome::Failed, LoginResult::Failed("no such user, or another password"))
+            }
+            auth::PasswordCheck::Unavailable(why) => {
+                (BackoffOutcome::Undecided, LoginResult::Unavailable(why))
+            }
         };
-        self.guesses.lock().settle(origin, user, guess, self.clock.now());
+        self.guesses.lock().record_outcome(origin, user, guess, self.clock.now());
         outcome
     }
 }
 
 /// How a login ended.
-enum Outcome {
-    Right(Mailbox),
+enum LoginResult {
+    Succeeded(Mailbox),
     /// With the reason, which the client does not hear.
-    Wrong(&'static str),
+    Failed(&'static str),
     /// Not looked at: there have been too many wrong ones.
     Throttled(Duration),
     /// With the reason, which the client does not hear.
     Unavailable(String),
 }
 
-impl Outcome {
-    fn counted(&self) -> &'static str {
+impl LoginResult {
+    fn metric_label(&self) -> &'static str {
         match self {
-            Self::Right(_) => "right",
-            Self::Wrong(_) => "wrong",
+            Self::Succeeded(_) => "right",
+            Self::Failed(_) => "wrong",
             Self::Throttled(_) => "throttled",
             Self::Unavailable(_) => "unavailable",
         }
     }
 
-    fn logged(&self) -> maillog::Login {
+    fn maillog_result(&self) -> maillog::LoginEvent {
         match self {
-            Self::Right(_) => maillog::Login::Succeeded,
-            Self::Wrong(_) => maillog::Login::Failed,
-            Self::Throttled(_) => maillog::Login::Throttled,
-            Self::Unavailable(_) => maillog::Login::Unavailable,
+            Self::Succeeded(_) => maillog::LoginEvent::Succeeded,
+            Self::Failed(_) => maillog::LoginEvent::Failed,
+            Self::Throttled(_) => maillog::LoginEvent::Throttled,
+            Self::Unavailable(_) => maillog::LoginEvent::Unavailable,
         }
     }
 
     fn verdict(self) -> Verdict {
         match self {
-            Self::Right(user) => Verdict::new(Answer::User(user)),
-            Self::Wrong(why) => Verdict::new(Answer::WrongLogin).because(why),
+            Self::Succeeded(user) => Verdict::new(Answer::User(user)),
+            Self::Failed(why) => Verdict::new(Answer::WrongLogin).with_reason(why),
             Self::Throttled(wait) => {
                 // Rounded up: who comes after that many seconds is let in.
                 let seconds = wait.as_millis().div_ceil(1000);
                 let text = format!("Too many wrong logins from your address, wait {seconds} seconds");
-                Verdict::refused(Failure::transient(7, 0, text)).because("too many wrong logins")
+                Verdict::refused(Failure::transient(7, 0, text)).with_reason("too many wrong logins")
             }
             Self::Unavailable(why) => {
                 let text = "Logins cannot be checked now, try again later";
-                Verdict::refused(Failure::transient(7, 0, text)).because(why)
+                Verdict::refused(Failure::transient(7, 0, text)).with_reason(why)
             }
         }
     }
@@ -160,23 +168,23 @@ mod tests {
     const ANA: &str = "ana: SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==\
                        $WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=\n";
 
-    struct Desk {
-        logins: Logins,
+    struct Fixture {
+        logins: LoginPolicy,
         clock: Arc<TestClock>,
     }
 
-    fn desk() -> Desk {
+    fn fixture() -> Fixture {
         let users = Users::parse(ANA, Path::new("users")).unwrap();
         let domains = HashMap::from([(Domain::parse("here.example").unwrap(), Arc::new(users))]);
         let clock = Arc::new(TestClock::default());
         let random = Arc::new(SeededRandom::default());
         let accounts = Arc::new(Accounts::new(domains));
-        let logins = Logins::new(accounts, Arc::clone(&clock) as _, random, &Metrics::default());
-        Desk { logins, clock }
+        let logins = LoginPolicy::new(accounts, Arc::clone(&clock) as _, random, &Metrics::default());
+        Fixture { logins, clock }
     }
 
-    fn client(address: &str) -> Client<'static> {
-        Client {
+    fn client(address: &str) -> ClientContext<'static> {
+        ClientContext {
             address: address.parse().unwrap(),
             hello: "there.example",
             is_encrypted: true,
@@ -185,11 +193,14 @@ mod tests {
         }
     }
 
-    impl Desk {
+    impl Fixture {
         /// The code that goes with the answer.
-        fn says(&self, from: &str, evidence: Evidence) -> String {
-            let login =
-                Login { authorization: None, authentication: "ana@here.example".to_owned(), evidence };
+        fn login_result(&self, from: &str, evidence: Evidence) -> String {
+            let login = SaslCredentials {
+                authorization_identity: None,
+                authentication_identity: "ana@here.example".to_owned(),
+                evidence,
+            };
             match self.logins.decide(&client(from), &login).answer {
                 Answer::User(user) => user.to_string(),
                 Answer::WrongLogin => "wrong".to_owned(),
@@ -205,24 +216,28 @@ mod tests {
 
     #[test]
     fn who_guesses_waits_however_he_comes_and_the_user_is_let_in_from_elsewhere() {
-        let desk = desk();
+        let desk = fixture();
         for n in 0..3 {
-            assert_eq!(desk.says(&format!("2001:db8::{n}"), password("pen")), "wrong");
-            assert_eq!(desk.says("2001:db8::1", Evidence::Proof { is_right: false }), "wrong");
+            assert_eq!(desk.login_result(&format!("2001:db8::{n}"), password("pen")), "wrong");
+            assert_eq!(desk.login_result("2001:db8::1", Evidence::Proof { is_valid: false }), "wrong");
         }
-        let hashes = desk.logins.accounts.hash_runs();
+        let hashes = desk.logins.accounts.hashes_computed();
         let wait = "Too many wrong logins from your address, wait 5 seconds";
-        assert_eq!(desk.says("2001:db8::1", password("pencil")), wait);
-        assert_eq!(desk.says("2001:db8::9", Evidence::Proof { is_right: true }), wait, "the same /64");
-        assert_eq!(desk.logins.accounts.hash_runs(), hashes, "nothing is computed for who has to wait");
-        assert_eq!(desk.says("2001:db8:0:1::1", password("pencil")), "ana@here.example");
+        assert_eq!(desk.login_result("2001:db8::1", password("pencil")), wait);
+        assert_eq!(
+            desk.login_result("2001:db8::9", Evidence::Proof { is_valid: true }),
+            wait,
+            "the same /64"
+        );
+        assert_eq!(desk.logins.accounts.hashes_computed(), hashes, "nothing is computed for who has to wait");
+        assert_eq!(desk.login_result("2001:db8:0:1::1", password("pencil")), "ana@here.example");
         desk.clock.advance(Duration::from_secs(5));
-        assert_eq!(desk.says("2001:db8::1", password("pencil")), "ana@here.example");
+        assert_eq!(desk.login_result("2001:db8::1", password("pencil")), "ana@here.example");
     }
 
     #[test]
     fn a_nonce_is_new_each_time_and_keys_come_for_whoever_is_asked_for() {
-        let desk = desk();
+        let desk = fixture();
         let start = |user: &str| match desk.logins.scram_start(&client("192.0.2.1"), user).answer {
             Answer::ScramStart(start) => *start,
             other => panic!("{other:?}"),
@@ -237,17 +252,20 @@ mod tests {
 
     #[test]
     fn an_overload_of_ours_does_not_count_against_a_user() {
-        let busy = Outcome::Unavailable("too many logins at once".to_owned());
-        assert_eq!((busy.logged(), busy.counted()), (maillog::Login::Unavailable, "unavailable"));
+        let busy = LoginResult::Unavailable("too many logins at once".to_owned());
+        assert_eq!(
+            (busy.maillog_result(), busy.metric_label()),
+            (maillog::LoginEvent::Unavailable, "unavailable")
+        );
         assert!(matches!(busy.verdict().answer, Answer::Refused(Failure::Transient(_))));
     }
 
     #[test]
     fn nobody_acts_for_somebody_else() {
-        let desk = desk();
-        let login = |authorization: &str| Login {
-            authorization: Some(authorization.to_owned()),
-            authentication: "ana@here.example".to_owned(),
+        let desk = fixture();
+        let login = |authorization: &str| SaslCredentials {
+            authorization_identity: Some(authorization.to_owned()),
+            authentication_identity: "ana@here.example".to_owned(),
             evidence: password("pencil"),
         };
         let answer = |authorization| desk.logins.decide(&client("192.0.2.1"), &login(authorization)).answer;

@@ -5,13 +5,13 @@
 
 use std::net::IpAddr;
 
-use super::author::Authorship;
+use super::sender_login::OriginatorField;
 use crate::mail::{ForwardPath, Mailbox, ReversePath};
-use crate::smtp::{Login, Verdict};
+use crate::smtp::{SaslCredentials, Verdict};
 
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
-pub struct Client<'a> {
+pub struct ClientContext<'a> {
     /// Where it connects from.
     pub address: IpAddr,
     /// What it calls itself; printable, otherwise unchecked.
@@ -33,17 +33,17 @@ pub trait Policy: Send + Sync {
     fn all_have_scram(&self) -> bool;
 
     /// May this reverse-path send here?
-    fn sender(&self, client: &Client<'_>, reverse_path: &ReversePath) -> Verdict;
+    fn check_sender(&self, client: &ClientContext<'_>, reverse_path: &ReversePath) -> Verdict;
 
     /// Do we take mail for this forward-path, and who is behind it?
-    fn recipient(&self, client: &Client<'_>, forward_path: &ForwardPath) -> Verdict;
+    fn check_recipient(&self, client: &ClientContext<'_>, forward_path: &ForwardPath) -> Verdict;
 
     /// May this user send a message with this originator field?
-    fn author(&self, user: &Mailbox, authorship: &Authorship) -> Verdict;
+    fn check_originator(&self, user: &Mailbox, authorship: &OriginatorField) -> Verdict;
 
     /// Is this the user?
-    fn login(&self, client: &Client<'_>, login: &Login) -> Verdict;
+    fn check_login(&self, client: &ClientContext<'_>, login: &SaslCredentials) -> Verdict;
 
     /// What does SCRAM need to know of this user, named in the client's words?
-    fn scram_start(&self, client: &Client<'_>, user: &str) -> Verdict;
+    fn scram_start(&self, client: &ClientContext<'_>, user: &str) -> Verdict;
 }

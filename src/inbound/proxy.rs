@@ -16,12 +16,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// How a preface of version 2 begins (§2.2).
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The signature, version and command, family and protocol, length.
-const HEAD_OCTETS: usize = 16;
+const FIXED_HEADER_OCTETS: usize = 16;
 /// The longest line of version 1, with its CRLF (§2.1).
-const LINE_OCTETS_MAX: usize = 107;
+const VERSION_1_OCTETS_MAX: usize = 107;
 /// Addresses and everything added to them (TLVs) in version 2. Those that a proxy adds by itself have
 /// some hundred octets, a client's certificate a few thousand.
-const REST_OCTETS_MAX: usize = 8192;
+const PAYLOAD_OCTETS_MAX: usize = 8192;
 
 /// Why there is no preface.
 #[derive(Debug, thiserror::Error)]
@@ -31,11 +31,11 @@ pub enum ProxyError {
     Io(#[from] io::Error),
     /// Neither version's first octets: no proxy, or one that is not told to say whom it brings.
     #[error("it does not begin with a PROXY preface; does the proxy send one?")]
-    Missing,
+    HeaderMissing,
     /// It brings a client and does not say whom. Departs from §2.1 and §2.2, by which the proxy's own
     /// address would do: whoever it was would have the rights of the proxy.
     #[error("it does not say whose connection it passes on")]
-    Nobody,
+    ClientUnknown,
     /// It begins like one.
     #[error("its PROXY preface is malformed: {0}")]
     Malformed(&'static str),
@@ -46,76 +46,79 @@ pub enum ProxyError {
 ///
 /// # Errors
 /// [`ProxyError`]; the proxy is at fault, or whoever set it up, and the connection is of no more use.
-pub fn read(input: &mut (impl Read + ?Sized)) -> Result<Option<SocketAddr>, ProxyError> {
+pub fn read_header(input: &mut (impl Read + ?Sized)) -> Result<Option<SocketAddr>, ProxyError> {
     let mut head = vec![0; SIGNATURE.len()];
     input.read_exact(&mut head)?;
     if head == SIGNATURE {
-        head.resize(HEAD_OCTETS, 0);
+        head.resize(FIXED_HEADER_OCTETS, 0);
         input.read_exact(head.get_mut(SIGNATURE.len()..).unwrap_or_default())?;
-        binary(&head, input)
+        read_version_2(&head, input)
     } else if head.starts_with(b"PROXY ") {
-        line(head, input)
+        read_version_1(head, input)
     } else {
-        Err(ProxyError::Missing)
+        Err(ProxyError::HeaderMissing)
     }
 }
 
 /// Version 1: reads on to the end of the line, which is at least as far away as the octets that are
 /// still missing from a CRLF.
-fn line(mut line: Vec<u8>, input: &mut (impl Read + ?Sized)) -> Result<Option<SocketAddr>, ProxyError> {
+fn read_version_1(
+    mut line: Vec<u8>,
+    input: &mut (impl Read + ?Sized),
+) -> Result<Option<SocketAddr>, ProxyError> {
     while !line.ends_with(b"\r\n") {
         let more = if line.ends_with(b"\r") { 1 } else { 2 };
         let len = line.len();
-        if len + more > LINE_OCTETS_MAX {
+        if len + more > VERSION_1_OCTETS_MAX {
             return Err(ProxyError::Malformed("the line does not end"));
         }
         line.resize(len + more, 0);
         input.read_exact(line.get_mut(len..).unwrap_or_default())?;
     }
     let text = line.strip_suffix(b"\r\n").and_then(|text| std::str::from_utf8(text).ok());
-    named(text.ok_or(ProxyError::Malformed("the line is not ASCII"))?)
+    parse_version_1(text.ok_or(ProxyError::Malformed("the line is not ASCII"))?)
 }
 
 /// The words of version 1: `PROXY TCP4 CLIENT HERE CLIENT-PORT PORT`.
-fn named(text: &str) -> Result<Option<SocketAddr>, ProxyError> {
+fn parse_version_1(text: &str) -> Result<Option<SocketAddr>, ProxyError> {
     let words: Vec<_> = text.split(' ').collect();
     match words.as_slice() {
-        [_, "UNKNOWN", ..] => Err(ProxyError::Nobody),
+        [_, "UNKNOWN", ..] => Err(ProxyError::ClientUnknown),
         [_, "TCP4", from, to, from_port, to_port] => {
-            let (from, _) = (v4(from)?, v4(to)?);
-            port(to_port)?;
-            Ok(Some(SocketAddr::new(from.into(), port(from_port)?)))
+            let (from, _) = (parse_ipv4(from)?, parse_ipv4(to)?);
+            parse_port(to_port)?;
+            Ok(Some(SocketAddr::new(from.into(), parse_port(from_port)?)))
         }
         [_, "TCP6", from, to, from_port, to_port] => {
-            let (from, _) = (v6(from)?, v6(to)?);
-            port(to_port)?;
-            Ok(Some(SocketAddr::new(from.into(), port(from_port)?)))
+            let (from, _) = (parse_ipv6(from)?, parse_ipv6(to)?);
+            parse_port(to_port)?;
+            Ok(Some(SocketAddr::new(from.into(), parse_port(from_port)?)))
         }
         _ => Err(ProxyError::Malformed("the line has other words than TCP4, TCP6 or UNKNOWN and theirs")),
     }
 }
 
-fn v4(word: &str) -> Result<Ipv4Addr, ProxyError> {
+fn parse_ipv4(word: &str) -> Result<Ipv4Addr, ProxyError> {
     word.parse().map_err(|_| ProxyError::Malformed("not an IPv4 address"))
 }
 
-fn v6(word: &str) -> Result<Ipv6Addr, ProxyError> {
+fn parse_ipv6(word: &str) -> Result<Ipv6Addr, ProxyError> {
     word.parse().map_err(|_| ProxyError::Malformed("not an IPv6 address"))
 }
 
-fn port(word: &str) -> Result<u16, ProxyError> {
+fn parse_port(word: &str) -> Result<u16, ProxyError> {
     let is_plain =
         word.bytes().all(|octet| octet.is_ascii_digit()) && (word == "0" || !word.starts_with('0'));
     word.parse().ok().filter(|_| is_plain).ok_or(ProxyError::Malformed("not a port"))
 }
 
 /// Version 2, from its head on.
-fn binary(head: &[u8], input: &mut (impl Read + ?Sized)) -> Result<Option<SocketAddr>, ProxyError> {
+fn read_version_2(head: &[u8], input: &mut (impl Read + ?Sized)) -> Result<Option<SocketAddr>, ProxyError> {
     let &[.., version_and_command, family, high, low] = head else {
         return Err(ProxyError::Malformed("it has no head"));
     };
     let octets = usize::from(u16::from_be_bytes([high, low]));
-    if octets > REST_OCTETS_MAX {
+    if octets > PAYLOAD_OCTETS_MAX {
         return Err(ProxyError::Malformed("it is too long"));
     }
     let mut rest = vec![0; octets];
@@ -123,17 +126,17 @@ fn binary(head: &[u8], input: &mut (impl Read + ?Sized)) -> Result<Option<Socket
     match version_and_command {
         // LOCAL: the family is not looked at.
         0x20 => Ok(None),
-        0x21 => client(family, &rest),
+        0x21 => parse_version_2(family, &rest),
         _ => Err(ProxyError::Malformed("neither LOCAL nor PROXY of version 2")),
     }
 }
 
 /// The client of version 2. Behind the addresses stands what we have no use for.
-fn client(family: u8, rest: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
+fn parse_version_2(family: u8, rest: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
     let short = ProxyError::Malformed("it is too short for its addresses");
     match family {
         // UNSPEC, whatever the protocol, and UNIX: there is no address that we could use.
-        0x00 | 0x31 => Err(ProxyError::Nobody),
+        0x00 | 0x31 => Err(ProxyError::ClientUnknown),
         // TCP over IPv4: two addresses, two ports.
         0x11 => match rest {
             &[a, b, c, d, _, _, _, _, high, low, _, _, ..] => {
@@ -159,7 +162,7 @@ mod tests {
     /// What a preface says, and what is left behind it.
     fn read_all(octets: &[u8]) -> (Result<Option<SocketAddr>, ProxyError>, usize) {
         let mut input = octets;
-        let said = read(&mut input);
+        let said = read_header(&mut input);
         (said, input.len())
     }
 
@@ -216,13 +219,16 @@ mod tests {
             v2(0x21, 0x00, b"more"),
             v2(0x21, 0x31, &[b'/'; 216]),
         ] {
-            assert!(matches!(read(&mut octets.as_slice()), Err(ProxyError::Nobody)), "{octets:?}");
+            assert!(
+                matches!(read_header(&mut octets.as_slice()), Err(ProxyError::ClientUnknown)),
+                "{octets:?}"
+            );
         }
     }
 
     #[test]
     fn what_is_not_a_preface_to_the_letter_is_refused() {
-        let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(LINE_OCTETS_MAX));
+        let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(VERSION_1_OCTETS_MAX));
         for line in [
             "PROXY TCP4 192.0.2.7 198.51.100.1 49153\r\n",
             "PROXY TCP4 192.0.2.7 198.51.100.1 49153 25 \r\n",
@@ -250,7 +256,7 @@ mod tests {
             v2(0x21, 0x41, &V4_ADDRESSES),
             v2(0x21, 0x11, &V4_ADDRESSES[..11]),
             v2(0x21, 0x21, &[0; 35]),
-            v2(0x21, 0x11, &[0; REST_OCTETS_MAX + 1]),
+            v2(0x21, 0x11, &[0; PAYLOAD_OCTETS_MAX + 1]),
         ] {
             let said = read_all(&octets).0;
             assert!(matches!(said, Err(ProxyError::Malformed(_))), "{octets:?}: {said:?}");
@@ -258,7 +264,7 @@ mod tests {
         for octets in
             [b"EHLO there.example\r\n".as_slice(), b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00"]
         {
-            assert!(matches!(read_all(octets).0, Err(ProxyError::Missing)), "{octets:?}");
+            assert!(matches!(read_all(octets).0, Err(ProxyError::HeaderMissing)), "{octets:?}");
         }
     }
 

@@ -5,18 +5,18 @@
 
 use std::sync::Arc;
 
-use super::policy::Client;
+use super::policy::ClientContext;
 use crate::mail::{Domain, Failure, ForwardPath, LocalPart, Mailbox, Network, Recipient};
 use crate::observe::{CounterFamily, Metrics};
 use crate::smtp::{Answer, Verdict};
 
 /// Who is behind an address of ours: accounts and aliases, as the wiring puts them together.
-pub trait Directory: Send + Sync {
+pub trait LocalRecipients: Send + Sync {
     /// The domain is one of ours.
     fn is_local(&self, domain: &Domain) -> bool;
 
     /// Mail for it is for us: its domain is one of ours, or it is this host's postmaster.
-    fn takes(&self, mailbox: &Mailbox) -> bool {
+    fn is_local_mailbox(&self, mailbox: &Mailbox) -> bool {
         self.is_local(&mailbox.domain)
     }
 
@@ -31,57 +31,58 @@ pub trait Directory: Send + Sync {
 }
 
 /// Answers for forward-paths.
-pub struct Recipients {
-    directory: Arc<dyn Directory>,
+pub struct RecipientPolicy {
+    local_recipients: Arc<dyn LocalRecipients>,
     relay_networks: Vec<Network>,
-    decided: CounterFamily,
+    decisions: CounterFamily,
 }
 
-impl Recipients {
+impl RecipientPolicy {
     /// Clients in `relay_networks` may send to anyone without logging in.
     #[must_use]
-    pub fn new(directory: Arc<dyn Directory>, relay_networks: Vec<Network>, metrics: &Metrics) -> Self {
+    pub fn new(directory: Arc<dyn LocalRecipients>, relay_networks: Vec<Network>, metrics: &Metrics) -> Self {
         let decided =
-            metrics.family("recipient_decision", "Forward-paths asked for, by decision", "decision");
-        Self { directory, relay_networks, decided }
+            metrics.counter_family("recipient_decision", "Forward-paths asked for, by decision", "decision");
+        Self { local_recipients: directory, relay_networks, decisions: decided }
     }
 
     /// Do we take mail for it from this client?
-    pub fn decide(&self, client: &Client<'_>, forward_path: &ForwardPath) -> Verdict {
-        let (decision, verdict) = match self.mailbox(forward_path) {
-            Some(mailbox) if self.directory.takes(&mailbox) => self.local(&mailbox),
-            Some(mailbox) => self.relay(client, mailbox),
-            None => ("unknown", nobody()),
+    pub fn decide(&self, client: &ClientContext<'_>, forward_path: &ForwardPath) -> Verdict {
+        let (decision, verdict) = match self.resolve_mailbox(forward_path) {
+            Some(mailbox) if self.local_recipients.is_local_mailbox(&mailbox) => self.decide_local(&mailbox),
+            Some(mailbox) => self.decide_relay(client, mailbox),
+            None => ("unknown", unknown_recipient()),
         };
-        self.decided.add_one(decision);
+        self.decisions.add_one(decision);
         verdict
     }
 
-    fn mailbox(&self, forward_path: &ForwardPath) -> Option<Mailbox> {
+    fn resolve_mailbox(&self, forward_path: &ForwardPath) -> Option<Mailbox> {
         match forward_path {
             ForwardPath::Mailbox(mailbox) => Some(mailbox.clone()),
             ForwardPath::Postmaster => LocalPart::parse("postmaster")
                 .ok()
-                .map(|local_part| Mailbox { local_part, domain: self.directory.postmaster_domain() }),
+                .map(|local_part| Mailbox { local_part, domain: self.local_recipients.postmaster_domain() }),
         }
     }
 
-    fn local(&self, mailbox: &Mailbox) -> (&'static str, Verdict) {
-        match self.directory.expand(mailbox) {
-            Ok(recipients) if recipients.is_empty() => ("unknown", nobody()),
-            Ok(recipients) => {
-                ("local", Verdict::new(Answer::Recipients(recipients)).because("the address is one of ours"))
-            }
+    fn decide_local(&self, mailbox: &Mailbox) -> (&'static str, Verdict) {
+        match self.local_recipients.expand(mailbox) {
+            Ok(recipients) if recipients.is_empty() => ("unknown", unknown_recipient()),
+            Ok(recipients) => (
+                "local",
+                Verdict::new(Answer::Recipients(recipients)).with_reason("the address is one of ours"),
+            ),
             Err(why) => {
                 log::error!("{mailbox} cannot be looked up: {why}");
                 let failure =
                     Failure::transient(3, 0, "This address cannot be looked up now, try again later");
-                ("unavailable", Verdict::refused(failure).because(why))
+                ("unavailable", Verdict::refused(failure).with_reason(why))
             }
         }
     }
 
-    fn relay(&self, client: &Client<'_>, mailbox: Mailbox) -> (&'static str, Verdict) {
+    fn decide_relay(&self, client: &ClientContext<'_>, mailbox: Mailbox) -> (&'static str, Verdict) {
         let why = match client.login {
             Some(login) => format!("{login} has logged in and may send anywhere"),
             None if self.relay_networks.iter().any(|network| network.contains(client.address)) => {
@@ -91,37 +92,37 @@ impl Recipients {
                 let failure =
                     Failure::permanent(7, 1, "We do not relay: log in first, or use your own server");
                 let why = format!("{} is not a domain of ours and nobody has logged in", mailbox.domain);
-                return ("relay-refused", Verdict::refused(failure).because(why));
+                return ("relay-refused", Verdict::refused(failure).with_reason(why));
             }
         };
         // RFC 6409 §5.2: nobody but us could say what half a domain means.
-        if !mailbox.domain.is_complete() {
+        if !mailbox.domain.is_qualified_or_literal() {
             let text = format!("The domain {} is not complete, write it with all its parts", mailbox.domain);
             return ("incomplete", Verdict::refused(Failure::permanent(1, 2, text)));
         }
-        ("relay", Verdict::new(Answer::Recipients(vec![Recipient::mailbox(mailbox)])).because(why))
+        ("relay", Verdict::new(Answer::Recipients(vec![Recipient::for_mailbox(mailbox)])).with_reason(why))
     }
 }
 
-fn nobody() -> Verdict {
+fn unknown_recipient() -> Verdict {
     let failure = Failure::permanent(1, 1, "There is nobody here by that name");
-    Verdict::refused(failure).because("no account and no alias has this address")
+    Verdict::refused(failure).with_reason("no account and no alias has this address")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    struct Book;
+    struct FixedDirectory;
 
-    impl Directory for Book {
+    impl LocalRecipients for FixedDirectory {
         fn is_local(&self, domain: &Domain) -> bool {
             domain.as_ascii() == "here.example"
         }
 
         fn expand(&self, mailbox: &Mailbox) -> Result<Vec<Recipient>, String> {
             match mailbox.local_part.as_str() {
-                "ana" | "postmaster" => Ok(vec![Recipient::mailbox(mailbox.clone())]),
+                "ana" | "postmaster" => Ok(vec![Recipient::for_mailbox(mailbox.clone())]),
                 "broken" => Err("the alias file is gone".to_owned()),
                 _ => Ok(Vec::new()),
             }
@@ -134,8 +135,8 @@ mod tests {
 
     fn decide(address: &str, login: Option<&Mailbox>, path: &str) -> Answer {
         let networks = vec!["192.0.2.0/24".parse().unwrap()];
-        let recipients = Recipients::new(Arc::new(Book), networks, &Metrics::default());
-        let client = Client {
+        let recipients = RecipientPolicy::new(Arc::new(FixedDirectory), networks, &Metrics::default());
+        let client = ClientContext {
             address: address.parse().unwrap(),
             hello: "x",
             is_encrypted: true,

@@ -7,17 +7,17 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::policy::Client;
+use super::policy::ClientContext;
 use crate::domaininfo::DomainInfo;
 use crate::mail::{Failure, Mailbox, ReversePath, SpfResult};
 use crate::observe::{CounterFamily, Metrics};
 use crate::smtp::{Answer, Verdict};
-use crate::tls::IncomingLevel;
+use crate::tls::IncomingSecurityLevel;
 
 /// Says whether a client may send for a domain.
 pub trait SenderCheck: Send + Sync {
     /// The result of RFC 7208 for this client and reverse-path.
-    fn spf(&self, address: IpAddr, hello: &str, mailbox: &Mailbox) -> SpfResult;
+    fn check_spf(&self, address: IpAddr, hello: &str, mailbox: &Mailbox) -> SpfResult;
 }
 
 /// Nobody asks yet: no sender is confirmed.
@@ -25,63 +25,67 @@ pub trait SenderCheck: Send + Sync {
 pub struct Unchecked;
 
 impl SenderCheck for Unchecked {
-    fn spf(&self, _address: IpAddr, _hello: &str, _mailbox: &Mailbox) -> SpfResult {
+    fn check_spf(&self, _address: IpAddr, _hello: &str, _mailbox: &Mailbox) -> SpfResult {
         SpfResult::None
     }
 }
 
 /// Answers for reverse-paths.
-pub struct Senders {
-    check: Arc<dyn SenderCheck>,
+pub struct ReversePathPolicy {
+    spf_check: Arc<dyn SenderCheck>,
     domaininfo: Arc<DomainInfo>,
-    levels: CounterFamily,
+    level_results: CounterFamily,
 }
 
-impl Senders {
+impl ReversePathPolicy {
     /// Senders are confirmed by `check`, and their levels kept in `domaininfo`.
     #[must_use]
     pub fn new(check: Arc<dyn SenderCheck>, domaininfo: Arc<DomainInfo>, metrics: &Metrics) -> Self {
-        let levels =
-            metrics.family("sender_level", "Security levels of confirmed senders, by result", "result");
-        Self { check, domaininfo, levels }
+        let levels = metrics.counter_family(
+            "sender_level",
+            "Security levels of confirmed senders, by result",
+            "result",
+        );
+        Self { spf_check: check, domaininfo, level_results: levels }
     }
 
     /// May it send here?
-    pub fn decide(&self, client: &Client<'_>, reverse_path: &ReversePath) -> Verdict {
+    pub fn decide(&self, client: &ClientContext<'_>, reverse_path: &ReversePath) -> Verdict {
         let mailbox = match reverse_path {
             ReversePath::Null => {
-                return Verdict::new(Answer::Accepted).because("the null reverse-path is never refused");
+                return Verdict::new(Answer::Accepted).with_reason("the null reverse-path is never refused");
             }
             ReversePath::Mailbox(mailbox) => mailbox,
         };
-        let spf = self.check.spf(client.address, client.hello, mailbox);
+        let spf = self.spf_check.check_spf(client.address, client.hello, mailbox);
         let because = format!("SPF says {spf} for {}", mailbox.domain);
         match spf {
-            SpfResult::Pass => self.level(client, mailbox).because(because),
+            SpfResult::Pass => self.check_level(client, mailbox).with_reason(because),
             SpfResult::None
             | SpfResult::Neutral
             | SpfResult::Fail
             | SpfResult::SoftFail
             | SpfResult::TempError
-            | SpfResult::PermError => Verdict::new(Answer::Accepted).because(because),
+            | SpfResult::PermError => Verdict::new(Answer::Accepted).with_reason(because),
         }
     }
 
-    fn level(&self, client: &Client<'_>, mailbox: &Mailbox) -> Verdict {
-        let level = if client.is_encrypted { IncomingLevel::Tls } else { IncomingLevel::Plain };
+    fn check_level(&self, client: &ClientContext<'_>, mailbox: &Mailbox) -> Verdict {
+        let level =
+            if client.is_encrypted { IncomingSecurityLevel::Tls } else { IncomingSecurityLevel::Plain };
         match self.domaininfo.check_incoming(&mailbox.domain, level) {
             Ok(()) => {
-                self.levels.add_one("fine");
+                self.level_results.add_one("fine");
                 Verdict::new(Answer::Accepted)
-                    .because(format!("{level} is no less than its domain used before"))
+                    .with_reason(format!("{level} is no less than its domain used before"))
             }
             Err(lower) => {
-                self.levels.add_one("lower");
+                self.level_results.add_one("lower");
                 let text = format!(
                     "Mail from {} has come over TLS before, and this session has none",
                     mailbox.domain
                 );
-                Verdict::refused(Failure::permanent(7, 3, text)).because(lower.to_string())
+                Verdict::refused(Failure::permanent(7, 3, text)).with_reason(lower.to_string())
             }
         }
     }
@@ -96,10 +100,10 @@ mod tests {
     use crate::fakes::{SeededRandom, TestClock};
     use crate::sys::SystemDisk;
 
-    struct Says(SpfResult);
+    struct FixedSpf(SpfResult);
 
-    impl SenderCheck for Says {
-        fn spf(&self, _address: IpAddr, _hello: &str, _mailbox: &Mailbox) -> SpfResult {
+    impl SenderCheck for FixedSpf {
+        fn check_spf(&self, _address: IpAddr, _hello: &str, _mailbox: &Mailbox) -> SpfResult {
             self.0
         }
     }
@@ -112,8 +116,9 @@ mod tests {
             &Metrics::default(),
             domaininfo::Settings::new(dir.to_owned()),
         );
-        let senders = Senders::new(Arc::new(Says(spf)), Arc::new(info.unwrap()), &Metrics::default());
-        let client = Client {
+        let senders =
+            ReversePathPolicy::new(Arc::new(FixedSpf(spf)), Arc::new(info.unwrap()), &Metrics::default());
+        let client = ClientContext {
             address: "192.0.2.1".parse().unwrap(),
             hello: "x",
             is_encrypted,

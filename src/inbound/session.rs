@@ -16,25 +16,25 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::content::{About, Arrival, not_queued};
-use super::doors::Ticket;
-use super::hook::{Hooks, Occasion};
-use super::outbox::Outbox;
-use super::policy::{Client as Asking, Policy};
-use super::reverse::ReverseNames;
+use super::content::{Arrival, MessageContext, queue_failure};
+use super::policy::{ClientContext as Asking, Policy};
+use super::reply_buffer::ReplyBuffer;
+use super::reverse_names::ReverseNames;
+use super::session_hooks::{HookContext, SessionHooks};
+use super::session_limits::SessionSlot;
 use crate::mail::{Client, Domain, Failure, Network, ReversePath};
 use crate::observe::{Counter, CounterFamily, Metrics, Trace, Traces, maillog};
 use crate::queue::{self, PutError};
 use crate::smtp::{
-    self, Action, Answer, BodyFacts, Command, End, Kind, LineBuffer, LineEnds, Part, Question, Reply, Server,
-    Transaction, Verdict,
+    self, Answer, BareLineEndPolicy, BodyFacts, Command, LineBuffer, Question, ReceiveMode, Reply, Server,
+    ServerAction, ServerKind, SessionEnd, Transaction, Verdict,
 };
 use crate::sys::{Clock, Moment, Stream};
-use crate::tls::{Accepted, ServerTls, is_plain_text};
+use crate::tls::{AcceptedTls, TlsServer, is_not_tls};
 
 /// What is spoken on a listening socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub enum ListenerRole {
     /// Mail from other servers; port 25.
     Smtp,
     /// Mail from our users; port 587 (RFC 6409).
@@ -43,7 +43,7 @@ pub enum Role {
     Submissions,
 }
 
-impl Role {
+impl ListenerRole {
     /// As in the configuration, in logs and in counters.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -56,17 +56,17 @@ impl Role {
 
     /// The first octets are a handshake.
     #[must_use]
-    pub fn is_tls_from_the_start(self) -> bool {
+    pub fn is_implicit_tls(self) -> bool {
         match self {
             Self::Smtp | Self::Submission => false,
             Self::Submissions => true,
         }
     }
 
-    fn kind(self) -> Kind {
+    fn kind(self) -> ServerKind {
         match self {
-            Self::Smtp => Kind::Smtp,
-            Self::Submission | Self::Submissions => Kind::Submission,
+            Self::Smtp => ServerKind::Smtp,
+            Self::Submission | Self::Submissions => ServerKind::Submission,
         }
     }
 }
@@ -82,7 +82,7 @@ pub struct Settings {
     pub recipients_max: usize,
     /// Clients whose lone CRs and LFs in a message are mended, see [`LineEnds::Mended`]; all others'
     /// are refused.
-    pub mended_networks: Vec<Network>,
+    pub line_end_repair_networks: Vec<Network>,
     /// Received fields in a message before it is a loop (RFC 5321 §6.3).
     pub received_max: usize,
     /// Clients whose messages are submissions without a login.
@@ -100,16 +100,16 @@ pub struct Settings {
 }
 
 impl Settings {
-    fn line_ends_of(&self, client: IpAddr) -> LineEnds {
-        match self.mended_networks.iter().any(|network| network.contains(client)) {
-            true => LineEnds::Mended,
-            false => LineEnds::Strict,
+    fn line_ends_for(&self, client: IpAddr) -> BareLineEndPolicy {
+        match self.line_end_repair_networks.iter().any(|network| network.contains(client)) {
+            true => BareLineEndPolicy::Normalize,
+            false => BareLineEndPolicy::Reject,
         }
     }
 }
 
 /// What a session needs of the house. Shared by all of them.
-pub struct Services {
+pub struct SessionServices {
     /// Limits and names.
     pub settings: Settings,
     /// Answers what a session cannot know.
@@ -117,11 +117,11 @@ pub struct Services {
     /// Finds the names of clients.
     pub reverse_names: ReverseNames,
     /// The operator's own rules.
-    pub hooks: Hooks,
+    pub hooks: SessionHooks,
     /// Where messages go.
     pub queue: queue::Handle,
     /// Encrypts.
-    pub tls: ServerTls,
+    pub tls: TlsServer,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// Remembers what sessions did.
@@ -130,18 +130,18 @@ pub struct Services {
     pub counters: Counters,
 }
 
-impl Services {
+impl SessionServices {
     /// What the machine needs to know of the house, for a session that begins now.
-    pub(super) fn machine_settings(&self, role: Role) -> smtp::Settings {
+    pub(super) fn server_settings(&self, role: ListenerRole) -> smtp::Settings {
         smtp::Settings {
             hostname: self.settings.hostname.clone(),
             kind: role.kind(),
             message_octets_max: self.settings.message_octets_max,
             recipients_max: self.settings.recipients_max,
-            line_ends: LineEnds::Strict,
-            tls_available: self.tls.is_available(),
-            logins_exist: self.policy.has_logins(),
-            scram_available: self.policy.all_have_scram(),
+            bare_line_ends: BareLineEndPolicy::Reject,
+            has_tls: self.tls.is_available(),
+            has_users: self.policy.has_logins(),
+            has_scram: self.policy.all_have_scram(),
             errors_max: self.settings.errors_max,
         }
     }
@@ -152,11 +152,11 @@ pub struct Counters {
     commands: CounterFamily,
     replies: CounterFamily,
     tls: CounterFamily,
-    proxied: CounterFamily,
+    proxied_connections: CounterFamily,
     pub(super) early_talkers: Counter,
-    strangers: CounterFamily,
+    non_smtp_clients: CounterFamily,
     pub(super) messages: Counter,
-    pub(super) loops: Counter,
+    pub(super) mail_loops: Counter,
 }
 
 impl Counters {
@@ -164,28 +164,29 @@ impl Counters {
     #[must_use]
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            commands: metrics.family("session_command", "Commands of clients, by verb", "verb"),
-            replies: metrics.family("session_reply", "Replies given to clients, by code", "code"),
-            tls: metrics.family("session_tls", "TLS handshakes with clients, by result", "result"),
+            commands: metrics.counter_family("session_command", "Commands of clients, by verb", "verb"),
+            replies: metrics.counter_family("session_reply", "Replies given to clients, by code", "code"),
+            tls: metrics.counter_family("session_tls", "TLS handshakes with clients, by result", "result"),
             early_talkers: metrics
                 .counter("session_spoke_first", "Clients that did not wait for the greeting"),
-            proxied: metrics.family(
+            proxied_connections: metrics.counter_family(
                 "session_proxied",
                 "Connections by proxies, by whom they bring",
                 "brings",
             ),
-            strangers: metrics.family(
+            non_smtp_clients: metrics.counter_family(
                 "session_stranger",
                 "Clients turned away because they speak something else, by what they speak",
                 "speaks",
             ),
             messages: metrics.counter("session_message", "Messages taken from clients"),
-            loops: metrics.counter("session_loop", "Messages refused because they went round in circles"),
+            mail_loops: metrics
+                .counter("session_loop", "Messages refused because they went round in circles"),
         }
     }
 
-    pub(super) fn proxied(&self, brings: &str) {
-        self.proxied.add_one(brings);
+    pub(super) fn count_proxied(&self, brings: &str) {
+        self.proxied_connections.add_one(brings);
     }
 }
 
@@ -198,17 +199,17 @@ pub(super) struct Session {
     address: SocketAddr,
     /// Looked for at the first MAIL of a client that has not logged in.
     reverse_name: OnceCell<Option<Domain>>,
-    role: Role,
-    ticket: Ticket,
-    services: Arc<Services>,
+    role: ListenerRole,
+    slot: SessionSlot,
+    services: Arc<SessionServices>,
     trace: Trace,
-    lines: LineBuffer,
-    outbox: Outbox,
-    session_end: Moment,
+    line_buffer: LineBuffer,
+    reply_buffer: ReplyBuffer,
+    session_deadline: Moment,
     /// A message that is coming in, or has come and waits for the machine's question about it.
     message: Option<Arrival>,
     /// By then all of it must be here.
-    message_end: Moment,
+    message_deadline: Moment,
 }
 
 /// Octets read at once while waiting for commands: on the stack of an idle session.
@@ -216,18 +217,18 @@ const COMMAND_READ_OCTETS: usize = 1024;
 /// Octets read at once inside a message; the buffer goes when it ends, or its chunk.
 const BODY_READ_OCTETS: usize = 32 * 1024;
 /// How long a whole handshake may take, where a silent client may take longer.
-const HANDSHAKE_PATIENCE: Duration = Duration::from_mins(1);
+const HANDSHAKE_TIMEOUT_MAX: Duration = Duration::from_mins(1);
 /// How long, and for how many octets, a client is listened to after our goodbye.
-const GOODBYE_PATIENCE: Duration = Duration::from_secs(2);
-const GOODBYE_OCTETS_MAX: usize = 1024 * 1024;
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+const CLOSE_OCTETS_MAX: usize = 1024 * 1024;
 
 impl Session {
     pub(super) fn new(
         stream: Box<dyn Stream>,
         address: SocketAddr,
-        role: Role,
-        ticket: Ticket,
-        services: Arc<Services>,
+        role: ListenerRole,
+        ticket: SessionSlot,
+        services: Arc<SessionServices>,
     ) -> Self {
         let trace = services.traces.begin("session", format!("{} {address}", role.name()));
         let session_end = services.clock.now() + services.settings.session_timeout;
@@ -237,21 +238,21 @@ impl Session {
             address,
             reverse_name: OnceCell::new(),
             role,
-            ticket,
+            slot: ticket,
             services,
             trace,
-            lines: LineBuffer::new(),
-            outbox: Outbox::default(),
-            session_end,
+            line_buffer: LineBuffer::new(),
+            reply_buffer: ReplyBuffer::default(),
+            session_deadline: session_end,
             message: None,
-            message_end: session_end,
+            message_deadline: session_end,
         }
     }
 
     /// Serves the client until one of us hangs up.
     pub(super) fn run(mut self) {
-        let facts = if self.role.is_tls_from_the_start() {
-            match self.shake_hands() {
+        let facts = if self.role.is_implicit_tls() {
+            match self.accept_tls() {
                 Ok(facts) => Some(facts),
                 Err(_) => return,
             }
@@ -259,136 +260,136 @@ impl Session {
             None
         };
         let settings = smtp::Settings {
-            line_ends: self.services.settings.line_ends_of(self.address.ip()),
-            ..self.services.machine_settings(self.role)
+            bare_line_ends: self.services.settings.line_ends_for(self.address.ip()),
+            ..self.services.server_settings(self.role)
         };
         let mut server = Server::new(settings, facts);
         let mut action =
-            if self.ticket.guest.is_leaving() { server.end(End::Stopping) } else { server.greeting() };
+            if self.slot.handle.is_stopping() { server.end(SessionEnd::Stopping) } else { server.greeting() };
         while let Some(next) = self.perform(&mut server, action) {
             action = next;
         }
     }
 
     /// Does what the machine says; the machine's next word, or `None` at the end.
-    fn perform(&mut self, server: &mut Server, action: Action) -> Option<Action> {
+    fn perform(&mut self, server: &mut Server, action: ServerAction) -> Option<ServerAction> {
         match action {
-            Action::Reply(reply) => Some(match self.say(server, &reply) {
+            ServerAction::Reply(reply) => Some(match self.add_reply(server, &reply) {
                 Ok(()) => self.next_line(server),
-                Err(e) => server.end(self.end_of(&e)),
+                Err(e) => server.end(self.end_for_error(&e)),
             }),
-            Action::Continue => Some(self.next_line(server)),
-            Action::Ask(question) => {
-                let verdict = self.decide(server, &question);
-                verdict.because.iter().for_each(|reason| self.trace.event(reason.as_str()));
+            ServerAction::Continue => Some(self.next_line(server)),
+            ServerAction::Ask(question) => {
+                let verdict = self.answer_question(server, &question);
+                verdict.reasons.iter().for_each(|reason| self.trace.add_event(reason.as_str()));
                 Some(server.answer(verdict))
             }
-            Action::Receive { reply, part } => {
-                self.ticket.guest.busy();
+            ServerAction::Receive { reply, mode: part } => {
+                self.slot.handle.mark_busy();
                 // Before the client hears 354: from then on it may finish, even if we are told to
                 // stop before its first octet.
-                self.prepare(part);
-                let said = reply.map_or(Ok(()), |reply| self.say(server, &reply));
+                self.begin_message(part);
+                let said = reply.map_or(Ok(()), |reply| self.add_reply(server, &reply));
                 Some(match said.and_then(|()| self.receive(server)) {
                     Ok(action) => action,
-                    Err(e) => server.end(self.end_of(&e)),
+                    Err(e) => server.end(self.end_for_error(&e)),
                 })
             }
-            Action::StartTls(reply) => {
-                if let Err(e) = self.say(server, &reply).and_then(|()| self.flush()) {
-                    return Some(server.end(self.end_of(&e)));
+            ServerAction::StartTls(reply) => {
+                if let Err(e) = self.add_reply(server, &reply).and_then(|()| self.flush()) {
+                    return Some(server.end(self.end_for_error(&e)));
                 }
                 // RFC 3207 §4.2: nothing that came in plain text survives.
-                self.lines.clear();
-                let facts = self.shake_hands();
-                Some(server.tls(facts.ok()))
+                self.line_buffer.clear();
+                let facts = self.accept_tls();
+                Some(server.handshake_done(facts.ok()))
             }
-            Action::ReplyAndClose(reply) => {
-                self.say_goodbye(server, &reply);
+            ServerAction::ReplyAndClose(reply) => {
+                self.reply_and_close(server, &reply);
                 None
             }
-            Action::TurnAway { reply, speaks } => {
-                self.services.counters.strangers.add_one(speaks.name());
-                self.say_goodbye(server, &reply);
+            ServerAction::RejectForeignProtocol { reply, protocol: speaks } => {
+                self.services.counters.non_smtp_clients.add_one(speaks.name());
+                self.reply_and_close(server, &reply);
                 None
             }
-            Action::Close => None,
+            ServerAction::Close => None,
         }
     }
 
     /// Waits for a line and gives it to the machine.
-    fn next_line(&mut self, server: &mut Server) -> Action {
+    fn next_line(&mut self, server: &mut Server) -> ServerAction {
         if !server.is_receiving() {
             self.message = None;
-            if self.ticket.guest.is_leaving() {
+            if self.slot.handle.is_stopping() {
                 // What a client has sent ahead does not keep it here.
-                return server.end(End::Stopping);
+                return server.end(SessionEnd::Stopping);
             }
-            if !self.lines.has_line() {
-                self.ticket.guest.idle();
+            if !self.line_buffer.has_line() {
+                self.slot.handle.mark_idle();
             }
         }
         // For the whole line: one octet now and then is not a command.
-        let deadline = self.deadline(self.services.settings.command_timeout, self.session_end);
+        let deadline = self.deadline(self.services.settings.command_timeout, self.session_deadline);
         loop {
-            if let Some(line) = self.lines.next_line(server.line_octets_max()) {
+            if let Some(line) = self.line_buffer.next_line(server.line_octets_max()) {
                 if let Ok(line) = line {
                     self.services.counters.commands.add_one(Command::verb(line));
-                    self.trace.event(server.shown(line));
+                    self.trace.add_event(server.printable_line(line));
                 }
                 return server.line(line);
             }
-            self.lines.release_if_empty();
+            self.line_buffer.release_if_empty();
             let mut buffer = [0; COMMAND_READ_OCTETS];
             match self.flush().and_then(|()| self.read(&mut buffer, deadline)) {
-                Ok(octets) => self.lines.push(buffer.get(..octets).unwrap_or_default()),
-                Err(e) => return server.end(self.end_of(&e)),
+                Ok(octets) => self.line_buffer.push(buffer.get(..octets).unwrap_or_default()),
+                Err(e) => return server.end(self.end_for_error(&e)),
             }
         }
     }
 
-    fn prepare(&mut self, part: Part) {
+    fn begin_message(&mut self, part: ReceiveMode) {
         self.message = match part {
-            Part::First => Some(Arrival::begin(&self.services.queue)),
-            Part::Next => return,
-            Part::Unwanted => None,
+            ReceiveMode::Begin => Some(Arrival::begin(&self.services.queue)),
+            ReceiveMode::Continue => return,
+            ReceiveMode::Discard => None,
         };
-        self.message_end =
-            (self.services.clock.now() + self.services.settings.message_timeout).min(self.session_end);
+        self.message_deadline =
+            (self.services.clock.now() + self.services.settings.message_timeout).min(self.session_deadline);
     }
 
     /// Streams octets through the machine into the queue's hands, until the machine says what is next.
     #[inline(never)]
-    fn receive(&mut self, server: &mut Server) -> io::Result<Action> {
+    fn receive(&mut self, server: &mut Server) -> io::Result<ServerAction> {
         let mut message = self.message.take();
         let mut sink = |octets: &[u8]| {
             if let Some(arrival) = &mut message {
-                arrival.take(octets);
+                arrival.append(octets);
             }
         };
         let mut buffer = Vec::new();
         let action = loop {
-            let pending = self.lines.pending();
+            let pending = self.line_buffer.pending();
             let octets = pending.len();
             if let Some((used, action)) = server.body(pending, &mut sink) {
-                self.lines.consume(used);
+                self.line_buffer.consume(used);
                 break action;
             }
-            self.lines.consume(octets);
+            self.line_buffer.consume(octets);
             buffer.resize(BODY_READ_OCTETS, 0);
-            let deadline = self.deadline(self.services.settings.command_timeout, self.message_end);
+            let deadline = self.deadline(self.services.settings.command_timeout, self.message_deadline);
             let octets = self.flush().and_then(|()| self.read(&mut buffer, deadline))?;
-            self.lines.push(buffer.get(..octets).unwrap_or_default());
+            self.line_buffer.push(buffer.get(..octets).unwrap_or_default());
         };
         self.message = message;
         Ok(action)
     }
 
     #[inline(never)]
-    fn decide(&mut self, server: &Server, question: &Question) -> Verdict {
+    fn answer_question(&mut self, server: &Server, question: &Question) -> Verdict {
         let asking = Asking {
             address: self.address.ip(),
-            hello: server.hello().map_or("", smtp::Hello::as_str),
+            hello: server.hello().map_or("", smtp::HelloName::as_str),
             is_encrypted: server.tls_facts().is_some(),
             login: server.login(),
             channel_binding: self.channel_binding.as_ref().map(<[u8; 32]>::as_slice),
@@ -396,17 +397,18 @@ impl Session {
         match question {
             // Before the client has sent a message for which there is no room.
             Question::Sender { .. } if self.services.queue.is_disk_full() => {
-                Verdict::refused(not_queued(&PutError::Full))
+                Verdict::refused(queue_failure(&PutError::Full))
             }
             Question::Sender { reverse_path, .. } => {
                 if asking.login.is_none() {
-                    self.reverse_name.get_or_init(|| self.services.reverse_names.confirmed(asking.address));
+                    self.reverse_name
+                        .get_or_init(|| self.services.reverse_names.confirmed_name(asking.address));
                 }
-                self.services.policy.sender(&asking, reverse_path)
+                self.services.policy.check_sender(&asking, reverse_path)
             }
             Question::Recipient(forward_path) => {
-                let verdict = self.services.policy.recipient(&asking, forward_path);
-                let occasion = Occasion {
+                let verdict = self.services.policy.check_recipient(&asking, forward_path);
+                let occasion = HookContext {
                     peer: self.address,
                     reverse_name: self.reverse_name.get().and_then(Option::as_ref),
                     hello: asking.hello,
@@ -414,76 +416,82 @@ impl Session {
                     login: asking.login,
                     is_encrypted: asking.is_encrypted,
                 };
-                self.services.hooks.recipient(&occasion, forward_path, verdict, &self.trace)
+                self.services.hooks.run_rcpt_hook(&occasion, forward_path, verdict, &self.trace)
             }
-            Question::Login(login) => self.services.policy.login(&asking, login),
+            Question::Login(login) => self.services.policy.check_login(&asking, login),
             Question::ScramStart { user } => self.services.policy.scram_start(&asking, user),
-            Question::Content(facts) => self.content(server, facts),
+            Question::Content(facts) => self.commit_message(server, facts),
         }
     }
 
-    fn content(&mut self, server: &Server, facts: &BodyFacts) -> Verdict {
+    fn commit_message(&mut self, server: &Server, facts: &BodyFacts) -> Verdict {
         let (Some(transaction), Some(arrival)) = (server.transaction(), self.message.take()) else {
             return Verdict::refused(Failure::transient(3, 0, "Something is wrong here, try again later"));
         };
         let address = self.address.ip();
         let may_relay = |networks: &[Network]| networks.iter().any(|network| network.contains(address));
-        let about = About {
+        let about = MessageContext {
             transaction,
-            facts,
-            client: self.client(transaction),
+            body_facts: facts,
+            client: self.envelope_client(transaction),
             peer: self.address,
             reverse_name: self.reverse_name.get().and_then(Option::as_ref),
             is_submission: transaction.login.is_some() || may_relay(&self.services.settings.relay_networks),
         };
-        match arrival.promise(&self.services, &self.trace, &about) {
+        match arrival.commit(&self.services, &self.trace, &about) {
             Ok(id) => Verdict::new(Answer::Queued(id)),
             Err(failure) => Verdict::refused(failure),
         }
     }
 
-    fn client(&self, transaction: &Transaction) -> Client {
+    fn envelope_client(&self, transaction: &Transaction) -> Client {
         Client {
             address: self.address.ip(),
-            hello: transaction.hello.as_str().to_owned(),
+            helo_name: transaction.hello.as_str().to_owned(),
             tls: transaction.tls.clone(),
         }
     }
 
-    fn say(&mut self, server: &Server, reply: &Reply) -> io::Result<()> {
+    fn add_reply(&mut self, server: &Server, reply: &Reply) -> io::Result<()> {
         self.services.counters.replies.add_one(&reply.code.to_string());
         if reply.code >= 400 {
-            self.trace.error(reply.said());
-            let subject = server.subject();
+            self.trace.add_error(reply.printable_text());
+            let subject = server.command_paths();
             let forward_path = subject.forward_path.as_ref().map(|path| path as &dyn fmt::Display);
-            maillog::refused(self.address.ip(), subject.reverse_path.as_ref(), forward_path, &reply.said());
+            maillog::refused(
+                self.address.ip(),
+                subject.reverse_path.as_ref(),
+                forward_path,
+                &reply.printable_text(),
+            );
         } else {
-            self.trace.event(reply.said());
+            self.trace.add_event(reply.printable_text());
         }
-        self.outbox.add(&reply.to_octets());
-        if self.outbox.is_full() { self.flush() } else { Ok(()) }
+        self.reply_buffer.add(&reply.to_octets());
+        if self.reply_buffer.is_full() { self.flush() } else { Ok(()) }
     }
 
     /// Sends what was said. A session whose time is over may still be told so.
     fn flush(&mut self) -> io::Result<()> {
-        let end = self.session_end.max(self.services.clock.now() + GOODBYE_PATIENCE);
+        let end = self.session_deadline.max(self.services.clock.now() + CLOSE_TIMEOUT);
         let deadline = self.deadline(self.services.settings.command_timeout, end);
         let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        self.outbox.send(stream, deadline)
+        self.reply_buffer.send(stream, deadline)
     }
 
-    fn say_goodbye(&mut self, server: &Server, reply: &Reply) {
+    fn reply_and_close(&mut self, server: &Server, reply: &Reply) {
         // The client may be gone; that is its right.
-        let _ = self.say(server, reply).and_then(|()| self.flush()).and_then(|()| self.hang_up());
+        let _ =
+            self.add_reply(server, reply).and_then(|()| self.flush()).and_then(|()| self.close_and_drain());
     }
 
     /// Says that nothing more will come, and lets the client hear it: closing a socket with unread
     /// octets resets the connection, and may take our last reply with it.
-    fn hang_up(&mut self) -> io::Result<()> {
-        self.stream()?.finish()?;
+    fn close_and_drain(&mut self) -> io::Result<()> {
+        self.stream()?.shutdown_write()?;
         let mut buffer = [0; COMMAND_READ_OCTETS];
-        let deadline = self.services.clock.now() + GOODBYE_PATIENCE;
-        let mut left = GOODBYE_OCTETS_MAX;
+        let deadline = self.services.clock.now() + CLOSE_TIMEOUT;
+        let mut left = CLOSE_OCTETS_MAX;
         while left > 0 {
             left = left.saturating_sub(self.read(&mut buffer, deadline)?);
         }
@@ -502,25 +510,25 @@ impl Session {
         }
     }
 
-    fn shake_hands(&mut self) -> io::Result<crate::mail::TlsFacts> {
-        let timeout = self.services.settings.command_timeout.min(HANDSHAKE_PATIENCE);
-        let deadline = self.deadline(timeout, self.session_end);
+    fn accept_tls(&mut self) -> io::Result<crate::mail::TlsInfo> {
+        let timeout = self.services.settings.command_timeout.min(HANDSHAKE_TIMEOUT_MAX);
+        let deadline = self.deadline(timeout, self.session_deadline);
         let mut stream = self.stream.take().ok_or(io::ErrorKind::NotConnected)?;
         stream.set_deadline(deadline);
         match self.services.tls.accept(stream) {
-            Ok(Accepted { stream, facts, channel_binding }) => {
+            Ok(AcceptedTls { stream, tls_info: facts, channel_binding }) => {
                 self.services.counters.tls.add_one("done");
-                self.trace.event(facts.to_string());
+                self.trace.add_event(facts.to_string());
                 self.stream = Some(stream);
                 self.channel_binding = channel_binding;
                 Ok(facts)
             }
             Err(e) => {
                 self.services.counters.tls.add_one("failed");
-                if is_plain_text(&e) {
-                    self.services.counters.strangers.add_one("plain-text");
+                if is_not_tls(&e) {
+                    self.services.counters.non_smtp_clients.add_one("plain-text");
                 }
-                self.trace.error(format!("the TLS handshake failed: {e}"));
+                self.trace.add_error(format!("the TLS handshake failed: {e}"));
                 log::info!(target: "tls", "{}: the handshake failed: {e}", self.address.ip());
                 Err(e)
             }
@@ -536,11 +544,11 @@ impl Session {
     }
 
     /// What an error of the connection means for the conversation.
-    fn end_of(&self, error: &io::Error) -> End {
+    fn end_for_error(&self, error: &io::Error) -> SessionEnd {
         match error.kind() {
-            _ if self.ticket.guest.is_leaving() => End::Stopping,
-            io::ErrorKind::TimedOut => End::TimedOut,
-            _ => End::InputOver,
+            _ if self.slot.handle.is_stopping() => SessionEnd::Stopping,
+            io::ErrorKind::TimedOut => SessionEnd::TimedOut,
+            _ => SessionEnd::InputEnded,
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::mail::{Client, Domain, Mailbox, MessageId, Timestamp};
 
 /// What a Received field says.
 #[derive(Debug, Clone)]
-pub(super) struct Passage<'a> {
+pub(super) struct ReceivedField<'a> {
     /// Who handed the message over.
     pub(super) client: &'a Client,
     /// The client's name in DNS, confirmed by its address.
@@ -15,7 +15,7 @@ pub(super) struct Passage<'a> {
     /// A user of ours submitted it.
     pub(super) is_authenticated: bool,
     /// The client said EHLO rather than HELO.
-    pub(super) is_extended: bool,
+    pub(super) is_esmtp: bool,
     /// The transaction uses SMTPUTF8.
     pub(super) is_smtputf8: bool,
     /// Us.
@@ -27,12 +27,12 @@ pub(super) struct Passage<'a> {
 }
 
 /// A line of a header section should have no more characters (RFC 5322 §2.1.1).
-const LINE_CHARACTERS: usize = 78;
+const LINE_CHARACTERS_MAX: usize = 78;
 
 /// The field, folded, with CRLF line ends. Names no recipient: a blind copy stays blind.
 #[must_use]
-pub(super) fn received(passage: &Passage<'_>) -> String {
-    let Passage { client, hostname, id, arrived, .. } = passage;
+pub(super) fn format_received(passage: &ReceivedField<'_>) -> String {
+    let ReceivedField { client, hostname, id, arrived, .. } = passage;
     let from = format!("Received: from {}", hello_word(passage));
     let mut lines = vec![from];
     // Where our users sit is nobody's business but theirs; they are known by their login.
@@ -40,14 +40,14 @@ pub(super) fn received(passage: &Passage<'_>) -> String {
         let literal = Domain::from(client.address);
         match passage.reverse_name {
             Some(name) => {
-                append(&mut lines, &format!("({}", name.as_ascii()));
-                append(&mut lines, &format!("{literal})"));
+                append_folded(&mut lines, &format!("({}", name.as_ascii()));
+                append_folded(&mut lines, &format!("{literal})"));
             }
-            None => append(&mut lines, &format!("({literal})")),
+            None => append_folded(&mut lines, &format!("({literal})")),
         }
     }
     lines.push(format!("by {} (postrider)", hostname.as_ascii()));
-    append(&mut lines, &format!("with {}", protocol(passage)));
+    append_folded(&mut lines, &format!("with {}", protocol(passage)));
     lines.push(format!("id {id}"));
     if let Some(tls) = &client.tls {
         lines.push(format!("tls {} ({})", tls.cipher, tls.version));
@@ -56,10 +56,10 @@ pub(super) fn received(passage: &Passage<'_>) -> String {
 }
 
 /// Adds to the last line what it has room for, else on a line of its own.
-fn append(lines: &mut Vec<String>, words: &str) {
+fn append_folded(lines: &mut Vec<String>, words: &str) {
     match lines.last_mut() {
         // The tab that begins a folded line is as wide as the widest reader shows it.
-        Some(last) if last.len() + 1 + words.len() + 8 <= LINE_CHARACTERS => {
+        Some(last) if last.len() + 1 + words.len() + 8 <= LINE_CHARACTERS_MAX => {
             last.push(' ');
             last.push_str(words);
         }
@@ -69,7 +69,7 @@ fn append(lines: &mut Vec<String>, words: &str) {
 
 /// What a submission lacks.
 #[derive(Debug)]
-pub(super) struct Lacks<'a> {
+pub(super) struct MissingFields<'a> {
     /// Date (RFC 6409 §8.2).
     pub(super) date: bool,
     /// Message-ID (RFC 6409 §8.3).
@@ -82,7 +82,12 @@ pub(super) struct Lacks<'a> {
 
 /// The missing fields, with CRLF line ends.
 #[must_use]
-pub(super) fn completion(lacks: &Lacks<'_>, hostname: &Domain, id: MessageId, arrived: Timestamp) -> String {
+pub(super) fn format_missing_fields(
+    lacks: &MissingFields<'_>,
+    hostname: &Domain,
+    id: MessageId,
+    arrived: Timestamp,
+) -> String {
     let mut fields = String::new();
     if let Some(mailbox) = lacks.from {
         // A domain in U-labels, or a local part beyond ASCII, would make a header that only a peer
@@ -102,8 +107,8 @@ pub(super) fn completion(lacks: &Lacks<'_>, hostname: &Domain, id: MessageId, ar
 }
 
 /// RFC 3848, and RFC 6531 §4.3 for the UTF8 family.
-fn protocol(passage: &Passage<'_>) -> String {
-    if !passage.is_extended {
+fn protocol(passage: &ReceivedField<'_>) -> String {
+    if !passage.is_esmtp {
         return "SMTP".to_owned();
     }
     let base = if passage.is_smtputf8 { "UTF8SMTP" } else { "ESMTP" };
@@ -115,9 +120,9 @@ fn protocol(passage: &Passage<'_>) -> String {
 /// The word after EHLO as it may stand in a structured field: a domain or literal as it is,
 /// anything else only with the characters that cannot start a comment, a fold or a new field.
 /// A user's program likes to introduce itself by the user's address, which is not told.
-fn hello_word(passage: &Passage<'_>) -> String {
+fn hello_word(passage: &ReceivedField<'_>) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
-    let hello = &passage.client.hello;
+    let hello = &passage.client.helo_name;
     let word: String = hello.chars().take(Domain::OCTETS_MAX).filter(|c| is_plain(*c)).collect();
     let is_address = word.parse::<IpAddr>().is_ok() || word.contains(['[', ':']);
     if word.is_empty() || (passage.is_authenticated && is_address) { "unknown".to_owned() } else { word }
@@ -126,7 +131,7 @@ fn hello_word(passage: &Passage<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::TlsFacts;
+    use crate::mail::TlsInfo;
 
     /// Compares with `testdata/golden/NAME`; `POSTRIDER_GOLDEN=1` writes it anew.
     fn golden(name: &str, text: &str) {
@@ -139,13 +144,13 @@ mod tests {
         assert_eq!(text, std::fs::read_to_string(&path).unwrap(), "{name}");
     }
 
-    fn passage<'a>(client: &'a Client, hostname: &'a Domain) -> Passage<'a> {
+    fn received_field<'a>(client: &'a Client, hostname: &'a Domain) -> ReceivedField<'a> {
         let arrived = Timestamp::from_millis(1_795_408_663_042);
-        Passage {
+        ReceivedField {
             client,
             reverse_name: None,
             is_authenticated: false,
-            is_extended: true,
+            is_esmtp: true,
             is_smtputf8: false,
             hostname,
             id: MessageId::new(arrived, 7),
@@ -154,11 +159,11 @@ mod tests {
     }
 
     fn client(hello: &str) -> Client {
-        Client { address: "192.0.2.7".parse().unwrap(), hello: hello.to_owned(), tls: None }
+        Client { address: "192.0.2.7".parse().unwrap(), helo_name: hello.to_owned(), tls: None }
     }
 
     fn with_tls(hello: &str) -> Client {
-        let tls = Some(TlsFacts { version: "TLSv1.3".into(), cipher: "TLS_AES_128_GCM_SHA256".into() });
+        let tls = Some(TlsInfo { version: "TLSv1.3".into(), cipher: "TLS_AES_128_GCM_SHA256".into() });
         Client { tls, ..client(hello) }
     }
 
@@ -177,11 +182,18 @@ mod tests {
         let (plain, tls) = (client("mail.there.example"), with_tls("mail.there.example"));
         let user = with_tls("[192.168.7.7]");
         let fields = [
-            received(&Passage { is_extended: false, ..passage(&plain, &hostname) }),
-            received(&Passage { reverse_name: Some(&reverse), ..passage(&tls, &hostname) }),
-            received(&Passage { reverse_name: Some(&long), is_smtputf8: true, ..passage(&tls, &hostname) }),
-            received(&passage(&v6, &hostname)),
-            received(&Passage { is_authenticated: true, ..passage(&user, &hostname) }),
+            format_received(&ReceivedField { is_esmtp: false, ..received_field(&plain, &hostname) }),
+            format_received(&ReceivedField {
+                reverse_name: Some(&reverse),
+                ..received_field(&tls, &hostname)
+            }),
+            format_received(&ReceivedField {
+                reverse_name: Some(&long),
+                is_smtputf8: true,
+                ..received_field(&tls, &hostname)
+            }),
+            format_received(&received_field(&v6, &hostname)),
+            format_received(&ReceivedField { is_authenticated: true, ..received_field(&user, &hostname) }),
         ];
         golden("received.txt", &fields.concat());
     }
@@ -190,7 +202,7 @@ mod tests {
     fn nothing_a_client_says_starts_a_field_of_its_own() {
         let hostname = hostname();
         let client = client("evil (\r\nX-Injected: yes)");
-        let field = received(&passage(&client, &hostname));
+        let field = format_received(&received_field(&client, &hostname));
         assert!(field.starts_with("Received: from evilX-Injected:yes ([192.0.2.7])\r\n\tby "), "{field}");
     }
 
@@ -200,10 +212,10 @@ mod tests {
         for hello in ["laptop.there.example", "192.0.2.7", "[192.0.2.7]", "[IPv6:::ffff:192.0.2.7]", "::1"] {
             let client = with_tls(hello);
             let reverse_name = Domain::parse("dsl-192-0-2-7.isp.example").unwrap();
-            let field = received(&Passage {
+            let field = format_received(&ReceivedField {
                 is_authenticated: true,
                 reverse_name: Some(&reverse_name),
-                ..passage(&client, &hostname)
+                ..received_field(&client, &hostname)
             });
             assert!(!field.contains("192") && field.contains("with ESMTPSA\r\n"), "{field}");
             assert_eq!(field.contains(hello), hello.starts_with("laptop"), "{field}");
@@ -215,9 +227,9 @@ mod tests {
         let arrived = Timestamp::from_millis(1_795_408_663_042);
         let id = MessageId::new(arrived, 7);
         let ana = Mailbox::parse("ana@bücher.example").unwrap();
-        let everything = Lacks { date: true, message_id: true, from: Some(&ana), header: true };
-        golden("completion.txt", &completion(&everything, &hostname(), id, arrived));
-        let nothing = Lacks { date: false, message_id: false, from: None, header: false };
-        assert_eq!(completion(&nothing, &hostname(), id, arrived), "");
+        let everything = MissingFields { date: true, message_id: true, from: Some(&ana), header: true };
+        golden("completion.txt", &format_missing_fields(&everything, &hostname(), id, arrived));
+        let nothing = MissingFields { date: false, message_id: false, from: None, header: false };
+        assert_eq!(format_missing_fields(&nothing, &hostname(), id, arrived), "");
     }
 }

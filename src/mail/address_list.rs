@@ -38,43 +38,43 @@ pub enum AddressListError {
 ///
 /// # Errors
 /// See [`AddressListError`]. One address that is not understood fails them all.
-pub fn address_list(raw_value: &[u8]) -> Result<Vec<Mailbox>, AddressListError> {
+pub fn parse_address_list(raw_value: &[u8]) -> Result<Vec<Mailbox>, AddressListError> {
     let rest = std::str::from_utf8(raw_value).map_err(|_| AddressListError::NotUtf8)?;
-    let mut reader = Reader { rest, found: Vec::new() };
-    reader.list(None)?;
-    Ok(reader.found)
+    let mut reader = AddressListParser { rest, mailboxes: Vec::new() };
+    reader.parse_list(None)?;
+    Ok(reader.mailboxes)
 }
 
-struct Reader<'a> {
+struct AddressListParser<'a> {
     rest: &'a str,
-    found: Vec<Mailbox>,
+    mailboxes: Vec<Mailbox>,
 }
 
 /// What stands before an `@`, a `<` or a `:`.
-enum Words<'a> {
+enum WordSequence<'a> {
     None,
     /// An atom with dots, or a quoted string with its quotes.
     One(&'a str),
     Several,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> AddressListParser<'a> {
     /// Addresses with commas between them, up to the end; in a group up to its semicolon.
-    fn list(&mut self, group_end: Option<char>) -> Result<(), AddressListError> {
+    fn parse_list(&mut self, group_end: Option<char>) -> Result<(), AddressListError> {
         loop {
-            self.skip()?;
+            self.skip_cfws()?;
             match self.rest.chars().next() {
                 None if group_end.is_some() => return Err(AddressListError::NotClosed),
                 None => return Ok(()),
                 // RFC 5322 §4.4: obsolete lists have empty places.
-                Some(',') => self.advance(','),
+                Some(',') => self.skip_char(','),
                 Some(c) if Some(c) == group_end => {
-                    self.advance(c);
+                    self.skip_char(c);
                     return Ok(());
                 }
                 Some(_) => {
-                    self.address(group_end.is_some())?;
-                    self.skip()?;
+                    self.parse_address(group_end.is_some())?;
+                    self.skip_cfws()?;
                     match self.rest.chars().next() {
                         None | Some(',') => {}
                         Some(c) if Some(c) == group_end => {}
@@ -85,78 +85,80 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn address(&mut self, is_in_group: bool) -> Result<(), AddressListError> {
-        let words = self.words()?;
+    fn parse_address(&mut self, is_in_group: bool) -> Result<(), AddressListError> {
+        let words = self.parse_words()?;
         match (self.rest.chars().next(), words) {
             (Some('<'), _) => {
-                self.advance('<');
-                self.skip()?;
-                let Words::One(local_part) = self.words()? else { return Err(AddressListError::Malformed) };
-                self.mailbox(local_part)?;
-                self.skip()?;
+                self.skip_char('<');
+                self.skip_cfws()?;
+                let WordSequence::One(local_part) = self.parse_words()? else {
+                    return Err(AddressListError::Malformed);
+                };
+                self.parse_domain_and_mailbox(local_part)?;
+                self.skip_cfws()?;
                 if !self.rest.starts_with('>') {
                     return Err(AddressListError::Malformed);
                 }
-                self.advance('>');
+                self.skip_char('>');
                 Ok(())
             }
-            (Some('@'), Words::One(local_part)) => self.mailbox(local_part),
-            (Some(':'), Words::One(_) | Words::Several) if !is_in_group => {
-                self.advance(':');
-                self.list(Some(';'))
+            (Some('@'), WordSequence::One(local_part)) => self.parse_domain_and_mailbox(local_part),
+            (Some(':'), WordSequence::One(_) | WordSequence::Several) if !is_in_group => {
+                self.skip_char(':');
+                self.parse_list(Some(';'))
             }
-            (None | Some(',' | ';'), Words::One(_)) => Err(MailboxError::NoDomain.into()),
+            (None | Some(',' | ';'), WordSequence::One(_)) => Err(MailboxError::NoDomain.into()),
             _ => Err(AddressListError::Malformed),
         }
     }
 
     /// Words, and the comments and white space around them.
-    fn words(&mut self) -> Result<Words<'a>, AddressListError> {
-        let mut words = Words::None;
+    fn parse_words(&mut self) -> Result<WordSequence<'a>, AddressListError> {
+        let mut words = WordSequence::None;
         loop {
-            self.skip()?;
+            self.skip_cfws()?;
             let word = match self.rest.chars().next() {
-                Some('"') => self.quoted()?,
-                Some(c) if is_atom_char(c) => self.while_in(is_atom_char),
+                Some('"') => self.take_quoted_string()?,
+                Some(c) if is_atom_char(c) => self.take_while(is_atom_char),
                 _ => return Ok(words),
             };
             words = match words {
-                Words::None => Words::One(word),
-                Words::One(_) | Words::Several => Words::Several,
+                WordSequence::None => WordSequence::One(word),
+                WordSequence::One(_) | WordSequence::Several => WordSequence::Several,
             };
         }
     }
 
     /// The domain behind an `@`, and with it one mailbox.
-    fn mailbox(&mut self, local_part: &str) -> Result<(), AddressListError> {
+    fn parse_domain_and_mailbox(&mut self, local_part: &str) -> Result<(), AddressListError> {
         if !self.rest.starts_with('@') {
             return Err(MailboxError::NoDomain.into());
         }
-        self.advance('@');
-        self.skip()?;
+        self.skip_char('@');
+        self.skip_cfws()?;
         let domain = if self.rest.starts_with('[') {
             let end = self.rest.find(']').ok_or(AddressListError::NotClosed)?;
-            self.take(end + 1)
+            self.take_octets(end + 1)
         } else {
-            self.while_in(is_atom_char)
+            self.take_while(is_atom_char)
         };
-        if self.found.len() == MAILBOXES_MAX {
+        if self.mailboxes.len() == MAILBOXES_MAX {
             return Err(AddressListError::TooMany);
         }
         // Folding inside of quotes is no content (RFC 5322 §3.2.4).
         let local_part = local_part.replace(['\r', '\n'], "");
-        self.found.push(Mailbox::parse(&format!("{local_part}@{domain}"))?);
+        self.mailboxes.push(Mailbox::parse(&format!("{local_part}@{domain}"))?);
         Ok(())
     }
 
     /// A quoted string, with its quotes.
-    fn quoted(&mut self) -> Result<&'a str, AddressListError> {
+    fn take_quoted_string(&mut self) -> Result<&'a str, AddressListError> {
         let mut is_escaped = true;
         for (at, c) in self.rest.char_indices() {
             match c {
                 _ if is_escaped => is_escaped = false,
                 '\\' => is_escaped = true,
-                '"' => return Ok(self.take(at + 1)),
+                '"' => return Ok(self.take_octets(at + 1)),
                 _ => {}
             }
         }
@@ -164,17 +166,17 @@ impl<'a> Reader<'a> {
     }
 
     /// White space and comments.
-    fn skip(&mut self) -> Result<(), AddressListError> {
+    fn skip_cfws(&mut self) -> Result<(), AddressListError> {
         loop {
             self.rest = self.rest.trim_start_matches([' ', '\t', '\r', '\n']);
             if !self.rest.starts_with('(') {
                 return Ok(());
             }
-            self.comment()?;
+            self.skip_comment()?;
         }
     }
 
-    fn comment(&mut self) -> Result<(), AddressListError> {
+    fn skip_comment(&mut self) -> Result<(), AddressListError> {
         let mut levels = 0;
         let mut is_escaped = false;
         for (at, c) in self.rest.char_indices() {
@@ -184,7 +186,7 @@ impl<'a> Reader<'a> {
                 '(' if levels == COMMENT_LEVELS_MAX => return Err(AddressListError::Malformed),
                 '(' => levels += 1,
                 ')' if levels == 1 => {
-                    self.take(at + 1);
+                    self.take_octets(at + 1);
                     return Ok(());
                 }
                 ')' => levels -= 1,
@@ -194,16 +196,16 @@ impl<'a> Reader<'a> {
         Err(AddressListError::NotClosed)
     }
 
-    fn advance(&mut self, c: char) {
+    fn skip_char(&mut self, c: char) {
         self.rest = self.rest.strip_prefix(c).unwrap_or(self.rest);
     }
 
-    fn while_in(&mut self, is_in: impl Fn(char) -> bool) -> &'a str {
+    fn take_while(&mut self, is_in: impl Fn(char) -> bool) -> &'a str {
         let end = self.rest.find(|c| !is_in(c)).unwrap_or(self.rest.len());
-        self.take(end)
+        self.take_octets(end)
     }
 
-    fn take(&mut self, octets: usize) -> &'a str {
+    fn take_octets(&mut self, octets: usize) -> &'a str {
         let (taken, rest) = self.rest.split_at_checked(octets).unwrap_or((self.rest, ""));
         self.rest = rest;
         taken
@@ -219,8 +221,8 @@ fn is_atom_char(c: char) -> bool {
 mod tests {
     use super::*;
 
-    fn read(raw: &str) -> Result<String, AddressListError> {
-        let found = address_list(raw.as_bytes())?;
+    fn mailboxes_as_text(raw: &str) -> Result<String, AddressListError> {
+        let found = parse_address_list(raw.as_bytes())?;
         Ok(found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
     }
 
@@ -247,7 +249,7 @@ mod tests {
             (" \r\n", ""),
             ("Ana < ana@here.example >", "ana@here.example"),
         ] {
-            assert_eq!(read(raw).as_deref(), Ok(found), "{raw:?}");
+            assert_eq!(mailboxes_as_text(raw).as_deref(), Ok(found), "{raw:?}");
         }
     }
 
@@ -284,8 +286,8 @@ mod tests {
             &"(".repeat(1000),
             &"a@b.example,".repeat(101),
         ] {
-            assert!(read(raw).is_err(), "{raw:?}: {:?}", read(raw));
+            assert!(mailboxes_as_text(raw).is_err(), "{raw:?}: {:?}", mailboxes_as_text(raw));
         }
-        assert_eq!(address_list(b"Andr\xe9 <a@b.example>"), Err(AddressListError::NotUtf8));
+        assert_eq!(parse_address_list(b"Andr\xe9 <a@b.example>"), Err(AddressListError::NotUtf8));
     }
 }

@@ -28,10 +28,10 @@ pub enum DomainError {
     TooLong,
     /// Brackets around something that is not an address.
     #[error("{0} is not an address literal such as [192.0.2.1] or [IPv6:2001:db8::1]")]
-    Literal(String),
+    InvalidLiteral(String),
     /// UTS 46 and the host name rules refuse it.
     #[error("{0} is not a domain name")]
-    Name(String),
+    InvalidName(String),
 }
 
 impl Domain {
@@ -55,21 +55,23 @@ impl Domain {
                 .strip_suffix(']')
                 .and_then(parse_literal)
                 .map(Self::from)
-                .ok_or_else(|| DomainError::Literal(raw.to_owned()));
+                .ok_or_else(|| DomainError::InvalidLiteral(raw.to_owned()));
         }
         // A final dot is DNS notation and not part of a mail domain (RFC 5321 §2.3.5).
         if raw.ends_with('.') {
-            return Err(DomainError::Name(raw.to_owned()));
+            return Err(DomainError::InvalidName(raw.to_owned()));
         }
-        let ascii = if is_plain(raw) {
+        let ascii = if is_canonical_ascii(raw) {
             raw.into()
         } else {
-            idna::domain_to_ascii_strict(raw).map_err(|_| DomainError::Name(raw.to_owned()))?.into_boxed_str()
+            idna::domain_to_ascii_strict(raw)
+                .map_err(|_| DomainError::InvalidName(raw.to_owned()))?
+                .into_boxed_str()
         };
         // An address without brackets is no name: no top-level domain is a number.
         let is_number = |label: &str| label.bytes().all(|b| b.is_ascii_digit());
         if ascii.is_empty() || ascii.rsplit('.').next().is_some_and(is_number) {
-            return Err(DomainError::Name(raw.to_owned()));
+            return Err(DomainError::InvalidName(raw.to_owned()));
         }
         if ascii.len() > Self::OCTETS_MAX {
             return Err(DomainError::TooLong);
@@ -90,7 +92,7 @@ impl Domain {
         Self::parse(&raw.replace('_', "x"))?;
         let is_ascii = raw.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
         if !is_ascii {
-            return Err(DomainError::Name(raw.to_owned()));
+            return Err(DomainError::InvalidName(raw.to_owned()));
         }
         Ok(Self { ascii: raw.to_ascii_lowercase().into() })
     }
@@ -129,7 +131,7 @@ impl Domain {
     /// Means the same thing on every host: qualified, or a literal. RFC 6409 §5.2 wants nothing
     /// else to be sent on.
     #[must_use]
-    pub fn is_complete(&self) -> bool {
+    pub fn is_qualified_or_literal(&self) -> bool {
         self.is_qualified() || self.as_address().is_some()
     }
 }
@@ -145,7 +147,7 @@ impl From<IpAddr> for Domain {
 }
 
 /// Nothing for UTS 46 to do: lower-case letters, digits and inner hyphens, no A-label.
-fn is_plain(raw: &str) -> bool {
+fn is_canonical_ascii(raw: &str) -> bool {
     raw.len() <= Domain::OCTETS_MAX
         && raw.split('.').all(|label| {
             !label.is_empty()

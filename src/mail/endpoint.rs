@@ -9,9 +9,9 @@ use std::str::FromStr;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Endpoint {
     /// By TCP.
-    Address(SocketAddr),
+    Tcp(SocketAddr),
     /// At a Unix socket.
-    Socket(PathBuf),
+    Unix(PathBuf),
 }
 
 /// The text is neither `unix:PATH` nor an address with a port.
@@ -21,7 +21,7 @@ pub struct EndpointError;
 
 impl From<SocketAddr> for Endpoint {
     fn from(address: SocketAddr) -> Self {
-        Self::Address(address)
+        Self::Tcp(address)
     }
 }
 
@@ -31,8 +31,8 @@ impl FromStr for Endpoint {
     fn from_str(raw: &str) -> Result<Self, EndpointError> {
         match raw.strip_prefix("unix:") {
             Some("") => Err(EndpointError),
-            Some(path) => Ok(Self::Socket(path.into())),
-            None => raw.parse().map(Self::Address).map_err(|_| EndpointError),
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => raw.parse().map(Self::Tcp).map_err(|_| EndpointError),
         }
     }
 }
@@ -41,8 +41,8 @@ impl FromStr for Endpoint {
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Address(address) => address.fmt(f),
-            Self::Socket(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
 }

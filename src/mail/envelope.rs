@@ -9,10 +9,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::id::MessageId;
 use super::mailbox::{Mailbox, ReversePath};
+use super::message_id::MessageId;
 use super::recipient::{Notify, Recipient};
-use super::time::Timestamp;
+use super::timestamp::Timestamp;
 
 /// The envelope of a message in our care, version [`Envelope::VERSION`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,24 +22,24 @@ pub struct Envelope {
     /// Our name for the message.
     pub id: MessageId,
     /// When we took it.
-    pub arrived: Timestamp,
+    pub arrived_at: Timestamp,
     /// When it was put, by the queue's clock for ages, which does not jump and is not the wall clock.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub queued: Option<Timestamp>,
+    pub queued_at: Option<Timestamp>,
     /// Where failures are reported.
     pub reverse_path: ReversePath,
     /// Final destinations, after aliases. Their order never changes: outcomes go by position.
     pub recipients: Vec<Recipient>,
     /// Header fields that we add, CRLF line ends, put before the octets at each delivery.
     #[serde(default)]
-    pub stamp: String,
+    pub added_fields: String,
     /// Octet ranges `[start, end)` of the message that are left out at each delivery, such as a
     /// forged Authentication-Results. In ascending order, not overlapping.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub skip: Vec<(u64, u64)>,
+    pub removed_ranges: Vec<(u64, u64)>,
     /// BODY, as the client declared it (RFC 6152 §3).
     #[serde(default)]
-    pub body: BodyType,
+    pub body_type: BodyType,
     /// Octets above 127 were seen.
     #[serde(default)]
     pub has_8bit: bool,
@@ -60,7 +60,7 @@ pub struct Envelope {
     pub requiretls: bool,
     /// Who submitted it, if it was a user of ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub login: Option<Mailbox>,
+    pub authenticated_user: Option<Mailbox>,
     /// Who handed it to us; nobody for mail that we write ourselves.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<Client>,
@@ -81,20 +81,20 @@ impl Envelope {
         Self {
             version: Self::VERSION,
             id,
-            arrived,
-            queued: None,
+            arrived_at: arrived,
+            queued_at: None,
             reverse_path,
             recipients,
-            stamp: String::new(),
-            skip: Vec::new(),
-            body: BodyType::SevenBit,
+            added_fields: String::new(),
+            removed_ranges: Vec::new(),
+            body_type: BodyType::SevenBit,
             has_8bit: false,
             has_long_lines: false,
             smtputf8: false,
             ret: None,
             envid: None,
             requiretls: false,
-            login: None,
+            authenticated_user: None,
             client: None,
         }
     }
@@ -102,16 +102,16 @@ impl Envelope {
     /// From when its age counts, by the queue's clock for ages. That clock is near the wall clock unless
     /// one of them was wrong, so that it will do where nothing was written down.
     #[must_use]
-    pub fn queued_at(&self) -> Timestamp {
-        self.queued.unwrap_or(self.arrived)
+    pub fn age_start(&self) -> Timestamp {
+        self.queued_at.unwrap_or(self.arrived_at)
     }
 
     /// What is to be reported of one of the recipients, here and by the next hop. Who asked to hear
     /// of a success and was expanded into several hears so once, from us, and not from each of them
     /// (RFC 3461 §5.2.7.2).
     #[must_use]
-    pub fn notify(&self, recipient: &Recipient) -> Notify {
-        match recipient.notify.on_success() && self.is_expanded(recipient) {
+    pub fn effective_notify(&self, recipient: &Recipient) -> Notify {
+        match recipient.notify.includes_success() && self.is_expanded(recipient) {
             true => recipient.notify.without_success(),
             false => recipient.notify,
         }
@@ -120,9 +120,9 @@ impl Envelope {
     /// An alias stands behind the recipient that led to others too.
     #[must_use]
     pub fn is_expanded(&self, recipient: &Recipient) -> bool {
-        self.recipients
-            .iter()
-            .any(|other| other.original == recipient.original && other.destination != recipient.destination)
+        self.recipients.iter().any(|other| {
+            other.forward_path == recipient.forward_path && other.destination != recipient.destination
+        })
     }
 }
 
@@ -154,30 +154,30 @@ pub struct Client {
     /// Address of the connection, or what a trusted proxy said it was.
     pub address: IpAddr,
     /// The word after EHLO or HELO, printable.
-    pub hello: String,
+    pub helo_name: String,
     /// What TLS was in use, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls: Option<TlsFacts>,
+    pub tls: Option<TlsInfo>,
 }
 
 /// What is worth knowing of a TLS session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TlsFacts {
+pub struct TlsInfo {
     /// `TLSv1.3`, `TLSv1.2`.
     pub version: String,
     /// Cipher suite, by its IANA name.
     pub cipher: String,
 }
 
-impl TlsFacts {
+impl TlsInfo {
     /// Both sides can derive octets that belong to this session and no other (RFC 9266 §4.2).
     #[must_use]
-    pub fn has_exporter(&self) -> bool {
+    pub fn has_channel_binding(&self) -> bool {
         self.version == "TLSv1.3"
     }
 }
 
-impl fmt::Display for TlsFacts {
+impl fmt::Display for TlsInfo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.version, self.cipher)
     }
@@ -194,7 +194,7 @@ mod tests {
         let behind = |original: &str, raw: &str| {
             let destination = Destination::Mailbox(mailbox(raw));
             let notify = Notify::When { success: true, failure: false, delay: true };
-            Recipient { destination, notify, ..Recipient::mailbox(mailbox(original)) }
+            Recipient { destination, notify, ..Recipient::for_mailbox(mailbox(original)) }
         };
         let recipients = vec![
             behind("list@here.example", "ana@here.example"),
@@ -203,7 +203,7 @@ mod tests {
         ];
         let at = Timestamp::from_millis(0);
         let envelope = Envelope::new(MessageId::new(at, 1), at, ReversePath::Null, recipients);
-        let notify = envelope.recipients.iter().map(|recipient| envelope.notify(recipient));
+        let notify = envelope.recipients.iter().map(|recipient| envelope.effective_notify(recipient));
         let without = Notify::When { success: false, failure: false, delay: true };
         let with = Notify::When { success: true, failure: false, delay: true };
         assert_eq!(notify.collect::<Vec<_>>(), [without, without, with]);

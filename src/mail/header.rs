@@ -8,7 +8,7 @@ use std::ops::Range;
 
 /// One header field (RFC 5322 §2.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Field<'a> {
+pub struct HeaderField<'a> {
     /// Without the colon, as written.
     pub name: &'a str,
     /// Everything behind the colon, folding and last line end included.
@@ -17,10 +17,10 @@ pub struct Field<'a> {
     pub range: Range<usize>,
 }
 
-impl Field<'_> {
+impl HeaderField<'_> {
     /// Names are compared without regard to case.
     #[must_use]
-    pub fn is(&self, name: &str) -> bool {
+    pub fn has_name(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }
 
@@ -35,22 +35,22 @@ impl Field<'_> {
 
 /// The fields of a header section, from the top.
 #[derive(Debug, Clone)]
-pub struct Fields<'a> {
+pub struct HeaderFields<'a> {
     octets: &'a [u8],
     position: usize,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> HeaderFields<'a> {
     /// Reads the head of a message, or of as much of it as there is. CRLF or LF line ends.
     #[must_use]
-    pub fn of(octets: &'a [u8]) -> Self {
+    pub fn new(octets: &'a [u8]) -> Self {
         Self { octets, position: 0 }
     }
 
     /// Octets up to the body's first: after the last field and the empty line, if there is one.
     #[must_use]
-    pub fn section_length(octets: &'a [u8]) -> usize {
-        let mut fields = Self::of(octets);
+    pub fn section_octets(octets: &'a [u8]) -> usize {
+        let mut fields = Self::new(octets);
         while fields.next().is_some() {}
         let rest = octets.get(fields.position..).unwrap_or_default();
         fields.position
@@ -62,10 +62,10 @@ impl<'a> Fields<'a> {
     }
 }
 
-impl<'a> Iterator for Fields<'a> {
-    type Item = Field<'a>;
+impl<'a> Iterator for HeaderFields<'a> {
+    type Item = HeaderField<'a>;
 
-    fn next(&mut self) -> Option<Field<'a>> {
+    fn next(&mut self) -> Option<HeaderField<'a>> {
         let rest = self.octets.get(self.position..)?;
         let colon = rest.iter().position(|&b| b == b':')?;
         let name = rest.get(..colon)?;
@@ -89,7 +89,7 @@ impl<'a> Iterator for Fields<'a> {
         }
         let start = self.position;
         self.position += end;
-        Some(Field {
+        Some(HeaderField {
             name: std::str::from_utf8(name).ok()?,
             raw_value: rest.get(colon + 1..end)?,
             range: start..self.position,
@@ -101,25 +101,25 @@ impl<'a> Iterator for Fields<'a> {
 mod tests {
     use super::*;
 
-    const LETTER: &[u8] = b"Received: by a\r\n\twith b\r\nSubject : hello\r\n there\r\n\r\nBody: no\r\n";
+    const MESSAGE: &[u8] = b"Received: by a\r\n\twith b\r\nSubject : hello\r\n there\r\n\r\nBody: no\r\n";
 
     #[test]
     fn folded_fields_are_found_and_the_body_is_left_alone() {
-        let fields: Vec<_> = Fields::of(LETTER).collect();
+        let fields: Vec<_> = HeaderFields::new(MESSAGE).collect();
         assert_eq!(fields.len(), 2);
         assert_eq!(fields[0].value(), "by a\twith b");
         assert_eq!(fields[0].range, 0..25);
-        assert_eq!(&LETTER[fields[1].range.clone()], b"Subject : hello\r\n there\r\n");
-        assert_eq!(&LETTER[Fields::section_length(LETTER)..], b"Body: no\r\n");
+        assert_eq!(&MESSAGE[fields[1].range.clone()], b"Subject : hello\r\n there\r\n");
+        assert_eq!(&MESSAGE[HeaderFields::section_octets(MESSAGE)..], b"Body: no\r\n");
     }
 
     #[test]
     fn a_line_that_is_no_field_ends_the_section() {
-        assert_eq!(Fields::of(b"not a field\r\nA: b\r\n").count(), 0);
-        assert_eq!(Fields::of(b"A\r\n\t: b\r\n").count(), 0, "a name is on one line with its colon");
-        assert_eq!(Fields::of(b"").count(), 0);
-        assert_eq!(Fields::of(b"A:").count(), 1);
-        assert_eq!(Fields::section_length(b"A: b"), 4);
-        assert_eq!(Fields::section_length(b"\r\nbody"), 2);
+        assert_eq!(HeaderFields::new(b"not a field\r\nA: b\r\n").count(), 0);
+        assert_eq!(HeaderFields::new(b"A\r\n\t: b\r\n").count(), 0, "a name is on one line with its colon");
+        assert_eq!(HeaderFields::new(b"").count(), 0);
+        assert_eq!(HeaderFields::new(b"A:").count(), 1);
+        assert_eq!(HeaderFields::section_octets(b"A: b"), 4);
+        assert_eq!(HeaderFields::section_octets(b"\r\nbody"), 2);
     }
 }

@@ -51,7 +51,7 @@ pub enum MailboxError {
     NoDomain,
     /// Dots in the wrong place, a space, a bracket, an open quote …
     #[error("the part before the @ is malformed")]
-    LocalPart,
+    MalformedLocalPart,
     /// More than 256 octets with its brackets (RFC 5321 §4.5.3.1.3).
     #[error("the address is longer than 254 octets")]
     TooLong,
@@ -67,20 +67,20 @@ impl LocalPart {
     /// [`MailboxError::LocalPart`] if it is neither.
     pub fn parse(raw: &str) -> Result<Self, MailboxError> {
         let content = match raw.strip_prefix('"') {
-            Some(rest) => unquote(rest.strip_suffix('"').ok_or(MailboxError::LocalPart)?)?,
+            Some(rest) => unquote(rest.strip_suffix('"').ok_or(MailboxError::MalformedLocalPart)?)?,
             None if is_dot_string(raw) => raw.to_owned(),
-            None => return Err(MailboxError::LocalPart),
+            None => return Err(MailboxError::MalformedLocalPart),
         };
-        Self::of_content(&content)
+        Self::from_unquoted(&content)
     }
 
     /// Takes content, as [`Self::as_str`] gives it.
     ///
     /// # Errors
     /// [`MailboxError::LocalPart`] if it is empty or has control characters.
-    pub fn of_content(content: &str) -> Result<Self, MailboxError> {
+    pub fn from_unquoted(content: &str) -> Result<Self, MailboxError> {
         if content.is_empty() || content.chars().any(char::is_control) {
-            return Err(MailboxError::LocalPart);
+            return Err(MailboxError::MalformedLocalPart);
         }
         Ok(Self(content.into()))
     }
@@ -94,7 +94,7 @@ impl LocalPart {
     /// What two spellings of one of our users have in common: the PRECIS UsernameCaseMapped
     /// profile (RFC 8265 §3.3). A name outside that profile is only equal to itself.
     #[must_use]
-    pub fn key(&self) -> String {
+    pub fn comparison_key(&self) -> String {
         let raw = &*self.0;
         if raw.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-' | b'_' | b'+')) {
             return raw.to_owned();
@@ -104,8 +104,8 @@ impl LocalPart {
 
     /// The one spelling in which a user of ours is delivered to: the key, as a local part.
     #[must_use]
-    pub fn folded(&self) -> Self {
-        Self(self.key().into())
+    pub fn case_mapped(&self) -> Self {
+        Self(self.comparison_key().into())
     }
 }
 
@@ -115,8 +115,8 @@ fn unquote(inside: &str) -> Result<String, MailboxError> {
     let mut chars = inside.chars();
     while let Some(c) = chars.next() {
         let c = match c {
-            '\\' => chars.next().ok_or(MailboxError::LocalPart)?,
-            '"' => return Err(MailboxError::LocalPart),
+            '\\' => chars.next().ok_or(MailboxError::MalformedLocalPart)?,
+            '"' => return Err(MailboxError::MalformedLocalPart),
             c => c,
         };
         content.push(c);
@@ -163,10 +163,10 @@ impl Mailbox {
         if raw.len() > Self::OCTETS_MAX {
             return Err(MailboxError::TooLong);
         }
-        Self::read(raw)
+        Self::parse_any_length(raw)
     }
 
-    fn read(raw: &str) -> Result<Self, MailboxError> {
+    fn parse_any_length(raw: &str) -> Result<Self, MailboxError> {
         // The last @ splits: a quoted local part may hold more, a domain none.
         let (local_part, domain) = raw.rsplit_once('@').ok_or(MailboxError::NoDomain)?;
         Ok(Self { local_part: LocalPart::parse(local_part)?, domain: Domain::parse(domain)? })
@@ -174,8 +174,8 @@ impl Mailbox {
 
     /// One spelling of all that mean the same user of ours; see [`LocalPart::key`].
     #[must_use]
-    pub fn folded(&self) -> Self {
-        Self { local_part: self.local_part.folded(), domain: self.domain.clone() }
+    pub fn case_mapped(&self) -> Self {
+        Self { local_part: self.local_part.case_mapped(), domain: self.domain.clone() }
     }
 
     /// With the domain in A-labels: for a peer without SMTPUTF8, if the local part is ASCII.
@@ -190,7 +190,7 @@ impl Mailbox {
     /// Two spellings of one user of ours: the same domain, and local parts with one key.
     #[must_use]
     pub fn is_same_user(&self, other: &Self) -> bool {
-        self.domain == other.domain && self.local_part.key() == other.local_part.key()
+        self.domain == other.domain && self.local_part.comparison_key() == other.local_part.comparison_key()
     }
 
     /// The local part goes beyond ASCII: only a peer with SMTPUTF8 can take it (RFC 6531 §3.3).
@@ -223,7 +223,7 @@ impl Serialize for Mailbox {
 impl<'de> Deserialize<'de> for Mailbox {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = String::deserialize(deserializer)?;
-        Self::read(&raw).map_err(serde::de::Error::custom)
+        Self::parse_any_length(&raw).map_err(serde::de::Error::custom)
     }
 }
 
@@ -269,7 +269,7 @@ impl<'de> Deserialize<'de> for ReversePath {
         if raw.is_empty() {
             return Ok(Self::Null);
         }
-        Mailbox::read(&raw).map(Self::Mailbox).map_err(serde::de::Error::custom)
+        Mailbox::parse_any_length(&raw).map(Self::Mailbox).map_err(serde::de::Error::custom)
     }
 }
 
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn our_users_are_compared_by_key() {
-        let key = |raw: &str| LocalPart::parse(raw).unwrap().key();
+        let key = |raw: &str| LocalPart::parse(raw).unwrap().comparison_key();
         assert_eq!(key("Jürgen"), key("jürgen"));
         assert_eq!(key("ANA"), "ana");
         assert_ne!(key("ana"), key("ama"));

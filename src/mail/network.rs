@@ -11,7 +11,7 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network {
     address: IpAddr,
-    bits: u8,
+    prefix_length: u8,
 }
 
 /// Why a text is not a network; whoever wrote it is at fault.
@@ -19,43 +19,45 @@ pub struct Network {
 pub enum NetworkError {
     /// Not an address before the slash.
     #[error("{0} is not an IP address")]
-    Address(String),
+    InvalidAddress(String),
     /// Not a number behind the slash, or more bits than an address has.
     #[error("/{0} is not a prefix length from 0 to {1}")]
-    Bits(String, u8),
+    InvalidPrefixLength(String, u8),
     /// `192.0.2.7/24`: probably not what was meant.
     #[error("{0} has bits set behind the prefix; the network is {1}")]
-    HostBits(String, Network),
+    HostBitsSet(String, Network),
 }
 
 impl Network {
     /// Holds every address whose first `bits` bits are those of `address`.
     fn new(address: IpAddr, bits: u8) -> Self {
         let address = match address {
-            IpAddr::V4(v4) => {
-                IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & mask(u128::from(u32::MAX), 32, bits) as u32))
+            IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(
+                v4.to_bits() & prefix_mask(u128::from(u32::MAX), 32, bits) as u32,
+            )),
+            IpAddr::V6(v6) => {
+                IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & prefix_mask(u128::MAX, 128, bits)))
             }
-            IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask(u128::MAX, 128, bits))),
         };
-        Self { address, bits }
+        Self { address, prefix_length: bits }
     }
 
     /// The address lies within.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        address.is_ipv4() == self.address.is_ipv4() && Self::new(address, self.bits) == *self
+        address.is_ipv4() == self.address.is_ipv4() && Self::new(address, self.prefix_length) == *self
     }
 
     /// Holds every address of its family: as a list of trusted clients this is an open relay.
     #[must_use]
-    pub fn is_everything(&self) -> bool {
-        self.bits == 0
+    pub fn is_all_addresses(&self) -> bool {
+        self.prefix_length == 0
     }
 }
 
 /// `all` ones, `width` bits wide, with everything behind the first `bits` cleared.
-fn mask(all: u128, width: u8, bits: u8) -> u128 {
+fn prefix_mask(all: u128, width: u8, bits: u8) -> u128 {
     let behind = u32::from(width.saturating_sub(bits));
     all.checked_shr(behind).and_then(|ones| ones.checked_shl(behind)).unwrap_or(0) & all
 }
@@ -68,7 +70,8 @@ impl FromStr for Network {
             Some((address, bits)) => (address, Some(bits)),
             None => (raw, None),
         };
-        let address: IpAddr = address.parse().map_err(|_| NetworkError::Address(address.to_owned()))?;
+        let address: IpAddr =
+            address.parse().map_err(|_| NetworkError::InvalidAddress(address.to_owned()))?;
         let width = if address.is_ipv4() { 32 } else { 128 };
         let bits = match bits {
             None => width,
@@ -76,11 +79,11 @@ impl FromStr for Network {
                 .parse()
                 .ok()
                 .filter(|bits| *bits <= width && digits.bytes().all(|b| b.is_ascii_digit()))
-                .ok_or_else(|| NetworkError::Bits(digits.to_owned(), width))?,
+                .ok_or_else(|| NetworkError::InvalidPrefixLength(digits.to_owned(), width))?,
         };
         let network = Self::new(address, bits);
         if network.address != address {
-            return Err(NetworkError::HostBits(raw.to_owned(), network));
+            return Err(NetworkError::HostBitsSet(raw.to_owned(), network));
         }
         Ok(network)
     }
@@ -88,7 +91,7 @@ impl FromStr for Network {
 
 impl fmt::Display for Network {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.bits)
+        write!(f, "{}/{}", self.address, self.prefix_length)
     }
 }
 

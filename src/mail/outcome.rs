@@ -45,70 +45,71 @@ pub struct Reason {
     pub text: String,
     /// What the other side said, word for word, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub remote: Option<Remote>,
+    pub response: Option<RemoteResponse>,
     /// Whom it concerns.
-    #[serde(default, skip_serializing_if = "Scope::is_of_mail")]
-    pub scope: Scope,
+    #[serde(default, skip_serializing_if = "FailureScope::is_of_mail")]
+    pub scope: FailureScope,
 }
 
 /// Whom a reason concerns: the queue spares a destination what it knows already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Scope {
+pub enum FailureScope {
     /// This message or this recipient; others may fare better.
     #[default]
-    Mail,
+    Message,
     /// The destination: nobody there has heard of this message, and others would fare no better.
     Destination,
 }
 
-impl Scope {
+impl FailureScope {
     fn is_of_mail(&self) -> bool {
-        *self == Self::Mail
+        *self == Self::Message
     }
 }
 
 /// The remote side of a reason, for the report (RFC 3464 §2.3.5, §2.3.6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remote {
+pub struct RemoteResponse {
     /// The host that spoke, by name or address literal; empty for a program.
     pub host: String,
     /// Its reply or output, escaped by [`super::printable`]; lines are joined by a space.
-    pub said: String,
+    pub text: String,
     /// It announced DSN and was handed the sender's wishes with the recipient: what becomes of the
     /// message from here on is its to report (RFC 3461 §5.2.2).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub takes_dsn: bool,
+    pub has_accepted_dsn: bool,
 }
 
 impl Reason {
     /// A reason of our own. `subject` and `detail` as in RFC 3463 §3, for example 4 and 1.
     #[must_use]
     pub fn new(subject: u16, detail: u16, text: impl Into<String>) -> Self {
-        Self { subject, detail, text: text.into(), remote: None, scope: Scope::Mail }
+        Self { subject, detail, text: text.into(), response: None, scope: FailureScope::Message }
     }
 
     /// The same, with what the other side said.
     #[must_use]
-    pub fn with_remote(mut self, host: impl Into<String>, said: impl Into<String>) -> Self {
-        self.remote = Some(Remote { host: host.into(), said: said.into(), takes_dsn: false });
+    pub fn with_response(mut self, host: impl Into<String>, said: impl Into<String>) -> Self {
+        self.response =
+            Some(RemoteResponse { host: host.into(), text: said.into(), has_accepted_dsn: false });
         self
     }
 
     /// The same, when the other side reports to the sender from here on; see
     /// [`Remote::takes_dsn`]. Without a remote side there is nobody to do so.
     #[must_use]
-    pub fn with_dsn_taken(mut self) -> Self {
-        if let Some(remote) = &mut self.remote {
-            remote.takes_dsn = true;
+    pub fn with_dsn_accepted(mut self) -> Self {
+        if let Some(remote) = &mut self.response {
+            remote.has_accepted_dsn = true;
         }
         self
     }
 
     /// The same, of a destination and not of this mail alone.
     #[must_use]
-    pub fn of_destination(mut self) -> Self {
-        self.scope = Scope::Destination;
+    pub fn with_destination_scope(mut self) -> Self {
+        self.scope = FailureScope::Destination;
         self
     }
 }
@@ -116,9 +117,9 @@ impl Reason {
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
-        match &self.remote {
-            Some(Remote { host, said, .. }) if host.is_empty() => write!(f, ": {said}"),
-            Some(Remote { host, said, .. }) => write!(f, ": {host} said: {said}"),
+        match &self.response {
+            Some(RemoteResponse { host, text: said, .. }) if host.is_empty() => write!(f, ": {said}"),
+            Some(RemoteResponse { host, text: said, .. }) => write!(f, ": {host} said: {said}"),
             None => Ok(()),
         }
     }
@@ -139,10 +140,10 @@ impl Failure {
 
     /// The same, of a destination and not of this mail alone.
     #[must_use]
-    pub fn of_destination(self) -> Self {
+    pub fn with_destination_scope(self) -> Self {
         match self {
-            Self::Transient(reason) => Self::Transient(reason.of_destination()),
-            Self::Permanent(reason) => Self::Permanent(reason.of_destination()),
+            Self::Transient(reason) => Self::Transient(reason.with_destination_scope()),
+            Self::Permanent(reason) => Self::Permanent(reason.with_destination_scope()),
         }
     }
 

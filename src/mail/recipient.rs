@@ -13,7 +13,7 @@ pub struct Recipient {
     /// Where it goes.
     pub destination: Destination,
     /// The forward-path the client named, before aliases: what the sender knows it by.
-    pub original: Mailbox,
+    pub forward_path: Mailbox,
     /// ORCPT as the client gave it, `addr-type;xtext`, kept to the next hop (RFC 3461 §4.2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orcpt: Option<String>,
@@ -34,7 +34,7 @@ pub enum Destination {
         /// Program and arguments, never seen by a shell. Not empty.
         command: Vec<String>,
         /// Whose alias this is.
-        owner: Mailbox,
+        alias_address: Mailbox,
     },
     /// A mailbox, by way of these hosts instead of its domain's MX hosts.
     Via {
@@ -53,7 +53,7 @@ pub enum Notify {
     /// The parameter was left out, and is left out to the next hop: failures and, by local choice,
     /// delays.
     #[default]
-    Unsaid,
+    Unspecified,
     /// `NEVER`: nothing, whatever happens.
     Never,
     /// Any of the three; none of them is what is left of `SUCCESS` behind an alias, and the next
@@ -71,21 +71,21 @@ pub enum Notify {
 impl Notify {
     /// A failure is to be reported.
     #[must_use]
-    pub fn on_failure(self) -> bool {
-        matches!(self, Self::Unsaid | Self::When { failure: true, .. })
+    pub fn includes_failure(self) -> bool {
+        matches!(self, Self::Unspecified | Self::When { failure: true, .. })
     }
 
     /// A success is to be reported.
     #[must_use]
-    pub fn on_success(self) -> bool {
+    pub fn includes_success(self) -> bool {
         matches!(self, Self::When { success: true, .. })
     }
 
     /// A delay is to be reported; `by_default` is our choice when the sender did not say.
     #[must_use]
-    pub fn on_delay(self, by_default: bool) -> bool {
+    pub fn includes_delay(self, by_default: bool) -> bool {
         match self {
-            Self::Unsaid => by_default,
+            Self::Unspecified => by_default,
             Self::Never => false,
             Self::When { delay, .. } => delay,
         }
@@ -104,12 +104,12 @@ impl Notify {
 impl Recipient {
     /// A recipient who goes where its forward-path says.
     #[must_use]
-    pub fn mailbox(mailbox: Mailbox) -> Self {
+    pub fn for_mailbox(mailbox: Mailbox) -> Self {
         Self {
             destination: Destination::Mailbox(mailbox.clone()),
-            original: mailbox,
+            forward_path: mailbox,
             orcpt: None,
-            notify: Notify::Unsaid,
+            notify: Notify::Unspecified,
         }
     }
 
@@ -119,7 +119,7 @@ impl Recipient {
         match &self.destination {
             Destination::Mailbox(mailbox)
             | Destination::Via { mailbox, .. }
-            | Destination::Program { owner: mailbox, .. } => mailbox,
+            | Destination::Program { alias_address: mailbox, .. } => mailbox,
         }
     }
 }
@@ -129,7 +129,7 @@ impl fmt::Display for Recipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.destination {
             Destination::Mailbox(mailbox) | Destination::Via { mailbox, .. } => write!(f, "{mailbox}"),
-            Destination::Program { command, owner } => {
+            Destination::Program { command, alias_address: owner } => {
                 write!(f, "{owner} |{}", command.first().map_or("", String::as_str))
             }
         }

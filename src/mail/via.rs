@@ -27,7 +27,7 @@ pub struct Via {
     pub tls: TlsPolicy,
     /// The name of the credentials to log in with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub login: Option<String>,
+    pub credentials_name: Option<String>,
 }
 
 /// A host to hand mail to, named by the operator.
@@ -71,8 +71,8 @@ pub struct ViaError {
 /// Hosts in one list. An attempt does not ask more.
 const HOSTS_MAX: usize = 8;
 
-const HOSTS: &str = "write hosts such as smtp.relay.example:587, with spaces between them";
-const OPTIONS: &str = "write tls=opportunistic, tls=required or tls=verified, and login=NAME";
+const HOSTS_REMEDY: &str = "write hosts such as smtp.relay.example:587, with spaces between them";
+const OPTIONS_REMEDY: &str = "write tls=opportunistic, tls=required or tls=verified, and login=NAME";
 
 impl Via {
     /// Reads hosts and options, in this order, with spaces between them. A login without a word
@@ -87,25 +87,31 @@ impl Via {
         for word in raw.split_whitespace() {
             match word.split_once('=') {
                 Some(("tls", policy)) if tls.is_none() => tls = Some(TlsPolicy::parse(policy)?),
-                Some(("login", name)) if login.is_none() => login = Some(login_name(name)?),
+                Some(("login", name)) if login.is_none() => login = Some(parse_credentials_name(name)?),
                 Some(_) => {
-                    return Err(wrong(format!("{word:?} is not known here, or is here twice"), OPTIONS));
+                    return Err(via_error(
+                        format!("{word:?} is not known here, or is here twice"),
+                        OPTIONS_REMEDY,
+                    ));
                 }
                 None if tls.is_some() || login.is_some() => {
-                    return Err(wrong(format!("{word:?} stands behind an option"), "write the hosts first"));
+                    return Err(via_error(
+                        format!("{word:?} stands behind an option"),
+                        "write the hosts first",
+                    ));
                 }
                 None => hosts.push(NextHop::parse(word)?),
             }
         }
         if hosts.is_empty() {
-            return Err(wrong("there is no host", HOSTS));
+            return Err(via_error("there is no host", HOSTS_REMEDY));
         }
         if hosts.len() > HOSTS_MAX {
-            return Err(wrong(format!("there are more than {HOSTS_MAX} hosts"), "leave some out"));
+            return Err(via_error(format!("there are more than {HOSTS_MAX} hosts"), "leave some out"));
         }
         let tls = match (tls, &login) {
             (Some(TlsPolicy::Opportunistic), Some(_)) => {
-                return Err(wrong(
+                return Err(via_error(
                     "a login needs TLS, and tls=opportunistic goes without",
                     "write tls=verified, or tls=required if the host's certificate cannot be verified",
                 ));
@@ -114,19 +120,19 @@ impl Via {
             (None, Some(_)) => TlsPolicy::Verified,
             (None, None) => TlsPolicy::Opportunistic,
         };
-        Ok(Self { hosts, tls, login })
+        Ok(Self { hosts, tls, credentials_name: login })
     }
 }
 
-fn wrong(problem: impl Into<String>, remedy: &'static str) -> ViaError {
+fn via_error(problem: impl Into<String>, remedy: &'static str) -> ViaError {
     ViaError { problem: problem.into(), remedy }
 }
 
 /// Of letters, digits, `-`, `_` and `.`: it stands in files, logs and routes.
-fn login_name(raw: &str) -> Result<String, ViaError> {
+fn parse_credentials_name(raw: &str) -> Result<String, ViaError> {
     let is_fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if raw.is_empty() || raw.len() > 64 || !raw.bytes().all(is_fine) {
-        return Err(wrong(
+        return Err(via_error(
             format!("{raw:?} is not the name of a login"),
             "write the name that its section in credentials.toml has",
         ));
@@ -140,7 +146,7 @@ impl NextHop {
     /// # Errors
     /// [`ViaError`] if it is none of these, or the port is 0.
     pub fn parse(raw: &str) -> Result<Self, ViaError> {
-        let no_host = || wrong(format!("{raw:?} is not a host"), HOSTS);
+        let no_host = || via_error(format!("{raw:?} is not a host"), HOSTS_REMEDY);
         if let Ok(address) = raw.parse::<SocketAddr>() {
             return if address.port() == 0 { Err(no_host()) } else { Ok(Self::Address(address)) };
         }
@@ -163,11 +169,11 @@ impl TlsPolicy {
     const ALL: [Self; 3] = [Self::Opportunistic, Self::Required, Self::Verified];
 
     fn parse(raw: &str) -> Result<Self, ViaError> {
-        let found = Self::ALL.into_iter().find(|policy| policy.word() == raw);
-        found.ok_or_else(|| wrong(format!("tls={raw} is not known"), OPTIONS))
+        let found = Self::ALL.into_iter().find(|policy| policy.as_str() == raw);
+        found.ok_or_else(|| via_error(format!("tls={raw} is not known"), OPTIONS_REMEDY))
     }
 
-    const fn word(self) -> &'static str {
+    const fn as_str(self) -> &'static str {
         match self {
             Self::Opportunistic => "opportunistic",
             Self::Required => "required",
@@ -178,7 +184,7 @@ impl TlsPolicy {
 
 impl fmt::Display for TlsPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        f.write_str(self.as_str())
     }
 }
 
@@ -203,7 +209,7 @@ impl fmt::Display for Via {
         if self.tls != TlsPolicy::Opportunistic {
             write!(f, " tls={}", self.tls)?;
         }
-        match &self.login {
+        match &self.credentials_name {
             Some(login) => write!(f, " login={login}"),
             None => Ok(()),
         }

@@ -14,7 +14,7 @@ pub(super) struct Html(String);
 
 impl Html {
     /// Markup of our own.
-    pub(super) fn raw(&mut self, markup: &'static str) -> &mut Self {
+    pub(super) fn markup(&mut self, markup: &'static str) -> &mut Self {
         self.0.push_str(markup);
         self
     }
@@ -29,27 +29,33 @@ impl Html {
     /// The page in its frame. `here` is the path of the page, `title` its headline.
     pub(super) fn into_page(self, here: &str, title: &'static str, host: &str) -> String {
         let mut page = Self::default();
-        page.raw("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">")
-            .raw("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">")
-            .raw("<meta name=\"color-scheme\" content=\"light dark\"><title>")
+        page.markup("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">")
+            .markup("<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">")
+            .markup("<meta name=\"color-scheme\" content=\"light dark\"><title>")
             .text(title)
-            .raw(" · ")
+            .markup(" · ")
             .text(host)
-            .raw("</title><style>")
-            .raw(STYLE)
-            .raw("</style></head><body><header><div class=\"bar\"><a class=\"name\" href=\"/\">postrider</a>")
-            .raw("<span class=\"host\">")
+            .markup("</title><style>")
+            .markup(STYLE)
+            .markup(
+                "</style></head><body><header><div class=\"bar\"><a class=\"name\" href=\"/\">postrider</a>",
+            )
+            .markup("<span class=\"host\">")
             .text(host)
-            .raw("</span><nav>");
+            .markup("</span><nav>");
         for (path, name) in
             [("/", "Overview"), ("/queue", "Queue"), ("/traces", "Traces"), ("/metrics", "Metrics")]
         {
-            page.raw("<a href=\"").text(path).raw(if path == here { "\" class=\"here\">" } else { "\">" });
-            page.text(name).raw("</a>");
+            page.markup("<a href=\"").text(path).markup(if path == here {
+                "\" class=\"here\">"
+            } else {
+                "\">"
+            });
+            page.text(name).markup("</a>");
         }
-        page.raw("</nav></div></header><main>");
+        page.markup("</nav></div></header><main>");
         page.0.push_str(&self.0);
-        page.raw("</main></body></html>\n");
+        page.markup("</main></body></html>\n");
         page.0
     }
 }
@@ -73,9 +79,9 @@ impl fmt::Write for Escape<'_> {
 }
 
 /// A duration as a person says it: two units at most.
-pub(super) struct Spell(pub(super) Duration);
+pub(super) struct HumanDuration(pub(super) Duration);
 
-impl fmt::Display for Spell {
+impl fmt::Display for HumanDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, millis) = (self.0.as_secs(), self.0.subsec_millis());
         let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
@@ -92,9 +98,9 @@ impl fmt::Display for Spell {
 }
 
 /// A moment as a person reads it: to the second, in UTC.
-pub(super) struct When(pub(super) Timestamp);
+pub(super) struct HumanTime(pub(super) Timestamp);
 
-impl fmt::Display for When {
+impl fmt::Display for HumanTime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rfc3339 = self.0.to_string();
         let (date, time) = rfc3339.split_once('T').unwrap_or_default();
@@ -104,9 +110,9 @@ impl fmt::Display for When {
 }
 
 /// A size as a person says it.
-pub(super) struct Size(pub(super) u64);
+pub(super) struct HumanSize(pub(super) u64);
 
-impl fmt::Display for Size {
+impl fmt::Display for HumanSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(octets) = *self;
         match octets {
@@ -172,7 +178,7 @@ mod tests {
     #[test]
     fn nothing_from_outside_is_markup() {
         let mut html = Html::default();
-        html.raw("<p title=\"").text("\"><script>alert('&')</script>").raw("\">");
+        html.markup("<p title=\"").text("\"><script>alert('&')</script>").markup("\">");
         assert_eq!(html.0, "<p title=\"&quot;&gt;&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;\">");
     }
 
@@ -187,12 +193,12 @@ mod tests {
             (5_400_000, "1 h 30 min"),
             (273_600_000, "3 d 4 h"),
         ] {
-            assert_eq!(Spell(Duration::from_millis(millis)).to_string(), said);
+            assert_eq!(HumanDuration(Duration::from_millis(millis)).to_string(), said);
         }
         let moment = Timestamp::from_millis(1_795_408_663_042);
-        assert_eq!(When(moment).to_string(), "2026-11-23 04:37:43 UTC");
+        assert_eq!(HumanTime(moment).to_string(), "2026-11-23 04:37:43 UTC");
         for (octets, said) in [(999, "999 B"), (1_420, "1.4 kB"), (52_428_800, "52.4 MB")] {
-            assert_eq!(Size(octets).to_string(), said);
+            assert_eq!(HumanSize(octets).to_string(), said);
         }
     }
 }

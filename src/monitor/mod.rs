@@ -22,14 +22,14 @@
 //! - `index`, `queue_page`, `traces_page`: the pages
 
 mod html;
-mod index;
+mod monitor_data;
+mod overview_page;
 mod queue_page;
 mod request;
 #[cfg(test)]
-mod sample;
+mod sample_data;
 mod server;
-mod shows;
 mod traces_page;
 
-pub use server::Monitor;
-pub use shows::{Ending, Shows, Status};
+pub use monitor_data::{CertificateExpiry, MonitorData, ServerStatus};
+pub use server::MonitorServer;

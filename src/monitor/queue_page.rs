@@ -1,27 +1,27 @@
 //! The queue: each message with its recipients, where they stand, and what was heard last.
 
-use super::html::{Html, Size, Spell, When};
-use super::shows::Shows;
+use super::html::{Html, HumanDuration, HumanSize, HumanTime};
+use super::monitor_data::MonitorData;
 use crate::mail::ReversePath;
-use crate::queue::{ItemView, RecipientView, State};
+use crate::queue::{QueuedMessage, QueuedRecipient, RecipientState};
 
 /// Recipients of one message that are shown; `/queue.json` has them all.
-const RECIPIENTS_SHOWN: usize = 50;
+const RECIPIENTS_SHOWN_MAX: usize = 50;
 
-pub(super) fn page(shows: &dyn Shows) -> String {
+pub(super) fn page(shows: &dyn MonitorData) -> String {
     let status = shows.status();
     let items = shows.queue();
     let mut html = Html::default();
-    html.raw("<h1>Queue</h1>");
+    html.markup("<h1>Queue</h1>");
     if items.is_empty() {
-        html.raw("<div class=\"card empty\">Nothing waits: every message has been settled.</div>");
+        html.markup("<div class=\"card empty\">Nothing waits: every message has been settled.</div>");
     } else {
-        html.raw("<p class=\"dim\">").text(status.queue);
-        html.raw(if status.queue == 1 { " message in our care" } else { " messages in our care" });
+        html.markup("<p class=\"dim\">").text(status.queue);
+        html.markup(if status.queue == 1 { " message in our care" } else { " messages in our care" });
         if items.len() < status.queue {
-            html.raw("; the oldest ").text(items.len()).raw(" are shown");
+            html.markup("; the oldest ").text(items.len()).markup(" are shown");
         }
-        html.raw(". <code>postrider queue retry all</code> tries them now.</p>");
+        html.markup(". <code>postrider queue retry all</code> tries them now.</p>");
     }
     for item in &items {
         card(&mut html, item);
@@ -29,53 +29,55 @@ pub(super) fn page(shows: &dyn Shows) -> String {
     html.into_page("/queue", "Queue", &status.hostname.to_string())
 }
 
-fn card(html: &mut Html, item: &ItemView) {
-    html.raw("<div class=\"card\" id=\"").text(item.id).raw("\"><div class=\"line\"><b class=\"mono\">");
-    html.text(item.id).raw("</b><span>");
+fn card(html: &mut Html, item: &QueuedMessage) {
+    html.markup("<div class=\"card\" id=\"")
+        .text(item.id)
+        .markup("\"><div class=\"line\"><b class=\"mono\">");
+    html.text(item.id).markup("</b><span>");
     match &item.reverse_path {
-        ReversePath::Null => html.raw("a report (null reverse-path)"),
-        ReversePath::Mailbox(mailbox) => html.raw("from ").text(mailbox),
+        ReversePath::Null => html.markup("a report (null reverse-path)"),
+        ReversePath::Mailbox(mailbox) => html.markup("from ").text(mailbox),
     };
-    html.raw("</span><span class=\"push dim\">")
-        .text(Spell(item.age))
-        .raw(" old · ")
-        .text(Size(item.octets))
-        .raw("</span></div><div class=\"why\">arrived ")
-        .text(When(item.arrived));
+    html.markup("</span><span class=\"push dim\">")
+        .text(HumanDuration(item.age))
+        .markup(" old · ")
+        .text(HumanSize(item.octets))
+        .markup("</span></div><div class=\"why\">arrived ")
+        .text(HumanTime(item.arrived));
     match item.attempts {
-        _ if item.is_held => html.raw(" · held: not tried before it is released"),
-        0 => html.raw(" · not tried yet"),
-        1 => html.raw(" · tried once"),
-        attempts => html.raw(" · tried ").text(attempts).raw(" times"),
+        _ if item.is_held => html.markup(" · held: not tried before it is released"),
+        0 => html.markup(" · not tried yet"),
+        1 => html.markup(" · tried once"),
+        attempts => html.markup(" · tried ").text(attempts).markup(" times"),
     };
     if !item.is_held && item.attempts > 0 {
         match item.due {
-            Some(due) => html.raw(", due again ").text(When(due)),
-            None => html.raw(", due now"),
+            Some(due) => html.markup(", due again ").text(HumanTime(due)),
+            None => html.markup(", due now"),
         };
     }
-    html.raw("</div><ul class=\"plain\">");
-    for view in item.recipients.iter().take(RECIPIENTS_SHOWN) {
+    html.markup("</div><ul class=\"plain\">");
+    for view in item.recipients.iter().take(RECIPIENTS_SHOWN_MAX) {
         recipient(html, view, item.is_held);
     }
-    if let Some(more) = item.recipients.len().checked_sub(RECIPIENTS_SHOWN).filter(|more| *more > 0) {
-        html.raw("<li class=\"dim\">and ").text(more).raw(" more</li>");
+    if let Some(more) = item.recipients.len().checked_sub(RECIPIENTS_SHOWN_MAX).filter(|more| *more > 0) {
+        html.markup("<li class=\"dim\">and ").text(more).markup(" more</li>");
     }
-    html.raw("</ul></div>");
+    html.markup("</ul></div>");
 }
 
-fn recipient(html: &mut Html, view: &RecipientView, is_held: bool) {
-    html.raw("<li><div class=\"line\">").raw(match &view.state {
-        State::Waiting(_) if is_held => "<span class=\"badge wait\">held</span>",
-        State::Waiting(None) => "<span class=\"badge\">waiting</span>",
-        State::Waiting(Some(_)) => "<span class=\"badge wait\">deferred</span>",
-        State::Delivered(_) => "<span class=\"badge good\">delivered</span>",
-        State::Failed(_) => "<span class=\"badge bad\">failed</span>",
-        State::Expired(_) => "<span class=\"badge bad\">expired</span>",
+fn recipient(html: &mut Html, view: &QueuedRecipient, is_held: bool) {
+    html.markup("<li><div class=\"line\">").markup(match &view.state {
+        RecipientState::Waiting(_) if is_held => "<span class=\"badge wait\">held</span>",
+        RecipientState::Waiting(None) => "<span class=\"badge\">waiting</span>",
+        RecipientState::Waiting(Some(_)) => "<span class=\"badge wait\">deferred</span>",
+        RecipientState::Delivered(_) => "<span class=\"badge good\">delivered</span>",
+        RecipientState::Failed(_) => "<span class=\"badge bad\">failed</span>",
+        RecipientState::Expired(_) => "<span class=\"badge bad\">expired</span>",
     });
-    html.raw("<span>").text(&view.recipient).raw("</span></div>");
+    html.markup("<span>").text(&view.recipient).markup("</span></div>");
     if let Some(reason) = view.state.reason() {
-        html.raw("<div class=\"why\">").text(reason).raw("</div>");
+        html.markup("<div class=\"why\">").text(reason).markup("</div>");
     }
-    html.raw("</li>");
+    html.markup("</li>");
 }

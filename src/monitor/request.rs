@@ -10,8 +10,8 @@ const FIELDS_MAX: usize = 64;
 
 /// What is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Request {
-    pub(super) method: Method,
+pub(super) struct HttpRequest {
+    pub(super) method: HttpMethod,
     /// Begins with `/`.
     pub(super) path: String,
     /// Behind the `?`; empty without one.
@@ -19,59 +19,61 @@ pub(super) struct Request {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Method {
+pub(super) enum HttpMethod {
     Get,
     Head,
 }
 
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(super) enum RequestError {
     /// 400: not HTTP, or not for a server.
     Malformed,
     /// 405: we only show.
-    Method,
+    MethodNotAllowed,
     /// 421 (RFC 9110 §15.5.20): a name that anyone may point at us.
-    Host,
+    MisdirectedHost,
     /// 431.
     TooLarge,
 }
 
 /// Reads a head that has come in so far; nothing if it is not complete. `hostname` is the one
 /// name, apart from `localhost`, by which we may be called.
-pub(super) fn read(head: &[u8], hostname: &Domain) -> Option<Result<Request, Refusal>> {
+pub(super) fn parse_request(head: &[u8], hostname: &Domain) -> Option<Result<HttpRequest, RequestError>> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut fields);
     match parsed.parse(head) {
-        Ok(httparse::Status::Complete(_)) => Some(judge(&parsed, hostname)),
+        Ok(httparse::Status::Complete(_)) => Some(check_request(&parsed, hostname)),
         Ok(httparse::Status::Partial) if head.len() < HEAD_OCTETS_MAX => None,
-        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => Some(Err(Refusal::TooLarge)),
-        Err(_) => Some(Err(Refusal::Malformed)),
+        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+            Some(Err(RequestError::TooLarge))
+        }
+        Err(_) => Some(Err(RequestError::Malformed)),
     }
 }
 
-fn judge(parsed: &httparse::Request<'_, '_>, hostname: &Domain) -> Result<Request, Refusal> {
+fn check_request(parsed: &httparse::Request<'_, '_>, hostname: &Domain) -> Result<HttpRequest, RequestError> {
     let mut hosts = parsed.headers.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
     match (hosts.next(), hosts.next(), parsed.version) {
-        (Some(host), None, _) if is_ours(host.value, hostname) => {}
-        (Some(_), None, _) => return Err(Refusal::Host),
+        (Some(host), None, _) if is_own_host(host.value, hostname) => {}
+        (Some(_), None, _) => return Err(RequestError::MisdirectedHost),
         // No browser speaks HTTP/1.0; a person with netcat may.
         (None, _, Some(0)) => {}
         // RFC 9112 §3.2: one Host field, neither none nor two.
-        (Some(_), Some(_), _) | (None, _, _) => return Err(Refusal::Malformed),
+        (Some(_), Some(_), _) | (None, _, _) => return Err(RequestError::Malformed),
     }
     let method = match parsed.method {
-        Some("GET") => Method::Get,
-        Some("HEAD") => Method::Head,
-        _ => return Err(Refusal::Method),
+        Some("GET") => HttpMethod::Get,
+        Some("HEAD") => HttpMethod::Head,
+        _ => return Err(RequestError::MethodNotAllowed),
     };
-    let target = parsed.path.filter(|target| target.starts_with('/')).ok_or(Refusal::Malformed)?;
+    let target = parsed.path.filter(|target| target.starts_with('/')).ok_or(RequestError::Malformed)?;
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    Ok(Request { method, path: path.to_owned(), query: query.to_owned() })
+    Ok(HttpRequest { method, path: path.to_owned(), query: query.to_owned() })
 }
 
 /// A name that nobody else can point at this host: an address, `localhost`, or our hostname.
-fn is_ours(host: &[u8], hostname: &Domain) -> bool {
+fn is_own_host(host: &[u8], hostname: &Domain) -> bool {
     let Ok(host) = std::str::from_utf8(host) else { return false };
     if let Some(v6) = host.strip_prefix('[') {
         return v6.split_once(']').is_some_and(|(v6, port)| v6.parse::<Ipv6Addr>().is_ok() && is_port(port));
@@ -92,12 +94,12 @@ fn is_port(port: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn answer(head: &str) -> Option<Result<Request, Refusal>> {
-        read(head.as_bytes(), &Domain::parse("mail.bücher.example").unwrap())
+    fn answer(head: &str) -> Option<Result<HttpRequest, RequestError>> {
+        parse_request(head.as_bytes(), &Domain::parse("mail.bücher.example").unwrap())
     }
 
-    fn get(path: &str, query: &str) -> Option<Result<Request, Refusal>> {
-        Some(Ok(Request { method: Method::Get, path: path.into(), query: query.into() }))
+    fn get(path: &str, query: &str) -> Option<Result<HttpRequest, RequestError>> {
+        Some(Ok(HttpRequest { method: HttpMethod::Get, path: path.into(), query: query.into() }))
     }
 
     #[test]
@@ -105,16 +107,16 @@ mod tests {
         assert_eq!(answer("GET / HTTP/1.1\r\nHost: localhost\r\n"), None);
         assert_eq!(answer("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"), get("/", ""));
         assert_eq!(answer("GET /traces?a=b?c HTTP/1.0\r\n\r\n"), get("/traces", "a=b?c"));
-        assert_eq!(answer("\x16\x03\x01"), Some(Err(Refusal::Malformed)));
-        assert_eq!(answer("EHLO there.example\r\n\r\n"), Some(Err(Refusal::Malformed)));
-        assert_eq!(answer("GET http://localhost/ HTTP/1.0\r\n\r\n"), Some(Err(Refusal::Malformed)));
+        assert_eq!(answer("\x16\x03\x01"), Some(Err(RequestError::Malformed)));
+        assert_eq!(answer("EHLO there.example\r\n\r\n"), Some(Err(RequestError::Malformed)));
+        assert_eq!(answer("GET http://localhost/ HTTP/1.0\r\n\r\n"), Some(Err(RequestError::Malformed)));
     }
 
     #[test]
     fn only_what_cannot_change_anything_may_be_asked() {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "get"] {
             let head = format!("{method} / HTTP/1.1\r\nHost: localhost\r\n\r\n");
-            assert_eq!(answer(&head), Some(Err(Refusal::Method)), "{method}");
+            assert_eq!(answer(&head), Some(Err(RequestError::MethodNotAllowed)), "{method}");
         }
     }
 
@@ -135,18 +137,18 @@ mod tests {
         for other in
             ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "[::1", "127.0.0.1:x", ""]
         {
-            assert_eq!(host(other), Some(Err(Refusal::Host)), "{other}");
+            assert_eq!(host(other), Some(Err(RequestError::MisdirectedHost)), "{other}");
         }
         let two = "GET / HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n";
-        assert_eq!(answer(two), Some(Err(Refusal::Malformed)));
-        assert_eq!(answer("GET / HTTP/1.1\r\n\r\n"), Some(Err(Refusal::Malformed)));
+        assert_eq!(answer(two), Some(Err(RequestError::Malformed)));
+        assert_eq!(answer("GET / HTTP/1.1\r\n\r\n"), Some(Err(RequestError::Malformed)));
     }
 
     #[test]
     fn a_head_has_an_end() {
         let endless = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(HEAD_OCTETS_MAX));
-        assert_eq!(answer(&endless), Some(Err(Refusal::TooLarge)));
+        assert_eq!(answer(&endless), Some(Err(RequestError::TooLarge)));
         let many = format!("GET / HTTP/1.1\r\n{}", "X: y\r\n".repeat(FIELDS_MAX + 1));
-        assert_eq!(answer(&many), Some(Err(Refusal::TooLarge)));
+        assert_eq!(answer(&many), Some(Err(RequestError::TooLarge)));
     }
 }

@@ -10,43 +10,43 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::request::{self, HEAD_OCTETS_MAX, Method, Refusal, Request};
-use super::shows::Shows;
-use super::{index, queue_page, traces_page};
-use crate::sys::{Clock as _, Stop, Stream, SystemClock, Woken, accepted, spawn};
+use super::monitor_data::MonitorData;
+use super::request::{self, HEAD_OCTETS_MAX, HttpMethod, HttpRequest, RequestError};
+use super::{overview_page, queue_page, traces_page};
+use crate::sys::{Clock as _, StopFlag, Stream, SystemClock, WaitResult, interruptible_stream, spawn};
 
 /// Requests answered at once; more are told to come back.
 const CLIENTS_MAX: usize = 16;
 /// Time for one request, from its first octet to the last of the reply.
-const DEADLINE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for what we never read, so that the reply is not lost with it.
-const DRAIN: Duration = Duration::from_secs(1);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The thread `monitor` behind a listening socket. Dropping it ends it; replies under way are
 /// finished within their deadline.
 #[derive(Debug)]
-pub struct Monitor {
-    stop: Arc<Stop>,
+pub struct MonitorServer {
+    stop: Arc<StopFlag>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Monitor {
+impl MonitorServer {
     /// Shows pages to whoever connects to `listener`, which should be on loopback.
     ///
     /// # Errors
     /// When the host has no thread or file descriptor to give.
-    pub fn start(listener: TcpListener, shows: Arc<dyn Shows>) -> io::Result<Self> {
+    pub fn start(listener: TcpListener, shows: Arc<dyn MonitorData>) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        let stop = Arc::new(Stop::new()?);
+        let stop = Arc::new(StopFlag::new()?);
         let theirs = Arc::clone(&stop);
         let thread = spawn("monitor", move || serve(&listener, &theirs, &shows))?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }
 
-impl Drop for Monitor {
+impl Drop for MonitorServer {
     fn drop(&mut self) {
-        self.stop.ask();
+        self.stop.raise();
         if let Some(thread) = self.thread.take() {
             // A panic there was reported there.
             let _ = thread.join();
@@ -54,13 +54,13 @@ impl Drop for Monitor {
     }
 }
 
-fn serve(listener: &TcpListener, stop: &Stop, shows: &Arc<dyn Shows>) {
+fn serve(listener: &TcpListener, stop: &StopFlag, shows: &Arc<dyn MonitorData>) {
     let clients = Arc::new(AtomicUsize::new(0));
     loop {
-        match stop.wait_for(listener.as_fd(), None) {
-            Ok(Woken::Ready) => {}
-            Ok(Woken::Nothing) => continue,
-            Ok(Woken::Stop) => return,
+        match stop.wait_until_readable(listener.as_fd(), None) {
+            Ok(WaitResult::Ready) => {}
+            Ok(WaitResult::TimedOut) => continue,
+            Ok(WaitResult::StopRequested) => return,
             Err(e) => return log::error!("the monitoring port is closed: {e}"),
         }
         let stream = match listener.accept() {
@@ -75,18 +75,18 @@ fn serve(listener: &TcpListener, stop: &Stop, shows: &Arc<dyn Shows>) {
                 continue;
             }
         };
-        let place = Place(Arc::clone(&clients));
+        let place = ClientCountGuard(Arc::clone(&clients));
         let is_full = clients.fetch_add(1, Ordering::Relaxed) >= CLIENTS_MAX;
         let shows = Arc::clone(shows);
         if is_full {
             // The reply fits into the socket's buffer.
-            drop(stream.set_nonblocking(true).and_then(|()| (&stream).write_all(&busy())));
+            drop(stream.set_nonblocking(true).and_then(|()| (&stream).write_all(&too_busy_reply())));
             drop(place);
             continue;
         }
         let started = spawn("monitor-client", move || {
             let _place = place;
-            if let Err(e) = converse(stream, &*shows) {
+            if let Err(e) = serve_client(stream, &*shows) {
                 log::debug!("a client of the monitor left: {e}");
             }
         });
@@ -97,29 +97,29 @@ fn serve(listener: &TcpListener, stop: &Stop, shows: &Arc<dyn Shows>) {
 }
 
 /// One client, counted until it is gone, come what may.
-struct Place(Arc<AtomicUsize>);
+struct ClientCountGuard(Arc<AtomicUsize>);
 
-impl Drop for Place {
+impl Drop for ClientCountGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-fn converse(stream: TcpStream, shows: &dyn Shows) -> io::Result<()> {
+fn serve_client(stream: TcpStream, shows: &dyn MonitorData) -> io::Result<()> {
     stream.set_nonblocking(false)?;
     let socket = stream.try_clone()?;
-    let (mut stream, _) = accepted(stream, SystemClock.now() + DEADLINE)?;
+    let (mut stream, _) = interruptible_stream(stream, SystemClock.now() + REQUEST_TIMEOUT)?;
     let Some(asked) = read_head(&mut stream, shows)? else { return Ok(()) };
     let (reply, method) = match &asked {
-        Ok(request) => (Reply::to(request, shows), request.method),
-        Err(refusal) => (Reply::refusing(*refusal), Method::Get),
+        Ok(request) => (HttpReply::for_request(request, shows), request.method),
+        Err(refusal) => (HttpReply::for_error(*refusal), HttpMethod::Get),
     };
     stream.write_all(&reply.to_octets(method))?;
     stream.flush()?;
     if asked.is_err() {
         // Closing a socket that holds unread octets resets it, and the reply may be lost.
         socket.shutdown(Shutdown::Write)?;
-        stream.set_deadline(SystemClock.now() + DRAIN);
+        stream.set_deadline(SystemClock.now() + DRAIN_TIMEOUT);
         let mut waste = [0; 4096];
         let mut octets = 0;
         while octets < 64 * 1024 {
@@ -135,8 +135,8 @@ fn converse(stream: TcpStream, shows: &dyn Shows) -> io::Result<()> {
 /// Reads one head; nothing if the client says nothing.
 fn read_head(
     stream: &mut Box<dyn Stream>,
-    shows: &dyn Shows,
-) -> io::Result<Option<Result<Request, Refusal>>> {
+    shows: &dyn MonitorData,
+) -> io::Result<Option<Result<HttpRequest, RequestError>>> {
     let hostname = shows.status().hostname;
     let mut head = Vec::new();
     let mut buffer = [0; 2048];
@@ -146,11 +146,11 @@ fn read_head(
             other => other?,
         };
         if count == 0 {
-            return Ok((!head.is_empty()).then_some(Err(Refusal::Malformed)));
+            return Ok((!head.is_empty()).then_some(Err(RequestError::Malformed)));
         }
         let room = HEAD_OCTETS_MAX.saturating_sub(head.len());
         head.extend_from_slice(buffer.get(..count.min(room)).unwrap_or_default());
-        if let Some(asked) = request::read(&head, &hostname) {
+        if let Some(asked) = request::parse_request(&head, &hostname) {
             return Ok(Some(asked));
         }
     }
@@ -162,13 +162,13 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// What a client is sent.
-struct Reply {
+struct HttpReply {
     status: &'static str,
     content_type: &'static str,
     body: String,
 }
 
-impl Reply {
+impl HttpReply {
     fn ok(content_type: &'static str, body: String) -> Self {
         Self { status: "200 OK", content_type, body }
     }
@@ -177,33 +177,37 @@ impl Reply {
         Self { status, content_type: TEXT, body: format!("{sentence}\n") }
     }
 
-    fn to(request: &Request, shows: &dyn Shows) -> Self {
+    fn for_request(request: &HttpRequest, shows: &dyn MonitorData) -> Self {
         match request.path.as_str() {
-            "/" => Self::ok(HTML, index::page(shows)),
+            "/" => Self::ok(HTML, overview_page::page(shows)),
             "/queue" => Self::ok(HTML, queue_page::page(shows)),
             "/queue.json" => Self::ok(JSON, format!("{:#}\n", shows.queue_json())),
             "/traces" => Self::ok(HTML, traces_page::page(shows, &request.query)),
             "/metrics" => Self::ok(OPENMETRICS, shows.metrics().to_openmetrics()),
-            "/debug/vars" => Self::ok(JSON, format!("{:#}\n", vars(shows))),
+            "/debug/vars" => Self::ok(JSON, format!("{:#}\n", debug_vars(shows))),
             _ => Self::text("404 Not Found", "There is no such page; / has links to those there are."),
         }
     }
 
-    fn refusing(refusal: Refusal) -> Self {
+    fn for_error(refusal: RequestError) -> Self {
         match refusal {
-            Refusal::Malformed => Self::text("400 Bad Request", "This is not a request that we understand."),
-            Refusal::Method => Self::text("405 Method Not Allowed", "Pages here can only be read."),
-            Refusal::Host => Self::text(
+            RequestError::Malformed => {
+                Self::text("400 Bad Request", "This is not a request that we understand.")
+            }
+            RequestError::MethodNotAllowed => {
+                Self::text("405 Method Not Allowed", "Pages here can only be read.")
+            }
+            RequestError::MisdirectedHost => Self::text(
                 "421 Misdirected Request",
                 "Ask by an address, by the name localhost, or by postrider's own hostname.",
             ),
-            Refusal::TooLarge => {
+            RequestError::TooLarge => {
                 Self::text("431 Request Header Fields Too Large", "The request is too large.")
             }
         }
     }
 
-    fn to_octets(&self, method: Method) -> Vec<u8> {
+    fn to_octets(&self, method: HttpMethod) -> Vec<u8> {
         let Self { status, content_type, body } = self;
         let mut octets = format!(
             "HTTP/1.1 {status}\r\n\
@@ -220,20 +224,20 @@ impl Reply {
             body.len()
         )
         .into_bytes();
-        if method == Method::Get {
+        if method == HttpMethod::Get {
             octets.extend_from_slice(body.as_bytes());
         }
         octets
     }
 }
 
-fn busy() -> Vec<u8> {
-    Reply::text("503 Service Unavailable", "Too many ask at once; come back in a moment.")
-        .to_octets(Method::Get)
+fn too_busy_reply() -> Vec<u8> {
+    HttpReply::text("503 Service Unavailable", "Too many ask at once; come back in a moment.")
+        .to_octets(HttpMethod::Get)
 }
 
 /// Everything that is counted, with what the server is.
-fn vars(shows: &dyn Shows) -> serde_json::Value {
+fn debug_vars(shows: &dyn MonitorData) -> serde_json::Value {
     let status = shows.status();
     let mut vars = shows.metrics().to_json();
     if let Some(vars) = vars.as_object_mut() {
@@ -250,23 +254,23 @@ mod tests {
 
     use super::*;
     use crate::fakes::TestClock;
-    use crate::monitor::sample::Sample;
+    use crate::monitor::sample_data::SampleData;
 
-    fn sample() -> Sample {
+    fn sample() -> SampleData {
         let clock = Arc::new(TestClock::default());
-        Sample::new(Arc::clone(&clock) as _, |time| clock.advance(time))
+        SampleData::new(Arc::clone(&clock) as _, |time| clock.advance(time))
     }
 
-    struct House {
+    struct TestMonitor {
         address: SocketAddr,
-        _monitor: Monitor,
+        _monitor: MonitorServer,
     }
 
-    impl House {
+    impl TestMonitor {
         fn new() -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
-            Self { address, _monitor: Monitor::start(listener, Arc::new(sample())).unwrap() }
+            Self { address, _monitor: MonitorServer::start(listener, Arc::new(sample())).unwrap() }
         }
 
         fn say(&self, octets: &[u8]) -> String {
@@ -303,7 +307,7 @@ mod tests {
 
     #[test]
     fn the_index_page_says_how_the_server_is() {
-        let page = House::new().page("/");
+        let page = TestMonitor::new().page("/");
         for shown in
             ["mail.here.example", "0.1.0", "3 d 4 h", "1284", "RCPT", "/queue", "/metrics", "451 4.7.1"]
         {
@@ -313,7 +317,7 @@ mod tests {
 
     #[test]
     fn counters_are_shown_as_openmetrics_and_as_json() {
-        let house = House::new();
+        let house = TestMonitor::new();
         assert!(house.get("/metrics").contains(OPENMETRICS));
         let text = house.page("/metrics");
         assert!(text.contains("postrider_queue_put_total 1284\n") && text.ends_with("# EOF\n"), "{text}");
@@ -325,7 +329,7 @@ mod tests {
 
     #[test]
     fn the_queue_is_dumped_with_each_messages_story() {
-        let house = House::new();
+        let house = TestMonitor::new();
         let page = house.page("/queue");
         for shown in [
             sample().items[0].id.as_str(),
@@ -347,7 +351,7 @@ mod tests {
 
     #[test]
     fn traces_are_shown_event_by_event_and_can_be_sifted() {
-        let house = House::new();
+        let house = TestMonitor::new();
         let all = house.page("/traces");
         assert!(all.contains("EHLO there.example") && all.contains("140 ms") && all.contains("451 4.7.1"));
         let sessions = house.page("/traces?family=session");
@@ -359,7 +363,7 @@ mod tests {
 
     #[test]
     fn words_from_outside_are_never_markup() {
-        let house = House::new();
+        let house = TestMonitor::new();
         for path in ["/", "/queue", "/traces", "/traces?errors"] {
             let page = house.page(path);
             assert!(
@@ -372,7 +376,7 @@ mod tests {
 
     #[test]
     fn what_we_do_not_answer_is_refused_cleanly() {
-        let house = House::new();
+        let house = TestMonitor::new();
         assert!(house.get("/exit").starts_with("HTTP/1.1 404 "));
         let post = format!(
             "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50000\r\n\r\n{}",
@@ -394,7 +398,7 @@ mod tests {
 
     #[test]
     fn head_is_get_without_the_body() {
-        let house = House::new();
+        let house = TestMonitor::new();
         let reply = house.say(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert!(reply.starts_with("HTTP/1.1 200 OK\r\n") && reply.ends_with("\r\n\r\n"), "{reply}");
         assert!(!reply.contains("Content-Length: 0\r\n"), "{reply}");
@@ -402,7 +406,7 @@ mod tests {
 
     #[test]
     fn those_who_ask_and_say_nothing_more_do_not_keep_others_out_for_long() {
-        let house = House::new();
+        let house = TestMonitor::new();
         let idle: Vec<_> = (0..CLIENTS_MAX).map(|_| TcpStream::connect(house.address).unwrap()).collect();
         let mut one_more = TcpStream::connect(house.address).unwrap();
         let mut reply = String::new();
@@ -411,7 +415,7 @@ mod tests {
         drop(idle);
         // Their threads notice in their own time. Until then a request that nobody read may reset the
         // connection, and take the 503 with it.
-        let deadline = SystemClock.now() + DEADLINE;
+        let deadline = SystemClock.now() + REQUEST_TIMEOUT;
         let request = request_for("/");
         let is_answered =
             || house.try_to_say(request.as_bytes()).is_ok_and(|reply| reply.starts_with("HTTP/1.1 200 "));

@@ -24,11 +24,11 @@ pub const TARGET: &str = "mail";
 /// Octets of one value that are shown; what a peer said is kept in full in the queue.
 const VALUE_OCTETS_MAX: usize = 1000;
 /// Recipients named on a `queued` line; each has a line of its own when it is attempted.
-const RECIPIENTS_SHOWN: usize = 20;
+const RECIPIENTS_SHOWN_MAX: usize = 20;
 
 /// One attempt for one recipient.
 #[derive(Debug, Clone, Copy)]
-pub struct Attempt<'a> {
+pub struct AttemptEvent<'a> {
     /// Which message.
     pub id: &'a MessageId,
     /// Its reverse-path.
@@ -40,16 +40,16 @@ pub struct Attempt<'a> {
     /// How it ended.
     pub outcome: &'a Outcome,
     /// Which attempt this was, from 1.
-    pub number: u32,
+    pub attempt_number: u32,
     /// How long it took.
-    pub took: Duration,
+    pub duration: Duration,
     /// When the next attempt is due, from now; nothing if none is.
-    pub next: Option<Duration>,
+    pub next_attempt_after: Option<Duration>,
 }
 
 /// How a login ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Login {
+pub enum LoginEvent {
     /// They are who they say.
     Succeeded,
     /// No such user, or wrong password. What counts against a client, for example in fail2ban.
@@ -66,57 +66,57 @@ pub fn queued(envelope: &Envelope, octets: u64) {
 }
 
 /// One attempt for one recipient ended: `delivered`, `deferred` or `failed`.
-pub fn attempted(attempt: &Attempt<'_>) {
+pub fn attempted(attempt: &AttemptEvent<'_>) {
     write(&attempted_line(attempt));
 }
 
 /// The lifetime of a message is over for a recipient; `last` is how its last attempt ended, if
 /// there was one.
 pub fn expired(id: &MessageId, reverse_path: &ReversePath, recipient: &Recipient, last: Option<&Outcome>) {
-    let line = Line::new("expired")
+    let line = LogLine::new("expired")
         .with("id", id)
         .with("from", reverse_path)
         .with("to", recipient)
-        .with_some("last", last);
+        .with_optional("last", last);
     write(&line);
 }
 
 /// A report about the message `id` was queued as the message `report`, to the reverse-path of `id`;
 /// `kind` is what it is about: `failure`, `delay` or `success`.
-pub fn reported(id: &MessageId, reverse_path: &ReversePath, report: &MessageId, kind: &'static str) {
-    let line = Line::new("reported").with("id", id).with("to", reverse_path);
+pub fn bounce_queued(id: &MessageId, reverse_path: &ReversePath, report: &MessageId, kind: &'static str) {
+    let line = LogLine::new("reported").with("id", id).with("to", reverse_path);
     write(&line.with("report", report).with("kind", kind));
 }
 
 /// A report is owed to nobody: `why` says what stands against it, such as a null reverse-path.
-pub fn not_reported(id: &MessageId, why: &str) {
-    write(&Line::new("not-reported").with("id", id).with("why", why));
+pub fn bounce_suppressed(id: &MessageId, why: &str) {
+    write(&LogLine::new("not-reported").with("id", id).with("why", why));
 }
 
 /// Every recipient is settled; the message has left the spool.
 pub fn done(id: &MessageId) {
-    write(&Line::new("done").with("id", id));
+    write(&LogLine::new("done").with("id", id));
 }
 
 /// An operator gave up these recipients of the message.
 pub fn removed(id: &MessageId, recipients: &[&Recipient]) {
-    let line = Line::new("removed").with("id", id);
+    let line = LogLine::new("removed").with("id", id);
     write(&with_recipients(line, recipients.iter().copied()));
 }
 
 /// An operator holds the message.
 pub fn held(id: &MessageId) {
-    write(&Line::new("held").with("id", id));
+    write(&LogLine::new("held").with("id", id));
 }
 
 /// An operator sent recipients of the message another way.
 pub fn rerouted(id: &MessageId, way: &str) {
-    write(&Line::new("rerouted").with("id", id).with("way", way));
+    write(&LogLine::new("rerouted").with("id", id).with("way", way));
 }
 
 /// An operator let the message go on.
 pub fn released(id: &MessageId) {
-    write(&Line::new("released").with("id", id));
+    write(&LogLine::new("released").with("id", id));
 }
 
 /// A client was refused: its transaction's reverse-path and the forward-path at fault, as far as
@@ -127,71 +127,71 @@ pub fn refused(
     forward_path: Option<&dyn fmt::Display>,
     reply: &str,
 ) {
-    let line = Line::new("refused")
+    let line = LogLine::new("refused")
         .with("client", client)
-        .with_some("from", reverse_path)
-        .with_some("to", forward_path)
+        .with_optional("from", reverse_path)
+        .with_optional("to", forward_path)
         .with("reply", reply);
     write(&line);
 }
 
 /// A client tried to log in as `who`, in the client's own words.
-pub fn login(client: IpAddr, who: &str, login: Login) {
+pub fn login_attempted(client: IpAddr, who: &str, login: LoginEvent) {
     let event = match login {
-        Login::Succeeded => "login",
-        Login::Failed => "login-failed",
-        Login::Throttled => "login-throttled",
-        Login::Unavailable => "login-unavailable",
+        LoginEvent::Succeeded => "login",
+        LoginEvent::Failed => "login-failed",
+        LoginEvent::Throttled => "login-throttled",
+        LoginEvent::Unavailable => "login-unavailable",
     };
-    write(&Line::new(event).with("client", client).with("who", who));
+    write(&LogLine::new(event).with("client", client).with("who", who));
 }
 
-fn queued_line(envelope: &Envelope, octets: u64) -> Line {
-    let line = Line::new("queued").with("id", envelope.id).with("from", &envelope.reverse_path);
+fn queued_line(envelope: &Envelope, octets: u64) -> LogLine {
+    let line = LogLine::new("queued").with("id", envelope.id).with("from", &envelope.reverse_path);
     let line = with_recipients(line, envelope.recipients.iter());
     let client = envelope.client.as_ref();
     line.with("octets", octets)
-        .with_some("client", client.map(|client| client.address))
-        .with_some("tls", client.and_then(|client| client.tls.as_ref()))
-        .with_some("login", envelope.login.as_ref())
+        .with_optional("client", client.map(|client| client.address))
+        .with_optional("tls", client.and_then(|client| client.tls.as_ref()))
+        .with_optional("login", envelope.authenticated_user.as_ref())
 }
 
-fn with_recipients<'a>(line: Line, recipients: impl ExactSizeIterator<Item = &'a Recipient>) -> Line {
+fn with_recipients<'a>(line: LogLine, recipients: impl ExactSizeIterator<Item = &'a Recipient>) -> LogLine {
     let count = recipients.len();
-    let line = recipients.take(RECIPIENTS_SHOWN).fold(line, |line, recipient| line.with("to", recipient));
-    if count > RECIPIENTS_SHOWN { line.with("recipients", count) } else { line }
+    let line = recipients.take(RECIPIENTS_SHOWN_MAX).fold(line, |line, recipient| line.with("to", recipient));
+    if count > RECIPIENTS_SHOWN_MAX { line.with("recipients", count) } else { line }
 }
 
-fn attempted_line(attempt: &Attempt<'_>) -> Line {
+fn attempted_line(attempt: &AttemptEvent<'_>) -> LogLine {
     let event = match attempt.outcome {
         Outcome::Delivered(_) => "delivered",
         Outcome::Deferred(_) => "deferred",
         Outcome::Failed(_) => "failed",
     };
-    let Recipient { original, .. } = attempt.recipient;
+    let Recipient { forward_path: original, .. } = attempt.recipient;
     // What the sender knows the recipient by, where an alias made another of it.
     let original = (original != attempt.recipient.final_mailbox()).then_some(original);
-    Line::new(event)
+    LogLine::new(event)
         .with("id", attempt.id)
         .with("from", attempt.reverse_path)
         .with("to", attempt.recipient)
-        .with_some("for", original)
+        .with_optional("for", original)
         .with("courier", attempt.courier)
-        .with("attempt", attempt.number)
-        .with("took", format_args!("{:.3}s", attempt.took.as_secs_f64()))
-        .with_some("next", attempt.next.map(|next| format!("{}s", next.as_secs())))
+        .with("attempt", attempt.attempt_number)
+        .with("took", format_args!("{:.3}s", attempt.duration.as_secs_f64()))
+        .with_optional("next", attempt.next_attempt_after.map(|next| format!("{}s", next.as_secs())))
         .with("status", attempt.outcome.status())
         .with("reason", attempt.outcome.reason())
 }
 
-fn write(line: &Line) {
+fn write(line: &LogLine) {
     log::info!(target: TARGET, "{}", line.0);
 }
 
 /// A line in the making.
-struct Line(String);
+struct LogLine(String);
 
-impl Line {
+impl LogLine {
     fn new(event: &'static str) -> Self {
         Self(event.to_owned())
     }
@@ -202,7 +202,7 @@ impl Line {
         self
     }
 
-    fn with_some(self, key: &'static str, value: Option<impl fmt::Display>) -> Self {
+    fn with_optional(self, key: &'static str, value: Option<impl fmt::Display>) -> Self {
         match value {
             Some(value) => self.with(key, value),
             None => self,
@@ -227,7 +227,7 @@ mod tests {
     }
 
     fn recipient(address: &str) -> Recipient {
-        Recipient::mailbox(Mailbox::parse(address).unwrap())
+        Recipient::for_mailbox(Mailbox::parse(address).unwrap())
     }
 
     #[test]
@@ -236,7 +236,7 @@ mod tests {
         let mut envelope =
             Envelope::new(id(), Timestamp::from_millis(0), sender, vec![recipient("bo@here.example")]);
         envelope.client =
-            Some(Client { address: [192, 0, 2, 7].into(), hello: "there.example".into(), tls: None });
+            Some(Client { address: [192, 0, 2, 7].into(), helo_name: "there.example".into(), tls: None });
         assert_eq!(
             queued_line(&envelope, 1420).0,
             format!(
@@ -249,16 +249,16 @@ mod tests {
     #[test]
     fn what_a_peer_said_stays_inside_its_quotes() {
         let said = printable(b"550 no\nqueued id=forged \"quoted\"", 500);
-        let outcome = Outcome::Failed(Reason::new(1, 1, "refused").with_remote("mx.example", said));
-        let line = attempted_line(&Attempt {
+        let outcome = Outcome::Failed(Reason::new(1, 1, "refused").with_response("mx.example", said));
+        let line = attempted_line(&AttemptEvent {
             id: &id(),
             reverse_path: &ReversePath::Null,
             recipient: &recipient("bo@there.example"),
             courier: "smtp",
             outcome: &outcome,
-            number: 3,
-            took: Duration::from_millis(1204),
-            next: None,
+            attempt_number: 3,
+            duration: Duration::from_millis(1204),
+            next_attempt_after: None,
         });
         assert_eq!(
             line.0,

@@ -16,11 +16,11 @@ use serde_json::{Map, Value, json};
 
 use crate::sys::Mutex;
 
-type Count = counter::Counter<u64, AtomicU64>;
+type PrometheusCounter = counter::Counter<u64, AtomicU64>;
 
 /// Counts what happened.
 #[derive(Debug, Clone, Default)]
-pub struct Counter(Count);
+pub struct Counter(PrometheusCounter);
 
 impl Counter {
     /// One more.
@@ -56,7 +56,7 @@ impl Gauge {
     }
 
     /// One less.
-    pub fn take_one(&self) {
+    pub fn subtract_one(&self) {
         self.0.dec();
     }
 
@@ -67,22 +67,22 @@ impl Gauge {
     }
 }
 
-type Labelled = Family<Vec<(&'static str, String)>, Count>;
+type PrometheusFamily = Family<Vec<(&'static str, String)>, PrometheusCounter>;
 
 /// A counter for each value of one label. Values come from a fixed, small set: never an address
 /// or anything else that a peer chooses.
 #[derive(Debug, Clone)]
 pub struct CounterFamily {
-    family: Labelled,
+    family: PrometheusFamily,
     label: &'static str,
     /// The counters so far, so that counting makes no new key.
-    known: Arc<Mutex<Vec<(String, Count)>>>,
+    counters_by_value: Arc<Mutex<Vec<(String, PrometheusCounter)>>>,
 }
 
 impl CounterFamily {
     /// One more for `value`.
     pub fn add_one(&self, value: &str) {
-        let mut known = self.known.lock();
+        let mut known = self.counters_by_value.lock();
         if let Some((_, counter)) = known.iter().find(|(other, _)| other == value) {
             counter.inc();
             return;
@@ -95,65 +95,75 @@ impl CounterFamily {
     /// So far, for `value`.
     #[must_use]
     pub fn value(&self, value: &str) -> u64 {
-        self.known.lock().iter().find(|(other, _)| other == value).map_or(0, |(_, counter)| counter.get())
+        self.counters_by_value
+            .lock()
+            .iter()
+            .find(|(other, _)| other == value)
+            .map_or(0, |(_, counter)| counter.get())
     }
 }
 
-enum Kind {
+enum Metric {
     Counter(Counter),
     Family(CounterFamily),
     Gauge(Gauge),
 }
 
-struct Known {
+struct RegisteredMetric {
     name: &'static str,
     help: &'static str,
-    kind: Kind,
+    metric: Metric,
 }
 
 /// Everything that is counted. Shared by reference; asking twice for a name gives the same counter.
 #[derive(Default)]
 pub struct Metrics {
-    known: Mutex<Vec<Known>>,
+    registered: Mutex<Vec<RegisteredMetric>>,
 }
 
 impl Metrics {
     /// The counter of this name. `help` is a sentence without a final dot.
     pub fn counter(&self, name: &'static str, help: &'static str) -> Counter {
-        let mut known = self.known.lock();
+        let mut known = self.registered.lock();
         for one in known.iter() {
-            if let (true, Kind::Counter(counter)) = (one.name == name, &one.kind) {
+            if let (true, Metric::Counter(counter)) = (one.name == name, &one.metric) {
                 return counter.clone();
             }
         }
         let counter = Counter::default();
-        known.push(Known { name, help, kind: Kind::Counter(counter.clone()) });
+        known.push(RegisteredMetric { name, help, metric: Metric::Counter(counter.clone()) });
         counter
     }
 
     /// The counters of this name, told apart by `label`.
-    pub fn family(&self, name: &'static str, help: &'static str, label: &'static str) -> CounterFamily {
-        let mut known = self.known.lock();
+    pub fn counter_family(
+        &self,
+        name: &'static str,
+        help: &'static str,
+        label: &'static str,
+    ) -> CounterFamily {
+        let mut known = self.registered.lock();
         for one in known.iter() {
-            if let (true, Kind::Family(family)) = (one.name == name, &one.kind) {
+            if let (true, Metric::Family(family)) = (one.name == name, &one.metric) {
                 return family.clone();
             }
         }
-        let family = CounterFamily { family: Labelled::default(), label, known: Arc::default() };
-        known.push(Known { name, help, kind: Kind::Family(family.clone()) });
+        let family =
+            CounterFamily { family: PrometheusFamily::default(), label, counters_by_value: Arc::default() };
+        known.push(RegisteredMetric { name, help, metric: Metric::Family(family.clone()) });
         family
     }
 
     /// The gauge of this name.
     pub fn gauge(&self, name: &'static str, help: &'static str) -> Gauge {
-        let mut known = self.known.lock();
+        let mut known = self.registered.lock();
         for one in known.iter() {
-            if let (true, Kind::Gauge(gauge)) = (one.name == name, &one.kind) {
+            if let (true, Metric::Gauge(gauge)) = (one.name == name, &one.metric) {
                 return gauge.clone();
             }
         }
         let gauge = Gauge::default();
-        known.push(Known { name, help, kind: Kind::Gauge(gauge.clone()) });
+        known.push(RegisteredMetric { name, help, metric: Metric::Gauge(gauge.clone()) });
         gauge
     }
 
@@ -161,11 +171,11 @@ impl Metrics {
     #[must_use]
     pub fn to_openmetrics(&self) -> String {
         let mut registry = Registry::with_prefix("postrider");
-        for Known { name, help, kind } in self.known.lock().iter() {
+        for RegisteredMetric { name, help, metric: kind } in self.registered.lock().iter() {
             match kind {
-                Kind::Counter(counter) => registry.register(*name, *help, counter.0.clone()),
-                Kind::Family(family) => registry.register(*name, *help, family.family.clone()),
-                Kind::Gauge(gauge) => registry.register(*name, *help, gauge.0.clone()),
+                Metric::Counter(counter) => registry.register(*name, *help, counter.0.clone()),
+                Metric::Family(family) => registry.register(*name, *help, family.family.clone()),
+                Metric::Gauge(gauge) => registry.register(*name, *help, gauge.0.clone()),
             }
         }
         let mut text = String::new();
@@ -178,12 +188,12 @@ impl Metrics {
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut all = Map::new();
-        for Known { name, kind, .. } in self.known.lock().iter() {
+        for RegisteredMetric { name, metric: kind, .. } in self.registered.lock().iter() {
             let value = match kind {
-                Kind::Counter(counter) => json!(counter.value()),
-                Kind::Gauge(gauge) => json!(gauge.value()),
-                Kind::Family(family) => {
-                    let known = family.known.lock();
+                Metric::Counter(counter) => json!(counter.value()),
+                Metric::Gauge(gauge) => json!(gauge.value()),
+                Metric::Family(family) => {
+                    let known = family.counters_by_value.lock();
                     let values = known.iter().map(|(value, counter)| (value.clone(), json!(counter.get())));
                     values.collect::<Map<_, _>>().into()
                 }
@@ -196,7 +206,7 @@ impl Metrics {
     /// Name and help of everything that is counted, sorted by name: for the documentation.
     #[must_use]
     pub fn list(&self) -> Vec<(&'static str, &'static str)> {
-        let mut list: Vec<_> = self.known.lock().iter().map(|one| (one.name, one.help)).collect();
+        let mut list: Vec<_> = self.registered.lock().iter().map(|one| (one.name, one.help)).collect();
         list.sort_unstable();
         list
     }
@@ -210,7 +220,7 @@ mod tests {
     fn what_was_counted_is_shown_as_text_and_as_json() {
         let metrics = Metrics::default();
         metrics.counter("queue_put", "Messages promised").add(2);
-        metrics.family("session_command", "Commands, by verb", "verb").add_one("MAIL");
+        metrics.counter_family("session_command", "Commands, by verb", "verb").add_one("MAIL");
         metrics.gauge("queue_length", "Messages in the queue").set(3);
         assert_eq!(metrics.counter("queue_put", "").value(), 2, "the same counter");
         let text = metrics.to_openmetrics();

@@ -5,11 +5,11 @@
 //! - `metrics`: counters and gauges, as OpenMetrics and as JSON
 //! - `trace`: what a recent session or attempt did, event by event, in bounded memory
 
-mod log;
+mod log_setup;
 pub mod maillog;
 mod metrics;
 mod trace;
 
-pub use log::{FILTER_VARIABLE, set_up_log};
+pub use log_setup::{FILTER_VARIABLE, set_up_log};
 pub use metrics::{Counter, CounterFamily, Gauge, Metrics};
-pub use trace::{Event, Trace, TraceView, Traces};
+pub use trace::{Trace, TraceEvent, TraceView, Traces};

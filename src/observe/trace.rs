@@ -20,9 +20,9 @@ const EVENTS_FIRST: usize = TraceView::EVENTS_FIRST;
 
 /// One thing that happened.
 #[derive(Debug, Clone)]
-pub struct Event {
+pub struct TraceEvent {
     /// Since the trace began.
-    pub after: Duration,
+    pub since_start: Duration,
     /// Something went wrong here.
     pub is_error: bool,
     /// What, printable and on one line.
@@ -35,19 +35,19 @@ pub struct TraceView {
     /// Number, in order of beginning.
     pub number: u64,
     /// What kind of work: `session`, `attempt` …
-    pub family: &'static str,
+    pub kind: &'static str,
     /// Which: a client's address, a message id …
     pub title: String,
     /// When it began.
-    pub began: Timestamp,
+    pub started: Timestamp,
     /// How long it took, or has taken so far.
-    pub took: Duration,
+    pub duration: Duration,
     /// Whether it is over.
     pub is_finished: bool,
     /// Events left out in the middle.
-    pub left_out: usize,
+    pub events_omitted: usize,
     /// What happened.
-    pub events: Vec<Event>,
+    pub events: Vec<TraceEvent>,
 }
 
 impl TraceView {
@@ -64,40 +64,40 @@ impl TraceView {
 /// Everyone's traces.
 pub struct Traces {
     clock: Arc<dyn Clock>,
-    kept: Mutex<Kept>,
+    store: Mutex<TraceStore>,
 }
 
 #[derive(Default)]
-struct Kept {
+struct TraceStore {
     next: u64,
-    open: BTreeMap<u64, Arc<Mutex<Open>>>,
-    good: VecDeque<TraceView>,
-    bad: VecDeque<TraceView>,
+    open: BTreeMap<u64, Arc<Mutex<OpenTrace>>>,
+    finished_without_error: VecDeque<TraceView>,
+    finished_with_error: VecDeque<TraceView>,
 }
 
-struct Open {
-    began: Moment,
-    first: TraceView,
-    latest: VecDeque<Event>,
+struct OpenTrace {
+    started: Moment,
+    view_so_far: TraceView,
+    latest_events: VecDeque<TraceEvent>,
 }
 
-impl Open {
-    fn add(&mut self, event: Event) {
-        if self.first.events.len() < EVENTS_FIRST {
-            self.first.events.push(event);
+impl OpenTrace {
+    fn add(&mut self, event: TraceEvent) {
+        if self.view_so_far.events.len() < EVENTS_FIRST {
+            self.view_so_far.events.push(event);
             return;
         }
-        if self.latest.len() == EVENTS_MAX - EVENTS_FIRST {
-            self.latest.pop_front();
-            self.first.left_out += 1;
+        if self.latest_events.len() == EVENTS_MAX - EVENTS_FIRST {
+            self.latest_events.pop_front();
+            self.view_so_far.events_omitted += 1;
         }
-        self.latest.push_back(event);
+        self.latest_events.push_back(event);
     }
 
     fn view(&self, now: Moment) -> TraceView {
-        let mut view = self.first.clone();
-        view.events.extend(self.latest.iter().cloned());
-        view.took = now.since(self.began);
+        let mut view = self.view_so_far.clone();
+        view.events.extend(self.latest_events.iter().cloned());
+        view.duration = now.since(self.started);
         view
     }
 }
@@ -106,27 +106,31 @@ impl Traces {
     /// Keeps traces by this clock.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { clock, kept: Mutex::default() })
+        Arc::new(Self { clock, store: Mutex::default() })
     }
 
     /// Begins a trace; it is finished when the value is dropped.
     #[must_use]
     pub fn begin(self: &Arc<Self>, family: &'static str, title: impl Into<String>) -> Trace {
-        let (began, wall) = (self.clock.now(), self.clock.wall());
-        let mut kept = self.kept.lock();
+        let (began, wall) = (self.clock.now(), self.clock.wall_time());
+        let mut kept = self.store.lock();
         let number = kept.next;
         kept.next += 1;
         let first = TraceView {
             number,
-            family,
+            kind: family,
             title: title.into(),
-            began: wall,
-            took: Duration::ZERO,
+            started: wall,
+            duration: Duration::ZERO,
             is_finished: false,
-            left_out: 0,
+            events_omitted: 0,
             events: Vec::new(),
         };
-        let open = Arc::new(Mutex::new(Open { began, first, latest: VecDeque::new() }));
+        let open = Arc::new(Mutex::new(OpenTrace {
+            started: began,
+            view_so_far: first,
+            latest_events: VecDeque::new(),
+        }));
         kept.open.insert(number, Arc::clone(&open));
         Trace { traces: Arc::clone(self), number, open }
     }
@@ -135,18 +139,23 @@ impl Traces {
     #[must_use]
     pub fn list(&self) -> Vec<TraceView> {
         let now = self.clock.now();
-        let kept = self.kept.lock();
-        let mut finished: Vec<_> = kept.good.iter().chain(&kept.bad).cloned().collect();
+        let kept = self.store.lock();
+        let mut finished: Vec<_> =
+            kept.finished_without_error.iter().chain(&kept.finished_with_error).cloned().collect();
         finished.sort_by_key(|view| std::cmp::Reverse(view.number));
         kept.open.values().map(|open| open.lock().view(now)).chain(finished).collect()
     }
 
     fn finish(&self, number: u64) {
         let now = self.clock.now();
-        let mut kept = self.kept.lock();
+        let mut kept = self.store.lock();
         if let Some(open) = kept.open.remove(&number) {
             let view = TraceView { is_finished: true, ..open.lock().view(now) };
-            let shelf = if view.has_error() { &mut kept.bad } else { &mut kept.good };
+            let shelf = if view.has_error() {
+                &mut kept.finished_with_error
+            } else {
+                &mut kept.finished_without_error
+            };
             if shelf.len() == FINISHED_MAX {
                 shelf.pop_front();
             }
@@ -160,26 +169,26 @@ impl Traces {
 pub struct Trace {
     traces: Arc<Traces>,
     number: u64,
-    open: Arc<Mutex<Open>>,
+    open: Arc<Mutex<OpenTrace>>,
 }
 
 impl Trace {
     /// Something happened. `text` is printable: remote words have gone through
     /// [`crate::mail::printable`].
-    pub fn event(&self, text: impl Into<String>) {
+    pub fn add_event(&self, text: impl Into<String>) {
         self.add(false, text.into());
     }
 
     /// Something went wrong.
-    pub fn error(&self, text: impl Into<String>) {
+    pub fn add_error(&self, text: impl Into<String>) {
         self.add(true, text.into());
     }
 
     fn add(&self, is_error: bool, text: String) {
         let now = self.traces.clock.now();
         let mut open = self.open.lock();
-        let after = now.since(open.began);
-        open.add(Event { after, is_error, text });
+        let after = now.since(open.started);
+        open.add(TraceEvent { since_start: after, is_error, text });
     }
 }
 
@@ -197,9 +206,9 @@ mod tests {
     #[test]
     fn a_flood_of_good_traces_does_not_push_out_a_bad_one() {
         let traces = Traces::new(Arc::new(SystemClock));
-        traces.begin("session", "bad").error("what you look for");
+        traces.begin("session", "bad").add_error("what you look for");
         for n in 0..FINISHED_MAX * 2 {
-            traces.begin("session", n.to_string()).event("fine");
+            traces.begin("session", n.to_string()).add_event("fine");
         }
         let list = traces.list();
         assert_eq!(list.len(), FINISHED_MAX + 1);
@@ -211,12 +220,12 @@ mod tests {
         let traces = Traces::new(Arc::new(SystemClock));
         let trace = traces.begin("session", "long");
         for n in 0..EVENTS_MAX * 3 {
-            trace.event(n.to_string());
+            trace.add_event(n.to_string());
         }
         let view = traces.list().remove(0);
         assert!(!view.is_finished);
         assert_eq!(view.events.len(), EVENTS_MAX);
-        assert_eq!(view.left_out, EVENTS_MAX * 2);
+        assert_eq!(view.events_omitted, EVENTS_MAX * 2);
         assert_eq!(view.events[0].text, "0");
         assert_eq!(view.events[EVENTS_MAX - 1].text, (EVENTS_MAX * 3 - 1).to_string());
     }

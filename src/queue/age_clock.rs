@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::parcel::create_anew;
+use super::message_file::create_replacing;
 use crate::mail::{Envelope, Timestamp};
 use crate::sys::{Clock, Disk};
 
@@ -35,17 +35,17 @@ pub(super) struct AgeClock {
     clock: Arc<dyn Clock>,
     /// The spool's.
     dir: PathBuf,
-    boot: String,
+    boot_id: String,
     /// Between the uptime and this clock.
     offset_ms: i64,
     /// What an earlier process wrote down last.
-    before: Option<Timestamp>,
+    last_saved: Option<Timestamp>,
 }
 
 /// What is written down.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-struct Saved {
+struct SavedClock {
     boot: String,
     offset_ms: i64,
     /// This clock when it was written down.
@@ -57,19 +57,19 @@ struct Saved {
 impl AgeClock {
     /// Goes on from what the last process wrote down below `dir`; writes nothing.
     pub(super) fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, dir: &Path) -> Self {
-        let saved = match read(disk.as_ref(), &dir.join(NAME)) {
+        let saved = match read(disk.as_ref(), &dir.join(FILE_NAME)) {
             Ok(saved) => Some(saved),
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => {
                 log::warn!(
                     target: "queue",
                     "{} cannot be read ({e}): the wall clock says how old messages are",
-                    dir.join(NAME).display()
+                    dir.join(FILE_NAME).display()
                 );
                 None
             }
         };
-        let (boot, uptime, wall) = (clock.boot(), millis(clock.uptime()), clock.wall());
+        let (boot, uptime, wall) = (clock.boot_id(), millis(clock.uptime()), clock.wall_time());
         let now = match &saved {
             None => wall.as_millis(),
             Some(saved) => {
@@ -85,7 +85,7 @@ impl AgeClock {
         };
         let before = saved.map(|saved| Timestamp::from_millis(saved.last_ms));
         let offset_ms = now.saturating_sub(uptime);
-        Self { disk, clock, dir: dir.to_owned(), boot, offset_ms, before }
+        Self { disk, clock, dir: dir.to_owned(), boot_id: boot, offset_ms, last_saved: before }
     }
 
     /// The time by this clock.
@@ -95,52 +95,52 @@ impl AgeClock {
 
     /// How long a message has waited.
     pub(super) fn age(&self, envelope: &Envelope) -> Duration {
-        self.now().since(envelope.queued_at())
+        self.now().since(envelope.age_start())
     }
 
     /// How long it had waited when an earlier process was last known to run; zero if it came later.
-    pub(super) fn age_before(&self, envelope: &Envelope) -> Duration {
-        self.before.map_or(Duration::ZERO, |before| before.since(envelope.queued_at()))
+    pub(super) fn age_at_last_save(&self, envelope: &Envelope) -> Duration {
+        self.last_saved.map_or(Duration::ZERO, |before| before.since(envelope.age_start()))
     }
 
     /// A time of this clock, on the wall clock; nothing if it has come.
     pub(super) fn to_wall(&self, time: Timestamp) -> Option<Timestamp> {
         let left = time.since(self.now());
-        (!left.is_zero()).then(|| self.clock.wall().after(left))
+        (!left.is_zero()).then(|| self.clock.wall_time().after(left))
     }
 
     /// Writes it down, for the next start of the host.
     pub(super) fn write(&self) {
-        let saved = Saved {
-            boot: self.boot.clone(),
+        let saved = SavedClock {
+            boot: self.boot_id.clone(),
             offset_ms: self.offset_ms,
             last_ms: self.now().as_millis(),
-            wall_ms: self.clock.wall().as_millis(),
+            wall_ms: self.clock.wall_time().as_millis(),
         };
         if let Err(e) = self.replace(&saved) {
             // The disk may be full, and what was written last is good enough.
-            log::debug!(target: "queue", "{} cannot be written: {e}", self.dir.join(NAME).display());
+            log::debug!(target: "queue", "{} cannot be written: {e}", self.dir.join(FILE_NAME).display());
         }
     }
 
-    fn replace(&self, saved: &Saved) -> io::Result<()> {
-        let draft = self.dir.join(DRAFT);
-        let file = create_anew(self.disk.as_ref(), &draft)?;
+    fn replace(&self, saved: &SavedClock) -> io::Result<()> {
+        let draft = self.dir.join(TEMPORARY_NAME);
+        let file = create_replacing(self.disk.as_ref(), &draft)?;
         let mut text = serde_json::to_vec(saved)?;
         text.push(b'\n');
         file.append(&text)?;
         file.sync()?;
-        self.disk.rename(&draft, &self.dir.join(NAME))?;
+        self.disk.rename(&draft, &self.dir.join(FILE_NAME))?;
         self.disk.sync_dir(&self.dir)
     }
 }
 
 /// In the spool's directory.
-const NAME: &str = "clock";
+const FILE_NAME: &str = "clock";
 /// What is to be the file; half of one may be there.
-const DRAFT: &str = "clock.new";
+const TEMPORARY_NAME: &str = "clock.new";
 
-fn read(disk: &dyn Disk, path: &Path) -> io::Result<Saved> {
+fn read(disk: &dyn Disk, path: &Path) -> io::Result<SavedClock> {
     let file = disk.open(path)?;
     let octets = usize::try_from(file.length()?).unwrap_or(usize::MAX).min(FILE_OCTETS_MAX);
     Ok(serde_json::from_slice(&file.read_range(0, octets)?)?)
@@ -160,12 +160,12 @@ mod tests {
     const DAY: Duration = Duration::from_secs(24 * 3600);
     const YEARS: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
-    struct Host {
+    struct TestHost {
         disk: SimulatedDisk,
         clock: Arc<TestClock>,
     }
 
-    impl Host {
+    impl TestHost {
         fn new() -> Self {
             let disk = SimulatedDisk::default();
             disk.create_dir(Path::new("/spool")).unwrap();
@@ -180,21 +180,21 @@ mod tests {
         }
 
         fn set_wall_back(&self, by: Duration) {
-            let wall = self.clock.wall().as_millis();
-            self.clock.set_wall(Timestamp::from_millis(wall - millis(by)));
+            let wall = self.clock.wall_time().as_millis();
+            self.clock.set_wall_time(Timestamp::from_millis(wall - millis(by)));
         }
 
         fn set_wall_forward(&self, by: Duration) {
-            self.clock.set_wall(self.clock.wall().after(by));
+            self.clock.set_wall_time(self.clock.wall_time().after(by));
         }
     }
 
     #[test]
     fn it_begins_with_the_wall_clock_and_does_not_follow_it() {
-        let host = Host::new();
+        let host = TestHost::new();
         let ages = host.open();
         let began = ages.now();
-        assert_eq!(began, host.clock.wall());
+        assert_eq!(began, host.clock.wall_time());
         host.set_wall_forward(YEARS);
         assert_eq!(ages.now(), began);
         host.clock.advance(MINUTE);
@@ -204,7 +204,7 @@ mod tests {
 
     #[test]
     fn a_restart_of_the_server_changes_nothing_whatever_the_wall_clock_does() {
-        let host = Host::new();
+        let host = TestHost::new();
         let began = host.open().now();
         for n in 1..10 {
             if n % 2 == 0 {
@@ -215,13 +215,13 @@ mod tests {
             host.clock.advance(3 * DAY);
             let ages = host.open();
             assert_eq!(ages.now(), began.after(n * 3 * DAY));
-            assert_eq!(ages.before, Some(began.after((n - 1) * 3 * DAY)));
+            assert_eq!(ages.last_saved, Some(began.after((n - 1) * 3 * DAY)));
         }
     }
 
     #[test]
     fn the_time_in_which_the_host_was_down_counts_for_a_day_at_most() {
-        let host = Host::new();
+        let host = TestHost::new();
         let mut expected = host.open().now();
         for (down, counted) in [(MINUTE, MINUTE), (5 * HOUR, 5 * HOUR), (DAY, DAY), (YEARS, DAY)] {
             host.clock.reboot(down);
@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_wall_clock_that_is_wrong_after_a_boot_counts_for_a_day_once_and_never_backwards() {
-        let host = Host::new();
+        let host = TestHost::new();
         let began = host.open().now();
         host.clock.reboot(HOUR);
         host.set_wall_back(YEARS);
@@ -248,7 +248,7 @@ mod tests {
 
     #[test]
     fn what_passed_between_two_writes_is_not_lost_with_the_host() {
-        let host = Host::new();
+        let host = TestHost::new();
         let ages = host.open();
         let began = ages.now();
         host.clock.advance(5 * HOUR);
@@ -262,12 +262,12 @@ mod tests {
 
     #[test]
     fn what_was_written_down_outlives_a_power_cut_and_half_a_write_the_one_before() {
-        let host = Host::new();
+        let host = TestHost::new();
         let ages = host.open();
         let began = ages.now();
         host.clock.advance(DAY + HOUR);
         ages.write();
-        host.disk.crash(Crash::Dropped);
+        host.disk.crash(Crash::UnsyncedLost);
         host.clock.reboot(YEARS);
         assert_eq!(host.open().now(), began.after(2 * DAY + HOUR));
         for verb in 0..4 {
@@ -276,7 +276,7 @@ mod tests {
             host.disk.fail_after(verb, io::ErrorKind::Other);
             host.clock.advance(HOUR);
             ages.write();
-            host.disk.crash(Crash::Dropped);
+            host.disk.crash(Crash::UnsyncedLost);
             host.clock.reboot(YEARS);
             assert_eq!(host.open().now(), expected, "{verb}");
         }
@@ -284,10 +284,10 @@ mod tests {
 
     #[test]
     fn a_host_that_does_not_name_its_boots_and_an_uptime_that_went_back_are_other_boots() {
-        let host = Host::new();
+        let host = TestHost::new();
         let began = host.open().now();
         let path = Path::new("/spool/clock");
-        let text = String::from_utf8(host.disk.octets(path).unwrap()).unwrap();
+        let text = String::from_utf8(host.disk.contents(path).unwrap()).unwrap();
         for other in [text.replace("boot-1", ""), text.replace("\"offset-ms\":", "\"offset-ms\":-9")] {
             host.disk.remove(path).unwrap();
             host.disk.create(path).unwrap().append(other.as_bytes()).unwrap();
@@ -297,12 +297,12 @@ mod tests {
 
     #[test]
     fn a_file_that_is_damaged_or_cannot_be_written_is_no_obstacle() {
-        let host = Host::new();
+        let host = TestHost::new();
         let path = Path::new("/spool/clock");
         for damaged in [&b""[..], b"{", b"{}", b"\xff\0", &[b'9'; 5000], b"null"] {
             drop(host.disk.remove(path));
             host.disk.create(path).unwrap().append(damaged).unwrap();
-            assert_eq!(host.open().now(), host.clock.wall());
+            assert_eq!(host.open().now(), host.clock.wall_time());
         }
         let mut ages = host.open();
         host.disk.set_full(true);
@@ -318,10 +318,10 @@ mod tests {
 
     #[test]
     fn a_time_that_has_come_is_none_on_the_wall_clock() {
-        let host = Host::new();
+        let host = TestHost::new();
         let ages = host.open();
         host.set_wall_back(YEARS);
-        assert_eq!(ages.to_wall(ages.now().after(HOUR)), Some(host.clock.wall().after(HOUR)));
+        assert_eq!(ages.to_wall(ages.now().after(HOUR)), Some(host.clock.wall_time().after(HOUR)));
         assert_eq!(ages.to_wall(ages.now()), None);
     }
 }

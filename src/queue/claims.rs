@@ -9,133 +9,142 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
-use super::handle::{News, Shared};
-use super::item::{Progress, Record};
-use super::job::Active;
+use super::handle::{ManagerEvent, QueueShared};
+use super::job::ActiveMessage;
+use super::message_progress::{MessageProgress, ProgressUpdate};
 use super::spool::{Lease, LoadError};
 use crate::mail::{Envelope, MessageId};
 use crate::sys::{Moment, Sender};
 
 /// What a command hears of a message that it asked for.
-pub(super) enum Grant {
+pub(super) enum ClaimReply {
     /// It is the command's.
-    Yours(Claim),
+    Granted(Claim),
     /// An attempt is under way; `Yours` or `Gone` follows when it is back.
-    Later(MessageId),
+    Pending(MessageId),
     /// It is not in our care, or not any more.
-    Gone(MessageId),
+    NotQueued(MessageId),
     /// Another command has it or waits for it.
-    Taken(MessageId),
+    ClaimedByOther(MessageId),
     /// An attempt is under way, and the server stops: nobody waits for it any more.
     Stopping(MessageId),
 }
 
-impl Grant {
+impl ClaimReply {
     pub(super) fn id(&self) -> MessageId {
         match self {
-            Self::Yours(claim) => claim.id,
-            Self::Later(id) | Self::Gone(id) | Self::Taken(id) | Self::Stopping(id) => *id,
+            Self::Granted(claim) => claim.id,
+            Self::Pending(id) | Self::NotQueued(id) | Self::ClaimedByOther(id) | Self::Stopping(id) => *id,
         }
     }
 }
 
 /// How the manager goes on with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Then {
+pub(super) enum AfterClaim {
     /// As before.
-    Wait,
+    Unchanged,
     /// It is due now.
-    Now,
+    RetryNow,
     /// It is due when somebody releases it.
     Hold,
     /// It has left the spool.
-    Gone,
+    Removed,
 }
 
 /// A message of which nothing is under way, for one command.
 pub(super) struct Claim {
     pub(super) id: MessageId,
     // Dropped in this order: the lease is free when the manager hears that the command is done.
-    pub(super) message: Claimed,
-    pub(super) back: Back,
+    pub(super) message: ClaimedMessage,
+    pub(super) on_return: ClaimReturn,
 }
 
 /// The right to change the message.
-pub(super) enum Claimed {
+pub(super) enum ClaimedMessage {
     /// With what is kept of it in memory.
-    InMemory(Arc<Active>),
+    InMemory(Arc<ActiveMessage>),
     /// The message is to be read from disk.
     OnDisk(Lease),
 }
 
 /// Tells the manager, when it is dropped, how to go on.
-pub(super) struct Back {
+pub(super) struct ClaimReturn {
     pub(super) id: MessageId,
     /// When the message would have been due; nothing if it is held.
     pub(super) due: Option<Moment>,
     /// Set by the command.
-    pub(super) then: Then,
-    pub(super) news: Sender<News>,
+    pub(super) next_step: AfterClaim,
+    pub(super) events: Sender<ManagerEvent>,
 }
 
 impl Claim {
     /// Envelope and progress as they are now.
-    pub(super) fn load(&self, shared: &Shared) -> Result<(Arc<Envelope>, Progress), LoadError> {
+    pub(super) fn load(&self, shared: &QueueShared) -> Result<(Arc<Envelope>, MessageProgress), LoadError> {
         match &self.message {
-            Claimed::InMemory(active) => {
+            ClaimedMessage::InMemory(active) => {
                 Ok((Arc::clone(&active.envelope), active.state.lock().progress.clone()))
             }
-            Claimed::OnDisk(lease) => {
+            ClaimedMessage::OnDisk(lease) => {
                 shared.spool.load(lease.id()).map(|loaded| (loaded.envelope, loaded.progress))
             }
         }
     }
 
     /// A record that changes nothing yet, for an operator's hand.
-    pub(super) fn record(&self, shared: &Shared, progress: &Progress) -> Record {
-        let wall = shared.clock.wall();
-        Record { by_operator: true, ..Record::new(wall, progress.attempts, progress.due) }
+    pub(super) fn record(&self, shared: &QueueShared, progress: &MessageProgress) -> ProgressUpdate {
+        let wall = shared.clock.wall_time();
+        ProgressUpdate { by_operator: true, ..ProgressUpdate::new(wall, progress.attempts, progress.due) }
     }
 
     /// Writes it down, durably.
-    pub(super) fn note(&self, shared: &Shared, envelope: &Envelope, record: Record) -> io::Result<()> {
+    pub(super) fn record_update(
+        &self,
+        shared: &QueueShared,
+        envelope: &Envelope,
+        record: ProgressUpdate,
+    ) -> io::Result<()> {
         match &self.message {
-            Claimed::InMemory(active) => active.note_command(&shared.spool, record),
-            Claimed::OnDisk(lease) => {
+            ClaimedMessage::InMemory(active) => active.record_command(&shared.spool, record),
+            ClaimedMessage::OnDisk(lease) => {
                 let mut after = shared.spool.load(lease.id()).map_err(io::Error::other)?.progress;
                 after.apply(&record);
-                shared.spool.note(lease, envelope, &record, &after)
+                shared.spool.record_update(lease, envelope, &record, &after)
             }
         }
     }
 
     /// Nothing is left to do for the message; durable on return.
-    pub(super) fn settle_durably(&self, shared: &Shared, record: &Record) -> io::Result<()> {
+    pub(super) fn settle_durably(&self, shared: &QueueShared, record: &ProgressUpdate) -> io::Result<()> {
         match &self.message {
-            Claimed::InMemory(active) => shared.spool.settle_durably(&active.lease.lock(), record),
-            Claimed::OnDisk(lease) => shared.spool.settle_durably(lease, record),
+            ClaimedMessage::InMemory(active) => shared.spool.settle_durably(&active.lease.lock(), record),
+            ClaimedMessage::OnDisk(lease) => shared.spool.settle_durably(lease, record),
         }
     }
 }
 
-impl Drop for Back {
+impl Drop for ClaimReturn {
     fn drop(&mut self) {
         // A manager that has ended does not hear; the next one reads the disk.
-        let _ = self.news.send(News::Back { id: self.id, due: self.due, then: self.then });
+        let _ = self.events.send(ManagerEvent::ClaimReturned {
+            id: self.id,
+            due: self.due,
+            next_step: self.next_step,
+        });
     }
 }
 
 /// A command that asked for a message.
-pub(super) struct Waiting {
-    pub(super) to: Sender<Grant>,
+pub(super) struct ClaimRequest {
+    pub(super) reply_to: Sender<ClaimReply>,
     /// For the claim that it gets.
-    pub(super) news: Sender<News>,
+    pub(super) events: Sender<ManagerEvent>,
 }
 
-impl Waiting {
-    pub(super) fn tell(&self, grant: Grant) {
+impl ClaimRequest {
+    pub(super) fn reply(&self, grant: ClaimReply) {
         // Whoever asked may have left; a claim is then dropped here, and the message goes on.
-        let _ = self.to.send(grant);
+        let _ = self.reply_to.send(grant);
     }
 }
 
@@ -143,20 +152,20 @@ impl Waiting {
 #[derive(Default)]
 pub(super) struct Claims {
     /// Commands that wait for an attempt under way, or for the news that a message was put.
-    pub(super) waiting: HashMap<MessageId, Waiting>,
+    pub(super) waiting: HashMap<MessageId, ClaimRequest>,
     /// In a command's hands.
     pub(super) granted: HashSet<MessageId>,
 }
 
 impl Claims {
-    pub(super) fn is_taken(&self, id: &MessageId) -> bool {
+    pub(super) fn is_claimed(&self, id: &MessageId) -> bool {
         self.waiting.contains_key(id) || self.granted.contains(id)
     }
 
     /// The server stops: nobody waits any more.
     pub(super) fn stop(&mut self) {
         for (id, waiting) in self.waiting.drain() {
-            waiting.tell(Grant::Stopping(id));
+            waiting.reply(ClaimReply::Stopping(id));
         }
     }
 
@@ -164,7 +173,7 @@ impl Claims {
     pub(super) fn forget(&mut self, id: &MessageId) {
         self.granted.remove(id);
         if let Some(waiting) = self.waiting.remove(id) {
-            waiting.tell(Grant::Gone(*id));
+            waiting.reply(ClaimReply::NotQueued(*id));
         }
     }
 }

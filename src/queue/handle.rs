@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::age_clock::AgeClock;
-use super::claims::{Grant, Then};
-use super::item::{Progress, State};
-use super::journal::is_full;
-use super::octets::{Octets, kept};
-use super::parcel::Draft;
+use super::claims::{AfterClaim, ClaimReply};
+use super::journal::is_disk_full_error;
+use super::message_file::MessageFileWriter;
+use super::message_progress::{MessageProgress, RecipientState};
+use super::outgoing_content::{OutgoingContent, sent_ranges};
 use super::schedule::Settings;
 use super::spool::{LoadError, Spool};
 use crate::courier::Message as _;
@@ -26,19 +26,19 @@ use crate::sys::{Clock, FileLock, Moment, Random, Sender};
 /// The queue, as sessions, the monitor and the control socket see it.
 #[derive(Clone)]
 pub struct Handle {
-    shared: Arc<Shared>,
+    shared: Arc<QueueShared>,
 }
 
 /// What all handles share.
-pub(super) struct Shared {
+pub(super) struct QueueShared {
     pub(super) spool: Arc<Spool>,
-    pub(super) news: Sender<News>,
+    pub(super) events: Sender<ManagerEvent>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) random: Arc<dyn Random>,
     pub(super) settings: Settings,
-    pub(super) put: Counter,
+    pub(super) messages_put: Counter,
     /// Messages begun and not yet committed or dropped.
-    pub(super) coming: AtomicUsize,
+    pub(super) incoming_count: AtomicUsize,
     pub(super) is_stopping: AtomicBool,
     /// Given back when the last of those who could still write is gone: a session that commits late
     /// must not write into a spool that another process has opened.
@@ -46,22 +46,22 @@ pub(super) struct Shared {
 }
 
 /// A hint to the manager: look again. Never the only copy of anything.
-pub(super) enum News {
+pub(super) enum ManagerEvent {
     /// A message was put.
     Put {
         id: MessageId,
         envelope: Arc<Envelope>,
         /// When it came: its age counts from here.
-        since: Moment,
+        arrived_at: Moment,
     },
     /// An attempt is over.
-    Done(super::worker::Report),
+    AttemptFinished(super::delivery_threads::AttemptResult),
     /// Try these messages now.
     Retry(HashSet<MessageId>),
     /// A command wants this message for itself; a claim on it speaks by `news`.
-    Claim { id: MessageId, to: Sender<Grant>, news: Sender<News> },
+    Claim { id: MessageId, reply_to: Sender<ClaimReply>, events: Sender<ManagerEvent> },
     /// A command is done with it.
-    Back { id: MessageId, due: Option<Moment>, then: Then },
+    ClaimReturned { id: MessageId, due: Option<Moment>, next_step: AfterClaim },
     /// Hand out no more attempts.
     Stop,
 }
@@ -82,13 +82,13 @@ pub enum PutError {
 
 impl From<io::Error> for PutError {
     fn from(error: io::Error) -> Self {
-        if is_full(error.kind()) { Self::Full } else { Self::Io(error.to_string()) }
+        if is_disk_full_error(error.kind()) { Self::Full } else { Self::Io(error.to_string()) }
     }
 }
 
 /// A queued message, as the queue dump shows it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ItemView {
+pub struct QueuedMessage {
     /// Its name.
     pub id: MessageId,
     /// When it came.
@@ -107,37 +107,37 @@ pub struct ItemView {
     /// It is not tried before somebody releases it.
     pub is_held: bool,
     /// One for each recipient, in the envelope's order.
-    pub recipients: Vec<RecipientView>,
+    pub recipients: Vec<QueuedRecipient>,
 }
 
 /// One recipient of a queued message.
 #[derive(Debug, Clone, PartialEq)]
-pub struct RecipientView {
+pub struct QueuedRecipient {
     /// Who.
     pub recipient: Recipient,
     /// Where it stands, with what was heard last.
-    pub state: State,
+    pub state: RecipientState,
 }
 
-impl ItemView {
-    pub(super) fn new(envelope: &Envelope, progress: Progress, octets: u64, ages: &AgeClock) -> Self {
+impl QueuedMessage {
+    pub(super) fn new(envelope: &Envelope, progress: MessageProgress, octets: u64, ages: &AgeClock) -> Self {
         let recipients = envelope.recipients.iter().cloned().zip(progress.states);
         Self {
             id: envelope.id,
-            arrived: envelope.arrived,
+            arrived: envelope.arrived_at,
             age: ages.age(envelope),
             octets,
             reverse_path: envelope.reverse_path.clone(),
             attempts: progress.attempts,
             due: ages.to_wall(progress.due),
             is_held: progress.is_held,
-            recipients: recipients.map(|(recipient, state)| RecipientView { recipient, state }).collect(),
+            recipients: recipients.map(|(recipient, state)| QueuedRecipient { recipient, state }).collect(),
         }
     }
 }
 
 impl Handle {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
+    pub(super) fn new(shared: Arc<QueueShared>) -> Self {
         Self { shared }
     }
 
@@ -145,22 +145,22 @@ impl Handle {
     ///
     /// # Errors
     /// [`PutError::Full`] at `messages-max` and while the disk is full, [`PutError::Stopping`] after [`Handle::stop`].
-    pub fn begin(&self) -> Result<Incoming, PutError> {
+    pub fn begin(&self) -> Result<IncomingMessage, PutError> {
         let shared = &self.shared;
         if shared.is_stopping.load(Ordering::Acquire) {
             return Err(PutError::Stopping);
         }
-        let coming = shared.coming.load(Ordering::Relaxed);
+        let coming = shared.incoming_count.load(Ordering::Relaxed);
         if shared.spool.count() + coming >= shared.settings.messages_max || self.is_disk_full() {
             return Err(PutError::Full);
         }
-        self.begin_own()
+        self.begin_generated()
     }
 
     /// The disk is known to be full: no message can be put until it has room again.
     #[must_use]
     pub fn is_disk_full(&self) -> bool {
-        self.shared.spool.is_short_of_room()
+        self.shared.spool.is_disk_full()
     }
 
     /// Begins a message of our own: exempt from `messages-max`, and possible while stopping, so
@@ -168,16 +168,21 @@ impl Handle {
     ///
     /// # Errors
     /// None so far; the disk speaks later.
-    pub fn begin_own(&self) -> Result<Incoming, PutError> {
+    pub fn begin_generated(&self) -> Result<IncomingMessage, PutError> {
         let id = MessageId::new(self.wall(), self.shared.random.bits());
-        self.shared.coming.fetch_add(1, Ordering::Relaxed);
-        Ok(Incoming { shared: Arc::clone(&self.shared), id, octets: 0, held: Held::Small(Vec::new()) })
+        self.shared.incoming_count.fetch_add(1, Ordering::Relaxed);
+        Ok(IncomingMessage {
+            shared: Arc::clone(&self.shared),
+            id,
+            octets: 0,
+            content: IncomingContent::InMemory(Vec::new()),
+        })
     }
 
     /// The wall clock of the queue.
     #[must_use]
     pub fn wall(&self) -> Timestamp {
-        self.shared.clock.wall()
+        self.shared.clock.wall_time()
     }
 
     /// Messages in our care.
@@ -188,42 +193,47 @@ impl Handle {
 
     /// One message; nothing if it is not, or no longer, in our care, or cannot be read.
     #[must_use]
-    pub fn view(&self, id: &MessageId) -> Option<ItemView> {
+    pub fn message(&self, id: &MessageId) -> Option<QueuedMessage> {
         let loaded = match self.shared.spool.load(id) {
             Ok(loaded) => loaded,
-            Err(LoadError::Gone | LoadError::Missing) => return None,
+            Err(LoadError::NotQueued | LoadError::FileMissing) => return None,
             Err(e) => {
                 log::warn!(target: "queue", "{id} cannot be shown: {e}");
                 return None;
             }
         };
-        Some(ItemView::new(&loaded.envelope, loaded.progress, loaded.octets, &self.shared.spool.ages))
+        Some(QueuedMessage::new(
+            &loaded.envelope,
+            loaded.progress,
+            loaded.octets,
+            &self.shared.spool.age_clock,
+        ))
     }
 
     /// Begins to stop: no more attempts are handed out and no message can be begun. What has
     /// been begun may still be committed; attempts under way may come back.
     pub fn stop(&self) {
         self.shared.is_stopping.store(true, Ordering::Release);
-        let _ = self.shared.news.send(News::Stop);
+        let _ = self.shared.events.send(ManagerEvent::Stop);
     }
 }
 
 /// A message on its way in. Dropped without [`Incoming::commit`], nothing remains of it.
-pub struct Incoming {
-    shared: Arc<Shared>,
+pub struct IncomingMessage {
+    shared: Arc<QueueShared>,
     id: MessageId,
     octets: u64,
-    held: Held,
+    content: IncomingContent,
 }
 
-enum Held {
+enum IncomingContent {
     /// In memory, on its way to the journal.
-    Small(Vec<u8>),
+    InMemory(Vec<u8>),
     /// In a file of its own.
-    Large(Draft),
+    InFile(MessageFileWriter),
 }
 
-impl Incoming {
+impl IncomingMessage {
     /// The message's id: for the stamp, the log and the reply.
     #[must_use]
     pub fn id(&self) -> MessageId {
@@ -243,16 +253,18 @@ impl Incoming {
     /// The disk refused; drop the value.
     pub fn append(&mut self, octets: &[u8]) -> Result<(), PutError> {
         self.octets += octets.len() as u64;
-        match &mut self.held {
-            Held::Large(draft) => draft.append(octets)?,
-            Held::Small(held) if held.len() + octets.len() <= self.shared.settings.small_octets_max => {
+        match &mut self.content {
+            IncomingContent::InFile(draft) => draft.append(octets)?,
+            IncomingContent::InMemory(held)
+                if held.len() + octets.len() <= self.shared.settings.journal_message_octets_max =>
+            {
                 held.extend_from_slice(octets);
             }
-            Held::Small(held) => {
-                let mut draft = self.shared.spool.draft(&self.id)?;
+            IncomingContent::InMemory(held) => {
+                let mut draft = self.shared.spool.create_message_file(&self.id)?;
                 draft.append(held)?;
                 draft.append(octets)?;
-                self.held = Held::Large(draft);
+                self.content = IncomingContent::InFile(draft);
             }
         }
         Ok(())
@@ -262,16 +274,16 @@ impl Incoming {
     ///
     /// # Errors
     /// The disk refused.
-    pub fn read<T>(
+    pub fn read_as_sent<T>(
         &mut self,
         envelope: &Envelope,
         look: impl FnOnce(&mut dyn Read) -> T,
     ) -> Result<T, PutError> {
-        match &mut self.held {
-            Held::Small(held) => {
-                let mut whole = envelope.stamp.clone().into_bytes();
+        match &mut self.content {
+            IncomingContent::InMemory(held) => {
+                let mut whole = envelope.added_fields.clone().into_bytes();
                 let place = |octets: u64| usize::try_from(octets).unwrap_or(usize::MAX);
-                for (start, end) in kept(envelope, held.len() as u64) {
+                for (start, end) in sent_ranges(envelope, held.len() as u64) {
                     whole.extend_from_slice(held.get(place(start)..place(end)).unwrap_or_default());
                 }
                 if !whole.ends_with(b"\r\n") {
@@ -279,8 +291,8 @@ impl Incoming {
                 }
                 Ok(look(&mut whole.as_slice()))
             }
-            Held::Large(draft) => {
-                let octets = Octets::new(draft.extent()?, envelope)?;
+            IncomingContent::InFile(draft) => {
+                let octets = OutgoingContent::new(draft.extent()?, envelope)?;
                 Ok(look(&mut octets.open()?))
             }
         }
@@ -294,21 +306,25 @@ impl Incoming {
     /// at the next start all the same, as a duplicate; never half of it.
     pub fn commit(mut self, mut envelope: Envelope) -> Result<(), PutError> {
         envelope.id = self.id;
-        envelope.queued = Some(self.shared.spool.ages.now());
+        envelope.queued_at = Some(self.shared.spool.age_clock.now());
         let since = self.shared.clock.now();
-        match std::mem::replace(&mut self.held, Held::Small(Vec::new())) {
-            Held::Small(octets) => self.shared.spool.put_small(&envelope, &octets)?,
-            Held::Large(draft) => self.shared.spool.put_large(draft, &envelope)?,
+        match std::mem::replace(&mut self.content, IncomingContent::InMemory(Vec::new())) {
+            IncomingContent::InMemory(octets) => self.shared.spool.put_in_journal(&envelope, &octets)?,
+            IncomingContent::InFile(draft) => self.shared.spool.put_as_file(draft, &envelope)?,
         }
-        self.shared.put.add_one();
+        self.shared.messages_put.add_one();
         // A manager that has ended does not hear; the next one finds the message on disk.
-        let _ = self.shared.news.send(News::Put { id: self.id, envelope: Arc::new(envelope), since });
+        let _ = self.shared.events.send(ManagerEvent::Put {
+            id: self.id,
+            envelope: Arc::new(envelope),
+            arrived_at: since,
+        });
         Ok(())
     }
 }
 
-impl Drop for Incoming {
+impl Drop for IncomingMessage {
     fn drop(&mut self) {
-        self.shared.coming.fetch_sub(1, Ordering::Relaxed);
+        self.shared.incoming_count.fetch_sub(1, Ordering::Relaxed);
     }
 }

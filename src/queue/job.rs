@@ -7,17 +7,17 @@
 use std::io;
 use std::sync::Arc;
 
-use super::attempt::Carried;
-use super::item::{Progress, Record};
-use super::schedule::{Lane, PutOff};
+use super::attempt::AttemptSummary;
+use super::delivery_threads::AttemptResult;
+use super::message_progress::{MessageProgress, ProgressUpdate};
+use super::schedule::{DeliveryPool, SkipReason};
 use super::spool::{Lease, Spool};
-use super::worker::Report;
 use crate::mail::Envelope;
 use crate::route::Route;
 use crate::sys::Mutex;
 
 /// A message in memory, with the right to change it on disk.
-pub(super) struct Active {
+pub(super) struct ActiveMessage {
     pub(super) envelope: Arc<Envelope>,
     /// Locked while an outcome is written to disk, syncs included, so that the legs of one message do so
     /// one after the other. The queue manager locks it only while nothing of the message is under way.
@@ -26,8 +26,8 @@ pub(super) struct Active {
     pub(super) state: Mutex<MessageState>,
 }
 
-impl Active {
-    pub(super) fn new(lease: Lease, envelope: Arc<Envelope>, progress: Progress) -> Arc<Self> {
+impl ActiveMessage {
+    pub(super) fn new(lease: Lease, envelope: Arc<Envelope>, progress: MessageProgress) -> Arc<Self> {
         let state = Mutex::new(MessageState { progress, is_unsaved: false });
         Arc::new(Self { envelope, lease: Mutex::new(lease), state })
     }
@@ -37,10 +37,10 @@ impl Active {
     ///
     /// # Errors
     /// The disk refused; what it refused goes with the next record.
-    pub(super) fn note_attempt(
+    pub(super) fn record_attempt(
         &self,
         spool: &Spool,
-        record: impl FnOnce(&Progress) -> Record,
+        record: impl FnOnce(&MessageProgress) -> ProgressUpdate,
     ) -> io::Result<bool> {
         let lease = self.lease.lock();
         let (record, after) = {
@@ -50,7 +50,7 @@ impl Active {
             let record = if state.is_unsaved { state.progress.to_record() } else { record };
             (record, state.progress.clone())
         };
-        let noted = match spool.note(&lease, &self.envelope, &record, &after) {
+        let noted = match spool.record_update(&lease, &self.envelope, &record, &after) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && spool.forget_missing(&lease) => Ok(()),
             other => other,
         };
@@ -62,7 +62,7 @@ impl Active {
     ///
     /// # Errors
     /// The disk refused.
-    pub(super) fn note_command(&self, spool: &Spool, record: Record) -> io::Result<()> {
+    pub(super) fn record_command(&self, spool: &Spool, record: ProgressUpdate) -> io::Result<()> {
         let lease = self.lease.lock();
         let (mut after, is_unsaved) = {
             let state = self.state.lock();
@@ -72,12 +72,12 @@ impl Active {
         // What the disk refused before goes with it.
         let record = match is_unsaved {
             true => {
-                let Record { held, routes, .. } = record;
-                Record { held, routes, by_operator: true, ..after.to_record() }
+                let ProgressUpdate { held, routes, .. } = record;
+                ProgressUpdate { held, routes, by_operator: true, ..after.to_record() }
             }
             false => record,
         };
-        spool.note(&lease, &self.envelope, &record, &after)?;
+        spool.record_update(&lease, &self.envelope, &record, &after)?;
         *self.state.lock() = MessageState { progress: after, is_unsaved: false };
         Ok(())
     }
@@ -86,12 +86,12 @@ impl Active {
     ///
     /// # Errors
     /// The disk refused again.
-    pub(super) fn note_unsaved(&self, spool: &Spool) -> io::Result<()> {
+    pub(super) fn write_unsaved(&self, spool: &Spool) -> io::Result<()> {
         let is_unsaved = self.state.lock().is_unsaved;
         if !is_unsaved {
             return Ok(());
         }
-        self.note_attempt(spool, Progress::to_record).map(drop)
+        self.record_attempt(spool, MessageProgress::to_record).map(drop)
     }
 
     /// The disk has refused something that is known in memory.
@@ -102,37 +102,44 @@ impl Active {
 
 /// What is known of a message in memory.
 pub(super) struct MessageState {
-    pub(super) progress: Progress,
+    pub(super) progress: MessageProgress,
     /// The disk refused something that `progress` holds.
     pub(super) is_unsaved: bool,
 }
 
 /// One attempt to be made.
-pub struct Job {
-    pub(super) active: Arc<Active>,
+pub struct AttemptJob {
+    pub(super) message: Arc<ActiveMessage>,
     pub(super) route: Arc<Route>,
     /// Positions in the envelope.
     pub(super) recipients: Vec<usize>,
     /// Number of this attempt, from 1.
-    pub(super) round: u32,
+    pub(super) attempt_number: u32,
     /// More mail for this destination is likely to follow soon.
-    pub(super) is_busy: bool,
+    pub(super) is_more_mail_expected: bool,
     /// Nobody is to be asked, and why.
-    pub(super) put_off: Option<PutOff>,
+    pub(super) skip_reason: Option<SkipReason>,
 }
 
-impl Job {
+impl AttemptJob {
     /// Whose threads carry it.
     #[must_use]
-    pub fn lane(&self) -> Lane {
-        Lane::of(&self.route)
+    pub fn pool(&self) -> DeliveryPool {
+        DeliveryPool::of(&self.route)
     }
 
     /// The attempt is over. What it had of the message goes back to the manager, so that nobody holds
     /// the lease when the manager hears of it.
-    pub(super) fn over(self, carried: Carried) -> Report {
-        let Self { active, route, recipients, round, .. } = self;
-        let Carried { due, contact } = carried;
-        Report { active, route, recipients, round, due, contact }
+    pub(super) fn into_result(self, carried: AttemptSummary) -> AttemptResult {
+        let Self { message: active, route, recipients, attempt_number: round, .. } = self;
+        let AttemptSummary { due, contact_result: contact } = carried;
+        AttemptResult {
+            message: active,
+            route,
+            recipients,
+            attempt_number: round,
+            due,
+            contact_result: contact,
+        }
     }
 }

@@ -36,16 +36,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-pub(super) use self::replay::{Oddity, Replayed};
+pub(super) use self::replay::{ReplayProblem, ReplayedRecord};
 use self::replay::{parse_name, replay};
-pub(super) use self::reserve::is_full;
-use super::frame::{Blank, Kind};
+pub(super) use self::reserve::is_disk_full_error;
+use super::journal_record::{PreparedRecord, RecordKind};
 use crate::mail::MessageId;
 use crate::sys::{Condvar, Disk, DiskFile, Mutex, MutexGuard, Random, catch_panic};
 
 /// Where a message stands in the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct JournalPosition {
     pub(super) segment: u64,
     /// Where its envelope begins; the octets follow it.
     pub(super) offset: u64,
@@ -54,30 +54,30 @@ pub(super) struct Place {
 }
 
 /// A number for everything appended so far; durable together, in order.
-type Mark = u64;
+type SequenceNumber = u64;
 
 /// Of one note: whether it is durable is a question about it alone, since the mark under which it
 /// stands changes when a failed sync loses it and it is written again.
 #[derive(Clone)]
-pub(super) struct Ticket(Arc<AtomicU64>);
+pub(super) struct NoteHandle(Arc<AtomicU64>);
 
-impl Ticket {
-    fn owed() -> Self {
-        Self(Arc::new(AtomicU64::new(OWED)))
+impl NoteHandle {
+    fn unwritten() -> Self {
+        Self(Arc::new(AtomicU64::new(UNWRITTEN)))
     }
 
     /// Under the journal's lock, as is `set`.
-    fn mark(&self) -> Mark {
+    fn sequence(&self) -> SequenceNumber {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn set(&self, mark: Mark) {
+    fn set(&self, mark: SequenceNumber) {
         self.0.store(mark, Ordering::Relaxed);
     }
 }
 
 /// The mark of a note that is not in the journal (yet, or any more). Never durable.
-const OWED: Mark = Mark::MAX;
+const UNWRITTEN: SequenceNumber = SequenceNumber::MAX;
 
 /// The segments of one directory.
 pub(super) struct Journal {
@@ -85,18 +85,18 @@ pub(super) struct Journal {
     random: Arc<dyn Random>,
     dir: PathBuf,
     /// Where damaged files are kept.
-    aside: PathBuf,
+    damaged_dir: PathBuf,
     segment_octets: u64,
-    state: Mutex<State>,
-    turned: Condvar,
+    contents: Mutex<JournalContents>,
+    sync_ended: Condvar,
     /// See [`Journal::is_short_of_room`].
-    is_short_of_room: AtomicBool,
+    is_disk_full: AtomicBool,
     /// The last sync was of files that are not where their paths lead.
     is_misplaced: AtomicBool,
 }
 
 #[derive(Default)]
-struct State {
+struct JournalContents {
     segments: BTreeMap<u64, Segment>,
     /// Files that may be written over.
     spares: Vec<PathBuf>,
@@ -105,25 +105,25 @@ struct State {
     current: Option<u64>,
     last_number: u64,
     /// Counts records.
-    mark: Mark,
-    durable: Mark,
+    last_sequence: SequenceNumber,
+    durable_sequence: SequenceNumber,
     /// Records behind `durable`, in order.
-    tail: VecDeque<(Mark, Tail)>,
+    unsynced: VecDeque<(SequenceNumber, UnsyncedRecord)>,
     /// Notes that could not be written yet, in order.
-    owed: VecDeque<Note>,
+    unwritten_notes: VecDeque<PendingNote>,
     /// Messages that a failed sync refused, until their sessions hear of it.
-    refused: HashMap<Mark, (io::ErrorKind, String)>,
+    failed_puts: HashMap<SequenceNumber, (io::ErrorKind, String)>,
     is_syncing: bool,
 }
 
-enum Tail {
+enum UnsyncedRecord {
     Put { id: MessageId, segment: u64 },
-    Note(Note),
+    Note(PendingNote),
 }
 
-struct Note {
-    blank: Blank,
-    ticket: Ticket,
+struct PendingNote {
+    record: PreparedRecord,
+    handle: NoteHandle,
 }
 
 struct Segment {
@@ -132,9 +132,9 @@ struct Segment {
     file: Option<Arc<dyn DiskFile>>,
     length: u64,
     /// Durable up to here.
-    durable: u64,
+    durable_octets: u64,
     /// The directory knows it, durably.
-    is_named: bool,
+    is_name_durable: bool,
     /// Messages in it that are not settled and not moved.
     live: usize,
     /// Some of it could not be read: it is kept for somebody who can.
@@ -142,9 +142,9 @@ struct Segment {
 }
 
 /// What becomes of a segment's file.
-enum Fate {
+enum Disposal {
     Spare(PathBuf),
-    Kept(PathBuf),
+    SetAside(PathBuf),
     Removed,
 }
 
@@ -157,13 +157,13 @@ impl Journal {
         dir: &Path,
         aside: &Path,
         segment_octets: u64,
-        each: &mut dyn FnMut(Replayed<'_>),
-        odd: &mut dyn FnMut(Oddity) -> io::Result<()>,
+        each: &mut dyn FnMut(ReplayedRecord<'_>),
+        odd: &mut dyn FnMut(ReplayProblem) -> io::Result<()>,
     ) -> io::Result<Self> {
-        let mut state = State::default();
+        let mut state = JournalContents::default();
         for entry in disk.list(dir)? {
             let path = dir.join(&entry.name);
-            if entry.name.ends_with(SPARE) {
+            if entry.name.ends_with(SPARE_EXTENSION) {
                 if state.spares.len() < SPARES_MAX {
                     state.spares.push(path);
                 } else {
@@ -171,7 +171,7 @@ impl Journal {
                 }
                 continue;
             }
-            if entry.name == reserve::NAME {
+            if entry.name == reserve::RESERVE_NAME {
                 // A shorter one was made for other settings.
                 state.has_reserve = entry.octets >= segment_octets;
             }
@@ -181,8 +181,8 @@ impl Journal {
                 salt,
                 file: None,
                 length: entry.octets,
-                durable: entry.octets,
-                is_named: true,
+                durable_octets: entry.octets,
+                is_name_durable: true,
                 live: 0,
                 is_unreadable: false,
             };
@@ -201,45 +201,45 @@ impl Journal {
             disk,
             random,
             dir: dir.to_owned(),
-            aside: aside.to_owned(),
+            damaged_dir: aside.to_owned(),
             segment_octets,
-            state: Mutex::new(state),
-            turned: Condvar::new(),
-            is_short_of_room: AtomicBool::new(false),
+            contents: Mutex::new(state),
+            sync_ended: Condvar::new(),
+            is_disk_full: AtomicBool::new(false),
             is_misplaced: AtomicBool::new(false),
         })
     }
 
     /// Appends a message and waits until it is durable.
-    pub(super) fn put(&self, id: &MessageId, envelope: &[u8], octets: &[u8]) -> io::Result<Place> {
-        let mut blank = Blank::new(Kind::Put, id, envelope, octets);
-        let mut state = self.state.lock();
-        self.pay(&mut state)?;
-        if self.is_short_of_room() {
+    pub(super) fn put(&self, id: &MessageId, envelope: &[u8], octets: &[u8]) -> io::Result<JournalPosition> {
+        let mut blank = PreparedRecord::new(RecordKind::Put, id, envelope, octets);
+        let mut state = self.contents.lock();
+        self.write_pending_notes(&mut state)?;
+        if self.is_disk_full() {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let (mark, segment, offset) = self.append(&mut state, &mut blank)?;
         let envelope_octets = u32::try_from(envelope.len()).unwrap_or(u32::MAX);
-        let place = Place { segment, offset, envelope_octets, octets: octets.len() as u64 };
-        state.tail.push_back((mark, Tail::Put { id: *id, segment: place.segment }));
+        let place = JournalPosition { segment, offset, envelope_octets, octets: octets.len() as u64 };
+        state.unsynced.push_back((mark, UnsyncedRecord::Put { id: *id, segment: place.segment }));
         if let Some(segment) = state.segments.get_mut(&place.segment) {
             segment.live += 1;
         }
-        self.wait_for(state, mark).inspect_err(|_| {
+        self.wait_until_durable(state, mark).inspect_err(|_| {
             // Heard: nobody else waits for this record.
-            self.state.lock().refused.remove(&mark);
+            self.contents.lock().failed_puts.remove(&mark);
         })?;
         Ok(place)
     }
 
     /// Appends a note without a sync of its own. If the disk refuses, it is kept and written
     /// with the next record.
-    pub(super) fn note(&self, kind: Kind, id: &MessageId, text: &[u8]) -> Ticket {
-        let ticket = Ticket::owed();
-        let note = Note { blank: Blank::new(kind, id, text, b""), ticket: ticket.clone() };
-        let mut state = self.state.lock();
-        state.owed.push_back(note);
-        if let Err(e) = self.pay(&mut state) {
+    pub(super) fn note(&self, kind: RecordKind, id: &MessageId, text: &[u8]) -> NoteHandle {
+        let ticket = NoteHandle::unwritten();
+        let note = PendingNote { record: PreparedRecord::new(kind, id, text, b""), handle: ticket.clone() };
+        let mut state = self.contents.lock();
+        state.unwritten_notes.push_back(note);
+        if let Err(e) = self.write_pending_notes(&mut state) {
             log::warn!(target: "queue", "{id} cannot be noted in the journal yet: {e}");
         }
         ticket
@@ -247,88 +247,91 @@ impl Journal {
 
     /// Makes one note durable. Needs no room on the disk if it has been written, whatever else
     /// is owed.
-    pub(super) fn sync(&self, ticket: &Ticket) -> io::Result<()> {
+    pub(super) fn sync(&self, ticket: &NoteHandle) -> io::Result<()> {
         loop {
-            let mut state = self.state.lock();
+            let mut state = self.contents.lock();
             // Comes back when another thread's sync failed meanwhile.
-            if ticket.mark() == OWED {
-                self.pay(&mut state)?;
+            if ticket.sequence() == UNWRITTEN {
+                self.write_pending_notes(&mut state)?;
             }
-            let mark = ticket.mark();
-            if state.durable >= mark {
+            let mark = ticket.sequence();
+            if state.durable_sequence >= mark {
                 return Ok(());
             }
-            self.wait_for(state, mark)?;
+            self.wait_until_durable(state, mark)?;
         }
     }
 
     /// Writes the notes that are owed, and makes all notes durable.
     pub(super) fn sync_notes(&self) -> io::Result<()> {
         loop {
-            let mut state = self.state.lock();
+            let mut state = self.contents.lock();
             // Another thread's sync may fail meanwhile and lose some.
-            self.pay(&mut state)?;
-            let mut unsynced = state.tail.iter().rev();
-            let last = unsynced.find(|(_, one)| matches!(one, Tail::Note(_))).map(|(mark, _)| *mark);
+            self.write_pending_notes(&mut state)?;
+            let mut unsynced = state.unsynced.iter().rev();
+            let last =
+                unsynced.find(|(_, one)| matches!(one, UnsyncedRecord::Note(_))).map(|(mark, _)| *mark);
             let Some(mark) = last else { return Ok(()) };
-            self.wait_for(state, mark)?;
+            self.wait_until_durable(state, mark)?;
         }
     }
 
     /// The file of a segment, to read from.
     pub(super) fn file(&self, segment: u64) -> io::Result<Arc<dyn DiskFile>> {
-        let state = self.state.lock();
+        let state = self.contents.lock();
         let file = state.segments.get(&segment).and_then(|segment| segment.file.clone());
         file.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     /// A segment holds one more message that is not settled; for the start.
-    pub(super) fn add_live(&self, segment: u64) {
-        if let Some(segment) = self.state.lock().segments.get_mut(&segment) {
+    pub(super) fn increment_live(&self, segment: u64) {
+        if let Some(segment) = self.contents.lock().segments.get_mut(&segment) {
             segment.live += 1;
         }
     }
 
     /// A segment holds one less.
-    pub(super) fn take_live(&self, segment: u64) {
-        if let Some(segment) = self.state.lock().segments.get_mut(&segment) {
+    pub(super) fn decrement_live(&self, segment: u64) {
+        if let Some(segment) = self.contents.lock().segments.get_mut(&segment) {
             segment.live = segment.live.saturating_sub(1);
         }
     }
 
     /// The oldest segment, if there are more than `max`: its messages should move.
-    pub(super) fn crowded(&self, max: usize) -> Option<u64> {
-        let state = self.state.lock();
+    pub(super) fn oldest_excess_segment(&self, max: usize) -> Option<u64> {
+        let state = self.contents.lock();
         let oldest = state.segments.first_key_value().map(|(number, _)| *number)?;
         (state.segments.len() > max.max(1) && state.current != Some(oldest)).then_some(oldest)
     }
 
     /// Whether there is something that a sweep might get rid of without further news.
-    pub(super) fn is_untidy(&self, max: usize) -> bool {
-        !self.state.lock().owed.is_empty() || self.crowded(max).is_some()
+    pub(super) fn has_sweep_work(&self, max: usize) -> bool {
+        !self.contents.lock().unwritten_notes.is_empty() || self.oldest_excess_segment(max).is_some()
     }
 
     /// Tries again to write what is owed.
-    pub(super) fn pay_owed(&self) -> io::Result<()> {
-        self.pay(&mut self.state.lock())
+    pub(super) fn retry_unwritten_notes(&self) -> io::Result<()> {
+        self.write_pending_notes(&mut self.contents.lock())
     }
 
     /// Lets segments go in which nothing is left to do, the oldest first, until it is late.
     /// For one thread only.
-    pub(super) fn sweep(&self, is_late: &dyn Fn() -> bool) -> io::Result<()> {
-        while let Some((number, path, fate)) = self.doomed() {
+    pub(super) fn remove_finished_segments(&self, is_late: &dyn Fn() -> bool) -> io::Result<()> {
+        while let Some((number, path, fate)) = self.next_disposable() {
             let gone = match &fate {
-                Fate::Spare(to) => self.disk.rename(&path, to),
-                Fate::Kept(to) => self.disk.rename(&path, to).and_then(|()| self.disk.sync_dir(&self.aside)),
-                Fate::Removed => self.disk.remove(&path),
+                Disposal::Spare(to) => self.disk.rename(&path, to),
+                Disposal::SetAside(to) => {
+                    self.disk.rename(&path, to).and_then(|()| self.disk.sync_dir(&self.damaged_dir))
+                }
+                Disposal::Removed => self.disk.remove(&path),
             };
             match gone {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => self.disk.sync_dir(&self.dir)?,
             }
-            let mut state = self.state.lock();
+            let mut state = self.contents.lock();
             state.segments.remove(&number);
-            if let (Ok(()), Fate::Spare(path)) = (gone, fate) {
+            if let (Ok(()), Disposal::Spare(path)) = (gone, fate) {
                 state.spares.push(path);
             }
             drop(state);
@@ -340,8 +343,8 @@ impl Journal {
     }
 
     /// The oldest segment, if nothing is left to do in it, and what becomes of its file.
-    fn doomed(&self) -> Option<(u64, PathBuf, Fate)> {
-        let mut state = self.state.lock();
+    fn next_disposable(&self) -> Option<(u64, PathBuf, Disposal)> {
+        let mut state = self.contents.lock();
         let (is_wanted, current) = (state.spares.len() < SPARES_MAX, state.current);
         let mut oldest = state.segments.first_entry()?;
         let number = *oldest.key();
@@ -353,30 +356,32 @@ impl Journal {
         // Whoever still reads in it must not read what is written over it.
         let is_free = segment.file.as_ref().is_none_or(|file| Arc::strong_count(file) == 1);
         let fate = if segment.is_unreadable {
-            Fate::Kept(self.aside.join(path.file_name()?))
+            Disposal::SetAside(self.damaged_dir.join(path.file_name()?))
         } else if is_wanted && is_free {
             segment.file = None;
-            Fate::Spare(path.with_extension(SPARE))
+            Disposal::Spare(path.with_extension(SPARE_EXTENSION))
         } else {
-            Fate::Removed
+            Disposal::Removed
         };
         Some((number, path, fate))
     }
 
     /// Writes the notes that are owed; to the reserve, if the disk is full.
-    fn pay(&self, state: &mut MutexGuard<'_, State>) -> io::Result<()> {
-        while let Some(mut note) = state.owed.pop_front() {
-            let appended = match self.append(state, &mut note.blank) {
-                Err(e) if is_full(e.kind()) && self.use_reserve(state) => self.append(state, &mut note.blank),
+    fn write_pending_notes(&self, state: &mut MutexGuard<'_, JournalContents>) -> io::Result<()> {
+        while let Some(mut note) = state.unwritten_notes.pop_front() {
+            let appended = match self.append(state, &mut note.record) {
+                Err(e) if is_disk_full_error(e.kind()) && self.use_reserve(state) => {
+                    self.append(state, &mut note.record)
+                }
                 other => other,
             };
             match appended {
                 Ok((mark, ..)) => {
-                    note.ticket.set(mark);
-                    state.tail.push_back((mark, Tail::Note(note)));
+                    note.handle.set(mark);
+                    state.unsynced.push_back((mark, UnsyncedRecord::Note(note)));
                 }
                 Err(e) => {
-                    state.owed.push_front(note);
+                    state.unwritten_notes.push_front(note);
                     return Err(e);
                 }
             }
@@ -385,13 +390,17 @@ impl Journal {
     }
 
     /// The record's mark, its segment, and where its text begins there.
-    fn append(&self, state: &mut MutexGuard<'_, State>, blank: &mut Blank) -> io::Result<(Mark, u64, u64)> {
+    fn append(
+        &self,
+        state: &mut MutexGuard<'_, JournalContents>,
+        blank: &mut PreparedRecord,
+    ) -> io::Result<(SequenceNumber, u64, u64)> {
         let number = self.current(state)?;
         let Some(segment) = state.segments.get_mut(&number) else {
             return Err(io::ErrorKind::NotFound.into());
         };
         let Some(file) = segment.file.clone() else { return Err(io::ErrorKind::NotFound.into()) };
-        let (record, text_at) = blank.fill(segment.salt);
+        let (record, text_at) = blank.finish_with_salt(segment.salt);
         // A panic here must not cost the record: whoever holds its ticket would wait for ever.
         let appended = catch_panic(|| file.write_at(record, segment.length));
         if let Err(e) = appended.unwrap_or_else(|_| Err(io::Error::other("the write panicked"))) {
@@ -404,12 +413,12 @@ impl Journal {
         }
         let offset = segment.length + text_at as u64;
         segment.length += record.len() as u64;
-        state.mark += 1;
-        Ok((state.mark, number, offset))
+        state.last_sequence += 1;
+        Ok((state.last_sequence, number, offset))
     }
 
     /// The segment to write to; a new one when there is none or it is long enough.
-    fn current(&self, state: &mut MutexGuard<'_, State>) -> io::Result<u64> {
+    fn current(&self, state: &mut MutexGuard<'_, JournalContents>) -> io::Result<u64> {
         if let Some(number) = state.current
             && state.segments.get(&number).is_some_and(|segment| segment.length < self.segment_octets)
         {
@@ -420,12 +429,16 @@ impl Journal {
     }
 
     /// Goes on in a new segment: in this file, which is written over, or in a new one.
-    fn begin_segment(&self, state: &mut MutexGuard<'_, State>, file: Option<PathBuf>) -> io::Result<u64> {
+    fn begin_segment(
+        &self,
+        state: &mut MutexGuard<'_, JournalContents>,
+        file: Option<PathBuf>,
+    ) -> io::Result<u64> {
         let number = state.last_number + 1;
         let salt = u32::try_from(self.random.bits() >> 32).unwrap_or(0);
         let path = self.dir.join(format!("{number:08}-{salt:08x}.journal"));
         let file = Some(match file {
-            Some(old) => self.use_again(&old, &path)?,
+            Some(old) => self.reuse_file(&old, &path)?,
             None => self.disk.create(&path)?,
         });
         let segment = Segment {
@@ -433,8 +446,8 @@ impl Journal {
             salt,
             file,
             length: 0,
-            durable: 0,
-            is_named: false,
+            durable_octets: 0,
+            is_name_durable: false,
             live: 0,
             is_unreadable: false,
         };
@@ -445,7 +458,7 @@ impl Journal {
     }
 
     /// A spare that cannot be had is left alone: the next record gets another file.
-    fn use_again(&self, spare: &Path, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+    fn reuse_file(&self, spare: &Path, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         self.disk.rename(spare, path)?;
         self.disk.open(path).inspect_err(|_| {
             let _ = self.disk.remove(path);
@@ -453,37 +466,41 @@ impl Journal {
     }
 
     /// Waits until `mark` is durable; leads a sync when nobody else does.
-    fn wait_for<'a>(&'a self, mut state: MutexGuard<'a, State>, mark: Mark) -> io::Result<()> {
+    fn wait_until_durable<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, JournalContents>,
+        mark: SequenceNumber,
+    ) -> io::Result<()> {
         loop {
-            if let Some((kind, text)) = state.refused.get(&mark) {
+            if let Some((kind, text)) = state.failed_puts.get(&mark) {
                 return Err(io::Error::new(*kind, text.clone()));
             }
-            if state.durable >= mark {
+            if state.durable_sequence >= mark {
                 return Ok(());
             }
             if state.is_syncing {
-                state = self.turned.wait(state);
+                state = self.sync_ended.wait(state);
                 continue;
             }
             state.is_syncing = true;
-            let (upto, dirty) = (state.mark, dirty(&state));
+            let (upto, dirty) = (state.last_sequence, unsynced_segments(&state));
             drop(state);
             // A panic must not leave the others waiting for a leader for ever.
             let synced = catch_panic(|| self.sync_segments(&dirty));
             let result = synced.unwrap_or_else(|_| Err(io::Error::other("the sync panicked")));
-            state = self.state.lock();
+            state = self.contents.lock();
             state.is_syncing = false;
             let failed = match result {
                 Ok(misplaced) => {
-                    self.settle(&mut state, upto, &dirty, &misplaced);
+                    self.sync_succeeded(&mut state, upto, &dirty, &misplaced);
                     None
                 }
                 Err(e) => {
-                    self.refuse(&mut state, &(e.kind(), e.to_string()));
+                    self.sync_failed(&mut state, &(e.kind(), e.to_string()));
                     Some(e)
                 }
             };
-            self.turned.notify_all();
+            self.sync_ended.notify_all();
             // Whoever only waits for a mark, without a message of its own, hears it here.
             if let Some(e) = failed {
                 return Err(e);
@@ -493,37 +510,47 @@ impl Journal {
 
     /// A sync succeeded: everything up to `upto` is durable. Messages in `misplaced` segments are not where
     /// their path leads: whoever put them hears of it.
-    fn settle(&self, state: &mut State, upto: Mark, dirty: &[Dirty], misplaced: &[u64]) {
-        state.durable = state.durable.max(upto);
+    fn sync_succeeded(
+        &self,
+        state: &mut JournalContents,
+        upto: SequenceNumber,
+        dirty: &[UnsyncedSegment],
+        misplaced: &[u64],
+    ) {
+        state.durable_sequence = state.durable_sequence.max(upto);
         for one in dirty {
             if let Some(segment) = state.segments.get_mut(&one.number) {
-                segment.durable = segment.durable.max(one.length);
-                segment.is_named = true;
+                segment.durable_octets = segment.durable_octets.max(one.length);
+                segment.is_name_durable = true;
             }
         }
-        while state.tail.front().is_some_and(|(mark, _)| *mark <= upto) {
-            let Some((mark, Tail::Put { id, segment })) = state.tail.pop_front() else { continue };
+        while state.unsynced.front().is_some_and(|(mark, _)| *mark <= upto) {
+            let Some((mark, UnsyncedRecord::Put { id, segment })) = state.unsynced.pop_front() else {
+                continue;
+            };
             if misplaced.contains(&segment) {
-                let why = misplaced_at(&self.dir);
-                state.refused.insert(mark, (why.kind(), why.to_string()));
+                let why = misplaced_error(&self.dir);
+                state.failed_puts.insert(mark, (why.kind(), why.to_string()));
                 if let Some(segment) = state.segments.get_mut(&segment) {
                     segment.live = segment.live.saturating_sub(1);
                 }
-                let blank = Blank::new(Kind::Cancel, &id, b"", b"");
-                state.owed.push_back(Note { blank, ticket: Ticket::owed() });
+                let blank = PreparedRecord::new(RecordKind::Cancel, &id, b"", b"");
+                state
+                    .unwritten_notes
+                    .push_back(PendingNote { record: blank, handle: NoteHandle::unwritten() });
             }
         }
     }
 
     /// A sync failed: see the head of this file.
-    fn refuse(&self, state: &mut MutexGuard<'_, State>, why: &(io::ErrorKind, String)) {
+    fn sync_failed(&self, state: &mut MutexGuard<'_, JournalContents>, why: &(io::ErrorKind, String)) {
         log::error!(target: "queue", "the journal cannot be synced: {}", why.1);
-        for segment in state.segments.values_mut().filter(|segment| segment.length > segment.durable) {
+        for segment in state.segments.values_mut().filter(|segment| segment.length > segment.durable_octets) {
             if let Some(file) = &segment.file {
                 // If it cannot be cut, the `cancel` records do it.
-                let _ = file.truncate(segment.durable);
+                let _ = file.truncate(segment.durable_octets);
             }
-            segment.length = segment.durable;
+            segment.length = segment.durable_octets;
         }
         state.current = None;
         // Nothing stands in these. One that cannot be removed is left to a sweep, and not kept open.
@@ -534,26 +561,27 @@ impl Journal {
             segment.file = None;
             self.disk.remove(&segment.path).is_err()
         });
-        take_back(state, why);
-        if is_full(why.0) {
+        requeue_unsynced(state, why);
+        if is_disk_full_error(why.0) {
             self.use_reserve(state);
         }
     }
 
     /// Names first: a record is worth nothing in a file that a power cut forgets. Returns the segments that
     /// are not where their paths lead.
-    fn sync_segments(&self, dirty: &[Dirty]) -> io::Result<Vec<u64>> {
-        if dirty.iter().any(|one| !one.is_named) {
+    fn sync_segments(&self, dirty: &[UnsyncedSegment]) -> io::Result<Vec<u64>> {
+        if dirty.iter().any(|one| !one.is_name_durable) {
             self.disk.sync_dir(&self.dir)?;
         }
         dirty.iter().try_for_each(|one| one.file.sync())?;
         // What cannot be looked up is as good as gone.
-        let is_in_place = |one: &Dirty| self.disk.is_in_place(&one.path, one.file.as_ref()).unwrap_or(false);
+        let is_in_place =
+            |one: &UnsyncedSegment| self.disk.is_file_at(&one.path, one.file.as_ref()).unwrap_or(false);
         let misplaced: Vec<_> = dirty.iter().filter(|one| !is_in_place(one)).map(|one| one.number).collect();
         let is_misplaced = !misplaced.is_empty();
         if self.is_misplaced.swap(is_misplaced, Ordering::AcqRel) != is_misplaced {
             match is_misplaced {
-                true => log::error!(target: "queue", "no mail is taken: {}", misplaced_at(&self.dir)),
+                true => log::error!(target: "queue", "no mail is taken: {}", misplaced_error(&self.dir)),
                 false => log::info!(target: "queue", "{} is back: mail is taken", self.dir.display()),
             }
         }
@@ -562,27 +590,33 @@ impl Journal {
 }
 
 /// A segment to be synced.
-struct Dirty {
+struct UnsyncedSegment {
     number: u64,
     path: PathBuf,
     file: Arc<dyn DiskFile>,
     length: u64,
-    is_named: bool,
+    is_name_durable: bool,
 }
 
-fn dirty(state: &State) -> Vec<Dirty> {
-    let unsynced = state.segments.iter().filter(|(_, segment)| segment.length > segment.durable);
+fn unsynced_segments(state: &JournalContents) -> Vec<UnsyncedSegment> {
+    let unsynced = state.segments.iter().filter(|(_, segment)| segment.length > segment.durable_octets);
     unsynced
         .filter_map(|(number, segment)| {
             let file = segment.file.clone()?;
             let path = segment.path.clone();
-            Some(Dirty { number: *number, path, file, length: segment.length, is_named: segment.is_named })
+            Some(UnsyncedSegment {
+                number: *number,
+                path,
+                file,
+                length: segment.length,
+                is_name_durable: segment.is_name_durable,
+            })
         })
         .collect()
 }
 
 /// Why a message is not promised although it is durable: nobody would find it.
-pub(super) fn misplaced_at(dir: &Path) -> io::Error {
+pub(super) fn misplaced_error(dir: &Path) -> io::Error {
     io::Error::other(format!(
         "{} was moved, removed or replaced while the server runs; put it back, or restart postrider",
         dir.display()
@@ -590,29 +624,32 @@ pub(super) fn misplaced_at(dir: &Path) -> io::Error {
 }
 
 /// Takes back what was appended and is not durable: whoever put it hears of it, notes are owed.
-fn take_back(state: &mut State, why: &(io::ErrorKind, String)) {
+fn requeue_unsynced(state: &mut JournalContents, why: &(io::ErrorKind, String)) {
     // They were written before what is owed already, and are written again before it.
-    let behind = std::mem::take(&mut state.owed);
-    for (mark, one) in std::mem::take(&mut state.tail) {
+    let behind = std::mem::take(&mut state.unwritten_notes);
+    for (mark, one) in std::mem::take(&mut state.unsynced) {
         let note = match one {
-            Tail::Note(note) => {
-                note.ticket.set(OWED);
+            UnsyncedRecord::Note(note) => {
+                note.handle.set(UNWRITTEN);
                 note
             }
-            Tail::Put { id, segment } => {
-                state.refused.insert(mark, why.clone());
+            UnsyncedRecord::Put { id, segment } => {
+                state.failed_puts.insert(mark, why.clone());
                 // Gone with its segment: a cut that holds, or the owed would grow with each retry.
                 let Some(segment) = state.segments.get_mut(&segment) else { continue };
                 segment.live = segment.live.saturating_sub(1);
-                Note { blank: Blank::new(Kind::Cancel, &id, b"", b""), ticket: Ticket::owed() }
+                PendingNote {
+                    record: PreparedRecord::new(RecordKind::Cancel, &id, b"", b""),
+                    handle: NoteHandle::unwritten(),
+                }
             }
         };
-        state.owed.push_back(note);
+        state.unwritten_notes.push_back(note);
     }
-    state.owed.extend(behind);
+    state.unwritten_notes.extend(behind);
 }
 
 /// Files kept to be written over: a few seconds of heavy mail.
 const SPARES_MAX: usize = 8;
 /// The last part of their names.
-const SPARE: &str = "spare";
+const SPARE_EXTENSION: &str = "spare";

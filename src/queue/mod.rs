@@ -27,36 +27,38 @@
 mod age_clock;
 mod attempt;
 mod bounce;
+mod bounce_writer;
 mod claims;
-mod clerk;
-mod culprit;
-mod destination;
-mod frame;
+mod crash_loop_guard;
+mod delivery_threads;
+mod destination_state;
+mod generated_mail;
 mod handle;
-mod item;
 mod job;
 mod journal;
+mod journal_record;
 mod manager;
-mod octets;
+mod message_file;
+mod message_progress;
 mod operator;
-mod own_mail;
-mod parcel;
-mod platform;
+mod outgoing_content;
+mod ready_queue;
 mod recovery;
 mod schedule;
 mod selection;
 mod spool;
 #[cfg(test)]
 mod tests;
-mod worker;
 
-pub use handle::{Handle, Incoming, ItemView, PutError, RecipientView};
-pub use item::{Progress, State};
-pub use job::Job;
+pub use delivery_threads::{
+    Couriers, DeliveryParts, OpenQueue, RunningQueue, SteppedQueue, StopResult, open, open_unlocked,
+};
+pub use generated_mail::{AliasesResolved, GeneratedMail, OutgoingBounce, QueuedDirectly, RecipientResolver};
+pub use handle::{Handle, IncomingMessage, PutError, QueuedMessage, QueuedRecipient};
+pub use job::AttemptJob;
 pub use manager::Manager;
-pub use operator::{Change, Changed, Detail, Event, Operator};
-pub use own_mail::{Addressed, Addressees, Direct, Letter, OwnMail};
-pub use schedule::{Lane, Settings};
-pub use selection::{Selection, Who, WhoError};
+pub use message_progress::{MessageProgress, RecipientState};
+pub use operator::{ChangeResult, MessageDetail, Operator, QueueChange, StateChange};
+pub use schedule::{DeliveryPool, Settings};
+pub use selection::{AddressPattern, AddressPatternError, Selection};
 pub use spool::{OpenError, SpoolParts};
-pub use worker::{Couriers, Crew, Opened, Running, Stepped, Stopped, open, open_unlocked};

@@ -14,17 +14,17 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 
-use super::bounce::{self, Changes, Kind};
-use super::claims::{Claim, Grant, Then};
-use super::clerk::Clerk;
-use super::handle::{Handle, ItemView, News, Shared};
-use super::item::{Progress, Record, State};
-use super::octets::Octets;
+use super::bounce::{self, AttemptChanges, BounceKind};
+use super::bounce_writer::BounceWriter;
+use super::claims::{AfterClaim, Claim, ClaimReply};
+use super::delivery_threads::{Couriers, DeliveryParts};
+use super::handle::{Handle, ManagerEvent, QueueShared, QueuedMessage};
+use super::message_progress::{MessageProgress, ProgressUpdate, RecipientState};
+use super::outgoing_content::OutgoingContent;
 use super::selection::Selection;
-use super::worker::{Couriers, Crew};
 use crate::courier::Message;
 use crate::mail::{
-    Destination, Envelope, Fields, MessageId, NextHop, Reason, Recipient, Timestamp, TlsPolicy, Via,
+    Destination, Envelope, HeaderFields, MessageId, NextHop, Reason, Recipient, Timestamp, TlsPolicy, Via,
     printable,
 };
 use crate::observe::maillog;
@@ -35,8 +35,8 @@ use crate::sys::{Moment, Receiver, Sender, channel, spawn};
 #[derive(Clone)]
 pub struct Operator {
     handle: Handle,
-    shared: Arc<Shared>,
-    clerk: Clerk,
+    shared: Arc<QueueShared>,
+    bounce_writer: BounceWriter,
     router: Arc<ArcSwap<Router>>,
     couriers: Couriers,
 }
@@ -44,7 +44,7 @@ pub struct Operator {
 /// What a person wants done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "change", rename_all = "kebab-case")]
-pub enum Change {
+pub enum QueueChange {
     /// Try them now.
     Retry,
     /// Do not try them before they are released.
@@ -65,131 +65,132 @@ pub enum Change {
 
 /// What came of it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Changed {
+pub struct ChangeResult {
     /// Done.
     pub done: Vec<MessageId>,
     /// Being tried just now: done when the attempt is back, if anything is left to do.
-    pub later: Vec<MessageId>,
+    pub pending: Vec<MessageId>,
     /// Not done, and why: a sentence that begins with a verb.
     pub refused: Vec<(MessageId, String)>,
     /// Not looked at: the command has taken long enough, and can be given again.
-    pub left: usize,
+    pub not_reached: usize,
 }
 
 /// One message, as closely as it can be looked at.
 #[derive(Debug, Clone)]
-pub struct Detail {
+pub struct MessageDetail {
     /// As in the list.
-    pub view: ItemView,
+    pub view: QueuedMessage,
     /// As it was written down.
     pub envelope: Arc<Envelope>,
     /// Every change of a recipient's state that is still known, oldest first.
-    pub history: Vec<Event>,
+    pub state_changes: Vec<StateChange>,
 }
 
 /// A recipient's state changed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Event {
+pub struct StateChange {
     /// When.
-    pub at: Timestamp,
+    pub time: Timestamp,
     /// In which round of attempts, from 1; 0 before the first.
     pub attempt: u32,
     /// Position in the envelope.
     pub position: usize,
     /// From here on.
-    pub state: State,
+    pub state: RecipientState,
 }
 
 /// A command goes through messages for no longer than this; whoever asked waits for it.
-const COMMAND_MAX: Duration = Duration::from_secs(15);
+const COMMAND_TIME_MAX: Duration = Duration::from_secs(15);
 /// Then it waits so long for attempts under way.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PENDING_WAIT_MAX: Duration = Duration::from_secs(2);
 /// A message is shown up to here.
-const SHOWN_OCTETS_MAX: u64 = 4 * 1024 * 1024;
+const CONTENT_SHOWN_OCTETS_MAX: u64 = 4 * 1024 * 1024;
 /// A header section is shown up to here.
 const HEADER_OCTETS_MAX: u64 = 256 * 1024;
 /// An operator's words in a report.
-const WORDS_OCTETS_MAX: usize = 500;
+const REASON_OCTETS_MAX: usize = 500;
 
 impl Operator {
-    pub(super) fn new(shared: Arc<Shared>, clerk: Clerk, crew: &Crew) -> Self {
+    pub(super) fn new(shared: Arc<QueueShared>, clerk: BounceWriter, crew: &DeliveryParts) -> Self {
         let (router, couriers) = (Arc::clone(&crew.router), crew.couriers.clone());
-        Self { handle: Handle::new(Arc::clone(&shared)), shared, clerk, router, couriers }
+        Self { handle: Handle::new(Arc::clone(&shared)), shared, bounce_writer: clerk, router, couriers }
     }
 
     /// Messages that are meant, oldest first, at most `limit`, read from disk.
     #[must_use]
-    pub fn list(&self, selection: &Selection, limit: usize) -> Vec<ItemView> {
-        let end = self.shared.clock.now() + COMMAND_MAX;
+    pub fn list(&self, selection: &Selection, limit: usize) -> Vec<QueuedMessage> {
+        let end = self.shared.clock.now() + COMMAND_TIME_MAX;
         let ids = self.candidates(selection).into_iter().take_while(|_| self.shared.clock.now() < end);
-        let meant = ids.filter(|id| self.is_meant(selection, id));
-        meant.filter_map(|id| self.handle.view(&id)).take(limit).collect()
+        let meant = ids.filter(|id| self.is_selected(selection, id));
+        meant.filter_map(|id| self.handle.message(&id)).take(limit).collect()
     }
 
     /// All that is known of a message; nothing if it is not in our care or cannot be read.
     #[must_use]
-    pub fn detail(&self, id: &MessageId) -> Option<Detail> {
-        let view = self.handle.view(id)?;
+    pub fn detail(&self, id: &MessageId) -> Option<MessageDetail> {
+        let view = self.handle.message(id)?;
         let loaded = self.shared.spool.load(id).ok()?;
-        let events = loaded.records.iter().flat_map(|record| {
-            let event = |(position, state): &(usize, State)| Event {
-                at: record.at,
+        let events = loaded.updates.iter().flat_map(|record| {
+            let event = |(position, state): &(usize, RecipientState)| StateChange {
+                time: record.at,
                 attempt: record.attempts,
                 position: *position,
                 state: state.clone(),
             };
             record.states.iter().map(event)
         });
-        Some(Detail { view, history: events.collect(), envelope: loaded.envelope })
+        Some(MessageDetail { view, state_changes: events.collect(), envelope: loaded.envelope })
     }
 
     /// The first octets of a message as it goes out: its header section, or up to 4 MiB of all.
     ///
     /// # Errors
     /// As the disk says; `NotFound` if it is not in our care.
-    pub fn octets(&self, id: &MessageId, is_header: bool) -> io::Result<Vec<u8>> {
+    pub fn content(&self, id: &MessageId, is_header: bool) -> io::Result<Vec<u8>> {
         let detail = self.detail(id).ok_or(io::ErrorKind::NotFound)?;
-        let message = Octets::new(self.shared.spool.extent(id)?, &detail.envelope)?;
+        let message = OutgoingContent::new(self.shared.spool.extent(id)?, &detail.envelope)?;
         let mut octets = Vec::new();
-        let most = if is_header { HEADER_OCTETS_MAX } else { SHOWN_OCTETS_MAX };
+        let most = if is_header { HEADER_OCTETS_MAX } else { CONTENT_SHOWN_OCTETS_MAX };
         message.open()?.take(most).read_to_end(&mut octets)?;
         if is_header {
-            octets.truncate(Fields::section_length(&octets));
+            octets.truncate(HeaderFields::section_octets(&octets));
         }
         Ok(octets)
     }
 
     /// Changes the messages that are meant, and of each the recipients that are.
-    pub fn change(&self, selection: Selection, change: Change) -> Changed {
+    pub fn change(&self, selection: Selection, change: QueueChange) -> ChangeResult {
         let (to, grants) = channel();
-        let end = self.shared.clock.now() + COMMAND_MAX;
+        let end = self.shared.clock.now() + COMMAND_TIME_MAX;
         let ids = self.candidates(&selection);
-        let mut command = Command {
-            operator: self.clone(),
+        let mut command = ChangeCommand {
+            queue_control: self.clone(),
             selection,
             change,
-            changed: Changed::default(),
-            later: BTreeSet::new(),
-            urgent: HashSet::new(),
+            result: ChangeResult::default(),
+            pending: BTreeSet::new(),
+            retry_now: HashSet::new(),
         };
-        command.look_again();
+        command.clear_courier_failures();
         for (number, id) in ids.iter().enumerate() {
             if self.shared.clock.now() >= end {
-                command.changed.left = ids.len() - number;
+                command.result.not_reached = ids.len() - number;
                 break;
             }
-            command.one(*id, &to, &grants);
+            command.change_message(*id, &to, &grants);
         }
         drop(to);
-        command.hurry();
-        command.wait(&grants, self.shared.clock.now() + PATIENCE);
-        let mut changed = std::mem::take(&mut command.changed);
-        changed.later = command.later.iter().copied().collect();
-        if !changed.later.is_empty() {
+        command.send_retries();
+        command.wait_until(&grants, self.shared.clock.now() + PENDING_WAIT_MAX);
+        let mut changed = std::mem::take(&mut command.result);
+        changed.pending = command.pending.iter().copied().collect();
+        if !changed.pending.is_empty() {
             // Ends with the last attempt, or with the manager.
-            let rest = spawn("operator", move || command.wait_for_all(&grants));
+            let rest = spawn("operator", move || command.wait_for_pending(&grants));
             if let Err(e) = rest {
-                let refused = changed.later.drain(..).map(|id| (id, format!("is being tried just now: {e}")));
+                let refused =
+                    changed.pending.drain(..).map(|id| (id, format!("is being tried just now: {e}")));
                 changed.refused.extend(refused);
             }
         }
@@ -201,50 +202,55 @@ impl Operator {
     }
 
     /// Whether somebody of its recipients is meant. Reads nothing from disk if there is no question.
-    fn is_meant(&self, selection: &Selection, id: &MessageId) -> bool {
-        if selection.names_ids_only() {
+    fn is_selected(&self, selection: &Selection, id: &MessageId) -> bool {
+        if selection.has_ids_only() {
             return true;
         }
         let loaded = self.shared.spool.load(id);
         loaded.is_ok_and(|loaded| !self.positions(selection, &loaded.envelope, &loaded.progress).is_empty())
     }
 
-    fn positions(&self, selection: &Selection, envelope: &Envelope, progress: &Progress) -> Vec<usize> {
+    fn positions(
+        &self,
+        selection: &Selection,
+        envelope: &Envelope,
+        progress: &MessageProgress,
+    ) -> Vec<usize> {
         selection.positions(envelope, progress, &self.router.load())
     }
 }
 
 /// A command under way.
-struct Command {
-    operator: Operator,
+struct ChangeCommand {
+    queue_control: Operator,
     selection: Selection,
-    change: Change,
-    changed: Changed,
+    change: QueueChange,
+    result: ChangeResult,
     /// Asked for, and under way.
-    later: BTreeSet<MessageId>,
+    pending: BTreeSet<MessageId>,
     /// To be tried now.
-    urgent: HashSet<MessageId>,
+    retry_now: HashSet<MessageId>,
 }
 
-impl Command {
+impl ChangeCommand {
     /// Asks for one message and changes it, unless something of it is under way.
-    fn one(&mut self, id: MessageId, to: &Sender<Grant>, grants: &Receiver<Grant>) {
-        let shared = Arc::clone(&self.operator.shared);
-        if self.selection.ids.is_empty() && !self.operator.is_meant(&self.selection, &id) {
+    fn change_message(&mut self, id: MessageId, to: &Sender<ClaimReply>, grants: &Receiver<ClaimReply>) {
+        let shared = Arc::clone(&self.queue_control.shared);
+        if self.selection.ids.is_empty() && !self.queue_control.is_selected(&self.selection, &id) {
             return;
         }
-        if self.change == Change::Retry {
+        if self.change == QueueChange::Retry {
             return self.retry(id);
         }
-        let news = shared.news.clone();
-        if shared.news.send(News::Claim { id, to: to.clone(), news }).is_err() {
-            return self.changed.refused.push((id, "cannot be changed: the server is stopping".to_owned()));
+        let news = shared.events.clone();
+        if shared.events.send(ManagerEvent::Claim { id, reply_to: to.clone(), events: news }).is_err() {
+            return self.result.refused.push((id, "cannot be changed: the server is stopping".to_owned()));
         }
-        self.later.insert(id);
+        self.pending.insert(id);
         // The manager answers at once; only what it has not heard of yet takes a moment.
-        while let Ok(grant) = grants.recv_timeout(PATIENCE) {
+        while let Ok(grant) = grants.recv_timeout(PENDING_WAIT_MAX) {
             let about = grant.id();
-            self.take(grant);
+            self.handle_reply(grant);
             if about == id {
                 return;
             }
@@ -252,189 +258,203 @@ impl Command {
     }
 
     fn retry(&mut self, id: MessageId) {
-        match self.operator.handle.view(&id) {
-            None => self.gone(id),
+        match self.queue_control.handle.message(&id) {
+            None => self.refuse_not_queued(id),
             Some(view) if view.is_held => {
-                self.changed.refused.push((id, "is held: release it instead".to_owned()));
+                self.result.refused.push((id, "is held: release it instead".to_owned()));
             }
             Some(_) => {
-                self.urgent.insert(id);
-                self.changed.done.push(id);
+                self.retry_now.insert(id);
+                self.result.done.push(id);
             }
         }
     }
 
     /// Who wants mail to be tried may have mended what was wrong.
-    fn look_again(&self) {
+    fn clear_courier_failures(&self) {
         match self.change {
-            Change::Retry | Change::Release | Change::Reroute { .. } => {
-                self.operator.couriers.smtp.look_again();
+            QueueChange::Retry | QueueChange::Release | QueueChange::Reroute { .. } => {
+                self.queue_control.couriers.smtp.forget_host_failures();
             }
-            Change::Hold | Change::Remove { .. } => {}
+            QueueChange::Hold | QueueChange::Remove { .. } => {}
         }
     }
 
     /// Only a manager that has ended does not hear.
-    fn hurry(&mut self) {
-        let urgent = std::mem::take(&mut self.urgent);
+    fn send_retries(&mut self) {
+        let urgent = std::mem::take(&mut self.retry_now);
         if !urgent.is_empty() {
-            let _ = self.operator.shared.news.send(News::Retry(urgent));
+            let _ = self.queue_control.shared.events.send(ManagerEvent::Retry(urgent));
         }
     }
 
     /// Takes in what comes until nothing is awaited any more, or until `end`.
-    fn wait(&mut self, grants: &Receiver<Grant>, end: Moment) {
-        while !self.later.is_empty() {
-            let left = end.since(self.operator.shared.clock.now());
+    fn wait_until(&mut self, grants: &Receiver<ClaimReply>, end: Moment) {
+        while !self.pending.is_empty() {
+            let left = end.since(self.queue_control.shared.clock.now());
             match grants.recv_timeout(left) {
-                Ok(grant) => self.take(grant),
+                Ok(grant) => self.handle_reply(grant),
                 Err(_) => return,
             }
         }
     }
 
-    fn wait_for_all(mut self, grants: &Receiver<Grant>) {
-        while !self.later.is_empty()
+    fn wait_for_pending(mut self, grants: &Receiver<ClaimReply>) {
+        while !self.pending.is_empty()
             && let Ok(grant) = grants.recv()
         {
-            self.take(grant);
+            self.handle_reply(grant);
         }
-        for (id, why) in &self.changed.refused {
+        for (id, why) in &self.result.refused {
             log::warn!(target: "queue", "{id}, which a command was to change when its attempt was back, {why}");
         }
     }
 
-    fn take(&mut self, grant: Grant) {
+    fn handle_reply(&mut self, grant: ClaimReply) {
         let id = grant.id();
         match grant {
-            Grant::Later(_) => return,
-            Grant::Gone(_) => self.gone(id),
-            Grant::Taken(_) => {
-                self.changed.refused.push((id, "is wanted by another command already".to_owned()));
+            ClaimReply::Pending(_) => return,
+            ClaimReply::NotQueued(_) => self.refuse_not_queued(id),
+            ClaimReply::ClaimedByOther(_) => {
+                self.result.refused.push((id, "is wanted by another command already".to_owned()));
             }
-            Grant::Stopping(_) => {
+            ClaimReply::Stopping(_) => {
                 let why = "is as it was: it is being tried just now, and the server is stopping";
-                self.changed.refused.push((id, why.to_owned()));
+                self.result.refused.push((id, why.to_owned()));
             }
-            Grant::Yours(mut claim) => match self.apply(&mut claim) {
-                Ok(()) => self.changed.done.push(id),
-                Err(why) => self.changed.refused.push((id, why)),
+            ClaimReply::Granted(mut claim) => match self.apply(&mut claim) {
+                Ok(()) => self.result.done.push(id),
+                Err(why) => self.result.refused.push((id, why)),
             },
         }
-        self.later.remove(&id);
+        self.pending.remove(&id);
     }
 
-    fn gone(&mut self, id: MessageId) {
+    fn refuse_not_queued(&mut self, id: MessageId) {
         let why = "is not in the queue: it was delivered, reported or removed".to_owned();
         // Who went through the whole queue did not name it.
         if !self.selection.ids.is_empty() {
-            self.changed.refused.push((id, why));
+            self.result.refused.push((id, why));
         }
     }
 
     fn apply(&self, claim: &mut Claim) -> Result<(), String> {
-        let shared = &self.operator.shared;
+        let shared = &self.queue_control.shared;
         let unreadable = |e: &dyn std::fmt::Display| format!("cannot be read: {e}");
         let (envelope, progress) = claim.load(shared).map_err(|e| unreadable(&e))?;
-        let positions = self.operator.positions(&self.selection, &envelope, &progress);
+        let positions = self.queue_control.positions(&self.selection, &envelope, &progress);
         if positions.is_empty() {
             return Err("is not meant any more: nothing of what was meant waits".to_owned());
         }
         let record = claim.record(shared, &progress);
         let refused = |e: io::Error| format!("is as it was: the disk refused: {e}");
         match &self.change {
-            Change::Hold if progress.is_held => Ok(()),
-            Change::Hold => {
-                claim.note(shared, &envelope, Record { held: Some(true), ..record }).map_err(refused)?;
-                claim.back.then = Then::Hold;
+            QueueChange::Hold if progress.is_held => Ok(()),
+            QueueChange::Hold => {
+                claim
+                    .record_update(shared, &envelope, ProgressUpdate { held: Some(true), ..record })
+                    .map_err(refused)?;
+                claim.on_return.next_step = AfterClaim::Hold;
                 maillog::held(&claim.id);
                 Ok(())
             }
-            Change::Release if !progress.is_held => Err("is not held".to_owned()),
-            Change::Release => {
-                claim.note(shared, &envelope, Record { held: Some(false), ..record }).map_err(refused)?;
-                claim.back.then = Then::Now;
+            QueueChange::Release if !progress.is_held => Err("is not held".to_owned()),
+            QueueChange::Release => {
+                claim
+                    .record_update(shared, &envelope, ProgressUpdate { held: Some(false), ..record })
+                    .map_err(refused)?;
+                claim.on_return.next_step = AfterClaim::RetryNow;
                 maillog::released(&claim.id);
                 Ok(())
             }
-            Change::Remove { report } => {
+            QueueChange::Remove { report } => {
                 let words = report.as_deref().unwrap_or("removed from the queue by the operator");
-                let reason = Reason::new(7, 1, printable(words.as_bytes(), WORDS_OCTETS_MAX));
-                let states = positions.iter().map(|position| (*position, State::Failed(reason.clone())));
-                let record = Record { states: states.collect(), ..record };
+                let reason = Reason::new(7, 1, printable(words.as_bytes(), REASON_OCTETS_MAX));
+                let states =
+                    positions.iter().map(|position| (*position, RecipientState::Failed(reason.clone())));
+                let record = ProgressUpdate { states: states.collect(), ..record };
                 self.remove(claim, &envelope, &progress, record)
             }
-            Change::Reroute { via } => {
+            QueueChange::Reroute { via } => {
                 let routes = positions.iter().filter_map(|position| {
                     let recipient = envelope.recipients.get(*position)?;
-                    Some((*position, another_way(&recipient.destination, via)?))
+                    Some((*position, rerouted_destination(&recipient.destination, via)?))
                 });
-                let record = Record { routes: routes.collect(), ..record };
+                let record = ProgressUpdate { routes: routes.collect(), ..record };
                 if record.routes.is_empty() {
                     return Err("is for programs, which have no other way".to_owned());
                 }
-                let way = self.way(&envelope, &record);
-                claim.note(shared, &envelope, record).map_err(refused)?;
-                claim.back.then = if progress.is_held { Then::Hold } else { Then::Now };
+                let way = self.describe_route(&envelope, &record);
+                claim.record_update(shared, &envelope, record).map_err(refused)?;
+                claim.on_return.next_step =
+                    if progress.is_held { AfterClaim::Hold } else { AfterClaim::RetryNow };
                 maillog::rerouted(&claim.id, &way);
                 Ok(())
             }
             // Needs no claim.
-            Change::Retry => Ok(()),
+            QueueChange::Retry => Ok(()),
         }
     }
 
     /// Where the recipients of a record go from now on, for the log.
-    fn way(&self, envelope: &Envelope, record: &Record) -> String {
+    fn describe_route(&self, envelope: &Envelope, record: &ProgressUpdate) -> String {
         let Some((position, Some(destination))) = record.routes.first() else {
             return "as before".to_owned();
         };
         let recipient = envelope.recipients.get(*position).cloned();
         let rerouted = recipient.map(|recipient| Recipient { destination: destination.clone(), ..recipient });
-        rerouted
-            .map_or_else(String::new, |recipient| self.operator.router.load().route(&recipient).destination)
+        rerouted.map_or_else(String::new, |recipient| {
+            self.queue_control.router.load().route(&recipient).destination
+        })
     }
 
     fn remove(
         &self,
         claim: &mut Claim,
         envelope: &Envelope,
-        progress: &Progress,
-        record: Record,
+        progress: &MessageProgress,
+        record: ProgressUpdate,
     ) -> Result<(), String> {
-        let shared = &self.operator.shared;
-        if matches!(self.change, Change::Remove { report: Some(_) }) {
-            self.report(envelope, progress, &record)?;
+        let shared = &self.queue_control.shared;
+        if matches!(self.change, QueueChange::Remove { report: Some(_) }) {
+            self.put_bounces(envelope, progress, &record)?;
         }
         let removed: Vec<_> =
             record.states.iter().filter_map(|(position, _)| envelope.recipients.get(*position)).collect();
         let mut after = progress.clone();
         after.apply(&record);
         if after.is_settled() {
-            claim.back.then = Then::Gone;
+            claim.on_return.next_step = AfterClaim::Removed;
             let settled = claim.settle_durably(shared, &record);
             maillog::removed(&claim.id, &removed);
             return settled.map_err(|e| format!("is removed, but may come back after a crash: {e}"));
         }
-        claim.note(shared, envelope, record).map_err(|e| format!("is as it was: the disk refused: {e}"))?;
+        claim
+            .record_update(shared, envelope, record)
+            .map_err(|e| format!("is as it was: the disk refused: {e}"))?;
         maillog::removed(&claim.id, &removed);
         Ok(())
     }
 
     /// First the report, then the removal: a crash between the two reports twice and never loses.
-    fn report(&self, envelope: &Envelope, progress: &Progress, record: &Record) -> Result<(), String> {
-        let owed = bounce::owed(&Changes {
+    fn put_bounces(
+        &self,
+        envelope: &Envelope,
+        progress: &MessageProgress,
+        record: &ProgressUpdate,
+    ) -> Result<(), String> {
+        let owed = bounce::decide_bounces(&AttemptChanges {
             envelope,
             states: &record.states,
-            told: &progress.told,
+            notices: &progress.notices,
             is_last_hop: false,
-            is_late: false,
+            is_delayed: false,
         });
-        if let Some(why) = owed.silence {
-            maillog::not_reported(&envelope.id, why);
+        if let Some(why) = owed.suppression_reason {
+            maillog::bounce_suppressed(&envelope.id, why);
         }
-        let mut failures = owed.reports.iter().filter(|due| due.kind == Kind::Failure);
-        match failures.all(|due| self.operator.clerk.report(envelope, due, record.at)) {
+        let mut failures = owed.bounces.iter().filter(|due| due.kind == BounceKind::Failure);
+        match failures.all(|due| self.queue_control.bounce_writer.put_bounce(envelope, due, record.at)) {
             true => Ok(()),
             false => Err("is as it was: its report cannot be put, see the log".to_owned()),
         }
@@ -442,12 +462,12 @@ impl Command {
 }
 
 /// Where an operator sends a recipient; nothing for a program.
-fn another_way(destination: &Destination, via: &[NextHop]) -> Option<Option<Destination>> {
+fn rerouted_destination(destination: &Destination, via: &[NextHop]) -> Option<Option<Destination>> {
     match destination {
         Destination::Program { .. } => None,
         Destination::Mailbox(_) | Destination::Via { .. } if via.is_empty() => Some(None),
         Destination::Mailbox(mailbox) | Destination::Via { mailbox, .. } => {
-            let via = Via { hosts: via.to_vec(), tls: TlsPolicy::default(), login: None };
+            let via = Via { hosts: via.to_vec(), tls: TlsPolicy::default(), credentials_name: None };
             Some(Some(Destination::Via { mailbox: mailbox.clone(), via }))
         }
     }

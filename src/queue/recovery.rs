@@ -8,11 +8,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::frame::Kind;
-use super::item::Record;
-use super::journal::{Journal, Oddity, Place, Replayed};
-use super::parcel;
-use super::spool::{Dirs, OpenError, SpoolParts};
+use super::journal::{Journal, JournalPosition, ReplayProblem, ReplayedRecord};
+use super::journal_record::RecordKind;
+use super::message_file;
+use super::message_progress::ProgressUpdate;
+use super::spool::{OpenError, SpoolDirs, SpoolParts};
 use crate::mail::{MessageId, Timestamp};
 use crate::observe::Counter;
 use crate::sys::Disk;
@@ -21,7 +21,7 @@ use crate::sys::Disk;
 const VERSION: &str = "1";
 
 /// Messages of the journal that are neither settled nor moved, with the notes about them.
-pub(super) type Puts = HashMap<MessageId, (Place, Vec<Record>)>;
+pub(super) type JournaledMessages = HashMap<MessageId, (JournalPosition, Vec<ProgressUpdate>)>;
 
 /// Refuses a spool of a later version; marks a new one with ours.
 pub(super) fn check_version(parts: &SpoolParts, root: &Path) -> Result<(), OpenError> {
@@ -39,7 +39,7 @@ pub(super) fn check_version(parts: &SpoolParts, root: &Path) -> Result<(), OpenE
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let text = format!("{}\n", VERSION);
-            crate::sys::replace(parts.disk.as_ref(), parts.random.as_ref(), &path, text.as_bytes())
+            crate::sys::replace_file(parts.disk.as_ref(), parts.random.as_ref(), &path, text.as_bytes())
                 .map_err(fail)
         }
         Err(e) => Err(fail(e)),
@@ -47,15 +47,15 @@ pub(super) fn check_version(parts: &SpoolParts, root: &Path) -> Result<(), OpenE
 }
 
 /// What a start finds.
-pub(super) struct Finds<'a> {
+pub(super) struct SpoolRecovery<'a> {
     pub(super) disk: &'a Arc<dyn Disk>,
-    pub(super) dirs: &'a Dirs,
+    pub(super) dirs: &'a SpoolDirs,
     pub(super) damaged: &'a Counter,
-    pub(super) puts: Puts,
-    pub(super) newer: Option<(PathBuf, u32)>,
+    pub(super) journaled: JournaledMessages,
+    pub(super) newer_segment: Option<(PathBuf, u32)>,
 }
 
-impl Finds<'_> {
+impl SpoolRecovery<'_> {
     /// Clears `incoming`, and lists `waiting` without opening a file.
     pub(super) fn list(&self) -> io::Result<Vec<(MessageId, u64, Timestamp)>> {
         for entry in self.disk.list(&self.dirs.incoming)? {
@@ -64,7 +64,7 @@ impl Finds<'_> {
         let mut waiting = Vec::new();
         let mut seen = HashSet::new();
         for entry in self.disk.list(&self.dirs.waiting)? {
-            match parcel::parse_name(&entry.name) {
+            match message_file::parse_name(&entry.name) {
                 Some((id, octets)) if entry.octets > octets && seen.insert(id) => {
                     waiting.push((id, octets, entry.modified));
                 }
@@ -86,7 +86,7 @@ impl Finds<'_> {
     }
 
     pub(super) fn replay(&mut self, parts: &SpoolParts, dir: &Path) -> io::Result<Journal> {
-        let (puts, newer) = (&mut self.puts, &mut self.newer);
+        let (puts, newer) = (&mut self.journaled, &mut self.newer_segment);
         let (disk, damaged, aside) = (self.disk, self.damaged, &self.dirs.damaged);
         Journal::open(
             Arc::clone(disk),
@@ -94,16 +94,16 @@ impl Finds<'_> {
             dir,
             aside,
             parts.settings.segment_octets,
-            &mut |record| replay_one(puts, &record),
+            &mut |record| apply_record(puts, &record),
             &mut |oddity| match oddity {
-                Oddity::Newer { segment, version } => {
+                ReplayProblem::Newer { segment, version } => {
                     *newer = Some((segment, version));
                     Ok(())
                 }
-                Oddity::Damaged { segment, octets, offset } => {
-                    copy_aside(disk.as_ref(), aside, &segment, &octets, offset, damaged)
+                ReplayProblem::Damaged { segment, octets, offset } => {
+                    copy_damaged_octets(disk.as_ref(), aside, &segment, &octets, offset, damaged)
                 }
-                Oddity::Unreadable { segment, octets, error } => {
+                ReplayProblem::Unreadable { segment, octets, error } => {
                     damaged.add_one();
                     log::error!(
                         target: "queue",
@@ -120,26 +120,26 @@ impl Finds<'_> {
     }
 }
 
-fn replay_one(puts: &mut Puts, record: &Replayed<'_>) {
+fn apply_record(puts: &mut JournaledMessages, record: &ReplayedRecord<'_>) {
     match record.kind {
-        Kind::Put => {
-            puts.insert(record.id, (record.place, Vec::new()));
+        RecordKind::Put => {
+            puts.insert(record.id, (record.position, Vec::new()));
         }
-        Kind::Note => {
+        RecordKind::Note => {
             if let (Some((_, records)), Ok(news)) =
                 (puts.get_mut(&record.id), serde_json::from_slice(record.text))
             {
                 records.push(news);
             }
         }
-        Kind::Moved | Kind::Done | Kind::Cancel => {
+        RecordKind::Moved | RecordKind::Done | RecordKind::Cancel => {
             puts.remove(&record.id);
         }
     }
 }
 
 /// Copies damaged octets of a segment aside, once: the name says where they stood.
-fn copy_aside(
+fn copy_damaged_octets(
     disk: &dyn Disk,
     dir: &Path,
     segment: &Path,
@@ -155,7 +155,7 @@ fn copy_aside(
     if is_there {
         return Ok(());
     }
-    let file = parcel::create_anew(disk, &path)?;
+    let file = message_file::create_replacing(disk, &path)?;
     file.append(octets)?;
     file.sync()?;
     disk.sync_dir(dir)?;

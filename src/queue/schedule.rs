@@ -10,10 +10,10 @@ use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::destination::{Change, Contact, early};
-use super::platform::{Departure, Platform};
+use super::destination_state::{ContactResult, ReachabilityChange, shorten_with_jitter};
+use super::ready_queue::{Dispatch, ReadyQueue};
 use crate::mail::{MessageId, Reason};
-use crate::route::{Carrier, Route};
+use crate::route::{Route, Transport};
 use crate::sys::{Moment, Random};
 
 /// What the queue needs to be told. The defaults of what an operator can set are those of
@@ -25,24 +25,24 @@ pub struct Settings {
     /// How long a message may wait for a recipient before it is returned. Default: 5 days.
     pub lifetime: Duration,
     /// Waits between attempts; the last one repeats. Not empty.
-    pub retry: Vec<Duration>,
+    pub retry_delays: Vec<Duration>,
     /// Age at which who still waits is reported as delayed. Default: 4 hours.
-    pub delay_report: Duration,
+    pub delay_notice_after: Duration,
     /// Delivery threads for local mailboxes and programs. At least 1.
-    pub deliver_local: usize,
+    pub local_threads: usize,
     /// Delivery threads for other servers. At least 1.
-    pub deliver_remote: usize,
+    pub remote_threads: usize,
     /// Attempts under way to one destination at most; local mailboxes are one destination
     /// without a cap. At least 1.
-    pub destination_max: usize,
+    pub destination_attempts_max: usize,
     /// Longest wait between two probes of a destination that does not answer. Default: 15 minutes.
     pub backoff_max: Duration,
     /// Deadline of a local attempt.
-    pub attempt_local: Duration,
+    pub local_attempt_timeout: Duration,
     /// Deadline of a remote attempt.
-    pub attempt_remote: Duration,
+    pub remote_attempt_timeout: Duration,
     /// Larger messages go to a file of their own at once; smaller ones through the journal.
-    pub small_octets_max: usize,
+    pub journal_message_octets_max: usize,
     /// A journal segment is closed when it is this long, in octets.
     pub segment_octets: u64,
     /// Journal segments kept; beyond that, what is left in the oldest moves to files.
@@ -55,15 +55,15 @@ impl Default for Settings {
         Self {
             messages_max: 20_000,
             lifetime: minutes(5 * 24 * 60),
-            retry: [1, 5, 15, 30, 60, 120, 240].map(minutes).to_vec(),
-            delay_report: minutes(4 * 60),
-            deliver_local: 16,
-            deliver_remote: 16,
-            destination_max: 4,
+            retry_delays: [1, 5, 15, 30, 60, 120, 240].map(minutes).to_vec(),
+            delay_notice_after: minutes(4 * 60),
+            local_threads: 16,
+            remote_threads: 16,
+            destination_attempts_max: 4,
             backoff_max: minutes(15),
-            attempt_local: minutes(10),
-            attempt_remote: minutes(30),
-            small_octets_max: 64 * 1024,
+            local_attempt_timeout: minutes(10),
+            remote_attempt_timeout: minutes(30),
+            journal_message_octets_max: 64 * 1024,
             segment_octets: 4 * 1024 * 1024,
             segments_max: 32,
         }
@@ -74,63 +74,68 @@ impl Settings {
     /// The wait after the `attempts`th attempt (from 1), up to 15 % shorter than the list says, so that
     /// what failed together does not come back together.
     #[must_use]
-    pub fn delay(&self, attempts: u32, random: &dyn Random) -> Duration {
+    pub fn retry_delay(&self, attempts: u32, random: &dyn Random) -> Duration {
         let place = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
-        let wait = self.retry.get(place).or(self.retry.last()).copied().unwrap_or(RETRY);
-        early(wait, random)
+        let wait = self
+            .retry_delays
+            .get(place)
+            .or(self.retry_delays.last())
+            .copied()
+            .unwrap_or(RETRY_DELAY_FALLBACK);
+        shorten_with_jitter(wait, random)
     }
 
     /// No wait is longer than this: what a lost clock for ages may cost at a restart.
     #[must_use]
-    pub fn delay_max(&self) -> Duration {
-        self.retry.iter().max().copied().unwrap_or(RETRY)
+    pub fn retry_delay_max(&self) -> Duration {
+        self.retry_delays.iter().max().copied().unwrap_or(RETRY_DELAY_FALLBACK)
     }
 }
 
 /// Where the list of waits is empty.
-const RETRY: Duration = Duration::from_secs(600);
+const RETRY_DELAY_FALLBACK: Duration = Duration::from_secs(600);
 
 /// Which threads carry it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Lane {
+pub enum DeliveryPool {
     /// Mailboxes and programs on this host.
     Local,
     /// Other servers.
     Remote,
 }
 
-impl Lane {
+impl DeliveryPool {
     /// The lane of a route.
     #[must_use]
     pub fn of(route: &Route) -> Self {
-        match route.carrier {
-            Carrier::Local | Carrier::Program => Self::Local,
-            Carrier::Smtp => Self::Remote,
+        match route.transport {
+            Transport::Local | Transport::Program => Self::Local,
+            Transport::Smtp => Self::Remote,
         }
     }
 }
 
 /// Some of one message's recipients of one route, ready to leave.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Leg {
+pub(super) struct RecipientBatch {
     pub(super) id: MessageId,
     /// Positions in the envelope.
     pub(super) recipients: Vec<usize>,
     /// Number of the attempt to come, from 1.
-    pub(super) round: u32,
+    pub(super) attempt_number: u32,
     /// Whose mail it is: senders take turns.
     pub(super) sender: u64,
     /// It may wait until then for its destination to be probed.
-    pub(super) until: Moment,
+    pub(super) wait_until: Moment,
     /// An operator wants it to be tried, whatever is known of its destination.
-    pub(super) is_urgent: bool,
+    pub(super) is_retry_requested: bool,
 }
 
 /// Why recipients are not tried when their turn comes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum PutOff {
+pub(super) enum SkipReason {
     /// They have waited too long for a probe of their destination, which does not answer for this reason.
-    Silent(Arc<Reason>),
+    DestinationUnresponsive(Arc<Reason>),
     /// They were to be given up, or reported as delayed, before this process began. Nothing is learnt by
     /// waiting for an attempt that an earlier process did not live to see the end of.
     Overdue,
@@ -139,21 +144,21 @@ pub(super) enum PutOff {
 /// The timetable and the legs that are ready.
 pub(super) struct Schedule {
     due: BTreeSet<(Moment, MessageId)>,
-    local: Platform,
-    remote: Platform,
+    local: ReadyQueue,
+    remote: ReadyQueue,
 }
 
 impl Schedule {
     pub(super) fn new(settings: &Settings) -> Self {
         Self {
             due: BTreeSet::new(),
-            local: Platform::new(settings, settings.deliver_local),
-            remote: Platform::new(settings, settings.deliver_remote),
+            local: ReadyQueue::new(settings, settings.local_threads),
+            remote: ReadyQueue::new(settings, settings.remote_threads),
         }
     }
 
     /// A message waits for its time.
-    pub(super) fn wait(&mut self, id: MessageId, due: Moment) {
+    pub(super) fn add(&mut self, id: MessageId, due: Moment) {
         self.due.insert((due, id));
     }
 
@@ -165,7 +170,7 @@ impl Schedule {
     /// When the next message, or the next probe of a destination, is due.
     pub(super) fn next_due(&self) -> Option<Moment> {
         let first = self.due.first().map(|(due, _)| *due);
-        [first, self.local.next_probe(), self.remote.next_probe()].into_iter().flatten().min()
+        [first, self.local.next_probe_due(), self.remote.next_probe_due()].into_iter().flatten().min()
     }
 
     /// The next message whose time has come.
@@ -178,41 +183,41 @@ impl Schedule {
     }
 
     /// Destinations whose time for a probe has come take their turn.
-    pub(super) fn wake(&mut self, now: Moment) {
-        self.local.wake(now);
-        self.remote.wake(now);
+    pub(super) fn queue_due_probes(&mut self, now: Moment) {
+        self.local.queue_due_probes(now);
+        self.remote.queue_due_probes(now);
     }
 
     /// A leg could leave now.
-    pub(super) fn ready(&mut self, route: Route, leg: Leg, now: Moment) {
-        self.platform(Lane::of(&route)).ready(route, leg, now);
+    pub(super) fn add_batch(&mut self, route: Route, leg: RecipientBatch, now: Moment) {
+        self.ready_queue(DeliveryPool::of(&route)).add(route, leg, now);
     }
 
     /// What an earlier process left undone about a leg is done without an attempt.
-    pub(super) fn overdue(&mut self, route: Route, leg: Leg) {
-        self.platform(Lane::of(&route)).overdue(route, leg);
+    pub(super) fn add_overdue(&mut self, route: Route, leg: RecipientBatch) {
+        self.ready_queue(DeliveryPool::of(&route)).add_overdue(route, leg);
     }
 
     /// The next leg of a lane that may leave; its destination has one more under way.
-    pub(super) fn depart(&mut self, lane: Lane, now: Moment) -> Option<Departure> {
-        self.platform(lane).depart(now)
+    pub(super) fn dispatch_next(&mut self, lane: DeliveryPool, now: Moment) -> Option<Dispatch> {
+        self.ready_queue(lane).dispatch_next(now)
     }
 
     /// A leg that had left is back.
-    pub(super) fn back(
+    pub(super) fn attempt_finished(
         &mut self,
         route: &Route,
-        contact: &Contact,
+        contact: &ContactResult,
         now: Moment,
         random: &dyn Random,
-    ) -> Change {
-        self.platform(Lane::of(route)).back(route, contact, now, random)
+    ) -> ReachabilityChange {
+        self.ready_queue(DeliveryPool::of(route)).attempt_finished(route, contact, now, random)
     }
 
     /// Suspect destinations of these messages are probed at once.
-    pub(super) fn hurry(&mut self, ids: &HashSet<MessageId>, now: Moment) {
-        self.local.hurry(ids, now);
-        self.remote.hurry(ids, now);
+    pub(super) fn probe_at_once(&mut self, ids: &HashSet<MessageId>, now: Moment) {
+        self.local.probe_at_once(ids, now);
+        self.remote.probe_at_once(ids, now);
     }
 
     /// A message's legs that have not left will not; says how many those were.
@@ -221,24 +226,31 @@ impl Schedule {
     }
 
     /// Legs that wait for a destination.
-    pub(super) fn waiting(&mut self, route: &Route) -> usize {
-        self.platform(Lane::of(route)).waiting(route)
+    pub(super) fn waiting_count(&mut self, route: &Route) -> usize {
+        self.ready_queue(DeliveryPool::of(route)).waiting_count(route)
     }
 
-    fn platform(&mut self, lane: Lane) -> &mut Platform {
+    fn ready_queue(&mut self, lane: DeliveryPool) -> &mut ReadyQueue {
         match lane {
-            Lane::Local => &mut self.local,
-            Lane::Remote => &mut self.remote,
+            DeliveryPool::Local => &mut self.local,
+            DeliveryPool::Remote => &mut self.remote,
         }
     }
 }
 
 #[cfg(test)]
-impl Leg {
+impl RecipientBatch {
     /// To the first recipient of a message, for as long as it takes.
-    pub(super) fn to(id: MessageId) -> Self {
+    pub(super) fn for_test(id: MessageId) -> Self {
         let until = Moment::new(Duration::MAX);
-        Self { id, recipients: vec![0], round: 1, sender: 0, until, is_urgent: false }
+        Self {
+            id,
+            recipients: vec![0],
+            attempt_number: 1,
+            sender: 0,
+            wait_until: until,
+            is_retry_requested: false,
+        }
     }
 }
 
@@ -253,8 +265,8 @@ mod tests {
         let mut schedule = Schedule::new(&Settings::default());
         let at = |seconds| Moment::new(Duration::from_secs(seconds));
         let [first, second] = [1, 2].map(|n| MessageId::new(Timestamp::from_millis(0), n));
-        schedule.wait(first, at(10));
-        schedule.wait(second, at(5));
+        schedule.add(first, at(10));
+        schedule.add(second, at(5));
         assert_eq!(schedule.next_due(), Some(at(5)));
         assert_eq!(schedule.take_due(at(4)), None);
         assert_eq!(schedule.take_due(at(10)), Some(second));
@@ -266,7 +278,7 @@ mod tests {
         let settings = Settings::default();
         let random = SeededRandom::new(1);
         for (attempts, minutes) in [(1, 1), (2, 5), (5, 60), (7, 240), (100, 240)] {
-            let wait = settings.delay(attempts, &random).as_secs();
+            let wait = settings.retry_delay(attempts, &random).as_secs();
             assert!((minutes * 51 - 1..=minutes * 60).contains(&wait), "{attempts}: {wait}");
         }
     }

@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::item::{Progress, State};
+use super::message_progress::{MessageProgress, RecipientState};
 use crate::mail::{Destination, Domain, Envelope, Mailbox, MessageId, Recipient, ReversePath};
-use crate::route::{Carrier, Router};
+use crate::route::{Router, Transport};
 
 /// Messages, and of each the recipients that still wait: those who match all that is said here.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -18,10 +18,10 @@ pub struct Selection {
     pub ids: Vec<MessageId>,
     /// From this sender.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub from: Option<Who>,
+    pub from: Option<AddressPattern>,
     /// For this recipient, before or after aliases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub to: Option<Who>,
+    pub to: Option<AddressPattern>,
     /// For this destination: a domain, a host that was named for it, or `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<String>,
@@ -33,7 +33,7 @@ pub struct Selection {
 /// Somebody, or everybody of a domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub enum Who {
+pub enum AddressPattern {
     /// `<>`: the null reverse-path.
     Null,
     /// `ana@here.example`.
@@ -45,37 +45,39 @@ pub enum Who {
 /// The text names nobody.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither an address nor a domain; write ana@here.example, here.example, or <> for reports")]
-pub struct WhoError(String);
+pub struct AddressPatternError(String);
 
-impl FromStr for Who {
-    type Err = WhoError;
+impl FromStr for AddressPattern {
+    type Err = AddressPatternError;
 
-    fn from_str(raw: &str) -> Result<Self, WhoError> {
+    fn from_str(raw: &str) -> Result<Self, AddressPatternError> {
         let inner = raw.strip_prefix('<').and_then(|raw| raw.strip_suffix('>')).unwrap_or(raw);
         let domain = inner.strip_prefix('@').unwrap_or(inner);
         match Mailbox::parse(inner) {
             Ok(mailbox) => Ok(Self::Mailbox(mailbox)),
             Err(_) if inner.is_empty() && raw == "<>" => Ok(Self::Null),
-            Err(_) => Domain::parse(domain).map(Self::Domain).map_err(|_| WhoError(raw.to_owned())),
+            Err(_) => {
+                Domain::parse(domain).map(Self::Domain).map_err(|_| AddressPatternError(raw.to_owned()))
+            }
         }
     }
 }
 
-impl TryFrom<String> for Who {
-    type Error = WhoError;
+impl TryFrom<String> for AddressPattern {
+    type Error = AddressPatternError;
 
-    fn try_from(raw: String) -> Result<Self, WhoError> {
+    fn try_from(raw: String) -> Result<Self, AddressPatternError> {
         raw.parse()
     }
 }
 
-impl From<Who> for String {
-    fn from(who: Who) -> Self {
+impl From<AddressPattern> for String {
+    fn from(who: AddressPattern) -> Self {
         who.to_string()
     }
 }
 
-impl fmt::Display for Who {
+impl fmt::Display for AddressPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Null => f.write_str("<>"),
@@ -85,8 +87,8 @@ impl fmt::Display for Who {
     }
 }
 
-impl Who {
-    fn is(&self, mailbox: &Mailbox) -> bool {
+impl AddressPattern {
+    fn matches(&self, mailbox: &Mailbox) -> bool {
         match self {
             Self::Null => false,
             Self::Mailbox(one) => one.is_same_user(mailbox),
@@ -94,10 +96,10 @@ impl Who {
         }
     }
 
-    fn is_sender(&self, reverse_path: &ReversePath) -> bool {
+    fn matches_reverse_path(&self, reverse_path: &ReversePath) -> bool {
         match reverse_path.mailbox() {
             None => *self == Self::Null,
-            Some(mailbox) => self.is(mailbox),
+            Some(mailbox) => self.matches(mailbox),
         }
     }
 }
@@ -111,22 +113,29 @@ impl Selection {
 
     /// Messages are named, and whatever waits of them is meant.
     #[must_use]
-    pub fn names_ids_only(&self) -> bool {
+    pub fn has_ids_only(&self) -> bool {
         Self { ids: Vec::new(), ..self.clone() }.is_all()
     }
 
     /// Positions of the recipients that are meant and still wait; if there are none, the message is
     /// not meant.
-    pub(super) fn positions(&self, envelope: &Envelope, progress: &Progress, router: &Router) -> Vec<usize> {
-        let from = self.from.as_ref().is_none_or(|who| who.is_sender(&envelope.reverse_path));
+    pub(super) fn positions(
+        &self,
+        envelope: &Envelope,
+        progress: &MessageProgress,
+        router: &Router,
+    ) -> Vec<usize> {
+        let from = self.from.as_ref().is_none_or(|who| who.matches_reverse_path(&envelope.reverse_path));
         if !from || (self.held && !progress.is_held) {
             return Vec::new();
         }
-        let is_meant = |(recipient, state): &(&Recipient, &State)| {
-            let to = |who: &Who| who.is(&recipient.original) || who.is(recipient.final_mailbox());
+        let is_meant = |(recipient, state): &(&Recipient, &RecipientState)| {
+            let to = |who: &AddressPattern| {
+                who.matches(&recipient.forward_path) || who.matches(recipient.final_mailbox())
+            };
             !state.is_settled()
                 && self.to.as_ref().is_none_or(to)
-                && self.destination.as_deref().is_none_or(|name| is_bound_for(name, recipient, router))
+                && self.destination.as_deref().is_none_or(|name| is_routed_to(name, recipient, router))
         };
         let all = envelope.recipients.iter().zip(&progress.states).enumerate();
         all.filter(|(_, one)| is_meant(one)).map(|(position, _)| position).collect()
@@ -134,7 +143,7 @@ impl Selection {
 }
 
 /// As the route says, by its domain although an operator sent it another way, or by one of its hosts.
-fn is_bound_for(name: &str, recipient: &Recipient, router: &Router) -> bool {
+fn is_routed_to(name: &str, recipient: &Recipient, router: &Router) -> bool {
     let route = router.route(recipient);
     if route.destination == name {
         return true;
@@ -145,7 +154,7 @@ fn is_bound_for(name: &str, recipient: &Recipient, router: &Router) -> bool {
         Destination::Via { .. } => route.destination.split([' ', '/']).any(|host| host == name),
         Destination::Mailbox(_) | Destination::Program { .. } => false,
     };
-    (is_its_domain && route.carrier == Carrier::Smtp) || is_its_host
+    (is_its_domain && route.transport == Transport::Smtp) || is_its_host
 }
 
 #[cfg(test)]
@@ -162,10 +171,10 @@ mod tests {
             ("@here.example", "here.example"),
             ("<>", "<>"),
         ] {
-            assert_eq!(raw.parse::<Who>().unwrap().to_string(), shown);
+            assert_eq!(raw.parse::<AddressPattern>().unwrap().to_string(), shown);
         }
         for raw in ["", "a b", "ana@", "@"] {
-            assert!(raw.parse::<Who>().is_err(), "{raw}");
+            assert!(raw.parse::<AddressPattern>().is_err(), "{raw}");
         }
     }
 
@@ -174,13 +183,13 @@ mod tests {
         let mailbox = |raw: &str| Mailbox::parse(raw).unwrap();
         let at = Timestamp::from_millis(0);
         let to = ["Bo@there.example", "cy@here.example", "eve@there.example"];
-        let recipients = to.map(|raw| Recipient::mailbox(mailbox(raw))).to_vec();
+        let recipients = to.map(|raw| Recipient::for_mailbox(mailbox(raw))).to_vec();
         let from = ReversePath::Mailbox(mailbox("ana@here.example"));
         let envelope = Envelope::new(MessageId::new(at, 1), at, from, recipients);
-        let mut progress = Progress::new(&envelope);
-        progress.states[2] = State::Delivered(Reason::new(0, 0, "taken"));
+        let mut progress = MessageProgress::new(&envelope);
+        progress.states[2] = RecipientState::Delivered(Reason::new(0, 0, "taken"));
         let router = Router::new([Domain::parse("here.example").unwrap()]);
-        let who = |raw: &str| Some(raw.parse::<Who>().unwrap());
+        let who = |raw: &str| Some(raw.parse::<AddressPattern>().unwrap());
         let every = Selection::default;
         for (selection, expected) in [
             (every(), vec![0, 1]),

@@ -45,10 +45,10 @@
 //! - `sweep`: what settled messages leave behind goes, and so does what crowds the journal
 //! - `aside`: what we cannot deal with is set aside
 
-mod aside;
 mod index;
 mod lease;
 mod load;
+mod set_aside;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -59,13 +59,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use self::index::{Index, Kept};
+use self::index::{Index, MessageLocation};
 use super::age_clock::AgeClock;
-use super::frame::Kind;
-use super::item::{Progress, Record};
-use super::journal::{Journal, Ticket, misplaced_at};
-use super::parcel::{self, Draft};
-use super::recovery::{Finds, Puts, check_version};
+use super::journal::{Journal, NoteHandle, misplaced_error};
+use super::journal_record::RecordKind;
+use super::message_file::{self, MessageFileWriter};
+use super::message_progress::{MessageProgress, ProgressUpdate};
+use super::recovery::{JournaledMessages, SpoolRecovery, check_version};
 use super::schedule::Settings;
 use crate::mail::{Envelope, MessageId, Timestamp};
 use crate::observe::{Counter, Metrics};
@@ -73,7 +73,7 @@ use crate::sys::{Clock, Disk, Mutex, Random, create_dir_all};
 
 pub(super) use self::lease::{Lease, Leases};
 pub(super) use self::load::LoadError;
-pub(super) use self::sweep::Swept;
+pub(super) use self::sweep::SweepResult;
 
 /// What a spool is made of.
 pub struct SpoolParts {
@@ -122,18 +122,18 @@ pub(super) struct Spool {
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     /// How old messages are.
-    pub(super) ages: AgeClock,
-    dirs: Dirs,
+    pub(super) age_clock: AgeClock,
+    dirs: SpoolDirs,
     journal: Journal,
     index: Index,
     /// Number of the last draft: no two writers use one name.
-    drafts: AtomicU64,
+    next_file_number: AtomicU64,
     /// Parcels that are settled and could not be removed, each with its `moved`.
-    leftovers: Mutex<Vec<(PathBuf, Option<Ticket>)>>,
+    leftovers: Mutex<Vec<(PathBuf, Option<NoteHandle>)>>,
     damaged: Counter,
 }
 
-pub(super) struct Dirs {
+pub(super) struct SpoolDirs {
     pub(super) incoming: PathBuf,
     pub(super) waiting: PathBuf,
     pub(super) damaged: PathBuf,
@@ -141,7 +141,7 @@ pub(super) struct Dirs {
 
 /// A message that was promised before this process began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Survivor {
+pub(super) struct RecoveredMessage {
     pub(super) id: MessageId,
     /// By the age clock.
     pub(super) due: Timestamp,
@@ -150,11 +150,11 @@ pub(super) struct Survivor {
 impl Spool {
     /// Opens the spool below a data directory and finds what was promised, oldest first. Whoever
     /// holds what makes leases is the only one who may change messages.
-    pub(super) fn open(parts: &SpoolParts) -> Result<(Self, Leases, Vec<Survivor>), OpenError> {
+    pub(super) fn open(parts: &SpoolParts) -> Result<(Self, Leases, Vec<RecoveredMessage>), OpenError> {
         let root = parts.data_dir.join("spool");
         let fail = |error| OpenError::Io { path: root.clone(), error };
         let disk = &parts.disk;
-        let dirs = Dirs {
+        let dirs = SpoolDirs {
             incoming: root.join("incoming"),
             waiting: root.join("waiting"),
             damaged: root.join("damaged"),
@@ -166,45 +166,55 @@ impl Spool {
         disk.sync_dir(&root).map_err(fail)?;
         check_version(parts, &root)?;
         let damaged = parts.metrics.counter("queue_damaged", "Damaged records and files, set aside");
-        let mut finds = Finds { disk, dirs: &dirs, damaged: &damaged, puts: HashMap::new(), newer: None };
+        let mut finds = SpoolRecovery {
+            disk,
+            dirs: &dirs,
+            damaged: &damaged,
+            journaled: HashMap::new(),
+            newer_segment: None,
+        };
         let waiting = finds.list().map_err(fail)?;
         let journal = finds.replay(parts, &journal_dir).map_err(fail)?;
-        if let Some((path, version)) = finds.newer {
+        if let Some((path, version)) = finds.newer_segment {
             return Err(OpenError::Newer { path, version: version.to_string() });
         }
-        let puts = finds.puts;
+        let puts = finds.journaled;
         let length = parts.metrics.gauge("queue_length", "Messages in the queue");
         let spool = Self {
             disk: Arc::clone(disk),
             clock: Arc::clone(&parts.clock),
-            ages: AgeClock::open(Arc::clone(disk), Arc::clone(&parts.clock), &root),
+            age_clock: AgeClock::open(Arc::clone(disk), Arc::clone(&parts.clock), &root),
             dirs,
             journal,
             index: Index::new(length),
-            drafts: AtomicU64::new(0),
+            next_file_number: AtomicU64::new(0),
             leftovers: Mutex::default(),
             damaged,
         };
-        let survivors = spool.adopt(waiting, puts);
+        let survivors = spool.build_index(waiting, puts);
         Ok((spool, Leases::new(), survivors))
     }
 
     /// Builds the index from what was found: a parcel counts more than a `put`.
-    fn adopt(&self, waiting: Vec<(MessageId, u64, Timestamp)>, puts: Puts) -> Vec<Survivor> {
+    fn build_index(
+        &self,
+        waiting: Vec<(MessageId, u64, Timestamp)>,
+        puts: JournaledMessages,
+    ) -> Vec<RecoveredMessage> {
         let mut survivors = Vec::with_capacity(waiting.len() + puts.len());
         for (id, octets, due) in waiting {
-            let moved = puts.contains_key(&id).then(|| self.journal.note(Kind::Moved, &id, b""));
-            self.index.insert(&id, Kept::Waiting { octets, moved });
-            survivors.push(Survivor { id, due });
+            let moved = puts.contains_key(&id).then(|| self.journal.note(RecordKind::Moved, &id, b""));
+            self.index.insert(&id, MessageLocation::File { octets, moved_note: moved });
+            survivors.push(RecoveredMessage { id, due });
         }
         for (id, (place, records)) in puts {
             if self.index.has(&id) {
                 continue;
             }
             let due = records.last().map_or(Timestamp::from_millis(0), |record| record.due);
-            self.journal.add_live(place.segment);
-            self.index.insert(&id, Kept::Journal { place, records });
-            survivors.push(Survivor { id, due });
+            self.journal.increment_live(place.segment);
+            self.index.insert(&id, MessageLocation::Journal { position: place, updates: records });
+            survivors.push(RecoveredMessage { id, due });
         }
         survivors.sort_unstable_by_key(|survivor| survivor.id);
         survivors
@@ -221,8 +231,8 @@ impl Spool {
     }
 
     /// The disk is full as far as we know: no message can be put.
-    pub(super) fn is_short_of_room(&self) -> bool {
-        self.journal.is_short_of_room()
+    pub(super) fn is_disk_full(&self) -> bool {
+        self.journal.is_disk_full()
     }
 
     /// All, oldest first.
@@ -231,45 +241,45 @@ impl Spool {
     }
 
     /// Begins a message in a file of its own.
-    pub(super) fn draft(&self, id: &MessageId) -> io::Result<Draft> {
-        let number = self.drafts.fetch_add(1, Ordering::Relaxed);
-        Draft::create(&self.disk, &self.dirs.incoming, id, number)
+    pub(super) fn create_message_file(&self, id: &MessageId) -> io::Result<MessageFileWriter> {
+        let number = self.next_file_number.fetch_add(1, Ordering::Relaxed);
+        MessageFileWriter::create(&self.disk, &self.dirs.incoming, id, number)
     }
 
     /// Promises a small message. Durable on return; one shared sync.
-    pub(super) fn put_small(&self, envelope: &Envelope, octets: &[u8]) -> io::Result<()> {
+    pub(super) fn put_in_journal(&self, envelope: &Envelope, octets: &[u8]) -> io::Result<()> {
         let place = self.journal.put(&envelope.id, &serde_json::to_vec(envelope)?, octets)?;
-        self.index.insert(&envelope.id, Kept::Journal { place, records: Vec::new() });
+        self.index.insert(&envelope.id, MessageLocation::Journal { position: place, updates: Vec::new() });
         Ok(())
     }
 
     /// Promises a message in a file of its own. Durable on return; two syncs.
-    pub(super) fn put_large(&self, draft: Draft, envelope: &Envelope) -> io::Result<()> {
+    pub(super) fn put_as_file(&self, draft: MessageFileWriter, envelope: &Envelope) -> io::Result<()> {
         let octets = draft.octets();
-        let (path, file) = draft.finish(&self.dirs.waiting, envelope, None, self.ages.now())?;
-        if !self.disk.is_in_place(&path, file.as_ref()).unwrap_or(false) {
+        let (path, file) = draft.finish(&self.dirs.waiting, envelope, None, self.age_clock.now())?;
+        if !self.disk.is_file_at(&path, file.as_ref()).unwrap_or(false) {
             // Or it would be delivered although its sender is told that it is not taken.
             let _ = self.disk.remove(&path);
-            return Err(misplaced_at(&self.dirs.waiting));
+            return Err(misplaced_error(&self.dirs.waiting));
         }
-        self.index.insert(&envelope.id, Kept::Waiting { octets, moved: None });
+        self.index.insert(&envelope.id, MessageLocation::File { octets, moved_note: None });
         Ok(())
     }
 
-    fn parcel_path(&self, id: &MessageId, octets: u64) -> PathBuf {
-        self.dirs.waiting.join(parcel::file_name(id, octets))
+    fn message_file_path(&self, id: &MessageId, octets: u64) -> PathBuf {
+        self.dirs.waiting.join(message_file::file_name(id, octets))
     }
 
     /// Writes down what an attempt or a command changed. `after` is the message's progress with `record`
     /// in it.
     ///
     /// On an error the message is as safe as before, and `after` holds only in memory.
-    pub(super) fn note(
+    pub(super) fn record_update(
         &self,
         lease: &Lease,
         envelope: &Envelope,
-        record: &Record,
-        after: &Progress,
+        record: &ProgressUpdate,
+        after: &MessageProgress,
     ) -> io::Result<()> {
         let id = lease.id();
         if after.is_settled() {
@@ -278,16 +288,16 @@ impl Spool {
         }
         let must_last = record.by_operator || record.states.iter().any(|(_, state)| state.is_settled());
         match self.index.get(id).ok_or(io::ErrorKind::NotFound)? {
-            Kept::Waiting { octets, .. } => {
-                let path = self.parcel_path(id, octets);
-                parcel::add(self.disk.as_ref(), &path, octets, record, must_last)?;
+            MessageLocation::File { octets, .. } => {
+                let path = self.message_file_path(id, octets);
+                message_file::append_update(self.disk.as_ref(), &path, octets, record, must_last)?;
                 // A hint, see `parcel`.
                 let _ = self.disk.set_modified(&path, after.due);
                 Ok(())
             }
-            Kept::Journal { .. } => {
+            MessageLocation::Journal { .. } => {
                 let waits = record.by_operator || record.states.iter().any(|(_, state)| !state.is_settled());
-                let moved = if waits { self.move_out(lease, envelope, after) } else { Ok(()) };
+                let moved = if waits { self.move_to_file(lease, envelope, after) } else { Ok(()) };
                 match moved {
                     // A person hears that it cannot be done.
                     Err(e) if record.by_operator => return Err(e),
@@ -296,27 +306,29 @@ impl Spool {
                     Ok(()) if waits => return Ok(()),
                     Ok(()) => {}
                 }
-                self.note_in_journal(id, record);
+                self.append_update_note(id, record);
                 Ok(())
             }
         }
     }
 
-    fn note_in_journal(&self, id: &MessageId, record: &Record) {
+    fn append_update_note(&self, id: &MessageId, record: &ProgressUpdate) {
         if let Ok(json) = serde_json::to_vec(record) {
-            self.journal.note(Kind::Note, id, &json);
+            self.journal.note(RecordKind::Note, id, &json);
         }
-        self.index.add_record(id, record);
+        self.index.add_update(id, record);
     }
 
     /// Moves a message from the journal to a file of its own; one that has a file stays there.
-    fn move_out(&self, lease: &Lease, envelope: &Envelope, progress: &Progress) -> io::Result<()> {
+    fn move_to_file(&self, lease: &Lease, envelope: &Envelope, progress: &MessageProgress) -> io::Result<()> {
         let id = lease.id();
-        let Kept::Journal { place, .. } = self.index.get(id).ok_or(io::ErrorKind::NotFound)? else {
+        let MessageLocation::Journal { position: place, .. } =
+            self.index.get(id).ok_or(io::ErrorKind::NotFound)?
+        else {
             return Ok(());
         };
         let file = self.journal.file(place.segment)?;
-        let mut draft = self.draft(id)?;
+        let mut draft = self.create_message_file(id)?;
         let start = place.offset + u64::from(place.envelope_octets);
         let mut copied = 0;
         while copied < place.octets {
@@ -329,45 +341,49 @@ impl Spool {
             copied += chunk.len() as u64;
         }
         draft.finish(&self.dirs.waiting, envelope, Some(&progress.to_record()), progress.due)?;
-        let moved = Some(self.journal.note(Kind::Moved, id, b""));
+        let moved = Some(self.journal.note(RecordKind::Moved, id, b""));
         // The segment holds one message less only if this is what took it out.
         if self.index.move_from(id, place, moved) {
-            self.journal.take_live(place.segment);
+            self.journal.decrement_live(place.segment);
         }
         Ok(())
     }
 
     /// Nothing is left to do for a message: it goes. Cannot fail: what the disk refuses now is
     /// done by a later sweep, and until then a restart delivers it again.
-    pub(super) fn settle(&self, lease: &Lease, record: Option<&Record>) {
+    pub(super) fn settle(&self, lease: &Lease, record: Option<&ProgressUpdate>) {
         // What the disk refused is said in the log, and kept for the next sweep.
-        let _ = self.settle_by(lease, record);
+        let _ = self.settle_on_disk(lease, record);
     }
 
     /// The same, durable on return: a crash does not bring it back.
     ///
     /// On an error it has left the queue all the same, unless a crash comes before the next sync.
-    pub(super) fn settle_durably(&self, lease: &Lease, record: &Record) -> io::Result<()> {
-        match self.settle_by(lease, Some(record))? {
-            Settled::Noted(done) => self.journal.sync(&done),
-            Settled::Removed => self.disk.sync_dir(&self.dirs.waiting),
-            Settled::Gone | Settled::Written => Ok(()),
+    pub(super) fn settle_durably(&self, lease: &Lease, record: &ProgressUpdate) -> io::Result<()> {
+        match self.settle_on_disk(lease, Some(record))? {
+            SettlementTrace::JournalNote(done) => self.journal.sync(&done),
+            SettlementTrace::FileRemoved => self.disk.sync_dir(&self.dirs.waiting),
+            SettlementTrace::NotQueued | SettlementTrace::FileMarked => Ok(()),
         }
     }
 
-    fn settle_by(&self, lease: &Lease, record: Option<&Record>) -> io::Result<Settled> {
+    fn settle_on_disk(&self, lease: &Lease, record: Option<&ProgressUpdate>) -> io::Result<SettlementTrace> {
         let id = lease.id();
-        match self.leave(id) {
-            None => Ok(Settled::Gone),
-            Some(Left::Journal(done)) => Ok(Settled::Noted(done)),
-            Some(Left::Waiting { octets, moved }) => {
-                let path = self.parcel_path(id, octets);
-                let Err(e) = self.remove_parcel(&path, moved.as_ref()) else { return Ok(Settled::Removed) };
+        match self.remove_from_index(id) {
+            None => Ok(SettlementTrace::NotQueued),
+            Some(RemovedEntry::Journal(done)) => Ok(SettlementTrace::JournalNote(done)),
+            Some(RemovedEntry::Waiting { octets, moved }) => {
+                let path = self.message_file_path(id, octets);
+                let Err(e) = self.remove_message_file(&path, moved.as_ref()) else {
+                    return Ok(SettlementTrace::FileRemoved);
+                };
                 log::error!(target: "queue", "{id} is settled, but {} stays for now: {e}", path.display());
                 self.leftovers.lock().push((path.clone(), moved));
                 // So that a restart knows; may fail for the same reason.
-                match record.map(|record| parcel::add(self.disk.as_ref(), &path, octets, record, true)) {
-                    Some(Ok(())) => Ok(Settled::Written),
+                match record.map(|record| {
+                    message_file::append_update(self.disk.as_ref(), &path, octets, record, true)
+                }) {
+                    Some(Ok(())) => Ok(SettlementTrace::FileMarked),
                     Some(Err(_)) | None => Err(e),
                 }
             }
@@ -375,18 +391,20 @@ impl Spool {
     }
 
     /// A message leaves the queue; in the journal that is noted, and its segment holds one less.
-    fn leave(&self, id: &MessageId) -> Option<Left> {
+    fn remove_from_index(&self, id: &MessageId) -> Option<RemovedEntry> {
         match self.index.remove(id)? {
-            Kept::Journal { place, .. } => {
-                let done = self.journal.note(Kind::Done, id, b"");
-                self.journal.take_live(place.segment);
-                Some(Left::Journal(done))
+            MessageLocation::Journal { position: place, .. } => {
+                let done = self.journal.note(RecordKind::Done, id, b"");
+                self.journal.decrement_live(place.segment);
+                Some(RemovedEntry::Journal(done))
             }
-            Kept::Waiting { octets, moved } => Some(Left::Waiting { octets, moved }),
+            MessageLocation::File { octets, moved_note: moved } => {
+                Some(RemovedEntry::Waiting { octets, moved })
+            }
         }
     }
 
-    fn remove_parcel(&self, path: &Path, moved: Option<&Ticket>) -> io::Result<()> {
+    fn remove_message_file(&self, path: &Path, moved: Option<&NoteHandle>) -> io::Result<()> {
         if let Some(moved) = moved {
             self.journal.sync(moved)?;
         }
@@ -395,23 +413,23 @@ impl Spool {
 }
 
 /// What a message left behind on disk when it left the queue.
-enum Left {
+enum RemovedEntry {
     /// This note says so.
-    Journal(Ticket),
+    Journal(NoteHandle),
     /// Its file, for the caller to deal with.
-    Waiting { octets: u64, moved: Option<Ticket> },
+    Waiting { octets: u64, moved: Option<NoteHandle> },
 }
 
 /// How the end of a message stands on disk.
-enum Settled {
+enum SettlementTrace {
     /// It was not in the queue.
-    Gone,
+    NotQueued,
     /// In the journal, durable with this note.
-    Noted(Ticket),
+    JournalNote(NoteHandle),
     /// Its file is removed, durable with the directory.
-    Removed,
+    FileRemoved,
     /// Its file is still there and says, durably, that nothing is left to do.
-    Written,
+    FileMarked,
 }
 
 /// Read and written at once when a message moves.

@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::handle::{Handle, News};
-use super::job::Job;
-use super::schedule::{Lane, Settings};
+use super::delivery_threads::{Couriers, DeliveryParts, SteppedQueue, open_unlocked};
+use super::handle::{Handle, ManagerEvent};
+use super::job::AttemptJob;
+use super::schedule::{DeliveryPool, Settings};
 use super::spool::SpoolParts;
-use super::worker::{Couriers, Crew, Stepped, open_unlocked};
 use crate::courier::{Courier, Delivery};
 use crate::fakes::{Crash, SeededRandom, SimulatedDisk, TestClock};
 use crate::mail::{Domain, Envelope, Mailbox, MessageId, Outcome, Reason, Recipient, ReversePath};
 use crate::observe::{Metrics, Traces};
-use crate::queue::Direct;
-use crate::route::{Carrier, Router};
+use crate::queue::QueuedDirectly;
+use crate::route::{Router, Transport};
 use crate::sys::{Clock, Moment, Mutex};
 
 /// How long a peer that says nothing holds an attempt.
@@ -28,32 +28,32 @@ const LOCAL: Duration = Duration::from_millis(10);
 
 /// Every destination there is.
 #[derive(Default)]
-struct World {
+struct SimulatedDestinations {
     clock: Arc<TestClock>,
     /// Domains that take connections and say nothing.
-    silent: Mutex<BTreeSet<String>>,
+    unresponsive_domains: Mutex<BTreeSet<String>>,
     delivered: Mutex<HashMap<MessageId, Moment>>,
-    in_vain: Mutex<BTreeMap<String, usize>>,
+    unanswered_attempts: Mutex<BTreeMap<String, usize>>,
     /// Texts of the reports that came to mailboxes here.
-    reports: Mutex<Vec<String>>,
+    bounces: Mutex<Vec<String>>,
 }
 
-impl Courier for World {
+impl Courier for SimulatedDestinations {
     fn name(&self) -> &'static str {
         "world"
     }
 
-    fn carry(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
+    fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
         let domain = delivery.recipients[0].final_mailbox().domain.as_ascii();
-        let outcome = if self.silent.lock().contains(domain) {
-            *self.in_vain.lock().entry(domain.to_owned()).or_default() += 1;
-            Outcome::Deferred(Reason::new(4, 2, "timed out").of_destination())
+        let outcome = if self.unresponsive_domains.lock().contains(domain) {
+            *self.unanswered_attempts.lock().entry(domain.to_owned()).or_default() += 1;
+            Outcome::Deferred(Reason::new(4, 2, "timed out").with_destination_scope())
         } else {
             self.delivered.lock().insert(delivery.envelope.id, self.clock.now());
             if delivery.envelope.reverse_path.is_null() {
                 let mut text = String::new();
                 delivery.message.open().unwrap().read_to_string(&mut text).unwrap();
-                self.reports.lock().push(text);
+                self.bounces.lock().push(text);
             }
             Outcome::Delivered(Reason::new(0, 0, "taken"))
         };
@@ -62,17 +62,17 @@ impl Courier for World {
 }
 
 /// A queue with a pool of threads that take simulated time.
-struct House {
-    world: Arc<World>,
+struct TestQueue {
+    world: Arc<SimulatedDestinations>,
     handle: Handle,
-    stepped: Stepped,
+    stepped: SteppedQueue,
     /// Attempts under way, by when they will be over.
-    under_way: BTreeMap<(Moment, u64), Job>,
+    under_way: BTreeMap<(Moment, u64), AttemptJob>,
     jobs: u64,
-    came: HashMap<MessageId, Moment>,
+    put_at: HashMap<MessageId, Moment>,
 }
 
-impl House {
+impl TestQueue {
     fn new() -> Self {
         // The simulated disk copies what it syncs: short segments.
         let settings = Settings { segment_octets: 50_000, segments_max: 100, ..Settings::default() };
@@ -80,7 +80,7 @@ impl House {
     }
 
     /// Another process, in this world.
-    fn open(world: Arc<World>, disk: SimulatedDisk, settings: Settings, seed: u64) -> Self {
+    fn open(world: Arc<SimulatedDestinations>, disk: SimulatedDisk, settings: Settings, seed: u64) -> Self {
         let (handle, opened) = open_unlocked(SpoolParts {
             disk: Arc::new(disk),
             data_dir: PathBuf::from("/data"),
@@ -91,15 +91,15 @@ impl House {
         })
         .unwrap();
         let courier = || Arc::clone(&world) as Arc<dyn Courier>;
-        let stepped = opened.into_stepped(Crew {
+        let stepped = opened.into_stepped(DeliveryParts {
             router: Arc::new(ArcSwap::from_pointee(Router::new([Domain::parse("here.example").unwrap()]))),
             couriers: Couriers { local: courier(), program: courier(), smtp: courier() },
-            own_mail: Arc::new(Direct(handle.clone())),
+            generated_mail: Arc::new(QueuedDirectly(handle.clone())),
             traces: Traces::new(Arc::clone(&world.clock) as Arc<dyn Clock>),
             hostname: Domain::parse("mail.here.example").unwrap(),
         });
         let (under_way, came) = (BTreeMap::new(), HashMap::new());
-        Self { world, handle, stepped, under_way, jobs: 0, came }
+        Self { world, handle, stepped, under_way, jobs: 0, put_at: came }
     }
 
     fn put(&mut self, from: &str, to: &str) -> MessageId {
@@ -110,21 +110,24 @@ impl House {
         let mut incoming = self.handle.begin().unwrap();
         incoming.append(b"Subject: hello\r\n\r\n").unwrap();
         let id = incoming.id();
-        let recipients = to.split(' ').map(|to| Recipient::mailbox(Mailbox::parse(to).unwrap())).collect();
+        let recipients =
+            to.split(' ').map(|to| Recipient::for_mailbox(Mailbox::parse(to).unwrap())).collect();
         let from = ReversePath::Mailbox(Mailbox::parse(from).unwrap());
         let mut envelope = Envelope::new(id, self.handle.wall(), from, recipients);
         edit(&mut envelope);
         incoming.commit(envelope).unwrap();
-        self.came.insert(id, self.world.clock.now());
+        self.put_at.insert(id, self.world.clock.now());
         id
     }
 
-    fn takes(&self, job: &Job) -> Duration {
-        match job.route.carrier {
-            _ if job.put_off.is_some() => Duration::from_millis(1),
-            Carrier::Local | Carrier::Program => LOCAL,
-            Carrier::Smtp if self.world.silent.lock().contains(&job.route.destination) => SILENCE,
-            Carrier::Smtp => REMOTE,
+    fn attempt_duration(&self, job: &AttemptJob) -> Duration {
+        match job.route.transport {
+            _ if job.skip_reason.is_some() => Duration::from_millis(1),
+            Transport::Local | Transport::Program => LOCAL,
+            Transport::Smtp if self.world.unresponsive_domains.lock().contains(&job.route.destination) => {
+                SILENCE
+            }
+            Transport::Smtp => REMOTE,
         }
     }
 
@@ -135,24 +138,25 @@ impl House {
             let now = self.world.clock.now();
             while let Some(job) = self.under_way.first_entry().filter(|entry| entry.key().0 <= now) {
                 let job = job.remove();
-                let carried = self.stepped.carriage.carry(&job);
-                self.stepped.manager.hear(News::Done(job.over(carried)));
+                let carried = self.stepped.attempt_runner.run(&job);
+                self.stepped.manager.handle_event(ManagerEvent::AttemptFinished(job.into_result(carried)));
             }
-            while let Ok(news) = self.stepped.news.try_recv() {
-                self.stepped.manager.hear(news);
+            while let Ok(news) = self.stepped.events.try_recv() {
+                self.stepped.manager.handle_event(news);
             }
             self.stepped.manager.tick();
-            for (lane, threads) in [(Lane::Local, 4), (Lane::Remote, 16)] {
-                while self.under_way.values().filter(|job| job.lane() == lane).count() < threads
+            for (lane, threads) in [(DeliveryPool::Local, 4), (DeliveryPool::Remote, 16)] {
+                while self.under_way.values().filter(|job| job.pool() == lane).count() < threads
                     && let Some(job) = self.stepped.manager.next_job(lane)
                 {
                     self.jobs += 1;
-                    self.under_way.insert((now + self.takes(&job), self.jobs), job);
+                    self.under_way.insert((now + self.attempt_duration(&job), self.jobs), job);
                 }
             }
-            self.stepped.manager.clear_up();
+            self.stepped.manager.run_maintenance();
             let next = self.under_way.first_key_value().map(|((over, _), _)| *over);
-            let idle = self.stepped.manager.idle().map(|idle| now + idle.max(Duration::from_millis(1)));
+            let idle =
+                self.stepped.manager.time_until_work().map(|idle| now + idle.max(Duration::from_millis(1)));
             let next = next.into_iter().chain(idle).min().unwrap_or(end).min(end);
             if now >= end {
                 return;
@@ -162,11 +166,11 @@ impl House {
     }
 
     fn latency(&self, id: MessageId) -> Option<Duration> {
-        Some(self.world.delivered.lock().get(&id)?.since(*self.came.get(&id)?))
+        Some(self.world.delivered.lock().get(&id)?.since(*self.put_at.get(&id)?))
     }
 
-    fn is_silent(&self, domain: &str, is_silent: bool) {
-        let mut silent = self.world.silent.lock();
+    fn set_unresponsive(&self, domain: &str, is_silent: bool) {
+        let mut silent = self.world.unresponsive_domains.lock();
         if is_silent {
             silent.insert(domain.to_owned())
         } else {
@@ -174,13 +178,13 @@ impl House {
         };
     }
 
-    fn in_vain(&self, domain: &str) -> usize {
-        self.world.in_vain.lock().get(domain).copied().unwrap_or(0)
+    fn unanswered_attempts(&self, domain: &str) -> usize {
+        self.world.unanswered_attempts.lock().get(domain).copied().unwrap_or(0)
     }
 }
 
 /// Mail to fifty healthy destinations and to local users, one of each in every second.
-fn usual_mail(house: &mut House, seconds: usize) -> Vec<MessageId> {
+fn put_usual_mail(house: &mut TestQueue, seconds: usize) -> Vec<MessageId> {
     let mut ids = Vec::new();
     for second in 0..seconds {
         ids.push(house.put("ana@here.example", &format!("bo@healthy{}.example", second % 50)));
@@ -190,48 +194,48 @@ fn usual_mail(house: &mut House, seconds: usize) -> Vec<MessageId> {
     ids
 }
 
-fn slowest(house: &House, ids: &[MessageId]) -> Duration {
+fn slowest(house: &TestQueue, ids: &[MessageId]) -> Duration {
     ids.iter().map(|id| house.latency(*id).unwrap_or(Duration::MAX)).max().unwrap()
 }
 
 #[test]
 fn thousands_of_messages_to_a_silent_destination_slow_down_nobody_else() {
-    let mut house = House::new();
-    house.is_silent("silent.example", true);
+    let mut house = TestQueue::new();
+    house.set_unresponsive("silent.example", true);
     let pile: Vec<_> = (0..5000).map(|_| house.put("list@here.example", "bo@silent.example")).collect();
-    let usual = usual_mail(&mut house, 900);
+    let usual = put_usual_mail(&mut house, 900);
     assert!(slowest(&house, &usual) <= REMOTE, "{:?}", slowest(&house, &usual));
-    let asked = house.in_vain("silent.example");
+    let asked = house.unanswered_attempts("silent.example");
     assert!((1..=3).contains(&asked), "one probe finds out for all, not {asked}");
 
-    house.is_silent("silent.example", false);
-    let usual = usual_mail(&mut house, 900);
+    house.set_unresponsive("silent.example", false);
+    let usual = put_usual_mail(&mut house, 900);
     assert!(slowest(&house, &usual) <= REMOTE, "{:?}", slowest(&house, &usual));
     assert!(pile.iter().all(|id| house.latency(*id).is_some()), "and then it has its mail");
 }
 
 #[test]
 fn many_silent_destinations_do_not_hold_the_pool_either() {
-    let mut house = House::new();
-    usual_mail(&mut house, 50);
+    let mut house = TestQueue::new();
+    put_usual_mail(&mut house, 50);
     for n in 0..5000 {
-        house.is_silent(&format!("silent{}.example", n % 40), true);
+        house.set_unresponsive(&format!("silent{}.example", n % 40), true);
         house.put("list@here.example", &format!("bo@silent{}.example", n % 40));
     }
-    let usual = usual_mail(&mut house, 900);
+    let usual = put_usual_mail(&mut house, 900);
     assert!(slowest(&house, &usual) <= REMOTE, "{:?}", slowest(&house, &usual));
 }
 
 #[test]
 fn a_recipient_is_tried_again_in_its_own_time_while_another_hangs() {
-    let mut house = House::new();
-    house.is_silent("silent.example", true);
-    house.is_silent("greylisting.example", true);
+    let mut house = TestQueue::new();
+    house.set_unresponsive("silent.example", true);
+    house.set_unresponsive("greylisting.example", true);
     let id = house.put("ana@here.example", "bo@silent.example cy@here.example dee@greylisting.example");
     house.run(SILENCE + Duration::from_secs(1));
-    house.is_silent("greylisting.example", false);
+    house.set_unresponsive("greylisting.example", false);
     house.run(Duration::from_secs(70));
-    assert_eq!(house.in_vain("greylisting.example"), 1);
+    assert_eq!(house.unanswered_attempts("greylisting.example"), 1);
     // Of the last one: it came with the first retry, and not when the other's attempt was over.
     let latency = house.latency(id).unwrap();
     assert!(latency > SILENCE && latency < SILENCE + Duration::from_secs(62), "{latency:?}");
@@ -239,8 +243,8 @@ fn a_recipient_is_tried_again_in_its_own_time_while_another_hangs() {
 
 #[test]
 fn mail_that_waits_for_a_probe_expires_in_its_time() {
-    let mut house = House::new();
-    house.is_silent("silent.example", true);
+    let mut house = TestQueue::new();
+    house.set_unresponsive("silent.example", true);
     for _ in 0..20 {
         house.put("ana@here.example", "bo@silent.example");
     }
@@ -248,40 +252,40 @@ fn mail_that_waits_for_a_probe_expires_in_its_time() {
     assert_eq!(house.handle.count(), 20);
     house.run(Duration::from_secs(2 * 3600));
     assert_eq!(house.handle.count(), 0, "given up");
-    let asked = house.in_vain("silent.example");
+    let asked = house.unanswered_attempts("silent.example");
     assert!(asked < 700, "{asked} attempts in five days, and not twenty times as many");
 }
 
 #[test]
 fn servers_that_live_shorter_than_an_attempt_takes_report_and_give_up_in_time() {
     const LIFE: Duration = Duration::from_secs(47);
-    let (world, disk) = (Arc::<World>::default(), SimulatedDisk::default());
+    let (world, disk) = (Arc::<SimulatedDestinations>::default(), SimulatedDisk::default());
     let settings = Settings {
         lifetime: Duration::from_secs(120),
-        delay_report: Duration::from_secs(30),
-        retry: vec![Duration::from_secs(60)],
+        delay_notice_after: Duration::from_secs(30),
+        retry_delays: vec![Duration::from_secs(60)],
         segment_octets: 50_000,
         ..Settings::default()
     };
-    let open = |seed| House::open(Arc::clone(&world), disk.clone(), settings.clone(), seed);
-    world.silent.lock().extend((0..30).map(|n| format!("silent{n}.example")));
+    let open = |seed| TestQueue::open(Arc::clone(&world), disk.clone(), settings.clone(), seed);
+    world.unresponsive_domains.lock().extend((0..30).map(|n| format!("silent{n}.example")));
     let mut house = open(1);
     for n in 0..300 {
         house.put_with("ana@here.example", &format!("bo@silent{}.example", n % 30), |envelope| {
-            envelope.login = Some(Mailbox::parse("ana@here.example").unwrap());
+            envelope.authenticated_user = Some(Mailbox::parse("ana@here.example").unwrap());
         });
     }
-    let count = |what: &str| world.reports.lock().iter().filter(|text| text.contains(what)).count();
+    let count = |what: &str| world.bounces.lock().iter().filter(|text| text.contains(what)).count();
     let mut history = Vec::new();
     for seed in 2..8 {
         house.run(LIFE);
         history.push((count("Action: delayed"), count("Status: 4.4.7")));
         drop(house);
-        disk.crash(Crash::Killed);
+        disk.crash(Crash::ProcessKilled);
         house = open(seed);
     }
     // The third process finds what the second was to report, the fifth what the fourth was to give up.
     assert_eq!(history, [(0, 0), (0, 0), (300, 0), (300, 0), (300, 300), (300, 300)]);
     assert_eq!(house.handle.count(), 0);
-    assert!(world.in_vain.lock().is_empty(), "no attempt came to an end");
+    assert!(world.unanswered_attempts.lock().is_empty(), "no attempt came to an end");
 }

@@ -5,11 +5,11 @@ use crate::mail::{Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePa
 use super::body::BodyFacts;
 use super::parameters::MailParameters;
 use super::reply::Reply;
-use super::sasl::{Login, ScramStart};
+use super::sasl::{SaslCredentials, ScramStart};
 
 /// What the shell does next. One call of the machine yields exactly one.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Action {
+pub enum ServerAction {
     /// Send it, at the latest before waiting for more input; then go on with the next line.
     Reply(Reply),
     /// Find out, and call [`super::Server::answer`].
@@ -20,7 +20,7 @@ pub enum Action {
         /// 354.
         reply: Option<Reply>,
         /// What the octets are for.
-        part: Part,
+        mode: ReceiveMode,
     },
     /// Send it, at once; throw away all input that is buffered; make the handshake and call
     /// [`super::Server::tls`].
@@ -28,11 +28,11 @@ pub enum Action {
     /// Send it and close the connection.
     ReplyAndClose(Reply),
     /// The same to a client that does not speak SMTP, and count it.
-    TurnAway {
+    RejectForeignProtocol {
         /// What it may or may not understand.
         reply: Reply,
         /// What it speaks.
-        speaks: Language,
+        protocol: ForeignProtocol,
     },
     /// Nothing to say; go on with the next line. After a handshake it is the client's turn.
     Continue,
@@ -42,26 +42,26 @@ pub enum Action {
 
 /// What octets are for that the shell gives to the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part {
+pub enum ReceiveMode {
     /// A message begins. It is the shell's to keep until its content is asked about; it is thrown away
     /// when [`super::Server::is_receiving`] says no without that.
-    First,
+    Begin,
     /// The message goes on.
-    Next,
+    Continue,
     /// Nothing of them is kept.
-    Unwanted,
+    Discard,
 }
 
 /// What a client speaks that has come to the wrong port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Language {
+pub enum ForeignProtocol {
     /// HTTP: somebody's browser, or a scanner.
     Http,
     /// TLS, where plain text comes first.
     Tls,
 }
 
-impl Language {
+impl ForeignProtocol {
     /// As in counters.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -74,7 +74,7 @@ impl Language {
 
 /// Whom an action is about.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Subject {
+pub struct CommandPaths {
     /// The transaction's, or the one that wanted to begin it.
     pub reverse_path: Option<ReversePath>,
     /// The one that the last command named.
@@ -95,7 +95,7 @@ pub enum Question {
     Recipient(ForwardPath),
     /// Is this the user? [`Answer::User`], [`Answer::WrongLogin`]; a failure that is transient
     /// says that we cannot tell now.
-    Login(Login),
+    Login(SaslCredentials),
     /// What does SCRAM need to know of this user? [`Answer::ScramStart`], whether the user exists or
     /// not.
     ScramStart {
@@ -114,7 +114,7 @@ pub struct Verdict {
     pub answer: Answer,
     /// Reasons in order, one sentence each, for the log and the trace. The machine does not
     /// look at them.
-    pub because: Vec<String>,
+    pub reasons: Vec<String>,
 }
 
 /// What the machine may be told. One that does not fit its question is a fault of ours: the
@@ -143,7 +143,7 @@ impl Verdict {
     /// An answer, without reasons so far.
     #[must_use]
     pub fn new(answer: Answer) -> Self {
-        Self { answer, because: Vec::new() }
+        Self { answer, reasons: Vec::new() }
     }
 
     /// A refusal.
@@ -154,17 +154,17 @@ impl Verdict {
 
     /// The same, with one more reason.
     #[must_use]
-    pub fn because(mut self, reason: impl Into<String>) -> Self {
-        self.because.push(reason.into());
+    pub fn with_reason(mut self, reason: impl Into<String>) -> Self {
+        self.reasons.push(reason.into());
         self
     }
 }
 
 /// Why a conversation ends that the client did not end with QUIT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum SessionEnd {
     /// The client is gone.
-    InputOver,
+    InputEnded,
     /// It said nothing, or not enough, until the deadline.
     TimedOut,
     /// We are stopping.
@@ -172,7 +172,7 @@ pub enum End {
     /// There are too many sessions, in all or from its address. Instead of a greeting.
     TooManySessions,
     /// It has come too often. Instead of a greeting.
-    TooOften,
+    RateLimited,
     /// It spoke before it was greeted. Instead of a greeting.
-    SpokeFirst,
+    SpokeBeforeGreeting,
 }

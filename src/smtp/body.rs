@@ -15,9 +15,9 @@ mod tests;
 #[derive(Debug, Clone)]
 pub struct BodyReader {
     octets_max: u64,
-    line_ends: LineEnds,
+    bare_line_ends: BareLineEndPolicy,
     framing: Framing,
-    state: State,
+    state: BodyState,
     facts: BodyFacts,
     /// Octets of the line so far, without its end and without a stuffed dot.
     line_octets: usize,
@@ -25,13 +25,13 @@ pub struct BodyReader {
 
 /// What is done about a CR or LF by itself in a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum LineEnds {
+pub enum BareLineEndPolicy {
     /// The message is refused.
     #[default]
-    Strict,
+    Reject,
     /// It becomes CRLF: each LF, and a run of CRs with or without a LF behind it. A dot behind such a
     /// line end is content, so that it neither ends the message nor is taken away.
-    Mended,
+    Normalize,
 }
 
 /// How the end of a message is known.
@@ -44,7 +44,7 @@ enum Framing {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum BodyState {
     LineStart,
     InLine,
     /// A CR inside or at the end of a line, which has not gone to the sink.
@@ -85,12 +85,12 @@ impl BodyReader {
     /// A reader for one message behind DATA, of at most `octets_max` octets after unstuffing; 0 is
     /// no limit.
     #[must_use]
-    pub fn new(octets_max: u64, line_ends: LineEnds) -> Self {
+    pub fn new(octets_max: u64, line_ends: BareLineEndPolicy) -> Self {
         Self {
             octets_max: if octets_max == 0 { u64::MAX } else { octets_max },
-            line_ends,
+            bare_line_ends: line_ends,
             framing: Framing::Dot,
-            state: State::LineStart,
+            state: BodyState::LineStart,
             facts: BodyFacts::default(),
             line_octets: 0,
         }
@@ -99,7 +99,7 @@ impl BodyReader {
     /// The same for one message that comes in chunks. It is fed with nothing but their octets, and
     /// [`Self::finish`] is called behind the last one.
     #[must_use]
-    pub fn in_chunks(octets_max: u64, line_ends: LineEnds) -> Self {
+    pub fn in_chunks(octets_max: u64, line_ends: BareLineEndPolicy) -> Self {
         Self { framing: Framing::Chunks, ..Self::new(octets_max, line_ends) }
     }
 
@@ -118,58 +118,58 @@ impl BodyReader {
         let mut at = 0;
         while let Some(&octet) = octets.get(at) {
             match (self.state, octet) {
-                (State::Cr, b'\n') => {
+                (BodyState::Cr, b'\n') => {
                     if at == 0 {
                         // Its CR came with an earlier segment.
-                        self.keep(b"\r\n", sink);
+                        self.emit(b"\r\n", sink);
                         kept = 1;
                     }
-                    self.end_line(State::LineStart);
+                    self.end_line(BodyState::LineStart);
                     at += 1;
                 }
-                (State::DotCr, b'\n') => return Some((at + 1, self.end())),
-                (State::Cr | State::DotCr, _) | (_, b'\n') => {
-                    if self.line_ends == LineEnds::Strict {
+                (BodyState::DotCr, b'\n') => return Some((at + 1, self.end())),
+                (BodyState::Cr | BodyState::DotCr, _) | (_, b'\n') => {
+                    if self.bare_line_ends == BareLineEndPolicy::Reject {
                         return Some((at + 1, BodyEnd::BareLineEnd));
                     }
-                    (kept, at) = self.mend(octets, kept, at, sink);
+                    (kept, at) = self.normalize_line_end(octets, kept, at, sink);
                 }
-                (State::Dot, b'\r') => {
-                    self.state = State::DotCr;
+                (BodyState::Dot, b'\r') => {
+                    self.state = BodyState::DotCr;
                     at += 1;
                 }
-                (State::LineStart, b'.') if self.framing == Framing::Dot => {
+                (BodyState::LineStart, b'.') if self.framing == Framing::Dot => {
                     // RFC 5321 §4.5.2: it is there for transparency, or it is the end.
-                    self.keep(octets.get(kept..at).unwrap_or_default(), sink);
-                    self.state = State::Dot;
+                    self.emit(octets.get(kept..at).unwrap_or_default(), sink);
+                    self.state = BodyState::Dot;
                     at += 1;
                     kept = at;
                 }
-                (State::LineStart | State::InLine, b'\r') => {
-                    self.state = State::Cr;
+                (BodyState::LineStart | BodyState::InLine, b'\r') => {
+                    self.state = BodyState::Cr;
                     at += 1;
                 }
-                (State::LineStart | State::Dot | State::InLine, _) => {
+                (BodyState::LineStart | BodyState::Dot | BodyState::InLine, _) => {
                     let rest = octets.get(at..).unwrap_or_default();
                     let length = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
                     self.line_octets = self.line_octets.saturating_add(length);
-                    self.state = State::InLine;
+                    self.state = BodyState::InLine;
                     at += length;
                 }
             }
         }
         let end = match self.state {
-            State::Cr => at.saturating_sub(1),
-            State::LineStart | State::InLine => at,
-            State::Dot | State::DotCr => kept,
+            BodyState::Cr => at.saturating_sub(1),
+            BodyState::LineStart | BodyState::InLine => at,
+            BodyState::Dot | BodyState::DotCr => kept,
         };
-        self.keep(octets.get(kept..end).unwrap_or_default(), sink);
+        self.emit(octets.get(kept..end).unwrap_or_default(), sink);
         None
     }
 
     /// Makes a line end of what is none: the octet at `at`, or a CR before it. Says from where on
     /// octets have not gone to the sink now, and where to go on.
-    fn mend(
+    fn normalize_line_end(
         &mut self,
         octets: &[u8],
         kept: usize,
@@ -177,29 +177,29 @@ impl BodyReader {
         sink: &mut impl FnMut(&[u8]),
     ) -> (usize, usize) {
         let is_cr = octets.get(at) == Some(&b'\r');
-        let end = if self.state == State::Cr { at.saturating_sub(1) } else { at };
+        let end = if self.state == BodyState::Cr { at.saturating_sub(1) } else { at };
         match self.state {
             // The dot was no stuffed one: more would have to be on its line.
-            State::Dot | State::DotCr => self.keep(b".", sink),
-            State::LineStart | State::InLine | State::Cr => {
-                self.keep(octets.get(kept..end).unwrap_or_default(), sink);
+            BodyState::Dot | BodyState::DotCr => self.emit(b".", sink),
+            BodyState::LineStart | BodyState::InLine | BodyState::Cr => {
+                self.emit(octets.get(kept..end).unwrap_or_default(), sink);
             }
         }
         match self.state {
             // One more CR of a run; the one before it is gone.
-            State::Cr | State::DotCr if is_cr => {
-                self.state = State::Cr;
+            BodyState::Cr | BodyState::DotCr if is_cr => {
+                self.state = BodyState::Cr;
                 (at, at + 1)
             }
             // The run has ended without a LF.
-            State::Cr | State::DotCr => {
-                self.keep(b"\r\n", sink);
-                self.end_line(State::InLine);
+            BodyState::Cr | BodyState::DotCr => {
+                self.emit(b"\r\n", sink);
+                self.end_line(BodyState::InLine);
                 (at, at)
             }
-            State::LineStart | State::InLine | State::Dot => {
-                self.keep(b"\r\n", sink);
-                self.end_line(State::InLine);
+            BodyState::LineStart | BodyState::InLine | BodyState::Dot => {
+                self.emit(b"\r\n", sink);
+                self.end_line(BodyState::InLine);
                 (at + 1, at + 1)
             }
         }
@@ -208,19 +208,19 @@ impl BodyReader {
     /// The last chunk is over. A line that it leaves open is ended: every message that we keep is
     /// made of whole lines, as DATA would have brought it; a signature is made as if it were so.
     pub fn finish(&mut self, sink: &mut impl FnMut(&[u8])) -> BodyEnd {
-        match (self.state, self.line_ends) {
-            (State::Cr, LineEnds::Strict) => return BodyEnd::BareLineEnd,
-            (State::InLine, _) if self.line_octets == 0 => {}
-            (State::InLine, _) | (State::Cr, LineEnds::Mended) => {
-                self.keep(b"\r\n", sink);
-                self.end_line(State::LineStart);
+        match (self.state, self.bare_line_ends) {
+            (BodyState::Cr, BareLineEndPolicy::Reject) => return BodyEnd::BareLineEnd,
+            (BodyState::InLine, _) if self.line_octets == 0 => {}
+            (BodyState::InLine, _) | (BodyState::Cr, BareLineEndPolicy::Normalize) => {
+                self.emit(b"\r\n", sink);
+                self.end_line(BodyState::LineStart);
             }
-            (State::LineStart | State::Dot | State::DotCr, _) => {}
+            (BodyState::LineStart | BodyState::Dot | BodyState::DotCr, _) => {}
         }
         self.end()
     }
 
-    fn keep(&mut self, octets: &[u8], sink: &mut impl FnMut(&[u8])) {
+    fn emit(&mut self, octets: &[u8], sink: &mut impl FnMut(&[u8])) {
         if octets.is_empty() {
             return;
         }
@@ -231,7 +231,7 @@ impl BodyReader {
         }
     }
 
-    fn end_line(&mut self, next: State) {
+    fn end_line(&mut self, next: BodyState) {
         self.facts.has_long_lines |= self.line_octets > Self::LINE_OCTETS_MAX;
         self.line_octets = 0;
         self.state = next;

@@ -33,8 +33,8 @@
 
 mod auth;
 mod commands;
-mod fates;
 mod plan;
+mod recipient_progress;
 mod replies;
 mod step;
 #[cfg(test)]
@@ -42,149 +42,154 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use self::auth::Login;
-use self::commands::{Asked, Next};
-use self::fates::Fates;
+use self::auth::AuthStage;
+use self::commands::{NextCommand, PendingCommand};
+use self::recipient_progress::TransactionProgress;
 use super::extension::Extensions;
 use super::reply::Reply;
 use crate::mail::{Domain, Failure};
 
 pub use self::auth::Credentials;
-pub use self::fates::Answer;
-pub use self::plan::{Addressee, Encryption, Plan, Protocol};
-pub use self::step::{Step, Wait};
+pub use self::plan::{Encryption, Plan, PlannedRecipient, Protocol};
+pub use self::recipient_progress::RecipientResult;
+pub use self::step::{ClientStep, Wait};
 
 /// One conversation with one host.
 #[derive(Debug)]
 pub struct Client {
     plan: Plan,
-    state: State,
-    offers: Extensions,
-    fates: Fates,
-    next: Next,
-    asked: VecDeque<Asked>,
+    state: ClientState,
+    extensions: Extensions,
+    progress: TransactionProgress,
+    next: NextCommand,
+    pending_commands: VecDeque<PendingCommand>,
     is_encrypted: bool,
     is_logged_in: bool,
     refused_starttls: Option<Reply>,
     /// Domains of those whom this transaction has named.
-    named: Vec<Domain>,
+    named_domains: Vec<Domain>,
     /// Transactions that came to their end.
-    transactions: u32,
+    transaction_count: u32,
     /// MAIL was accepted, and the transaction has not come to its end.
     is_in_transaction: bool,
     /// The peer had nothing to say against what we said so far: it may go on.
-    is_sound: bool,
+    is_usable: bool,
     /// The connection has carried a message before, and the peer has not answered MAIL since.
-    is_untested: bool,
+    is_reuse_unconfirmed: bool,
     is_stale: bool,
     /// The peer has said something.
-    has_heard: bool,
+    has_received_reply: bool,
     /// Why whoever is still waiting at the end got no answer.
-    why: Option<Failure>,
+    final_failure: Option<Failure>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ClientState {
     Greeting,
     Ehlo,
     Helo,
     StartTls,
     Handshake,
-    Settled,
-    Login(Login),
+    EncryptionKnown,
+    Login(AuthStage),
     Transaction,
     Message,
     Dot,
     /// All recipients were refused, and 354 came nevertheless.
     LoneDot,
-    Over,
+    Closed,
 }
 
 impl Client {
     /// A conversation that begins.
-    pub fn new(plan: Plan) -> (Self, Step) {
-        let fates = Fates::new(plan.recipients.len());
+    pub fn new(plan: Plan) -> (Self, ClientStep) {
+        let fates = TransactionProgress::new(plan.recipients.len());
         let mut client = Self {
             plan,
-            state: State::Greeting,
-            offers: Extensions::default(),
-            fates,
-            next: Next::Mail,
-            asked: VecDeque::new(),
+            state: ClientState::Greeting,
+            extensions: Extensions::default(),
+            progress: fates,
+            next: NextCommand::Mail,
+            pending_commands: VecDeque::new(),
             is_encrypted: false,
             is_logged_in: false,
             refused_starttls: None,
-            named: Vec::new(),
-            transactions: 0,
+            named_domains: Vec::new(),
+            transaction_count: 0,
             is_in_transaction: false,
-            is_sound: false,
-            is_untested: false,
+            is_usable: false,
+            is_reuse_unconfirmed: false,
             is_stale: false,
-            has_heard: false,
-            why: None,
+            has_received_reply: false,
+            final_failure: None,
         };
         match client.plan.encryption {
-            Encryption::FromTheStart => {
-                client.state = State::Handshake;
-                (client, Step::StartTls)
+            Encryption::ImplicitTls => {
+                client.state = ClientState::Handshake;
+                (client, ClientStep::StartTls)
             }
-            Encryption::WhenOffered | Encryption::Never => (client, Step::Receive(Wait::Greeting)),
+            Encryption::Opportunistic | Encryption::Never => (client, ClientStep::Receive(Wait::Greeting)),
         }
     }
 
     /// The peer replied.
-    pub fn reply(&mut self, reply: &Reply) -> Step {
-        self.has_heard = true;
+    pub fn reply(&mut self, reply: &Reply) -> ClientStep {
+        self.has_received_reply = true;
         // RFC 5321 §3.8: 421 may come at any time, and the connection is over. What it answers after
         // the final dot is the message, and that is not handed to another host; in LMTP it may answer
         // for one recipient only, and whoever has no reply when the connection ends is put off.
-        if reply.code == 421 && self.state != State::Dot {
-            return self.leave(reply.to_failure(&self.plan.host_said(), "to go on").of_destination());
+        if reply.code == 421 && self.state != ClientState::Dot {
+            return self
+                .close(reply.to_failure(&self.plan.remote_mta_name(), "to go on").with_destination_scope());
         }
         match self.state {
-            State::Greeting if reply.is_positive() => self.hello(State::Ehlo),
-            State::Greeting => self.move_on(reply, "the session"),
-            State::Ehlo => self.on_ehlo(reply),
-            State::Helo if reply.is_positive() => self.settle(),
-            State::Helo => self.move_on(reply, "HELO"),
-            State::StartTls if reply.code == 220 => {
-                self.state = State::Handshake;
-                Step::StartTls
+            ClientState::Greeting if reply.is_positive() => self.send_hello(ClientState::Ehlo),
+            ClientState::Greeting => self.quit_after_refusal(reply, "the session"),
+            ClientState::Ehlo => self.on_ehlo(reply),
+            ClientState::Helo if reply.is_positive() => self.check_encryption(),
+            ClientState::Helo => self.quit_after_refusal(reply, "HELO"),
+            ClientState::StartTls if reply.code == 220 => {
+                self.state = ClientState::Handshake;
+                ClientStep::StartTls
             }
             // RFC 3207 §4: it cannot, for now, and the connection is as sound as before. Whether plain
             // text is good enough is not ours to say.
-            State::StartTls => {
+            ClientState::StartTls => {
                 self.refused_starttls = Some(reply.clone());
-                self.settle()
+                self.check_encryption()
             }
-            State::Login(stage) => self.on_login(stage, reply),
-            State::Transaction => self.on_transaction(reply),
-            State::Message => self.on_early_reply(reply),
-            State::Dot => self.on_dot(reply),
-            State::LoneDot => self.finish(),
-            State::Handshake | State::Settled | State::Over => {
+            ClientState::Login(stage) => self.on_auth_reply(stage, reply),
+            ClientState::Transaction => self.on_transaction(reply),
+            ClientState::Message => self.on_early_reply(reply),
+            ClientState::Dot => self.on_dot(reply),
+            ClientState::LoneDot => self.finish(),
+            ClientState::Handshake | ClientState::EncryptionKnown | ClientState::Closed => {
                 self.interrupted(&format!("a reply that nothing asked for: {reply}"))
             }
         }
     }
 
     /// The handshake is done.
-    pub fn secured(&mut self) -> Step {
+    pub fn handshake_succeeded(&mut self) -> ClientStep {
         self.is_encrypted = true;
-        if self.plan.encryption == Encryption::FromTheStart {
-            self.state = State::Greeting;
-            return Step::Receive(Wait::Greeting);
+        if self.plan.encryption == Encryption::ImplicitTls {
+            self.state = ClientState::Greeting;
+            return ClientStep::Receive(Wait::Greeting);
         }
         // RFC 3207 §4.2: what the peer said before is forgotten.
-        self.offers = Extensions::default();
-        self.hello(State::Ehlo)
+        self.extensions = Extensions::default();
+        self.send_hello(ClientState::Ehlo)
     }
 
     /// The handshake failed: `why`, in the words of the TLS library.
-    pub fn handshake_failed(&mut self, why: &str) -> Step {
-        self.leave(
-            Failure::transient(7, 5, format!("TLS handshake with {} failed: {why}", self.plan.place()))
-                .of_destination(),
+    pub fn handshake_failed(&mut self, why: &str) -> ClientStep {
+        self.close(
+            Failure::transient(
+                7,
+                5,
+                format!("TLS handshake with {} failed: {why}", self.plan.peer_description()),
+            )
+            .with_destination_scope(),
         )
     }
 
@@ -197,40 +202,40 @@ impl Client {
     /// The connection is not good enough for this recipient, by its position in the plan; it goes
     /// without an answer from this host.
     pub fn withhold(&mut self, recipient: usize, failure: Failure) {
-        self.fates.leave_open(recipient, failure);
+        self.progress.leave_to_other_hosts(recipient, failure);
     }
 
     /// Begins the transaction for everyone who was not withheld.
-    pub fn go_ahead(&mut self) -> Step {
-        self.is_sound = false;
-        self.refuse_what_cannot_go();
-        if self.must_log_in() && self.fates.has_waiting() {
+    pub fn begin_transactions(&mut self) -> ClientStep {
+        self.is_usable = false;
+        self.refuse_unsendable();
+        if self.needs_login() && self.progress.has_waiting() {
             return self.log_in();
         }
         self.begin_transaction()
     }
 
-    fn begin_transaction(&mut self) -> Step {
-        self.state = State::Transaction;
-        self.next = if self.is_in_transaction { Next::Rset } else { Next::Mail };
+    fn begin_transaction(&mut self) -> ClientStep {
+        self.state = ClientState::Transaction;
+        self.next = if self.is_in_transaction { NextCommand::Rset } else { NextCommand::Mail };
         self.next_group()
     }
 
     /// The next message, for the same host, under the same name and by the same connection. What
     /// became of the one before is forgotten.
-    pub fn begin(&mut self, plan: Plan) -> Step {
-        self.fates = Fates::new(plan.recipients.len());
+    pub fn begin_message(&mut self, plan: Plan) -> ClientStep {
+        self.progress = TransactionProgress::new(plan.recipients.len());
         self.plan = plan;
-        self.asked.clear();
-        (self.is_untested, self.why) = (true, None);
-        self.settle()
+        self.pending_commands.clear();
+        (self.is_reuse_unconfirmed, self.final_failure) = (true, None);
+        self.check_encryption()
     }
 
     /// After [`Step::Quit`]: the peer is content and may be given another message. One at which we have
     /// logged in may not: the next message may be somebody else's.
     #[must_use]
-    pub fn can_go_on(&self) -> bool {
-        self.is_sound && !self.is_logged_in && self.has_transactions_left()
+    pub fn is_reusable(&self) -> bool {
+        self.is_usable && !self.is_logged_in && self.has_transactions_left()
     }
 
     /// A connection that had carried a message before turned out to be dead, or to take no more,
@@ -242,32 +247,32 @@ impl Client {
 
     /// The peer has said something, on this connection.
     #[must_use]
-    pub fn has_heard(&self) -> bool {
-        self.has_heard
+    pub fn has_received_reply(&self) -> bool {
+        self.has_received_reply
     }
 
     /// RFC 9422 §4.1.
     fn has_transactions_left(&self) -> bool {
-        self.offers.limits.mail_max.is_none_or(|max| self.transactions < max.get())
+        self.extensions.limits.mail_max.is_none_or(|max| self.transaction_count < max.get())
     }
 
     /// The message is written, its final dot included.
-    pub fn message_sent(&mut self) -> Step {
-        self.state = State::Dot;
-        Step::Receive(Wait::Dot)
+    pub fn message_sent(&mut self) -> ClientStep {
+        self.state = ClientState::Dot;
+        ClientStep::Receive(Wait::Dot)
     }
 
     /// The message cannot be sent for a reason of our own: nobody else is asked. The final dot must
     /// not be written.
-    pub fn abandon(&mut self, failure: &Failure) -> Step {
-        self.fates.answer_unsettled(&failure.clone().into());
-        self.state = State::Over;
-        Step::Close
+    pub fn abandon(&mut self, failure: &Failure) -> ClientStep {
+        self.progress.settle_remaining(&failure.clone().into());
+        self.state = ClientState::Closed;
+        ClientStep::Close
     }
 
     /// The connection ended, timed out, or carries something that is not SMTP.
-    pub fn interrupted(&mut self, why: &str) -> Step {
-        let host = self.plan.place();
+    pub fn interrupted(&mut self, why: &str) -> ClientStep {
+        let host = self.plan.peer_description();
         let failure = |end: &str| {
             let stage = self.stage();
             Failure::transient(4, 2, format!("the conversation with {host} broke off at {stage}: {why}{end}"))
@@ -275,18 +280,18 @@ impl Client {
         match self.state {
             // Nobody knows whether the message was taken. A copy for the next host now would be a
             // double for sure if it was; the same host, later, may know better (RFC 1047).
-            State::Dot => {
+            ClientState::Dot => {
                 let failure = failure("; whether it took the message is unknown");
                 self.abandon(&failure)
             }
             // Who has heard of the message may have stumbled over it, and not over us.
             _ if self.is_in_transaction => {
                 let failure = failure("");
-                self.leave(failure)
+                self.close(failure)
             }
             _ => {
-                let failure = failure("").of_destination();
-                self.leave(failure)
+                let failure = failure("").with_destination_scope();
+                self.close(failure)
             }
         }
     }
@@ -294,87 +299,87 @@ impl Client {
     /// What became of each recipient, in the order of the plan. Complete after [`Step::Quit`] and
     /// [`Step::Close`].
     #[must_use]
-    pub fn answers(&self) -> Vec<Answer> {
+    pub fn results(&self) -> Vec<RecipientResult> {
         let no_end = || {
-            let text = format!("the conversation with {} had no end", self.plan.place());
+            let text = format!("the conversation with {} had no end", self.plan.peer_description());
             Failure::transient(4, 2, text)
         };
-        self.fates.answers(self.is_sound, &self.why.clone().unwrap_or_else(no_end))
+        self.progress.results(self.is_usable, &self.final_failure.clone().unwrap_or_else(no_end))
     }
 
     /// Where we are, for a sentence.
     fn stage(&self) -> &'static str {
-        match (self.state, self.asked.front()) {
-            (State::Greeting, _) => "the greeting",
-            (State::Ehlo, _) => self.hello_word(),
-            (State::Helo, _) => "HELO",
-            (State::StartTls | State::Handshake, _) => "STARTTLS",
-            (State::Login(_), _) => "AUTH",
-            (State::Transaction, Some(Asked::Rcpt(_))) => "RCPT",
-            (State::Transaction, Some(Asked::Data)) => "DATA",
-            (State::Settled | State::Transaction, _) => "MAIL",
-            (State::Message, _) => "the message",
-            (State::Dot | State::LoneDot, _) => "the final dot",
-            (State::Over, _) => "the end",
+        match (self.state, self.pending_commands.front()) {
+            (ClientState::Greeting, _) => "the greeting",
+            (ClientState::Ehlo, _) => self.hello_verb(),
+            (ClientState::Helo, _) => "HELO",
+            (ClientState::StartTls | ClientState::Handshake, _) => "STARTTLS",
+            (ClientState::Login(_), _) => "AUTH",
+            (ClientState::Transaction, Some(PendingCommand::Rcpt(_))) => "RCPT",
+            (ClientState::Transaction, Some(PendingCommand::Data)) => "DATA",
+            (ClientState::EncryptionKnown | ClientState::Transaction, _) => "MAIL",
+            (ClientState::Message, _) => "the message",
+            (ClientState::Dot | ClientState::LoneDot, _) => "the final dot",
+            (ClientState::Closed, _) => "the end",
         }
     }
 
-    fn hello(&mut self, state: State) -> Step {
+    fn send_hello(&mut self, state: ClientState) -> ClientStep {
         self.state = state;
-        let verb = if state == State::Helo { "HELO" } else { self.hello_word() };
+        let verb = if state == ClientState::Helo { "HELO" } else { self.hello_verb() };
         // RFC 5321 §4.1.4; a name goes out in A-labels, always.
-        Step::Send(format!("{verb} {}\r\n", self.plan.hello.as_ascii()).into_bytes(), Wait::Hello)
+        ClientStep::Send(format!("{verb} {}\r\n", self.plan.hello.as_ascii()).into_bytes(), Wait::Hello)
     }
 
-    const fn hello_word(&self) -> &'static str {
+    const fn hello_verb(&self) -> &'static str {
         match self.plan.protocol {
             Protocol::Smtp => "EHLO",
             Protocol::Lmtp => "LHLO",
         }
     }
 
-    fn on_ehlo(&mut self, reply: &Reply) -> Step {
+    fn on_ehlo(&mut self, reply: &Reply) -> ClientStep {
         match self.plan.protocol {
             // RFC 5321 §3.2: a server of the old kind.
-            Protocol::Smtp if reply.is_permanent() => return self.hello(State::Helo),
+            Protocol::Smtp if reply.is_permanent() => return self.send_hello(ClientState::Helo),
             Protocol::Smtp | Protocol::Lmtp if !reply.is_positive() => {
-                return self.move_on(reply, self.hello_word());
+                return self.quit_after_refusal(reply, self.hello_verb());
             }
             Protocol::Smtp | Protocol::Lmtp => {}
         }
-        self.offers = Extensions::read(reply);
-        let wants_tls = self.plan.encryption == Encryption::WhenOffered;
-        if self.offers.starttls && wants_tls && !self.is_encrypted {
-            self.state = State::StartTls;
-            return Step::Send(b"STARTTLS\r\n".to_vec(), Wait::Hello);
+        self.extensions = Extensions::read(reply);
+        let wants_tls = self.plan.encryption == Encryption::Opportunistic;
+        if self.extensions.starttls && wants_tls && !self.is_encrypted {
+            self.state = ClientState::StartTls;
+            return ClientStep::Send(b"STARTTLS\r\n".to_vec(), Wait::Hello);
         }
-        self.settle()
+        self.check_encryption()
     }
 
-    fn settle(&mut self) -> Step {
-        self.state = State::Settled;
-        Step::Settled
+    fn check_encryption(&mut self) -> ClientStep {
+        self.state = ClientState::EncryptionKnown;
+        ClientStep::CheckEncryption
     }
 
     /// Before the transaction even a 5yz speaks for this host only (RFC 5321 §4.2.4.2, RFC 7504):
     /// another may be better, and if there is none, later may be.
-    fn move_on(&mut self, reply: &Reply, asked: &str) -> Step {
+    fn quit_after_refusal(&mut self, reply: &Reply, asked: &str) -> ClientStep {
         let (Failure::Permanent(reason) | Failure::Transient(reason)) =
-            reply.to_failure(&self.plan.host_said(), asked);
-        self.why = Some(Failure::Transient(reason).of_destination());
+            reply.to_failure(&self.plan.remote_mta_name(), asked);
+        self.final_failure = Some(Failure::Transient(reason).with_destination_scope());
         self.quit()
     }
 
     /// The connection is of no more use.
-    fn leave(&mut self, failure: Failure) -> Step {
-        (self.is_sound, self.is_stale) = (false, self.is_untested);
-        self.why = Some(failure);
-        self.state = State::Over;
-        Step::Close
+    fn close(&mut self, failure: Failure) -> ClientStep {
+        (self.is_usable, self.is_stale) = (false, self.is_reuse_unconfirmed);
+        self.final_failure = Some(failure);
+        self.state = ClientState::Closed;
+        ClientStep::Close
     }
 
-    fn quit(&mut self) -> Step {
-        self.state = State::Over;
-        Step::Quit(b"QUIT\r\n".to_vec())
+    fn quit(&mut self) -> ClientStep {
+        self.state = ClientState::Closed;
+        ClientStep::Quit(b"QUIT\r\n".to_vec())
     }
 }

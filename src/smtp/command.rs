@@ -13,9 +13,9 @@ use super::reply::Reply;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// HELO: a client without extensions.
-    Helo(Hello),
+    Helo(HelloName),
     /// EHLO.
-    Ehlo(Hello),
+    Ehlo(HelloName),
     /// MAIL.
     Mail {
         /// Where failures are reported.
@@ -73,9 +73,9 @@ pub enum Command {
 /// Nothing follows from it (RFC 5321 §4.1.4: a server must not refuse mail because it does not
 /// fit), and so it is not even required to be a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hello(String);
+pub struct HelloName(String);
 
-impl Hello {
+impl HelloName {
     /// Octets kept of it: the longest domain.
     pub const OCTETS_MAX: usize = 255;
 
@@ -107,7 +107,7 @@ impl Command {
 
     /// A line as it may be logged and traced: printable, on one line, without a password.
     #[must_use]
-    pub fn shown(line: &[u8]) -> String {
+    pub fn printable_line(line: &[u8]) -> String {
         match Self::verb(line) {
             "AUTH" => {}
             // A client that did not wait for the refusal of its AUTH sends its response next, and
@@ -143,12 +143,12 @@ impl Command {
             "EHLO" => hello(rest, "EHLO").map(Self::Ehlo),
             "MAIL" => mail(rest),
             "RCPT" => rcpt(rest),
-            "DATA" => alone(rest, Self::Data),
+            "DATA" => without_argument(rest, Self::Data),
             "BDAT" => bdat(rest),
-            "RSET" => alone(rest, Self::Rset),
-            "QUIT" => alone(rest, Self::Quit),
+            "RSET" => without_argument(rest, Self::Rset),
+            "QUIT" => without_argument(rest, Self::Quit),
             // RFC 3207 §4: with an argument 501.
-            "STARTTLS" => alone(rest, Self::StartTls),
+            "STARTTLS" => without_argument(rest, Self::StartTls),
             "NOOP" => Ok(Self::Noop),
             "HELP" => Ok(Self::Help),
             "VRFY" if rest.is_empty() => Err(Reply::new(501, 5, 4, "VRFY needs a name")),
@@ -180,15 +180,15 @@ fn parameter(text: impl Into<String>) -> Reply {
     Reply::new(501, 5, 4, text)
 }
 
-fn alone(rest: &str, command: Command) -> Result<Command, Reply> {
+fn without_argument(rest: &str, command: Command) -> Result<Command, Reply> {
     if rest.is_empty() { Ok(command) } else { Err(parameter("No argument is allowed here")) }
 }
 
 /// Departs from RFC 5321 §4.1.1.1: names with underscores, spaces behind them and the like are
 /// common among honest clients, and nothing depends on them.
-fn hello(rest: &str, verb: &str) -> Result<Hello, Reply> {
+fn hello(rest: &str, verb: &str) -> Result<HelloName, Reply> {
     match rest.split_ascii_whitespace().next() {
-        Some(word) => Ok(Hello::parse(word)),
+        Some(word) => Ok(HelloName::parse(word)),
         None => Err(parameter(format!("{verb} needs your name"))),
     }
 }
@@ -218,7 +218,7 @@ fn bdat(rest: &str) -> Result<Command, Reply> {
 
 /// Whose path it is: the enhanced statuses differ (RFC 3463 §3.2).
 #[derive(Clone, Copy)]
-enum Whose {
+enum PathKind {
     Sender,
     Recipient,
 }
@@ -228,7 +228,7 @@ fn mail(rest: &str) -> Result<Command, Reply> {
     let parameters = MailParameters::parse(words)?;
     let reverse_path = match path {
         "" => ReversePath::Null,
-        path => ReversePath::Mailbox(mailbox(path, Whose::Sender)?),
+        path => ReversePath::Mailbox(mailbox(path, PathKind::Sender)?),
     };
     Ok(Command::Mail { reverse_path, parameters, is_ascii: path.is_ascii() })
 }
@@ -240,7 +240,7 @@ fn rcpt(rest: &str) -> Result<Command, Reply> {
     let forward_path = if path.eq_ignore_ascii_case("postmaster") {
         ForwardPath::Postmaster
     } else {
-        ForwardPath::Mailbox(mailbox(path, Whose::Recipient)?)
+        ForwardPath::Mailbox(mailbox(path, PathKind::Recipient)?)
     };
     let is_ascii = path.is_ascii() && parameters.orcpt.as_ref().is_none_or(|orcpt| orcpt.is_ascii());
     Ok(Command::Rcpt { forward_path, parameters, is_ascii })
@@ -271,17 +271,17 @@ fn split_path<'a>(rest: &'a str, keyword: &str) -> Option<(&'a str, &'a str)> {
     None
 }
 
-fn mailbox(path: &str, whose: Whose) -> Result<Mailbox, Reply> {
+fn mailbox(path: &str, whose: PathKind) -> Result<Mailbox, Reply> {
     let refused = |error: &MailboxError| {
         let detail = match (whose, error) {
-            (Whose::Sender, MailboxError::Domain(_)) => 8,
-            (Whose::Sender, _) => 7,
-            (Whose::Recipient, MailboxError::Domain(_)) => 2,
-            (Whose::Recipient, _) => 3,
+            (PathKind::Sender, MailboxError::Domain(_)) => 8,
+            (PathKind::Sender, _) => 7,
+            (PathKind::Recipient, MailboxError::Domain(_)) => 2,
+            (PathKind::Recipient, _) => 3,
         };
         Reply::new(501, 1, detail, format!("Bad address: {error}"))
     };
-    let path = without_source_route(path).ok_or_else(|| refused(&MailboxError::LocalPart))?;
+    let path = without_source_route(path).ok_or_else(|| refused(&MailboxError::MalformedLocalPart))?;
     Mailbox::parse(path).map_err(|error| refused(&error))
 }
 
@@ -368,10 +368,10 @@ mod tests {
             ("XYZ", "other", "XYZ"),
         ] {
             assert_eq!(Command::verb(line.as_bytes()), verb, "{line:?}");
-            assert_eq!(Command::shown(line.as_bytes()), shown, "{line:?}");
+            assert_eq!(Command::printable_line(line.as_bytes()), shown, "{line:?}");
         }
         let long = format!("RCPT TO:<{}@here.example>", "a".repeat(800));
-        assert!(Command::shown(long.as_bytes()).len() <= 203);
+        assert!(Command::printable_line(long.as_bytes()).len() <= 203);
     }
 
     #[test]

@@ -30,12 +30,12 @@ pub struct Extensions {
     /// DSN (RFC 3461).
     pub dsn: bool,
     /// LIMITS (RFC 9422).
-    pub limits: Limits,
+    pub limits: LimitsExtension,
 }
 
 /// How much one connection may carry (RFC 9422 §4); nothing where nothing is said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Limits {
+pub struct LimitsExtension {
     /// MAILMAX: transactions in a session.
     pub mail_max: Option<NonZeroU32>,
     /// RCPTMAX: recipients in a transaction.
@@ -44,7 +44,7 @@ pub struct Limits {
     pub rcpt_domain_max: Option<NonZeroU32>,
 }
 
-impl Limits {
+impl LimitsExtension {
     /// Reads the words behind the keyword. RFC 9422 §3.1: what we do not know, or cannot read, limits
     /// nothing.
     fn read<'a>(words: impl Iterator<Item = &'a str>) -> Self {
@@ -86,7 +86,7 @@ impl Extensions {
         offer(self.smtputf8, "SMTPUTF8");
         offer(self.chunking, "CHUNKING");
         offer(self.dsn, "DSN");
-        offer(self.limits != Limits::default(), &self.limits.to_line());
+        offer(self.limits != LimitsExtension::default(), &self.limits.to_line());
         offer(self.starttls, "STARTTLS");
         offer(!self.auth.is_empty(), &format!("AUTH {}", self.auth.join(" ")));
         offer(self.help, "HELP");
@@ -113,7 +113,7 @@ impl Extensions {
                 "AUTH" => offered.auth.extend(words.map(str::to_ascii_uppercase)),
                 "HELP" => offered.help = true,
                 "DSN" => offered.dsn = true,
-                "LIMITS" => offered.limits = Limits::read(words),
+                "LIMITS" => offered.limits = LimitsExtension::read(words),
                 _ => {}
             }
         }
@@ -144,7 +144,7 @@ mod tests {
             auth: vec!["PLAIN".to_owned()],
             help: true,
             dsn: true,
-            limits: Limits {
+            limits: LimitsExtension {
                 mail_max: NonZeroU32::new(7),
                 rcpt_max: NonZeroU32::new(100),
                 rcpt_domain_max: NonZeroU32::new(1),
@@ -170,6 +170,9 @@ mod tests {
         assert_eq!(offered.size, Some(0));
         assert_eq!(offered.auth, ["LOGIN", "PLAIN"]);
         assert!(!offered.starttls);
-        assert_eq!(offered.limits, Limits { mail_max: NonZeroU32::new(20), ..Limits::default() });
+        assert_eq!(
+            offered.limits,
+            LimitsExtension { mail_max: NonZeroU32::new(20), ..LimitsExtension::default() }
+        );
     }
 }

@@ -23,7 +23,7 @@ pub struct LineBuffer {
     /// The line that is coming in is too long; what comes is thrown away until it ends.
     is_draining: bool,
     /// The last octet thrown away was a CR.
-    drained_cr: bool,
+    has_drained_cr: bool,
 }
 
 /// Why what came in is no line; the client is at fault.
@@ -39,19 +39,19 @@ pub enum LineError {
     /// The first octets of a TLS handshake, which no command begins with. The connection is of no
     /// more use.
     #[error("a TLS handshake where a line should be")]
-    Handshake,
+    TlsHandshake,
 }
 
 /// Where the next line ends, if that can be told.
-enum Found {
+enum LineScan {
     /// At this LF, which has a CR before it.
     Line(usize),
     /// A lone CR or LF is in the way; what is before this position goes with it.
-    Bare(usize),
+    BareLineEnd(usize),
     /// A TLS record instead.
-    Handshake,
+    TlsHandshake,
     /// Not yet; nothing before this position needs to be looked at again.
-    Nothing(usize),
+    Incomplete(usize),
 }
 
 impl LineBuffer {
@@ -67,7 +67,7 @@ impl LineBuffer {
     /// An empty buffer without memory.
     #[must_use]
     pub const fn new() -> Self {
-        Self { octets: Vec::new(), start: 0, scanned: 0, is_draining: false, drained_cr: false }
+        Self { octets: Vec::new(), start: 0, scanned: 0, is_draining: false, has_drained_cr: false }
     }
 
     /// Takes what came in. The shell reads only when [`Self::has_line`] says no, so that this
@@ -91,30 +91,30 @@ impl LineBuffer {
             return self.drain().map(Err);
         }
         match self.find() {
-            Found::Bare(end) => {
+            LineScan::BareLineEnd(end) => {
                 self.consume_to(end);
                 Some(Err(LineError::BareLineEnd))
             }
-            Found::Handshake => {
+            LineScan::TlsHandshake => {
                 self.release();
-                Some(Err(LineError::Handshake))
+                Some(Err(LineError::TlsHandshake))
             }
-            Found::Line(lf) => {
+            LineScan::Line(lf) => {
                 let start = self.start;
                 self.consume_to(lf + 1);
                 let line = self.octets.get(start..lf - 1).unwrap_or_default();
-                if line.len() + 2 > limit_of(line, octets_max) {
+                if line.len() + 2 > line_octets_max(line, octets_max) {
                     return Some(Err(LineError::TooLong));
                 }
                 Some(Ok(line))
             }
-            Found::Nothing(scanned) => {
+            LineScan::Incomplete(scanned) => {
                 self.scanned = scanned;
                 let partial = self.pending();
                 let (is_long, has_cr) =
-                    (partial.len() >= limit_of(partial, octets_max), partial.ends_with(b"\r"));
+                    (partial.len() >= line_octets_max(partial, octets_max), partial.ends_with(b"\r"));
                 if is_long {
-                    (self.is_draining, self.drained_cr) = (true, has_cr);
+                    (self.is_draining, self.has_drained_cr) = (true, has_cr);
                     self.release();
                 }
                 None
@@ -126,7 +126,7 @@ impl LineBuffer {
     /// replies are collected and not yet sent (RFC 2920 §3.2).
     #[must_use]
     pub fn has_line(&self) -> bool {
-        !matches!(self.find(), Found::Nothing(_))
+        !matches!(self.find(), LineScan::Incomplete(_))
     }
 
     /// Nothing is left over.
@@ -159,48 +159,48 @@ impl LineBuffer {
         }
     }
 
-    fn find(&self) -> Found {
-        if !self.is_draining && self.pending().starts_with(HANDSHAKE) {
-            return Found::Handshake;
+    fn find(&self) -> LineScan {
+        if !self.is_draining && self.pending().starts_with(TLS_HANDSHAKE_RECORD) {
+            return LineScan::TlsHandshake;
         }
         let from = self.scanned.max(self.start);
         let rest = self.octets.get(from..).unwrap_or_default();
         // A CR that waits for its LF is still here, and `scanned` is before it; unless it was thrown
         // away with a line that is too long.
-        let had_cr = self.is_draining && self.drained_cr && from == self.start;
+        let had_cr = self.is_draining && self.has_drained_cr && from == self.start;
         match (had_cr, rest.first()) {
-            (true, Some(b'\n')) => return Found::Line(from),
-            (true, Some(_)) => return Found::Bare(from),
+            (true, Some(b'\n')) => return LineScan::Line(from),
+            (true, Some(_)) => return LineScan::BareLineEnd(from),
             _ => {}
         }
         let Some(at) = memchr::memchr2(b'\r', b'\n', rest) else {
-            return Found::Nothing(self.octets.len());
+            return LineScan::Incomplete(self.octets.len());
         };
         match (rest.get(at), rest.get(at + 1)) {
-            (Some(b'\r'), Some(b'\n')) => Found::Line(from + at + 1),
-            (Some(b'\r'), None) => Found::Nothing(from + at),
-            _ => Found::Bare(from + at + 1),
+            (Some(b'\r'), Some(b'\n')) => LineScan::Line(from + at + 1),
+            (Some(b'\r'), None) => LineScan::Incomplete(from + at),
+            _ => LineScan::BareLineEnd(from + at + 1),
         }
     }
 
     /// Throws away up to the end of the line that was too long.
     fn drain(&mut self) -> Option<LineError> {
         match self.find() {
-            Found::Line(lf) => {
+            LineScan::Line(lf) => {
                 self.is_draining = false;
-                self.drained_cr = false;
+                self.has_drained_cr = false;
                 self.consume_to(lf + 1);
                 Some(LineError::TooLong)
             }
-            Found::Bare(end) => {
+            LineScan::BareLineEnd(end) => {
                 self.is_draining = false;
-                self.drained_cr = false;
+                self.has_drained_cr = false;
                 self.consume_to(end);
                 Some(LineError::BareLineEnd)
             }
-            Found::Nothing(_) | Found::Handshake => {
+            LineScan::Incomplete(_) | LineScan::TlsHandshake => {
                 if let Some(last) = self.pending().last() {
-                    self.drained_cr = *last == b'\r';
+                    self.has_drained_cr = *last == b'\r';
                 }
                 self.release();
                 None
@@ -221,9 +221,9 @@ impl LineBuffer {
 }
 
 /// A record of the type handshake, of any version since SSL 3 (RFC 8446 §5.1).
-const HANDSHAKE: &[u8] = b"\x16\x03";
+const TLS_HANDSHAKE_RECORD: &[u8] = b"\x16\x03";
 
-fn limit_of(line: &[u8], octets_max: usize) -> usize {
+fn line_octets_max(line: &[u8], octets_max: usize) -> usize {
     match line.get(..5) {
         Some(verb) if verb.eq_ignore_ascii_case(b"AUTH ") => octets_max.max(LineBuffer::AUTH_OCTETS_MAX),
         _ => octets_max,
@@ -250,7 +250,7 @@ mod tests {
                     buffer.next_line(LineBuffer::COMMAND_OCTETS_MAX).map(|line| line.map(<[u8]>::to_vec));
                 assert_eq!(has_line, line.is_some());
                 let Some(line) = line else { break };
-                let is_over = matches!(line, Err(LineError::BareLineEnd | LineError::Handshake));
+                let is_over = matches!(line, Err(LineError::BareLineEnd | LineError::TlsHandshake));
                 lines.push(line);
                 if is_over {
                     return lines;
@@ -327,7 +327,7 @@ mod tests {
     fn a_handshake_is_known_by_its_first_octets_and_only_where_a_line_begins() {
         let hello = b"\x16\x03\x01\x02\x00\x01\n\x00";
         for size in 1..9 {
-            assert_eq!(lines(hello, size), [Err(LineError::Handshake)], "by {size}");
+            assert_eq!(lines(hello, size), [Err(LineError::TlsHandshake)], "by {size}");
         }
         assert_eq!(lines(b"\x16\r\nx\x16\x03\r\n", 3), [line("\x16"), line("x\x16\x03")]);
     }

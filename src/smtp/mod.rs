@@ -23,25 +23,27 @@ mod action;
 mod body;
 pub mod client;
 mod command;
+mod error_limits;
 mod extension;
 mod line;
 mod parameters;
-mod patience;
 mod refusal;
-mod replies;
 mod reply;
+mod reply_reader;
 mod sasl;
 mod server;
 mod transaction;
 
-pub use action::{Action, Answer, End, Language, Part, Question, Subject, Verdict};
-pub use body::{BodyEnd, BodyFacts, BodyReader, DotStuffer, LineEnds};
-pub use command::{Command, Hello};
-pub use extension::{Extensions, Limits};
+pub use action::{
+    Answer, CommandPaths, ForeignProtocol, Question, ReceiveMode, ServerAction, SessionEnd, Verdict,
+};
+pub use body::{BareLineEndPolicy, BodyEnd, BodyFacts, BodyReader, DotStuffer};
+pub use command::{Command, HelloName};
+pub use extension::{Extensions, LimitsExtension};
 pub use line::{LineBuffer, LineError};
 pub use parameters::{MailParameters, RecipientParameters};
-pub use replies::Replies;
-pub use reply::{Reply, ReplyError, Status};
-pub use sasl::{Evidence, Login, SaslError, ScramStart};
-pub use server::{Kind, Server, Settings};
+pub use reply::{EnhancedStatus, Reply, ReplyError};
+pub use reply_reader::ReplyReader;
+pub use sasl::{Evidence, SaslCredentials, SaslError, ScramStart};
+pub use server::{Server, ServerKind, Settings};
 pub use transaction::Transaction;

@@ -45,12 +45,12 @@ impl MailParameters {
     /// The reply that tells the client what is wrong: 501 or 555.
     pub(super) fn parse(words: &str) -> Result<Self, Reply> {
         let mut parameters = Self::default();
-        each_once(words, |keyword, value| {
+        parse_each_once(words, |keyword, value| {
             let is_sound = match (keyword, value) {
                 ("SIZE", Some(value)) => size(value).map(|size| parameters.size = Some(size)),
                 // RFC 3030 §3: not offered, and a server that took it would have to hand it on.
                 ("BODY", Some(value)) if value.eq_ignore_ascii_case("BINARYMIME") => {
-                    return Err(bad("BINARYMIME is not offered here; 8BITMIME is"));
+                    return Err(invalid_parameter("BINARYMIME is not offered here; 8BITMIME is"));
                 }
                 ("BODY", Some(value)) => body(value).map(|body| parameters.body = body),
                 ("SMTPUTF8", None) => {
@@ -65,9 +65,9 @@ impl MailParameters {
                 // treated as `<>`, and we vouch for nobody.
                 ("AUTH", Some(value)) => is_submitter(value).then_some(()),
                 ("SIZE" | "BODY" | "SMTPUTF8" | "RET" | "ENVID" | "AUTH", _) => None,
-                _ => return Err(unknown(keyword)),
+                _ => return Err(unknown_parameter(keyword)),
             };
-            is_sound.ok_or_else(|| bad_value(keyword))
+            is_sound.ok_or_else(|| invalid_value(keyword))
         })?;
         Ok(parameters)
     }
@@ -80,23 +80,23 @@ impl RecipientParameters {
     /// The reply that tells the client what is wrong: 501 or 555.
     pub(super) fn parse(words: &str) -> Result<Self, Reply> {
         let mut parameters = Self::default();
-        each_once(words, |keyword, value| {
+        parse_each_once(words, |keyword, value| {
             let is_sound = match (keyword, value) {
                 ("NOTIFY", Some(value)) => notify(value).map(|notify| parameters.notify = notify),
                 ("ORCPT", Some(value)) => {
                     is_original_recipient(value).then(|| parameters.orcpt = Some(value.to_owned()))
                 }
                 ("NOTIFY" | "ORCPT", None) => None,
-                _ => return Err(unknown(keyword)),
+                _ => return Err(unknown_parameter(keyword)),
             };
-            is_sound.ok_or_else(|| bad_value(keyword))
+            is_sound.ok_or_else(|| invalid_value(keyword))
         })?;
         Ok(parameters)
     }
 }
 
 /// Calls `take` with each keyword in upper case, and its value. None may come twice.
-fn each_once(
+fn parse_each_once(
     words: &str,
     mut take: impl FnMut(&str, Option<&str>) -> Result<(), Reply>,
 ) -> Result<(), Reply> {
@@ -108,22 +108,22 @@ fn each_once(
         };
         take(&keyword, value)?;
         if seen.contains(&keyword) {
-            return Err(bad(format!("The parameter {keyword} comes twice")));
+            return Err(invalid_parameter(format!("The parameter {keyword} comes twice")));
         }
         seen.push(keyword);
     }
     Ok(())
 }
 
-fn unknown(keyword: &str) -> Reply {
+fn unknown_parameter(keyword: &str) -> Reply {
     Reply::new(555, 5, 4, format!("The parameter {} is not known here", printable(keyword.as_bytes(), 40)))
 }
 
-fn bad_value(keyword: &str) -> Reply {
-    bad(format!("The parameter {keyword} has a bad value"))
+fn invalid_value(keyword: &str) -> Reply {
+    invalid_parameter(format!("The parameter {keyword} has a bad value"))
 }
 
-fn bad(text: impl Into<String>) -> Reply {
+fn invalid_parameter(text: impl Into<String>) -> Reply {
     Reply::new(501, 5, 4, text)
 }
 
@@ -287,12 +287,12 @@ mod tests {
             ("SUCCESS", when(true, false, false)),
             ("failure,DELAY", when(false, true, true)),
             ("SUCCESS,FAILURE,DELAY", when(true, true, true)),
-            ("", Notify::Unsaid),
-            ("NEVER,FAILURE", Notify::Unsaid),
-            ("FAILURE,NEVER", Notify::Unsaid),
-            ("SUCCESS,", Notify::Unsaid),
-            ("SUCCESS,SUCCESS", Notify::Unsaid),
-            ("SUCCESS FAILURE", Notify::Unsaid),
+            ("", Notify::Unspecified),
+            ("NEVER,FAILURE", Notify::Unspecified),
+            ("FAILURE,NEVER", Notify::Unspecified),
+            ("SUCCESS,", Notify::Unspecified),
+            ("SUCCESS,SUCCESS", Notify::Unspecified),
+            ("SUCCESS FAILURE", Notify::Unspecified),
         ] {
             let notify = RecipientParameters::parse(&format!("NOTIFY={value}")).map(|p| p.notify);
             assert_eq!(notify.unwrap_or_default(), expected, "{value}");

@@ -8,7 +8,7 @@ use crate::mail::{Failure, Reason, printable};
 
 /// An enhanced status code, `class.subject.detail` (RFC 3463 §2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Status {
+pub struct EnhancedStatus {
     /// 2, 4 or 5: always the first digit of the reply's code.
     pub class: u16,
     /// What it is about.
@@ -17,7 +17,7 @@ pub struct Status {
     pub detail: u16,
 }
 
-impl Status {
+impl EnhancedStatus {
     /// Reads `class.subject.detail`.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
@@ -31,7 +31,7 @@ impl Status {
     }
 }
 
-impl fmt::Display for Status {
+impl fmt::Display for EnhancedStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.class, self.subject, self.detail)
     }
@@ -43,7 +43,7 @@ pub struct Reply {
     /// 200 to 599.
     pub code: u16,
     /// Written on every line; none on the greeting, on EHLO's and on 3yz replies (RFC 2034 §4).
-    pub status: Option<Status>,
+    pub status: Option<EnhancedStatus>,
     /// Texts without code and line end; not empty. Printable.
     pub lines: Vec<String>,
 }
@@ -64,12 +64,12 @@ impl Reply {
     pub const LINES_MAX: usize = 200;
 
     /// Characters that are kept of what a peer said.
-    pub const SAID_MAX: usize = 1000;
+    pub const TEXT_CHARACTERS_MAX: usize = 1000;
 
     /// One line with an enhanced status, of the class that the code has.
     #[must_use]
     pub fn new(code: u16, subject: u16, detail: u16, text: impl Into<String>) -> Self {
-        let status = Status { class: code / 100, subject, detail };
+        let status = EnhancedStatus { class: code / 100, subject, detail };
         Self { code, status: Some(status), lines: vec![text.into()] }
     }
 
@@ -125,7 +125,7 @@ impl Reply {
         for line in lines.drain(..) {
             let text = printable(line.get(4..).unwrap_or_default(), 1000);
             let (word, rest) = text.split_once(' ').unwrap_or((text.as_str(), ""));
-            match Status::parse(word) {
+            match EnhancedStatus::parse(word) {
                 Some(found) if found.class == code / 100 => {
                     status = Some(found);
                     texts.push(rest.to_owned());
@@ -159,13 +159,13 @@ impl Reply {
     /// What a peer said, on one line, for reports and logs; the first [`Self::SAID_MAX`] characters
     /// of it, because it is written down with every attempt.
     #[must_use]
-    pub fn said(&self) -> String {
+    pub fn printable_text(&self) -> String {
         let text = self.lines.join(" ");
         let said = match self.status {
             Some(status) => format!("{} {status} {text}", self.code),
             None => format!("{} {text}", self.code),
         };
-        match said.char_indices().nth(Self::SAID_MAX) {
+        match said.char_indices().nth(Self::TEXT_CHARACTERS_MAX) {
             Some((end, _)) => format!("{}…", said.get(..end).unwrap_or_default()),
             None => said,
         }
@@ -176,14 +176,15 @@ impl Reply {
     #[must_use]
     pub fn to_failure(&self, host: &str, asked: &str) -> Failure {
         let (subject, detail) =
-            self.status.map_or_else(|| usual_status(self.code), |s| (s.subject, s.detail));
-        let reason = Reason::new(subject, detail, format!("refused {asked}")).with_remote(host, self.said());
+            self.status.map_or_else(|| default_status(self.code), |s| (s.subject, s.detail));
+        let reason = Reason::new(subject, detail, format!("refused {asked}"))
+            .with_response(host, self.printable_text());
         if self.is_permanent() { Failure::Permanent(reason) } else { Failure::Transient(reason) }
     }
 }
 
 /// Subject and detail for a peer that gives no enhanced status (RFC 5248 §3, by habit).
-fn usual_status(code: u16) -> (u16, u16) {
+fn default_status(code: u16) -> (u16, u16) {
     match code {
         450 | 550 => (2, 0),
         452 | 552 => (2, 2),
@@ -198,7 +199,7 @@ fn usual_status(code: u16) -> (u16, u16) {
 
 impl fmt::Display for Reply {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.said())
+        f.write_str(&self.printable_text())
     }
 }
 
@@ -238,7 +239,7 @@ mod tests {
     fn a_peers_words_are_kept_within_a_bound() {
         let line = format!("450-{}", "é".repeat(900));
         let reply = read(&[&line, &line, "450 end"]).unwrap().unwrap();
-        assert_eq!(reply.said().chars().count(), Reply::SAID_MAX + 1);
+        assert_eq!(reply.printable_text().chars().count(), Reply::TEXT_CHARACTERS_MAX + 1);
     }
 
     #[test]

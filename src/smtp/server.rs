@@ -21,15 +21,15 @@ mod tests;
 
 use std::sync::Arc;
 
-use crate::mail::{Domain, Mailbox, ReversePath, TlsFacts};
+use crate::mail::{Domain, Mailbox, ReversePath, TlsInfo};
 
-use super::action::{Action, Answer, End, Language, Question, Subject, Verdict};
-use super::body::{BodyReader, LineEnds};
-use super::command::{Command, Hello};
+use super::action::{Answer, CommandPaths, ForeignProtocol, Question, ServerAction, SessionEnd, Verdict};
+use super::body::{BareLineEndPolicy, BodyReader};
+use super::command::{Command, HelloName};
+use super::error_limits::{ErrorLimitReached, ErrorLimits};
 use super::line::{LineBuffer, LineError};
 use super::parameters::{MailParameters, RecipientParameters};
-use super::patience::{Exhausted, Patience};
-use super::refusal::{bare_line_end, our_fault, refusal, sound, wrong_login};
+use super::refusal::{bare_line_end, failure_reply, local_error, with_valid_status, wrong_login};
 use super::reply::Reply;
 use super::sasl::{Exchange, ScramFirst};
 use super::transaction::Transaction;
@@ -40,19 +40,19 @@ pub struct Settings {
     /// Our name, in the greeting and in EHLO; said in A-labels.
     pub hostname: Domain,
     /// Who is expected on this port.
-    pub kind: Kind,
+    pub kind: ServerKind,
     /// Largest message in octets, as SIZE counts them (RFC 1870 §5); 0 is no limit.
     pub message_octets_max: u64,
     /// Forward-paths in one transaction; at least 100 (RFC 5321 §4.5.3.1.8) outside of tests.
     pub recipients_max: usize,
     /// What is done about a CR or LF by itself in a message.
-    pub line_ends: LineEnds,
+    pub bare_line_ends: BareLineEndPolicy,
     /// There is a certificate, so that STARTTLS can be offered.
-    pub tls_available: bool,
+    pub has_tls: bool,
     /// There are users who could log in, so that AUTH can be offered.
-    pub logins_exist: bool,
+    pub has_users: bool,
     /// Each of them has SCRAM keys, so that it can be offered.
-    pub scram_available: bool,
+    pub has_scram: bool,
     /// 5yz replies a client may earn between two messages that we take; the next one is 421, and
     /// the end. 4yz replies and commands that lead nowhere have limits of their own.
     pub errors_max: u32,
@@ -60,7 +60,7 @@ pub struct Settings {
 
 /// Who is expected on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ServerKind {
     /// Other servers, with mail for us (RFC 5321).
     Smtp,
     /// Our users, who log in first (RFC 6409 §4.3).
@@ -71,25 +71,25 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Server {
     settings: Arc<Settings>,
-    tls: Option<TlsFacts>,
-    hello: Option<Greeted>,
+    tls: Option<TlsInfo>,
+    hello: Option<ReceivedHello>,
     login: Option<Mailbox>,
     transaction: Option<Transaction>,
-    subject: Subject,
-    awaits: Awaits,
-    patience: Patience,
+    command_paths: CommandPaths,
+    stage: ServerStage,
+    error_limits: ErrorLimits,
 }
 
 /// How the client introduced itself.
 #[derive(Debug)]
-struct Greeted {
-    hello: Hello,
+struct ReceivedHello {
+    hello: HelloName,
     is_esmtp: bool,
 }
 
 /// What comes next.
 #[derive(Debug)]
-enum Awaits {
+enum ServerStage {
     Command,
     /// The client's response to 334.
     AuthResponse(Exchange),
@@ -102,17 +102,17 @@ enum Awaits {
         is_last: bool,
     },
     /// What is left of a chunk that nobody wants, and what comes then.
-    Unwanted {
+    DiscardedChunk {
         octets: u64,
-        then: Action,
+        then: ServerAction,
     },
-    Answer(Asked),
-    Nothing,
+    Answer(PendingQuestion),
+    Closed,
 }
 
 /// Which question is open.
 #[derive(Debug)]
-pub(super) enum Asked {
+pub(super) enum PendingQuestion {
     Sender(ReversePath, MailParameters),
     Recipient(RecipientParameters),
     /// And what is said to the client before it hears that it is the user.
@@ -125,35 +125,35 @@ impl Server {
     /// A server for a connection that has just been accepted; `tls` if its handshake is already
     /// done (RFC 8314 §3.3).
     #[must_use]
-    pub fn new(settings: impl Into<Arc<Settings>>, tls: Option<TlsFacts>) -> Self {
+    pub fn new(settings: impl Into<Arc<Settings>>, tls: Option<TlsInfo>) -> Self {
         let settings = settings.into();
         Self {
-            patience: Patience::new(settings.errors_max),
+            error_limits: ErrorLimits::new(settings.errors_max),
             settings,
             tls,
             hello: None,
             login: None,
             transaction: None,
-            subject: Subject::default(),
-            awaits: Awaits::Command,
+            command_paths: CommandPaths::default(),
+            stage: ServerStage::Command,
         }
     }
 
     /// Longest line in octets, with its CRLF, that may come now.
     #[must_use]
     pub fn line_octets_max(&self) -> usize {
-        match self.awaits {
-            Awaits::AuthResponse(_) => LineBuffer::AUTH_OCTETS_MAX,
+        match self.stage {
+            ServerStage::AuthResponse(_) => LineBuffer::AUTH_OCTETS_MAX,
             _ => LineBuffer::COMMAND_OCTETS_MAX,
         }
     }
 
     /// A line that is about to be given to [`Self::line`], as it may be logged and traced.
     #[must_use]
-    pub fn shown(&self, line: &[u8]) -> String {
-        match self.awaits {
-            Awaits::AuthResponse(_) => "(response not shown)".to_owned(),
-            _ => Command::shown(line),
+    pub fn printable_line(&self, line: &[u8]) -> String {
+        match self.stage {
+            ServerStage::AuthResponse(_) => "(response not shown)".to_owned(),
+            _ => Command::printable_line(line),
         }
     }
 
@@ -167,15 +167,15 @@ impl Server {
     /// A message is on its way: between its first octet and its last, or between two chunks of it.
     #[must_use]
     pub fn is_receiving(&self) -> bool {
-        matches!(self.awaits, Awaits::Message(_))
-            || self.transaction.as_ref().is_some_and(|transaction| transaction.chunks.is_some())
+        matches!(self.stage, ServerStage::Message(_))
+            || self.transaction.as_ref().is_some_and(|transaction| transaction.chunk_reader.is_some())
     }
 
     /// Whom the last action is about, for the log line of a refusal: by then the transaction may be
     /// gone, or may never have begun.
     #[must_use]
-    pub fn subject(&self) -> &Subject {
-        &self.subject
+    pub fn command_paths(&self) -> &CommandPaths {
+        &self.command_paths
     }
 
     /// The user that has logged in.
@@ -186,34 +186,34 @@ impl Server {
 
     /// What the client calls itself.
     #[must_use]
-    pub fn hello(&self) -> Option<&Hello> {
+    pub fn hello(&self) -> Option<&HelloName> {
         self.hello.as_ref().map(|greeted| &greeted.hello)
     }
 
     /// The TLS session, if there is one.
     #[must_use]
-    pub fn tls_facts(&self) -> Option<&TlsFacts> {
+    pub fn tls_facts(&self) -> Option<&TlsInfo> {
         self.tls.as_ref()
     }
 
     /// The next line came in, without its line end.
-    pub fn line(&mut self, line: Result<&[u8], LineError>) -> Action {
-        let exchange = match std::mem::replace(&mut self.awaits, Awaits::Command) {
-            Awaits::Command => None,
-            Awaits::AuthResponse(exchange) => Some(exchange),
-            Awaits::Handshake
-            | Awaits::Message(_)
-            | Awaits::Chunk { .. }
-            | Awaits::Unwanted { .. }
-            | Awaits::Answer(_)
-            | Awaits::Nothing => return self.broken(),
+    pub fn line(&mut self, line: Result<&[u8], LineError>) -> ServerAction {
+        let exchange = match std::mem::replace(&mut self.stage, ServerStage::Command) {
+            ServerStage::Command => None,
+            ServerStage::AuthResponse(exchange) => Some(exchange),
+            ServerStage::Handshake
+            | ServerStage::Message(_)
+            | ServerStage::Chunk { .. }
+            | ServerStage::DiscardedChunk { .. }
+            | ServerStage::Answer(_)
+            | ServerStage::Closed => return self.close_with_fault(),
         };
-        self.forget_subject();
+        self.reset_command_paths();
         match (line, exchange) {
             // Like Postfix, and like us inside of a message: the end, because after this nobody
             // knows where the other side thinks that its lines end.
             (Err(LineError::BareLineEnd), _) => self.close(bare_line_end()),
-            (Err(LineError::Handshake), _) => self.turn_away(Language::Tls),
+            (Err(LineError::TlsHandshake), _) => self.reject_foreign_protocol(ForeignProtocol::Tls),
             // RFC 4954 §4.
             (Err(LineError::TooLong), Some(_)) => {
                 self.refuse(Reply::new(500, 5, 6, "The response is too long"))
@@ -231,87 +231,96 @@ impl Server {
     }
 
     /// The policy answered the last [`Action::Ask`].
-    pub fn answer(&mut self, verdict: Verdict) -> Action {
-        let asked = match std::mem::replace(&mut self.awaits, Awaits::Command) {
-            Awaits::Answer(asked) => asked,
-            _ => return self.broken(),
+    pub fn answer(&mut self, verdict: Verdict) -> ServerAction {
+        let asked = match std::mem::replace(&mut self.stage, ServerStage::Command) {
+            ServerStage::Answer(asked) => asked,
+            _ => return self.close_with_fault(),
         };
         match (asked, verdict.answer) {
-            (Asked::Sender(reverse_path, parameters), Answer::Accepted) => {
+            (PendingQuestion::Sender(reverse_path, parameters), Answer::Accepted) => {
                 self.begin_transaction(reverse_path, parameters)
             }
-            (Asked::Recipient(parameters), Answer::Recipients(recipients)) => {
+            (PendingQuestion::Recipient(parameters), Answer::Recipients(recipients)) => {
                 self.accept_recipients(recipients, &parameters)
             }
-            (Asked::Login(ours), Answer::User(user)) => self.recognised(user, ours),
-            (Asked::ScramStart(first), Answer::ScramStart(start)) => self.scram_start(*first, *start),
-            (Asked::Login(_), Answer::WrongLogin) => self.refuse(wrong_login()),
-            (Asked::Content, Answer::Queued(id)) => {
+            (PendingQuestion::Login(ours), Answer::User(user)) => self.authenticated(user, ours),
+            (PendingQuestion::ScramStart(first), Answer::ScramStart(start)) => {
+                self.scram_start(*first, *start)
+            }
+            (PendingQuestion::Login(_), Answer::WrongLogin) => self.refuse(wrong_login()),
+            (PendingQuestion::Content, Answer::Queued(id)) => {
                 self.transaction = None;
-                self.patience.message_queued();
-                Action::Reply(Reply::new(250, 0, 0, format!("Queued as {id}")))
+                self.error_limits.reset();
+                ServerAction::Reply(Reply::new(250, 0, 0, format!("Queued as {id}")))
             }
             // RFC 5321 §4.1.1.4: the buffers are cleared, however it ends. Counted, but never
             // replaced: 421 would call the client back with what we will not have.
-            (Asked::Content, Answer::Refused(failure)) => {
-                self.refuse_content(refusal(&failure, &Asked::Content))
+            (PendingQuestion::Content, Answer::Refused(failure)) => {
+                self.refuse_content(failure_reply(&failure, &PendingQuestion::Content))
             }
-            (Asked::Content, Answer::RefusedWith(reply)) => self.refuse_content(sound(reply)),
-            (asked, Answer::Refused(failure)) => self.refuse(refusal(&failure, &asked)),
-            (_, Answer::RefusedWith(reply)) => self.refuse(sound(reply)),
+            (PendingQuestion::Content, Answer::RefusedWith(reply)) => {
+                self.refuse_content(with_valid_status(reply))
+            }
+            (asked, Answer::Refused(failure)) => self.refuse(failure_reply(&failure, &asked)),
+            (_, Answer::RefusedWith(reply)) => self.refuse(with_valid_status(reply)),
             // A fault of ours: an answer to another question.
             (
-                Asked::Content,
+                PendingQuestion::Content,
                 Answer::Accepted
                 | Answer::Recipients(_)
                 | Answer::User(_)
                 | Answer::WrongLogin
                 | Answer::ScramStart(_),
-            ) => self.refuse_content(our_fault()),
+            ) => self.refuse_content(local_error()),
             (
-                Asked::Sender(..) | Asked::Recipient(_) | Asked::Login(_) | Asked::ScramStart(_),
+                PendingQuestion::Sender(..)
+                | PendingQuestion::Recipient(_)
+                | PendingQuestion::Login(_)
+                | PendingQuestion::ScramStart(_),
                 Answer::Accepted
                 | Answer::Recipients(_)
                 | Answer::User(_)
                 | Answer::WrongLogin
                 | Answer::ScramStart(_)
                 | Answer::Queued(_),
-            ) => self.refuse(our_fault()),
+            ) => self.refuse(local_error()),
         }
     }
 
     /// The conversation is over, and not because of QUIT.
-    pub fn end(&mut self, end: End) -> Action {
-        if matches!(self.awaits, Awaits::Handshake) {
-            self.awaits = Awaits::Nothing;
-            return Action::Close;
+    pub fn end(&mut self, end: SessionEnd) -> ServerAction {
+        if matches!(self.stage, ServerStage::Handshake) {
+            self.stage = ServerStage::Closed;
+            return ServerAction::Close;
         }
-        self.forget_subject();
-        let name = self.name().to_owned();
+        self.reset_command_paths();
+        let name = self.hostname().to_owned();
         match end {
-            End::InputOver => {
-                self.awaits = Awaits::Nothing;
+            SessionEnd::InputEnded => {
+                self.stage = ServerStage::Closed;
                 self.transaction = None;
-                Action::Close
+                ServerAction::Close
             }
-            End::TimedOut => self.close(Reply::new(421, 4, 2, format!("{name} has waited too long"))),
-            End::Stopping => self.close(Reply::new(421, 3, 2, format!("{name} is stopping"))),
-            End::TooOften => {
+            SessionEnd::TimedOut => self.close(Reply::new(421, 4, 2, format!("{name} has waited too long"))),
+            SessionEnd::Stopping => self.close(Reply::new(421, 3, 2, format!("{name} is stopping"))),
+            SessionEnd::RateLimited => {
                 self.close(Reply::new(421, 7, 0, format!("{name} was visited too often, try again later")))
             }
             // RFC 5321 §3.1, §4.3.1.
-            End::SpokeFirst => self.close(Reply::new(554, 5, 1, "Wait for the greeting before you speak")),
-            End::TooManySessions => {
+            SessionEnd::SpokeBeforeGreeting => {
+                self.close(Reply::new(554, 5, 1, "Wait for the greeting before you speak"))
+            }
+            SessionEnd::TooManySessions => {
                 self.close(Reply::new(421, 3, 2, format!("{name} has too many sessions, try again later")))
             }
         }
     }
 
-    fn command(&mut self, command: Command) -> Action {
-        if self.may_lead_nowhere(&command)
-            && let Err(exhausted) = self.patience.command()
+    fn command(&mut self, command: Command) -> ServerAction {
+        if self.is_junk_command(&command)
+            && let Err(exhausted) = self.error_limits.count_junk_command()
         {
-            return self.give_up(exhausted);
+            return self.close_at_limit(exhausted);
         }
         match command {
             Command::Helo(hello) => self.helo(hello),
@@ -326,78 +335,80 @@ impl Server {
             Command::Bdat { octets, is_last } => self.bdat(octets, is_last),
             Command::Rset => {
                 self.transaction = None;
-                Action::Reply(Reply::new(250, 0, 0, "Forgotten"))
+                ServerAction::Reply(Reply::new(250, 0, 0, "Forgotten"))
             }
-            Command::Noop => Action::Reply(Reply::new(250, 0, 0, "Still here")),
-            Command::Quit => self.close(Reply::new(221, 0, 0, format!("{} says goodbye", self.name()))),
+            Command::Noop => ServerAction::Reply(Reply::new(250, 0, 0, "Still here")),
+            Command::Quit => self.close(Reply::new(221, 0, 0, format!("{} says goodbye", self.hostname()))),
             // RFC 5321 §3.5.3, §7.3: neither confirms nor denies.
             Command::Vrfy => {
-                Action::Reply(Reply::new(252, 1, 5, "Not telling; send the mail and it will be tried"))
+                ServerAction::Reply(Reply::new(252, 1, 5, "Not telling; send the mail and it will be tried"))
             }
             Command::Expn => self.refuse(Reply::new(502, 5, 1, "EXPN is not implemented")),
-            Command::Help => Action::Reply(Reply::new(214, 0, 0, "RFC 5321 explains how to talk to me")),
+            Command::Help => {
+                ServerAction::Reply(Reply::new(214, 0, 0, "RFC 5321 explains how to talk to me"))
+            }
             Command::StartTls => self.starttls(),
             Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_deref()),
             // A form in a web page could otherwise be made to speak SMTP, one line at a time.
-            Command::Http => self.turn_away(Language::Http),
+            Command::Http => self.reject_foreign_protocol(ForeignProtocol::Http),
         }
     }
 
-    fn ask(&mut self, question: Question, asked: Asked) -> Action {
-        self.awaits = Awaits::Answer(asked);
-        Action::Ask(question)
+    fn ask(&mut self, question: Question, asked: PendingQuestion) -> ServerAction {
+        self.stage = ServerStage::Answer(asked);
+        ServerAction::Ask(question)
     }
 
     /// Says no, and counts.
-    fn refuse(&mut self, reply: Reply) -> Action {
+    fn refuse(&mut self, reply: Reply) -> ServerAction {
         if reply.code == 421 {
             return self.close(reply);
         }
-        match self.patience.refusal(&reply) {
-            Ok(()) => Action::Reply(reply),
-            Err(exhausted) => self.give_up(exhausted),
+        match self.error_limits.count_refusal(&reply) {
+            Ok(()) => ServerAction::Reply(reply),
+            Err(exhausted) => self.close_at_limit(exhausted),
         }
     }
 
     /// Says no to a message. RFC 5321 §4.1.1.4: its transaction is over, however it ends. Counted,
     /// but never replaced: 421 would call the client back with what we will not have.
-    fn refuse_content(&mut self, reply: Reply) -> Action {
+    fn refuse_content(&mut self, reply: Reply) -> ServerAction {
         self.transaction = None;
         if reply.code == 421 {
             return self.close(reply);
         }
         // The next refusal may be the last.
-        let _ = self.patience.refusal(&reply);
-        Action::Reply(reply)
+        let _ = self.error_limits.count_refusal(&reply);
+        ServerAction::Reply(reply)
     }
 
     /// RFC 5321 §7.8: a client may not keep us busy for ever.
-    fn give_up(&mut self, exhausted: Exhausted) -> Action {
-        self.close(Reply::new(421, 7, 0, format!("{} {}", self.name(), exhausted.text())))
+    fn close_at_limit(&mut self, exhausted: ErrorLimitReached) -> ServerAction {
+        self.close(Reply::new(421, 7, 0, format!("{} {}", self.hostname(), exhausted.reply_text())))
     }
 
-    fn close(&mut self, reply: Reply) -> Action {
-        self.awaits = Awaits::Nothing;
+    fn close(&mut self, reply: Reply) -> ServerAction {
+        self.stage = ServerStage::Closed;
         self.transaction = None;
-        Action::ReplyAndClose(reply)
+        ServerAction::ReplyAndClose(reply)
     }
 
-    fn turn_away(&mut self, speaks: Language) -> Action {
-        self.awaits = Awaits::Nothing;
+    fn reject_foreign_protocol(&mut self, speaks: ForeignProtocol) -> ServerAction {
+        self.stage = ServerStage::Closed;
         self.transaction = None;
         let text = match speaks {
-            Language::Http => "This is a mail server, not a web server",
-            Language::Tls => "This port begins in plain text; TLS comes with STARTTLS",
+            ForeignProtocol::Http => "This is a mail server, not a web server",
+            ForeignProtocol::Tls => "This port begins in plain text; TLS comes with STARTTLS",
         };
-        Action::TurnAway { reply: Reply::new(502, 5, 2, text), speaks }
+        ServerAction::RejectForeignProtocol { reply: Reply::new(502, 5, 2, text), protocol: speaks }
     }
 
     /// The shell did what it may not, or something else broke: the client may try again later.
-    fn broken(&mut self) -> Action {
-        self.close(Reply::new(421, 3, 0, format!("{} has a fault, try again later", self.name())))
+    fn close_with_fault(&mut self) -> ServerAction {
+        self.close(Reply::new(421, 3, 0, format!("{} has a fault, try again later", self.hostname())))
     }
 
-    fn name(&self) -> &str {
+    fn hostname(&self) -> &str {
         self.settings.hostname.as_ascii()
     }
 
@@ -406,15 +417,15 @@ impl Server {
     }
 
     /// From here on it is at most about the transaction.
-    fn forget_subject(&mut self) {
+    fn reset_command_paths(&mut self) {
         let reverse_path = self.transaction.as_ref().map(|transaction| transaction.reverse_path.clone());
-        self.subject = Subject { reverse_path, forward_path: None };
+        self.command_paths = CommandPaths { reverse_path, forward_path: None };
     }
 
     /// Counted until a message is queued. RCPT, DATA and BDAT are not: they need a transaction, which
     /// takes a MAIL, and are bounded by what it may hold; but for chunks of nothing, and of nobody's
     /// message. AUTH and STARTTLS end in a refusal or once for all.
-    fn may_lead_nowhere(&self, command: &Command) -> bool {
+    fn is_junk_command(&self, command: &Command) -> bool {
         match command {
             Command::Helo(_)
             | Command::Ehlo(_)

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use crate::mail::{Destination, Mailbox, Recipient, ReversePath, TlsFacts};
+use crate::mail::{Destination, Mailbox, Recipient, ReversePath, TlsInfo};
 
 use super::body::BodyReader;
-use super::command::Hello;
+use super::command::HelloName;
 use super::parameters::{MailParameters, RecipientParameters};
 
 /// A transaction that is under way: all that the envelope and the stamp need to know of it.
@@ -18,23 +18,27 @@ pub struct Transaction {
     /// Final destinations, after aliases, in the order of RCPT; none twice.
     pub recipients: Vec<Recipient>,
     /// What the client calls itself.
-    pub hello: Hello,
+    pub hello: HelloName,
     /// It said EHLO, not HELO.
     pub is_esmtp: bool,
     /// The user that has logged in.
     pub login: Option<Mailbox>,
     /// The TLS session, if there is one.
-    pub tls: Option<TlsFacts>,
+    pub tls: Option<TlsInfo>,
     /// Forward-paths that were accepted: what `recipients_max` counts.
-    pub accepted: usize,
+    pub accepted_count: usize,
     /// What has read the message so far, if it comes in chunks and the first one is here.
-    pub(super) chunks: Option<BodyReader>,
-    seen: HashSet<Destination>,
+    pub(super) chunk_reader: Option<BodyReader>,
+    seen_destinations: HashSet<Destination>,
 }
 
 impl Transaction {
-    pub(super) fn new(begun: Begun, reverse_path: ReversePath, parameters: MailParameters) -> Self {
-        let Begun { hello, is_esmtp, login, tls } = begun;
+    pub(super) fn new(
+        begun: TransactionOrigin,
+        reverse_path: ReversePath,
+        parameters: MailParameters,
+    ) -> Self {
+        let TransactionOrigin { hello, is_esmtp, login, tls } = begun;
         Self {
             reverse_path,
             parameters,
@@ -43,9 +47,9 @@ impl Transaction {
             is_esmtp,
             login,
             tls,
-            accepted: 0,
-            chunks: None,
-            seen: HashSet::new(),
+            accepted_count: 0,
+            chunk_reader: None,
+            seen_destinations: HashSet::new(),
         }
     }
 
@@ -53,10 +57,10 @@ impl Transaction {
     ///
     /// RFC 3461 §5.2.7: what the sender wants to hear goes with everybody behind an alias. ORCPT
     /// stays as the client wrote it; where it wrote none, none is made up.
-    pub(super) fn accept(&mut self, recipients: Vec<Recipient>, parameters: &RecipientParameters) {
-        self.accepted += 1;
+    pub(super) fn add_recipients(&mut self, recipients: Vec<Recipient>, parameters: &RecipientParameters) {
+        self.accepted_count += 1;
         for recipient in recipients {
-            if self.seen.insert(recipient.destination.clone()) {
+            if self.seen_destinations.insert(recipient.destination.clone()) {
                 let RecipientParameters { notify, orcpt } = parameters.clone();
                 self.recipients.push(Recipient { notify, orcpt, ..recipient });
             }
@@ -65,9 +69,9 @@ impl Transaction {
 }
 
 /// What a session knows of its client when a transaction begins.
-pub(super) struct Begun {
-    pub(super) hello: Hello,
+pub(super) struct TransactionOrigin {
+    pub(super) hello: HelloName,
     pub(super) is_esmtp: bool,
     pub(super) login: Option<Mailbox>,
-    pub(super) tls: Option<TlsFacts>,
+    pub(super) tls: Option<TlsInfo>,
 }

@@ -15,7 +15,7 @@ mod scheduled {
     use std::sync::Arc;
     use std::time::Duration;
 
-    use super::super::scheduler::{Doing, Here, Key, current};
+    use super::super::scheduler::{CurrentActor, Operation, WaitKey, current_actor};
     use super::{RecvError, RecvTimeoutError, SendError, TryRecvError};
 
     /// A channel that takes any number of messages.
@@ -23,31 +23,34 @@ mod scheduled {
     pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
         let (sender, receiver) = crossbeam_channel::unbounded();
         let key = Arc::new(0);
-        let sender =
-            Sender { plain: sender, end: End { key: Arc::clone(&key), verb: "dropped a sender of" } };
-        let receiver = Receiver { plain: receiver, end: End { key, verb: "dropped a receiver of" } };
+        let sender = Sender {
+            plain: sender,
+            end: ChannelEnd { key: Arc::clone(&key), drop_description: "dropped a sender of" },
+        };
+        let receiver =
+            Receiver { plain: receiver, end: ChannelEnd { key, drop_description: "dropped a receiver of" } };
         (sender, receiver)
     }
 
     /// One end of a channel; dropped after crossbeam's, so that those who wait see that it is gone.
     #[derive(Clone)]
-    struct End {
+    struct ChannelEnd {
         /// Shared by all ends of a channel: its address is the channel's key. Not of size zero, which
         /// need not have an address of its own.
         key: Arc<u8>,
-        verb: &'static str,
+        drop_description: &'static str,
     }
 
-    impl End {
-        fn key(&self) -> Key {
-            Key::of(self.key.as_ref())
+    impl ChannelEnd {
+        fn key(&self) -> WaitKey {
+            WaitKey::of(self.key.as_ref())
         }
     }
 
-    impl Drop for End {
+    impl Drop for ChannelEnd {
         fn drop(&mut self) {
-            if let Some(here) = current() {
-                here.let_go(self.key(), Doing::at_drop::<Self>(self.verb));
+            if let Some(here) = current_actor() {
+                here.release(self.key(), Operation::without_location::<Self>(self.drop_description));
             }
         }
     }
@@ -55,7 +58,7 @@ mod scheduled {
     /// Sends; clones send to the same channel.
     pub struct Sender<T> {
         plain: crossbeam_channel::Sender<T>,
-        end: End,
+        end: ChannelEnd,
     }
 
     impl<T> Sender<T> {
@@ -65,12 +68,12 @@ mod scheduled {
         /// When all receivers are gone.
         #[track_caller]
         pub fn send(&self, message: T) -> Result<(), SendError<T>> {
-            let Some(here) = current() else { return self.plain.send(message) };
-            here.point(Doing::with::<T>("send"));
+            let Some(here) = current_actor() else { return self.plain.send(message) };
+            here.scheduling_point(Operation::on::<T>("send"));
             let sent = self.plain.send(message);
             // A switch here lets the receiver act before the sender does anything else.
             here.wake(self.end.key());
-            here.point(Doing::with::<T>("sent"));
+            here.scheduling_point(Operation::on::<T>("sent"));
             sent
         }
     }
@@ -90,7 +93,7 @@ mod scheduled {
     /// Receives; each message goes to one of its clones.
     pub struct Receiver<T> {
         plain: crossbeam_channel::Receiver<T>,
-        end: End,
+        end: ChannelEnd,
     }
 
     impl<T> Receiver<T> {
@@ -100,8 +103,8 @@ mod scheduled {
         /// When there is none and all senders are gone.
         #[track_caller]
         pub fn recv(&self) -> Result<T, RecvError> {
-            let Some(here) = current() else { return self.plain.recv() };
-            self.received(&here, &Doing::with::<T>("recv"), None).map_err(|_| RecvError)
+            let Some(here) = current_actor() else { return self.plain.recv() };
+            self.receive_as(&here, &Operation::on::<T>("recv"), None).map_err(|_| RecvError)
         }
 
         /// Waits for a message, but not longer than this.
@@ -110,8 +113,8 @@ mod scheduled {
         /// When there is none by then, or all senders are gone.
         #[track_caller]
         pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-            let Some(here) = current() else { return self.plain.recv_timeout(timeout) };
-            self.received(&here, &Doing::with::<T>("recv with a deadline"), Some(timeout))
+            let Some(here) = current_actor() else { return self.plain.recv_timeout(timeout) };
+            self.receive_as(&here, &Operation::on::<T>("recv with a deadline"), Some(timeout))
         }
 
         /// A message that is there.
@@ -120,8 +123,8 @@ mod scheduled {
         /// When there is none.
         #[track_caller]
         pub fn try_recv(&self) -> Result<T, TryRecvError> {
-            if let Some(here) = current() {
-                here.point(Doing::with::<T>("try_recv"));
+            if let Some(here) = current_actor() {
+                here.scheduling_point(Operation::on::<T>("try_recv"));
             }
             self.plain.try_recv()
         }
@@ -137,29 +140,29 @@ mod scheduled {
         #[track_caller]
         #[must_use]
         pub fn len(&self) -> usize {
-            if let Some(here) = current() {
-                here.point(Doing::with::<T>("len"));
+            if let Some(here) = current_actor() {
+                here.scheduling_point(Operation::on::<T>("len"));
             }
             self.plain.len()
         }
 
         /// Waits for each message, until there is none and all senders are gone.
         pub fn iter(&self) -> Messages<'_, T> {
-            Messages { receiver: self, waits: true }
+            Messages { receiver: self, is_blocking: true }
         }
 
         /// The messages that are there.
         pub fn try_iter(&self) -> Messages<'_, T> {
-            Messages { receiver: self, waits: false }
+            Messages { receiver: self, is_blocking: false }
         }
 
-        fn received(
+        fn receive_as(
             &self,
-            here: &Here,
-            doing: &Doing,
+            here: &CurrentActor,
+            doing: &Operation,
             timeout: Option<Duration>,
         ) -> Result<T, RecvTimeoutError> {
-            here.point(doing.clone());
+            here.scheduling_point(doing.clone());
             let deadline = timeout.map(|timeout| here.now() + timeout);
             let mut is_late = false;
             loop {
@@ -167,7 +170,7 @@ mod scheduled {
                     Ok(message) => return Ok(message),
                     Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
                     Err(TryRecvError::Empty) if is_late => return Err(RecvTimeoutError::Timeout),
-                    Err(TryRecvError::Empty) if here.is_over() && std::thread::panicking() => {
+                    Err(TryRecvError::Empty) if here.has_ended() && std::thread::panicking() => {
                         return Err(RecvTimeoutError::Disconnected);
                     }
                     Err(TryRecvError::Empty) => is_late = here.wait(self.end.key(), doing, deadline),
@@ -200,14 +203,14 @@ mod scheduled {
     /// The messages of a channel.
     pub struct Messages<'a, T> {
         receiver: &'a Receiver<T>,
-        waits: bool,
+        is_blocking: bool,
     }
 
     impl<T> Iterator for Messages<'_, T> {
         type Item = T;
 
         fn next(&mut self) -> Option<T> {
-            if self.waits { self.receiver.recv().ok() } else { self.receiver.try_recv().ok() }
+            if self.is_blocking { self.receiver.recv().ok() } else { self.receiver.try_recv().ok() }
         }
     }
 }

@@ -41,13 +41,13 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Moment;
 
     /// Wall time: for what is stored or shown. May jump.
-    fn wall(&self) -> Timestamp;
+    fn wall_time(&self) -> Timestamp;
 
     /// How long the host has been up. Never jumps; time in which it was suspended counts.
     fn uptime(&self) -> Duration;
 
     /// Which start of the host `uptime` counts from; empty if the host does not say.
-    fn boot(&self) -> String;
+    fn boot_id(&self) -> String;
 }
 
 /// The host's clocks.
@@ -60,7 +60,7 @@ impl Clock for SystemClock {
         Moment(START.get_or_init(Instant::now).elapsed())
     }
 
-    fn wall(&self) -> Timestamp {
+    fn wall_time(&self) -> Timestamp {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
     }
@@ -69,7 +69,7 @@ impl Clock for SystemClock {
         Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
     }
 
-    fn boot(&self) -> String {
+    fn boot_id(&self) -> String {
         let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         id.trim().to_owned()
     }
@@ -84,7 +84,7 @@ mod tests {
         let clock = SystemClock;
         let first = clock.uptime();
         assert!(first > Duration::ZERO && clock.uptime() >= first);
-        assert_eq!(clock.boot(), clock.boot());
-        assert!(!clock.boot().is_empty());
+        assert_eq!(clock.boot_id(), clock.boot_id());
+        assert!(!clock.boot_id().is_empty());
     }
 }

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use rustix::fs::{CWD, OFlags};
 
-use super::below::{self, SystemFile};
-use super::lock::FileLock;
+use super::file_lock::FileLock;
+use super::openat::{self, SystemFile};
 use super::random::Random;
 use crate::mail::Timestamp;
 
@@ -60,7 +60,7 @@ pub trait Disk: Send + Sync {
     ///
     /// # Errors
     /// As the file system says.
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>>;
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
 
     /// Sets when a file says it was last modified. A hint, never synced by itself.
     ///
@@ -74,7 +74,7 @@ pub trait Disk: Send + Sync {
     ///
     /// # Errors
     /// As the file system says; nothing is known then.
-    fn is_in_place(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool>;
+    fn is_file_at(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool>;
 
     /// Takes the lock on the file `path`, which is made if it is missing.
     ///
@@ -161,18 +161,18 @@ pub struct FileIdentity {
 }
 
 impl FileIdentity {
-    pub(super) fn of(facts: &Metadata) -> Self {
+    pub(super) fn from_metadata(facts: &Metadata) -> Self {
         Self { device: facts.dev(), inode: facts.ino(), links: facts.nlink() }
     }
 }
 
 /// Whether `path` leads to this file; a symbolic link in its place does not.
-pub(super) fn is_at(path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
+pub(super) fn path_leads_to(path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
     let there = match fs::symlink_metadata(path) {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(false);
         }
-        other => FileIdentity::of(&other?),
+        other => FileIdentity::from_metadata(&other?),
     };
     let ours = file.identity()?;
     Ok((there.device, there.inode) == (ours.device, ours.inode) && ours.links > 0)
@@ -180,7 +180,7 @@ pub(super) fn is_at(path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
 
 /// One file of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct DirEntry {
     /// Its name.
     pub name: String,
     /// Its length.
@@ -195,43 +195,43 @@ pub struct SystemDisk;
 
 impl Disk for SystemDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(SystemFile(below::create(CWD, path)?)))
+        Ok(Arc::new(SystemFile(openat::create(CWD, path)?)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(SystemFile(below::open(CWD, path)?)))
+        Ok(Arc::new(SystemFile(openat::open(CWD, path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        below::rename(CWD, from, to)
+        openat::rename(CWD, from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        below::remove(CWD, path)
+        openat::remove(CWD, path)
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        below::open_dir(CWD, dir)?.sync_all()
+        openat::open_dir(CWD, dir)?.sync_all()
     }
 
     fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        below::create_dir(CWD, dir)
+        openat::create_dir(CWD, dir)
     }
 
-    fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
-        below::list(CWD, dir)
+    fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>> {
+        openat::list(CWD, dir)
     }
 
     fn set_modified(&self, path: &Path, when: Timestamp) -> io::Result<()> {
-        below::set_modified(CWD, path, when)
+        openat::set_modified(CWD, path, when)
     }
 
-    fn is_in_place(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
-        is_at(path, file)
+    fn is_file_at(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
+        path_leads_to(path, file)
     }
 
     fn lock(&self, path: &Path) -> io::Result<FileLock> {
-        FileLock::take(path)
+        FileLock::acquire(path)
     }
 }
 
@@ -264,7 +264,7 @@ pub fn create_dir_all(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// As the file system says; the old file is then still there.
-pub fn replace(disk: &dyn Disk, random: &dyn Random, path: &Path, text: &[u8]) -> io::Result<()> {
+pub fn replace_file(disk: &dyn Disk, random: &dyn Random, path: &Path, text: &[u8]) -> io::Result<()> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file name"));
     };
@@ -286,7 +286,7 @@ pub fn replace(disk: &dyn Disk, random: &dyn Random, path: &Path, text: &[u8]) -
 /// named pipe, which would keep us waiting for its other end.
 pub fn read_text(path: &Path, octets_max: u64) -> io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    below::read_whole(&below::open_with(CWD, path, flags)?, octets_max)
+    openat::read_text_bounded(&openat::open_with_flags(CWD, path, flags)?, octets_max)
 }
 
 #[cfg(test)]
@@ -311,7 +311,7 @@ mod tests {
             assert_eq!(kind(SystemDisk.open(&path(name))), io::ErrorKind::InvalidInput, "{name}");
             assert_eq!(kind(SystemDisk.create(&path(name))), io::ErrorKind::AlreadyExists, "{name}");
         }
-        assert!(crate::sys::FileLock::take(&path("dangling")).is_err());
+        assert!(crate::sys::FileLock::acquire(&path("dangling")).is_err());
         assert!(!path("nothing").exists());
         assert_eq!(kind(SystemDisk.open(&path("nothing"))), io::ErrorKind::NotFound);
         // A configuration may be linked, but not wait for the other end of a pipe.
@@ -325,13 +325,13 @@ mod tests {
         let path = |name: &str| dir.path().join(name);
         let (one, other) =
             (SystemDisk.create(&path("one")).unwrap(), SystemDisk.create(&path("other")).unwrap());
-        let is_in_place = |name: &str| SystemDisk.is_in_place(&path(name), &*one).unwrap();
+        let is_in_place = |name: &str| SystemDisk.is_file_at(&path(name), &*one).unwrap();
         assert!(is_in_place("one") && !is_in_place("other") && !is_in_place("nothing"));
         assert!(!is_in_place("one/below"), "it is not a directory");
         symlink("one", path("link")).unwrap();
         assert!(!is_in_place("link"));
         SystemDisk.rename(&path("other"), &path("one")).unwrap();
-        assert!(!is_in_place("one") && SystemDisk.is_in_place(&path("one"), &*other).unwrap());
+        assert!(!is_in_place("one") && SystemDisk.is_file_at(&path("one"), &*other).unwrap());
         assert_eq!(one.identity().unwrap().links, 0);
     }
 
@@ -346,7 +346,7 @@ mod tests {
         for millis in [0, 999, 1_767_225_600_123] {
             let modified = Timestamp::from_millis(millis);
             SystemDisk.set_modified(&path, modified).unwrap();
-            let expected = Entry { name: "file".to_owned(), octets: 5, modified };
+            let expected = DirEntry { name: "file".to_owned(), octets: 5, modified };
             assert_eq!(SystemDisk.list(dir.path()).unwrap(), [expected]);
         }
         let missing = SystemDisk.set_modified(&dir.path().join("nothing"), Timestamp::from_millis(0));

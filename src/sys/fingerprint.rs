@@ -15,13 +15,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileFingerprint {
     /// The directory entry itself, which may be a symbolic link.
-    entry: Facts,
+    entry: MetadataFingerprint,
     /// The file that the entry leads to; none if it is a link to nothing.
-    target: Option<Facts>,
+    target: Option<MetadataFingerprint>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Facts {
+struct MetadataFingerprint {
     mode: u32,
     octets: u64,
     device: u64,
@@ -30,7 +30,7 @@ struct Facts {
     changed: (i64, i64),
 }
 
-impl From<&fs::Metadata> for Facts {
+impl From<&fs::Metadata> for MetadataFingerprint {
     fn from(facts: &fs::Metadata) -> Self {
         Self {
             mode: facts.mode(),
@@ -49,14 +49,18 @@ impl FileFingerprint {
     /// # Errors
     /// As the file system says, unless it says that there is none.
     pub fn of(path: &Path) -> io::Result<Option<Self>> {
-        let Some(entry) = found(fs::symlink_metadata(path))? else { return Ok(None) };
-        let target = if entry.is_symlink() { found(fs::metadata(path))? } else { Some(entry.clone()) };
-        Ok(Some(Self { entry: Facts::from(&entry), target: target.as_ref().map(Facts::from) }))
+        let Some(entry) = metadata_if_exists(fs::symlink_metadata(path))? else { return Ok(None) };
+        let target =
+            if entry.is_symlink() { metadata_if_exists(fs::metadata(path))? } else { Some(entry.clone()) };
+        Ok(Some(Self {
+            entry: MetadataFingerprint::from(&entry),
+            target: target.as_ref().map(MetadataFingerprint::from),
+        }))
     }
 
     /// The entry is a symbolic link, and there is no file where it leads.
     #[must_use]
-    pub fn leads_nowhere(&self) -> bool {
+    pub fn is_dangling_link(&self) -> bool {
         self.target.is_none()
     }
 
@@ -67,7 +71,7 @@ impl FileFingerprint {
     }
 }
 
-fn found(facts: io::Result<fs::Metadata>) -> io::Result<Option<fs::Metadata>> {
+fn metadata_if_exists(facts: io::Result<fs::Metadata>) -> io::Result<Option<fs::Metadata>> {
     match facts {
         Ok(facts) => Ok(Some(facts)),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -78,27 +82,27 @@ fn found(facts: io::Result<fs::Metadata>) -> io::Result<Option<fs::Metadata>> {
 /// Nothing about the entry, its target and its directory has changed for so long, by the wall clock. A
 /// change in the future is one that may still go on.
 #[must_use]
-pub fn has_rested(path: &Path, time: Duration) -> bool {
+pub fn is_unchanged_for(path: &Path, time: Duration) -> bool {
     let now = SystemTime::now();
     let directory = path.parent().and_then(|parent| fs::metadata(parent).ok());
-    changes(path)
-        .chain(directory.as_ref().and_then(change))
+    change_times(path)
+        .chain(directory.as_ref().and_then(change_time))
         .all(|change| now.duration_since(change).is_ok_and(|age| age >= time))
 }
 
 /// The entry or its target changed less than `time` ago, or will change within `time`, by the wall clock.
 #[must_use]
-pub fn has_just_changed(path: &Path, time: Duration) -> bool {
+pub fn has_changed_within(path: &Path, time: Duration) -> bool {
     let now = SystemTime::now();
-    changes(path).any(|change| now.duration_since(change).unwrap_or_else(|e| e.duration()) < time)
+    change_times(path).any(|change| now.duration_since(change).unwrap_or_else(|e| e.duration()) < time)
 }
 
-fn changes(path: &Path) -> impl Iterator<Item = SystemTime> {
+fn change_times(path: &Path) -> impl Iterator<Item = SystemTime> {
     let facts = [fs::symlink_metadata(path), fs::metadata(path)];
-    facts.into_iter().filter_map(|facts| change(&facts.ok()?))
+    facts.into_iter().filter_map(|facts| change_time(&facts.ok()?))
 }
 
-fn change(facts: &fs::Metadata) -> Option<SystemTime> {
+fn change_time(facts: &fs::Metadata) -> Option<SystemTime> {
     let (seconds, nanoseconds) = (facts.ctime().try_into().ok()?, facts.ctime_nsec().try_into().ok()?);
     UNIX_EPOCH.checked_add(Duration::new(seconds, nanoseconds))
 }
@@ -116,10 +120,10 @@ mod tests {
         let of = |name: &str| FileFingerprint::of(&path(name)).unwrap();
         assert_eq!(of("link"), None);
         symlink("file", path("link")).unwrap();
-        assert!(of("link").unwrap().leads_nowhere());
+        assert!(of("link").unwrap().is_dangling_link());
         fs::write(path("file"), "one").unwrap();
         let first = of("link").unwrap();
-        assert!(!first.leads_nowhere() && first.has_content());
+        assert!(!first.is_dangling_link() && first.has_content());
         fs::write(path("file"), "more").unwrap();
         let second = of("link").unwrap();
         assert_ne!(first, second, "the file changed, and the link did not");
@@ -135,10 +139,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         let hour = Duration::from_hours(1);
-        assert!(!has_rested(&file, hour), "its directory has just changed");
+        assert!(!is_unchanged_for(&file, hour), "its directory has just changed");
         fs::write(&file, "x").unwrap();
-        assert!(!has_rested(&file, hour) && has_just_changed(&file, hour));
-        assert!(has_rested(&file, Duration::ZERO) && !has_just_changed(&file, Duration::ZERO));
-        assert!(has_rested(Path::new("/proc/version"), Duration::ZERO));
+        assert!(!is_unchanged_for(&file, hour) && has_changed_within(&file, hour));
+        assert!(is_unchanged_for(&file, Duration::ZERO) && !has_changed_within(&file, Duration::ZERO));
+        assert!(is_unchanged_for(Path::new("/proc/version"), Duration::ZERO));
     }
 }

@@ -7,7 +7,7 @@ use super::thread::spawn;
 
 /// How long the host's resolver may take. With name servers that do not answer, the C library alone would
 /// take half a minute.
-const PATIENCE: Duration = Duration::from_secs(3);
+const RESOLVER_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The host's name: fully qualified if the host or its resolver knows it so, else as it is set.
 /// None if it has none. May ask DNS, for a few seconds: only for start-up.
@@ -18,12 +18,15 @@ pub fn host_name() -> Option<String> {
         return Some(name);
     }
     let asked = name.clone();
-    let canonical = within(PATIENCE, move || canonical_name(&asked)).flatten();
+    let canonical = run_with_timeout(RESOLVER_TIMEOUT, move || canonical_name(&asked)).flatten();
     Some(canonical.unwrap_or(name))
 }
 
 /// What `ask` finds out if that takes no longer than `patience`. Otherwise nobody waits for it any more.
-fn within<T: Send + 'static>(patience: Duration, ask: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+fn run_with_timeout<T: Send + 'static>(
+    patience: Duration,
+    ask: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
     let (tell, told) = mpsc::sync_channel(1);
     spawn("host-name", move || drop(tell.send(ask()))).ok()?;
     told.recv_timeout(patience).ok()
@@ -45,8 +48,8 @@ mod tests {
     #[test]
     fn a_resolver_that_does_not_answer_is_not_waited_for() {
         let (hold, held) = mpsc::channel::<()>();
-        assert_eq!(within(Duration::from_millis(50), move || held.recv().is_ok()), None);
+        assert_eq!(run_with_timeout(Duration::from_millis(50), move || held.recv().is_ok()), None);
         drop(hold);
-        assert_eq!(within(Duration::from_secs(60), || 7), Some(7));
+        assert_eq!(run_with_timeout(Duration::from_secs(60), || 7), Some(7));
     }
 }

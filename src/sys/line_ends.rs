@@ -8,14 +8,14 @@ use std::io::{self, BufRead as _, BufReader, Read};
 pub struct LfReader<R> {
     inner: BufReader<R>,
     /// A CR was taken, and what follows it is not known yet.
-    holds_cr: bool,
+    has_pending_cr: bool,
 }
 
 impl<R: Read> LfReader<R> {
     /// Reads `inner`.
     #[must_use]
     pub fn new(inner: R) -> Self {
-        Self { inner: BufReader::with_capacity(BUFFER_OCTETS, inner), holds_cr: false }
+        Self { inner: BufReader::with_capacity(BUFFER_OCTETS, inner), has_pending_cr: false }
     }
 }
 
@@ -28,8 +28,8 @@ impl<R: Read> Read for LfReader<R> {
                 break;
             }
             let available = self.inner.fill_buf()?;
-            if self.holds_cr {
-                self.holds_cr = false;
+            if self.has_pending_cr {
+                self.has_pending_cr = false;
                 if let (false, Some(slot)) = (available.first() == Some(&b'\n'), room.first_mut()) {
                     *slot = b'\r';
                     written += 1;
@@ -39,7 +39,7 @@ impl<R: Read> Read for LfReader<R> {
             match memchr::memchr(b'\r', available) {
                 None if available.is_empty() => break,
                 Some(0) => {
-                    self.holds_cr = true;
+                    self.has_pending_cr = true;
                     self.inner.consume(1);
                 }
                 before_cr => {
@@ -65,9 +65,9 @@ mod tests {
     use super::*;
 
     /// One octet at a time, so that every CR LF is cut in two.
-    struct Dribble<'a>(&'a [u8]);
+    struct OneOctetReader<'a>(&'a [u8]);
 
-    impl Read for Dribble<'_> {
+    impl Read for OneOctetReader<'_> {
         fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
             let count = into.len().min(1);
             self.0.read(&mut into[..count])
@@ -79,7 +79,7 @@ mod tests {
         let wire = b"a\r\n\r\nb\rc\r\r\nd\ne\r";
         let file = b"a\n\nb\rc\r\nd\ne\r";
         for room in 1..12 {
-            for reader in [Box::new(Dribble(wire)) as Box<dyn Read>, Box::new(&wire[..])] {
+            for reader in [Box::new(OneOctetReader(wire)) as Box<dyn Read>, Box::new(&wire[..])] {
                 let mut reader = LfReader::new(reader);
                 let mut read = Vec::new();
                 let mut into = vec![0; room];

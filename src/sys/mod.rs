@@ -31,53 +31,58 @@
     reason = "the fences keep others out; this is where the real calls are made"
 )]
 
-mod access;
-mod below;
+mod capabilities;
 mod channel;
 mod clock;
 mod disk;
+mod file_lock;
 mod fingerprint;
-mod hook;
+mod hook_file;
 mod host;
 mod line_ends;
-mod lock;
 mod net;
 mod open_dir;
-mod privilege;
+mod openat;
 mod process;
-mod pulse;
 mod random;
 mod rooted_disk;
 #[cfg(any(test, feature = "fakes"))]
-mod scheduled;
+mod scheduled_mutex;
 #[cfg(any(test, feature = "fakes"))]
 mod scheduler;
-mod stop;
+mod service_user;
+mod stop_flag;
 mod thread;
+mod thread_activity;
 
-pub use access::{ServiceUser, is_root, obstacle};
+pub use capabilities::drop_capabilities;
 pub use channel::{Receiver, RecvError, RecvTimeoutError, SendError, Sender, TryRecvError, channel};
 pub use clock::{Clock, Moment, SystemClock};
-pub use disk::{Disk, DiskFile, Entry, FileIdentity, SystemDisk, create_dir_all, read_text, replace};
-pub use fingerprint::{FileFingerprint, has_just_changed, has_rested};
-pub use hook::is_hook_there;
+pub use disk::{DirEntry, Disk, DiskFile, FileIdentity, SystemDisk, create_dir_all, read_text, replace_file};
+pub use file_lock::FileLock;
+pub use fingerprint::{FileFingerprint, has_changed_within, is_unchanged_for};
+pub use hook_file::is_hook_present;
 pub use host::host_name;
 pub use line_ends::LfReader;
-pub use lock::FileLock;
-pub use net::{Dial, DialUntilStop, Interrupt, Stream, SystemDial, accepted, is_own_address, stopping};
-pub use open_dir::{Exposure, FileThere, OpenDir};
-pub use privilege::put_down_capabilities;
-pub use process::{Ended, Program};
-pub use pulse::Pulse;
+pub use net::{
+    Connector, ReadInterrupt, StoppableConnector, Stream, SystemConnector, interruptible_stream,
+    is_own_address, stopping_error,
+};
+pub use open_dir::{ExistingFile, Exposure, OpenDir};
+pub use process::{Program, ProgramExit};
 pub use random::{Random, SystemRandom};
 pub use rooted_disk::RootedDisk;
 #[cfg(any(test, feature = "fakes"))]
-pub use scheduled::{Condvar, Mutex, MutexGuard};
+pub use scheduled_mutex::{Condvar, Mutex, MutexGuard};
 #[cfg(any(test, feature = "fakes"))]
 pub use scheduler::{ScheduleEnd, Scheduler};
+pub use service_user::{ServiceUser, first_inaccessible_dir, is_root};
 #[cfg(not(any(test, feature = "fakes")))]
 pub use std::sync::MutexGuard;
-pub use stop::{AtStop, Stop, Woken};
+pub use stop_flag::{OnStop, StopFlag, WaitResult};
 #[cfg(not(any(test, feature = "fakes")))]
 pub use thread::{PlainCondvar as Condvar, PlainMutex as Mutex};
-pub use thread::{PlainCondvar, PlainMutex, aside, catch_panic, choice_point, join, spawn};
+pub use thread::{
+    PlainCondvar, PlainMutex, catch_panic, join, run_on_temporary_thread, scheduling_point, spawn,
+};
+pub use thread_activity::ThreadActivity;

@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::clock::{Clock as _, Moment, SystemClock};
-use super::stop::{Stop, Woken};
+use super::stop_flag::{StopFlag, WaitResult};
 use crate::mail::Endpoint;
 
 /// An open connection, encrypted or not. Closed when dropped.
@@ -27,7 +27,7 @@ pub trait Stream: Read + Write + Send + Debug {
     ///
     /// # Errors
     /// When the connection is gone already.
-    fn finish(&mut self) -> io::Result<()>;
+    fn shutdown_write(&mut self) -> io::Result<()>;
 
     /// Ends both directions at once, without a goodbye: for a peer that broke the rules.
     fn abort(&mut self);
@@ -38,8 +38,8 @@ impl Stream for Box<dyn Stream> {
         (**self).set_deadline(deadline);
     }
 
-    fn finish(&mut self) -> io::Result<()> {
-        (**self).finish()
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        (**self).shutdown_write()
     }
 
     fn abort(&mut self) {
@@ -48,26 +48,26 @@ impl Stream for Box<dyn Stream> {
 }
 
 /// Opens connections.
-pub trait Dial: Send + Sync {
+pub trait Connector: Send + Sync {
     /// Connects to `endpoint` by `deadline`, which then also holds for the stream.
     ///
     /// # Errors
     /// As the network says; [`io::ErrorKind::TimedOut`] after the deadline.
-    fn dial(&self, endpoint: &Endpoint, deadline: Moment) -> io::Result<Box<dyn Stream>>;
+    fn connect(&self, endpoint: &Endpoint, deadline: Moment) -> io::Result<Box<dyn Stream>>;
 }
 
 /// Dials by the host's network.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct SystemDial;
+pub struct SystemConnector;
 
-impl Dial for SystemDial {
-    fn dial(&self, endpoint: &Endpoint, deadline: Moment) -> io::Result<Box<dyn Stream>> {
+impl Connector for SystemConnector {
+    fn connect(&self, endpoint: &Endpoint, deadline: Moment) -> io::Result<Box<dyn Stream>> {
         let left = time_left(deadline)?;
         match endpoint {
-            Endpoint::Address(address) => {
-                Ok(accepted(TcpStream::connect_timeout(address, left)?, deadline)?.0)
+            Endpoint::Tcp(address) => {
+                Ok(interruptible_stream(TcpStream::connect_timeout(address, left)?, deadline)?.0)
             }
-            Endpoint::Socket(path) => {
+            Endpoint::Unix(path) => {
                 Ok(Box::new(Connection::new(Arc::new(connect_unix(path, left)?), deadline)))
             }
         }
@@ -77,33 +77,33 @@ impl Dial for SystemDial {
 /// Dials by the host's network until it is time to stop: nobody is then waited for any more, and what waits
 /// fails with [`io::ErrorKind::ConnectionAborted`]. For questions on which no promise depends.
 #[derive(Debug)]
-pub struct DialUntilStop {
-    stop: Arc<Stop>,
+pub struct StoppableConnector {
+    stop: Arc<StopFlag>,
 }
 
-impl DialUntilStop {
+impl StoppableConnector {
     /// Until this is asked.
     #[must_use]
-    pub fn new(stop: Arc<Stop>) -> Self {
+    pub fn new(stop: Arc<StopFlag>) -> Self {
         Self { stop }
     }
 
-    fn connect(&self, socket: &Socket, address: &SockAddr, deadline: Moment) -> io::Result<()> {
+    fn connect_socket(&self, socket: &Socket, address: &SockAddr, deadline: Moment) -> io::Result<()> {
         socket.set_nonblocking(true)?;
         loop {
             match socket.connect(address).map_err(|e| (e.raw_os_error().map(Errno::from_raw), e)) {
                 Ok(()) | Err((Some(Errno::EISCONN), _)) => break,
                 Err((Some(Errno::EINPROGRESS | Errno::EALREADY), _)) => {
-                    match self.stop.wait_to_write(socket.as_fd(), Some(time_left(deadline)?))? {
-                        Woken::Ready => socket.take_error()?.map_or(Ok(()), Err)?,
-                        Woken::Stop => return Err(stopping()),
-                        Woken::Nothing => {}
+                    match self.stop.wait_until_writable(socket.as_fd(), Some(time_left(deadline)?))? {
+                        WaitResult::Ready => socket.take_error()?.map_or(Ok(()), Err)?,
+                        WaitResult::StopRequested => return Err(stopping_error()),
+                        WaitResult::TimedOut => {}
                     }
                 }
                 // The backlog of a Unix socket is full, which cannot be waited for by poll(2).
                 Err((Some(Errno::EAGAIN), _)) => {
-                    if self.stop.wait(FULL_BACKLOG_WAIT.min(time_left(deadline)?)) {
-                        return Err(stopping());
+                    if self.stop.wait(FULL_BACKLOG_RETRY_DELAY.min(time_left(deadline)?)) {
+                        return Err(stopping_error());
                     }
                 }
                 Err((Some(Errno::EINTR), _)) => {}
@@ -115,22 +115,22 @@ impl DialUntilStop {
 }
 
 /// How long a server has to take a connection before one more is tried.
-const FULL_BACKLOG_WAIT: Duration = Duration::from_millis(20);
+const FULL_BACKLOG_RETRY_DELAY: Duration = Duration::from_millis(20);
 
 /// Why a wait ended that the request to stop ends.
 #[must_use]
-pub fn stopping() -> io::Error {
+pub fn stopping_error() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "the server is stopping")
 }
 
-impl Dial for DialUntilStop {
-    fn dial(&self, endpoint: &Endpoint, deadline: Moment) -> io::Result<Box<dyn Stream>> {
+impl Connector for StoppableConnector {
+    fn connect(&self, endpoint: &Endpoint, deadline: Moment) -> io::Result<Box<dyn Stream>> {
         let (domain, address) = match endpoint {
-            Endpoint::Address(address) => (Domain::for_address(*address), SockAddr::from(*address)),
-            Endpoint::Socket(path) => (Domain::UNIX, SockAddr::unix(path)?),
+            Endpoint::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address)),
+            Endpoint::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
         };
         let socket = Socket::new(domain, Type::STREAM, None)?;
-        self.connect(&socket, &address, deadline)?;
+        self.connect_socket(&socket, &address, deadline)?;
         let connection = Connection::new(Arc::new(socket), deadline);
         Ok(Box::new(Connection { stop: Some(Arc::clone(&self.stop)), ..connection }))
     }
@@ -149,20 +149,23 @@ fn connect_unix(path: &Path, left: Duration) -> io::Result<Socket> {
 ///
 /// # Errors
 /// When the socket is already gone.
-pub fn accepted(stream: TcpStream, deadline: Moment) -> io::Result<(Box<dyn Stream>, Interrupt)> {
+pub fn interruptible_stream(
+    stream: TcpStream,
+    deadline: Moment,
+) -> io::Result<(Box<dyn Stream>, ReadInterrupt)> {
     // A reply is one small write and must not wait for the peer's acknowledgement.
     stream.set_nodelay(true)?;
     let socket = Arc::new(Socket::from(stream));
-    let interrupt = Interrupt(Arc::downgrade(&socket));
+    let interrupt = ReadInterrupt(Arc::downgrade(&socket));
     Ok((Box::new(Connection::new(socket, deadline)), interrupt))
 }
 
 /// Wakes the thread that waits for a peer: its reads end as if the peer had hung up. What it
 /// writes still goes out, so that it can say why.
 #[derive(Debug, Clone)]
-pub struct Interrupt(Weak<Socket>);
+pub struct ReadInterrupt(Weak<Socket>);
 
-impl Interrupt {
+impl ReadInterrupt {
     /// Ends reading, now and from now on. Nothing happens if the connection is closed already.
     pub fn end_reads(&self) {
         if let Some(socket) = self.0.upgrade() {
@@ -180,7 +183,7 @@ struct Connection {
     read_timeout: Duration,
     write_timeout: Duration,
     /// Ends what is read.
-    stop: Option<Arc<Stop>>,
+    stop: Option<Arc<StopFlag>>,
 }
 
 impl Connection {
@@ -192,12 +195,12 @@ impl Connection {
 
 /// The socket's timeout is renewed when it is off by more than this: most reads and writes then cost
 /// one system call and not two.
-const SLACK: Duration = Duration::from_millis(500);
+const TIMEOUT_SLACK: Duration = Duration::from_millis(500);
 
 /// The timeout that the system should have, if it should be told another.
-fn renewed(deadline: Moment, told: Duration) -> io::Result<Option<Duration>> {
+fn timeout_to_set(deadline: Moment, told: Duration) -> io::Result<Option<Duration>> {
     let left = time_left(deadline)?;
-    let is_close = told >= left && told - left <= SLACK;
+    let is_close = told >= left && told - left <= TIMEOUT_SLACK;
     Ok((!is_close).then_some(left))
 }
 
@@ -214,13 +217,13 @@ fn timed_out(error: io::Error) -> io::Error {
 impl Read for Connection {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while let Some(stop) = &self.stop {
-            match stop.wait_for(self.socket.as_fd(), Some(time_left(self.deadline)?))? {
-                Woken::Ready => break,
-                Woken::Stop => return Err(stopping()),
-                Woken::Nothing => {}
+            match stop.wait_until_readable(self.socket.as_fd(), Some(time_left(self.deadline)?))? {
+                WaitResult::Ready => break,
+                WaitResult::StopRequested => return Err(stopping_error()),
+                WaitResult::TimedOut => {}
             }
         }
-        if let Some(timeout) = renewed(self.deadline, self.read_timeout)? {
+        if let Some(timeout) = timeout_to_set(self.deadline, self.read_timeout)? {
             self.socket.set_read_timeout(Some(timeout))?;
             self.read_timeout = timeout;
         }
@@ -230,7 +233,7 @@ impl Read for Connection {
 
 impl Write for Connection {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        if let Some(timeout) = renewed(self.deadline, self.write_timeout)? {
+        if let Some(timeout) = timeout_to_set(self.deadline, self.write_timeout)? {
             self.socket.set_write_timeout(Some(timeout))?;
             self.write_timeout = timeout;
         }
@@ -247,7 +250,7 @@ impl Stream for Connection {
         self.deadline = deadline;
     }
 
-    fn finish(&mut self) -> io::Result<()> {
+    fn shutdown_write(&mut self) -> io::Result<()> {
         self.socket.shutdown(Shutdown::Write)
     }
 
@@ -276,7 +279,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let deadline = SystemClock.now() + Duration::from_millis(200);
-        let mut client = SystemDial.dial(&address.into(), deadline).unwrap();
+        let mut client = SystemConnector.connect(&address.into(), deadline).unwrap();
         let (mut server, _) = listener.accept().unwrap();
         let dribble =
             super::super::spawn("dribble", move || while server.write_all(b"x").is_ok() {}).unwrap();
@@ -297,10 +300,10 @@ mod tests {
         let path = dir.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
         let deadline = SystemClock.now() + Duration::from_secs(60);
-        let mut client = SystemDial.dial(&Endpoint::Socket(path), deadline).unwrap();
+        let mut client = SystemConnector.connect(&Endpoint::Unix(path), deadline).unwrap();
         let (mut server, _) = listener.accept().unwrap();
         client.write_all(b"ping").unwrap();
-        client.finish().unwrap();
+        client.shutdown_write().unwrap();
         let mut heard = String::new();
         server.read_to_string(&mut heard).unwrap();
         server.write_all(b"pong").unwrap();
@@ -319,14 +322,14 @@ mod tests {
         let mut waiting = Vec::new();
         let error = loop {
             let deadline = SystemClock.now() + Duration::from_millis(100);
-            match SystemDial.dial(&Endpoint::Socket(path.clone()), deadline) {
+            match SystemConnector.connect(&Endpoint::Unix(path.clone()), deadline) {
                 Ok(stream) => waiting.push(stream),
                 Err(error) => break error,
             }
         };
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         let deadline = SystemClock.now() + Duration::from_millis(100);
-        let error = SystemDial.dial(&Endpoint::Socket(dir.path().join("none")), deadline).unwrap_err();
+        let error = SystemConnector.connect(&Endpoint::Unix(dir.path().join("none")), deadline).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 
@@ -338,11 +341,11 @@ mod tests {
         listener.bind(&SockAddr::unix(&path).unwrap()).unwrap();
         listener.listen(0).unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stop = Arc::new(Stop::new().unwrap());
-        let dial = DialUntilStop::new(Arc::clone(&stop));
+        let stop = Arc::new(StopFlag::new().unwrap());
+        let dial = StoppableConnector::new(Arc::clone(&stop));
         let soon = || SystemClock.now() + Duration::from_millis(100);
         let minute = SystemClock.now() + Duration::from_secs(60);
-        let mut silent = dial.dial(&tcp.local_addr().unwrap().into(), minute).unwrap();
+        let mut silent = dial.connect(&tcp.local_addr().unwrap().into(), minute).unwrap();
         silent.set_deadline(soon());
         assert_eq!(silent.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::TimedOut);
         silent.set_deadline(minute);
@@ -351,7 +354,7 @@ mod tests {
         assert_eq!(silent.read(&mut [0; 2]).unwrap(), 1);
         let mut waiting = Vec::new();
         let error = loop {
-            match dial.dial(&Endpoint::Socket(path.clone()), soon()) {
+            match dial.connect(&Endpoint::Unix(path.clone()), soon()) {
                 Ok(stream) => waiting.push(stream),
                 Err(error) => break error,
             }
@@ -359,12 +362,12 @@ mod tests {
         assert_eq!(error.kind(), io::ErrorKind::TimedOut, "its backlog is full");
         let asked = std::thread::scope(|scope| {
             let reads = scope.spawn(|| silent.read(&mut [0]).unwrap_err());
-            let dials = scope.spawn(|| dial.dial(&Endpoint::Socket(path.clone()), minute).unwrap_err());
-            stop.ask();
+            let dials = scope.spawn(|| dial.connect(&Endpoint::Unix(path.clone()), minute).unwrap_err());
+            stop.raise();
             [reads.join().unwrap(), dials.join().unwrap()]
         });
         assert!(asked.iter().all(|error| error.kind() == io::ErrorKind::ConnectionAborted), "{asked:?}");
-        let error = dial.dial(&Endpoint::Socket(dir.path().join("none")), minute).unwrap_err();
+        let error = dial.connect(&Endpoint::Unix(dir.path().join("none")), minute).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

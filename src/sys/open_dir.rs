@@ -20,13 +20,13 @@ use rustix::fs::{CWD, Dir, Mode, OFlags, mkdirat, readlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::below;
+use super::openat;
 use super::random::Random;
 
 /// Links on the way to a directory at most, as in the kernel.
 const LINKS_MAX: usize = 40;
 /// Between two looks at a lock that another process holds.
-const LOCK_LOOK: Duration = Duration::from_millis(20);
+const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// An open directory.
 #[derive(Debug)]
@@ -55,15 +55,15 @@ impl std::fmt::Display for Exposure {
 
 /// A file that was read, and what a new one in its place needs to be like it.
 #[derive(Debug)]
-pub struct FileThere {
+pub struct ExistingFile {
     /// What is in it.
     pub text: String,
-    like: Like,
+    owner_and_mode: OwnerAndMode,
 }
 
 /// Owner, group and mode.
 #[derive(Debug, Clone, Copy)]
-struct Like {
+struct OwnerAndMode {
     owner: u32,
     group: u32,
     mode: u32,
@@ -76,16 +76,16 @@ impl OpenDir {
     /// As the file system says; [`io::ErrorKind::InvalidInput`] if there is a symbolic link on the way
     /// that others may have made.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let mut walk = Walk::new(path)?;
-        while let Some(name) = walk.left.pop() {
+        let mut walk = PathWalk::new(path)?;
+        while let Some(name) = walk.remaining_names.pop() {
             walk.enter(&name)?;
         }
-        let file = below::open_dir(walk.dir.as_fd(), Path::new("."))?;
+        let file = openat::open_dir(walk.dir.as_fd(), Path::new("."))?;
         let exposure = walk.exposure.or_else(|| {
             let facts = file.metadata().ok()?;
-            is_open_to_others(&facts, None).then(|| Exposure::of(&walk.reached, &facts))
+            is_writable_by_others(&facts, None).then(|| Exposure::of(&walk.resolved_path, &facts))
         });
-        Ok(Self { file, path: walk.reached, exposure })
+        Ok(Self { file, path: walk.resolved_path, exposure })
     }
 
     /// Its path, absolute, without a link when it was opened.
@@ -110,7 +110,9 @@ impl OpenDir {
         loop {
             match self.file.try_lock() {
                 Ok(()) => return Ok(()),
-                Err(TryLockError::WouldBlock) if began.elapsed() < patience => std::thread::sleep(LOCK_LOOK),
+                Err(TryLockError::WouldBlock) if began.elapsed() < patience => {
+                    std::thread::sleep(LOCK_RETRY_INTERVAL)
+                }
                 Err(TryLockError::WouldBlock) => {
                     let text = format!(
                         "another process has kept the lock on {} for {} s; try again when it has ended",
@@ -129,15 +131,15 @@ impl OpenDir {
     /// # Errors
     /// As the file system says; [`io::ErrorKind::FileTooLarge`] for more than `octets_max`;
     /// [`io::ErrorKind::InvalidInput`] for a link, a pipe, a device or a directory.
-    pub fn read(&self, name: &str, octets_max: u64) -> io::Result<Option<FileThere>> {
-        let file = match below::open_to_read(self.file.as_fd(), Path::new(name)) {
+    pub fn read(&self, name: &str, octets_max: u64) -> io::Result<Option<ExistingFile>> {
+        let file = match openat::open_to_read(self.file.as_fd(), Path::new(name)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
         // Text, owner and mode of one file, whatever becomes of its name.
         let facts = file.metadata()?;
-        let like = Like { owner: facts.uid(), group: facts.gid(), mode: facts.mode() & 0o777 };
-        Ok(Some(FileThere { text: below::read_whole(&file, octets_max)?, like }))
+        let like = OwnerAndMode { owner: facts.uid(), group: facts.gid(), mode: facts.mode() & 0o777 };
+        Ok(Some(ExistingFile { text: openat::read_text_bounded(&file, octets_max)?, owner_and_mode: like }))
     }
 
     /// Replaces a file in it as a whole, durably: readers see the old text or the new one. The new file
@@ -151,29 +153,29 @@ impl OpenDir {
         random: &dyn Random,
         name: &str,
         text: &str,
-        old: Option<&FileThere>,
+        old: Option<&ExistingFile>,
         mode: u32,
     ) -> io::Result<()> {
         let like = match old {
-            Some(old) => old.like,
+            Some(old) => old.owner_and_mode,
             None => {
                 let dir = self.file.metadata()?;
-                Like { owner: dir.uid(), group: dir.gid(), mode }
+                OwnerAndMode { owner: dir.uid(), group: dir.gid(), mode }
             }
         };
-        let draft = self.draft(random, name)?;
-        let published = draft.write(text, like).and_then(|()| draft.publish(name));
+        let draft = self.create_temporary_file(random, name)?;
+        let published = draft.write(text, like).and_then(|()| draft.rename_into_place(name));
         if published.is_err() {
             // The draft is worthless; its removal is only tidiness.
-            let _ = below::remove(self.file.as_fd(), &draft.name);
+            let _ = openat::remove(self.file.as_fd(), &draft.name);
         }
         published?;
         self.file.sync_all()
     }
 
-    fn draft(&self, random: &dyn Random, name: &str) -> io::Result<Draft<'_>> {
+    fn create_temporary_file(&self, random: &dyn Random, name: &str) -> io::Result<TemporaryFile<'_>> {
         let draft = PathBuf::from(format!(".{name}.{:016x}", random.bits()));
-        Ok(Draft { dir: self, file: below::create(self.file.as_fd(), &draft)?, name: draft })
+        Ok(TemporaryFile { dir: self, file: openat::create(self.file.as_fd(), &draft)?, name: draft })
     }
 
     /// Makes a directory in it, with this mode, and with its own owner and group as far as we may give
@@ -186,16 +188,16 @@ impl OpenDir {
             Err(Errno::EXIST) => Ok(false),
             other => {
                 other?;
-                self.give_dir(name, mode)?;
+                self.set_dir_owner_and_mode(name, mode)?;
                 Ok(true)
             }
         }
     }
 
     /// Sees to owner and mode of a directory that we have just made.
-    fn give_dir(&self, name: &OsStr, mode: u32) -> io::Result<()> {
+    fn set_dir_owner_and_mode(&self, name: &OsStr, mode: u32) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = below::open_with(self.file.as_fd(), Path::new(name), flags)?;
+        let made = openat::open_with_flags(self.file.as_fd(), Path::new(name), flags)?;
         let facts = made.metadata()?;
         // Who may write here could have moved another directory of ours to this name.
         if facts.uid() != geteuid().as_raw() || !is_empty(&made)? {
@@ -204,7 +206,7 @@ impl OpenDir {
             ));
         }
         let above = self.file.metadata()?;
-        give(&made, Like { owner: above.uid(), group: above.gid(), mode })?;
+        set_owner_and_mode(&made, OwnerAndMode { owner: above.uid(), group: above.gid(), mode })?;
         self.file.sync_all()
     }
 
@@ -218,26 +220,26 @@ impl OpenDir {
 }
 
 /// A new file that has no name of its own yet.
-struct Draft<'a> {
+struct TemporaryFile<'a> {
     dir: &'a OpenDir,
     file: File,
     name: PathBuf,
 }
 
-impl Draft<'_> {
+impl TemporaryFile<'_> {
     /// Others may have replaced its name: everything is done to the open file.
-    fn write(&self, text: &str, like: Like) -> io::Result<()> {
+    fn write(&self, text: &str, like: OwnerAndMode) -> io::Result<()> {
         (&self.file).write_all(text.as_bytes())?;
-        give(&self.file, like)?;
+        set_owner_and_mode(&self.file, like)?;
         self.file.sync_all()
     }
 
-    fn publish(&self, name: &str) -> io::Result<()> {
-        below::rename(self.dir.file.as_fd(), &self.name, Path::new(name))
+    fn rename_into_place(&self, name: &str) -> io::Result<()> {
+        openat::rename(self.dir.file.as_fd(), &self.name, Path::new(name))
     }
 }
 
-fn give(file: &File, like: Like) -> io::Result<()> {
+fn set_owner_and_mode(file: &File, like: OwnerAndMode) -> io::Result<()> {
     let facts = file.metadata()?;
     if (facts.uid(), facts.gid()) != (like.owner, like.group) {
         match fchown(file, Some(like.owner), Some(like.group)) {
@@ -259,35 +261,35 @@ fn is_empty(dir: &File) -> io::Result<bool> {
 }
 
 /// The way to a directory, name by name.
-struct Walk {
+struct PathWalk {
     dir: File,
-    reached: PathBuf,
+    resolved_path: PathBuf,
     /// Names that are left, the next one last.
-    left: Vec<OsString>,
-    links: usize,
+    remaining_names: Vec<OsString>,
+    links_followed: usize,
     exposure: Option<Exposure>,
 }
 
-impl Walk {
+impl PathWalk {
     fn new(path: &Path) -> io::Result<Self> {
         let mut walk = Self {
-            dir: below::open_dir(CWD, Path::new("/"))?,
-            reached: PathBuf::from("/"),
-            left: Vec::new(),
-            links: 0,
+            dir: openat::open_dir(CWD, Path::new("/"))?,
+            resolved_path: PathBuf::from("/"),
+            remaining_names: Vec::new(),
+            links_followed: 0,
             exposure: None,
         };
-        walk.go_on_with(&std::path::absolute(path)?)?;
+        walk.push_path(&std::path::absolute(path)?)?;
         Ok(walk)
     }
 
     /// These names are before those that are left.
-    fn go_on_with(&mut self, path: &Path) -> io::Result<()> {
+    fn push_path(&mut self, path: &Path) -> io::Result<()> {
         if path.is_absolute() {
-            self.dir = below::open_dir(CWD, Path::new("/"))?;
-            self.reached = PathBuf::from("/");
+            self.dir = openat::open_dir(CWD, Path::new("/"))?;
+            self.resolved_path = PathBuf::from("/");
         }
-        self.left.extend(path.components().rev().filter_map(|part| match part {
+        self.remaining_names.extend(path.components().rev().filter_map(|part| match part {
             Component::Normal(name) => Some(name.to_owned()),
             Component::ParentDir => Some("..".into()),
             Component::Prefix(_) | Component::RootDir | Component::CurDir => None,
@@ -298,36 +300,37 @@ impl Walk {
     fn enter(&mut self, name: &OsStr) -> io::Result<()> {
         // Neither follows a link nor opens what may be a pipe or a device.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let next = below::open_with(self.dir.as_fd(), Path::new(name), flags)?;
+        let next = openat::open_with_flags(self.dir.as_fd(), Path::new(name), flags)?;
         let (holder, facts) = (self.dir.metadata()?, next.metadata()?);
-        let exposure = is_open_to_others(&holder, Some(&facts)).then(|| Exposure::of(&self.reached, &holder));
+        let exposure =
+            is_writable_by_others(&holder, Some(&facts)).then(|| Exposure::of(&self.resolved_path, &holder));
         if facts.is_symlink() {
-            let link = self.reached.join(name);
+            let link = self.resolved_path.join(name);
             if let Some(exposure) = exposure {
                 let text = format!(
                     "{} is a symbolic link that others may have made ({exposure}): it is not followed; put \
                      the directory itself there, or see that {} belongs to root and only root may write it",
                     link.display(),
-                    self.reached.display()
+                    self.resolved_path.display()
                 );
                 return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
             }
-            self.links += 1;
-            if self.links > LINKS_MAX {
+            self.links_followed += 1;
+            if self.links_followed > LINKS_MAX {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidInput,
                     format!("{} leads through more than {LINKS_MAX} symbolic links", link.display()),
                 ));
             }
             let target = readlinkat(&next, "", Vec::new())?.into_bytes();
-            return self.go_on_with(Path::new(&OsString::from_vec(target)));
+            return self.push_path(Path::new(&OsString::from_vec(target)));
         }
         if self.exposure.is_none() {
             self.exposure = exposure;
         }
         match name == ".." {
-            true => drop(self.reached.pop()),
-            false => self.reached.push(name),
+            true => drop(self.resolved_path.pop()),
+            false => self.resolved_path.push(name),
         }
         self.dir = next;
         Ok(())
@@ -336,7 +339,7 @@ impl Walk {
 
 /// Whether others than root and our own user may put something else in the place of `entry` in this
 /// directory; without an entry, whether they may change anything in it.
-fn is_open_to_others(dir: &Metadata, entry: Option<&Metadata>) -> bool {
+fn is_writable_by_others(dir: &Metadata, entry: Option<&Metadata>) -> bool {
     let is_trusted = |facts: &Metadata| facts.uid() == 0 || facts.uid() == geteuid().as_raw();
     let is_kept = dir.mode() & 0o1000 != 0 && entry.is_some_and(is_trusted);
     !is_trusted(dir) || (dir.mode() & 0o022 != 0 && !is_kept)
@@ -362,16 +365,16 @@ mod tests {
     use crate::sys::SystemRandom;
 
     /// What others guess.
-    struct Guessed;
+    struct FixedRandom;
 
-    impl Random for Guessed {
+    impl Random for FixedRandom {
         fn bits(&self) -> u64 {
             7
         }
     }
 
     /// Somebody who is neither root nor the user of the test.
-    const OTHER: u32 = 65534;
+    const OTHER_UID: u32 = 65534;
 
     fn is_root() -> bool {
         geteuid().is_root()
@@ -388,19 +391,19 @@ mod tests {
         fs::write(&secret, "secret").unwrap();
         set_mode(&secret, 0o600);
         if is_root() {
-            chown(dir.path(), Some(OTHER), Some(OTHER)).unwrap();
+            chown(dir.path(), Some(OTHER_UID), Some(OTHER_UID)).unwrap();
         }
         (dir, elsewhere, secret)
     }
 
-    fn facts(path: &Path) -> (u32, u32, u32) {
+    fn owner_and_mode(path: &Path) -> (u32, u32, u32) {
         let facts = fs::symlink_metadata(path).unwrap();
         (facts.uid(), facts.gid(), facts.mode() & 0o7777)
     }
 
     /// Only root can show that a file is given away; for another user owner and group are its own.
     fn owner_of(dir: &Path) -> (u32, u32) {
-        let (owner, group, _) = facts(dir);
+        let (owner, group, _) = owner_and_mode(dir);
         (owner, group)
     }
 
@@ -412,16 +415,16 @@ mod tests {
         assert!(open.read("users", 100).unwrap().is_none());
         open.replace(&SystemRandom, "users", "one", None, 0o640).unwrap();
         let file = dir.path().join("users");
-        assert_eq!(facts(&file), (owner, group, 0o640));
+        assert_eq!(owner_and_mode(&file), (owner, group, 0o640));
         if is_root() {
-            chown(&file, Some(OTHER - 1), Some(OTHER - 2)).unwrap();
+            chown(&file, Some(OTHER_UID - 1), Some(OTHER_UID - 2)).unwrap();
         }
         set_mode(&file, 0o4604);
         let (owner, group) = owner_of(&file);
         let old = open.read("users", 100).unwrap().unwrap();
         assert_eq!(old.text, "one");
         open.replace(&SystemRandom, "users", "two", Some(&old), 0o640).unwrap();
-        assert_eq!(facts(&file), (owner, group, 0o604), "no set-uid bit goes to a new text");
+        assert_eq!(owner_and_mode(&file), (owner, group, 0o604), "no set-uid bit goes to a new text");
         assert_eq!(fs::read_to_string(&file).unwrap(), "two");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft stays");
         assert_eq!(open.read("users", 2).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
@@ -440,9 +443,12 @@ mod tests {
         }
         assert!(open.read("link", 100).unwrap_err().to_string().contains("symbolic link"));
         // Who has seen no file there replaces the link, and not what it leads to.
-        let before = facts(&secret);
+        let before = owner_and_mode(&secret);
         open.replace(&SystemRandom, "link", "new", None, 0o644).unwrap();
-        assert_eq!((facts(&secret), fs::read_to_string(&secret).unwrap().as_str()), (before, "secret"));
+        assert_eq!(
+            (owner_and_mode(&secret), fs::read_to_string(&secret).unwrap().as_str()),
+            (before, "secret")
+        );
         assert!(open.replace(&SystemRandom, "directory", "new", None, 0o644).is_err());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "no draft stays");
     }
@@ -450,22 +456,25 @@ mod tests {
     #[test]
     fn a_draft_that_others_swap_for_a_link_gives_nothing_away() {
         let (dir, _elsewhere, secret) = dir_and_secret();
-        let before = facts(&secret);
+        let before = owner_and_mode(&secret);
         let open = OpenDir::open(dir.path()).unwrap();
-        let draft = open.draft(&SystemRandom, "users").unwrap();
+        let draft = open.create_temporary_file(&SystemRandom, "users").unwrap();
         let name = dir.path().join(&draft.name);
         fs::remove_file(&name).unwrap();
         symlink(&secret, &name).unwrap();
-        let like = Like { owner: OTHER, group: OTHER, mode: 0o666 };
+        let like = OwnerAndMode { owner: OTHER_UID, group: OTHER_UID, mode: 0o666 };
         draft.write("text", like).unwrap();
-        draft.publish("users").unwrap();
-        assert_eq!((facts(&secret), fs::read_to_string(&secret).unwrap().as_str()), (before, "secret"));
+        draft.rename_into_place("users").unwrap();
+        assert_eq!(
+            (owner_and_mode(&secret), fs::read_to_string(&secret).unwrap().as_str()),
+            (before, "secret")
+        );
         // It is their link that has the name now, and the next command refuses it.
         assert!(open.read("users", 100).is_err());
         // A link that is there before the draft is not written through, either.
-        let taken = dir.path().join(format!(".users.{:016x}", Guessed.bits()));
+        let taken = dir.path().join(format!(".users.{:016x}", FixedRandom.bits()));
         symlink(dir.path().join("nothing"), &taken).unwrap();
-        let refused = open.replace(&Guessed, "users", "x", None, 0o644);
+        let refused = open.replace(&FixedRandom, "users", "x", None, 0o644);
         assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::AlreadyExists);
         assert!(!dir.path().join("nothing").exists());
     }
@@ -473,7 +482,7 @@ mod tests {
     #[test]
     fn another_name_of_the_file_keeps_its_text_owner_and_mode() {
         let (dir, _elsewhere, secret) = dir_and_secret();
-        let before = facts(&secret);
+        let before = owner_and_mode(&secret);
         let file = dir.path().join("users");
         if fs::hard_link(&secret, &file).is_err() {
             // The directories are on different file systems: then there is no such name.
@@ -482,8 +491,11 @@ mod tests {
         let open = OpenDir::open(dir.path()).unwrap();
         let old = open.read("users", 100).unwrap().unwrap();
         open.replace(&SystemRandom, "users", "secret and more", Some(&old), 0o644).unwrap();
-        assert_eq!(facts(&file), before, "who could not read the text cannot read the copy");
-        assert_eq!((facts(&secret), fs::read_to_string(&secret).unwrap().as_str()), (before, "secret"));
+        assert_eq!(owner_and_mode(&file), before, "who could not read the text cannot read the copy");
+        assert_eq!(
+            (owner_and_mode(&secret), fs::read_to_string(&secret).unwrap().as_str()),
+            (before, "secret")
+        );
     }
 
     #[test]
@@ -509,7 +521,7 @@ mod tests {
         if is_root() {
             set_mode(&theirs, 0o755);
             OpenDir::open(&theirs.join("link")).unwrap();
-            chown(&theirs, Some(OTHER), Some(OTHER)).unwrap();
+            chown(&theirs, Some(OTHER_UID), Some(OTHER_UID)).unwrap();
             let refused = OpenDir::open(&theirs.join("link")).unwrap_err().to_string();
             assert!(refused.contains("belongs to user 65534"), "{refused}");
         }
@@ -538,7 +550,7 @@ mod tests {
             assert!(exposed.as_ref().is_none_or(ends), "{said:?}");
         }
         if is_root() {
-            chown(&dir, Some(OTHER), None).unwrap();
+            chown(&dir, Some(OTHER_UID), None).unwrap();
             // In a directory with the sticky bit, its owner may rename it.
             assert!(exposure().unwrap().starts_with("other users may write"));
             set_mode(&above, 0o755);
@@ -553,7 +565,7 @@ mod tests {
         let open = OpenDir::open(dir.path()).unwrap();
         let make = |name: &str| open.create_dir(OsStr::new(name), 0o750);
         assert!(make("new.example").unwrap());
-        assert_eq!(facts(&dir.path().join("new.example")), (owner, group, 0o750));
+        assert_eq!(owner_and_mode(&dir.path().join("new.example")), (owner, group, 0o750));
         assert!(!make("new.example").unwrap(), "it is there already");
         symlink("nowhere", dir.path().join("link.example")).unwrap();
         assert!(!make("link.example").unwrap());
@@ -563,10 +575,10 @@ mod tests {
         fs::create_dir(&theirs).unwrap();
         set_mode(&theirs, 0o700);
         fs::write(theirs.join("file"), "").unwrap();
-        let before = facts(&theirs);
-        assert!(open.give_dir(OsStr::new("theirs.example"), 0o750).is_err());
-        assert!(open.give_dir(OsStr::new("link.example"), 0o750).is_err());
-        assert_eq!(facts(&theirs), before);
+        let before = owner_and_mode(&theirs);
+        assert!(open.set_dir_owner_and_mode(OsStr::new("theirs.example"), 0o750).is_err());
+        assert!(open.set_dir_owner_and_mode(OsStr::new("link.example"), 0o750).is_err());
+        assert_eq!(owner_and_mode(&theirs), before);
     }
 
     #[test]

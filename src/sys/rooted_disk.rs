@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use rustix::fs::CWD;
 
-use super::below::{self, SystemFile};
-use super::disk::{Disk, DiskFile, Entry, is_at};
-use super::lock::FileLock;
+use super::disk::{DirEntry, Disk, DiskFile, path_leads_to};
+use super::file_lock::FileLock;
+use super::openat::{self, SystemFile};
 use crate::mail::Timestamp;
 
 /// The file system below a directory. Paths are those below the path by which it was opened; others are
@@ -33,11 +33,11 @@ impl RootedDisk {
     /// # Errors
     /// As the file system says.
     pub fn open(root: &Path) -> io::Result<Self> {
-        Ok(Self { root: root.to_owned(), dir: below::open_dir(CWD, root)? })
+        Ok(Self { root: root.to_owned(), dir: openat::open_dir(CWD, root)? })
     }
 
     /// The descriptor to start from, and the way from there.
-    fn start<'a>(&self, path: &'a Path) -> io::Result<(BorrowedFd<'_>, &'a Path)> {
+    fn resolve<'a>(&self, path: &'a Path) -> io::Result<(BorrowedFd<'_>, &'a Path)> {
         match path.strip_prefix(&self.root) {
             Ok(rest) if rest.as_os_str().is_empty() => Ok((self.dir.as_fd(), Path::new("."))),
             Ok(rest) if rest.components().all(|part| matches!(part, Component::Normal(_))) => {
@@ -53,52 +53,52 @@ impl RootedDisk {
 
 impl Disk for RootedDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let (dir, path) = self.start(path)?;
-        Ok(Arc::new(SystemFile(below::create(dir, path)?)))
+        let (dir, path) = self.resolve(path)?;
+        Ok(Arc::new(SystemFile(openat::create(dir, path)?)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        let (dir, path) = self.start(path)?;
-        Ok(Arc::new(SystemFile(below::open(dir, path)?)))
+        let (dir, path) = self.resolve(path)?;
+        Ok(Arc::new(SystemFile(openat::open(dir, path)?)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let ((dir, from), (_, to)) = (self.start(from)?, self.start(to)?);
-        below::rename(dir, from, to)
+        let ((dir, from), (_, to)) = (self.resolve(from)?, self.resolve(to)?);
+        openat::rename(dir, from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let (dir, path) = self.start(path)?;
-        below::remove(dir, path)
+        let (dir, path) = self.resolve(path)?;
+        openat::remove(dir, path)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        let (dir, path) = self.start(path)?;
-        below::open_dir(dir, path)?.sync_all()
+        let (dir, path) = self.resolve(path)?;
+        openat::open_dir(dir, path)?.sync_all()
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        let (dir, path) = self.start(path)?;
-        below::create_dir(dir, path)
+        let (dir, path) = self.resolve(path)?;
+        openat::create_dir(dir, path)
     }
 
-    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
-        let (dir, path) = self.start(path)?;
-        below::list(dir, path)
+    fn list(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let (dir, path) = self.resolve(path)?;
+        openat::list(dir, path)
     }
 
     fn set_modified(&self, path: &Path, when: Timestamp) -> io::Result<()> {
-        let (dir, path) = self.start(path)?;
-        below::set_modified(dir, path, when)
+        let (dir, path) = self.resolve(path)?;
+        openat::set_modified(dir, path, when)
     }
 
-    fn is_in_place(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
-        is_at(path, file)
+    fn is_file_at(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
+        path_leads_to(path, file)
     }
 
     fn lock(&self, path: &Path) -> io::Result<FileLock> {
-        let (dir, path) = self.start(path)?;
-        FileLock::of(below::open_or_create(dir, path)?)
+        let (dir, path) = self.resolve(path)?;
+        FileLock::from_file(openat::open_or_create(dir, path)?)
     }
 }
 
@@ -110,7 +110,7 @@ mod tests {
     use tempfile::{TempDir, tempdir};
 
     use super::*;
-    use crate::sys::{SystemDisk, SystemRandom, create_dir_all, replace};
+    use crate::sys::{SystemDisk, SystemRandom, create_dir_all, replace_file};
 
     /// A directory `data` and a disk below it, with a directory `spool`.
     fn data() -> (TempDir, PathBuf, RootedDisk) {
@@ -143,13 +143,13 @@ mod tests {
         disk.sync_dir(&root).unwrap();
         let modified = Timestamp::from_millis(1_767_225_600_123);
         disk.set_modified(&two, modified).unwrap();
-        let expected = [Entry { name: "two".to_owned(), octets: 5, modified }];
+        let expected = [DirEntry { name: "two".to_owned(), octets: 5, modified }];
         assert_eq!(
             (disk.list(&waiting).unwrap(), SystemDisk.list(&waiting).unwrap()),
             (expected.to_vec(), expected.to_vec())
         );
         assert_eq!(disk.open(&two).unwrap().read_range(0, 10).unwrap(), b"hello");
-        replace(&disk, &SystemRandom, &root.join("version"), b"1").unwrap();
+        replace_file(&disk, &SystemRandom, &root.join("version"), b"1").unwrap();
         assert_eq!(fs::read(root.join("version")).unwrap(), b"1");
         assert_eq!(fs::metadata(&two).unwrap().mode() & 0o7777, 0o600);
         assert_eq!(fs::metadata(&waiting).unwrap().mode() & 0o7777, 0o700);
@@ -193,10 +193,10 @@ mod tests {
         let (base, root, disk) = data();
         let (waiting, moved) = (root.join("spool/waiting"), base.path().join("moved"));
         let file = disk.create(&waiting.join("one")).unwrap();
-        assert!(disk.is_in_place(&waiting.join("one"), &*file).unwrap());
-        assert!(!disk.is_in_place(&waiting.join("two"), &*file).unwrap());
+        assert!(disk.is_file_at(&waiting.join("one"), &*file).unwrap());
+        assert!(!disk.is_file_at(&waiting.join("two"), &*file).unwrap());
         fs::rename(&root, &moved).unwrap();
-        assert!(!disk.is_in_place(&waiting.join("one"), &*file).unwrap());
+        assert!(!disk.is_file_at(&waiting.join("one"), &*file).unwrap());
         // A second server, on a new directory.
         let second = {
             fs::create_dir(&root).unwrap();
@@ -204,9 +204,9 @@ mod tests {
         };
         create_dir_all(&second, &waiting).unwrap();
         let theirs = second.create(&waiting.join("one")).unwrap();
-        assert!(!disk.is_in_place(&waiting.join("one"), &*file).unwrap());
-        assert!(second.is_in_place(&waiting.join("one"), &*theirs).unwrap());
-        assert!(!disk.is_in_place(&waiting.join("one"), &*disk.open(&waiting.join("one")).unwrap()).unwrap());
+        assert!(!disk.is_file_at(&waiting.join("one"), &*file).unwrap());
+        assert!(second.is_file_at(&waiting.join("one"), &*theirs).unwrap());
+        assert!(!disk.is_file_at(&waiting.join("one"), &*disk.open(&waiting.join("one")).unwrap()).unwrap());
 
         file.append(b"ours").unwrap();
         disk.create(&waiting.join("two")).unwrap();
@@ -228,9 +228,9 @@ mod tests {
         fs::rename(&root, base.path().join("other")).unwrap();
         fs::rename(&moved, &root).unwrap();
         let three = disk.open(&waiting.join("three")).unwrap();
-        assert!(disk.is_in_place(&waiting.join("three"), &*three).unwrap());
-        assert!(SystemDisk.is_in_place(&waiting.join("three"), &*three).unwrap());
-        assert!(!disk.is_in_place(&waiting.join("one"), &*file).unwrap(), "it was removed");
+        assert!(disk.is_file_at(&waiting.join("three"), &*three).unwrap());
+        assert!(SystemDisk.is_file_at(&waiting.join("three"), &*three).unwrap());
+        assert!(!disk.is_file_at(&waiting.join("one"), &*file).unwrap(), "it was removed");
         assert_eq!(file.identity().unwrap().links, 0);
     }
 
@@ -240,12 +240,12 @@ mod tests {
         let path = root.join("spool/waiting/one");
         let file = disk.create(&path).unwrap();
         fs::remove_dir_all(&root).unwrap();
-        assert!(!disk.is_in_place(&path, &*file).unwrap());
+        assert!(!disk.is_file_at(&path, &*file).unwrap());
         file.append(b"into the void").unwrap();
         file.sync().unwrap();
         fs::create_dir_all(root.join("spool/waiting")).unwrap();
         fs::write(&path, "").unwrap();
-        assert!(!disk.is_in_place(&path, &*file).unwrap());
+        assert!(!disk.is_file_at(&path, &*file).unwrap());
         for refused in [
             disk.create(&path).map(drop),
             disk.create(&root.join("two")).map(drop),
@@ -262,7 +262,7 @@ mod tests {
         let (base, root, disk) = data();
         let _first = disk.lock(&root.join("lock")).unwrap();
         assert_eq!(disk.lock(&root.join("lock")).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        assert_eq!(FileLock::take(&root.join("lock")).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(FileLock::acquire(&root.join("lock")).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let moved = base.path().join("moved");
         fs::rename(&root, &moved).unwrap();
         fs::create_dir(&root).unwrap();

@@ -27,15 +27,15 @@ use super::clock::Moment;
 use super::thread::PlainMutex;
 
 mod actor;
-mod doing;
+mod operation;
 mod state;
 
-pub(super) use actor::{Here, current, is_end_of_actor};
-pub(super) use doing::{Doing, Key};
-use state::{Actor, Core, State};
+pub(super) use actor::{CurrentActor, current_actor, is_actor_unwind};
+pub(super) use operation::{Operation, WaitKey};
+use state::{Actor, ActorState, ScheduleState};
 
 /// In [`Shared::turn`]: no actor runs, the thread in [`Scheduler::run`] does.
-const CALLER: usize = usize::MAX;
+const NO_ACTOR: usize = usize::MAX;
 
 /// A debug build needs more than a shipped one.
 const STACK_OCTETS: usize = 1024 * 1024;
@@ -48,11 +48,11 @@ const STUCK_AFTER: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScheduleEnd {
     /// All actors have returned.
-    AllOver,
+    AllFinished,
     /// No actor can run, and none waits for a time: who waits for what.
     Deadlock(String),
     /// More choice points than [`Scheduler::limit`] allows.
-    StepsOver,
+    StepLimitReached,
     /// [`Scheduler::kill`].
     Killed,
     /// [`Scheduler::fail`], and what it said.
@@ -66,19 +66,22 @@ pub enum ScheduleEnd {
 
 /// One schedule; clones share it.
 #[derive(Clone)]
-pub struct Scheduler(Arc<Shared>);
+pub struct Scheduler(Arc<SharedSchedule>);
 
-struct Shared {
-    core: PlainMutex<Core>,
+struct SharedSchedule {
+    state: PlainMutex<ScheduleState>,
     /// The number of the actor that runs. Each thread waits until it is its own.
-    turn: AtomicUsize,
+    active_actor: AtomicUsize,
 }
 
 impl Scheduler {
     /// The schedule of this seed, without actors yet.
     #[must_use]
     pub fn new(seed: u64) -> Self {
-        Self(Arc::new(Shared { core: PlainMutex::new(Core::new(seed)), turn: AtomicUsize::new(CALLER) }))
+        Self(Arc::new(SharedSchedule {
+            state: PlainMutex::new(ScheduleState::new(seed)),
+            active_actor: AtomicUsize::new(NO_ACTOR),
+        }))
     }
 
     /// The clock by which waits end: when no actor can run, it is advanced to the earliest deadline. Both are
@@ -88,12 +91,12 @@ impl Scheduler {
         now: impl Fn() -> Moment + Send + 'static,
         advance: impl Fn(Duration) + Send + 'static,
     ) {
-        self.core().set_clock(now, advance);
+        self.state().set_clock(now, advance);
     }
 
     /// How many choice points a schedule may have; 100,000 if nothing is said.
-    pub fn limit(&self, steps: u64) {
-        self.core().steps_max = steps;
+    pub fn set_steps_max(&self, steps: u64) {
+        self.state().steps_max = steps;
     }
 
     /// An actor. It begins when it is chosen, not before [`Scheduler::run`]; a scheduler with actors must be
@@ -102,104 +105,106 @@ impl Scheduler {
     /// # Errors
     /// When the host has no thread to give.
     pub fn spawn(&self, name: impl Into<String>, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let (number, handle) = self.begin(name.into(), body)?;
-        if let Some(actor) = self.core().actors.get_mut(number) {
+        let (number, handle) = self.start_actor(name.into(), body)?;
+        if let Some(actor) = self.state().actors.get_mut(number) {
             actor.handle = Some(handle);
         }
         Ok(())
     }
 
     /// At this choice point, or at the first after it: called on the actor that reached it, before it goes on.
-    pub fn at(&self, step: u64, act: impl FnOnce() + Send + 'static) {
-        self.core().events.entry(step).or_default().push(Box::new(act));
+    pub fn at_step(&self, step: u64, act: impl FnOnce() + Send + 'static) {
+        self.state().events.entry(step).or_default().push(Box::new(act));
     }
 
     /// At each choice point, with its number: called on the actor that reached it. For invariants; what
     /// is wrong goes to [`Scheduler::fail`], for a panic may be caught by the code under test.
-    pub fn each_step(&self, look: impl FnMut(u64) + Send + 'static) {
-        self.core().each_step = Some(Box::new(look));
+    pub fn on_each_step(&self, look: impl FnMut(u64) + Send + 'static) {
+        self.state().each_step = Some(Box::new(look));
     }
 
     /// Every actor ends at its next choice point, as if the process were killed: it is unwound. While it
     /// unwinds nothing is a choice point, and it still waits for locks that others have to let go. Those
     /// parts of the code under test that run then must have no effect: freeze the disk first.
     pub fn kill(&self) {
-        self.core().stop(ScheduleEnd::Killed);
+        self.state().stop(ScheduleEnd::Killed);
     }
 
     /// The test has found a fault: ends the schedule like [`Scheduler::kill`].
     pub fn fail(&self, why: impl Into<String>) {
-        self.core().stop(ScheduleEnd::Failed(why.into()));
+        self.state().stop(ScheduleEnd::Failed(why.into()));
     }
 
     /// Choice points so far.
     #[must_use]
     pub fn steps(&self) -> u64 {
-        self.core().steps
+        self.state().steps
     }
 
     /// The last 2,000 choice points, one line each: its number, the actor, what it was about to do.
     #[must_use]
     pub fn trace(&self) -> Vec<String> {
-        let core = self.core();
-        core.trace.iter().map(|line| core.shown(line)).collect()
+        let core = self.state();
+        core.trace.iter().map(|line| core.format_entry(line)).collect()
     }
 
     /// Runs all actors until the schedule ends; the first reason to end it counts. Called once, by the test's
     /// thread, which is not an actor.
     #[must_use]
     pub fn run(&self) -> ScheduleEnd {
-        let mut core = self.core();
+        let mut core = self.state();
         core.caller = Some(std::thread::current());
-        self.hand_on(core);
+        self.pass_turn(core);
         let (mut seen, mut since) = (0, Instant::now());
-        while self.0.turn.load(Ordering::Acquire) != CALLER {
+        while self.0.active_actor.load(Ordering::Acquire) != NO_ACTOR {
             std::thread::park_timeout(STUCK_AFTER);
-            let core = self.core();
+            let core = self.state();
             if core.steps != seen {
                 (seen, since) = (core.steps, Instant::now());
-            } else if since.elapsed() >= STUCK_AFTER && self.0.turn.load(Ordering::Acquire) != CALLER {
-                let last = core.trace.back().map(|line| core.shown(line)).unwrap_or_default();
+            } else if since.elapsed() >= STUCK_AFTER
+                && self.0.active_actor.load(Ordering::Acquire) != NO_ACTOR
+            {
+                let last = core.trace.back().map(|line| core.format_entry(line)).unwrap_or_default();
                 return ScheduleEnd::Stuck(last);
             }
         }
-        let mut core = self.core();
-        let over = core.actors.iter_mut().filter(|actor| matches!(actor.state, State::Over));
+        let mut core = self.state();
+        let over = core.actors.iter_mut().filter(|actor| matches!(actor.state, ActorState::Finished));
         let handles: Vec<_> = over.filter_map(|actor| actor.handle.take()).collect();
         // What these hold may hold this scheduler.
-        let left = core.let_go();
-        let end = core.end.clone().unwrap_or(ScheduleEnd::AllOver);
+        let left = core.take_test_closures();
+        let end = core.end.clone().unwrap_or(ScheduleEnd::AllFinished);
         drop(core);
         drop(left);
         handles.into_iter().for_each(|handle| drop(handle.join()));
         end
     }
 
-    fn core(&self) -> MutexGuard<'_, Core> {
-        self.0.core.lock()
+    fn state(&self) -> MutexGuard<'_, ScheduleState> {
+        self.0.state.lock()
     }
 
-    fn begin(
+    fn start_actor(
         &self,
         name: String,
         body: impl FnOnce() + Send + 'static,
     ) -> io::Result<(usize, JoinHandle<()>)> {
-        let mut core = self.core();
+        let mut core = self.state();
         let number = core.actors.len();
-        let here = Here { scheduler: self.clone(), number };
+        let here = CurrentActor { scheduler: self.clone(), number };
         // It waits for its turn, which nobody gives while we hold the lock.
         let builder = Builder::new().name(name.clone()).stack_size(STACK_OCTETS);
-        let handle = builder.spawn(move || here.live(body))?;
+        let handle = builder.spawn(move || here.run_thread(body))?;
         core.actors.push(Actor::new(name, handle.thread().clone()));
         Ok((number, handle))
     }
 
     /// Gives the turn to whom chance chooses, or back to [`Scheduler::run`] when that is over. The caller must
     /// not go on before it is chosen again.
-    fn hand_on(&self, mut core: MutexGuard<'_, Core>) {
-        if let (next, Some(thread)) = core.next() {
+    fn pass_turn(&self, mut core: MutexGuard<'_, ScheduleState>) {
+        if let (next, Some(thread)) = core.next_turn() {
             drop(core);
-            self.0.turn.store(next, Ordering::Release);
+            self.0.active_actor.store(next, Ordering::Release);
             thread.unpark();
         }
     }

@@ -16,7 +16,7 @@ const STACK_OCTETS: usize = 256 * 1024;
 /// A TLS handshake needs 32 KiB in a release build and over 64 KiB in a debug build. Smaller than
 /// [`STACK_OCTETS`], because the C library keeps stacks and gives them to the next thread for which they
 /// are large enough, with every page that was touched.
-const ASIDE_STACK_OCTETS: usize = 128 * 1024;
+const TEMPORARY_THREAD_STACK_OCTETS: usize = 128 * 1024;
 
 /// Starts a named thread. Linux keeps fifteen characters of the name. On an actor of a test's scheduler, the
 /// thread becomes one too.
@@ -28,7 +28,7 @@ where
     F: FnOnce() + Send + 'static,
 {
     #[cfg(any(test, feature = "fakes"))]
-    if let Some(here) = scheduler::current() {
+    if let Some(here) = scheduler::current_actor() {
         return here.spawn(name.into(), body);
     }
     Builder::new().name(name.into()).stack_size(STACK_OCTETS).spawn(body)
@@ -41,7 +41,7 @@ where
 /// The panic that ended it.
 pub fn join<T>(thread: JoinHandle<T>) -> std::thread::Result<T> {
     #[cfg(any(test, feature = "fakes"))]
-    if let Some(here) = scheduler::current() {
+    if let Some(here) = scheduler::current_actor() {
         here.join(thread.thread().id());
     }
     thread.join()
@@ -55,7 +55,7 @@ pub fn catch_panic<T>(body: impl FnOnce() -> T) -> std::thread::Result<T> {
     let result = catch_unwind(AssertUnwindSafe(body));
     #[cfg(any(test, feature = "fakes"))]
     if let Err(payload) = result {
-        return if scheduler::is_end_of_actor(payload.as_ref()) {
+        return if scheduler::is_actor_unwind(payload.as_ref()) {
             resume_unwind(payload)
         } else {
             Err(payload)
@@ -67,10 +67,10 @@ pub fn catch_panic<T>(body: impl FnOnce() -> T) -> std::thread::Result<T> {
 /// Where a test's scheduler may let another actor run: before something that others can see and that is
 /// neither a lock nor a channel. Nothing on any other thread, and in a shipped program.
 #[inline]
-pub fn choice_point(what: impl FnOnce() -> String) {
+pub fn scheduling_point(what: impl FnOnce() -> String) {
     #[cfg(any(test, feature = "fakes"))]
-    if let Some(here) = scheduler::current() {
-        here.point(scheduler::Doing::text(what()));
+    if let Some(here) = scheduler::current_actor() {
+        here.scheduling_point(scheduler::Operation::from_text(what()));
     }
     #[cfg(not(any(test, feature = "fakes")))]
     let _ = what;
@@ -82,13 +82,13 @@ pub fn choice_point(what: impl FnOnce() -> String) {
 ///
 /// # Errors
 /// When the host has no thread to give.
-pub fn aside<F, T>(name: &str, body: F) -> io::Result<T>
+pub fn run_on_temporary_thread<F, T>(name: &str, body: F) -> io::Result<T>
 where
     F: FnOnce() -> T + Send,
     T: Send,
 {
     std::thread::scope(|scope| {
-        let thread = Builder::new().name(name.to_owned()).stack_size(ASIDE_STACK_OCTETS);
+        let thread = Builder::new().name(name.to_owned()).stack_size(TEMPORARY_THREAD_STACK_OCTETS);
         Ok(thread.spawn_scoped(scope, body)?.join().unwrap_or_else(|panic| resume_unwind(panic)))
     })
 }
@@ -173,8 +173,8 @@ mod tests {
     #[test]
     fn what_is_done_aside_comes_back_be_it_a_value_or_a_panic() {
         let borrowed = String::from("here");
-        assert_eq!(aside("aside", || borrowed.len()).unwrap(), 4);
-        let caught = std::panic::catch_unwind(|| aside("aside", || panic!("on purpose")));
+        assert_eq!(run_on_temporary_thread("aside", || borrowed.len()).unwrap(), 4);
+        let caught = std::panic::catch_unwind(|| run_on_temporary_thread("aside", || panic!("on purpose")));
         assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"on purpose"));
     }
 }

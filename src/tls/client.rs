@@ -19,23 +19,23 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_t
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme};
 
-use super::facts::facts_of;
-use super::level::Level;
+use super::security_level::SecurityLevel;
+use super::session_info::tls_info;
 use super::stream::TlsStream;
-use crate::mail::{Domain, TlsFacts, printable};
+use crate::mail::{Domain, TlsInfo, printable};
 use crate::sys::{Mutex, Stream};
 
 /// A connection that is encrypted now, and what that is worth.
 #[derive(Debug)]
-pub struct Secured {
+pub struct SecuredConnection {
     /// Carries plain octets to and fro; closes the connection when dropped.
     pub stream: Box<dyn Stream>,
     /// [`Level::TlsVerified`] or [`Level::TlsUnverified`], never [`Level::Plain`].
-    pub level: Level,
+    pub level: SecurityLevel,
     /// Version and cipher suite.
-    pub facts: TlsFacts,
+    pub tls_info: TlsInfo,
     /// Why it is not verified, or who vouches for it; a clause for people.
-    pub because: String,
+    pub level_reason: String,
 }
 
 /// The handshake failed; the connection is closed. The text is the library's, printable.
@@ -53,14 +53,14 @@ impl HandshakeError {
 pub struct TlsClient {
     provider: Arc<CryptoProvider>,
     /// Read when they are first asked for: the system keeps them in a hundred files and more.
-    roots: OnceLock<Roots>,
+    roots: OnceLock<TrustedRoots>,
 }
 
 /// Who vouches for others.
-struct Roots {
+struct TrustedRoots {
     /// `None` if nobody does.
     verifier: Option<Arc<WebPkiServerVerifier>>,
-    complaints: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl TlsClient {
@@ -75,21 +75,22 @@ impl TlsClient {
     #[must_use]
     pub fn with_roots(roots: RootCertStore) -> Self {
         let client = Self::with_system_roots();
-        client
-            .roots
-            .get_or_init(|| Roots { verifier: verifier(roots, &client.provider), complaints: Vec::new() });
+        client.roots.get_or_init(|| TrustedRoots {
+            verifier: build_verifier(roots, &client.provider),
+            warnings: Vec::new(),
+        });
         client
     }
 
     /// What could not be read of the roots, as sentences for the log: with no roots at all everything
     /// still goes out, but nothing is ever verified. Reads them, unless somebody has.
     #[must_use]
-    pub fn complaints(&self) -> &[String] {
-        &self.roots().complaints
+    pub fn root_warnings(&self) -> &[String] {
+        &self.roots().warnings
     }
 
     /// Whoever is first reads them; others wait.
-    fn roots(&self) -> &Roots {
+    fn roots(&self) -> &TrustedRoots {
         self.roots.get_or_init(|| system_roots(&self.provider))
     }
 
@@ -99,13 +100,17 @@ impl TlsClient {
     /// # Errors
     /// [`HandshakeError`] whatever happened: no common version or suite, a signature that is wrong,
     /// a peer that hung up or said nothing. The connection is then closed.
-    pub fn handshake(&self, mut stream: Box<dyn Stream>, host: &Domain) -> Result<Secured, HandshakeError> {
-        let witness = Arc::new(Witness {
+    pub fn handshake(
+        &self,
+        mut stream: Box<dyn Stream>,
+        host: &Domain,
+    ) -> Result<SecuredConnection, HandshakeError> {
+        let witness = Arc::new(RecordingVerifier {
             verifier: self.roots().verifier.clone(),
             provider: Arc::clone(&self.provider),
-            verdict: Mutex::default(),
+            verification: Mutex::default(),
         });
-        let connection = self.connection(&witness, host).map_err(|error| HandshakeError::new(&error));
+        let connection = self.client_connection(&witness, host).map_err(|error| HandshakeError::new(&error));
         let mut connection = connection?;
         while connection.is_handshaking() {
             if let Err(error) = connection.complete_io(&mut stream) {
@@ -113,23 +118,27 @@ impl TlsClient {
                 return Err(HandshakeError::new(&error));
             }
         }
-        let (level, because) = match witness.verdict.lock().take() {
-            Some(Ok(())) => (Level::TlsVerified, "its certificate is valid".to_owned()),
-            Some(Err(why)) => (Level::TlsUnverified, why),
-            None => (Level::TlsUnverified, "it showed no certificate".to_owned()),
+        let (level, because) = match witness.verification.lock().take() {
+            Some(Ok(())) => (SecurityLevel::TlsVerified, "its certificate is valid".to_owned()),
+            Some(Err(why)) => (SecurityLevel::TlsUnverified, why),
+            None => (SecurityLevel::TlsUnverified, "it showed no certificate".to_owned()),
         };
-        let facts = facts_of(connection.protocol_version(), connection.negotiated_cipher_suite());
+        let facts = tls_info(connection.protocol_version(), connection.negotiated_cipher_suite());
         let stream = Box::new(TlsStream::new(connection, stream));
-        Ok(Secured { stream, level, facts, because })
+        Ok(SecuredConnection { stream, level, tls_info: facts, level_reason: because })
     }
 
-    fn connection(&self, witness: &Arc<Witness>, host: &Domain) -> Result<ClientConnection, rustls::Error> {
+    fn client_connection(
+        &self,
+        witness: &Arc<RecordingVerifier>,
+        host: &Domain,
+    ) -> Result<ClientConnection, rustls::Error> {
         let name = match host.as_address() {
             Some(address) => ServerName::IpAddress(address.into()),
             None => ServerName::try_from(host.as_ascii().to_owned())
                 .map_err(|error| rustls::Error::General(error.to_string()))?,
         };
-        let verifier: Arc<dyn ServerCertVerifier> = Arc::<Witness>::clone(witness);
+        let verifier: Arc<dyn ServerCertVerifier> = Arc::<RecordingVerifier>::clone(witness);
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
             .with_safe_default_protocol_versions()?
             .dangerous()
@@ -140,7 +149,7 @@ impl TlsClient {
     }
 }
 
-fn system_roots(provider: &Arc<CryptoProvider>) -> Roots {
+fn system_roots(provider: &Arc<CryptoProvider>) -> TrustedRoots {
     let found = rustls_native_certs::load_native_certs();
     let mut complaints: Vec<String> =
         found.errors.iter().map(|error| format!("trusted roots: {error}")).collect();
@@ -150,29 +159,29 @@ fn system_roots(provider: &Arc<CryptoProvider>) -> Roots {
     if ignored > 0 {
         complaints.push(format!("trusted roots: {ignored} certificates could not be read"));
     }
-    let verifier = verifier(roots, provider);
+    let verifier = build_verifier(roots, provider);
     if verifier.is_none() {
         complaints.push(
             "trusted roots: there are none, so no host can be verified; install ca-certificates".to_owned(),
         );
     }
-    Roots { verifier, complaints }
+    TrustedRoots { verifier, warnings: complaints }
 }
 
-fn verifier(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Option<Arc<WebPkiServerVerifier>> {
+fn build_verifier(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Option<Arc<WebPkiServerVerifier>> {
     // Fails only when there is no root.
     WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider)).build().ok()
 }
 
 /// Lets every certificate pass and remembers what it was worth. One for each handshake.
 #[derive(Debug)]
-struct Witness {
+struct RecordingVerifier {
     verifier: Option<Arc<WebPkiServerVerifier>>,
     provider: Arc<CryptoProvider>,
-    verdict: Mutex<Option<Result<(), String>>>,
+    verification: Mutex<Option<Result<(), String>>>,
 }
 
-impl ServerCertVerifier for Witness {
+impl ServerCertVerifier for RecordingVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -188,7 +197,7 @@ impl ServerCertVerifier for Witness {
                 .map_err(|error| printable(error.to_string().as_bytes(), 300)),
             None => Err("there are no trusted roots on this host".to_owned()),
         };
-        *self.verdict.lock() = Some(verdict);
+        *self.verification.lock() = Some(verdict);
         Ok(ServerCertVerified::assertion())
     }
 

@@ -12,10 +12,10 @@ use std::io::{self, Read, Write};
 
 use native_tls::{HandshakeError as NativeError, Protocol, TlsConnector};
 
-use super::client::{HandshakeError, Secured};
-use super::level::Level;
-use super::stream::GOODBYE;
-use crate::mail::{Domain, TlsFacts};
+use super::client::{HandshakeError, SecuredConnection};
+use super::security_level::SecurityLevel;
+use super::stream::CLOSE_NOTIFY_TIMEOUT;
+use crate::mail::{Domain, TlsInfo};
 use crate::sys::{Clock as _, Moment, Stream, SystemClock};
 
 /// Encrypts `stream` with OpenSSL; `host` is sent as SNI unless it is an address literal. Takes as
@@ -23,7 +23,7 @@ use crate::sys::{Clock as _, Moment, Stream, SystemClock};
 ///
 /// # Errors
 /// [`HandshakeError`] whatever happened; the connection is then closed.
-pub fn handshake(stream: Box<dyn Stream>, host: &Domain) -> Result<Secured, HandshakeError> {
+pub fn handshake(stream: Box<dyn Stream>, host: &Domain) -> Result<SecuredConnection, HandshakeError> {
     let connector = TlsConnector::builder()
         .min_protocol_version(Some(Protocol::Tlsv12))
         .danger_accept_invalid_certs(true)
@@ -36,12 +36,12 @@ pub fn handshake(stream: Box<dyn Stream>, host: &Domain) -> Result<Secured, Hand
         // Our streams block; dropping what is half done closes it.
         NativeError::WouldBlock(_) => HandshakeError("the connection did not wait".to_owned()),
     })?;
-    Ok(Secured {
+    Ok(SecuredConnection {
         stream: Box::new(LegacyStream { inner: stream, is_aborted: false }),
-        level: Level::TlsUnverified,
+        level: SecurityLevel::TlsUnverified,
         // The library does not say more.
-        facts: TlsFacts { version: "TLSv1.2 or later".to_owned(), cipher: "chosen by OpenSSL".to_owned() },
-        because: "it was reached by the legacy TLS library, which verifies nothing".to_owned(),
+        tls_info: TlsInfo { version: "TLSv1.2 or later".to_owned(), cipher: "chosen by OpenSSL".to_owned() },
+        level_reason: "it was reached by the legacy TLS library, which verifies nothing".to_owned(),
     })
 }
 
@@ -72,10 +72,10 @@ impl Stream for LegacyStream {
         self.inner.get_mut().set_deadline(deadline);
     }
 
-    fn finish(&mut self) -> io::Result<()> {
+    fn shutdown_write(&mut self) -> io::Result<()> {
         // The peer may be gone already.
         let _ = self.inner.shutdown();
-        self.inner.get_mut().finish()
+        self.inner.get_mut().shutdown_write()
     }
 
     fn abort(&mut self) {
@@ -87,7 +87,7 @@ impl Stream for LegacyStream {
 impl Drop for LegacyStream {
     fn drop(&mut self) {
         if !self.is_aborted {
-            self.inner.get_mut().set_deadline(SystemClock.now() + GOODBYE);
+            self.inner.get_mut().set_deadline(SystemClock.now() + CLOSE_NOTIFY_TIMEOUT);
             // The peer may be gone already.
             let _ = self.inner.shutdown();
         }

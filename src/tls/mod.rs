@@ -9,18 +9,20 @@
 //! - `stream`: a rustls connection over a stream of ours
 //! - `facts`: version and cipher of a finished handshake
 
-mod certs;
+mod certificates;
 mod client;
-mod facts;
 #[cfg(feature = "legacy-tls")]
 pub mod legacy;
-mod level;
+mod security_level;
 mod server;
+mod session_info;
 mod stream;
 mod validity;
 
-pub use certs::{CertError, CertPair, CertSet, Certs, Held};
-pub use client::{HandshakeError, Secured, TlsClient};
-pub use level::{IncomingLevel, Level};
-pub use server::{Accepted, ServerTls, is_plain_text};
+pub use certificates::{
+    CertificateAndKey, CertificateError, CertificateInfo, CertificateResolver, CertificateSet,
+};
+pub use client::{HandshakeError, SecuredConnection, TlsClient};
+pub use security_level::{IncomingSecurityLevel, SecurityLevel};
+pub use server::{AcceptedTls, TlsServer, is_not_tls};
 pub use validity::Validity;

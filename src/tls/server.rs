@@ -6,19 +6,19 @@ use std::sync::Arc;
 use rustls::server::NoServerSessionStorage;
 use rustls::{Error, InvalidMessage, ServerConfig, ServerConnection};
 
-use super::certs::{Certs, provider};
-use super::facts::facts_of;
+use super::certificates::{CertificateResolver, crypto_provider};
+use super::session_info::tls_info;
 use super::stream::TlsStream;
-use crate::mail::TlsFacts;
+use crate::mail::TlsInfo;
 use crate::sys::{self, Stream};
 
 /// An encrypted stream, and what is known of it.
 #[derive(Debug)]
-pub struct Accepted {
+pub struct AcceptedTls {
     /// Encrypts.
     pub stream: Box<dyn Stream>,
     /// Version and cipher.
-    pub facts: TlsFacts,
+    pub tls_info: TlsInfo,
     /// What both sides can derive from this connection and from no other; `None` before TLS 1.3
     /// (RFC 9266 §4.2).
     pub channel_binding: Option<[u8; 32]>,
@@ -26,25 +26,25 @@ pub struct Accepted {
 
 /// A handshake failed because the client does not speak TLS at all.
 #[must_use]
-pub fn is_plain_text(error: &io::Error) -> bool {
+pub fn is_not_tls(error: &io::Error) -> bool {
     let error = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     matches!(error, Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)))
 }
 
 /// Makes encrypted streams of plain ones.
 #[derive(Debug, Clone)]
-pub struct ServerTls {
+pub struct TlsServer {
     config: Arc<ServerConfig>,
-    certs: Arc<Certs>,
+    certificates: Arc<CertificateResolver>,
 }
 
-impl ServerTls {
+impl TlsServer {
     /// Serves these certificates.
     ///
     /// # Errors
     /// When the cryptographic library supports none of our TLS versions; a fault of the build.
-    pub fn new(certs: Arc<Certs>) -> Result<Self, rustls::Error> {
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider()))
+    pub fn new(certs: Arc<CertificateResolver>) -> Result<Self, rustls::Error> {
+        let mut config = ServerConfig::builder_with_provider(Arc::new(crypto_provider()))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&certs) as _);
@@ -52,13 +52,13 @@ impl ServerTls {
         // long enough to pay for a whole handshake.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        Ok(Self { config: Arc::new(config), certs })
+        Ok(Self { config: Arc::new(config), certificates: certs })
     }
 
     /// There is a certificate, so TLS can be offered.
     #[must_use]
     pub fn is_available(&self) -> bool {
-        !self.certs.is_empty()
+        !self.certificates.is_empty()
     }
 
     /// Shakes hands on an open connection, by its deadline. Aside: a handshake touches more of a stack
@@ -66,11 +66,11 @@ impl ServerTls {
     ///
     /// # Errors
     /// What went wrong; the connection is then closed.
-    pub fn accept(&self, stream: Box<dyn Stream>) -> io::Result<Accepted> {
-        sys::aside("handshake", || self.shake_hands(stream))?
+    pub fn accept(&self, stream: Box<dyn Stream>) -> io::Result<AcceptedTls> {
+        sys::run_on_temporary_thread("handshake", || self.handshake(stream))?
     }
 
-    fn shake_hands(&self, mut stream: Box<dyn Stream>) -> io::Result<Accepted> {
+    fn handshake(&self, mut stream: Box<dyn Stream>) -> io::Result<AcceptedTls> {
         let mut connection = ServerConnection::new(Arc::clone(&self.config)).map_err(io::Error::other)?;
         while connection.is_handshaking() {
             let (read, written) = connection.complete_io(&mut stream)?;
@@ -78,14 +78,19 @@ impl ServerTls {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        let facts = facts_of(connection.protocol_version(), connection.negotiated_cipher_suite());
-        let channel_binding = facts.has_exporter().then(|| exporter(&connection)).transpose()?;
-        Ok(Accepted { stream: Box::new(TlsStream::new(connection, stream)), facts, channel_binding })
+        let facts = tls_info(connection.protocol_version(), connection.negotiated_cipher_suite());
+        let channel_binding =
+            facts.has_channel_binding().then(|| export_channel_binding(&connection)).transpose()?;
+        Ok(AcceptedTls {
+            stream: Box::new(TlsStream::new(connection, stream)),
+            tls_info: facts,
+            channel_binding,
+        })
     }
 }
 
 /// RFC 9266 §2: label, context and length are fixed.
-fn exporter(connection: &ServerConnection) -> io::Result<[u8; 32]> {
+fn export_channel_binding(connection: &ServerConnection) -> io::Result<[u8; 32]> {
     connection
         .export_keying_material([0; 32], b"EXPORTER-Channel-Binding", Some(b""))
         .map_err(io::Error::other)

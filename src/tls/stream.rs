@@ -10,7 +10,7 @@ use rustls::{ConnectionCommon, SideData, StreamOwned};
 use crate::sys::{Clock as _, Moment, Stream, SystemClock};
 
 /// A goodbye is said within this, or not at all.
-pub(super) const GOODBYE: Duration = Duration::from_secs(5);
+pub(super) const CLOSE_NOTIFY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Encrypts. Says goodbye when it is dropped, unless it was aborted.
 pub(super) struct TlsStream<C, S>
@@ -19,7 +19,7 @@ where
     S: SideData,
 {
     inner: StreamOwned<C, Box<dyn Stream>>,
-    is_over: bool,
+    is_closed: bool,
 }
 
 impl<C, S> TlsStream<C, S>
@@ -29,13 +29,13 @@ where
 {
     /// After the handshake.
     pub(super) fn new(connection: C, stream: Box<dyn Stream>) -> Self {
-        Self { inner: StreamOwned::new(connection, stream), is_over: false }
+        Self { inner: StreamOwned::new(connection, stream), is_closed: false }
     }
 
     /// RFC 8446 §6.1: without it the peer cannot tell an end from a cut. It may be gone already.
-    fn say_goodbye(&mut self) {
-        if !self.is_over {
-            self.is_over = true;
+    fn send_close_notify_once(&mut self) {
+        if !self.is_closed {
+            self.is_closed = true;
             self.inner.conn.send_close_notify();
             let _ = self.inner.flush();
         }
@@ -75,13 +75,13 @@ where
         self.inner.sock.set_deadline(deadline);
     }
 
-    fn finish(&mut self) -> io::Result<()> {
-        self.say_goodbye();
-        self.inner.sock.finish()
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.send_close_notify_once();
+        self.inner.sock.shutdown_write()
     }
 
     fn abort(&mut self) {
-        self.is_over = true;
+        self.is_closed = true;
         self.inner.sock.abort();
     }
 }
@@ -102,9 +102,9 @@ where
     S: SideData,
 {
     fn drop(&mut self) {
-        if !self.is_over {
-            self.inner.sock.set_deadline(SystemClock.now() + GOODBYE);
-            self.say_goodbye();
+        if !self.is_closed {
+            self.inner.sock.set_deadline(SystemClock.now() + CLOSE_NOTIFY_TIMEOUT);
+            self.send_close_notify_once();
         }
     }
 }

@@ -14,23 +14,23 @@
 //! - `trial_error`: why a trial did not end well
 //! - `worth`: how fast a disk is, and whether what it says can be believed
 
-mod backlog;
-mod blows;
-mod load;
-mod model;
+mod backlog_test;
+mod crash_test;
+mod disk_benchmark;
+mod kill_test;
+mod load_generator;
 mod next_hops;
-mod post_office;
 mod scenario;
-mod server;
-mod trial_error;
-mod worth;
+mod simulated_queue;
+mod test_server;
+mod torture_error;
 
-pub use backlog::{Backlog, Recovery};
-pub use blows::{Blows, Tally};
-pub use load::Load;
-pub use model::{Stops, stop_everywhere, stopped, ways_to_stop};
-pub use post_office::{MINUTE, PostOffice, deferred, delivered, failed, letter_to, settings};
-pub use scenario::{Ledger, complaint, scenario};
-pub use server::Trial;
-pub use trial_error::TrialError;
-pub use worth::{Trust, Worth, measure};
+pub use backlog_test::{BacklogTest, BacklogTestResult};
+pub use crash_test::{CrashTestResult, crash_plans, run_crash_test, run_with_crashes};
+pub use disk_benchmark::{DiskBenchmark, SyncTrust, measure_disk};
+pub use kill_test::{KillTest, KillTestResult};
+pub use load_generator::LoadGenerator;
+pub use scenario::{SentMail, find_delivery_fault, run_scenario};
+pub use simulated_queue::{MINUTE, SimulatedQueue, deferred, delivered, failed, parse_recipient, settings};
+pub use test_server::TortureSetup;
+pub use torture_error::TortureError;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use socket2::{Domain, Socket, Type};
 
-use super::load::Letter;
-use super::server::PATIENCE;
+use super::load_generator::LoadMessage;
+use super::test_server::WAIT_MAX;
 use crate::sys::{Mutex, spawn};
 
 /// Some hosts; closed when dropped.
@@ -16,7 +16,7 @@ pub(super) struct NextHops {
     /// Bound from the beginning, so that the port is theirs: who connects is refused.
     sockets: Vec<Arc<Socket>>,
     pub(super) ports: Vec<u16>,
-    taken: Arc<Mutex<Vec<usize>>>,
+    accepted: Arc<Mutex<Vec<usize>>>,
 }
 
 impl NextHops {
@@ -29,19 +29,19 @@ impl NextHops {
             ports.extend(socket.local_addr()?.as_socket().map(|address| address.port()));
             sockets.push(Arc::new(socket));
         }
-        Ok(Self { sockets, ports, taken: Arc::default() })
+        Ok(Self { sockets, ports, accepted: Arc::default() })
     }
 
     /// From now on they take mail.
-    pub(super) fn open(&self) -> io::Result<()> {
+    pub(super) fn start_listening(&self) -> io::Result<()> {
         for socket in &self.sockets {
             socket.listen(128)?;
-            let (socket, taken) = (Arc::clone(socket), Arc::clone(&self.taken));
+            let (socket, taken) = (Arc::clone(socket), Arc::clone(&self.accepted));
             spawn("next-hop", move || {
                 while let Ok((client, _)) = socket.accept() {
                     let taken = Arc::clone(&taken);
                     // Who is gone in the middle of a message has not handed it over.
-                    let _ = spawn("next-hop-session", move || drop(take(client.into(), &taken)));
+                    let _ = spawn("next-hop-session", move || drop(serve_session(client.into(), &taken)));
                 }
             })?;
         }
@@ -49,8 +49,8 @@ impl NextHops {
     }
 
     /// Numbers of the letters that were answered 250, in the order of their coming.
-    pub(super) fn taken(&self) -> Vec<usize> {
-        self.taken.lock().clone()
+    pub(super) fn accepted(&self) -> Vec<usize> {
+        self.accepted.lock().clone()
     }
 }
 
@@ -62,8 +62,8 @@ impl Drop for NextHops {
 }
 
 /// One session.
-fn take(client: TcpStream, taken: &Mutex<Vec<usize>>) -> io::Result<()> {
-    client.set_read_timeout(Some(PATIENCE))?;
+fn serve_session(client: TcpStream, taken: &Mutex<Vec<usize>>) -> io::Result<()> {
+    client.set_read_timeout(Some(WAIT_MAX))?;
     client.set_nodelay(true)?;
     let mut reader = BufReader::new(client);
     reader.get_mut().write_all(b"220 there.example\r\n")?;
@@ -77,7 +77,7 @@ fn take(client: TcpStream, taken: &Mutex<Vec<usize>>) -> io::Result<()> {
             Some("EHLO") => "250-there.example\r\n250 PIPELINING\r\n",
             Some("DATA") => {
                 reader.get_mut().write_all(b"354 go on\r\n")?;
-                taken.lock().push(letter(&mut reader)?);
+                taken.lock().push(read_message(&mut reader)?);
                 "250 taken\r\n"
             }
             Some("QUIT") => return reader.get_mut().write_all(b"221 bye\r\n"),
@@ -88,7 +88,7 @@ fn take(client: TcpStream, taken: &Mutex<Vec<usize>>) -> io::Result<()> {
 }
 
 /// Reads a message up to its final dot.
-fn letter(reader: &mut BufReader<TcpStream>) -> io::Result<usize> {
+fn read_message(reader: &mut BufReader<TcpStream>) -> io::Result<usize> {
     let mut octets = Vec::new();
     while !octets.ends_with(b"\r\n.\r\n") {
         if reader.read_until(b'\n', &mut octets)? == 0 {
@@ -96,5 +96,6 @@ fn letter(reader: &mut BufReader<TcpStream>) -> io::Result<usize> {
         }
     }
     octets.truncate(octets.len() - b".\r\n".len());
-    Letter::recognise(&octets).ok_or_else(|| io::Error::other("not a letter of ours, or not the whole of it"))
+    LoadMessage::parse_number(&octets)
+        .ok_or_else(|| io::Error::other("not a letter of ours, or not the whole of it"))
 }

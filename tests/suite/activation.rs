@@ -10,13 +10,13 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 
-use crate::house::{Client, House, PATIENCE, Signal, wait_for};
 use crate::peers;
+use crate::test_server::{Signal, SmtpClient, TestServer, WAIT_TIMEOUT, wait_for};
 
 /// A server with three sockets under these names; and their ports.
-fn activated(listen: &str, names: [&str; 3]) -> (House, [u16; 3]) {
-    let mut house = House::new("");
-    let monitoring = house.monitoring;
+fn activated(listen: &str, names: [&str; 3]) -> (TestServer, [u16; 3]) {
+    let mut house = TestServer::new("");
+    let monitoring = house.monitoring_port;
     fs::write(
         house.path("postrider.toml"),
         format!(
@@ -27,7 +27,7 @@ fn activated(listen: &str, names: [&str; 3]) -> (House, [u16; 3]) {
     .unwrap();
     let sockets = names.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
     let ports = [0, 1, 2].map(|n: usize| sockets[n].local_addr().unwrap().port());
-    [house.smtp, house.submission, house.submissions] = ports;
+    [house.smtp_port, house.submission_port, house.submissions_port] = ports;
     let [first, second, third] = sockets.map(|socket| Stdio::from(OwnedFd::from(socket)));
     let server = house.command();
     let mut shell = Command::new("sh");
@@ -45,7 +45,7 @@ fn activated(listen: &str, names: [&str; 3]) -> (House, [u16; 3]) {
         .stdin(first)
         .stdout(second)
         .stderr(third);
-    house.start_by(&mut shell);
+    house.start_with(&mut shell);
     (house, ports)
 }
 
@@ -57,9 +57,9 @@ fn spoken(port: u16) -> &'static str {
     if encrypted.status.success() {
         return "submissions";
     }
-    let mut client = Client::connect(([127, 0, 0, 1], port).into());
+    let mut client = SmtpClient::connect(([127, 0, 0, 1], port).into());
     client.expect("EHLO there.example", "250");
-    match &client.say("MAIL FROM:<ana@there.example>")[..3] {
+    match &client.command("MAIL FROM:<ana@there.example>")[..3] {
         "250" => "smtp",
         "530" => "submission",
         other => panic!("{other}"),
@@ -86,12 +86,12 @@ fn several_sockets_may_have_one_name_and_addresses_may_stand_beside_them() {
 
 #[test]
 fn a_socket_without_a_use_is_named_in_the_log() {
-    let mut house = House::new("");
+    let mut house = TestServer::new("");
     let toml = fs::read_to_string(house.path("postrider.toml")).unwrap();
-    let listed = format!("smtp = [\"127.0.0.1:{}\"]", house.smtp);
+    let listed = format!("smtp = [\"127.0.0.1:{}\"]", house.smtp_port);
     fs::write(house.path("postrider.toml"), toml.replace(&listed, "smtp = \"systemd\"")).unwrap();
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    house.smtp = socket.local_addr().unwrap().port();
+    house.smtp_port = socket.local_addr().unwrap().port();
     let server = house.command();
     let mut shell = Command::new("sh");
     shell
@@ -104,13 +104,13 @@ fn a_socket_without_a_use_is_named_in_the_log() {
         .arg(server.get_program())
         .args(server.get_args())
         .stdin(OwnedFd::from(socket));
-    house.start_by(&mut shell);
+    house.start_with(&mut shell);
     assert!(house.log().contains("the service manager passed a socket named smpt"), "{}", house.log());
 }
 
 #[test]
 fn the_service_manager_hears_when_we_are_ready_reload_and_stop() {
-    let mut house = House::new("");
+    let mut house = TestServer::new("");
     let hears = Hears::bind(&mut house);
     house.start();
     hears.hear("READY=1");
@@ -125,10 +125,10 @@ fn the_service_manager_hears_when_we_are_ready_reload_and_stop() {
 struct Hears(UnixDatagram);
 
 impl Hears {
-    fn bind(house: &mut House) -> Self {
+    fn bind(house: &mut TestServer) -> Self {
         let path = house.path("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        socket.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
         house.environment.push(("NOTIFY_SOCKET", path));
         Self(socket)
     }
@@ -147,7 +147,7 @@ impl Hears {
 
 #[test]
 fn the_watchdog_hears_of_us_as_long_as_all_is_well() {
-    let mut house = House::new("");
+    let mut house = TestServer::new("");
     let hears = Hears::bind(&mut house);
     house.environment.push(("WATCHDOG_USEC", "600000".into()));
     house.start();
@@ -160,7 +160,7 @@ fn the_watchdog_hears_of_us_as_long_as_all_is_well() {
 
 #[test]
 fn no_program_that_we_run_has_a_capability() {
-    let mut house = House::new("");
+    let mut house = TestServer::new("");
     fs::write(
         house.path("domains/here.example/aliases"),
         format!("status: | cp /proc/self/status {}\n", house.path("status").display()),
@@ -181,8 +181,8 @@ fn no_program_that_we_run_has_a_capability() {
         house.command()
     };
     started.arg("serve").current_dir(house.dir.path()).stdout(Stdio::null()).stderr(log);
-    house.start_by(&mut started);
-    house.send("bo@there.example", "status@here.example", "run something");
+    house.start_with(&mut started);
+    house.send_message("bo@there.example", "status@here.example", "run something");
     let status = wait_for("the program", || {
         fs::read_to_string(house.path("status")).ok().filter(|s| s.contains("CapAmb"))
     });
@@ -196,9 +196,9 @@ fn no_program_that_we_run_has_a_capability() {
 
 #[test]
 fn without_a_socket_there_is_no_start() {
-    let house = House::new("");
+    let house = TestServer::new("");
     fs::write(house.path("postrider.toml"), "hostname = \"mx.here.example\"\ndata-dir = \"data\"\n").unwrap();
-    let (code, _, error) = house.run(&["serve"]);
+    let (code, _, error) = house.run_to_end(&["serve"]);
     assert_eq!(code, 1);
     assert!(
         error.contains("there is nothing to listen on") && error.contains("postrider-smtp.socket"),

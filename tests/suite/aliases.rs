@@ -3,29 +3,29 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::house::{Client, House, wait_for};
+use crate::test_server::{SmtpClient, TestServer, wait_for};
 
 /// A server for `here.example` with the users `ana` and `bo`, and these aliases.
-fn started(aliases: &str, more: &str) -> House {
+fn started(aliases: &str, more: &str) -> TestServer {
     let mut house = set_up(aliases, more);
     house.start();
     house
 }
 
-fn set_up(aliases: &str, more: &str) -> House {
-    let house = House::new(more);
+fn set_up(aliases: &str, more: &str) -> TestServer {
+    let house = TestServer::new(more);
     house.add_user("bo@here.example", "secret word");
     write(&house, "aliases", aliases);
     house
 }
 
 /// Writes a file into the domain's folder.
-fn write(house: &House, name: &str, text: &str) {
+fn write(house: &TestServer, name: &str, text: &str) {
     fs::write(house.path(&format!("domains/here.example/{name}")), text).unwrap();
 }
 
 /// Makes the hook of these shell lines.
-fn hook(house: &House, script: &str) {
+fn hook(house: &TestServer, script: &str) {
     let path = house.path("hooks/alias-resolve");
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
@@ -33,8 +33,8 @@ fn hook(house: &House, script: &str) {
 }
 
 /// A client that may name recipients.
-fn in_transaction(house: &House) -> Client {
-    let mut client = house.client();
+fn in_transaction(house: &TestServer) -> SmtpClient {
+    let mut client = house.connect();
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<eve@there.example>", "250");
     client
@@ -63,18 +63,18 @@ fn everybody_on_two_lists_gets_one_copy() {
     client.expect("DATA", "354");
     client.expect("Subject: to all\r\n\r\nhello\r\n.", "250");
     wait_for("the queue to be empty", || {
-        Some(house.run(&["queue", "list"]).1).filter(|text| text.contains("the queue is empty"))
+        Some(house.run_to_end(&["queue", "list"]).1).filter(|text| text.contains("the queue is empty"))
     });
     for user in ["ana", "bo"] {
-        assert_eq!(house.mailbox("here.example", user).len(), 1, "{user}");
+        assert_eq!(house.maildir_messages("here.example", user).len(), 1, "{user}");
     }
 }
 
 #[test]
 fn suffixes_and_dropped_characters_are_the_operators_choice() {
     let house = started("", "[aliases]\nsuffix-separators = \"-_\"\ndrop-characters = \".\"\n");
-    house.send("eve@there.example", "A.n.a-lists@here.example", "by any other name");
-    assert!(house.letter("here.example", "ana").contains("\nSubject: by any other name\n"));
+    house.send_message("eve@there.example", "A.n.a-lists@here.example", "by any other name");
+    assert!(house.wait_for_message("here.example", "ana").contains("\nSubject: by any other name\n"));
     in_transaction(&house).expect("RCPT TO:<ana+lists@here.example>", "550");
 }
 
@@ -84,8 +84,8 @@ fn an_included_file_is_in_force_and_is_noticed_when_it_changes() {
     fs::create_dir(house.path("domains/here.example/lists")).unwrap();
     write(&house, "lists/teams", "team: bo\n");
     house.start();
-    house.send("eve@there.example", "team@here.example", "first");
-    house.letter("here.example", "bo");
+    house.send_message("eve@there.example", "team@here.example", "first");
+    house.wait_for_message("here.example", "bo");
 
     write(&house, "lists/teams", "team: bo\nnonsense\n");
     let complaint = "lists/teams:2: there is no colon behind a name";
@@ -94,10 +94,10 @@ fn an_included_file_is_in_force_and_is_noticed_when_it_changes() {
 
     write(&house, "lists/teams", "team: ana\nnews: ana\n");
     wait_for("the new aliases", || {
-        in_transaction(&house).say("RCPT TO:<news@here.example>").starts_with("250").then_some(())
+        in_transaction(&house).command("RCPT TO:<news@here.example>").starts_with("250").then_some(())
     });
-    house.send("eve@there.example", "team@here.example", "second");
-    assert!(house.letter("here.example", "ana").contains("\nSubject: second\n"));
+    house.send_message("eve@there.example", "team@here.example", "second");
+    assert!(house.wait_for_message("here.example", "ana").contains("\nSubject: second\n"));
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn the_hook_knows_more_names_and_its_failure_is_not_theirs() {
     let log = house.log();
     assert!(log.contains("alias-resolve ended with exit status 1 for broken@here.example"), "{log}");
     assert!(log.contains("sorry"), "what it says is in the log: {log}");
-    let (code, tree, _) = house.run(&["alias", "resolve", "file@here.example"]);
+    let (code, tree, _) = house.run_to_end(&["alias", "resolve", "file@here.example"]);
     assert_eq!(
         (code, tree.as_str()),
         (
@@ -126,9 +126,9 @@ fn the_hook_knows_more_names_and_its_failure_is_not_theirs() {
              └ bo@here.example: user   hooks/alias-resolve\n"
         )
     );
-    house.send("eve@there.example", "file@here.example", "both");
-    house.letter("here.example", "ana");
-    house.letter("here.example", "bo");
+    house.send_message("eve@there.example", "file@here.example", "both");
+    house.wait_for_message("here.example", "ana");
+    house.wait_for_message("here.example", "bo");
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn postmaster_and_abuse_of_every_domain_are_taken() {
     ];
     let mut house = set_up("", "");
     fs::create_dir_all(house.path("domains/second.example")).unwrap();
-    let (code, _, warnings) = house.run(&["check"]);
+    let (code, _, warnings) = house.run_to_end(&["check"]);
     assert!(code == 0 && warnings.contains("postmaster@second.example must always be taken"), "{warnings}");
     house.start();
     let mut client = in_transaction(&house);
@@ -165,46 +165,46 @@ fn postmaster_and_abuse_of_every_domain_are_taken() {
     }
     client.expect("DATA", "354");
     client.expect("Subject: complaint\r\n\r\nhello\r\n.", "250");
-    assert!(house.letter("here.example", "bo").contains("\nSubject: complaint\n"));
+    assert!(house.wait_for_message("here.example", "bo").contains("\nSubject: complaint\n"));
 }
 
 #[test]
 fn the_way_to_a_mistake_is_shown_with_its_line() {
     let house = started("all: ana, lost\nlost: eve\n*: *@there.example\n", "");
-    let (code, tree, _) = house.run(&["alias", "resolve", "all@here.example"]);
+    let (code, tree, _) = house.run_to_end(&["alias", "resolve", "all@here.example"]);
     assert_eq!(code, 0, "{tree}");
     assert!(
         tree.contains("│") || tree.contains("└ eve@here.example: nobody, so it is the catch-all's"),
         "{tree}"
     );
     assert!(tree.contains("eve@there.example: elsewhere") && tree.contains("aliases:3"), "{tree}");
-    let (_, list, _) = house.run(&["alias", "list", "HERE.example"]);
+    let (_, list, _) = house.run_to_end(&["alias", "list", "HERE.example"]);
     assert_eq!(
         list,
         "all@here.example: ana@here.example, lost@here.example  domains/here.example/aliases:1\n\
          lost@here.example: eve@here.example  domains/here.example/aliases:2\n\
          *@here.example: *@there.example  domains/here.example/aliases:3\n"
     );
-    assert!(house.run(&["alias", "list", "there.example"]).2.contains("not a local domain"));
+    assert!(house.run_to_end(&["alias", "list", "there.example"]).2.contains("not a local domain"));
 
     write(&house, "aliases", "all: ana, lost\nlost: eve\n");
     let (code, _, errors) = wait_for("the change", || {
-        Some(house.run(&["alias", "resolve", "all@here.example"])).filter(|(code, ..)| *code == 1)
+        Some(house.run_to_end(&["alias", "resolve", "all@here.example"])).filter(|(code, ..)| *code == 1)
     });
     let says =
         "eve@here.example: WRONG: alias lost@here.example leads to eve@here.example, which does not exist";
     assert!(code == 1 && errors.contains(says) && errors.contains("aliases:2"), "{errors}");
-    let (code, json, errors) = house.run(&["alias", "resolve", "--json", "lost@here.example"]);
+    let (code, json, errors) = house.run_to_end(&["alias", "resolve", "--json", "lost@here.example"]);
     let answer: serde_json::Value = serde_json::from_str(&json).unwrap();
     assert_eq!((code, answer["to"][0]["what"].as_str()), (1, Some("wrong")));
     assert!(errors.contains("the aliases behind lost@here.example have a mistake"), "{errors}");
     write(&house, "aliases", "all: ana\n");
     let json = wait_for("the mended file", || {
-        let (code, json, _) = house.run(&["alias", "resolve", "--json", "all@here.example"]);
+        let (code, json, _) = house.run_to_end(&["alias", "resolve", "--json", "all@here.example"]);
         (code == 0).then_some(json)
     });
     assert!(json.contains("\"user\"") && !json.contains("wrong"), "{json}");
-    assert_eq!(house.run(&["alias", "resolve", "nonsense"]).0, 1);
+    assert_eq!(house.run_to_end(&["alias", "resolve", "nonsense"]).0, 1);
 }
 
 /// Every file below a folder, one behind the other.
@@ -221,8 +221,8 @@ fn all_below(dir: &std::path::Path, into: &mut Vec<u8>) {
 
 #[test]
 fn mail_for_a_named_host_logs_in_there_and_the_password_stays_in_its_file() {
-    let relay = House::started("");
-    let hosts = format!("127.0.0.1:{} tls=required login=relay1", relay.submission);
+    let relay = TestServer::new_started("");
+    let hosts = format!("127.0.0.1:{} tls=required login=relay1", relay.submission_port);
     let mut house = set_up(&format!("far: ana@here.example via {hosts}\n"), "");
     let file = house.path("credentials.toml");
     let credentials = |password: &str, mode: u32| {
@@ -230,32 +230,32 @@ fn mail_for_a_named_host_logs_in_there_and_the_password_stays_in_its_file() {
         fs::write(&file, text).unwrap();
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
     };
-    let (code, _, errors) = house.run(&["check"]);
+    let (code, _, errors) = house.run_to_end(&["check"]);
     assert!(code == 1 && errors.contains("aliases:1: there is no login relay1"), "{errors}");
     credentials("quite wrong", 0o644);
-    let (code, _, errors) = house.run(&["check"]);
+    let (code, _, errors) = house.run_to_end(&["check"]);
     assert!(code == 1 && errors.contains("chmod 0640"), "{errors}");
     credentials("quite wrong", 0o600);
-    let (code, shown, errors) = house.run(&["check"]);
+    let (code, shown, errors) = house.run_to_end(&["check"]);
     assert!(code == 0 && !shown.contains("quite"), "{shown}{errors}");
 
     house.start();
-    house.send("ana@here.example", "far@here.example", "by way of another");
+    house.send_message("ana@here.example", "far@here.example", "by way of another");
     let listing = wait_for("the refusal", || {
-        Some(house.run(&["queue", "list"]).1).filter(|text| text.contains("the login relay1"))
+        Some(house.run_to_end(&["queue", "list"]).1).filter(|text| text.contains("the login relay1"))
     });
     assert!(!listing.contains("quite wrong"), "{listing}");
     credentials("secret word", 0o600);
     wait_for("the new password", || house.log().contains("credentials were read anew").then_some(()));
-    assert_eq!(house.run(&["queue", "retry", "all"]).0, 0);
-    let letter = relay.letter("here.example", "ana");
+    assert_eq!(house.run_to_end(&["queue", "retry", "all"]).0, 0);
+    let letter = relay.wait_for_message("here.example", "ana");
     assert!(
         letter.contains("\nSubject: by way of another\n") && letter.contains(" with ESMTPSA"),
         "{letter}"
     );
     let mut kept = house.log().into_bytes();
     all_below(&house.path("data"), &mut kept);
-    kept.extend(house.page("/traces").into_bytes());
+    kept.extend(house.monitor_page("/traces").into_bytes());
     let kept = String::from_utf8_lossy(&kept);
     assert!(kept.contains("login=relay1"), "the name is there");
     for secret in ["quite wrong", "secret word"] {

@@ -16,11 +16,11 @@ use std::time::{Duration, Instant, SystemTime};
 use nix::unistd::Uid;
 use openssl::ssl::{SslConnector, SslMethod, SslSessionCacheMode, SslVerifyMode, SslVersion};
 
-use crate::house::{House, PATIENCE, Signal, wait_for};
+use crate::test_server::{Signal, TestServer, WAIT_TIMEOUT, wait_for};
 
 /// Shakes hands on the submissions port in one version of TLS and talks a little; how many sessions the
 /// server gave to come back with.
-fn shakes_hands(house: &House, version: SslVersion) -> Result<usize, String> {
+fn shakes_hands(house: &TestServer, version: SslVersion) -> Result<usize, String> {
     let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
     connector.set_verify(SslVerifyMode::NONE);
     // OpenSSL itself would not speak the old versions otherwise.
@@ -35,8 +35,8 @@ fn shakes_hands(house: &House, version: SslVersion) -> Result<usize, String> {
             given.fetch_add(1, Ordering::SeqCst);
         }
     });
-    let stream = TcpStream::connect(("127.0.0.1", house.submissions)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let stream = TcpStream::connect(("127.0.0.1", house.submissions_port)).unwrap();
+    stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     let mut stream =
         connector.build().connect("mx.here.example", stream).map_err(|error| error.to_string())?;
     // A ticket would come before the last octet of what follows.
@@ -49,7 +49,7 @@ fn shakes_hands(house: &House, version: SslVersion) -> Result<usize, String> {
 
 #[test]
 fn only_tls_1_2_and_1_3_are_spoken_and_nobody_is_given_a_ticket() {
-    let house = House::started("");
+    let house = TestServer::new_started("");
     for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
         assert_eq!(shakes_hands(&house, version), Ok(0), "{version:?}");
     }
@@ -60,7 +60,7 @@ fn only_tls_1_2_and_1_3_are_spoken_and_nobody_is_given_a_ticket() {
 }
 
 /// Gives the house a certificate that ends so many days from now, which may be in the past.
-fn give_certificate(house: &House, days: i64) {
+fn give_certificate(house: &TestServer, days: i64) {
     let seconds = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let end = i64::try_from(seconds).unwrap() + days * 86_400 + 3600;
     let mut params = rcgen::CertificateParams::new(vec!["mx.here.example".to_owned()]).unwrap();
@@ -75,22 +75,30 @@ fn give_certificate(house: &House, days: i64) {
 
 #[test]
 fn a_certificate_that_ends_soon_is_said_and_shown_until_it_is_renewed() {
-    let mut house = House::new("");
+    let mut house = TestServer::new("");
     give_certificate(&house, 5);
     let words = "the certificate in certs/here ends in 5 days (";
-    assert!(house.run(&["check"]).2.contains(&format!("warning: {words}")));
+    assert!(house.run_to_end(&["check"]).2.contains(&format!("warning: {words}")));
     house.start();
     assert_eq!(house.log().matches(words).count(), 1, "{}", house.log());
     let seconds = || -> u64 {
-        let metrics = house.page("/metrics");
+        let metrics = house.monitor_page("/metrics");
         let line = metrics.lines().find(|line| line.starts_with("postrider_tls_certificate_expiry_seconds "));
         line.unwrap().rsplit(' ').next().unwrap().parse().unwrap()
     };
     assert!((5 * 86_400..5 * 86_400 + 3601).contains(&seconds()));
-    assert!(house.page("/").contains("<a class=\"tile bad\" href=\"/\"><b>5 d "), "{}", house.page("/"));
+    assert!(
+        house.monitor_page("/").contains("<a class=\"tile bad\" href=\"/\"><b>5 d "),
+        "{}",
+        house.monitor_page("/")
+    );
     give_certificate(&house, 60);
     wait_for("the renewed one", || (seconds() > 59 * 86_400).then_some(()));
-    assert!(house.page("/").contains("<a class=\"tile\" href=\"/\"><b>60 d "), "{}", house.page("/"));
+    assert!(
+        house.monitor_page("/").contains("<a class=\"tile\" href=\"/\"><b>60 d "),
+        "{}",
+        house.monitor_page("/")
+    );
     assert_eq!(house.log().matches("the certificate in certs/here").count(), 1, "nothing more to say");
     give_certificate(&house, -1);
     wait_for("the complaint", || {
@@ -116,7 +124,7 @@ fn lead(target: impl AsRef<Path>, link: &Path) {
 
 /// As certbot does it: `certs/here` leads to `live/here`, and the links in there to `archive`. Two pairs
 /// are in the archive, and the first is in use.
-fn like_certbot(house: &House) {
+fn like_certbot(house: &TestServer) {
     write_pair(&house.path("archive"), "1");
     write_pair(&house.path("archive"), "2");
     fs::create_dir_all(house.path("live/here")).unwrap();
@@ -126,16 +134,16 @@ fn like_certbot(house: &House) {
     symlink(house.path("live/here"), house.path("certs/here")).unwrap();
 }
 
-fn renew_chain(house: &House, number: usize) {
+fn renew_chain(house: &TestServer, number: usize) {
     lead(format!("../../archive/fullchain{number}.pem"), &house.path("live/here/fullchain.pem"));
 }
 
-fn renew_key(house: &House, number: usize) {
+fn renew_key(house: &TestServer, number: usize) {
     lead(format!("../../archive/privkey{number}.pem"), &house.path("live/here/privkey.pem"));
 }
 
-fn offers_starttls(house: &House) -> bool {
-    house.client().expect("EHLO there.example", "250").contains("STARTTLS")
+fn offers_starttls(house: &TestServer) -> bool {
+    house.connect().expect("EHLO there.example", "250").contains("STARTTLS")
 }
 
 /// Sets the flag when it is dropped, also by a panic.
@@ -148,13 +156,13 @@ impl Drop for Ends<'_> {
 }
 
 /// One client asks for everything that must never be refused.
-fn asks(house: &House) {
-    let mut client = house.client();
+fn asks(house: &TestServer) {
+    let mut client = house.connect();
     let offer = client.expect("EHLO there.example", "250");
     assert!(offer.contains("STARTTLS"), "{offer}\n{}", house.log());
     client.expect("MAIL FROM:<bo@there.example>", "250");
     for recipient in ["ana@here.example", "info@here.example"] {
-        let reply = client.say(&format!("RCPT TO:<{recipient}>"));
+        let reply = client.command(&format!("RCPT TO:<{recipient}>"));
         assert!(reply.starts_with("250"), "{recipient} was answered {reply}\n{}", house.log());
     }
     client.expect("QUIT", "221");
@@ -166,7 +174,8 @@ fn users_aliases_and_certificates_replaced_in_a_loop_are_never_missed_by_a_clien
     const CLIENTS: usize = 2;
     // No state in between lasts so long that the server may believe it.
     const HELD_MAX: Duration = Duration::from_millis(200);
-    let mut house = House::new("[limits.address-per-hour]\nconnections = 0\nmessages = 0\nrecipients = 0\n");
+    let mut house =
+        TestServer::new("[limits.address-per-hour]\nconnections = 0\nmessages = 0\nrecipients = 0\n");
     house.environment.push(("POSTRIDER_LOOK_PAUSE", "1000".into()));
     like_certbot(&house);
     let folder = house.path("domains/here.example");
@@ -249,16 +258,16 @@ fn users_aliases_and_certificates_replaced_in_a_loop_are_never_missed_by_a_clien
     fs::write(folder.join("users"), format!("{users}new: receive-only\n")).unwrap();
     house.signal(Signal::SIGHUP);
     wait_for("the new user", || {
-        let mut client = house.client();
+        let mut client = house.connect();
         client.expect("EHLO there.example", "250");
         client.expect("MAIL FROM:<>", "250");
-        client.say("RCPT TO:<new@here.example>").starts_with("250").then_some(())
+        client.command("RCPT TO:<new@here.example>").starts_with("250").then_some(())
     });
 }
 
 /// A command of the server's for a user that is not root: `nobody` if the tests run as root, who may read
 /// everything. The files of the house belong to that user then.
-fn unprivileged(house: &House, arguments: &[&str]) -> Command {
+fn unprivileged(house: &TestServer, arguments: &[&str]) -> Command {
     let ours = house.command();
     let program = house.path("postrider");
     let is_root = Uid::effective().is_root();
@@ -283,16 +292,16 @@ fn unprivileged(house: &House, arguments: &[&str]) -> Command {
     command
 }
 
-fn start_unprivileged(house: &mut House) {
+fn start_unprivileged(house: &mut TestServer) {
     let log = fs::OpenOptions::new().create(true).append(true).open(house.path("log")).unwrap();
     let mut command = unprivileged(house, &["serve"]);
     command.stdout(Stdio::null()).stderr(log);
-    house.start_by(&mut command);
+    house.start_with(&mut command);
 }
 
 #[test]
 fn a_certificate_out_of_reach_is_an_error_and_never_switches_tls_off() {
-    let mut house = House::new("");
+    let mut house = TestServer::new("");
     like_certbot(&house);
     start_unprivileged(&mut house);
     let live = house.path("live");
@@ -333,7 +342,7 @@ fn a_certificate_out_of_reach_is_an_error_and_never_switches_tls_off() {
 
 #[test]
 fn check_judges_with_the_rights_of_the_user_that_the_server_runs_as() {
-    let house = House::new("");
+    let house = TestServer::new("");
     like_certbot(&house);
     fs::create_dir_all(house.path("data")).unwrap();
     fs::create_dir(house.path("hooks")).unwrap();
@@ -352,7 +361,7 @@ fn check_judges_with_the_rights_of_the_user_that_the_server_runs_as() {
         fs::set_permissions(house.path(below), Permissions::from_mode(mode)).unwrap();
     }
     // Root is the one who runs it, if it can be root.
-    let (code, _, error) = house.run(&["check"]);
+    let (code, _, error) = house.run_to_end(&["check"]);
     assert_eq!(code, 1, "{error}");
     let live = format!("may not enter the directory {}", house.path("live").display());
     for says in [
@@ -367,14 +376,14 @@ fn check_judges_with_the_rights_of_the_user_that_the_server_runs_as() {
     }
     if Uid::effective().is_root() {
         assert!(error.contains("for the user nobody"), "the owner of the data directory: {error}");
-        let (code, _, same) = house.run(&["check", "--user", "nobody"]);
+        let (code, _, same) = house.run_to_end(&["check", "--user", "nobody"]);
         assert_eq!((code, same), (1, error));
-        let (code, _, error) = house.run(&["check", "--user", "root"]);
+        let (code, _, error) = house.run_to_end(&["check", "--user", "root"]);
         assert_eq!(code, 0, "{error}");
-        let (code, _, error) = house.run(&["check", "--user", "no-such-user"]);
+        let (code, _, error) = house.run_to_end(&["check", "--user", "no-such-user"]);
         assert!(code == 1 && error.contains("there is no such user"), "{error}");
     } else {
-        let (code, _, error) = house.run(&["check", "--user", "root"]);
+        let (code, _, error) = house.run_to_end(&["check", "--user", "root"]);
         assert!(code == 1 && error.contains("only root may check"), "{error}");
     }
 }

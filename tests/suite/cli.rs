@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use postrider::auth::{Accounts, Login, Users};
+use postrider::auth::{Accounts, PasswordCheck, Users};
 use postrider::mail::{Domain, Mailbox};
 
 /// Where those who log in come from.
@@ -191,8 +191,11 @@ fn a_user_who_was_added_can_log_in() {
     );
     let ana = Mailbox::parse("ana@bücher.example").unwrap();
     assert_eq!(accounts.exists(&ana), Ok(true));
-    assert_eq!(accounts.login("ana@bücher.example", b"correct horse", HERE), Login::Yes(ana));
-    assert_eq!(accounts.login("ana@bücher.example", b"x", HERE), Login::Wrong);
+    assert_eq!(
+        accounts.check_password("ana@bücher.example", b"correct horse", HERE),
+        PasswordCheck::Accepted(ana)
+    );
+    assert_eq!(accounts.check_password("ana@bücher.example", b"x", HERE), PasswordCheck::Rejected);
 
     let file = house.path("domains/bücher.example/users");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
@@ -395,7 +398,10 @@ fn the_sample_of_make_run_is_kept_from_one_run_to_the_next() {
     let file = run.join("domains/example.test/users");
     let users = Users::parse(&fs::read_to_string(&file).unwrap(), &file).unwrap();
     let accounts = Accounts::new([(Domain::parse("example.test").unwrap(), Arc::new(users))].into());
-    assert!(matches!(accounts.login("ana@example.test", password.trim().as_bytes(), HERE), Login::Yes(_)));
+    assert!(matches!(
+        accounts.check_password("ana@example.test", password.trim().as_bytes(), HERE),
+        PasswordCheck::Accepted(_)
+    ));
 
     let files = [
         "ana.password",
@@ -524,7 +530,7 @@ mod generated {
 
     #[test]
     fn the_manual_of_the_program_is_up_to_date() {
-        let mut command = postrider::cli::command().disable_help_subcommand(true);
+        let mut command = postrider::cli::clap_command().disable_help_subcommand(true);
         command.build();
         let man = clap_mangen::Man::new(command.clone())
             .section("8")

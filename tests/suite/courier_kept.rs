@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use postrider::courier::Courier as _;
 use postrider::fakes::TestClock;
-use postrider::tls::Level;
+use postrider::tls::SecurityLevel;
 
-use crate::courier_world::{GOODBYE, GREETING, MX1, MX2, ONE, World, domain, statuses};
+use crate::courier_fixture::{
+    CourierFixture, DIALOG_QUIT, DIALOG_TO_EHLO, MX_ONE, MX1, MX2, domain, statuses,
+};
 
 const TO_BO: &str = "
     C: MAIL FROM:<ana@here.example>
@@ -22,23 +24,25 @@ const MORE: bool = true;
 
 #[test]
 fn one_message_follows_the_other_on_one_connection() {
-    let world = World::new().peer(ONE, &format!("{GREETING}{TO_BO}{TO_BO}{TO_BO}{GOODBYE}"));
+    let world = CourierFixture::new()
+        .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{TO_BO}{TO_BO}{TO_BO}{DIALOG_QUIT}"));
     let courier = world.courier();
     for more in [MORE, MORE, !MORE] {
-        assert_eq!(statuses(&world.hand(&courier, "bo@one.example", more)), ["2.0.0"]);
+        assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", more)), ["2.0.0"]);
     }
     drop(courier);
-    assert_eq!(world.over().messages.len(), 3);
+    assert_eq!(world.assert_finished().messages.len(), 3);
 }
 
 #[test]
 fn two_domains_at_one_host_share_a_connection() {
-    let world = World::new().peer(ONE, &format!("{GREETING}{TO_BO}{TO_BO}{GOODBYE}"));
+    let world =
+        CourierFixture::new().with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{TO_BO}{TO_BO}{DIALOG_QUIT}"));
     let courier = world.courier();
-    assert_eq!(statuses(&world.hand(&courier, "bo@one.example", MORE)), ["2.0.0"]);
-    assert_eq!(statuses(&world.hand(&courier, "bo@two.example", MORE)), ["2.0.0"]);
+    assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+    assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@two.example", MORE)), ["2.0.0"]);
     drop(courier);
-    world.over();
+    world.assert_finished();
 }
 
 #[test]
@@ -50,79 +54,88 @@ fn a_refused_recipient_leaves_the_connection_to_the_next_message() {
         S: 550 5.1.1 no
         C: RSET
         S: 250 ok";
-    let world = World::new().peer(ONE, &format!("{GREETING}{refused}{TO_BO}{GOODBYE}"));
+    let world =
+        CourierFixture::new().with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{refused}{TO_BO}{DIALOG_QUIT}"));
     let courier = world.courier();
-    assert_eq!(statuses(&world.hand(&courier, "bo@one.example", MORE)), ["5.1.1"]);
-    assert_eq!(statuses(&world.hand(&courier, "bo@one.example", !MORE)), ["2.0.0"]);
+    assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["5.1.1"]);
+    assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", !MORE)), ["2.0.0"]);
     drop(courier);
-    world.over();
+    world.assert_finished();
 }
 
 #[test]
 fn a_kept_connection_that_turns_out_to_be_dead_is_replaced_and_nothing_is_lost_or_doubled() {
     for end in ["! close", "S: 421 4.4.2 idle for too long\n! close"] {
-        let world = World::new()
-            .peer(ONE, &format!("{GREETING}{TO_BO}\n{end}"))
-            .peer(ONE, &format!("{GREETING}{TO_BO}{GOODBYE}"));
+        let world = CourierFixture::new()
+            .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{TO_BO}\n{end}"))
+            .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{TO_BO}{DIALOG_QUIT}"));
         let courier = world.courier();
-        assert_eq!(statuses(&world.hand(&courier, "bo@one.example", MORE)), ["2.0.0"]);
-        assert_eq!(statuses(&world.hand(&courier, "bo@one.example", !MORE)), ["2.0.0"], "{end}");
+        assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+        assert_eq!(
+            statuses(&world.deliver_with_courier(&courier, "bo@one.example", !MORE)),
+            ["2.0.0"],
+            "{end}"
+        );
         drop(courier);
-        assert_eq!(world.over().messages.len(), 2);
+        assert_eq!(world.assert_finished().messages.len(), 2);
     }
 }
 
 #[test]
 fn a_kept_connection_that_breaks_after_the_dot_is_not_replaced() {
     let lost = TO_BO.trim_end().strip_suffix("S: 250 2.0.0 queued").unwrap();
-    let world = World::new().peer(ONE, &format!("{GREETING}{TO_BO}{lost}! close"));
+    let world = CourierFixture::new().with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{TO_BO}{lost}! close"));
     let courier = world.courier();
-    assert_eq!(statuses(&world.hand(&courier, "bo@one.example", MORE)), ["2.0.0"]);
-    assert_eq!(statuses(&world.hand(&courier, "bo@one.example", !MORE)), ["4.4.2"]);
+    assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+    assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", !MORE)), ["4.4.2"]);
     drop(courier);
-    world.over();
+    world.assert_finished();
 }
 
 #[test]
 fn a_connection_carries_so_many_messages_and_no_more() {
-    let mut world = World::new();
+    let mut world = CourierFixture::new();
     world.settings.messages_per_connection_max = 2;
-    let two = format!("{GREETING}{TO_BO}{TO_BO}{GOODBYE}");
-    let world = world.peer(ONE, &two).peer(ONE, &two);
+    let two = format!("{DIALOG_TO_EHLO}{TO_BO}{TO_BO}{DIALOG_QUIT}");
+    let world = world.with_peer(MX_ONE, &two).with_peer(MX_ONE, &two);
     let courier = world.courier();
     for _ in 0..4 {
-        assert_eq!(statuses(&world.hand(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+        assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
     }
     drop(courier);
-    world.over();
+    world.assert_finished();
 }
 
 #[test]
 fn a_connection_that_waits_for_long_is_ended() {
-    let mut world = World::new();
+    let mut world = CourierFixture::new();
     let clock = Arc::<TestClock>::default();
     world.clock = clock.clone();
-    let one = format!("{GREETING}{TO_BO}{GOODBYE}");
-    let world = world.peer(ONE, &one).peer(ONE, &one);
+    let one = format!("{DIALOG_TO_EHLO}{TO_BO}{DIALOG_QUIT}");
+    let world = world.with_peer(MX_ONE, &one).with_peer(MX_ONE, &one);
     let courier = world.courier();
     for _ in 0..2 {
-        assert_eq!(statuses(&world.hand(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+        assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
         clock.advance(Duration::from_secs(5));
     }
     drop(courier);
-    world.over();
+    world.assert_finished();
 }
 
 #[test]
 fn a_kept_connection_is_compared_with_what_is_known_of_each_domain() {
-    let world = World::new()
-        .knows("two.example", Level::TlsUnverified)
-        .peer(ONE, &format!("{GREETING}{TO_BO}{GOODBYE}"));
+    let world = CourierFixture::new()
+        .with_known_level("two.example", SecurityLevel::TlsUnverified)
+        .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{TO_BO}{DIALOG_QUIT}"));
     let courier = world.courier();
-    assert_eq!(statuses(&world.hand(&courier, "bo@one.example", MORE)), ["2.0.0"]);
-    assert_eq!(statuses(&world.hand(&courier, "bo@two.example", MORE)), ["4.7.5"], "plain text");
+    assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+    assert_eq!(
+        statuses(&world.deliver_with_courier(&courier, "bo@two.example", MORE)),
+        ["4.7.5"],
+        "plain text"
+    );
     drop(courier);
-    world.over();
+    world.assert_finished();
 }
 
 #[test]
@@ -133,72 +146,72 @@ fn a_connection_whose_starttls_was_refused_is_not_kept() {
         S: 250-mx|250 STARTTLS
         C: STARTTLS
         S: 454 4.7.0 not now";
-    let one = format!("{refused}{TO_BO}{GOODBYE}");
-    let world = World::new().peer(ONE, &one).peer(ONE, &one);
+    let one = format!("{refused}{TO_BO}{DIALOG_QUIT}");
+    let world = CourierFixture::new().with_peer(MX_ONE, &one).with_peer(MX_ONE, &one);
     let courier = world.courier();
     for _ in 0..2 {
-        assert_eq!(statuses(&world.hand(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+        assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
     }
     drop(courier);
-    world.over();
+    world.assert_finished();
 }
 
 #[test]
 fn what_a_peer_limits_is_split_over_transactions_and_connections() {
-    let limited = GREETING.replace("250 mx", "250-mx|250 LIMITS RCPTMAX=1 MAILMAX=2");
-    let world = World::new()
-        .peer(ONE, &format!("{limited}{TO_BO}{TO_BO}{GOODBYE}"))
-        .peer(ONE, &format!("{limited}{TO_BO}{GOODBYE}"));
+    let limited = DIALOG_TO_EHLO.replace("250 mx", "250-mx|250 LIMITS RCPTMAX=1 MAILMAX=2");
+    let world = CourierFixture::new()
+        .with_peer(MX_ONE, &format!("{limited}{TO_BO}{TO_BO}{DIALOG_QUIT}"))
+        .with_peer(MX_ONE, &format!("{limited}{TO_BO}{DIALOG_QUIT}"));
     assert_eq!(
-        statuses(&world.to(&["bo@one.example", "bo@two.example", "bo@one.example"])),
+        statuses(&world.deliver_to(&["bo@one.example", "bo@two.example", "bo@one.example"])),
         ["2.0.0", "2.0.0", "2.0.0"]
     );
-    assert_eq!(world.over().messages.len(), 3);
+    assert_eq!(world.assert_finished().messages.len(), 3);
 }
 
 #[test]
 fn a_host_that_did_not_answer_is_left_alone_for_a_while() {
-    let world = World::new()
-        .peer(MX1, "! refuse")
-        .peer(MX2, &format!("{GREETING}{TO_BO}{GOODBYE}"))
-        .peer(MX2, &format!("{GREETING}{TO_BO}{GOODBYE}"))
-        .peer(MX1, &format!("{GREETING}{TO_BO}{GOODBYE}"));
+    let world = CourierFixture::new()
+        .with_peer(MX1, "! refuse")
+        .with_peer(MX2, &format!("{DIALOG_TO_EHLO}{TO_BO}{DIALOG_QUIT}"))
+        .with_peer(MX2, &format!("{DIALOG_TO_EHLO}{TO_BO}{DIALOG_QUIT}"))
+        .with_peer(MX1, &format!("{DIALOG_TO_EHLO}{TO_BO}{DIALOG_QUIT}"));
     let courier = world.courier();
     for _ in 0..2 {
-        assert_eq!(statuses(&world.hand(&courier, "bo@there.example", !MORE)), ["2.0.0"]);
+        assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@there.example", !MORE)), ["2.0.0"]);
     }
-    courier.look_again();
-    assert_eq!(statuses(&world.hand(&courier, "bo@there.example", !MORE)), ["2.0.0"]);
+    courier.forget_host_failures();
+    assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@there.example", !MORE)), ["2.0.0"]);
     drop(courier);
-    let dialled: Vec<_> = world.over().dialled.iter().map(ToString::to_string).collect();
+    let dialled: Vec<_> = world.assert_finished().connected.iter().map(ToString::to_string).collect();
     assert_eq!(dialled, [MX1, MX2, MX2, MX1], "unless an operator says so");
 }
 
 #[test]
 fn a_host_that_finds_itself_among_the_mx_hosts_passes_over_itself_and_those_behind() {
-    let mut world = World::new();
-    world.settings.listening = vec!["192.0.2.2:25".parse().unwrap()];
-    let world = world.peer(MX1, "! refuse");
-    let outcomes = world.to(&["bo@there.example"]);
+    let mut world = CourierFixture::new();
+    world.settings.listen_addresses = vec!["192.0.2.2:25".parse().unwrap()];
+    let world = world.with_peer(MX1, "! refuse");
+    let outcomes = world.deliver_to(&["bo@there.example"]);
     assert_eq!(statuses(&outcomes), ["4.4.1"], "a better one may be back later");
-    world.over();
+    world.assert_finished();
 
-    let mut world = World::new();
-    world.settings.listening = vec!["192.0.2.1:25".parse().unwrap()];
-    let outcomes = world.to(&["bo@there.example"]);
+    let mut world = CourierFixture::new();
+    world.settings.listen_addresses = vec!["192.0.2.1:25".parse().unwrap()];
+    let outcomes = world.deliver_to(&["bo@there.example"]);
     assert_eq!(
         outcomes[0].to_string(),
         "5.4.6 mail for there.example loops back to myself: no better MX host is left"
     );
-    world.over();
+    world.assert_finished();
 
-    let mut world = World::new();
+    let mut world = CourierFixture::new();
     world.settings.hostname = domain("mx.one.example");
-    world.settings.listening = vec!["0.0.0.0:25".parse().unwrap()];
-    assert_eq!(statuses(&world.to(&["bo@one.example"])), ["5.4.6"], "by its name");
-    assert_eq!(statuses(&world.to(&["bo@loop.example"])), ["5.4.6"], "by an address of this host");
-    world.settings.listening = vec!["0.0.0.0:2525".parse().unwrap()];
-    let world = world.peer("127.0.0.1:25", "! refuse");
-    assert_eq!(statuses(&world.to(&["bo@loop.example"])), ["4.4.1"], "another port is somebody else");
-    world.over();
+    world.settings.listen_addresses = vec!["0.0.0.0:25".parse().unwrap()];
+    assert_eq!(statuses(&world.deliver_to(&["bo@one.example"])), ["5.4.6"], "by its name");
+    assert_eq!(statuses(&world.deliver_to(&["bo@loop.example"])), ["5.4.6"], "by an address of this host");
+    world.settings.listen_addresses = vec!["0.0.0.0:2525".parse().unwrap()];
+    let world = world.with_peer("127.0.0.1:25", "! refuse");
+    assert_eq!(statuses(&world.deliver_to(&["bo@loop.example"])), ["4.4.1"], "another port is somebody else");
+    world.assert_finished();
 }

@@ -3,23 +3,25 @@
 use std::path::Path;
 use std::time::Duration;
 
-use postrider::fakes::ScriptedDial;
-use postrider::sys::{Clock as _, Dial as _, SystemClock};
-use postrider::tls::{Level, TlsClient};
+use postrider::fakes::ScriptedConnector;
+use postrider::sys::{Clock as _, Connector as _, SystemClock};
+use postrider::tls::{SecurityLevel, TlsClient};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
-use crate::courier_world::{
-    GOODBYE, GREETING, LETTER_TO_BO, MX1, MX2, ONE, TO_STARTTLS, World, domain, encrypted, server_config,
-    statuses, via,
+use crate::courier_fixture::{
+    CourierFixture, DIALOG_QUIT, DIALOG_TO_BO, DIALOG_TO_EHLO, DIALOG_TO_STARTTLS, MX_ONE, MX1, MX2,
+    dialog_over_tls, domain, recipient_via, server_config, statuses,
 };
 
 #[test]
 fn a_certificate_of_its_own_making_is_tls_unverified() {
-    let world = World::new().self_signed("own", "mx.one.example").peer(ONE, &encrypted("own"));
-    assert_eq!(statuses(&world.to(&["bo@one.example"])), ["2.0.0"]);
-    world.over();
-    assert_eq!(world.known("one.example"), Level::TlsUnverified);
+    let world = CourierFixture::new()
+        .with_self_signed_certificate("own", "mx.one.example")
+        .with_peer(MX_ONE, &dialog_over_tls("own"));
+    assert_eq!(statuses(&world.deliver_to(&["bo@one.example"])), ["2.0.0"]);
+    world.assert_finished();
+    assert_eq!(world.known_level("one.example"), SecurityLevel::TlsUnverified);
     let metrics = world.metrics.to_json();
     assert_eq!(metrics["smtp_out_tls"]["tls-unverified"], 1);
     assert_eq!(metrics["smtp_out_level_check"]["passed"], 1);
@@ -29,14 +31,16 @@ fn a_certificate_of_its_own_making_is_tls_unverified() {
 #[test]
 fn a_certificate_from_a_trusted_root_is_tls_verified_if_the_name_is_right() {
     for (host, level) in [
-        ("mx.one.example", Level::TlsVerified),
-        ("mx.other.example", Level::TlsUnverified),
-        ("one.example", Level::TlsUnverified),
+        ("mx.one.example", SecurityLevel::TlsVerified),
+        ("mx.other.example", SecurityLevel::TlsUnverified),
+        ("one.example", SecurityLevel::TlsUnverified),
     ] {
-        let world = World::new().vouched("good", host).peer(ONE, &encrypted("good"));
-        assert_eq!(statuses(&world.to(&["bo@one.example"])), ["2.0.0"]);
-        world.over();
-        assert_eq!(world.known("one.example"), level, "{host}");
+        let world = CourierFixture::new()
+            .with_trusted_certificate("good", host)
+            .with_peer(MX_ONE, &dialog_over_tls("good"));
+        assert_eq!(statuses(&world.deliver_to(&["bo@one.example"])), ["2.0.0"]);
+        world.assert_finished();
+        assert_eq!(world.known_level("one.example"), level, "{host}");
     }
 }
 
@@ -45,126 +49,132 @@ fn a_certificate_past_its_time_is_taken_and_is_tls_unverified() {
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let mut world = World::new();
+    let mut world = CourierFixture::new();
     world.roots.add(ca.self_signed(&ca_key).unwrap().der().clone()).unwrap();
     let key = KeyPair::generate().unwrap();
     let mut leaf = CertificateParams::new(vec!["mx.one.example".to_owned()]).unwrap();
     leaf.not_before = rcgen::date_time_ymd(2020, 1, 1);
     leaf.not_after = rcgen::date_time_ymd(2021, 1, 1);
     let leaf = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
-    world.dial.certificate("old", server_config(vec![leaf.der().clone()], &key));
-    let world = world.peer(ONE, &encrypted("old"));
-    assert_eq!(statuses(&world.to(&["bo@one.example"])), ["2.0.0"]);
-    world.over();
-    assert_eq!(world.known("one.example"), Level::TlsUnverified);
+    world.dial.add_certificate("old", server_config(vec![leaf.der().clone()], &key));
+    let world = world.with_peer(MX_ONE, &dialog_over_tls("old"));
+    assert_eq!(statuses(&world.deliver_to(&["bo@one.example"])), ["2.0.0"]);
+    world.assert_finished();
+    assert_eq!(world.known_level("one.example"), SecurityLevel::TlsUnverified);
 }
 
 #[test]
 fn a_second_connection_is_verified_anew() {
-    let world = World::new().vouched("good", "mx.one.example");
+    let world = CourierFixture::new().with_trusted_certificate("good", "mx.one.example");
     for _ in 0..2 {
-        world.dial.peer(ONE, &encrypted("good"));
-        assert_eq!(statuses(&world.to(&["bo@one.example"])), ["2.0.0"], "the level must not drop");
+        world.dial.add_peer(MX_ONE, &dialog_over_tls("good"));
+        assert_eq!(statuses(&world.deliver_to(&["bo@one.example"])), ["2.0.0"], "the level must not drop");
     }
-    world.over();
+    world.assert_finished();
     assert_eq!(world.metrics.to_json()["smtp_out_tls"]["tls-verified"], 2);
 }
 
 #[test]
 fn a_reply_injected_behind_starttls_is_thrown_away() {
-    let script = encrypted("own").replace("S: 220 go", "S: 220 go|250-mx|250 SIZE 1");
-    let world = World::new().self_signed("own", "mx.one.example").peer(ONE, &script);
+    let script = dialog_over_tls("own").replace("S: 220 go", "S: 220 go|250-mx|250 SIZE 1");
+    let world = CourierFixture::new()
+        .with_self_signed_certificate("own", "mx.one.example")
+        .with_peer(MX_ONE, &script);
     assert_eq!(
-        statuses(&world.to(&["bo@one.example"])),
+        statuses(&world.deliver_to(&["bo@one.example"])),
         ["2.0.0"],
         "a limit of one octet was never believed"
     );
-    world.over();
+    world.assert_finished();
 }
 
 #[test]
 #[cfg(feature = "legacy-tls")]
 fn a_failed_handshake_is_tried_again_with_the_legacy_library() {
-    let world = World::new()
-        .vouched("good", "mx.one.example")
-        .peer(ONE, &format!("{TO_STARTTLS}\nS: 220 go\n! close"))
-        .peer(ONE, &encrypted("good"));
-    assert_eq!(statuses(&world.to(&["bo@one.example"])), ["2.0.0"]);
-    world.over();
-    assert_eq!(world.known("one.example"), Level::TlsUnverified, "it verifies nothing");
+    let world = CourierFixture::new()
+        .with_trusted_certificate("good", "mx.one.example")
+        .with_peer(MX_ONE, &format!("{DIALOG_TO_STARTTLS}\nS: 220 go\n! close"))
+        .with_peer(MX_ONE, &dialog_over_tls("good"));
+    assert_eq!(statuses(&world.deliver_to(&["bo@one.example"])), ["2.0.0"]);
+    world.assert_finished();
+    assert_eq!(world.known_level("one.example"), SecurityLevel::TlsUnverified, "it verifies nothing");
 }
 
 #[test]
 #[cfg(feature = "legacy-tls")]
 fn plain_text_comes_after_the_legacy_library_and_on_a_connection_of_its_own() {
-    let world = World::new()
-        .peer(ONE, &format!("{TO_STARTTLS}\nS: 220 go\n! close"))
-        .peer(ONE, &format!("{TO_STARTTLS}\nS: 220 go\n! garbage"))
-        .peer(ONE, &LETTER_TO_BO.replace("S: 250 mx", "S: 250-mx|250 STARTTLS"));
-    assert_eq!(statuses(&world.to(&["bo@one.example"])), ["2.0.0"]);
-    assert_eq!(world.over().dialled.len(), 3);
-    assert_eq!(world.known("one.example"), Level::Plain);
+    let world = CourierFixture::new()
+        .with_peer(MX_ONE, &format!("{DIALOG_TO_STARTTLS}\nS: 220 go\n! close"))
+        .with_peer(MX_ONE, &format!("{DIALOG_TO_STARTTLS}\nS: 220 go\n! garbage"))
+        .with_peer(MX_ONE, &DIALOG_TO_BO.replace("S: 250 mx", "S: 250-mx|250 STARTTLS"));
+    assert_eq!(statuses(&world.deliver_to(&["bo@one.example"])), ["2.0.0"]);
+    assert_eq!(world.assert_finished().connected.len(), 3);
+    assert_eq!(world.known_level("one.example"), SecurityLevel::Plain);
 }
 
 #[test]
 #[cfg(feature = "legacy-tls")]
 fn plain_text_is_not_tried_for_a_domain_that_was_seen_with_tls() {
-    let broken = format!("{TO_STARTTLS}\nS: 220 go\n! close");
-    let world = World::new().knows("one.example", Level::TlsUnverified).peer(ONE, &broken).peer(ONE, &broken);
-    let outcomes = world.to(&["bo@one.example"]);
+    let broken = format!("{DIALOG_TO_STARTTLS}\nS: 220 go\n! close");
+    let world = CourierFixture::new()
+        .with_known_level("one.example", SecurityLevel::TlsUnverified)
+        .with_peer(MX_ONE, &broken)
+        .with_peer(MX_ONE, &broken);
+    let outcomes = world.deliver_to(&["bo@one.example"]);
     assert_eq!(statuses(&outcomes), ["4.7.5"]);
-    assert_eq!(world.over().dialled.len(), 2);
+    assert_eq!(world.assert_finished().connected.len(), 2);
 }
 
 #[test]
 fn a_starttls_that_is_refused_leaves_plain_text_if_the_domain_was_never_seen_with_tls() {
-    let letter = LETTER_TO_BO.split_once("S: 250 mx").unwrap().1;
+    let letter = DIALOG_TO_BO.split_once("S: 250 mx").unwrap().1;
     for refusal in ["454 4.7.0 not now", "554 5.7.0 not for you"] {
-        let world = World::new().peer(ONE, &format!("{TO_STARTTLS}\nS: {refusal}{letter}"));
-        assert_eq!(statuses(&world.to(&["bo@one.example"])), ["2.0.0"], "{refusal}");
-        world.over();
-        assert_eq!(world.known("one.example"), Level::Plain);
+        let world =
+            CourierFixture::new().with_peer(MX_ONE, &format!("{DIALOG_TO_STARTTLS}\nS: {refusal}{letter}"));
+        assert_eq!(statuses(&world.deliver_to(&["bo@one.example"])), ["2.0.0"], "{refusal}");
+        world.assert_finished();
+        assert_eq!(world.known_level("one.example"), SecurityLevel::Plain);
     }
 }
 
 #[test]
 fn a_starttls_that_is_refused_moves_on_to_the_next_host_and_is_transient_at_the_end() {
-    let refused = format!("{TO_STARTTLS}\nS: 554 5.7.0 not for you {GOODBYE}");
+    let refused = format!("{DIALOG_TO_STARTTLS}\nS: 554 5.7.0 not for you {DIALOG_QUIT}");
     let seen = || {
-        World::new()
-            .self_signed("own", "mx2.there.example")
-            .knows("there.example", Level::TlsUnverified)
-            .peer(MX1, &refused)
+        CourierFixture::new()
+            .with_self_signed_certificate("own", "mx2.there.example")
+            .with_known_level("there.example", SecurityLevel::TlsUnverified)
+            .with_peer(MX1, &refused)
     };
-    let world = seen().peer(MX2, &encrypted("own"));
-    assert_eq!(statuses(&world.to(&["bo@there.example"])), ["2.0.0"]);
-    world.over();
-    let world = seen().peer(MX2, &refused);
-    let outcomes = world.to(&["bo@there.example"]);
+    let world = seen().with_peer(MX2, &dialog_over_tls("own"));
+    assert_eq!(statuses(&world.deliver_to(&["bo@there.example"])), ["2.0.0"]);
+    world.assert_finished();
+    let world = seen().with_peer(MX2, &refused);
+    let outcomes = world.deliver_to(&["bo@there.example"]);
     assert_eq!(
         outcomes[0].to_string(),
         "4.7.5 there.example was reached at tls-unverified before, and mx2.there.example [192.0.2.2]:25 now \
          refuses STARTTLS (554 5.7.0 not for you); the mail waits. If this change is wanted: postrider domain \
          forget there.example"
     );
-    world.over();
+    world.assert_finished();
 }
 
 #[test]
 fn a_host_that_hangs_up_after_refusing_starttls_is_passed_over() {
-    let world = World::new()
-        .peer(MX1, &format!("{TO_STARTTLS}\nS: 554 5.7.0 not for you\n! close"))
-        .peer(MX2, LETTER_TO_BO);
-    assert_eq!(statuses(&world.to(&["bo@there.example"])), ["2.0.0"]);
-    world.over();
+    let world = CourierFixture::new()
+        .with_peer(MX1, &format!("{DIALOG_TO_STARTTLS}\nS: 554 5.7.0 not for you\n! close"))
+        .with_peer(MX2, DIALOG_TO_BO);
+    assert_eq!(statuses(&world.deliver_to(&["bo@there.example"])), ["2.0.0"]);
+    world.assert_finished();
 }
 
 #[test]
 fn nothing_weaker_is_tried_for_a_domain_that_was_seen_verified() {
-    let world = World::new()
-        .knows("one.example", Level::TlsVerified)
-        .peer(ONE, &format!("{TO_STARTTLS}\nS: 220 go\n! close"));
-    let outcomes = world.to(&["bo@one.example"]);
+    let world = CourierFixture::new()
+        .with_known_level("one.example", SecurityLevel::TlsVerified)
+        .with_peer(MX_ONE, &format!("{DIALOG_TO_STARTTLS}\nS: 220 go\n! close"));
+    let outcomes = world.deliver_to(&["bo@one.example"]);
     assert_eq!(statuses(&outcomes), ["4.7.5"]);
     let text = &outcomes[0].reason().text;
     for words in [
@@ -174,47 +184,53 @@ fn nothing_weaker_is_tried_for_a_domain_that_was_seen_verified() {
     ] {
         assert!(text.contains(words), "{words} in {text}");
     }
-    assert_eq!(world.over().dialled.len(), 1);
+    assert_eq!(world.assert_finished().connected.len(), 1);
 }
 
 #[test]
 fn mail_waits_when_a_host_offers_less_than_its_domain_was_seen_with() {
-    let world =
-        World::new().knows("one.example", Level::TlsUnverified).peer(ONE, &format!("{GREETING} {GOODBYE}"));
-    let outcomes = world.to(&["bo@one.example"]);
+    let world = CourierFixture::new()
+        .with_known_level("one.example", SecurityLevel::TlsUnverified)
+        .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO} {DIALOG_QUIT}"));
+    let outcomes = world.deliver_to(&["bo@one.example"]);
     assert_eq!(
         outcomes[0].to_string(),
         "4.7.5 one.example was reached at tls-unverified before, and mx.one.example [192.0.2.3]:25 now offers \
          plain; the mail waits. If this change is wanted: postrider domain forget one.example"
     );
-    world.over();
+    world.assert_finished();
     assert_eq!(world.metrics.to_json()["smtp_out_level_check"]["refused"], 1);
 }
 
 #[test]
 fn a_host_below_the_known_level_is_passed_over_for_one_that_reaches_it() {
-    let world = World::new()
-        .vouched("good", "mx2.there.example")
-        .self_signed("own", "mx1.there.example")
-        .knows("there.example", Level::TlsVerified)
-        .peer(MX1, &format!("{TO_STARTTLS}\nS: 220 go\n! tls own\nC: EHLO here.example\nS: 250 mx {GOODBYE}"))
-        .peer(MX2, &encrypted("good"));
-    assert_eq!(statuses(&world.to(&["bo@there.example"])), ["2.0.0"]);
-    world.over();
+    let world = CourierFixture::new()
+        .with_trusted_certificate("good", "mx2.there.example")
+        .with_self_signed_certificate("own", "mx1.there.example")
+        .with_known_level("there.example", SecurityLevel::TlsVerified)
+        .with_peer(
+            MX1,
+            &format!(
+                "{DIALOG_TO_STARTTLS}\nS: 220 go\n! tls own\nC: EHLO here.example\nS: 250 mx {DIALOG_QUIT}"
+            ),
+        )
+        .with_peer(MX2, &dialog_over_tls("good"));
+    assert_eq!(statuses(&world.deliver_to(&["bo@there.example"])), ["2.0.0"]);
+    world.assert_finished();
 }
 
 #[test]
 fn a_named_host_stands_by_its_own_name_and_not_by_the_domains_of_its_mail() {
-    let world = World::new()
-        .knows("two.example", Level::TlsUnverified)
-        .knows("mx1.there.example", Level::TlsUnverified)
-        .peer(ONE, LETTER_TO_BO);
-    let outcomes = world.carry(&[via("bo@two.example", "mx.one.example")]);
+    let world = CourierFixture::new()
+        .with_known_level("two.example", SecurityLevel::TlsUnverified)
+        .with_known_level("mx1.there.example", SecurityLevel::TlsUnverified)
+        .with_peer(MX_ONE, DIALOG_TO_BO);
+    let outcomes = world.deliver(&[recipient_via("bo@two.example", "mx.one.example")]);
     assert_eq!(statuses(&outcomes), ["2.0.0"], "what MX hosts of two.example offered is not its matter");
-    let world = world.peer(MX1, &format!("{GREETING} {GOODBYE}"));
-    let outcomes = world.carry(&[via("bo@one.example", "mx1.there.example")]);
+    let world = world.with_peer(MX1, &format!("{DIALOG_TO_EHLO} {DIALOG_QUIT}"));
+    let outcomes = world.deliver(&[recipient_via("bo@one.example", "mx1.there.example")]);
     assert_eq!(statuses(&outcomes), ["4.7.5"], "it was reached with TLS before");
-    world.over();
+    world.assert_finished();
 }
 
 /// Only a process of its own can be given another `SSL_CERT_FILE`.
@@ -248,16 +264,16 @@ fn verified_by_the_systems_roots(ca_key: &Path) {
     let leaf = CertificateParams::new(vec!["mx.one.example".to_owned()]).unwrap();
     let leaf = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
 
-    let dial = ScriptedDial::default();
-    dial.certificate("good", server_config(vec![leaf.der().clone()], &key));
-    dial.peer(ONE, "! tls good\nS: 220 mx");
+    let dial = ScriptedConnector::default();
+    dial.add_certificate("good", server_config(vec![leaf.der().clone()], &key));
+    dial.add_peer(MX_ONE, "! tls good\nS: 220 mx");
     let deadline = SystemClock.now() + Duration::from_secs(60);
-    let stream = dial.dial(&ONE.parse().unwrap(), deadline).unwrap();
+    let stream = dial.connect(&MX_ONE.parse().unwrap(), deadline).unwrap();
     let client = TlsClient::with_system_roots();
-    assert_eq!(client.complaints(), [""; 0]);
+    assert_eq!(client.root_warnings(), [""; 0]);
     let mut secured = client.handshake(stream, &domain("mx.one.example")).unwrap();
-    assert_eq!(secured.level, Level::TlsVerified, "{}", secured.because);
+    assert_eq!(secured.level, SecurityLevel::TlsVerified, "{}", secured.level_reason);
     secured.stream.read_exact(&mut [0; 8]).unwrap();
     drop(secured);
-    assert_eq!(dial.finish().mistakes, [""; 0]);
+    assert_eq!(dial.finish().mismatches, [""; 0]);
 }

@@ -5,9 +5,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use postrider::courier::smtp::Credentials;
 use postrider::mail::Via;
-use postrider::tls::Level;
+use postrider::tls::SecurityLevel;
 
-use crate::courier_world::{World, statuses, via};
+use crate::courier_fixture::{CourierFixture, recipient_via, statuses};
 
 const RELAY: &str = "192.0.2.1:587";
 
@@ -39,8 +39,10 @@ fn by_tls(certificate: &str, offers: &str) -> String {
 }
 
 /// A world with the login `relay1`, and a host whose certificate `good` we trust.
-fn world() -> World {
-    let mut world = World::new().vouched("good", "mx1.there.example").self_signed("own", "mx1.there.example");
+fn world() -> CourierFixture {
+    let mut world = CourierFixture::new()
+        .with_trusted_certificate("good", "mx1.there.example")
+        .with_self_signed_certificate("own", "mx1.there.example");
     let [name, user, password] = ["relay1", "ana", "secret word"].map(str::to_owned);
     world.logins.insert(name.clone(), Credentials { name, user, password });
     world
@@ -54,7 +56,7 @@ fn plain() -> String {
     format!("C: AUTH PLAIN {}", base64("\0ana\0secret word"))
 }
 
-fn told(world: &World) -> String {
+fn told(world: &CourierFixture) -> String {
     let events = world.traces.list().remove(0).events;
     events.into_iter().map(|event| event.text + "\n").collect()
 }
@@ -63,17 +65,17 @@ fn told(world: &World) -> String {
 fn a_login_is_made_by_plain_over_verified_tls_and_its_password_is_nowhere() {
     let script =
         format!("{}\n{}\nS: 235 2.7.0 welcome\n{THE_REST}", by_tls("good", "AUTH LOGIN PLAIN"), plain());
-    let world = world().peer(RELAY, &script);
-    let to = via("bo@one.example", "mx1.there.example:587 login=relay1");
-    assert_eq!(statuses(&world.carry(&[to])), ["2.0.0"]);
-    world.over();
+    let world = world().with_peer(RELAY, &script);
+    let to = recipient_via("bo@one.example", "mx1.there.example:587 login=relay1");
+    assert_eq!(statuses(&world.deliver(&[to])), ["2.0.0"]);
+    world.assert_finished();
     let told = told(&world);
     assert!(told.contains("> what is needed to log in") && told.contains("< 235"), "{told}");
     for secret in ["secret", &base64("\0ana\0secret word")] {
         assert!(!told.contains(secret), "{told}");
     }
-    assert_eq!(world.known("mx1.there.example"), Level::TlsVerified);
-    assert_eq!(world.known("one.example"), Level::Plain, "nothing was learnt of its own hosts");
+    assert_eq!(world.known_level("mx1.there.example"), SecurityLevel::TlsVerified);
+    assert_eq!(world.known_level("one.example"), SecurityLevel::Plain, "nothing was learnt of its own hosts");
 }
 
 #[test]
@@ -84,12 +86,12 @@ fn a_host_that_knows_login_only_is_told_word_by_word() {
         base64("ana"),
         base64("secret word")
     );
-    let world = world().peer(RELAY, &script);
+    let world = world().with_peer(RELAY, &script);
     assert_eq!(
-        statuses(&world.carry(&[via("bo@one.example", "mx1.there.example:587 login=relay1")])),
+        statuses(&world.deliver(&[recipient_via("bo@one.example", "mx1.there.example:587 login=relay1")])),
         ["2.0.0"]
     );
-    world.over();
+    world.assert_finished();
     assert!(!told(&world).contains(&base64("secret word")));
 }
 
@@ -105,37 +107,38 @@ fn no_password_goes_to_a_host_that_is_not_what_the_operator_wants() {
         ("login=relay1", &with_own),
         ("tls=verified", &with_own),
     ] {
-        let world = world().peer(RELAY, script);
-        let outcomes = world.carry(&[via("bo@one.example", &format!("mx1.there.example:587 {terms}"))]);
+        let world = world().with_peer(RELAY, script);
+        let outcomes =
+            world.deliver(&[recipient_via("bo@one.example", &format!("mx1.there.example:587 {terms}"))]);
         assert_eq!(statuses(&outcomes), ["4.7.5"], "{terms}");
         assert!(outcomes[0].reason().text.contains("as the operator says"), "{}", outcomes[0]);
-        world.over();
+        world.assert_finished();
     }
     let script = format!("{}\n{}\nS: 235 ok\n{THE_REST}", by_tls("own", "AUTH PLAIN"), plain());
-    let world = world().peer(RELAY, &script);
-    let to = via("bo@one.example", "mx1.there.example:587 tls=required login=relay1");
-    assert_eq!(statuses(&world.carry(&[to])), ["2.0.0"], "the operator knows of its certificate");
-    world.over();
+    let world = world().with_peer(RELAY, &script);
+    let to = recipient_via("bo@one.example", "mx1.there.example:587 tls=required login=relay1");
+    assert_eq!(statuses(&world.deliver(&[to])), ["2.0.0"], "the operator knows of its certificate");
+    world.assert_finished();
 }
 
 #[test]
 fn a_failed_handshake_is_no_way_around_the_policy() {
     let refuses = "S: 220 mx\nC: EHLO here.example\nS: 250-mx|250 STARTTLS\nC: STARTTLS\nS: 454 4.7.0 not now\nC: QUIT\nS: 221 bye";
-    let world = world().peer(RELAY, refuses);
-    let to = via("bo@one.example", "mx1.there.example:587 tls=required");
-    assert_eq!(statuses(&world.carry(&[to])), ["4.7.5"]);
-    world.over();
+    let world = world().with_peer(RELAY, refuses);
+    let to = recipient_via("bo@one.example", "mx1.there.example:587 tls=required");
+    assert_eq!(statuses(&world.deliver(&[to])), ["4.7.5"]);
+    world.assert_finished();
     let breaks = "S: 220 mx\nC: EHLO here.example\nS: 250-mx|250 STARTTLS\nC: STARTTLS\nS: 220 go\n! close";
     let world = world_with_trouble(breaks);
-    let to = via("bo@one.example", "mx1.there.example:587 tls=verified");
-    let outcomes = world.carry(&[to]);
+    let to = recipient_via("bo@one.example", "mx1.there.example:587 tls=verified");
+    let outcomes = world.deliver(&[to]);
     assert_eq!(statuses(&outcomes), ["4.7.5"]);
     assert!(outcomes[0].reason().text.contains("TLS handshake"), "{}", outcomes[0]);
-    world.over();
+    world.assert_finished();
 }
 
-fn world_with_trouble(script: &str) -> World {
-    world().peer(RELAY, script)
+fn world_with_trouble(script: &str) -> CourierFixture {
+    world().with_peer(RELAY, script)
 }
 
 #[test]
@@ -152,20 +155,21 @@ fn a_login_that_does_not_work_leaves_the_mail_waiting_and_says_why() {
         ),
         (format!("{}\n{leaves}", by_tls("good", "SIZE")), "offers no login at all"),
     ] {
-        let world = world().peer(RELAY, &script);
-        let outcomes = world.carry(&[via("bo@one.example", "mx1.there.example:587 login=relay1")]);
+        let world = world().with_peer(RELAY, &script);
+        let outcomes =
+            world.deliver(&[recipient_via("bo@one.example", "mx1.there.example:587 login=relay1")]);
         assert!(
             outcomes[0].status().starts_with('4') && outcomes[0].to_string().contains(says),
             "{}",
             outcomes[0]
         );
-        world.over();
+        world.assert_finished();
     }
     let world = world();
-    let outcomes = world.carry(&[via("bo@one.example", "mx1.there.example:587 login=relay2")]);
+    let outcomes = world.deliver(&[recipient_via("bo@one.example", "mx1.there.example:587 login=relay2")]);
     assert_eq!(statuses(&outcomes), ["4.3.5"]);
     assert!(outcomes[0].reason().text.contains("credentials.toml has no login relay2"), "{}", outcomes[0]);
-    world.over();
+    world.assert_finished();
 }
 
 #[test]
@@ -173,10 +177,10 @@ fn another_host_of_the_list_is_asked_when_the_first_refuses_the_login() {
     let refused =
         format!("{}\n{}\nS: 454 4.7.0 later\nC: QUIT\nS: 221 bye", by_tls("good", "AUTH PLAIN"), plain());
     let taken = format!("{}\n{}\nS: 235 ok\n{THE_REST}", by_tls("good", "AUTH PLAIN"), plain());
-    let world = world().peer(RELAY, &refused).peer("192.0.2.1:2525", &taken);
-    let to = via("bo@one.example", "mx1.there.example:587 mx1.there.example:2525 login=relay1");
-    assert_eq!(statuses(&world.carry(&[to])), ["2.0.0"]);
-    world.over();
+    let world = world().with_peer(RELAY, &refused).with_peer("192.0.2.1:2525", &taken);
+    let to = recipient_via("bo@one.example", "mx1.there.example:587 mx1.there.example:2525 login=relay1");
+    assert_eq!(statuses(&world.deliver(&[to])), ["2.0.0"]);
+    world.assert_finished();
 }
 
 #[test]
@@ -185,19 +189,23 @@ fn on_port_465_tls_comes_before_the_greeting() {
         "! tls good\nS: 220 mx\nC: EHLO here.example\nS: 250-mx|250-STARTTLS|250 AUTH PLAIN\n{}\nS: 235 ok\n{THE_REST}",
         plain()
     );
-    let world = world().peer("192.0.2.1:465", &script);
+    let world = world().with_peer("192.0.2.1:465", &script);
     assert_eq!(
-        statuses(&world.carry(&[via("bo@one.example", "mx1.there.example:465 login=relay1")])),
+        statuses(&world.deliver(&[recipient_via("bo@one.example", "mx1.there.example:465 login=relay1")])),
         ["2.0.0"]
     );
-    world.over();
+    world.assert_finished();
 }
 
 #[test]
 fn all_mail_for_others_may_go_by_way_of_one_host() {
     let mut world =
-        world().peer("192.0.2.1:25", &format!("S: 220 mx\nC: EHLO here.example\nS: 250 mx\n{THE_REST}"));
+        world().with_peer("192.0.2.1:25", &format!("S: 220 mx\nC: EHLO here.example\nS: 250 mx\n{THE_REST}"));
     world.settings.via = Some(Via::parse("mx1.there.example").unwrap());
-    assert_eq!(statuses(&world.to(&["bo@null.example"])), ["2.0.0"], "its own MX records are not asked for");
-    world.over();
+    assert_eq!(
+        statuses(&world.deliver_to(&["bo@null.example"])),
+        ["2.0.0"],
+        "its own MX records are not asked for"
+    );
+    world.assert_finished();
 }

@@ -2,32 +2,34 @@
 
 use std::fs;
 
-use crate::house::{House, wait_for};
+use crate::test_server::{TestServer, wait_for};
 
 #[test]
 fn no_message_is_taken_into_a_data_directory_that_was_renamed_and_none_gets_into_the_new_one() {
-    let mut first = House::started("");
-    assert!(first.send("bo@there.example", "ana@here.example", "one").starts_with("250"));
-    wait_for("the first message", || first.mailbox("here.example", "ana").pop());
+    let mut first = TestServer::new_started("");
+    assert!(first.send_message("bo@there.example", "ana@here.example", "one").starts_with("250"));
+    wait_for("the first message", || first.maildir_messages("here.example", "ana").pop());
     let data = first.path("data");
     fs::rename(&data, first.path("moved")).unwrap();
 
     // A second server works in the new directory of the old name.
-    let mut second = House::new("");
+    let mut second = TestServer::new("");
     let config = fs::read_to_string(second.path("postrider.toml")).unwrap();
     let config = config.replace("data-dir = \"data\"", &format!("data-dir = {data:?}"));
     fs::write(second.path("postrider.toml"), config).unwrap();
     second.start();
 
     for octets in [10, 100_000] {
-        let mut client = first.client();
-        client.begin("bo@there.example", "ana@here.example");
-        let refused = client.say(&format!("Subject: refused\r\n\r\n{}\r\n.", "x\r\n".repeat(octets / 3)));
+        let mut client = first.connect();
+        client.begin_data("bo@there.example", "ana@here.example");
+        let refused = client.command(&format!("Subject: refused\r\n\r\n{}\r\n.", "x\r\n".repeat(octets / 3)));
         assert!(refused.starts_with("451"), "{refused}");
     }
     assert!(first.log().contains("was moved, removed or replaced"), "{}", first.log());
-    assert!(second.send("bo@there.example", "ana@here.example", "two").starts_with("250"));
-    wait_for("the second message", || (first.mailbox("here.example", "ana").len() == 1).then_some(()));
+    assert!(second.send_message("bo@there.example", "ana@here.example", "two").starts_with("250"));
+    wait_for("the second message", || {
+        (first.maildir_messages("here.example", "ana").len() == 1).then_some(())
+    });
     assert_eq!(first.stop(), 0);
     assert_eq!(second.stop(), 0);
 
@@ -35,9 +37,9 @@ fn no_message_is_taken_into_a_data_directory_that_was_renamed_and_none_gets_into
     fs::remove_dir_all(&data).unwrap();
     fs::rename(first.path("moved"), &data).unwrap();
     first.start();
-    assert!(first.send("bo@there.example", "ana@here.example", "three").starts_with("250"));
+    assert!(first.send_message("bo@there.example", "ana@here.example", "three").starts_with("250"));
     let subjects = wait_for("the third message", || {
-        let all = first.mailbox("here.example", "ana");
+        let all = first.maildir_messages("here.example", "ana");
         all.iter().any(|one| one.windows(14).any(|text| text == b"Subject: three")).then_some(all)
     });
     assert_eq!(subjects.len(), 2, "one and three");
@@ -45,14 +47,14 @@ fn no_message_is_taken_into_a_data_directory_that_was_renamed_and_none_gets_into
 
 #[test]
 fn no_message_is_taken_into_a_data_directory_that_was_removed() {
-    let mut house = House::started("");
-    assert!(house.send("bo@there.example", "ana@here.example", "one").starts_with("250"));
-    wait_for("the first message", || house.mailbox("here.example", "ana").pop());
+    let mut house = TestServer::new_started("");
+    assert!(house.send_message("bo@there.example", "ana@here.example", "one").starts_with("250"));
+    wait_for("the first message", || house.maildir_messages("here.example", "ana").pop());
     fs::remove_dir_all(house.path("data")).unwrap();
-    let refused = house.send("bo@there.example", "ana@here.example", "two");
+    let refused = house.send_message("bo@there.example", "ana@here.example", "two");
     assert!(refused.starts_with("451"), "{refused}");
     fs::create_dir(house.path("data")).unwrap();
-    let refused = house.send("bo@there.example", "ana@here.example", "three");
+    let refused = house.send_message("bo@there.example", "ana@here.example", "three");
     assert!(refused.starts_with("451"), "{refused}");
     house.kill();
 }

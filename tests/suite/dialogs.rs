@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use postrider::mail::{
-    Domain, Failure, ForwardPath, Mailbox, MessageId, Notify, Recipient, Ret, ScramKeys, Timestamp, TlsFacts,
+    Domain, Failure, ForwardPath, Mailbox, MessageId, Notify, Recipient, Ret, ScramKeys, Timestamp, TlsInfo,
 };
 use postrider::smtp::{
-    Action, Answer, End, Evidence, Kind, LineBuffer, LineEnds, Part, Question, Reply, ScramStart, Server,
-    Settings, Status, Verdict,
+    Answer, BareLineEndPolicy, EnhancedStatus, Evidence, LineBuffer, Question, ReceiveMode, Reply,
+    ScramStart, Server, ServerAction, ServerKind, SessionEnd, Settings, Verdict,
 };
 
 /// The name of the server in all dialogs.
@@ -60,7 +60,7 @@ pub enum Step {
     /// The handshake is made; or fails.
     Handshake { is_good: bool },
     /// Something happens to the connection.
-    Happens(End),
+    Happens(SessionEnd),
     /// The server has closed the connection.
     Closed,
 }
@@ -75,7 +75,7 @@ pub trait Wire {
     /// Makes the handshake after STARTTLS, or lets it fail.
     fn handshake(&mut self, is_good: bool);
     /// Makes this happen; false if it cannot be had here.
-    fn happens(&mut self, end: End) -> bool;
+    fn happens(&mut self, end: SessionEnd) -> bool;
     /// The server has closed the connection, and all that it said has been received.
     fn is_closed(&mut self) -> bool;
     /// The next message that was queued.
@@ -237,13 +237,13 @@ impl Scripted {
             Question::Sender { reverse_path, .. } => ("sender", reverse_path.to_string()),
             Question::Recipient(forward_path) => ("recipient", forward_path.to_string()),
             Question::Login(login) => {
-                let authorization = login.authorization.as_deref().unwrap_or_default();
+                let authorization = login.authorization_identity.as_deref().unwrap_or_default();
                 let evidence = match &login.evidence {
                     Evidence::Password(password) => password,
-                    Evidence::Proof { is_right: true } => "right proof",
-                    Evidence::Proof { is_right: false } => "wrong proof",
+                    Evidence::Proof { is_valid: true } => "right proof",
+                    Evidence::Proof { is_valid: false } => "wrong proof",
                 };
-                ("login", format!("<{authorization}/{}/{evidence}>", login.authentication))
+                ("login", format!("<{authorization}/{}/{evidence}>", login.authentication_identity))
             }
             Question::ScramStart { user } => ("scram", format!("<{user}>")),
             Question::Content(facts) => {
@@ -259,7 +259,7 @@ impl Scripted {
         Ok(Verdict::new(match (word, question) {
             ("ok", Question::Sender { .. }) => Answer::Accepted,
             ("ok", Question::Recipient(forward_path)) => Answer::Recipients(match (rest, forward_path) {
-                ("", ForwardPath::Mailbox(mailbox)) => vec![Recipient::mailbox(mailbox.clone())],
+                ("", ForwardPath::Mailbox(mailbox)) => vec![Recipient::for_mailbox(mailbox.clone())],
                 ("", ForwardPath::Postmaster) => vec![recipient("postmaster@here.example")],
                 ("nobody", _) => Vec::new(),
                 (names, _) => names.split(' ').map(recipient).collect(),
@@ -274,7 +274,7 @@ impl Scripted {
                 let (status, text) = rest.split_once(' ').unwrap();
                 let [class, subject, detail] = groups(status);
                 let mut reply = Reply::new(code.parse().unwrap(), 0, 0, text);
-                reply.status = Some(Status { class, subject, detail });
+                reply.status = Some(EnhancedStatus { class, subject, detail });
                 Answer::RefusedWith(reply)
             }
             (status, _) => match groups(status) {
@@ -283,7 +283,7 @@ impl Scripted {
                 other => panic!("{other:?} is no refusal"),
             },
         })
-        .because("the dialog says so"))
+        .with_reason("the dialog says so"))
     }
 }
 
@@ -316,7 +316,7 @@ pub fn wishes(ret: Option<Ret>, envid: Option<&str>, recipients: &[Recipient]) -
     let of_recipient = |recipient: &Recipient| {
         let mut line = recipient.final_mailbox().to_string();
         match recipient.notify {
-            Notify::Unsaid => {}
+            Notify::Unspecified => {}
             Notify::Never => line.push_str(" NOTIFY=NEVER"),
             Notify::When { success, failure, delay } => {
                 let words = [(success, "SUCCESS"), (failure, "FAILURE"), (delay, "DELAY")];
@@ -334,7 +334,7 @@ pub fn wishes(ret: Option<Ret>, envid: Option<&str>, recipients: &[Recipient]) -
 }
 
 fn recipient(address: &str) -> Recipient {
-    Recipient::mailbox(Mailbox::parse(address).unwrap())
+    Recipient::for_mailbox(Mailbox::parse(address).unwrap())
 }
 
 fn groups(status: &str) -> [u16; 3] {
@@ -358,8 +358,8 @@ struct InMemory {
     complaint: Option<String>,
 }
 
-fn tls_facts() -> TlsFacts {
-    TlsFacts { version: "TLSv1.3".to_owned(), cipher: "TLS_AES_128_GCM_SHA256".to_owned() }
+fn tls_facts() -> TlsInfo {
+    TlsInfo { version: "TLSv1.3".to_owned(), cipher: "TLS_AES_128_GCM_SHA256".to_owned() }
 }
 
 impl InMemory {
@@ -382,11 +382,11 @@ impl InMemory {
         wire
     }
 
-    fn act(&mut self, action: Action) {
+    fn act(&mut self, action: ServerAction) {
         let mut action = action;
         loop {
             match action {
-                Action::Ask(question) => {
+                ServerAction::Ask(question) => {
                     let is_content = matches!(question, Question::Content(_));
                     let verdict = match self.policy.pop_front() {
                         Some(scripted) => scripted.verdict(&question),
@@ -408,25 +408,25 @@ impl InMemory {
                     action = self.server.answer(verdict);
                     continue;
                 }
-                Action::Reply(reply) => self.said.extend(reply.to_octets()),
-                Action::Receive { reply, part } => {
+                ServerAction::Reply(reply) => self.said.extend(reply.to_octets()),
+                ServerAction::Receive { reply, mode: part } => {
                     self.said.extend(reply.iter().flat_map(Reply::to_octets));
-                    if part != Part::Next {
+                    if part != ReceiveMode::Continue {
                         self.content.clear();
                     }
                     self.is_in_body = true;
                 }
-                Action::StartTls(reply) => {
+                ServerAction::StartTls(reply) => {
                     self.said.extend(reply.to_octets());
                     self.lines.clear();
                     self.in_handshake = true;
                 }
-                Action::ReplyAndClose(reply) | Action::TurnAway { reply, .. } => {
+                ServerAction::ReplyAndClose(reply) | ServerAction::RejectForeignProtocol { reply, .. } => {
                     self.said.extend(reply.to_octets());
                     self.is_closed = true;
                 }
-                Action::Continue => {}
-                Action::Close => self.is_closed = true,
+                ServerAction::Continue => {}
+                ServerAction::Close => self.is_closed = true,
             }
             return;
         }
@@ -472,11 +472,11 @@ impl Wire for InMemory {
     fn handshake(&mut self, is_good: bool) {
         assert!(self.in_handshake, "no handshake is due");
         self.in_handshake = false;
-        let action = self.server.tls(is_good.then(tls_facts));
+        let action = self.server.handshake_done(is_good.then(tls_facts));
         self.act(action);
     }
 
-    fn happens(&mut self, end: End) -> bool {
+    fn happens(&mut self, end: SessionEnd) -> bool {
         let action = self.server.end(end);
         self.act(action);
         true
@@ -514,13 +514,13 @@ pub fn parse(name: &str, text: &str) -> Dialog {
         name: name.to_owned(),
         settings: Settings {
             hostname: Domain::parse(HOSTNAME).unwrap(),
-            kind: Kind::Smtp,
+            kind: ServerKind::Smtp,
             message_octets_max: 1_000_000,
             recipients_max: 100,
-            line_ends: LineEnds::Strict,
-            tls_available: true,
-            logins_exist: true,
-            scram_available: false,
+            bare_line_ends: BareLineEndPolicy::Reject,
+            has_tls: true,
+            has_users: true,
+            has_scram: false,
             errors_max: 20,
         },
         is_encrypted: false,
@@ -545,15 +545,15 @@ pub fn parse(name: &str, text: &str) -> Dialog {
             ("end", "") => dialog.steps.push(Step::Closed),
             ("tls", "handshake") => dialog.steps.push(Step::Handshake { is_good: true }),
             ("tls", "handshake fails") => dialog.steps.push(Step::Handshake { is_good: false }),
-            ("client", "is gone") => dialog.steps.push(Step::Happens(End::InputOver)),
-            ("client", "says nothing") => dialog.steps.push(Step::Happens(End::TimedOut)),
-            ("server", "stops") => dialog.steps.push(Step::Happens(End::Stopping)),
+            ("client", "is gone") => dialog.steps.push(Step::Happens(SessionEnd::InputEnded)),
+            ("client", "says nothing") => dialog.steps.push(Step::Happens(SessionEnd::TimedOut)),
+            ("server", "stops") => dialog.steps.push(Step::Happens(SessionEnd::Stopping)),
             ("tls", "on") => dialog.is_encrypted = true,
-            ("tls", "none") => dialog.settings.tls_available = false,
-            ("logins", "scram") => dialog.settings.scram_available = true,
-            ("logins", "none") => dialog.settings.logins_exist = false,
-            ("line-ends", "mended") => dialog.settings.line_ends = LineEnds::Mended,
-            ("kind", "submission") => dialog.settings.kind = Kind::Submission,
+            ("tls", "none") => dialog.settings.has_tls = false,
+            ("logins", "scram") => dialog.settings.has_scram = true,
+            ("logins", "none") => dialog.settings.has_users = false,
+            ("line-ends", "mended") => dialog.settings.bare_line_ends = BareLineEndPolicy::Normalize,
+            ("kind", "submission") => dialog.settings.kind = ServerKind::Submission,
             ("pipelined", "yes") => dialog.is_pipelined = true,
             ("limits", limit) => {
                 let (limit, n) =

@@ -15,23 +15,27 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use postrider::dns::Zone;
-use postrider::fakes::{Carried, ScriptedCourier};
+use postrider::fakes::{RecordedAttempt, ScriptedCourier};
 use postrider::inbound::{
-    Authorship, Ceilings, Client, Counters, Directory, Doors, HookFailure, HookSettings, Hooks, HourlyMax,
-    Listener, Policy, Rates, ReverseNames, Role, Services, Settings,
+    ClientContext, Counters, HookFallback, HourlyLimits, Listener, ListenerRole, LocalRecipients,
+    OriginatorField, Policy, RateLimits, ReverseNames, SessionHookSettings, SessionHooks,
+    SessionLimitSettings, SessionLimits, SessionServices, Settings,
 };
 use postrider::mail::{Domain, Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath};
 use postrider::observe::{Metrics, Traces};
-use postrider::queue::{self, Couriers, Crew, Direct, Handle, SpoolParts, Stepped};
+use postrider::queue::{self, Couriers, DeliveryParts, Handle, QueuedDirectly, SpoolParts, SteppedQueue};
 use postrider::route::Router;
-use postrider::smtp::{Answer, End, Kind, LineEnds, Login, MailParameters, Question, Verdict};
-use postrider::sys::{
-    Clock as _, Dial as _, Pulse, Stop, Stream, SystemClock, SystemDial, SystemDisk, SystemRandom,
+use postrider::smtp::{
+    Answer, BareLineEndPolicy, MailParameters, Question, SaslCredentials, ServerKind, SessionEnd, Verdict,
 };
-use postrider::tls::{CertPair, CertSet, Certs, ServerTls, TlsClient};
+use postrider::sys::{
+    Clock as _, Connector as _, StopFlag, Stream, SystemClock, SystemConnector, SystemDisk, SystemRandom,
+    ThreadActivity,
+};
+use postrider::tls::{CertificateAndKey, CertificateResolver, CertificateSet, TlsClient, TlsServer};
 
 use crate::dialogs::{Dialog, HOSTNAME, Manner, Scripted, Step, Wire, all, parse, play, wishes};
-use crate::house::PATIENCE;
+use crate::test_server::WAIT_TIMEOUT;
 
 /// What cannot be had on a socket: each with the reason.
 const NOT_PLAYED: &[(&str, &str)] = &[
@@ -48,12 +52,12 @@ const LONG_SILENCE: Duration = Duration::from_secs(300);
 /// All that outlives a conversation.
 pub struct Workshop {
     handle: Handle,
-    stepped: Stepped,
+    stepped: SteppedQueue,
     courier: Arc<ScriptedCourier>,
     /// Messages that a dialog has been told of.
     told: BTreeSet<MessageId>,
-    certs: Arc<Certs>,
-    no_certs: Arc<Certs>,
+    certs: Arc<CertificateResolver>,
+    no_certs: Arc<CertificateResolver>,
     client_tls: TlsClient,
     metrics: Arc<Metrics>,
     traces: Arc<Traces>,
@@ -75,10 +79,10 @@ impl Workshop {
         })
         .unwrap();
         let courier = Arc::new(ScriptedCourier::default());
-        let stepped = opened.into_stepped(Crew {
+        let stepped = opened.into_stepped(DeliveryParts {
             router: Arc::new(ArcSwap::from_pointee(Router::new([hostname()]))),
             couriers: Couriers { local: courier.clone(), program: courier.clone(), smtp: courier.clone() },
-            own_mail: Arc::new(Direct(handle.clone())),
+            generated_mail: Arc::new(QueuedDirectly(handle.clone())),
             traces: traces.clone(),
             hostname: hostname(),
         });
@@ -88,14 +92,15 @@ impl Workshop {
         std::fs::write(certs.join("here/fullchain.pem"), made.cert.pem()).unwrap();
         std::fs::write(certs.join("here/privkey.pem"), made.signing_key.serialize_pem()).unwrap();
         let pair =
-            CertPair::read(&certs.join("here"), &mut |file: &Path| std::fs::read(file).map(Some)).unwrap();
+            CertificateAndKey::read(&certs.join("here"), &mut |file: &Path| std::fs::read(file).map(Some))
+                .unwrap();
         Self {
             handle,
             stepped,
             courier,
             told: BTreeSet::new(),
-            certs: Certs::new(CertSet::new([("here", &pair)], &hostname())),
-            no_certs: Certs::new(CertSet::new([], &hostname())),
+            certs: CertificateResolver::new(CertificateSet::new([("here", &pair)], &hostname())),
+            no_certs: CertificateResolver::new(CertificateSet::new([], &hostname())),
             client_tls: TlsClient::with_roots(rustls::RootCertStore::empty()),
             metrics,
             traces,
@@ -105,24 +110,24 @@ impl Workshop {
 
     /// Everything that left the queue and that no dialog has been told of; without the reports that
     /// we write ourselves.
-    fn arrived(&mut self) -> BTreeMap<MessageId, Carried> {
+    fn arrived(&mut self) -> BTreeMap<MessageId, RecordedAttempt> {
         self.stepped.run();
         let mut carried: BTreeMap<_, _> =
-            self.courier.carried().into_iter().map(|one| (one.envelope.id, one)).collect();
+            self.courier.attempts().into_iter().map(|one| (one.envelope.id, one)).collect();
         carried.retain(|id, one| one.envelope.client.is_some() && !self.told.contains(id));
         carried
     }
 
-    fn services(&self, dialog: &Dialog, script: &Arc<Script>) -> Services {
+    fn services(&self, dialog: &Dialog, script: &Arc<Script>) -> SessionServices {
         let settings = &dialog.settings;
-        Services {
+        SessionServices {
             settings: Settings {
                 hostname: settings.hostname.clone(),
                 message_octets_max: settings.message_octets_max,
                 recipients_max: settings.recipients_max,
-                mended_networks: match settings.line_ends {
-                    LineEnds::Strict => Vec::new(),
-                    LineEnds::Mended => vec!["127.0.0.0/8".parse().unwrap()],
+                line_end_repair_networks: match settings.bare_line_ends {
+                    BareLineEndPolicy::Reject => Vec::new(),
+                    BareLineEndPolicy::Normalize => vec!["127.0.0.0/8".parse().unwrap()],
                 },
                 received_max: 100,
                 relay_networks: Vec::new(),
@@ -134,24 +139,20 @@ impl Workshop {
             },
             policy: Arc::clone(script) as Arc<dyn Policy>,
             reverse_names: ReverseNames::new(Arc::new(Zone::default()), Arc::new(SystemClock)),
-            hooks: Hooks::new(
-                HookSettings {
+            hooks: SessionHooks::new(
+                SessionHookSettings {
                     config_dir: self.dir.path().to_owned(),
-                    failure: HookFailure::Defer,
-                    rcpt_time: LONG_SILENCE,
-                    post_data_time: LONG_SILENCE,
-                    stop: Arc::new(Stop::new().unwrap()),
+                    fallback: HookFallback::Defer,
+                    rcpt_timeout: LONG_SILENCE,
+                    post_data_timeout: LONG_SILENCE,
+                    stop: Arc::new(StopFlag::new().unwrap()),
                 },
-                Arc::clone(script) as Arc<dyn Directory>,
+                Arc::clone(script) as Arc<dyn LocalRecipients>,
                 &self.metrics,
             ),
             queue: self.handle.clone(),
-            tls: ServerTls::new(Arc::clone(if settings.tls_available {
-                &self.certs
-            } else {
-                &self.no_certs
-            }))
-            .unwrap(),
+            tls: TlsServer::new(Arc::clone(if settings.has_tls { &self.certs } else { &self.no_certs }))
+                .unwrap(),
             clock: Arc::new(SystemClock),
             traces: Arc::clone(&self.traces),
             counters: Counters::new(&self.metrics),
@@ -197,26 +198,26 @@ impl Policy for Script {
     fn all_have_scram(&self) -> bool {
         self.scram_available
     }
-    fn sender(&self, _client: &Client<'_>, reverse_path: &ReversePath) -> Verdict {
+    fn check_sender(&self, _client: &ClientContext<'_>, reverse_path: &ReversePath) -> Verdict {
         let parameters = MailParameters::default();
         self.answer(&Question::Sender { reverse_path: reverse_path.clone(), parameters })
     }
-    fn recipient(&self, _client: &Client<'_>, forward_path: &ForwardPath) -> Verdict {
+    fn check_recipient(&self, _client: &ClientContext<'_>, forward_path: &ForwardPath) -> Verdict {
         self.answer(&Question::Recipient(forward_path.clone()))
     }
-    fn author(&self, _user: &Mailbox, _authorship: &Authorship) -> Verdict {
+    fn check_originator(&self, _user: &Mailbox, _authorship: &OriginatorField) -> Verdict {
         Verdict::new(Answer::Accepted)
     }
-    fn login(&self, _client: &Client<'_>, login: &Login) -> Verdict {
+    fn check_login(&self, _client: &ClientContext<'_>, login: &SaslCredentials) -> Verdict {
         self.answer(&Question::Login(login.clone()))
     }
-    fn scram_start(&self, _client: &Client<'_>, user: &str) -> Verdict {
+    fn scram_start(&self, _client: &ClientContext<'_>, user: &str) -> Verdict {
         self.answer(&Question::ScramStart { user: user.to_owned() })
     }
 }
 
 /// Only hooks ask, and there are none.
-impl Directory for Script {
+impl LocalRecipients for Script {
     fn is_local(&self, _domain: &Domain) -> bool {
         false
     }
@@ -240,8 +241,8 @@ pub struct OnSocket<'a> {
     queued: VecDeque<MessageId>,
     /// Of the message that the dialog has been told of last.
     wishes: VecDeque<String>,
-    doors: Arc<Doors>,
-    stop: Arc<Stop>,
+    doors: Arc<SessionLimits>,
+    stop: Arc<StopFlag>,
     listener: Option<JoinHandle<()>>,
     /// `None` while a handshake takes it.
     stream: Option<Box<dyn Stream>>,
@@ -257,39 +258,46 @@ impl<'a> OnSocket<'a> {
     }
 
     /// With other services than the dialog's.
-    pub fn with(workshop: &'a mut Workshop, dialog: &Dialog, adjust: impl FnOnce(&mut Services)) -> Self {
+    pub fn with(
+        workshop: &'a mut Workshop,
+        dialog: &Dialog,
+        adjust: impl FnOnce(&mut SessionServices),
+    ) -> Self {
         let (contents, answers) = dialog.policy.iter().cloned().partition(|one| one.question == "content");
         let script = Arc::new(Script {
-            logins_exist: dialog.settings.logins_exist,
-            scram_available: dialog.settings.scram_available,
+            logins_exist: dialog.settings.has_users,
+            scram_available: dialog.settings.has_scram,
             state: Mutex::new(ScriptState { answers, complaint: None }),
         });
         let role = match dialog.settings.kind {
-            Kind::Smtp => Role::Smtp,
-            Kind::Submission if dialog.is_encrypted => Role::Submissions,
-            Kind::Submission => Role::Submission,
+            ServerKind::Smtp => ListenerRole::Smtp,
+            ServerKind::Submission if dialog.is_encrypted => ListenerRole::Submissions,
+            ServerKind::Submission => ListenerRole::Submission,
         };
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        let ceilings =
-            Ceilings { sessions_max: 10, sessions_per_address_max: 10, sessions_per_network_max: 10 };
+        let ceilings = SessionLimitSettings {
+            sessions_max: 10,
+            sessions_per_address_max: 10,
+            sessions_per_network_max: 10,
+        };
         let clock = Arc::new(SystemClock);
-        let rates = Arc::new(Rates::new(HourlyMax::default(), clock.clone(), &workshop.metrics));
-        let doors = Doors::new(ceilings, rates, clock, &workshop.metrics);
+        let rates = Arc::new(RateLimits::new(HourlyLimits::default(), clock.clone(), &workshop.metrics));
+        let doors = SessionLimits::new(ceilings, rates, clock, &workshop.metrics);
         let mut services = workshop.services(dialog, &script);
         adjust(&mut services);
         let listener = Listener {
             socket,
             role,
-            proxies: Vec::new(),
-            pulse: Pulse::new("the listener"),
-            doors: Arc::clone(&doors),
+            proxy_networks: Vec::new(),
+            pulse: ThreadActivity::new("the listener"),
+            session_limits: Arc::clone(&doors),
             services: Arc::new(services),
         };
-        let stop = Arc::new(Stop::new().unwrap());
+        let stop = Arc::new(StopFlag::new().unwrap());
         let until = Arc::clone(&stop);
         let thread = std::thread::spawn(move || listener.run(&until).unwrap());
-        let stream = SystemDial.dial(&address.into(), SystemClock.now() + PATIENCE).unwrap();
+        let stream = SystemConnector.connect(&address.into(), SystemClock.now() + WAIT_TIMEOUT).unwrap();
         let mut wire = Self {
             address,
             workshop,
@@ -306,17 +314,17 @@ impl<'a> OnSocket<'a> {
             complaint: None,
         };
         match role {
-            Role::Submissions => wire.encrypt(),
+            ListenerRole::Submissions => wire.encrypt(),
             // There is no port 25 with TLS from the first octet. After STARTTLS everything begins
             // anew but for the greeting, which is kept for the dialog.
-            Role::Smtp if dialog.is_encrypted => {
+            ListenerRole::Smtp if dialog.is_encrypted => {
                 let greeting = wire.receive().expect("a greeting");
                 wire.send(b"STARTTLS\r\n");
                 assert!(wire.receive().expect("an answer").starts_with("220 "));
                 wire.encrypt();
                 wire.heard = format!("{greeting}\r\n").into_bytes();
             }
-            Role::Smtp | Role::Submission => {}
+            ListenerRole::Smtp | ListenerRole::Submission => {}
         }
         wire
     }
@@ -334,7 +342,7 @@ impl<'a> OnSocket<'a> {
     fn read(&mut self) -> io::Result<usize> {
         let mut buffer = [0; 4096];
         let stream = self.stream.as_mut().unwrap();
-        stream.set_deadline(SystemClock.now() + PATIENCE);
+        stream.set_deadline(SystemClock.now() + WAIT_TIMEOUT);
         let octets = stream.read(&mut buffer)?;
         self.heard.extend_from_slice(&buffer[..octets]);
         Ok(octets)
@@ -359,7 +367,7 @@ fn is_closed_by(end: &io::Result<()>) -> bool {
 impl Wire for OnSocket<'_> {
     fn send(&mut self, octets: &[u8]) {
         let stream = self.stream.as_mut().unwrap();
-        stream.set_deadline(SystemClock.now() + PATIENCE);
+        stream.set_deadline(SystemClock.now() + WAIT_TIMEOUT);
         // The server may have hung up; then that is what the dialog goes on with.
         let _ = stream.write_all(octets).and_then(|()| stream.flush());
     }
@@ -389,18 +397,18 @@ impl Wire for OnSocket<'_> {
         }
     }
 
-    fn happens(&mut self, end: End) -> bool {
+    fn happens(&mut self, end: SessionEnd) -> bool {
         match end {
-            End::InputOver => {
-                self.stream.as_mut().unwrap().finish().unwrap();
+            SessionEnd::InputEnded => {
+                self.stream.as_mut().unwrap().shutdown_write().unwrap();
                 true
             }
-            End::TimedOut => true,
-            End::Stopping => {
-                self.doors.leave();
+            SessionEnd::TimedOut => true,
+            SessionEnd::Stopping => {
+                self.doors.stop_sessions();
                 true
             }
-            End::TooManySessions | End::TooOften | End::SpokeFirst => false,
+            SessionEnd::TooManySessions | SessionEnd::RateLimited | SessionEnd::SpokeBeforeGreeting => false,
         }
     }
 
@@ -420,7 +428,7 @@ impl Wire for OnSocket<'_> {
         self.workshop.told.insert(id);
         let envelope = &carried.envelope;
         self.wishes = wishes(envelope.ret, envelope.envid.as_deref(), &envelope.recipients);
-        let content = carried.octets.strip_prefix(carried.envelope.stamp.as_bytes());
+        let content = carried.octets.strip_prefix(carried.envelope.added_fields.as_bytes());
         let content = content.expect("the stamp is on top").to_vec();
         let eight = if carried.envelope.has_8bit { ",8bit" } else { "" };
         let long = if carried.envelope.has_long_lines { ",long" } else { "" };
@@ -438,7 +446,7 @@ impl Wire for OnSocket<'_> {
 
     fn complaint(&mut self) -> Option<String> {
         // When we end our side, the server says nothing more than it already has.
-        let _ = self.stream.as_mut().unwrap().finish();
+        let _ = self.stream.as_mut().unwrap().shutdown_write();
         let end = self.read_to_end();
         let said = self.heard.escape_ascii().to_string();
         let state = self.script.state.lock().unwrap();
@@ -458,7 +466,7 @@ impl Wire for OnSocket<'_> {
 impl Drop for OnSocket<'_> {
     fn drop(&mut self) {
         self.stream = None;
-        self.stop.ask();
+        self.stop.raise();
         let ended = self.listener.take().map(JoinHandle::join);
         assert!(std::thread::panicking() || matches!(ended, Some(Ok(()))), "the listener panicked");
     }
@@ -474,7 +482,7 @@ fn has_more_behind_starttls(dialog: &Dialog) -> bool {
 }
 
 fn is_about_silence(dialog: &Dialog) -> bool {
-    dialog.steps.contains(&Step::Happens(End::TimedOut))
+    dialog.steps.contains(&Step::Happens(SessionEnd::TimedOut))
 }
 
 fn may_be_played(dialog: &Dialog, manner: Manner) -> bool {

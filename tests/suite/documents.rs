@@ -22,8 +22,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::house::House;
 use crate::peers;
+use crate::test_server::TestServer;
 
 #[test]
 fn what_the_pages_show_is_true() {
@@ -47,7 +47,7 @@ fn run(page: &Path) -> usize {
     let of = |kind: &str| blocks.iter().filter(move |block| block.info == kind).collect::<Vec<_>>();
     of("toml").iter().for_each(|block| check(block));
     let configuration: Vec<_> = of("toml server").iter().map(|block| block.text.as_str()).collect();
-    let mut house = House::new(&configuration.join("\n"));
+    let mut house = TestServer::new(&configuration.join("\n"));
     let files: Vec<_> = blocks.iter().filter(|block| block.info.contains(" file:")).collect();
     for block in &files {
         let (kind, path) = block.info.split_once(" file:").unwrap();
@@ -60,7 +60,7 @@ fn run(page: &Path) -> usize {
     }
     let dialogs = of("console");
     if configuration.len() + files.len() + dialogs.len() > 0 {
-        let (code, output, errors) = house.run(&["check"]);
+        let (code, output, errors) = house.run_to_end(&["check"]);
         assert_eq!(code, 0, "{}: its server is not configured well:\n{output}{errors}", page.display());
     }
     if !dialogs.is_empty() {
@@ -102,15 +102,15 @@ fn blocks(page: &Path) -> Vec<Block> {
 }
 
 fn check(block: &Block) {
-    let house = House::new("");
+    let house = TestServer::new("");
     // A whole file of its own: the piece may be about [listen].
     let text = format!("hostname = \"mx.here.example\"\ndata-dir = \"data\"\n{}", block.text);
     fs::write(house.path("postrider.toml"), text).unwrap();
-    let (code, output, errors) = house.run(&["check"]);
+    let (code, output, errors) = house.run_to_end(&["check"]);
     assert_eq!(code, 0, "{}: `postrider check` says\n{output}{errors}", block.place);
 }
 
-fn type_in(house: &House, block: &Block) {
+fn type_in(house: &TestServer, block: &Block) {
     let mut lines = block.text.lines().peekable();
     while let Some(line) = lines.next() {
         let command = line.strip_prefix("$ ").unwrap_or_else(|| panic!("{}: no command", block.place));
@@ -136,15 +136,15 @@ fn type_in(house: &House, block: &Block) {
 }
 
 /// The command with the ports that the page's server has, instead of those that everybody has.
-fn at_home(house: &House, command: &str) -> String {
-    let ports = [("25", house.smtp), ("587", house.submission), ("465", house.submissions)];
+fn at_home(house: &TestServer, command: &str) -> String {
+    let ports = [("25", house.smtp_port), ("587", house.submission_port), ("465", house.submissions_port)];
     ports.iter().fold(command.to_owned(), |command, (usual, port)| {
         command.replace(&format!("localhost:{usual} "), &format!("127.0.0.1:{port} "))
     })
 }
 
 /// What the command prints, errors included.
-fn shell(house: &House, command: &str) -> String {
+fn shell(house: &TestServer, command: &str) -> String {
     let output = Command::new("sh")
         .args(["-c", &format!("exec 2>&1; {command}")])
         .env("PATH", format!("{}:{}", bin(house).display(), std::env::var("PATH").unwrap()))
@@ -156,7 +156,7 @@ fn shell(house: &House, command: &str) -> String {
 }
 
 /// A folder with a `postrider` that knows the page's server, and a `swaks` that waits for it.
-fn bin(house: &House) -> PathBuf {
+fn bin(house: &TestServer) -> PathBuf {
     let bin = house.path("bin");
     if !bin.exists() {
         fs::create_dir_all(&bin).unwrap();

@@ -13,8 +13,8 @@ use std::process::{Child, Command, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Gid, Group, Pid, Uid, User};
 
-use crate::house::{House, messages_in, wait_for};
 use crate::peers;
+use crate::test_server::{TestServer, messages_in, wait_for};
 
 const BO: &str = "bo@here.example";
 const PASSWORD: &str = "open sesame";
@@ -132,11 +132,11 @@ impl Drop for Dovecot {
 }
 
 /// A server and a Dovecot beside it; neither runs.
-fn beside_dovecot() -> (House, Dovecot, tempfile::TempDir) {
+fn beside_dovecot() -> (TestServer, Dovecot, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let dovecot = Dovecot::new(dir.path());
     let [lmtp, client, userdb] = SOCKETS.map(|name| dovecot.socket(name).display().to_string());
-    let house = House::new(&format!(
+    let house = TestServer::new(&format!(
         "[delivery]\nlocal = \"lmtp\"\n[delivery.lmtp]\naddress = \"unix:{lmtp}\"\n\
          [dovecot]\nauth = \"auto\"\nclient-socket = \"{client}\"\nuserdb-socket = \"{userdb}\"\n\
          [queue]\nretry = [\"1s\"]\n"
@@ -144,8 +144,8 @@ fn beside_dovecot() -> (House, Dovecot, tempfile::TempDir) {
     (house, dovecot, dir)
 }
 
-fn logs_in(house: &House, user: &str, password: &str) -> String {
-    let output = house.log_in(house.submission, user, password, &["--quit-after", "AUTH"]);
+fn logs_in(house: &TestServer, user: &str, password: &str) -> String {
+    let output = house.submit_with_swaks(house.submission_port, user, password, &["--quit-after", "AUTH"]);
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -154,7 +154,7 @@ fn dovecot_says_who_logs_in_and_who_has_a_mailbox_and_keeps_the_mail() {
     let (mut house, mut dovecot, _dir) = beside_dovecot();
     dovecot.start();
     house.start();
-    let (code, _, warnings) = house.run(&["check"]);
+    let (code, _, warnings) = house.run_to_end(&["check"]);
     assert!(code == 0 && !warnings.contains("dovecot"), "{warnings}");
 
     assert!(logs_in(&house, BO, "wrong").contains("535 5.7.8 "), "{}", dovecot.log());
@@ -164,13 +164,13 @@ fn dovecot_says_who_logs_in_and_who_has_a_mailbox_and_keeps_the_mail() {
     assert!(logs_in(&house, "ana@here.example", "secret word").contains("235 2.7.0 "), "she is ours");
     let letter =
         ["--from", BO, "--to", "Bo@HERE.example", "--header", "Subject: to myself", "--body", ".dot"];
-    let sent = house.log_in(house.submission, "BO@here.example", PASSWORD, &letter);
+    let sent = house.submit_with_swaks(house.submission_port, "BO@here.example", PASSWORD, &letter);
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stdout));
     let kept = dovecot.letter("bo");
     assert!(kept.starts_with("Return-Path: <bo@here.example>\nDelivered-To: bo@here.example\n"), "{kept}");
     assert!(kept.contains("Subject: to myself\n") && kept.contains("\n\n.dot\n"), "{kept}");
 
-    let mut client = house.client();
+    let mut client = house.connect();
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<ana@there.example>", "250");
     client.expect("RCPT TO:<nobody@here.example>", "550 5.1.1 ");
@@ -186,7 +186,7 @@ fn of_one_message_dovecot_takes_one_puts_off_another_and_refuses_a_third() {
     let (mut house, mut dovecot, _dir) = beside_dovecot();
     dovecot.start();
     house.start();
-    let mut client = house.client();
+    let mut client = house.connect();
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<bo@here.example>", "250");
     for user in ["bo", "cy", "ana"] {
@@ -200,12 +200,12 @@ fn of_one_message_dovecot_takes_one_puts_off_another_and_refuses_a_third() {
         mail.iter().find(|text| text.contains("Subject: for three") && text.contains("Status: ")).unwrap();
     assert!(report.contains("Final-Recipient: rfc822; ana@here.example\n"), "{report}");
     assert!(report.contains("Status: 5.1.1\n") && !report.contains("cy@here.example"), "{report}");
-    let (_, waiting, _) = house.run(&["queue", "list"]);
+    let (_, waiting, _) = house.run_to_end(&["queue", "list"]);
     assert!(waiting.contains("cy@here.example") && waiting.contains("4.2.2"), "{waiting}");
 
     dovecot.set_users(&[("bo", ""), ("cy", "userdb_quota_rule=*:bytes=10M")]);
     assert!(dovecot.letter("cy").contains("Subject: for three\n"));
-    wait_for("an empty queue", || house.run(&["queue", "list"]).1.contains("empty").then_some(()));
+    wait_for("an empty queue", || house.run_to_end(&["queue", "list"]).1.contains("empty").then_some(()));
     assert_eq!((dovecot.mail("bo").len(), dovecot.mail("cy").len()), (2, 1), "nobody hears twice");
 }
 
@@ -213,20 +213,20 @@ fn of_one_message_dovecot_takes_one_puts_off_another_and_refuses_a_third() {
 fn while_dovecot_is_away_nobody_is_refused_and_mail_waits() {
     let (mut house, mut dovecot, _dir) = beside_dovecot();
     dovecot.set_users(&[("bo", ""), ("ana", "")]);
-    let (code, _, warnings) = house.run(&["check"]);
+    let (code, _, warnings) = house.run_to_end(&["check"]);
     assert!(code == 0 && warnings.matches("warning: no connection to unix:").count() == 3, "{warnings}");
     house.start();
     wait_for("three warnings", || (house.log().matches("no connection to unix:").count() == 3).then_some(()));
-    let is_away = |house: &House| {
+    let is_away = |house: &TestServer| {
         assert!(logs_in(house, BO, PASSWORD).contains("454 4.7.0 "));
-        let mut client = house.client();
+        let mut client = house.connect();
         client.expect("EHLO there.example", "250");
         client.expect("MAIL FROM:<eve@there.example>", "250");
         client.expect("RCPT TO:<bo@here.example>", "451 4.3.0 ");
     };
     is_away(&house);
-    house.send("eve@there.example", "ana@here.example", "patience");
-    wait_for("a deferral", || house.run(&["queue", "list"]).1.contains("no connection").then_some(()));
+    house.send_message("eve@there.example", "ana@here.example", "patience");
+    wait_for("a deferral", || house.run_to_end(&["queue", "list"]).1.contains("no connection").then_some(()));
 
     dovecot.start();
     assert!(dovecot.letter("ana").contains("Subject: patience\n"));
@@ -234,6 +234,6 @@ fn while_dovecot_is_away_nobody_is_refused_and_mail_waits() {
     dovecot.stop();
     is_away(&house);
     dovecot.start();
-    house.send("eve@there.example", BO, "back again");
+    house.send_message("eve@there.example", BO, "back again");
     assert!(dovecot.letter("bo").contains("Subject: back again\n"));
 }

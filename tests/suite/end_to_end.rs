@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::house::{Client, House, Signal, wait_for};
 use crate::peers::{self, SmtpSink};
+use crate::test_server::{Signal, SmtpClient, TestServer, wait_for};
 
 /// A name server that says where the next hop is, and the lines of `postrider.toml` for it.
 fn remote(port: u16) -> (postrider::fakes::DnsServer, String) {
@@ -16,24 +16,24 @@ fn remote(port: u16) -> (postrider::fakes::DnsServer, String) {
 
 #[test]
 fn a_letter_for_a_local_user_is_in_the_maildir_at_once() {
-    let house = House::started("");
-    let reply = house.send("bo@there.example", "ana@here.example", "one");
+    let house = TestServer::new_started("");
+    let reply = house.send_message("bo@there.example", "ana@here.example", "one");
     assert!(reply.starts_with("250 2.0.0 "), "{reply}");
-    let letter = house.letter("here.example", "ana");
+    let letter = house.wait_for_message("here.example", "ana");
     assert!(
         letter
             .starts_with("Return-Path: <bo@there.example>\nDelivered-To: ana@here.example\nReceived: from "),
         "{letter}"
     );
     assert!(letter.ends_with("Subject: one\n\nHello ana@here.example.\n"), "{letter}");
-    assert!(house.mailbox("here.example", "ana").len() == 1);
+    assert!(house.maildir_messages("here.example", "ana").len() == 1);
 }
 
 #[test]
 fn nobody_relays_without_a_login() {
-    let house = House::started("");
+    let house = TestServer::new_started("");
     for to in ["x@there.example", "x@[127.0.0.1]", "\"x@there.example\"@elsewhere.example"] {
-        let mut client = house.client();
+        let mut client = house.connect();
         client.expect("EHLO there.example", "250");
         client.expect("MAIL FROM:<bo@there.example>", "250");
         client.expect(&format!("RCPT TO:<{to}>"), "550 5.7.1");
@@ -43,28 +43,28 @@ fn nobody_relays_without_a_login() {
 
 #[test]
 fn localhost_is_ours_with_and_without_a_directory() {
-    let house = House::started("");
-    let mut client = house.client();
+    let house = TestServer::new_started("");
+    let mut client = house.connect();
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<bo@there.example>", "250");
     // Unknown, and not "we do not relay".
     client.expect("RCPT TO:<root@LOCALHOST>", "550 5.1.1");
     house.add_user("root@localhost", "secret word");
     let knows = || {
-        let mut client = house.client();
+        let mut client = house.connect();
         client.expect("EHLO there.example", "250");
         client.expect("MAIL FROM:<bo@there.example>", "250");
-        client.say("RCPT TO:<root@localhost>").starts_with("250").then_some(client)
+        client.command("RCPT TO:<root@localhost>").starts_with("250").then_some(client)
     };
     let mut client = wait_for("the user", knows);
     client.expect("DATA", "354");
     client.expect("Subject: cron\r\n\r\nall is well\r\n.", "250");
-    assert!(house.letter("localhost", "root").contains("Delivered-To: root@localhost\n"));
+    assert!(house.wait_for_message("localhost", "root").contains("Delivered-To: root@localhost\n"));
 }
 
 #[test]
 fn a_domain_is_one_thing_in_all_its_forms() {
-    let mut house = House::new("");
+    let mut house = TestServer::new("");
     let toml = fs::read_to_string(house.path("postrider.toml")).unwrap();
     let toml = toml.replace("\"mx.here.example\"", "\"mx.bücher.example\"");
     fs::write(house.path("postrider.toml"), toml).unwrap();
@@ -72,10 +72,10 @@ fn a_domain_is_one_thing_in_all_its_forms() {
     house.add_user("jürgen@xn--bcher-kva.example", "secret word");
     house.start();
 
-    let mut client = house.client();
+    let mut client = house.connect();
     let hello = client.expect("EHLO there.example", "250");
     assert!(hello.starts_with("250-mx.xn--bcher-kva.example\r\n"), "what we say is in A-labels: {hello}");
-    assert!(client.say("HELO there.example").starts_with("250 mx.xn--bcher-kva.example\r\n"));
+    assert!(client.command("HELO there.example").starts_with("250 mx.xn--bcher-kva.example\r\n"));
     client.expect("EHLO there.example", "250");
     for (number, (sender, recipient)) in [
         ("anna@bücher.example", "jürgen@bücher.example"),
@@ -89,8 +89,9 @@ fn a_domain_is_one_thing_in_all_its_forms() {
         client.expect(&format!("RCPT TO:<{recipient}>"), "250");
         client.expect("DATA", "354");
         client.expect("Subject: forms\r\n\r\nhello\r\n.", "250");
-        let mailbox =
-            || Some(house.mailbox("bücher.example", "jürgen")).filter(|mailbox| mailbox.len() > number);
+        let mailbox = || {
+            Some(house.maildir_messages("bücher.example", "jürgen")).filter(|mailbox| mailbox.len() > number)
+        };
         let letters = wait_for("the letter", mailbox);
         for letter in letters {
             let letter = String::from_utf8(letter).unwrap();
@@ -110,10 +111,10 @@ fn a_user_logs_in_over_tls_and_sends_anywhere() {
     let dir = tempfile::tempdir().unwrap();
     let sink = SmtpSink::start(dir.path());
     let (_dns, toml) = remote(sink.port);
-    let house = House::started(&toml);
-    for port in [house.submission, house.submissions] {
+    let house = TestServer::new_started(&toml);
+    for port in [house.submission_port, house.submissions_port] {
         let mail = ["--from", "ana@here.example", "--to", "bo@there.example"];
-        let output = house.log_in(port, "ana@here.example", "secret word", &mail);
+        let output = house.submit_with_swaks(port, "ana@here.example", "secret word", &mail);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
     for mail in sink.wait_for_mail(2) {
@@ -129,9 +130,9 @@ fn a_user_logs_in_over_tls_and_sends_anywhere() {
 
 #[test]
 fn a_wrong_password_and_an_unknown_user_hear_the_same() {
-    let house = House::started("");
+    let house = TestServer::new_started("");
     let said = |user: &str| {
-        let output = house.log_in(house.submission, user, "wrong", &["--quit-after", "AUTH"]);
+        let output = house.submit_with_swaks(house.submission_port, user, "wrong", &["--quit-after", "AUTH"]);
         assert!(!output.status.success());
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         text.lines().find(|line| line.contains("535")).unwrap_or_else(|| panic!("{text}")).to_owned()
@@ -144,9 +145,9 @@ fn a_permanent_failure_comes_back_as_a_report() {
     let dir = tempfile::tempdir().unwrap();
     let sink = SmtpSink::start_with(dir.path(), &["-f", "RCPT"]);
     let (_dns, toml) = remote(sink.port);
-    let house = House::started(&format!("{toml}\n[relay]\nnetworks = [\"127.0.0.0/8\"]\n"));
-    house.send("ana@here.example", "bo@there.example", "to be refused");
-    let report = house.letter("here.example", "ana");
+    let house = TestServer::new_started(&format!("{toml}\n[relay]\nnetworks = [\"127.0.0.0/8\"]\n"));
+    house.send_message("ana@here.example", "bo@there.example", "to be refused");
+    let report = house.wait_for_message("here.example", "ana");
     for part in [
         "Return-Path: <>\n",
         "multipart/report",
@@ -165,11 +166,13 @@ fn a_permanent_failure_comes_back_as_a_report() {
 #[test]
 fn a_null_mx_fails_at_once_and_says_why() {
     let (_dns, toml) = remote(1);
-    let house = House::started(&format!("{toml}\n[relay]\nnetworks = [\"127.0.0.0/8\"]\n"));
-    house.send("ana@here.example", "bo@null.example", "nowhere");
-    assert!(house.letter("here.example", "ana").contains("Status: 5.1.10"));
-    house.send("ana@here.example", "bo@missing.example", "nowhere");
-    wait_for("the second report", || (house.mailbox("here.example", "ana").len() == 2).then_some(()));
+    let house = TestServer::new_started(&format!("{toml}\n[relay]\nnetworks = [\"127.0.0.0/8\"]\n"));
+    house.send_message("ana@here.example", "bo@null.example", "nowhere");
+    assert!(house.wait_for_message("here.example", "ana").contains("Status: 5.1.10"));
+    house.send_message("ana@here.example", "bo@missing.example", "nowhere");
+    wait_for("the second report", || {
+        (house.maildir_messages("here.example", "ana").len() == 2).then_some(())
+    });
 }
 
 #[test]
@@ -177,14 +180,15 @@ fn a_report_leaves_like_any_message_and_the_null_reverse_path_gets_none() {
     let dir = tempfile::tempdir().unwrap();
     let sink = SmtpSink::start(dir.path());
     let (_dns, toml) = remote(sink.port);
-    let mut house = House::new(&toml);
+    let mut house = TestServer::new(&toml);
     fs::write(house.path("domains/here.example/aliases"), "broken: | sh -c \"exit 67\"\n").unwrap();
     house.start();
-    let is_queue_empty = || house.run(&["queue", "list"]).1.contains("the queue is empty").then_some(());
-    house.send("", "broken@here.example", "from nobody");
+    let is_queue_empty =
+        || house.run_to_end(&["queue", "list"]).1.contains("the queue is empty").then_some(());
+    house.send_message("", "broken@here.example", "from nobody");
     wait_for("the failure", || house.log().contains("status=5.1.1").then_some(()));
     wait_for("an empty queue", is_queue_empty);
-    house.send("bo@there.example", "broken@here.example", "from Bo");
+    house.send_message("bo@there.example", "broken@here.example", "from Bo");
     let mails = sink.wait_for_mail(1);
     assert_eq!(mails[0].mail.split(' ').next(), Some("<>"), "{}", mails[0].mail);
     assert_eq!(
@@ -206,7 +210,7 @@ fn a_report_leaves_like_any_message_and_the_null_reverse_path_gets_none() {
 #[test]
 fn a_report_says_what_dns_said_and_when_time_was_up() {
     let dns = postrider::fakes::DnsServer::start("null.example. MX 0 .\nbroken.example. SERVFAIL\n");
-    let house = House::started(&format!(
+    let house = TestServer::new_started(&format!(
         "[dns]\nservers = [\"{}\"]\n[queue]\nlifetime = \"2s\"\nretry = [\"1s\"]\n[relay]\nnetworks = [\"127.0.0.0/8\"]\n",
         dns.address
     ));
@@ -218,9 +222,9 @@ fn a_report_says_what_dns_said_and_when_time_was_up() {
     .into_iter()
     .enumerate()
     {
-        house.send("ana@here.example", to, "to nobody");
+        house.send_message("ana@here.example", to, "to nobody");
         let letters = wait_for("a report", || {
-            Some(house.mailbox("here.example", "ana")).filter(|letters| letters.len() > number)
+            Some(house.maildir_messages("here.example", "ana")).filter(|letters| letters.len() > number)
         });
         let texts: Vec<_> = letters.into_iter().map(|octets| String::from_utf8(octets).unwrap()).collect();
         let about = format!("Final-Recipient: rfc822; {to}\n");
@@ -243,11 +247,11 @@ fn what_goes_beyond_ascii_leaves_in_a_labels_or_comes_back() {
     let dns = postrider::fakes::DnsServer::start(
         "bücher.example. MX 10 mx.bücher.example.\nmx.bücher.example. A 127.0.0.1\n",
     );
-    let house = House::started(&format!(
+    let house = TestServer::new_started(&format!(
         "[dns]\nservers = [\"{}\"]\n[delivery.smtp]\nport = {}\n[relay]\nnetworks = [\"127.0.0.0/8\"]\n",
         dns.address, sink.port
     ));
-    let mut client = house.client();
+    let mut client = house.connect();
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<ana@here.example> SMTPUTF8", "250");
     client.expect("RCPT TO:<bo@bücher.example>", "250");
@@ -257,7 +261,7 @@ fn what_goes_beyond_ascii_leaves_in_a_labels_or_comes_back() {
     let mails = sink.wait_for_mail(1);
     assert_eq!(mails[0].recipients, ["<bo@xn--bcher-kva.example>"]);
     assert!(!mails[0].mail.contains("SMTPUTF8"), "{}", mails[0].mail);
-    let report = house.letter("here.example", "ana");
+    let report = house.wait_for_message("here.example", "ana");
     for part in [
         "Content-Type: message/global-delivery-status\n",
         "Final-Recipient: utf-8; δοκιμή@bücher.example\nAction: failed\nStatus: 5.6.7\n",
@@ -271,10 +275,11 @@ fn with_hello_hostname_every_sender_is_introduced_by_the_host() {
     let dir = tempfile::tempdir().unwrap();
     let sink = SmtpSink::start(dir.path());
     let (_dns, toml) = remote(sink.port);
-    let house =
-        House::started(&format!("{toml}hello = \"hostname\"\n[relay]\nnetworks = [\"127.0.0.0/8\"]\n"));
+    let house = TestServer::new_started(&format!(
+        "{toml}hello = \"hostname\"\n[relay]\nnetworks = [\"127.0.0.0/8\"]\n"
+    ));
     for from in ["ana@here.example", "", "eve@elsewhere.example"] {
-        house.send(from, "bo@there.example", "hello");
+        house.send_message(from, "bo@there.example", "hello");
     }
     for mail in sink.wait_for_mail(3) {
         assert_eq!(mail.hello, "mx.here.example", "{}", mail.mail);
@@ -283,21 +288,21 @@ fn with_hello_hostname_every_sender_is_introduced_by_the_host() {
 
 #[test]
 fn a_template_says_where_maildirs_are() {
-    let house = House::started("[delivery.maildir]\npath = \"boxes/%domain%/of-%user%\"\n");
-    house.send("bo@there.example", "Ana@HERE.example", "elsewhere");
+    let house = TestServer::new_started("[delivery.maildir]\npath = \"boxes/%domain%/of-%user%\"\n");
+    house.send_message("bo@there.example", "Ana@HERE.example", "elsewhere");
     let new = house.path("boxes/here.example/of-ana/new");
-    let letter = wait_for("the letter", || crate::house::messages_in(&new).pop());
+    let letter = wait_for("the letter", || crate::test_server::messages_in(&new).pop());
     assert!(String::from_utf8(letter).unwrap().contains("Subject: elsewhere"));
 }
 
 #[test]
 fn the_delivery_threads_are_as_many_as_configured_whatever_comes() {
     let (_dns, toml) = remote(1);
-    let house = House::started(&format!("{toml}\n[queue]\nlocal-threads = 2\nremote-threads = 3\n"));
+    let house = TestServer::new_started(&format!("{toml}\n[queue]\nlocal-threads = 2\nremote-threads = 3\n"));
     for _ in 0..20 {
-        house.send("bo@there.example", "ana@here.example", "load");
+        house.send_message("bo@there.example", "ana@here.example", "load");
     }
-    wait_for("all letters", || (house.mailbox("here.example", "ana").len() == 20).then_some(()));
+    wait_for("all letters", || (house.maildir_messages("here.example", "ana").len() == 20).then_some(()));
     let names: Vec<String> = fs::read_dir(format!("/proc/{}/task", house.pid()))
         .unwrap()
         .filter_map(|task| fs::read_to_string(task.unwrap().path().join("comm")).ok())
@@ -311,7 +316,7 @@ fn memory_does_not_grow_with_a_message() {
     let dir = tempfile::tempdir().unwrap();
     let sink = SmtpSink::start(dir.path());
     let (_dns, toml) = remote(sink.port);
-    let house = House::started(&format!(
+    let house = TestServer::new_started(&format!(
         "{toml}\n[limits]\nmessage-size-max = \"64 MiB\"\n[relay]\nnetworks = [\"127.0.0.0/8\"]\n"
     ));
     let memory_peak = || {
@@ -319,9 +324,9 @@ fn memory_does_not_grow_with_a_message() {
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
     };
-    let mut client = house.client();
+    let mut client = house.connect();
     let mut hand_in = |octets: usize| {
-        client.say("EHLO there.example");
+        client.command("EHLO there.example");
         client.expect("MAIL FROM:<ana@here.example>", "250");
         client.expect("RCPT TO:<ana@here.example>", "250");
         client.expect("RCPT TO:<bo@there.example>", "250");
@@ -338,39 +343,40 @@ fn memory_does_not_grow_with_a_message() {
     let before = memory_peak();
     hand_in(40_000_000);
     sink.wait_for_mail(2);
-    wait_for("both letters", || (house.mailbox("here.example", "ana").len() == 2).then_some(()));
+    wait_for("both letters", || (house.maildir_messages("here.example", "ana").len() == 2).then_some(()));
     let more = memory_peak() - before;
     assert!(more < 8_000_000, "{more} octets more for one message of 40,000,000");
 }
 
 #[test]
 fn users_aliases_and_domains_are_in_force_soon_after_a_change() {
-    let house = House::started("");
+    let house = TestServer::new_started("");
     house.add_user("bo@here.example", "another word");
     fs::write(house.path("domains/here.example/aliases"), "info: ana, bo\n").unwrap();
     fs::create_dir(house.path("domains/bücher.example")).unwrap();
     house.add_user("ana@xn--bcher-kva.example", "another word");
-    let accepts = |to: &str| house.send("x@there.example", to, "hello").starts_with("250").then_some(());
+    let accepts =
+        |to: &str| house.send_message("x@there.example", to, "hello").starts_with("250").then_some(());
     let knows = |to: &str| {
-        let mut client = house.client();
-        client.say("EHLO there.example");
-        client.say("MAIL FROM:<x@there.example>");
-        client.say(&format!("RCPT TO:<{to}>")).starts_with("250").then_some(())
+        let mut client = house.connect();
+        client.command("EHLO there.example");
+        client.command("MAIL FROM:<x@there.example>");
+        client.command(&format!("RCPT TO:<{to}>")).starts_with("250").then_some(())
     };
     wait_for("the alias", || knows("info@here.example"));
     accepts("info@here.example").unwrap();
-    house.letter("here.example", "bo");
-    house.letter("here.example", "ana");
+    house.wait_for_message("here.example", "bo");
+    house.wait_for_message("here.example", "ana");
     wait_for("the domain", || knows("ana@XN--BCHER-KVA.example"));
     accepts("ana@XN--BCHER-KVA.example").unwrap();
-    house.letter("bücher.example", "ana");
+    house.wait_for_message("bücher.example", "ana");
 }
 
 #[test]
 fn a_message_that_is_too_big_is_logged_with_its_sender() {
-    let house = House::started("[limits]\nmessage-size-max = \"64 KiB\"\n");
-    let mut client = house.client();
-    client.begin("bo@there.example", "ana@here.example");
+    let house = TestServer::new_started("[limits]\nmessage-size-max = \"64 KiB\"\n");
+    let mut client = house.connect();
+    client.begin_data("bo@there.example", "ana@here.example");
     client.expect(&format!("{}.", "too big\r\n".repeat(10_000)), "552 5.3.4");
     client.expect("DATA", "503");
     for line in
@@ -382,17 +388,17 @@ fn a_message_that_is_too_big_is_logged_with_its_sender() {
 
 #[test]
 fn a_broken_file_keeps_the_old_one_in_force_and_is_named_in_the_log() {
-    let house = House::started("");
+    let house = TestServer::new_started("");
     fs::write(house.path("domains/here.example/aliases"), "info ana\n").unwrap();
     wait_for("the complaint", || house.log().contains("aliases:1:").then_some(()));
     house.signal(Signal::SIGHUP);
     wait_for("the refusal to reload", || house.log().contains("nothing was changed").then_some(()));
-    assert!(house.send("x@there.example", "ana@here.example", "still").starts_with("250"));
+    assert!(house.send_message("x@there.example", "ana@here.example", "still").starts_with("250"));
 }
 
 #[test]
 fn sighup_says_what_takes_a_restart_and_refuses_a_broken_postrider_toml() {
-    let house = House::started("");
+    let house = TestServer::new_started("");
     let toml = fs::read_to_string(house.path("postrider.toml")).unwrap();
     fs::write(house.path("postrider.toml"), format!("{toml}[limits]\nreceived-max = 50\n")).unwrap();
     house.signal(Signal::SIGHUP);
@@ -406,12 +412,12 @@ fn sighup_says_what_takes_a_restart_and_refuses_a_broken_postrider_toml() {
     let says = format!("postrider.toml:{line}: limits.received-max: ");
     wait_for("the complaint", || house.log().contains(&says).then_some(()));
     wait_for("the refusal to reload", || house.log().contains("nothing was changed").then_some(()));
-    assert!(house.send("x@there.example", "ana@here.example", "still").starts_with("250"));
+    assert!(house.send_message("x@there.example", "ana@here.example", "still").starts_with("250"));
 }
 
 #[test]
 fn a_server_without_a_certificate_warns_and_offers_no_tls() {
-    let mut house = House::new("[relay]\nnetworks = [\"192.0.2.0/24\"]\n");
+    let mut house = TestServer::new("[relay]\nnetworks = [\"192.0.2.0/24\"]\n");
     fs::remove_dir_all(house.path("certs")).unwrap();
     house.start();
     for says in [
@@ -421,26 +427,26 @@ fn a_server_without_a_certificate_warns_and_offers_no_tls() {
     ] {
         assert!(house.log().contains(says), "{says} in {}", house.log());
     }
-    assert!(!house.client().expect("EHLO there.example", "250").contains("STARTTLS"));
-    let mut client = Client::connect(([127, 0, 0, 1], house.submission).into());
+    assert!(!house.connect().expect("EHLO there.example", "250").contains("STARTTLS"));
+    let mut client = SmtpClient::connect(([127, 0, 0, 1], house.submission_port).into());
     client.expect("EHLO there.example", "250");
     client.expect("AUTH PLAIN AGFuYQBzZWNyZXQ=", "5");
     client.expect("MAIL FROM:<ana@here.example>", "530 5.7.0");
     // TLS from the first octet cannot be had; the client is not left waiting.
     let swaks = peers::swaks([
         "--server",
-        &format!("127.0.0.1:{}", house.submissions),
+        &format!("127.0.0.1:{}", house.submissions_port),
         "--tls-on-connect",
         "--quit-after",
         "EHLO",
     ]);
     assert!(!swaks.status.success());
-    assert!(house.send("x@there.example", "ana@here.example", "plain").starts_with("250"));
+    assert!(house.send_message("x@there.example", "ana@here.example", "plain").starts_with("250"));
 }
 
 #[test]
 fn a_certificate_is_chosen_by_the_name_that_the_client_asks_for() {
-    let mut house = House::new("");
+    let mut house = TestServer::new("");
     let made = rcgen::generate_simple_self_signed(vec!["mail.elsewhere.example".to_owned()]).unwrap();
     fs::create_dir(house.path("certs/elsewhere")).unwrap();
     fs::write(house.path("certs/elsewhere/fullchain.pem"), made.cert.pem()).unwrap();
@@ -463,10 +469,10 @@ fn signature(pem: &str) -> String {
 }
 
 /// What the smtp port shows to a client that asks for `name`.
-fn certificate_served(house: &House, name: &str) -> String {
+fn certificate_served(house: &TestServer, name: &str) -> String {
     let output = peers::swaks([
         "--server",
-        &format!("127.0.0.1:{}", house.smtp),
+        &format!("127.0.0.1:{}", house.smtp_port),
         "--tls",
         "--tls-sni",
         name,
@@ -480,7 +486,7 @@ fn certificate_served(house: &House, name: &str) -> String {
 
 #[test]
 fn a_renewed_certificate_is_served_after_sighup_or_soon_and_a_broken_one_is_not() {
-    let house = House::started("");
+    let house = TestServer::new_started("");
     let renew = |name: &str| {
         let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
         fs::write(house.path("certs/here/fullchain.pem"), made.cert.pem()).unwrap();
@@ -509,48 +515,48 @@ fn a_renewed_certificate_is_served_after_sighup_or_soon_and_a_broken_one_is_not(
 
 #[test]
 fn sigterm_says_goodbye_to_idle_clients_and_lets_a_message_finish() {
-    let mut house = House::started("");
-    let mut idle = house.client();
-    let mut busy = house.client();
-    busy.begin("bo@there.example", "ana@here.example");
+    let mut house = TestServer::new_started("");
+    let mut idle = house.connect();
+    let mut busy = house.connect();
+    busy.begin_data("bo@there.example", "ana@here.example");
     house.signal(Signal::SIGTERM);
-    assert!(idle.reply().starts_with("421 4.3.2 "));
-    assert_eq!(idle.reply(), "", "and hangs up");
-    let reply = busy.say("Subject: last\r\n\r\nhello\r\n.");
+    assert!(idle.read_reply().starts_with("421 4.3.2 "));
+    assert_eq!(idle.read_reply(), "", "and hangs up");
+    let reply = busy.command("Subject: last\r\n\r\nhello\r\n.");
     assert!(reply.starts_with("250 2.0.0 "), "{reply:?}\n{}", house.log());
-    assert!(busy.reply().starts_with("421 4.3.2 "));
+    assert!(busy.read_reply().starts_with("421 4.3.2 "));
     assert_eq!(house.exit_code(), 0);
     house.start();
-    assert!(house.letter("here.example", "ana").contains("Subject: last"));
+    assert!(house.wait_for_message("here.example", "ana").contains("Subject: last"));
 }
 
 #[test]
 fn a_second_signal_ends_the_wait_for_those_who_are_inside() {
-    let mut house = House::new("");
+    let mut house = TestServer::new("");
     let toml = fs::read_to_string(house.path("postrider.toml")).unwrap();
     fs::write(house.path("postrider.toml"), toml.replace("grace = \"5s\"", "grace = \"1h\"")).unwrap();
     house.start();
-    let mut idle = house.client();
-    let mut busy = house.client();
-    busy.begin("bo@there.example", "ana@here.example");
+    let mut idle = house.connect();
+    let mut busy = house.connect();
+    busy.begin_data("bo@there.example", "ana@here.example");
     house.signal(Signal::SIGINT);
-    assert!(idle.reply().starts_with("421 4.3.2 "));
+    assert!(idle.read_reply().starts_with("421 4.3.2 "));
     busy.send(b"Subject: never finished\r\n");
     assert_eq!(house.stop(), 1, "the second one");
     assert!(house.log().contains("told to stop again"), "{}", house.log());
-    assert_eq!(busy.reply(), "");
+    assert_eq!(busy.read_reply(), "");
 }
 
 #[test]
 fn one_address_cannot_keep_the_others_out() {
-    let house = House::started("[limits]\nsessions-per-address-max = 2\n");
-    let enter = || Client::try_connect(([127, 0, 0, 1], house.smtp).into());
+    let house = TestServer::new_started("[limits]\nsessions-per-address-max = 2\n");
+    let enter = || SmtpClient::try_connect(([127, 0, 0, 1], house.smtp_port).into());
     // The connections by which the start was noticed may still be there.
     let (_one, _two) = (wait_for("a place", || enter().ok()), wait_for("a place", || enter().ok()));
     let refusal = enter().err().unwrap();
     assert!(refusal.starts_with("421 4.3.2 ") && refusal.contains("too many sessions"), "{refusal}");
     // Another address of this host is another client.
-    let other = greeted_from([127, 0, 0, 2], house.smtp);
+    let other = greeted_from([127, 0, 0, 2], house.smtp_port);
     assert_eq!(other, "220");
 }
 
@@ -569,8 +575,8 @@ pub fn greeted_from(from: [u8; 4], port: u16) -> String {
 
 #[test]
 fn a_message_that_goes_round_in_circles_is_stopped() {
-    let house = House::started("[limits]\nreceived-max = 10\n");
-    let mut client = house.client();
+    let house = TestServer::new_started("[limits]\nreceived-max = 10\n");
+    let mut client = house.connect();
     client.expect("EHLO there.example", "250");
     for (fields, code) in [(10, "250"), (11, "554 5.4.6")] {
         client.expect("MAIL FROM:<bo@there.example>", "250");
@@ -582,8 +588,8 @@ fn a_message_that_goes_round_in_circles_is_stopped() {
 
 #[test]
 fn a_large_message_is_streamed_and_one_too_large_is_refused() {
-    let house = House::started("[limits]\nmessage-size-max = \"2 MiB\"\n");
-    let mut client = house.client();
+    let house = TestServer::new_started("[limits]\nmessage-size-max = \"2 MiB\"\n");
+    let mut client = house.connect();
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<bo@there.example> SIZE=2097153", "552 5.3.4");
     for (lines, code) in [(15_000, "250"), (30_000, "552 5.3.4")] {
@@ -593,24 +599,24 @@ fn a_large_message_is_streamed_and_one_too_large_is_refused() {
         let body = format!("{}\r\n", "x".repeat(98)).repeat(lines);
         client.expect(&format!("Subject: large\r\n\r\n{body}."), code);
     }
-    let letter = house.letter("here.example", "ana");
+    let letter = house.wait_for_message("here.example", "ana");
     assert_eq!(letter.lines().filter(|line| line.len() == 98).count(), 15_000);
 }
 
 #[test]
 fn the_operator_sees_what_happened() {
-    let house = House::started("");
-    house.send("bo@there.example", "ana@here.example", "one");
-    house.letter("here.example", "ana");
+    let house = TestServer::new_started("");
+    house.send_message("bo@there.example", "ana@here.example", "one");
+    house.wait_for_message("here.example", "ana");
     // The letter is in the Maildir a little before it is counted.
     let metrics = wait_for("the outcome", || {
-        Some(house.page("/metrics")).filter(|page| page.contains("result=\"delivered\""))
+        Some(house.monitor_page("/metrics")).filter(|page| page.contains("result=\"delivered\""))
     });
     assert!(
         metrics.contains("postrider_session_message_total 1") && metrics.ends_with("# EOF\n"),
         "{metrics}"
     );
-    let vars: serde_json::Value = serde_json::from_str(&house.page("/debug/vars")).unwrap();
+    let vars: serde_json::Value = serde_json::from_str(&house.monitor_page("/debug/vars")).unwrap();
     assert_eq!(vars["session_message"], 1);
     // What the server does and what the queue does, in both forms.
     for (name, label, value) in [
@@ -629,15 +635,17 @@ fn the_operator_sees_what_happened() {
             "{metrics}"
         );
     }
-    assert!(house.page("/").contains("mx.here.example"));
+    assert!(house.monitor_page("/").contains("mx.here.example"));
     // Sessions and attempts, what happened in them and when.
-    wait_for("the session's trace", || house.page("/traces").contains("octets safe on disk").then_some(()));
-    let sessions = house.page("/traces?family=session");
+    wait_for("the session's trace", || {
+        house.monitor_page("/traces").contains("octets safe on disk").then_some(())
+    });
+    let sessions = house.monitor_page("/traces?family=session");
     for event in ["EHLO there.example", "MAIL FROM:&lt;bo@there.example&gt;", "250 2.0.0 Queued as "] {
         assert!(sessions.contains(event), "{event} in {sessions}");
     }
     let attempts = wait_for("the attempt's trace", || {
-        Some(house.page("/traces?family=attempt")).filter(|page| page.contains("ana@here.example"))
+        Some(house.monitor_page("/traces?family=attempt")).filter(|page| page.contains("ana@here.example"))
     });
     assert!(attempts.contains("maildir") && !attempts.contains("EHLO"), "{attempts}");
     let log = wait_for("the log", || Some(house.log()).filter(|log| log.contains("delivered")));
@@ -651,8 +659,8 @@ fn the_operator_sees_what_happened() {
 
 #[test]
 fn a_refusal_is_a_log_line_that_says_who_wanted_what() {
-    let house = House::started("[limits]\nreceived-max = 10\n");
-    let mut client = house.client();
+    let house = TestServer::new_started("[limits]\nreceived-max = 10\n");
+    let mut client = house.connect();
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<bo@there.example>", "250");
     client.expect("RCPT TO:<nobody@here.example>", "550 5.1.1");
@@ -682,17 +690,17 @@ fn what_waits_is_listed_tried_again_and_removed_by_the_commands() {
     let dir = tempfile::tempdir().unwrap();
     let sink = SmtpSink::start_with(dir.path(), &["-r", "RCPT"]);
     let (_dns, toml) = remote(sink.port);
-    let house = House::started(&format!("{toml}\n[relay]\nnetworks = [\"127.0.0.0/8\"]\n"));
-    house.send("ana@here.example", "bo@there.example", "waits");
+    let house = TestServer::new_started(&format!("{toml}\n[relay]\nnetworks = [\"127.0.0.0/8\"]\n"));
+    house.send_message("ana@here.example", "bo@there.example", "waits");
     let listing = wait_for("a deferral", || {
-        let (code, text, error) = house.run(&["queue", "list"]);
+        let (code, text, error) = house.run_to_end(&["queue", "list"]);
         assert_eq!(code, 0, "{error}");
         text.contains("deferred").then_some(text)
     });
     assert!(listing.contains("bo@there.example") && listing.contains("ana@here.example"), "{listing}");
-    let page = house.page("/queue");
-    let dump: serde_json::Value = serde_json::from_str(&house.page("/queue.json")).unwrap();
-    let (_, listed, _) = house.run(&["queue", "list", "--json"]);
+    let page = house.monitor_page("/queue");
+    let dump: serde_json::Value = serde_json::from_str(&house.monitor_page("/queue.json")).unwrap();
+    let (_, listed, _) = house.run_to_end(&["queue", "list", "--json"]);
     let listed: serde_json::Value = serde_json::from_str(&listed).unwrap();
     for dump in [dump, listed] {
         let message = &dump["messages"][0];
@@ -709,33 +717,35 @@ fn what_waits_is_listed_tried_again_and_removed_by_the_commands() {
     let id =
         listing.split_whitespace().find(|word| word.parse::<postrider::mail::MessageId>().is_ok()).unwrap();
     let before = sink.counts().sessions;
-    assert_eq!(house.run(&["queue", "retry", id]).0, 0);
+    assert_eq!(house.run_to_end(&["queue", "retry", id]).0, 0);
     sink.wait_until(|counts| counts.sessions > before);
-    let (code, said, error) = house.run(&["queue", "hold", "--to", "there.example"]);
+    let (code, said, error) = house.run_to_end(&["queue", "hold", "--to", "there.example"]);
     assert!(code == 0 && said.contains(id), "{said}{error}");
-    wait_for("the hold", || house.run(&["queue", "list", "--held"]).1.contains(id).then_some(()));
-    assert!(house.page("/queue").contains("held: not tried before it is released"));
-    let (_, shown, _) = house.run(&["queue", "show", id, "--json"]);
+    wait_for("the hold", || house.run_to_end(&["queue", "list", "--held"]).1.contains(id).then_some(()));
+    assert!(house.monitor_page("/queue").contains("held: not tried before it is released"));
+    let (_, shown, _) = house.run_to_end(&["queue", "show", id, "--json"]);
     let shown: serde_json::Value = serde_json::from_str(&shown).unwrap();
     assert!(shown["held"] == true && shown["client"] == "127.0.0.1", "{shown}");
     assert!(shown["history"][0]["reason"].as_str().unwrap().contains("450"), "{shown}");
-    let (_, message, _) = house.run(&["queue", "show", id, "--message"]);
+    let (_, message, _) = house.run_to_end(&["queue", "show", id, "--message"]);
     assert!(message.starts_with("Received: ") && message.ends_with("\r\n\r\nHello bo@there.example.\r\n"));
     for wrong in
         [&["queue", "remove"][..], &["queue", "hold", "nonsense"], &["queue", "release", "--from", "@"]]
     {
-        assert_ne!(house.run(wrong).0, 0, "{wrong:?}");
+        assert_ne!(house.run_to_end(wrong).0, 0, "{wrong:?}");
     }
-    assert_eq!(house.run(&["queue", "remove", "--from", "bo@there.example"]).0, 1, "nothing is meant");
-    assert_eq!(house.run(&["queue", "remove", id, "--report=Not today."]).0, 0);
-    assert!(!house.run(&["queue", "list"]).1.contains(id));
-    assert!(house.letter("here.example", "ana").contains("Diagnostic-Code: x-postrider; Not today.\n"));
+    assert_eq!(house.run_to_end(&["queue", "remove", "--from", "bo@there.example"]).0, 1, "nothing is meant");
+    assert_eq!(house.run_to_end(&["queue", "remove", id, "--report=Not today."]).0, 0);
+    assert!(!house.run_to_end(&["queue", "list"]).1.contains(id));
+    assert!(
+        house.wait_for_message("here.example", "ana").contains("Diagnostic-Code: x-postrider; Not today.\n")
+    );
 }
 
 #[test]
 fn a_second_server_on_the_same_data_is_refused() {
-    let house = House::started("");
-    let (code, _, error) = house.run(&["serve"]);
+    let house = TestServer::new_started("");
+    let (code, _, error) = house.run_to_end(&["serve"]);
     assert_eq!(code, 1);
     assert!(error.contains("127.0.0.1") || error.contains("lock"), "{error}");
 }

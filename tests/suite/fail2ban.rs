@@ -6,7 +6,7 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use crate::house::{House, wait_for};
+use crate::test_server::{TestServer, wait_for};
 
 /// The expressions of the filter, with an address where fail2ban puts one.
 fn expressions() -> Vec<String> {
@@ -32,11 +32,18 @@ fn found(expression: &str, lines: &str) -> Vec<String> {
 
 #[test]
 fn the_filter_finds_wrong_passwords_and_endless_mistakes_and_nothing_else() {
-    let house = House::started("[limits]\nerrors-max = 2\n");
+    let house = TestServer::new_started("[limits]\nerrors-max = 2\n");
     let quit = ["--quit-after", "AUTH"];
-    assert!(!house.log_in(house.submission, "ana@here.example", "wrong", &quit).status.success());
-    assert!(house.log_in(house.submission, "ana@here.example", "secret word", &quit).status.success());
-    let mut client = house.client();
+    assert!(
+        !house.submit_with_swaks(house.submission_port, "ana@here.example", "wrong", &quit).status.success()
+    );
+    assert!(
+        house
+            .submit_with_swaks(house.submission_port, "ana@here.example", "secret word", &quit)
+            .status
+            .success()
+    );
+    let mut client = house.connect();
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<bo@there.example>", "250");
     client.expect("RCPT TO:<nobody@here.example>", "550");

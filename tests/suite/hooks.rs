@@ -5,8 +5,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use crate::house::{House, wait_for};
 use crate::peers;
+use crate::test_server::{TestServer, wait_for};
 
 const QUICK: &str = "[hooks]\nrcpt-deadline = \"1s\"\npost-data-deadline = \"1s\"\n";
 
@@ -18,19 +18,19 @@ fn program(path: &Path, text: &str) {
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-fn hook(house: &House, name: &str, script: &str) {
+fn hook(house: &TestServer, name: &str, script: &str) {
     program(&house.path(&format!("hooks/{name}")), &format!("#!/bin/sh\n{script}\n"));
 }
 
 /// Hands in a short message with this line in it; the last reply.
-fn send(house: &House, line: &str) -> String {
-    house.send("bo@there.example", "ana@here.example", line)
+fn send(house: &TestServer, line: &str) -> String {
+    house.send_message("bo@there.example", "ana@here.example", line)
 }
 
 /// The letters in Ana's mailbox, once there are as many, each without Return-Path and Delivered-To.
-fn letters(house: &House, count: usize) -> Vec<String> {
+fn letters(house: &TestServer, count: usize) -> Vec<String> {
     let letters = wait_for("the letters", || {
-        Some(house.mailbox("here.example", "ana")).filter(|letters| letters.len() >= count)
+        Some(house.maildir_messages("here.example", "ana")).filter(|letters| letters.len() >= count)
     });
     let text = letters.into_iter().map(|octets| String::from_utf8(octets).unwrap());
     text.map(|letter| letter.splitn(3, '\n').nth(2).unwrap().to_owned()).collect()
@@ -38,7 +38,7 @@ fn letters(house: &House, count: usize) -> Vec<String> {
 
 #[test]
 fn a_hook_reads_the_message_as_it_will_be_queued_and_puts_fields_on_top() {
-    let mut house = House::new("");
+    let mut house = TestServer::new("");
     house.add_user("bo@here.example", "another word");
     hook(&house, "post-data", "cat >seen; printf 'X-Checked: yes\\n\\tvery much\\n'");
     house.start();
@@ -48,7 +48,7 @@ fn a_hook_reads_the_message_as_it_will_be_queued_and_puts_fields_on_top() {
         let message = format!("Subject: {number}\nBcc: secret@there.example\nTo: ana@here.example\n\n{body}");
         let data = peers::swaks_data(house.dir.path(), &message);
         let mail = ["--from", "ana@here.example", "--to", "ana@here.example", "--data", &data];
-        let output = house.log_in(house.submission, "ana@here.example", "secret word", &mail);
+        let output = house.submit_with_swaks(house.submission_port, "ana@here.example", "secret word", &mail);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         let letters = letters(&house, number + 1);
         let letter = letters.iter().find(|letter| letter.contains(&format!("Subject: {number}\n"))).unwrap();
@@ -61,13 +61,13 @@ fn a_hook_reads_the_message_as_it_will_be_queued_and_puts_fields_on_top() {
 
 #[test]
 fn a_hook_learns_the_circumstances_and_nothing_else() {
-    let mut house = House::new("");
+    let mut house = TestServer::new("");
     fs::write(house.path("domains/here.example/aliases"), "all: ana, x@there.example\n").unwrap();
     house.environment = vec![("SECRET", "in our environment".into())];
     hook(&house, "post-data", "env >message.env");
     hook(&house, "rcpt", "env >$RCPT.env");
     house.start();
-    let mut client = house.client();
+    let mut client = house.connect();
     client.expect("EHLO evil$(x).there.example", "250");
     client.expect("MAIL FROM:<bo@there.example>", "250");
     for to in ["ana@here.example", "all@here.example"] {
@@ -111,7 +111,7 @@ fn a_hook_learns_the_circumstances_and_nothing_else() {
 
 #[test]
 fn the_exit_status_is_the_verdict_and_the_last_line_is_what_the_client_hears() {
-    let house = House::started(QUICK);
+    let house = TestServer::new_started(QUICK);
     for (script, reply) in [
         ("exit 0", "250 2.0.0"),
         ("echo looking; echo 'No lotteries'; echo oops >&2; exit 20", "554 5.7.0 No lotteries\r\n"),
@@ -138,12 +138,12 @@ fn the_exit_status_is_the_verdict_and_the_last_line_is_what_the_client_hears() {
     for says in ["hooks/post-data: oops", "was killed by signal 9", "took longer than 1 s and was ended"] {
         assert!(house.log().contains(says), "{says} in {}", house.log());
     }
-    assert!(house.page("/metrics").contains("hook_post_data_total{result=\"refused\"} 5"));
+    assert!(house.monitor_page("/metrics").contains("hook_post_data_total{result=\"refused\"} 5"));
 }
 
 #[test]
 fn what_is_no_header_is_left_out_and_a_child_that_stays_holds_nobody_up() {
-    let house = House::started("");
+    let house = TestServer::new_started("");
     for (script, says) in [
         ("echo 'hello there'", "line 1: it is neither"),
         ("printf 'X-A: b\\n\\nThe body is mine\\n'", "line 2: it is empty"),
@@ -166,19 +166,19 @@ fn what_is_no_header_is_left_out_and_a_child_that_stays_holds_nobody_up() {
 
 #[test]
 fn a_hook_is_found_from_a_relative_configuration_directory() {
-    let mut house = House::new("");
+    let mut house = TestServer::new("");
     hook(&house, "post-data", "echo 'X-Checked: yes'");
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_postrider"));
     let name = house.dir.path().file_name().unwrap();
     command.current_dir(house.dir.path().parent().unwrap()).arg("--config").arg(name).arg("serve");
-    house.start_by(&mut command);
+    house.start_with(&mut command);
     assert!(send(&house, "relative").starts_with("250"));
     assert!(letters(&house, 1)[0].starts_with("X-Checked: yes\n"));
 }
 
 #[test]
 fn a_recipient_is_refused_by_itself() {
-    let mut house = House::new(QUICK);
+    let mut house = TestServer::new(QUICK);
     house.add_user("bo@here.example", "another word");
     house.start();
     hook(
@@ -189,12 +189,12 @@ fn a_recipient_is_refused_by_itself() {
     );
     fs::write(house.path("domains/here.example/aliases"), "cy: ana\ndi: ana\npostmaster: ana\n").unwrap();
     wait_for("the aliases", || {
-        let mut client = house.client();
+        let mut client = house.connect();
         client.expect("EHLO there.example", "250");
         client.expect("MAIL FROM:<x@there.example>", "250");
-        client.say("RCPT TO:<cy@here.example>").starts_with("451").then_some(())
+        client.command("RCPT TO:<cy@here.example>").starts_with("451").then_some(())
     });
-    let mut client = house.client();
+    let mut client = house.connect();
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<x@there.example>", "250");
     client.expect("RCPT TO:<bo@here.example>", "550 5.7.1 Bo is away");
@@ -206,16 +206,16 @@ fn a_recipient_is_refused_by_itself() {
     client.expect("DATA", "354");
     client.expect("Subject: one\r\n\r\nHello.\r\n.", "250");
     letters(&house, 1);
-    assert!(house.mailbox("here.example", "bo").is_empty());
+    assert!(house.maildir_messages("here.example", "bo").is_empty());
 }
 
 #[test]
 fn a_hook_that_cannot_be_run_defers_or_accepts_as_the_operator_says() {
     for (failure, reply) in [("defer", "451 4.3.0"), ("accept", "250 2.0.0")] {
-        let mut house = House::new(&format!("[hooks]\nfailure = \"{failure}\"\n"));
+        let mut house = TestServer::new(&format!("[hooks]\nfailure = \"{failure}\"\n"));
         fs::create_dir_all(house.path("hooks/rcpt")).unwrap();
         fs::write(house.path("hooks/post-data"), "#!/bin/sh\n").unwrap();
-        let (code, _, errors) = house.run(&["check"]);
+        let (code, _, errors) = house.run_to_end(&["check"]);
         for says in [
             "hooks/rcpt: is not a file; a hook is a program; rename or remove it",
             "hooks/post-data: is not executable; make it so with chmod +x, or remove it",
@@ -235,17 +235,17 @@ fn a_hook_that_cannot_be_run_defers_or_accepts_as_the_operator_says() {
 
 #[test]
 fn an_alias_hook_that_cannot_be_run_is_named_before_a_sender_hears_of_it() {
-    let mut house = House::new("");
+    let mut house = TestServer::new("");
     let file = house.path("hooks/alias-resolve");
     fs::create_dir_all(house.path("hooks")).unwrap();
     std::os::unix::fs::symlink("nowhere", &file).unwrap();
-    let (code, _, errors) = house.run(&["check"]);
+    let (code, _, errors) = house.run_to_end(&["check"]);
     let says = "hooks/alias-resolve: is a symbolic link to nothing; mend or remove it";
     assert!(code == 1 && errors.contains(says), "{errors}");
     house.start();
     assert!(house.log().contains(says), "said at the start");
     let hears = |reply: &str| {
-        let mut client = house.client();
+        let mut client = house.connect();
         client.expect("EHLO there.example", "250");
         client.expect("MAIL FROM:<bo@there.example>", "250");
         client.expect("RCPT TO:<ana@here.example>", reply);
@@ -253,18 +253,18 @@ fn an_alias_hook_that_cannot_be_run_is_named_before_a_sender_hears_of_it() {
     hears("451");
     fs::remove_file(&file).unwrap();
     fs::write(&file, "#!/bin/sh\n").unwrap();
-    let (code, _, errors) = house.run(&["check"]);
+    let (code, _, errors) = house.run_to_end(&["check"]);
     let says = "hooks/alias-resolve: is not executable; make it so with chmod +x, or remove it";
     assert!(code == 1 && errors.contains(says), "{errors}");
     hears("451");
     fs::remove_file(&file).unwrap();
-    assert_eq!(house.run(&["check"]).0, 0, "none is no mistake");
+    assert_eq!(house.run_to_end(&["check"]).0, 0, "none is no mistake");
     hears("250");
 }
 
 #[test]
 fn the_example_asks_whichever_checkers_are_installed() {
-    let mut house = House::new("");
+    let mut house = TestServer::new("");
     let bin = house.path("bin");
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     house.environment = vec![("PATH", path.into())];

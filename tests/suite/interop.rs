@@ -3,8 +3,8 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use crate::house::{House, messages_in, wait_for};
 use crate::peers::{self, Exim, Load, SmtpSink};
+use crate::test_server::{TestServer, messages_in, wait_for};
 
 /// A message with everything that a careless server spoils: dots, long lines, 8-bit, trailing
 /// space, an empty last line.
@@ -40,11 +40,11 @@ fn exim_gets_a_message_octet_for_octet_over_tls() {
     let exim = Exim::start(dir.path(), 1);
     let dns =
         postrider::fakes::DnsServer::start("exim.test. MX 10 mx.exim.test.\nmx.exim.test. A 127.0.0.1\n");
-    let house = House::started(&toml_for(&dns, exim.port));
+    let house = TestServer::new_started(&toml_for(&dns, exim.port));
     let message = awkward();
     let data = peers::swaks_data(dir.path(), &message);
     let mail = ["--from", "ana@here.example", "--to", "bo@exim.test", "--data", &data];
-    let output = house.log_in(house.submission, "ana@here.example", "secret word", &mail);
+    let output = house.submit_with_swaks(house.submission_port, "ana@here.example", "secret word", &mail);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     let mails = exim.wait_for_mail(1);
     let mail = &mails[0];
@@ -54,15 +54,15 @@ fn exim_gets_a_message_octet_for_octet_over_tls() {
     );
     assert!(mail.trace.contains("with esmtps") && mail.trace.contains("TLS1"), "over TLS: {}", mail.trace);
     assert_eq!(behind_our_fields(&mail.message), lf(&message));
-    let (code, shown, error) = house.run(&["domain", "show", "exim.test"]);
+    let (code, shown, error) = house.run_to_end(&["domain", "show", "exim.test"]);
     assert!(code == 0 && shown.contains("tls-unverified"), "{shown}{error}");
 }
 
 #[test]
 fn exim_hands_us_a_message_octet_for_octet_over_tls() {
     let dir = tempfile::tempdir().unwrap();
-    let house = House::started("");
-    let exim = Exim::start(dir.path(), house.smtp);
+    let house = TestServer::new_started("");
+    let exim = Exim::start(dir.path(), house.smtp_port);
     let message = awkward();
     let data = peers::swaks_data(dir.path(), &message);
     let server = format!("127.0.0.1:{}", exim.port);
@@ -77,30 +77,32 @@ fn exim_hands_us_a_message_octet_for_octet_over_tls() {
         &data,
     ]);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
-    let letter = house.letter("here.example", "ana");
+    let letter = house.wait_for_message("here.example", "ana");
     assert!(letter.contains("with ESMTPS"), "{letter}");
     assert_eq!(behind_our_fields(letter.as_bytes()), lf(&message));
     // Exim sends in chunks to whoever offers that.
-    assert!(house.page("/metrics").contains("session_command_total{verb=\"BDAT\"} 1"));
+    assert!(house.monitor_page("/metrics").contains("session_command_total{verb=\"BDAT\"} 1"));
 }
 
 #[test]
 #[cfg(feature = "legacy-tls")]
 fn a_peer_with_cbc_suites_only_is_reached_by_the_second_tls_library() {
-    use crate::old_peer::{OldPeer, Seen};
-    let peer = OldPeer::start();
+    use crate::legacy_tls_server::{LegacyTlsServer, ObservedConnection};
+    let peer = LegacyTlsServer::start();
     let dns = postrider::fakes::DnsServer::start(
         "old.example. MX 10 mx.old.example.\nmx.old.example. A 127.0.0.1\n",
     );
-    let house = House::started(&toml_for(&dns, peer.port));
-    house.send("ana@here.example", "bo@old.example", "to an old peer");
-    let seen = wait_for("the message", || Some(peer.seen()).filter(|seen| seen.len() >= 2));
-    let [Seen::HandshakeFailed, Seen::Encrypted { version, suite, message }] = &seen[..] else {
+    let house = TestServer::new_started(&toml_for(&dns, peer.port));
+    house.send_message("ana@here.example", "bo@old.example", "to an old peer");
+    let seen = wait_for("the message", || Some(peer.connections()).filter(|seen| seen.len() >= 2));
+    let [ObservedConnection::HandshakeFailed, ObservedConnection::Encrypted { version, suite, message }] =
+        &seen[..]
+    else {
         panic!("{seen:?}")
     };
     assert_eq!((version.as_str(), suite.as_str()), ("TLSv1.2", "ECDHE-ECDSA-AES128-SHA"));
     assert!(message.ends_with("Subject: to an old peer\n\nHello bo@old.example.\n"), "{message}");
-    let (code, shown, error) = house.run(&["domain", "show", "old.example"]);
+    let (code, shown, error) = house.run_to_end(&["domain", "show", "old.example"]);
     assert!(code == 0 && shown.contains("tls-unverified"), "{shown}{error}");
 }
 
@@ -110,9 +112,9 @@ fn a_refusal_of_exims_is_reported_in_its_own_words() {
     let exim = Exim::start(dir.path(), 1);
     let dns =
         postrider::fakes::DnsServer::start("exim.test. MX 10 mx.exim.test.\nmx.exim.test. A 127.0.0.1\n");
-    let house = House::started(&toml_for(&dns, exim.port));
-    house.send("ana@here.example", "nobody@exim.test", "to nobody");
-    let report = house.letter("here.example", "ana");
+    let house = TestServer::new_started(&toml_for(&dns, exim.port));
+    house.send_message("ana@here.example", "nobody@exim.test", "to nobody");
+    let report = house.wait_for_message("here.example", "ana");
     assert!(
         report.contains("Diagnostic-Code: smtp; 550") && report.contains("Remote-MTA: dns; mx.exim.test"),
         "{report}"
@@ -121,9 +123,9 @@ fn a_refusal_of_exims_is_reported_in_its_own_words() {
 
 #[test]
 fn hundreds_of_messages_from_smtp_source_arrive_and_none_twice() {
-    let house = House::started("");
+    let house = TestServer::new_started("");
     let load = Load {
-        port: house.smtp,
+        port: house.smtp_port,
         sessions: 20,
         messages: 400,
         octets: 4096,
@@ -133,7 +135,7 @@ fn hundreds_of_messages_from_smtp_source_arrive_and_none_twice() {
     let output = peers::smtp_source(&load);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let letters = wait_for("all letters", || {
-        let letters = house.mailbox("here.example", "ana");
+        let letters = house.maildir_messages("here.example", "ana");
         (letters.len() >= 400).then_some(letters)
     });
     let ids: HashSet<_> = letters.iter().map(|letter| id_of(letter)).collect();
@@ -153,9 +155,9 @@ fn hundreds_of_messages_reach_smtp_sink() {
     let dns = postrider::fakes::DnsServer::start(
         "there.example. MX 10 mx.there.example.\nmx.there.example. A 127.0.0.1\n",
     );
-    let house = House::started(&toml_for(&dns, sink.port));
+    let house = TestServer::new_started(&toml_for(&dns, sink.port));
     let load = Load {
-        port: house.smtp,
+        port: house.smtp_port,
         sessions: 20,
         messages: 300,
         octets: 4096,
@@ -177,8 +179,8 @@ fn recipients_of_one_message_at_one_destination_travel_in_one_transaction() {
     let dns = postrider::fakes::DnsServer::start(
         "there.example. MX 10 mx.there.example.\nmx.there.example. A 127.0.0.1\n",
     );
-    let house = House::started(&toml_for(&dns, sink.port));
-    let mut client = house.client();
+    let house = TestServer::new_started(&toml_for(&dns, sink.port));
+    let mut client = house.connect();
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<ana@here.example>", "250");
     for n in 0..30 {
@@ -199,8 +201,8 @@ fn through_agent(argv: &[String], maildir: &Path) -> String {
         argv[0],
         quoted.join(", ")
     );
-    let house = House::started(&toml);
-    house.send("bo@there.example", "ana@here.example", "by agent");
+    let house = TestServer::new_started(&toml);
+    house.send_message("bo@there.example", "ana@here.example", "by agent");
     let letters =
         wait_for("the agent's letter", || Some(messages_in(&maildir.join("new"))).filter(|l| !l.is_empty()));
     String::from_utf8(letters[0].clone()).unwrap()
@@ -239,17 +241,17 @@ fn exit_75_of_real_agents_keeps_the_mail_and_any_other_reports_it() {
     ];
     for (argv, is_final) in agents {
         let quoted: Vec<_> = argv.iter().skip(1).map(|word| format!("{word:?}")).collect();
-        let house = House::started(&format!(
+        let house = TestServer::new_started(&format!(
             "[delivery]\nlocal = \"command\"\n[delivery.command]\nprogram = {:?}\narguments = [{}]\n",
             argv[0],
             quoted.join(", ")
         ));
-        house.send("", "ana@here.example", "by agent");
+        house.send_message("", "ana@here.example", "by agent");
         let wanted = if is_final { "failed" } else { "deferred" };
         wait_for(wanted, || house.log().contains(wanted).then_some(()));
         let what = if is_final { "an empty queue" } else { "the letter in the queue" };
         wait_for(what, || {
-            let is_listed = house.run(&["queue", "list"]).1.contains("ana@here.example");
+            let is_listed = house.run_to_end(&["queue", "list"]).1.contains("ana@here.example");
             (is_listed != is_final).then_some(())
         });
     }

@@ -6,19 +6,19 @@ use std::time::{Duration, Instant};
 
 use crate::dialogs::parse;
 use crate::dialogs_on_sockets::{OnSocket, Workshop};
-use crate::house::{Client, House, PATIENCE, wait_for};
 use crate::peers::SmtpSink;
 use crate::proxy::{self, brought, brought_saying};
+use crate::test_server::{SmtpClient, TestServer, WAIT_TIMEOUT, wait_for};
 
 #[test]
 fn the_house_can_be_full_and_empties_again() {
-    let house = House::started("[limits]\nsessions-max = 2\n");
-    let enter = || Client::try_connect(([127, 0, 0, 1], house.smtp).into());
+    let house = TestServer::new_started("[limits]\nsessions-max = 2\n");
+    let enter = || SmtpClient::try_connect(([127, 0, 0, 1], house.smtp_port).into());
     // The connections by which the start was noticed may still be there.
     let (mut one, _two) = (wait_for("a place", || enter().ok()), wait_for("a place", || enter().ok()));
     let refusal = enter().err().unwrap();
     assert!(refusal.starts_with("421 4.3.2 ") && refusal.contains("too many sessions"), "{refusal}");
-    assert!(house.page("/metrics").contains("session_refused_total{limit=\"sessions-max\"} "));
+    assert!(house.monitor_page("/metrics").contains("session_refused_total{limit=\"sessions-max\"} "));
     one.expect("QUIT", "221");
     wait_for("a place", || enter().ok());
 }
@@ -30,12 +30,12 @@ fn recipients_errors_and_waiting_messages_are_counted() {
     let dns = postrider::fakes::DnsServer::start(
         "there.example. MX 10 mx.there.example.\nmx.there.example. A 127.0.0.1\n",
     );
-    let house = House::started(&format!(
+    let house = TestServer::new_started(&format!(
         "[limits]\nrecipients-max = 100\nerrors-max = 2\n[queue]\nmessages-max = 1\n\
          [relay]\nnetworks = [\"127.0.0.0/8\"]\n[dns]\nservers = [\"{}\"]\n[delivery.smtp]\nport = {}\n",
         dns.address, sink.port
     ));
-    let mut client = house.client();
+    let mut client = house.connect();
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<ana@here.example>", "250");
     for number in 0..100 {
@@ -51,15 +51,15 @@ fn recipients_errors_and_waiting_messages_are_counted() {
     client.expect("NONSENSE", "500");
     client.expect("NONSENSE", "500");
     client.expect("NONSENSE", "421 4.7.0");
-    assert_eq!(client.reply(), "", "and hangs up");
+    assert_eq!(client.read_reply(), "", "and hangs up");
 }
 
 #[test]
 fn a_client_that_is_silent_is_told_so_and_let_go() {
-    let house = House::started("[limits]\ncommand-timeout = \"1s\"\n");
-    let mut client = house.client();
-    assert!(client.reply().starts_with("421 4.4.2 mx.here.example"));
-    assert_eq!(client.reply(), "");
+    let house = TestServer::new_started("[limits]\ncommand-timeout = \"1s\"\n");
+    let mut client = house.connect();
+    assert!(client.read_reply().starts_with("421 4.4.2 mx.here.example"));
+    assert_eq!(client.read_reply(), "");
 }
 
 #[test]
@@ -69,23 +69,23 @@ fn the_wait_between_attempts_and_the_lifetime_are_as_configured() {
     let dns = postrider::fakes::DnsServer::start(
         "there.example. MX 10 mx.there.example.\nmx.there.example. A 127.0.0.1\n",
     );
-    let house = House::started(&format!(
+    let house = TestServer::new_started(&format!(
         "[queue]\nlifetime = \"4s\"\nretry = [\"1s\"]\n\
          [relay]\nnetworks = [\"127.0.0.0/8\"]\n[dns]\nservers = [\"{}\"]\n[delivery.smtp]\nport = {}\nmessages-per-connection-max = 1\n",
         dns.address, sink.port
     ));
-    house.send("ana@here.example", "bo@there.example", "never arrives");
-    let report = house.letter("here.example", "ana");
+    house.send_message("ana@here.example", "bo@there.example", "never arrives");
+    let report = house.wait_for_message("here.example", "ana");
     assert!(report.contains("Status: 4.4.7") && report.contains("bo@there.example"), "{report}");
     assert!(sink.counts().sessions >= 2, "it was tried again before the end: {:?}", sink.counts());
 }
 
 /// A client on a listener whose settings are shorter than the configuration allows.
-fn meets(adjust: impl FnOnce(&mut postrider::inbound::Settings), act: impl FnOnce(Client)) {
+fn meets(adjust: impl FnOnce(&mut postrider::inbound::Settings), act: impl FnOnce(SmtpClient)) {
     let mut workshop = Workshop::new();
     let dialog = parse("limits", "# RFC 5321\npolicy: sender ok\npolicy: recipient ok\n");
     let wire = OnSocket::with(&mut workshop, &dialog, |services| adjust(&mut services.settings));
-    act(Client::connect(wire.address));
+    act(SmtpClient::connect(wire.address));
 }
 
 #[test]
@@ -93,9 +93,9 @@ fn a_client_that_is_never_silent_cannot_stay_for_ever() {
     meets(
         |settings| settings.session_timeout = Duration::from_millis(500),
         |mut client| {
-            let end = Instant::now() + PATIENCE;
+            let end = Instant::now() + WAIT_TIMEOUT;
             let last = loop {
-                let reply = client.say("NOOP");
+                let reply = client.command("NOOP");
                 if !reply.starts_with("250 2.0.0") || Instant::now() > end {
                     break reply;
                 }
@@ -112,17 +112,17 @@ fn a_message_that_dribbles_in_cannot_take_for_ever() {
     meets(
         |settings| settings.message_timeout = Duration::from_millis(500),
         |mut client| {
-            client.begin("bo@there.example", "ana@here.example");
-            let mut writer = client.writer();
+            client.begin_data("bo@there.example", "ana@here.example");
+            let mut writer = client.cloned_stream();
             let dribble = std::thread::spawn(move || {
-                let end = Instant::now() + PATIENCE;
+                let end = Instant::now() + WAIT_TIMEOUT;
                 // The pace of the client, not a wait: each octet comes well within its own deadline.
                 while writer.write_all(b"x").is_ok() && Instant::now() < end {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 Instant::now() < end
             });
-            let reply = client.reply();
+            let reply = client.read_reply();
             assert!(reply.starts_with("421 4.4.2 "), "{reply}");
             assert!(dribble.join().unwrap(), "the connection was closed");
         },
@@ -134,16 +134,16 @@ fn a_command_that_dribbles_in_has_no_more_time_than_another() {
     meets(
         |settings| settings.command_timeout = Duration::from_millis(500),
         |mut client| {
-            let mut writer = client.writer();
+            let mut writer = client.cloned_stream();
             let dribble = std::thread::spawn(move || {
-                let end = Instant::now() + PATIENCE;
+                let end = Instant::now() + WAIT_TIMEOUT;
                 // The pace of the client, not a wait: each octet comes well within the deadline.
                 while writer.write_all(b"x").is_ok() && Instant::now() < end {
                     std::thread::sleep(Duration::from_millis(5));
                 }
                 Instant::now() < end
             });
-            let reply = client.reply();
+            let reply = client.read_reply();
             assert!(reply.starts_with("421 4.4.2 "), "{reply}");
             assert!(dribble.join().unwrap(), "the connection was closed");
         },
@@ -152,12 +152,12 @@ fn a_command_that_dribbles_in_has_no_more_time_than_another() {
 
 #[test]
 fn a_handshake_that_dribbles_in_is_cut_off() {
-    let house = House::started("[limits]\ncommand-timeout = \"1s\"\n");
-    let mut stream = TcpStream::connect(("127.0.0.1", house.submissions)).unwrap();
+    let house = TestServer::new_started("[limits]\ncommand-timeout = \"1s\"\n");
+    let mut stream = TcpStream::connect(("127.0.0.1", house.submissions_port)).unwrap();
     // The beginning of a ClientHello that is to be 500 octets long; the pace is the client's.
     stream.write_all(&[22, 3, 1, 1, 244]).unwrap();
     stream.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + WAIT_TIMEOUT;
     while !matches!(stream.read(&mut [0]), Ok(0)) && stream.write_all(&[1]).is_ok() {
         assert!(Instant::now() < end, "it is still there");
     }
@@ -173,7 +173,7 @@ fn an_address_that_comes_too_often_is_asked_to_come_later_and_others_are_not() {
     let refusal = brought(&house, "192.0.2.1").err().unwrap();
     assert!(refusal.starts_with("421 4.7.0 mx.here.example was visited too often"), "{refusal}");
     brought(&house, "192.0.2.2").ok().unwrap().expect("QUIT", "221");
-    let metrics = house.page("/metrics");
+    let metrics = house.monitor_page("/metrics");
     let counted = "session_refused_total{limit=\"address-per-hour.connections\"} 1";
     assert!(metrics.contains(counted), "{metrics}");
 }
@@ -203,7 +203,7 @@ fn messages_and_recipients_are_put_off_once_the_hour_is_used_up() {
     for name in ["nobody-else", "ana"] {
         guesser.expect(&format!("RCPT TO:<{name}@here.example>"), "450 4.7.1 Too many recipients who do not");
     }
-    let metrics = house.page("/metrics");
+    let metrics = house.monitor_page("/metrics");
     for limit in ["messages", "recipients", "unknown-recipients"] {
         let counted = format!("rate_refused_total{{limit=\"address-per-hour.{limit}\"}} ");
         assert!(metrics.contains(&counted), "{counted} in {metrics}");
@@ -219,14 +219,16 @@ fn messages_and_recipients_are_put_off_once_the_hour_is_used_up() {
 
 #[test]
 fn a_login_is_counted_wherever_it_comes_from() {
-    let house = House::started("[limits.login-per-hour]\nmessages = 1\n");
+    let house = TestServer::new_started("[limits.login-per-hour]\nmessages = 1\n");
     let more = ["--from", "ana@here.example", "--to", "ana@here.example"];
-    let send = |port| house.log_in(port, "ana@here.example", "secret word", &more);
-    assert!(send(house.submission).status.success());
-    let refused = send(house.submissions);
+    let send = |port| house.submit_with_swaks(port, "ana@here.example", "secret word", &more);
+    assert!(send(house.submission_port).status.success());
+    let refused = send(house.submissions_port);
     let said = String::from_utf8_lossy(&refused.stdout).into_owned();
     assert!(said.contains("450 4.7.1 Too many messages from your account"), "{said}");
-    assert!(house.page("/metrics").contains("rate_refused_total{limit=\"login-per-hour.messages\"} 1"));
+    assert!(
+        house.monitor_page("/metrics").contains("rate_refused_total{limit=\"login-per-hour.messages\"} 1")
+    );
 }
 
 #[test]
@@ -235,7 +237,7 @@ fn who_speaks_before_the_greeting_is_turned_away_and_who_waits_is_not() {
     let refusal = brought_saying(&house, "192.0.2.1", "EHLO there.example\r\n").err().unwrap();
     assert_eq!(refusal, "554 5.5.1 Wait for the greeting before you speak\r\n");
     brought(&house, "192.0.2.1").ok().unwrap().expect("QUIT", "221");
-    assert!(house.page("/metrics").contains("session_spoke_first_total 1"));
+    assert!(house.monitor_page("/metrics").contains("session_spoke_first_total 1"));
 }
 
 #[test]
@@ -245,15 +247,19 @@ fn one_network_leaves_room_for_the_others() {
     let refusal = brought(&house, "192.0.2.9").err().unwrap();
     assert!(refusal.starts_with("421 4.3.2 "), "{refusal}");
     brought(&house, "203.0.113.9").ok().unwrap().expect("QUIT", "221");
-    assert!(house.page("/metrics").contains("session_refused_total{limit=\"sessions-per-network-max\"} 1"));
+    assert!(
+        house
+            .monitor_page("/metrics")
+            .contains("session_refused_total{limit=\"sessions-per-network-max\"} 1")
+    );
     drop(inside);
     wait_for("a place", || brought(&house, "192.0.2.9").ok());
 }
 
 #[test]
 fn a_message_that_is_announced_as_too_big_is_logged_with_its_sender() {
-    let house = House::started("[limits]\nmessage-size-max = \"64 KiB\"\n");
-    let mut client = house.client();
+    let house = TestServer::new_started("[limits]\nmessage-size-max = \"64 KiB\"\n");
+    let mut client = house.connect();
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<bo@there.example> SIZE=65537", "552 5.3.4");
     let line = wait_for("the refusal", || {

@@ -3,8 +3,8 @@
 use std::fs;
 use std::process::{Command, Output, Stdio};
 
-use crate::house::{House, wait_for};
 use crate::peers;
+use crate::test_server::{TestServer, wait_for};
 
 const ANA: &str = "ana@here.example";
 const SECRET: &str = "secret word";
@@ -20,20 +20,20 @@ fn run(program: &str, arguments: &[&str]) -> Output {
 }
 
 /// Hands in a letter after a login by this mechanism.
-fn swaks(house: &House, mechanism: &str, user: &str, password: &str, more: &[&str]) -> Output {
-    let server = format!("127.0.0.1:{}", house.submissions);
+fn swaks(house: &TestServer, mechanism: &str, user: &str, password: &str, more: &[&str]) -> Output {
+    let server = format!("127.0.0.1:{}", house.submissions_port);
     let login = ["--server", &server, "--tls-on-connect", "--auth", mechanism, "--auth-user", user];
     let rest = ["--auth-password", password, "--from", user, "--to", ANA];
     peers::swaks([&login[..], &rest, more].concat())
 }
 
-fn curl(house: &House, mechanism: &str, password: &str) -> Output {
+fn curl(house: &TestServer, mechanism: &str, password: &str) -> Output {
     let letter = house.path("letter");
     fs::write(&letter, "Subject: by curl\r\n\r\nhello\r\n").unwrap();
     run(
         "curl",
         &[
-            &format!("smtp://127.0.0.1:{}/client.example", house.submission),
+            &format!("smtp://127.0.0.1:{}/client.example", house.submission_port),
             "--silent",
             "--show-error",
             "--ssl-reqd",
@@ -52,8 +52,8 @@ fn curl(house: &House, mechanism: &str, password: &str) -> Output {
     )
 }
 
-fn msmtp(house: &House, mechanism: &str, password: &str) -> Output {
-    let port = house.submission.to_string();
+fn msmtp(house: &TestServer, mechanism: &str, password: &str) -> Output {
+    let port = house.submission_port.to_string();
     let login = [
         "--file=/dev/null",
         "--host=127.0.0.1",
@@ -70,22 +70,22 @@ fn msmtp(house: &House, mechanism: &str, password: &str) -> Output {
 }
 
 /// Logs in and hangs up. Where there is channel binding, gsasl takes nothing less unless it is told to.
-fn gsasl(house: &House, mechanism: &str, password: &str) -> Output {
+fn gsasl(house: &TestServer, mechanism: &str, password: &str) -> Output {
     let binding: &[&str] = if mechanism.ends_with("-PLUS") { &[] } else { &["--no-cb"] };
-    let server = format!("--connect=127.0.0.1:{}", house.submission);
+    let server = format!("--connect=127.0.0.1:{}", house.submission_port);
     let login = ["--smtp", &server, "--starttls", "--x509-ca-file=", "--verbose"];
     let who = ["--mechanism", mechanism, "--authentication-id", ANA, "--password", password];
     run("gsasl", &[&login[..], &who, binding].concat())
 }
 
 /// The mail log has so many lines of this kind.
-fn count(house: &House, event: &str) -> usize {
+fn count(house: &TestServer, event: &str) -> usize {
     house.log().matches(&format!(" {event} client=127.0.0.1 who={ANA}")).count()
 }
 
 #[test]
 fn real_clients_log_in_by_every_mechanism_that_they_have() {
-    let house = House::started("");
+    let house = TestServer::new_started("");
     type LogIn<'a> = &'a dyn Fn(&str) -> Output;
     let clients: [(&str, LogIn<'_>); 11] = [
         ("swaks PLAIN", &|password| swaks(&house, "PLAIN", ANA, password, &[])),
@@ -109,13 +109,13 @@ fn real_clients_log_in_by_every_mechanism_that_they_have() {
         assert!(output.status.success(), "{name}:\n{}\n{}", text(&output), house.log());
         wait_for(&format!("the line of {name}"), || (count(&house, "login") > n).then_some(()));
     }
-    wait_for("seven letters", || (house.mailbox("here.example", "ana").len() == 7).then_some(()));
+    wait_for("seven letters", || (house.maildir_messages("here.example", "ana").len() == 7).then_some(()));
     assert!(!house.log().contains(SECRET), "the password is in the log");
 }
 
 #[test]
 fn who_guesses_waits_and_the_user_gets_in_from_elsewhere() {
-    let house = House::started("");
+    let house = TestServer::new_started("");
     let quit = ["--quit-after", "AUTH"];
     for _ in 0..6 {
         let output = swaks(&house, "PLAIN", ANA, "a guess", &quit);
@@ -127,12 +127,12 @@ fn who_guesses_waits_and_the_user_gets_in_from_elsewhere() {
     let elsewhere = [&quit[..], &["--local-interface", "127.0.0.2"]].concat();
     let output = swaks(&house, "PLAIN", ANA, SECRET, &elsewhere);
     assert!(output.status.success(), "{}", text(&output));
-    assert!(house.page("/metrics").contains("postrider_login_total{result=\"throttled\"} 1"));
+    assert!(house.monitor_page("/metrics").contains("postrider_login_total{result=\"throttled\"} 1"));
 }
 
 #[test]
 fn imported_hashes_log_in_and_scram_is_offered_only_while_everybody_has_its_keys() {
-    let mut house = House::new("");
+    let mut house = TestServer::new("");
     let users = house.path("domains/here.example/users");
     let text_before = fs::read_to_string(&users).unwrap();
     let eve = "eve: $2y$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n";
@@ -146,7 +146,7 @@ fn imported_hashes_log_in_and_scram_is_offered_only_while_everybody_has_its_keys
         assert!(text(&output).contains("AUTH PLAIN LOGIN\n"), "{}", text(&output));
     }
     for user in ["eve@here.example", "fay@here.example"] {
-        let (code, _, errors) = house.run(&["user", "passwd", user, "--receive-only"]);
+        let (code, _, errors) = house.run_to_end(&["user", "passwd", user, "--receive-only"]);
         assert_eq!(code, 0, "{errors}");
     }
     wait_for("SCRAM to be offered", || {

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 
-use crate::house::{Client, House};
+use crate::test_server::{SmtpClient, TestServer};
 
 const MEBIBYTE: usize = 1024 * 1024;
 
@@ -26,30 +26,30 @@ const IDLE_PLAIN_MAX: usize = 32 * 1024;
 const IDLE_TLS_MAX: usize = 44 * 1024;
 
 /// The most memory that the server has ever had, in octets.
-fn peak(house: &House) -> usize {
+fn peak(house: &TestServer) -> usize {
     status(house, "VmHWM:")
 }
 
 /// Memory that is in no file, in octets: heaps and stacks, as far as they have been touched.
-fn own(house: &House) -> usize {
+fn own(house: &TestServer) -> usize {
     status(house, "RssAnon:")
 }
 
-fn status(house: &House, key: &str) -> usize {
+fn status(house: &TestServer, key: &str) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", house.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
     line.trim().strip_suffix(" kB").unwrap().trim().parse::<usize>().unwrap() * 1024
 }
 
-fn begin(client: &mut Client) {
+fn begin(client: &mut SmtpClient) {
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<bo@there.example>", "250");
     client.expect("RCPT TO:<ana@here.example>", "250");
 }
 
 /// Sends pieces of `piece` until it was `MUCH`.
-fn send_much(client: &Client, piece: &[u8]) {
-    let mut writer = client.writer();
+fn send_much(client: &SmtpClient, piece: &[u8]) {
+    let mut writer = client.cloned_stream();
     for _ in 0..MUCH / piece.len() {
         writer.write_all(piece).unwrap();
     }
@@ -57,8 +57,8 @@ fn send_much(client: &Client, piece: &[u8]) {
 
 #[test]
 fn neither_messages_nor_lines_nor_chunks_nor_headers_are_held_in_memory() {
-    let house = House::started("[limits]\nmessage-size-max = \"32 MiB\"\n");
-    let mut client = house.client();
+    let house = TestServer::new_started("[limits]\nmessage-size-max = \"32 MiB\"\n");
+    let mut client = house.connect();
     begin(&mut client);
     client.expect("DATA", "354");
     client.expect("Subject: warm\r\n\r\nup\r\n.", "250");
@@ -78,19 +78,19 @@ fn neither_messages_nor_lines_nor_chunks_nor_headers_are_held_in_memory() {
         client.send(head.as_bytes());
         send_much(&client, piece);
         client.send(end.as_bytes());
-        assert!(client.reply().starts_with("250 "), "{what}");
+        assert!(client.read_reply().starts_with("250 "), "{what}");
         assert!(peak(&house) < before + LITTLE, "{what}: {} octets more", peak(&house) - before);
     }
 
     begin(&mut client);
     client.send(format!("BDAT {MUCH} LAST\r\n").as_bytes());
     send_much(&client, &[b'x'; 8192]);
-    assert!(client.reply().starts_with("250 "), "a chunk");
+    assert!(client.read_reply().starts_with("250 "), "a chunk");
     begin(&mut client);
     client.send(format!("BDAT {} LAST\r\n", 2 * MUCH).as_bytes());
     send_much(&client, &[b'x'; 8192]);
     send_much(&client, &[b'x'; 8192]);
-    assert!(client.reply().starts_with("552 "), "a chunk that nobody wants");
+    assert!(client.read_reply().starts_with("552 "), "a chunk that nobody wants");
     send_much(&client, &[b'x'; 8192]);
     client.expect("", "500");
     assert!(peak(&house) < before + LITTLE, "chunks and commands: {} octets more", peak(&house) - before);
@@ -102,7 +102,7 @@ fn crowd() -> String {
 }
 
 /// What each of `IDLE` sessions takes, in octets.
-fn each_takes<C>(house: &House, connect: impl Fn() -> C) -> usize {
+fn each_takes<C>(house: &TestServer, connect: impl Fn() -> C) -> usize {
     // What is made once is not a session's.
     drop(connect());
     let before = own(house);
@@ -114,9 +114,9 @@ fn each_takes<C>(house: &House, connect: impl Fn() -> C) -> usize {
 
 #[test]
 fn a_session_that_waits_takes_little_memory() {
-    let house = House::started(&crowd());
+    let house = TestServer::new_started(&crowd());
     let each = each_takes(&house, || {
-        let mut client = house.client();
+        let mut client = house.connect();
         client.expect("EHLO there.example", "250");
         client
     });
@@ -125,12 +125,12 @@ fn a_session_that_waits_takes_little_memory() {
 
 #[test]
 fn a_tls_session_that_waits_has_given_back_what_its_handshake_took() {
-    let house = House::started(&crowd());
+    let house = TestServer::new_started(&crowd());
     let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
     connector.set_verify(SslVerifyMode::NONE);
     let connector = connector.build();
     let each = each_takes(&house, || {
-        let stream = TcpStream::connect(("127.0.0.1", house.submissions)).unwrap();
+        let stream = TcpStream::connect(("127.0.0.1", house.submissions_port)).unwrap();
         let mut stream = connector.connect("mx.here.example", stream).unwrap();
         stream.write_all(b"EHLO there.example\r\n").unwrap();
         let (mut text, mut buffer) = (Vec::new(), [0; 1024]);

@@ -13,9 +13,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use crossbeam_channel::after;
-use postrider::torture::Load;
+use postrider::torture::LoadGenerator;
 
-use crate::house::{Client, House, Signal, wait_for};
+use crate::test_server::{Signal, SmtpClient, TestServer, wait_for};
 
 /// Local mail goes to this program, a shell script. In its folder `$0` it writes the recipient to `began`
 /// as its first action, and to `delivered` as its last, and asks to be tried again as long as the file
@@ -35,7 +35,7 @@ echo "$ORIGINAL_RECIPIENT" >>"$0/delivered"
 struct Deliveries(PathBuf);
 
 impl Deliveries {
-    fn new(house: &House) -> Self {
+    fn new(house: &TestServer) -> Self {
         let dir = house.path("deliveries");
         fs::create_dir(&dir).unwrap();
         Self(dir)
@@ -86,8 +86,8 @@ impl Deliveries {
 }
 
 /// A server whose local mail goes to the program, with `count` mailboxes `n0@here.example` and so on.
-fn house_with_program(count: usize) -> (House, Deliveries) {
-    let house = House::new("");
+fn house_with_program(count: usize) -> (TestServer, Deliveries) {
+    let house = TestServer::new("");
     let deliveries = Deliveries::new(&house);
     let path = house.path("postrider.toml");
     let toml = fs::read_to_string(&path).unwrap() + &Deliveries::toml(&deliveries.0);
@@ -98,11 +98,11 @@ fn house_with_program(count: usize) -> (House, Deliveries) {
 }
 
 /// Hands in one message; its id, if the answer was 250.
-fn hand_in(client: &mut Client, number: usize) -> Option<String> {
+fn hand_in(client: &mut SmtpClient, number: usize) -> Option<String> {
     client.expect("MAIL FROM:<bo@there.example>", "250");
     client.expect(&format!("RCPT TO:<n{number}@here.example>"), "250");
     client.expect("DATA", "354");
-    let reply = client.say(&format!("Subject: {number}\r\n\r\nhello\r\n."));
+    let reply = client.command(&format!("Subject: {number}\r\n\r\nhello\r\n."));
     reply.strip_prefix("250 2.0.0 Queued as ").map(|id| id.trim_end().to_owned())
 }
 
@@ -121,7 +121,7 @@ struct Confirmed {
 
 /// One shell: gives the same command for ten messages at a time, until the server is gone.
 fn shell(
-    house: &House,
+    house: &TestServer,
     deliveries: &Deliveries,
     ids: &[(usize, String)],
     words: &[&str],
@@ -136,7 +136,7 @@ fn shell(
         let mut arguments = vec!["queue"];
         arguments.extend(words);
         arguments.extend(some.iter().map(|(_, id)| id.as_str()));
-        let (_, said, complaints) = house.run(&arguments);
+        let (_, said, complaints) = house.run_to_end(&arguments);
         let lines = deliveries.lines("began").len();
         let mut confirmed = confirmed.lock().unwrap();
         for (number, id) in some {
@@ -159,7 +159,7 @@ fn two_shells_deliveries_and_kills_agree_on_every_message() {
     const MESSAGES: usize = 140;
     let (mut house, deliveries) = house_with_program(MESSAGES);
     house.start();
-    let mut client = house.client();
+    let mut client = house.connect();
     client.expect("EHLO there.example", "250");
     let ids: Vec<_> =
         (0..MESSAGES).map(|number| (number, hand_in(&mut client, number).expect("250"))).collect();
@@ -208,10 +208,10 @@ fn two_shells_deliveries_and_kills_agree_on_every_message() {
         assert!(!began[*lines..].contains(&address), "{address} was stopped or removed, and delivered later");
     }
     // What was not removed goes on when it is released.
-    house.run(&["queue", "reroute", "all", "--direct"]);
-    house.run(&["queue", "release", "all"]);
+    house.run_to_end(&["queue", "reroute", "all", "--direct"]);
+    house.run_to_end(&["queue", "release", "all"]);
     wait_for("an empty queue", || {
-        house.run(&["queue", "list"]).1.contains("the queue is empty").then_some(())
+        house.run_to_end(&["queue", "list"]).1.contains("the queue is empty").then_some(())
     });
     let counts = deliveries.counts();
     for number in (0..MESSAGES).filter(|number| !confirmed.asked_to_remove.contains(number)) {
@@ -226,25 +226,25 @@ fn two_shells_deliveries_and_kills_agree_on_every_message() {
 
 #[test]
 fn stops_at_random_moments_under_load_lose_nothing_and_deliver_nothing_twice() {
-    let mut house = House::started("");
-    let load = Load::new(([127, 0, 0, 1], house.smtp).into(), "ana@here.example");
+    let mut house = TestServer::new_started("");
+    let load = LoadGenerator::new(([127, 0, 0, 1], house.smtp_port).into(), "ana@here.example");
     for round in 0..6 {
-        let before = load.promised().len();
-        let clients = load.begin(6).unwrap();
-        wait_for("load", || (load.promised().len() > before).then_some(()));
+        let before = load.accepted().len();
+        let clients = load.start_clients(6).unwrap();
+        wait_for("load", || (load.accepted().len() > before).then_some(()));
         // The moment of the stop is meant to be arbitrary.
         let _ = after(Duration::from_millis(10 + 53 * round)).recv();
         assert_eq!(house.stop(), 0, "{}", house.log());
-        load.end(clients);
+        load.stop_clients(clients);
         house.start();
     }
-    let promised = load.promised();
+    let promised = load.accepted();
     wait_for("an empty queue", || {
-        house.run(&["queue", "list"]).1.contains("the queue is empty").then_some(())
+        house.run_to_end(&["queue", "list"]).1.contains("the queue is empty").then_some(())
     });
     let mut arrived: BTreeMap<usize, usize> = BTreeMap::new();
-    for octets in house.mailbox("here.example", "ana") {
-        *arrived.entry(Load::recognise(&octets).expect("a whole letter")).or_default() += 1;
+    for octets in house.maildir_messages("here.example", "ana") {
+        *arrived.entry(LoadGenerator::parse_number(&octets).expect("a whole letter")).or_default() += 1;
     }
     let lost: Vec<_> = promised.iter().filter(|number| !arrived.contains_key(number)).collect();
     assert!(lost.is_empty(), "{lost:?} of {}", promised.len());
@@ -339,13 +339,13 @@ fn a_disk_that_is_full_again_and_again_loses_nothing_and_delivers_nothing_twice(
         println!("not tried: this user may not mount a small file system in a namespace");
         return;
     };
-    let start = |house: &mut House| {
+    let start = |house: &mut TestServer| {
         let mut command = disk.inside(&house.command());
         let log = fs::OpenOptions::new().create(true).append(true).open(house.path("log")).unwrap();
         command.arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        house.start_by(&mut command);
+        house.start_with(&mut command);
     };
-    let ask = |house: &House, words: &[&str]| {
+    let ask = |house: &TestServer, words: &[&str]| {
         let output = disk.inside(&house.command()).arg("queue").args(words).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
@@ -353,7 +353,7 @@ fn a_disk_that_is_full_again_and_again_loses_nothing_and_delivers_nothing_twice(
     let mut promised = BTreeSet::new();
     for round in 0..ROUNDS {
         let mut refused = 0;
-        let mut client = house.client();
+        let mut client = house.connect();
         client.expect("EHLO there.example", "250");
         for number in round * EACH..(round + 1) * EACH {
             // Half of them come while there is room, and are delivered while there is none to note it.
@@ -404,17 +404,17 @@ fn a_disk_that_is_full_again_and_again_loses_nothing_and_delivers_nothing_twice(
 }
 
 /// As `hand_in`, with a disk that may be full: 452 or 451 at any point is an answer.
-fn hand_in_or_be_refused(client: &mut Client, number: usize) -> Option<String> {
+fn hand_in_or_be_refused(client: &mut SmtpClient, number: usize) -> Option<String> {
     let lines = ["MAIL FROM:<bo@there.example>", &format!("RCPT TO:<n{number}@here.example>"), "DATA"];
     for line in lines {
-        let reply = client.say(line);
+        let reply = client.command(line);
         if reply.starts_with("45") {
             client.expect("RSET", "250");
             return None;
         }
         assert!(reply.starts_with("250 ") || reply.starts_with("354 "), "{line} was answered {reply}");
     }
-    let reply = client.say(&format!("Subject: {number}\r\n\r\nhello\r\n."));
+    let reply = client.command(&format!("Subject: {number}\r\n\r\nhello\r\n."));
     assert!(reply.starts_with("250 ") || reply.starts_with("45"), "{reply}");
     reply.strip_prefix("250 2.0.0 Queued as ").map(|id| id.trim_end().to_owned())
 }

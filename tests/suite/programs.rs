@@ -4,47 +4,47 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use crate::house::{House, wait_for};
+use crate::test_server::{TestServer, wait_for};
 
 /// A house whose local mail goes to `program` with these `arguments`.
-fn with_agent(program: &str, arguments: &[&str], more: &str) -> House {
-    House::new(&format!(
+fn server_with_agent(program: &str, arguments: &[&str], more: &str) -> TestServer {
+    TestServer::new(&format!(
         "[delivery]\nlocal = \"command\"\n[delivery.command]\nprogram = {program:?}\narguments = {arguments:?}\n{more}\n"
     ))
 }
 
 /// A house with these aliases.
-fn with_aliases(aliases: &str, more: &str) -> House {
-    let house = House::new(more);
+fn server_with_aliases(aliases: &str, more: &str) -> TestServer {
+    let house = TestServer::new(more);
     fs::write(house.path("domains/here.example/aliases"), aliases).unwrap();
     house
 }
 
 /// Waits until the queue's list says `words`, and returns the list.
-fn queue_says(house: &House, words: &str) -> String {
-    wait_for(words, || Some(house.run(&["queue", "list"]).1).filter(|text| text.contains(words)))
+fn wait_for_queue_list(house: &TestServer, words: &str) -> String {
+    wait_for(words, || Some(house.run_to_end(&["queue", "list"]).1).filter(|text| text.contains(words)))
 }
 
 /// Waits until nothing waits any more.
-fn queue_is_empty(house: &House) {
-    queue_says(house, "the queue is empty");
+fn wait_for_empty_queue(house: &TestServer) {
+    wait_for_queue_list(house, "the queue is empty");
 }
 
-fn id_in(listing: &str) -> &str {
+fn message_id_in(listing: &str) -> &str {
     listing.split_whitespace().find(|word| word.parse::<postrider::mail::MessageId>().is_ok()).unwrap()
 }
 
 /// Waits for a file that was renamed into place.
-fn file(path: &PathBuf) -> String {
+fn wait_for_file(path: &PathBuf) -> String {
     wait_for("the program's file", || fs::read_to_string(path).ok())
 }
 
 /// For a shell: keeps standard input in the file `$0`, whole or not at all.
-const KEEP: &str = r#"cat >"$0.part" && mv "$0.part" "$0""#;
+const SAVE_STDIN_SCRIPT: &str = r#"cat >"$0.part" && mv "$0.part" "$0""#;
 
 #[test]
 fn a_pipe_takes_the_message_with_lf_line_ends_and_the_addresses_in_its_environment() {
-    let mut house = with_aliases("", "");
+    let mut house = server_with_aliases("", "");
     let out = house.path("taken");
     fs::write(
         house.path("keep"),
@@ -57,8 +57,8 @@ fn a_pipe_takes_the_message_with_lf_line_ends_and_the_addresses_in_its_environme
     )
     .unwrap();
     house.start();
-    house.send("o'brien@there.example", "Tickets@here.example", "a ticket");
-    let taken = file(&out);
+    house.send_message("o'brien@there.example", "Tickets@here.example", "a ticket");
+    let taken = wait_for_file(&out);
     assert!(
         taken.starts_with(
             "o'brien@there.example Tickets@here.example\nReturn-Path: <o'brien@there.example>\n"
@@ -67,12 +67,12 @@ fn a_pipe_takes_the_message_with_lf_line_ends_and_the_addresses_in_its_environme
     );
     assert!(taken.ends_with("\nSubject: a ticket\n\nHello Tickets@here.example.\n"), "{taken}");
     assert!(!taken.contains('\r'), "{taken}");
-    queue_is_empty(&house);
+    wait_for_empty_queue(&house);
 }
 
 #[test]
 fn a_pipe_that_fails_is_reported_at_once_with_its_own_words_whatever_its_exit_status() {
-    let mut house = with_aliases(
+    let mut house = server_with_aliases(
         "broken: | sh -c \"cat >/dev/null; echo no such folder; exit 67\"\n\
          busy: | sh -c \"cat >/dev/null; exit 75\"\nmissing: | /no/such/program\n",
         "",
@@ -95,9 +95,9 @@ fn a_pipe_that_fails_is_reported_at_once_with_its_own_words_whatever_its_exit_st
     .into_iter()
     .enumerate()
     {
-        house.send("ana@here.example", &format!("{to}@here.example"), "to a program");
+        house.send_message("ana@here.example", &format!("{to}@here.example"), "to a program");
         let letters = wait_for("a report", || {
-            Some(house.mailbox("here.example", "ana")).filter(|letters| letters.len() > number)
+            Some(house.maildir_messages("here.example", "ana")).filter(|letters| letters.len() > number)
         });
         let texts: Vec<_> = letters.into_iter().map(|octets| String::from_utf8(octets).unwrap()).collect();
         let about = format!("Final-Recipient: rfc822; {to}@here.example\n");
@@ -107,12 +107,12 @@ fn a_pipe_that_fails_is_reported_at_once_with_its_own_words_whatever_its_exit_st
         }
         assert!(!report.contains("Remote-MTA:"), "a program is no MTA: {report}");
     }
-    queue_is_empty(&house);
+    wait_for_empty_queue(&house);
 }
 
 #[test]
 fn exit_75_of_a_pipe_is_another_try_if_the_operator_says_so() {
-    let mut house = with_aliases("", "[delivery.pipe]\nexit-75 = \"transient\"\n");
+    let mut house = server_with_aliases("", "[delivery.pipe]\nexit-75 = \"transient\"\n");
     let (keep, out, gate) = (house.path("keep"), house.path("taken"), house.path("gate"));
     fs::write(&keep, "[ -e \"$2\" ] || exit 75; cat >\"$1.part\" && mv \"$1.part\" \"$1\"").unwrap();
     fs::write(
@@ -126,20 +126,20 @@ fn exit_75_of_a_pipe_is_another_try_if_the_operator_says_so() {
     )
     .unwrap();
     house.start();
-    house.send("ana@here.example", "busy@here.example", "try again");
-    let listing = queue_says(&house, "sh ended with exit status 75");
+    house.send_message("ana@here.example", "busy@here.example", "try again");
+    let listing = wait_for_queue_list(&house, "sh ended with exit status 75");
     fs::write(&gate, "").unwrap();
-    assert_eq!(house.run(&["queue", "retry", id_in(&listing)]).0, 0);
-    assert!(file(&out).ends_with("\nSubject: try again\n\nHello busy@here.example.\n"));
-    queue_is_empty(&house);
-    assert!(house.mailbox("here.example", "ana").is_empty(), "the sender is told nothing");
-    house.send("ana@here.example", "broken@here.example", "for good");
-    assert!(house.letter("here.example", "ana").contains("Status: 5.3.0\n"));
+    assert_eq!(house.run_to_end(&["queue", "retry", message_id_in(&listing)]).0, 0);
+    assert!(wait_for_file(&out).ends_with("\nSubject: try again\n\nHello busy@here.example.\n"));
+    wait_for_empty_queue(&house);
+    assert!(house.maildir_messages("here.example", "ana").is_empty(), "the sender is told nothing");
+    house.send_message("ana@here.example", "broken@here.example", "for good");
+    assert!(house.wait_for_message("here.example", "ana").contains("Status: 5.3.0\n"));
 }
 
 #[test]
 fn an_apostrophe_reaches_the_agent_as_it_is() {
-    let mut house = with_agent(
+    let mut house = server_with_agent(
         "sh",
         &[
             "-c",
@@ -154,33 +154,38 @@ fn an_apostrophe_reaches_the_agent_as_it_is() {
     );
     house.add_user("o'brien@here.example", "secret word");
     house.start();
-    let mut client = house.client();
-    client.begin("d'arc@there.example", "o'brien@here.example");
+    let mut client = house.connect();
+    client.begin_data("d'arc@there.example", "o'brien@here.example");
     client.expect("Subject: quotes\r\n\r\nhello\r\n.", "250");
-    assert_eq!(file(&house.path("taken")), "taken|o'brien@here.example|o'brien|d'arc@there.example|");
-    queue_is_empty(&house);
+    assert_eq!(
+        wait_for_file(&house.path("taken")),
+        "taken|o'brien@here.example|o'brien|d'arc@there.example|"
+    );
+    wait_for_empty_queue(&house);
 }
 
 #[test]
 fn a_missing_agent_keeps_the_mail_until_there_is_one() {
-    let mut house = with_agent("./agent", &["-c", KEEP, "taken"], "");
+    let mut house = server_with_agent("./agent", &["-c", SAVE_STDIN_SCRIPT, "taken"], "");
     house.start();
-    house.send("bo@there.example", "ana@here.example", "patience");
-    let listing = queue_says(&house, "cannot be run");
+    house.send_message("bo@there.example", "ana@here.example", "patience");
+    let listing = wait_for_queue_list(&house, "cannot be run");
     assert!(listing.contains("deferred") && house.log().contains("status=4.3.5"), "{listing}");
     symlink("/bin/sh", house.path("agent")).unwrap();
-    assert_eq!(house.run(&["queue", "retry", id_in(&listing)]).0, 0);
-    assert!(file(&house.path("taken")).ends_with("\nSubject: patience\n\nHello ana@here.example.\n"));
-    queue_is_empty(&house);
+    assert_eq!(house.run_to_end(&["queue", "retry", message_id_in(&listing)]).0, 0);
+    assert!(
+        wait_for_file(&house.path("taken")).ends_with("\nSubject: patience\n\nHello ana@here.example.\n")
+    );
+    wait_for_empty_queue(&house);
 }
 
 #[test]
 fn an_agent_past_its_deadline_is_ended_and_its_mail_kept() {
     let mut house =
-        with_agent("sh", &["-c", "echo $$ >pid; echo still busy; sleep 600"], "deadline = \"1s\"");
+        server_with_agent("sh", &["-c", "echo $$ >pid; echo still busy; sleep 600"], "deadline = \"1s\"");
     house.start();
-    house.send("bo@there.example", "ana@here.example", "slow");
-    let listing = queue_says(&house, "took longer than 1 s");
+    house.send_message("bo@there.example", "ana@here.example", "slow");
+    let listing = wait_for_queue_list(&house, "took longer than 1 s");
     assert!(listing.contains("deferred") && listing.contains("still busy"), "{listing}");
     assert!(house.log().contains("status=4.3.0"), "{}", house.log());
     let pid = fs::read_to_string(house.path("pid")).unwrap();
@@ -190,10 +195,11 @@ fn an_agent_past_its_deadline_is_ended_and_its_mail_kept() {
 #[test]
 fn the_agent_reads_the_line_ends_that_are_configured() {
     for (chosen, end) in [("lf", "\n"), ("crlf", "\r\n")] {
-        let mut house = with_agent("sh", &["-c", KEEP, "taken"], &format!("line-ends = {chosen:?}"));
+        let mut house =
+            server_with_agent("sh", &["-c", SAVE_STDIN_SCRIPT, "taken"], &format!("line-ends = {chosen:?}"));
         house.start();
-        house.send("bo@there.example", "ana@here.example", "ends");
-        let taken = file(&house.path("taken"));
+        house.send_message("bo@there.example", "ana@here.example", "ends");
+        let taken = wait_for_file(&house.path("taken"));
         let body = ["", "Subject: ends", "", "Hello ana@here.example.", ""].join(end);
         assert!(taken.ends_with(&body), "{chosen}: {taken:?}");
         let lines = taken.matches('\n').count();
@@ -203,12 +209,14 @@ fn the_agent_reads_the_line_ends_that_are_configured() {
 
 #[test]
 fn what_is_put_off_is_tried_again_by_itself() {
-    let script = format!("[ -e tried ] || {{ touch tried; exit 75; }}; {KEEP}");
-    let mut house = with_agent("sh", &["-c", &script, "taken"], "[queue]\nretry = [\"1s\"]");
+    let script = format!("[ -e tried ] || {{ touch tried; exit 75; }}; {SAVE_STDIN_SCRIPT}");
+    let mut house = server_with_agent("sh", &["-c", &script, "taken"], "[queue]\nretry = [\"1s\"]");
     house.start();
-    house.send("bo@there.example", "ana@here.example", "second try");
-    assert!(file(&house.path("taken")).ends_with("\nSubject: second try\n\nHello ana@here.example.\n"));
-    queue_is_empty(&house);
+    house.send_message("bo@there.example", "ana@here.example", "second try");
+    assert!(
+        wait_for_file(&house.path("taken")).ends_with("\nSubject: second try\n\nHello ana@here.example.\n")
+    );
+    wait_for_empty_queue(&house);
     let log = house.log();
     assert!(log.contains("status=4.3.0") && log.contains("attempt=2"), "{log}");
 }

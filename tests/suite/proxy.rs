@@ -9,21 +9,21 @@ use std::time::{Duration, Instant};
 use postrider::fakes::DnsServer;
 
 use crate::end_to_end::greeted_from;
-use crate::house::{Client, House, PATIENCE, wait_for};
 use crate::peers::{self, HaProxy};
+use crate::test_server::{SmtpClient, TestServer, WAIT_TIMEOUT, wait_for};
 
 /// A server whose ports take proxies at 127.0.0.1.
-pub fn house(more: &str) -> House {
+pub fn house(more: &str) -> TestServer {
     // Names of clients are nobody's business here.
     house_asking("127.0.0.1:1", more)
 }
 
 /// The same, with this name server.
-fn house_asking(name_server: impl Display, more: &str) -> House {
+fn house_asking(name_server: impl Display, more: &str) -> TestServer {
     let dns = format!("[dns]\nservers = [\"{name_server}\"]\n");
-    let mut house = House::new(&format!("proxy-from = [\"127.0.0.1\"]\n{more}\n{dns}"));
+    let mut house = TestServer::new(&format!("proxy-from = [\"127.0.0.1\"]\n{more}\n{dns}"));
     let toml = fs::read_to_string(house.path("postrider.toml")).unwrap();
-    let marked = [house.smtp, house.submissions].iter().fold(toml, |toml, port| {
+    let marked = [house.smtp_port, house.submissions_port].iter().fold(toml, |toml, port| {
         toml.replace(&format!("[\"127.0.0.1:{port}\"]"), &format!("[\"127.0.0.1:{port} proxy\"]"))
     });
     fs::write(house.path("postrider.toml"), marked).unwrap();
@@ -32,14 +32,14 @@ fn house_asking(name_server: impl Display, more: &str) -> House {
 }
 
 /// A client at this address, by a proxy; or what it hears instead of a greeting.
-pub fn brought(house: &House, from: &str) -> Result<Client, String> {
+pub fn brought(house: &TestServer, from: &str) -> Result<SmtpClient, String> {
     brought_saying(house, from, "")
 }
 
 /// The same, and the client says something before it is greeted.
-pub fn brought_saying(house: &House, from: &str, said: &str) -> Result<Client, String> {
+pub fn brought_saying(house: &TestServer, from: &str, said: &str) -> Result<SmtpClient, String> {
     let preface = format!("PROXY TCP4 {from} 198.51.100.1 49153 25\r\n{said}");
-    Client::try_connect_saying(([127, 0, 0, 1], house.smtp).into(), preface.as_bytes())
+    SmtpClient::try_connect_after(([127, 0, 0, 1], house.smtp_port).into(), preface.as_bytes())
 }
 
 #[test]
@@ -49,12 +49,12 @@ fn the_client_that_a_proxy_names_is_the_client_for_limits_trace_and_log() {
     let _other = brought(&house, "192.0.2.78").ok().unwrap();
     let refusal = brought(&house, "192.0.2.77").err().unwrap();
     assert!(refusal.starts_with("421 4.3.2 "), "{refusal}");
-    client.begin("bo@there.example", "ana@here.example");
+    client.begin_data("bo@there.example", "ana@here.example");
     client.expect("Subject: by a proxy\r\n\r\nhello\r\n.", "250");
-    let letter = house.letter("here.example", "ana");
+    let letter = house.wait_for_message("here.example", "ana");
     assert!(letter.contains("[192.0.2.77]") && !letter.contains("127.0.0.1"), "{letter}");
     assert!(house.log().contains(" client=192.0.2.77"), "{}", house.log());
-    let metrics = house.page("/metrics");
+    let metrics = house.monitor_page("/metrics");
     assert!(metrics.contains("session_proxied_total{brings=\"client\"} 3"), "{metrics}");
 }
 
@@ -74,10 +74,10 @@ fn the_trace_names_the_client_if_its_name_leads_back_to_its_address() {
     .enumerate()
     {
         let mut client = brought(&house, address).ok().unwrap();
-        client.begin("bo@there.example", "ana@here.example");
+        client.begin_data("bo@there.example", "ana@here.example");
         client.expect("Subject: by name\r\n\r\nhello\r\n.", "250");
         let letters = wait_for("the letter", || {
-            Some(house.mailbox("here.example", "ana")).filter(|letters| letters.len() > number)
+            Some(house.maildir_messages("here.example", "ana")).filter(|letters| letters.len() > number)
         });
         let letters = letters.iter().map(|octets| String::from_utf8_lossy(octets));
         assert!(letters.into_iter().any(|letter| letter.contains(shown)), "{shown}");
@@ -87,7 +87,7 @@ fn the_trace_names_the_client_if_its_name_leads_back_to_its_address() {
 #[test]
 fn a_client_that_comes_from_elsewhere_is_taken_as_it_is() {
     let house = house("");
-    assert_eq!(greeted_from([127, 0, 0, 2], house.smtp), "220");
+    assert_eq!(greeted_from([127, 0, 0, 2], house.smtp_port), "220");
 }
 
 #[test]
@@ -95,26 +95,26 @@ fn a_connection_from_a_proxy_without_a_preface_is_dropped_counted_and_logged() {
     let house = house("");
     let lines = ["EHLO there.example\r\n", "PROXY TCP4 192.0.2.7 198.51.100.1 49153\r\n"];
     for line in lines {
-        let said = Client::try_connect_saying(([127, 0, 0, 1], house.smtp).into(), line.as_bytes());
+        let said = SmtpClient::try_connect_after(([127, 0, 0, 1], house.smtp_port).into(), line.as_bytes());
         assert_eq!(said.err().unwrap(), "", "{line}");
     }
     let log = house.log();
     assert!(log.contains("from the proxy 127.0.0.1:") && log.contains("preface is malformed"), "{log}");
     assert!(log.contains("does the proxy send one?"), "{log}");
-    assert!(house.page("/metrics").contains("session_proxied_total{brings=\"dropped\"} 2"));
+    assert!(house.monitor_page("/metrics").contains("session_proxied_total{brings=\"dropped\"} 2"));
 }
 
 #[test]
 fn a_preface_that_dribbles_in_does_not_hold_a_session() {
     let house = house("");
-    let mut stream = TcpStream::connect(("127.0.0.1", house.smtp)).unwrap();
+    let mut stream = TcpStream::connect(("127.0.0.1", house.smtp_port)).unwrap();
     // The pace of the client: each octet comes soon, and the line would take half a minute.
     stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     let (began, mut octet) = (Instant::now(), [0]);
     for sent in b"PROXY TCP4 192.0.2.77 198.51.100.1 49153 25 with more behind it" {
         let _ = stream.write_all(&[*sent]);
         match stream.read(&mut octet) {
-            Err(e) if e.kind() == ErrorKind::WouldBlock => assert!(began.elapsed() < PATIENCE),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => assert!(began.elapsed() < WAIT_TIMEOUT),
             ended => {
                 assert!(matches!(ended, Ok(0) | Err(_)), "nothing is said");
                 break;
@@ -127,7 +127,7 @@ fn a_preface_that_dribbles_in_does_not_hold_a_session() {
 #[test]
 fn haproxy_names_its_clients_in_both_versions_and_before_tls() {
     let house = house("");
-    let proxy = HaProxy::start(house.dir.path(), house.smtp, house.submissions);
+    let proxy = HaProxy::start(house.dir.path(), house.smtp_port, house.submissions_port);
     for (number, port) in [(61, proxy.version_1), (62, proxy.version_2)] {
         let from = format!("127.0.0.{number}");
         let server = format!("127.0.0.1:{port}");
@@ -149,7 +149,7 @@ fn haproxy_names_its_clients_in_both_versions_and_before_tls() {
         assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stdout));
         let named = format!("[{from}]");
         wait_for("the letter", || {
-            let letters = house.mailbox("here.example", "ana");
+            let letters = house.maildir_messages("here.example", "ana");
             letters.iter().any(|octets| String::from_utf8_lossy(octets).contains(&named)).then_some(())
         });
         assert!(house.log().contains(&format!(" client={from}")), "{}", house.log());
@@ -162,6 +162,6 @@ fn haproxy_names_its_clients_in_both_versions_and_before_tls() {
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stdout));
     assert!(house.log().contains(" client=127.0.0.63"), "{}", house.log());
     // HAProxy also looks whether we are there, and says that it is itself.
-    wait_for("a check", || house.page("/metrics").contains("brings=\"itself\"").then_some(()));
+    wait_for("a check", || house.monitor_page("/metrics").contains("brings=\"itself\"").then_some(()));
     assert!(!house.log().contains("was dropped"), "{}", house.log());
 }

@@ -15,8 +15,8 @@ use postrider::fakes::WatchedDisk;
 use postrider::mail::{Domain, Envelope, Mailbox, MessageId, Outcome, Reason, Recipient, ReversePath};
 use postrider::observe::{Metrics, Traces};
 use postrider::queue::{
-    Change, Couriers, Crew, Direct, Handle, OpenError, Opened, PutError, Selection, Settings, SpoolParts,
-    Stopped, open,
+    Couriers, DeliveryParts, Handle, OpenError, OpenQueue, PutError, QueueChange, QueuedDirectly, Selection,
+    Settings, SpoolParts, StopResult, open,
 };
 use postrider::route::Router;
 use postrider::sys::{Disk, SystemClock, SystemDisk, SystemRandom};
@@ -33,7 +33,7 @@ impl Courier for Through {
     fn name(&self) -> &'static str {
         "through"
     }
-    fn carry(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
+    fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
         if let Some(gate) = &self.gate {
             let _ = gate.recv();
         }
@@ -42,7 +42,7 @@ impl Courier for Through {
     }
 }
 
-fn opened(dir: &Path, disk: Arc<dyn Disk>) -> Result<(Handle, Opened), OpenError> {
+fn opened(dir: &Path, disk: Arc<dyn Disk>) -> Result<(Handle, OpenQueue), OpenError> {
     open(SpoolParts {
         disk,
         data_dir: dir.to_owned(),
@@ -54,14 +54,14 @@ fn opened(dir: &Path, disk: Arc<dyn Disk>) -> Result<(Handle, Opened), OpenError
 }
 
 /// The crew, and where to hear of deliveries; remote ones wait for the gate to close.
-fn crew(handle: &Handle) -> (Crew, Receiver<MessageId>, Sender<()>) {
+fn crew(handle: &Handle) -> (DeliveryParts, Receiver<MessageId>, Sender<()>) {
     let (sender, delivered) = unbounded();
     let (gate, waiting) = unbounded();
     let courier = |gate| Arc::new(Through { gate, delivered: sender.clone() });
-    let crew = Crew {
+    let crew = DeliveryParts {
         router: Arc::new(ArcSwap::from_pointee(Router::new([Domain::parse("here.example").unwrap()]))),
         couriers: Couriers { local: courier(None), program: courier(None), smtp: courier(Some(waiting)) },
-        own_mail: Arc::new(Direct(handle.clone())),
+        generated_mail: Arc::new(QueuedDirectly(handle.clone())),
         traces: Traces::new(Arc::new(SystemClock)),
         hostname: Domain::parse("mail.here.example").unwrap(),
     };
@@ -76,7 +76,7 @@ fn put_lines(handle: &Handle, to: &str, lines: usize) -> Result<MessageId, PutEr
     let mut incoming = handle.begin()?;
     let id = incoming.id();
     incoming.append(&[b"Subject: hello\r\n\r\n".as_slice(), &b"Hello, hello.\r\n".repeat(lines)].concat())?;
-    let recipients = vec![Recipient::mailbox(Mailbox::parse(to).unwrap())];
+    let recipients = vec![Recipient::for_mailbox(Mailbox::parse(to).unwrap())];
     incoming.commit(Envelope::new(id, handle.wall(), ReversePath::Null, recipients))?;
     Ok(id)
 }
@@ -132,7 +132,7 @@ fn everything_that_is_put_is_delivered_once_and_a_stop_is_in_order() {
         matches!(opened(dir.path(), Arc::new(SystemDisk)), Err(OpenError::Busy(_))),
         "one process per spool"
     );
-    assert_eq!(running.stop(PATIENCE), Stopped::Clean);
+    assert_eq!(running.stop(PATIENCE), StopResult::Clean);
     assert!(delivered.try_recv().is_err());
     assert!(
         matches!(opened(dir.path(), Arc::new(SystemDisk)), Err(OpenError::Busy(_))),
@@ -140,9 +140,14 @@ fn everything_that_is_put_is_delivered_once_and_a_stop_is_in_order() {
     );
     drop(handle);
     // The delivery threads let go of it when they end, a moment after the stop.
-    let (handle, opened) =
-        crate::house::wait_for("the spool to be free", || opened(dir.path(), Arc::new(SystemDisk)).ok());
-    assert_eq!((handle.count(), opened.survivors()), (0, 0), "what was noted is known to the next process");
+    let (handle, opened) = crate::test_server::wait_for("the spool to be free", || {
+        opened(dir.path(), Arc::new(SystemDisk)).ok()
+    });
+    assert_eq!(
+        (handle.count(), opened.recovered_count()),
+        (0, 0),
+        "what was noted is known to the next process"
+    );
 }
 
 #[test]
@@ -160,12 +165,12 @@ fn local_delivery_is_never_behind_remote_delivery() {
     for _ in 0..100 {
         delivered.recv_timeout(PATIENCE).unwrap();
     }
-    assert_eq!(running.stop(PATIENCE), Stopped::Clean);
+    assert_eq!(running.stop(PATIENCE), StopResult::Clean);
     assert_eq!(handle.count(), 0);
 }
 
-fn remove() -> Change {
-    Change::Remove { report: None }
+fn remove() -> QueueChange {
+    QueueChange::Remove { report: None }
 }
 
 fn only(id: MessageId) -> Selection {
@@ -181,21 +186,22 @@ fn a_message_is_removed_or_held_while_others_of_its_destination_are_under_way() 
     let ids: Vec<_> = (0..20).map(|_| put(&handle, "cy@there.example").unwrap()).collect();
     // No more of them leave at once than the destination's cap, and those wait for the gate.
     let (removed, held) = (ids[19], ids[18]);
-    let operator = running.operator();
+    let operator = running.queue_control();
     assert_eq!(operator.change(only(removed), remove()).done, [removed]);
-    assert_eq!(operator.change(only(held), Change::Hold).done, [held]);
-    assert!(handle.view(&removed).is_none());
+    assert_eq!(operator.change(only(held), QueueChange::Hold).done, [held]);
+    assert!(handle.message(&removed).is_none());
     drop(gate);
     for _ in 0..18 {
         let id = delivered.recv_timeout(PATIENCE).unwrap();
         assert!(id != removed && id != held);
     }
-    assert_eq!(running.stop(PATIENCE), Stopped::Clean);
+    assert_eq!(running.stop(PATIENCE), StopResult::Clean);
     drop((handle, operator));
-    let (handle, _opened) =
-        crate::house::wait_for("the spool to be free", || opened(dir.path(), Arc::new(SystemDisk)).ok());
+    let (handle, _opened) = crate::test_server::wait_for("the spool to be free", || {
+        opened(dir.path(), Arc::new(SystemDisk)).ok()
+    });
     assert_eq!(handle.count(), 1);
-    assert!(handle.view(&held).unwrap().is_held, "the next process knows");
+    assert!(handle.message(&held).unwrap().is_held, "the next process knows");
 }
 
 #[test]
@@ -204,23 +210,23 @@ fn a_message_that_is_being_tried_is_changed_when_the_attempt_is_back() {
     let (handle, opened) = opened(dir.path(), Arc::new(SystemDisk)).unwrap();
     let (crew, delivered, gate) = crew(&handle);
     let running = opened.start(crew).unwrap();
-    let operator = running.operator();
+    let operator = running.queue_control();
     let under_way = put(&handle, "cy@there.example").unwrap();
-    crate::house::wait_for("the attempt", || gate.is_empty().then_some(()));
-    let changed = operator.change(only(under_way), Change::Hold);
+    crate::test_server::wait_for("the attempt", || gate.is_empty().then_some(()));
+    let changed = operator.change(only(under_way), QueueChange::Hold);
     // It may still be on its way to the courier; then it is held at once.
     let is_held = changed.done == [under_way];
-    assert!(is_held || changed.later == [under_way], "{changed:?}");
+    assert!(is_held || changed.pending == [under_way], "{changed:?}");
     drop(gate);
     if is_held {
-        assert!(handle.view(&under_way).unwrap().is_held);
+        assert!(handle.message(&under_way).unwrap().is_held);
     } else {
         assert_eq!(delivered.recv_timeout(PATIENCE), Ok(under_way));
-        crate::house::wait_for("the delivery", || handle.view(&under_way).is_none().then_some(()));
+        crate::test_server::wait_for("the delivery", || handle.message(&under_way).is_none().then_some(()));
         let gone = operator.change(only(under_way), remove());
         assert!(gone.done.is_empty() && gone.refused[0].1.contains("not in the queue"), "{gone:?}");
     }
-    assert_eq!(running.stop(PATIENCE), Stopped::Clean);
+    assert_eq!(running.stop(PATIENCE), StopResult::Clean);
 }
 
 #[test]
@@ -230,7 +236,7 @@ fn what_a_command_says_was_removed_is_never_delivered_whatever_is_under_way() {
     let (crew, delivered, gate) = crew(&handle);
     drop(gate);
     let running = opened.start(crew).unwrap();
-    let operator = running.operator();
+    let operator = running.queue_control();
     let mut removed = Vec::new();
     std::thread::scope(|scope| {
         let putting = scope.spawn(|| {
@@ -242,7 +248,7 @@ fn what_a_command_says_was_removed_is_never_delivered_whatever_is_under_way() {
             removed.extend(operator.change(Selection::default(), remove()).done);
         }
     });
-    assert!(running.stop(PATIENCE) == Stopped::Clean || handle.count() > 0);
+    assert!(running.stop(PATIENCE) == StopResult::Clean || handle.count() > 0);
     let seen: Vec<_> = delivered.try_iter().collect();
     assert!(removed.iter().all(|id| !seen.contains(id)), "removed and delivered");
 }
@@ -257,10 +263,10 @@ impl Courier for Town {
     fn name(&self) -> &'static str {
         "town"
     }
-    fn carry(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
+    fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
         let outcome = if delivery.recipients[0].final_mailbox().domain.as_ascii() == "silent.example" {
             let _ = self.gate.recv();
-            Outcome::Deferred(Reason::new(4, 2, "timed out").of_destination())
+            Outcome::Deferred(Reason::new(4, 2, "timed out").with_destination_scope())
         } else {
             let _ = self.delivered.send(delivery.envelope.id);
             Outcome::Delivered(Reason::new(0, 0, "taken"))
@@ -292,7 +298,7 @@ fn a_destination_that_keeps_silent_holds_up_nobody_else() {
     others.sort();
     assert_eq!(came, others);
     drop(open);
-    assert_eq!(running.stop(PATIENCE), Stopped::Clean);
+    assert_eq!(running.stop(PATIENCE), StopResult::Clean);
     assert_eq!(handle.count(), 500);
 }
 
@@ -351,6 +357,6 @@ fn deliver_one_beside(pitfall: &Path) {
     let (crew, delivered, _gate) = crew(&handle);
     let running = opened.start(crew).unwrap();
     delivered.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(running.stop(PATIENCE), Stopped::Clean);
+    assert_eq!(running.stop(PATIENCE), StopResult::Clean);
     assert_eq!(handle.count(), 0);
 }

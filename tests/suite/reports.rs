@@ -5,32 +5,32 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use postrider::fakes::Carried;
+use postrider::fakes::RecordedAttempt;
 use postrider::mail::{Destination, Envelope, Mailbox, Notify, Outcome, Reason, Recipient};
 
-use crate::house::House;
-use crate::post_office::{MINUTE, PostOffice, deferred, delivered, failed, mailbox};
+use crate::queue_fixture::{MINUTE, QueueFixture, deferred, delivered, failed, mailbox};
+use crate::test_server::TestServer;
 
 const HOUR: Duration = Duration::from_secs(3600);
 const LETTER: &[u8] = b"Subject: hello\r\nMessage-ID: <1@here.example>\r\n\r\nHello.\r\n";
 const ALL: Notify = Notify::When { success: true, failure: true, delay: true };
 
-fn text(report: &Carried) -> String {
+fn text(report: &RecordedAttempt) -> String {
     String::from_utf8(report.octets.clone()).unwrap()
 }
 
 /// `action` of each recipient of each report, in order.
-fn actions(office: &PostOffice) -> Vec<Vec<String>> {
-    let of = |report: &Carried| {
+fn actions(office: &QueueFixture) -> Vec<Vec<String>> {
+    let of = |report: &RecordedAttempt| {
         let text = text(report);
         text.lines().filter_map(|line| line.strip_prefix("Action: ")).map(str::to_owned).collect()
     };
-    office.reports().iter().map(of).collect()
+    office.bounces().iter().map(of).collect()
 }
 
-fn submitted(office: &mut PostOffice, to: &[&str], edit: impl FnOnce(&mut Envelope)) {
+fn submitted(office: &mut QueueFixture, to: &[&str], edit: impl FnOnce(&mut Envelope)) {
     let by_user = |envelope: &mut Envelope| {
-        envelope.login = Some(mailbox("ana@here.example"));
+        envelope.authenticated_user = Some(mailbox("ana@here.example"));
         edit(envelope);
     };
     office.put_with("ana@here.example", to, LETTER, by_user).unwrap();
@@ -39,14 +39,14 @@ fn submitted(office: &mut PostOffice, to: &[&str], edit: impl FnOnce(&mut Envelo
 
 #[test]
 fn a_delay_is_told_once_at_its_time_and_the_end_is_told_too() {
-    let mut office = PostOffice::new();
-    office.remote.always(Some(deferred("no answer")));
+    let mut office = QueueFixture::new();
+    office.remote.set_default_outcome(Some(deferred("no answer")));
     submitted(&mut office, &["bo@there.example", "cy@there.example"], |_| {});
-    office.after(4 * HOUR - 2 * MINUTE);
-    assert!(office.reports().is_empty());
-    office.after(4 * MINUTE);
+    office.run_for(4 * HOUR - 2 * MINUTE);
+    assert!(office.bounces().is_empty());
+    office.run_for(4 * MINUTE);
     assert_eq!(actions(&office), [["delayed", "delayed"]], "one report for both");
-    let report = text(&office.reports()[0]);
+    let report = text(&office.bounces()[0]);
     assert!(
         report.contains("\r\nWill-Retry-Until: ") && report.contains("\r\nStatus: 4.2.2\r\n"),
         "{report}"
@@ -54,42 +54,42 @@ fn a_delay_is_told_once_at_its_time_and_the_end_is_told_too() {
 
     // A restart knows what the sender knows.
     let mut office = office.restarted(2);
-    office.remote.always(Some(deferred("no answer")));
-    office.after(100 * HOUR);
-    assert!(office.reports().is_empty(), "once");
-    office.after(20 * HOUR);
+    office.remote.set_default_outcome(Some(deferred("no answer")));
+    office.run_for(100 * HOUR);
+    assert!(office.bounces().is_empty(), "once");
+    office.run_for(20 * HOUR);
     assert_eq!(actions(&office), [["failed", "failed"]]);
-    assert!(text(&office.reports()[0]).contains("Status: 4.4.7\r\n"));
+    assert!(text(&office.bounces()[0]).contains("Status: 4.4.7\r\n"));
 }
 
 #[test]
 fn a_stranger_hears_of_a_delay_only_if_it_asked() {
-    let mut office = PostOffice::new();
-    office.remote.always(Some(deferred("no answer")));
+    let mut office = QueueFixture::new();
+    office.remote.set_default_outcome(Some(deferred("no answer")));
     office.receive("eve@elsewhere.example", "bo@there.example");
-    office.after(10 * HOUR);
-    assert!(office.reports().is_empty());
+    office.run_for(10 * HOUR);
+    assert!(office.bounces().is_empty());
 }
 
 #[test]
 fn who_asked_hears_of_a_delivery_here_and_of_a_relay_to_a_hop_that_does_not_report() {
-    let mut office = PostOffice::new();
+    let mut office = QueueFixture::new();
     let reports_itself =
-        Reason::new(0, 0, "accepted").with_remote("mx.there.example", "250 2.0.0 ok").with_dsn_taken();
-    office.remote.then([delivered(), Outcome::Delivered(reports_itself), failed("no such mailbox")]);
+        Reason::new(0, 0, "accepted").with_response("mx.there.example", "250 2.0.0 ok").with_dsn_accepted();
+    office.remote.add_outcomes([delivered(), Outcome::Delivered(reports_itself), failed("no such mailbox")]);
     let to = ["ana@here.example", "bo@there.example", "cy@there.example", "eve@there.example"];
     submitted(&mut office, &to, |envelope| {
         envelope.envid = Some("QQ+2B1".to_owned());
         for recipient in &mut envelope.recipients {
             recipient.notify = ALL;
-            recipient.orcpt = Some(format!("rfc822;{}", recipient.original));
+            recipient.orcpt = Some(format!("rfc822;{}", recipient.forward_path));
         }
     });
-    assert_eq!(office.waiting(), 0);
+    assert_eq!(office.queue_length(), 0);
     let mut actions = actions(&office);
     actions.sort();
     assert_eq!(actions, [["delivered"], ["failed"], ["relayed"]], "one for each kind and attempt");
-    for report in office.reports() {
+    for report in office.bounces() {
         let text = text(&report);
         assert!(text.contains("\r\nOriginal-Envelope-Id: QQ+1\r\n"), "{text}");
         assert!(!text.contains("cy@there.example"), "its hop reports: {text}");
@@ -103,13 +103,13 @@ fn who_asked_hears_of_a_delivery_here_and_of_a_relay_to_a_hop_that_does_not_repo
 
 #[test]
 fn a_list_of_several_is_expanded_for_who_asked_and_reported_no_further() {
-    let mut office = PostOffice::new();
+    let mut office = QueueFixture::new();
     let behind = |raw: &str| Recipient {
         destination: Destination::Mailbox(Mailbox::parse(raw).unwrap()),
         notify: ALL,
-        ..Recipient::mailbox(mailbox("list@here.example"))
+        ..Recipient::for_mailbox(mailbox("list@here.example"))
     };
-    office.remote.then([deferred("busy"), failed("no such mailbox")]);
+    office.remote.add_outcomes([deferred("busy"), failed("no such mailbox")]);
     submitted(&mut office, &["list@here.example"], |envelope| {
         envelope.recipients =
             vec![behind("bo@there.example"), behind("ana@here.example"), behind("cy@there.example")];
@@ -117,34 +117,39 @@ fn a_list_of_several_is_expanded_for_who_asked_and_reported_no_further() {
     let mut seen = actions(&office);
     seen.sort();
     assert_eq!(seen, [["expanded"], ["failed"]]);
-    office.after(HOUR);
-    assert_eq!((office.waiting(), office.reports().len()), (0, 2), "delivered at last, and nobody is told");
+    office.run_for(HOUR);
+    assert_eq!(
+        (office.queue_length(), office.bounces().len()),
+        (0, 2),
+        "delivered at last, and nobody is told"
+    );
 }
 
 #[test]
 fn never_means_nothing_whatever_happens() {
-    let mut office = PostOffice::new();
-    office.remote.always(Some(deferred("no answer")));
+    let mut office = QueueFixture::new();
+    office.remote.set_default_outcome(Some(deferred("no answer")));
     submitted(&mut office, &["bo@there.example", "ana@here.example"], |envelope| {
         for recipient in &mut envelope.recipients {
             recipient.notify = Notify::Never;
         }
     });
-    office.after(121 * HOUR);
-    assert_eq!((office.waiting(), office.reports().len()), (0, 0));
+    office.run_for(121 * HOUR);
+    assert_eq!((office.queue_length(), office.bounces().len()), (0, 0));
 }
 
 #[test]
 fn who_sent_what_cannot_be_read_any_more_hears_that_it_failed() {
-    let mut office = PostOffice::new();
-    office.remote.always(Some(deferred("busy")));
+    let mut office = QueueFixture::new();
+    office.remote.set_default_outcome(Some(deferred("busy")));
     submitted(&mut office, &["bo@there.example"], |_| {});
-    let parcel = office.disk.names().into_iter().find(|path| path.parent().unwrap().ends_with("waiting"));
-    office.disk.spoil(&parcel.unwrap(), 0);
-    office.remote.always(None);
-    office.after(121 * HOUR);
-    assert_eq!(office.waiting(), 0);
-    let reports = office.reports();
+    let parcel =
+        office.disk.file_paths().into_iter().find(|path| path.parent().unwrap().ends_with("waiting"));
+    office.disk.make_unreadable(&parcel.unwrap(), 0);
+    office.remote.set_default_outcome(None);
+    office.run_for(121 * HOUR);
+    assert_eq!(office.queue_length(), 0);
+    let reports = office.bounces();
     let last = text(reports.last().unwrap());
     assert!(last.contains("\r\nStatus: 4.4.7\r\n") && last.contains("nothing of it is returned"), "{last}");
     assert!(!last.contains("rfc822-headers"), "{last}");
@@ -152,7 +157,7 @@ fn who_sent_what_cannot_be_read_any_more_hears_that_it_failed() {
 
 #[test]
 fn a_success_that_cannot_be_reported_is_not_delivered_again() {
-    let mut office = PostOffice::new();
+    let mut office = QueueFixture::new();
     office
         .put_with("ana@here.example", &["bo@there.example"], LETTER, |envelope| {
             envelope.recipients[0].notify = ALL;
@@ -161,8 +166,8 @@ fn a_success_that_cannot_be_reported_is_not_delivered_again() {
     office.disk.set_full(true);
     office.stepped.run();
     office.disk.set_full(false);
-    office.after(24 * HOUR);
-    assert_eq!((office.waiting(), office.remote.delivered().len()), (0, 1));
+    office.run_for(24 * HOUR);
+    assert_eq!((office.queue_length(), office.remote.delivered().len()), (0, 1));
 }
 
 /// What Python's `email` library, which nobody here wrote, makes of the reports in `paths`.
@@ -225,13 +230,13 @@ fn a_strangers_library_reads_every_kind_of_report() {
 
 #[test]
 fn a_report_goes_to_those_behind_the_senders_address() {
-    let house = House::new("[queue]\nretry = [\"1s\"]\n[dns]\nservers = [\"127.0.0.1:1\"]\n");
+    let house = TestServer::new("[queue]\nretry = [\"1s\"]\n[dns]\nservers = [\"127.0.0.1:1\"]\n");
     house.add_user("bo@here.example", "other words");
     std::fs::write(house.path("domains/here.example/aliases"), "team: bo\nsink: |/bin/false\n").unwrap();
     let mut house = house;
     house.start();
-    assert!(house.send("team@here.example", "sink@here.example", "hello").starts_with("250"));
-    let report = house.letter("here.example", "bo");
+    assert!(house.send_message("team@here.example", "sink@here.example", "hello").starts_with("250"));
+    let report = house.wait_for_message("here.example", "bo");
     assert!(report.contains("To: <team@here.example>\n"), "{report}");
     assert!(report.contains("Received: by mx.here.example (postrider)\n"), "{report}");
     let path = house.path("report.eml");
@@ -242,19 +247,19 @@ fn a_report_goes_to_those_behind_the_senders_address() {
 
 #[test]
 fn what_a_client_asked_to_be_told_it_is_told_in_its_own_words() {
-    let house = House::new("");
+    let house = TestServer::new("");
     house.add_user("bo@here.example", "other words");
     std::fs::write(house.path("domains/here.example/aliases"), "sink: |/bin/false\n").unwrap();
     let mut house = house;
     house.start();
-    let mut client = house.client();
+    let mut client = house.connect();
     assert!(client.expect("EHLO there.example", "250").contains("DSN"));
     client.expect("MAIL FROM:<ana@here.example> RET=HDRS ENVID=QQ+2B314159", "250");
     client.expect("RCPT TO:<sink@here.example> NOTIFY=NEVER", "250");
     client.expect("RCPT TO:<bo@here.example> NOTIFY=SUCCESS ORCPT=rfc822;b+2Bo@old.example", "250");
     client.expect("DATA", "354");
     client.expect("Subject: hello\r\n\r\nHello bo.\r\n.", "250");
-    let report = house.letter("here.example", "ana");
+    let report = house.wait_for_message("here.example", "ana");
     let field = |name: &str| report.lines().find_map(|line| line.strip_prefix(name)).unwrap_or(&report);
     assert_eq!(field("Original-Envelope-Id: "), "QQ+314159");
     assert_eq!(field("Original-Recipient: "), "rfc822; b+o@old.example");

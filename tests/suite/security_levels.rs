@@ -12,8 +12,8 @@ use postrider::auth::Accounts;
 use postrider::domaininfo::{self, DomainInfo};
 use postrider::fakes::DnsServer;
 use postrider::inbound::{
-    Authors, Binding, Directory, HourlyMax, HousePolicy, Logins, Permissions, Rates, Recipients, SenderCheck,
-    Senders,
+    ConfiguredPolicy, HourlyLimits, LocalRecipients, LoginPolicy, RateLimits, RecipientPolicy,
+    ReversePathPolicy, SenderCheck, SenderLoginPolicy, SenderPermissions, SenderRestriction,
 };
 use postrider::mail::{Domain, Mailbox, Recipient, SpfResult};
 use postrider::observe::Metrics;
@@ -22,12 +22,12 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use crate::dialogs::{Manner, parse, play};
 use crate::dialogs_on_sockets::{OnSocket, Workshop};
-use crate::house::{House, wait_for};
+use crate::test_server::{TestServer, wait_for};
 
 /// We, and the host that has `there.example`, whose certificate an authority of its own vouches for.
 struct Neighbours {
-    us: House,
-    them: House,
+    us: TestServer,
+    them: TestServer,
     _dns: DnsServer,
 }
 
@@ -35,7 +35,7 @@ impl Neighbours {
     /// `trust` says where our server finds its roots: the name of a variable, and a file or folder
     /// below the other server's, which has the authority in `roots/authority.pem`.
     fn new(trust: Option<(&'static str, &str)>) -> Self {
-        let mut them = House::new("");
+        let mut them = TestServer::new("");
         them.add_user("bo@there.example", "secret word");
         let ca_key = KeyPair::generate().unwrap();
         let mut ca = CertificateParams::default();
@@ -50,10 +50,10 @@ impl Neighbours {
         them.start();
 
         let dns = DnsServer::start("there.example. MX 10 mx.there.example.\nmx.there.example. A 127.0.0.1\n");
-        let mut us = House::new(&format!(
+        let mut us = TestServer::new(&format!(
             "[relay]\nnetworks = [\"127.0.0.0/8\"]\n[dns]\nservers = [\"{}\"]\n\
              [delivery.smtp]\nport = {}\n[queue]\nretry = [\"1s\"]\n",
-            dns.address, them.smtp
+            dns.address, them.smtp_port
         ));
         // The system's own roots are out of the game.
         let nothing = us.path("nothing.pem");
@@ -67,11 +67,11 @@ impl Neighbours {
     }
 
     fn arrived(&self) -> usize {
-        self.them.mailbox("there.example", "bo").len()
+        self.them.maildir_messages("there.example", "bo").len()
     }
 
     fn send(&self, subject: &str) {
-        assert!(self.us.send("ana@here.example", "bo@there.example", subject).starts_with("250"));
+        assert!(self.us.send_message("ana@here.example", "bo@there.example", subject).starts_with("250"));
     }
 
     /// Sends a letter and waits until it is there.
@@ -83,7 +83,7 @@ impl Neighbours {
 
     /// What `postrider domain show` says of the outgoing level.
     fn outgoing(&self) -> String {
-        let (code, out, error) = self.us.run(&["domain", "show", "there.example"]);
+        let (code, out, error) = self.us.run_to_end(&["domain", "show", "there.example"]);
         assert_eq!(code, 0, "{error}");
         let shown: serde_json::Value = serde_json::from_str(&out).unwrap();
         shown["outgoing"].as_str().unwrap().to_owned()
@@ -113,11 +113,11 @@ fn roots_come_from_the_file_or_the_folder_that_the_environment_names() {
 #[test]
 fn a_lower_level_waits_until_the_operator_makes_the_server_forget() {
     let mut both = Neighbours::new(Some(("SSL_CERT_FILE", "roots/authority.pem")));
-    let (code, out, _) = both.us.run(&["domain", "list"]);
+    let (code, out, _) = both.us.run_to_end(&["domain", "list"]);
     assert_eq!((code, out.as_str()), (0, "no domain is known yet\n"));
     both.deliver("with tls");
     both.deliver("an equal level passes");
-    let (code, out, _) = both.us.run(&["domain", "list"]);
+    let (code, out, _) = both.us.run_to_end(&["domain", "list"]);
     assert!(code == 0 && out.contains("there.example") && out.contains("tls-verified"), "{out}");
     assert!(fs::read_to_string(both.file()).unwrap().contains("tls-verified"), "a person can read it");
 
@@ -130,19 +130,19 @@ fn a_lower_level_waits_until_the_operator_makes_the_server_forget() {
     assert_eq!(both.outgoing(), "tls-verified");
     both.send("without tls");
     let listing = wait_for("the refusal", || {
-        let (_, out, _) = both.us.run(&["queue", "list"]);
+        let (_, out, _) = both.us.run_to_end(&["queue", "list"]);
         out.contains("deferred").then_some(out)
     });
     assert!(listing.contains("tls-verified before") && listing.contains("domain forget"), "{listing}");
     assert_eq!(both.arrived(), 2);
 
-    let (code, out, error) = both.us.run(&["domain", "forget", "THERE.example"]);
+    let (code, out, error) = both.us.run_to_end(&["domain", "forget", "THERE.example"]);
     assert_eq!((code, out.as_str()), (0, "there.example is forgotten\n"), "{error}");
     wait_for("the letter that waited", || (both.arrived() == 3).then_some(()));
     assert_eq!(both.outgoing(), "plain");
-    let (code, _, error) = both.us.run(&["domain", "forget", "elsewhere.example"]);
+    let (code, _, error) = both.us.run_to_end(&["domain", "forget", "elsewhere.example"]);
     assert!(code == 1 && error.contains("nothing is known of elsewhere.example"), "{error}");
-    let (code, _, error) = both.us.run(&["domain", "show", "no domain"]);
+    let (code, _, error) = both.us.run_to_end(&["domain", "show", "no domain"]);
     assert!(code == 1 && error.contains("write one such as example.org"), "{error}");
 }
 
@@ -150,7 +150,7 @@ fn a_lower_level_waits_until_the_operator_makes_the_server_forget() {
 struct Confirmed;
 
 impl SenderCheck for Confirmed {
-    fn spf(&self, _address: IpAddr, _hello: &str, _mailbox: &Mailbox) -> SpfResult {
+    fn check_spf(&self, _address: IpAddr, _hello: &str, _mailbox: &Mailbox) -> SpfResult {
         SpfResult::Pass
     }
 }
@@ -158,20 +158,20 @@ impl SenderCheck for Confirmed {
 /// Everybody in `here.example` exists.
 struct Everybody;
 
-impl Directory for Everybody {
+impl LocalRecipients for Everybody {
     fn is_local(&self, domain: &Domain) -> bool {
         domain.as_ascii() == "here.example"
     }
     fn expand(&self, mailbox: &Mailbox) -> Result<Vec<Recipient>, String> {
-        Ok(vec![Recipient::mailbox(mailbox.clone())])
+        Ok(vec![Recipient::for_mailbox(mailbox.clone())])
     }
     fn postmaster_domain(&self) -> Domain {
         Domain::parse("here.example").unwrap()
     }
 }
 
-impl Permissions for Everybody {
-    fn may_write_as(&self, user: &Mailbox, address: &Mailbox) -> bool {
+impl SenderPermissions for Everybody {
+    fn may_send_as(&self, user: &Mailbox, address: &Mailbox) -> bool {
         user == address
     }
 }
@@ -194,12 +194,21 @@ fn a_confirmed_sender_whose_domain_gives_up_tls_is_refused_at_mail() {
             &metrics,
             settings,
         );
-        Arc::new(HousePolicy {
-            rates: Arc::new(Rates::new(HourlyMax::default(), Arc::new(SystemClock), &metrics)),
-            senders: Senders::new(Arc::new(Confirmed), Arc::new(known.unwrap()), &metrics),
-            authors: Authors::new(Arc::new(Everybody), Arc::new(Everybody), Binding::Bound, &metrics),
-            recipients: Recipients::new(Arc::new(Everybody), Vec::new(), &metrics),
-            logins: Logins::new(
+        Arc::new(ConfiguredPolicy {
+            rate_limits: Arc::new(RateLimits::new(HourlyLimits::default(), Arc::new(SystemClock), &metrics)),
+            reverse_path_policy: ReversePathPolicy::new(
+                Arc::new(Confirmed),
+                Arc::new(known.unwrap()),
+                &metrics,
+            ),
+            sender_login_policy: SenderLoginPolicy::new(
+                Arc::new(Everybody),
+                Arc::new(Everybody),
+                SenderRestriction::OwnAddresses,
+                &metrics,
+            ),
+            recipient_policy: RecipientPolicy::new(Arc::new(Everybody), Vec::new(), &metrics),
+            login_policy: LoginPolicy::new(
                 Arc::new(Accounts::new([].into())),
                 Arc::new(SystemClock),
                 Arc::new(SystemRandom),

@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::house::{Client, House, PATIENCE, Signal, wait_for};
+use crate::test_server::{Signal, SmtpClient, TestServer, WAIT_TIMEOUT, wait_for};
 
 /// A server with this `grace`, not started.
-fn house_with_grace(grace: &str, more: &str) -> House {
-    let house = House::new(more);
+fn house_with_grace(grace: &str, more: &str) -> TestServer {
+    let house = TestServer::new(more);
     let toml = fs::read_to_string(house.path("postrider.toml")).unwrap();
     fs::write(house.path("postrider.toml"), toml.replace("grace = \"5s\"", &format!("grace = \"{grace}\"")))
         .unwrap();
@@ -27,9 +27,9 @@ fn house_with_grace(grace: &str, more: &str) -> House {
 }
 
 /// Adds a port for proxies at 127.0.0.2.
-fn listen_for_proxies(house: &House, port: u16) {
+fn listen_for_proxies(house: &TestServer, port: u16) {
     let toml = fs::read_to_string(house.path("postrider.toml")).unwrap();
-    let smtp = format!("smtp = [\"127.0.0.1:{}\"", house.smtp);
+    let smtp = format!("smtp = [\"127.0.0.1:{}\"", house.smtp_port);
     let proxied = format!("proxy-from = [\"127.0.0.1\"]\n{smtp}, \"127.0.0.2:{port} proxy\"");
     assert!(toml.contains(&smtp));
     fs::write(house.path("postrider.toml"), toml.replace(&smtp, &proxied)).unwrap();
@@ -43,7 +43,7 @@ fn script(path: &Path, text: &str) {
 
 /// A hook that hangs for a minute when it is asked for an address that begins like this; postrider gives it
 /// five seconds. Its process id is then in the file `hook-runs`, and all that it was asked for in `asked`.
-fn hanging_alias_hook(house: &House, asked_for: &str) {
+fn hanging_alias_hook(house: &TestServer, asked_for: &str) {
     let here = house.path("hook-runs").display().to_string();
     let text = format!(
         "echo $1 >>{}\ncase $1 in {asked_for}*) echo $$ >{here}.new; mv {here}.new {here}; exec sleep 60;; esac",
@@ -67,8 +67,8 @@ fn wait_until_gone(process: u32) {
 }
 
 /// A client that has said RCPT for this address and has no answer.
-fn client_asking_for(house: &House, to: &str) -> Client {
-    let mut client = house.client();
+fn client_asking_for(house: &TestServer, to: &str) -> SmtpClient {
+    let mut client = house.connect();
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<bo@there.example>", "250");
     client.send(format!("RCPT TO:<{to}>\r\n").as_bytes());
@@ -83,8 +83,8 @@ fn a_stop_does_not_wait_for_an_alias_hook_that_a_client_asked() {
     let mut client = client_asking_for(&house, "slow@here.example");
     let hook = process_in(&house.path("hook-runs"));
     assert_eq!(house.stop(), 0);
-    assert!(client.reply().starts_with("451 4."), "the recipient is put off");
-    assert!(client.reply().starts_with("421 4.3.2 "), "and the client hears why it is left");
+    assert!(client.read_reply().starts_with("451 4."), "the recipient is put off");
+    assert!(client.read_reply().starts_with("421 4.3.2 "), "and the client hears why it is left");
     wait_until_gone(hook);
     let log = house.log();
     assert!(log.contains("nothing was under way"), "{log}");
@@ -118,18 +118,18 @@ fn a_message_that_a_hook_judges_is_put_off_when_grace_is_over() {
         &format!("echo $$ >{runs}.new; mv {runs}.new {runs}; exec sleep 60"),
     );
     house.start();
-    let mut client = house.client();
-    client.begin("bo@there.example", "ana@here.example");
+    let mut client = house.connect();
+    client.begin_data("bo@there.example", "ana@here.example");
     client.send(b"Subject: judged\r\n\r\nhello\r\n.\r\n");
     let hook = process_in(&house.path("hook-runs"));
     assert_eq!(house.stop(), 0);
-    let reply = client.reply();
+    let reply = client.read_reply();
     assert!(reply.starts_with("451 4.3.2 "), "{reply:?}\n{}", house.log());
     wait_until_gone(hook);
 }
 
 /// `postrider queue hold ID`, under way.
-fn hold(house: &House, id: &str) -> Child {
+fn hold(house: &TestServer, id: &str) -> Child {
     let mut command = house.command();
     command.args(["queue", "hold", id]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command.spawn().unwrap()
@@ -149,7 +149,7 @@ fn commands_that_wait_for_attempts_are_answered_when_the_server_stops() {
     house.start();
     let ids: Vec<_> = (0..6)
         .map(|number| {
-            let reply = house.send("bo@there.example", "ana@here.example", &number.to_string());
+            let reply = house.send_message("bo@there.example", "ana@here.example", &number.to_string());
             assert!(reply.starts_with("250 "), "{reply}");
             reply.trim_end().rsplit(' ').next().unwrap().to_owned()
         })
@@ -186,7 +186,7 @@ fn a_second_signal_leaves_no_program_behind() {
     fs::write(house.path("domains/here.example/aliases"), format!("slow: | sh \"{}\"\n", program.display()))
         .unwrap();
     house.start();
-    assert!(house.send("bo@there.example", "slow@here.example", "slow").starts_with("250 "));
+    assert!(house.send_message("bo@there.example", "slow@here.example", "slow").starts_with("250 "));
     let program = process_in(&house.path("runs"));
     house.signal(Signal::SIGTERM);
     wait_for("the stop", || house.log().contains("stopping").then_some(()));
@@ -205,17 +205,17 @@ fn the_greeting_does_not_wait_for_a_dovecot_that_says_nothing() {
         format!("[dovecot]\nauth = \"auto\"\nclient-socket = {client:?}\nuserdb-socket = {userdb:?}\n");
     let mut house = house_with_grace("1h", &more);
     house.start();
-    house.client().expect("EHLO there.example", "250");
+    house.connect().expect("EHLO there.example", "250");
     assert!(!house.log().contains("took too long"), "the start waited for Dovecot: {}", house.log());
     let (_asked, _) = listeners[0].accept().unwrap();
 
     // A client has asked for a mailbox, and Dovecot does not say whether there is one.
     let mut asking = client_asking_for(&house, "cy@here.example");
     let (mut asked, _) = listeners[1].accept().unwrap();
-    asked.set_read_timeout(Some(PATIENCE)).unwrap();
+    asked.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     assert!(asked.read(&mut [0; 64]).unwrap() > 0);
     assert_eq!(house.stop(), 0);
-    let replies = asking.reply() + &asking.reply();
+    let replies = asking.read_reply() + &asking.read_reply();
     assert!(replies.contains("421 4.3.2 "), "{replies:?}");
     let log = house.log();
     assert!(!log.contains("took too long"), "Dovecot's time was over before the server stopped: {log}");
@@ -224,14 +224,14 @@ fn the_greeting_does_not_wait_for_a_dovecot_that_says_nothing() {
 #[test]
 fn a_stop_does_not_wait_for_a_name_server_that_a_session_asked() {
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
-    server.set_read_timeout(Some(PATIENCE)).unwrap();
+    server.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
     let proxied = crate::peers::free_port();
     let more = format!("[dns]\nservers = [\"{}\"]\n", server.local_addr().unwrap());
     let mut house = house_with_grace("1h", &more);
     listen_for_proxies(&house, proxied);
     house.start();
     // Only public addresses have names.
-    let mut client = Client::try_connect_saying(
+    let mut client = SmtpClient::try_connect_after(
         ([127, 0, 0, 2], proxied).into(),
         b"PROXY TCP4 203.0.113.7 203.0.113.1 4711 25\r\n",
     )
@@ -240,7 +240,7 @@ fn a_stop_does_not_wait_for_a_name_server_that_a_session_asked() {
     client.send(b"MAIL FROM:<bo@there.example>\r\n");
     server.recv(&mut [0; 512]).unwrap();
     assert_eq!(house.stop(), 0);
-    let replies = client.reply() + &client.reply();
+    let replies = client.read_reply() + &client.read_reply();
     assert!(replies.contains("421 4.3.2 "), "{replies:?}");
 }
 
@@ -265,7 +265,7 @@ fn the_greeting_does_not_wait_for_an_lmtp_server_that_takes_no_connection() {
         format!("[delivery]\nlocal = \"lmtp\"\n[delivery.lmtp]\naddress = \"unix:{}\"\n", path.display());
     let mut house = house_with_grace("1h", &more);
     house.start();
-    house.client().expect("EHLO there.example", "250");
+    house.connect().expect("EHLO there.example", "250");
     assert!(!house.log().contains("no connection to"), "the start waited for it: {}", house.log());
     assert_eq!(house.stop(), 0);
     assert!(!house.log().contains("no connection to"), "the stop waited for it: {}", house.log());
@@ -275,7 +275,7 @@ fn the_greeting_does_not_wait_for_an_lmtp_server_that_takes_no_connection() {
 fn what_is_absent_at_the_start_is_said_in_the_log() {
     let more = "[delivery]\nlocal = \"lmtp\"\n[delivery.lmtp]\naddress = \"unix:/no/such/lmtp\"\n\
                 [dovecot]\nauth = \"auto\"\nclient-socket = \"/no/such/client\"\nuserdb-socket = \"/no/such/userdb\"\n";
-    let house = House::started(more);
+    let house = TestServer::new_started(more);
     for says in
         ["no connection to unix:/no/such/lmtp", "cannot log in", "mail for Dovecot's users is put off"]
     {
@@ -291,31 +291,31 @@ fn a_stop_does_not_wait_for_clients_that_are_silent_or_do_not_listen() {
     house.start();
     let mut silent = Vec::new();
     // No first octet of a handshake, and half of one.
-    silent.push(TcpStream::connect(("127.0.0.1", house.submissions)).unwrap());
-    let mut half = TcpStream::connect(("127.0.0.1", house.submissions)).unwrap();
+    silent.push(TcpStream::connect(("127.0.0.1", house.submissions_port)).unwrap());
+    let mut half = TcpStream::connect(("127.0.0.1", house.submissions_port)).unwrap();
     half.write_all(b"\x16\x03\x01\x02\x00\x01\x00\x01").unwrap();
     silent.push(half);
     // No preface of a proxy.
     silent.push(TcpStream::connect(("127.0.0.2", proxied)).unwrap());
     // A request to the monitor whose answer nobody reads, and half of one.
     for request in ["GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", "GET /metr"] {
-        let mut monitor = TcpStream::connect(("127.0.0.1", house.monitoring)).unwrap();
+        let mut monitor = TcpStream::connect(("127.0.0.1", house.monitoring_port)).unwrap();
         monitor.write_all(request.as_bytes()).unwrap();
         silent.push(monitor);
     }
     // More control clients than are served at once.
     let control: Vec<_> = (0..6).map(|_| UnixStream::connect(house.path("data/control")).unwrap()).collect();
     // A client that sends commands and reads no reply.
-    let deaf = house.client();
-    let mut writer = deaf.writer();
+    let deaf = house.connect();
+    let mut writer = deaf.cloned_stream();
     writer.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
     let commands = "NOOP\r\n".repeat(1000);
     let flood = spawn(move || while writer.write_all(commands.as_bytes()).is_ok() {});
     flood.join().unwrap();
-    let mut idle = house.client();
+    let mut idle = house.connect();
     let began = Instant::now();
     house.signal(Signal::SIGTERM);
-    assert!(idle.reply().starts_with("421 4.3.2 "));
+    assert!(idle.read_reply().starts_with("421 4.3.2 "));
     assert_eq!(house.exit_code(), 0);
     // The silent control clients have five seconds, and the monitor's ten.
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
@@ -327,8 +327,8 @@ fn a_stop_does_not_wait_for_clients_that_are_silent_or_do_not_listen() {
 fn a_message_that_does_not_come_to_an_end_has_no_more_than_grace() {
     let mut house = house_with_grace("2s", "");
     house.start();
-    let mut busy = house.client();
-    busy.begin("bo@there.example", "ana@here.example");
+    let mut busy = house.connect();
+    busy.begin_data("bo@there.example", "ana@here.example");
     busy.send(b"Subject: never finished\r\n");
     let began = Instant::now();
     assert_eq!(house.stop(), 0);
@@ -389,10 +389,10 @@ fn a_stop_does_not_wait_for_a_next_hop_that_does_not_say_goodbye() {
         format!("[delivery.smtp]\nvia = \"127.0.0.1:{port}\"\n[relay]\nnetworks = [\"127.0.0.0/8\"]\n");
     let mut house = house_with_grace("1h", &more);
     house.start();
-    assert!(house.send("ana@here.example", "bo@there.example", "away").starts_with("250 "));
+    assert!(house.send_message("ana@here.example", "bo@there.example", "away").starts_with("250 "));
     wait_for("the delivery", || house.log().contains("delivered id=").then_some(()));
     assert_eq!(house.stop(), 0);
-    told.recv_timeout(PATIENCE).unwrap();
+    told.recv_timeout(WAIT_TIMEOUT).unwrap();
     peer.join().unwrap();
 }
 
@@ -402,7 +402,7 @@ fn a_stop_does_not_wait_for_whoever_reads_the_log() {
     let (reader, mut writer) = std::io::pipe().unwrap();
     let mut command = house.command();
     command.arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(writer.try_clone().unwrap());
-    house.start_by(&mut command);
+    house.start_with(&mut command);
     drop(command);
     // The server's end of the pipe is this one too.
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();

@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use crate::house::{House, wait_for};
 use crate::peers;
+use crate::test_server::{TestServer, wait_for};
 
 /// How often a field of this name stands in the header section.
 fn fields(letter: &str, name: &str) -> usize {
@@ -13,22 +13,22 @@ fn fields(letter: &str, name: &str) -> usize {
 }
 
 /// Ana sends this message, exactly, to herself and Bo; what arrives at Bo's.
-fn submitted(house: &House, message: &str) -> String {
-    let before = house.mailbox("here.example", "bo").len();
+fn submitted(house: &TestServer, message: &str) -> String {
+    let before = house.maildir_messages("here.example", "bo").len();
     let data = peers::swaks_data(house.dir.path(), message);
     let mail = ["--from", "ana@here.example", "--to", "ana@here.example,bo@here.example", "--data", &data];
-    let output = house.log_in(house.submission, "ana@here.example", "secret word", &mail);
+    let output = house.submit_with_swaks(house.submission_port, "ana@here.example", "secret word", &mail);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     let letters = wait_for("the letter", || {
-        Some(house.mailbox("here.example", "bo")).filter(|letters| letters.len() > before)
+        Some(house.maildir_messages("here.example", "bo")).filter(|letters| letters.len() > before)
     });
     let letters = letters.into_iter().map(|octets| String::from_utf8(octets).unwrap());
     let subject = message.lines().next().unwrap();
     letters.into_iter().find(|letter| letter.contains(subject)).unwrap()
 }
 
-fn house(more: &str) -> House {
-    let house = House::new(more);
+fn house(more: &str) -> TestServer {
+    let house = TestServer::new(more);
     house.add_user("bo@here.example", "another word");
     house
 }
@@ -80,9 +80,9 @@ fn a_text_without_a_header_is_all_body() {
 #[test]
 fn a_named_network_submits_and_everybody_else_relays() {
     for (networks, count) in [("127.0.0.0/8", 1), ("192.0.2.0/24", 0)] {
-        let house = House::started(&format!("[relay]\nnetworks = [\"{networks}\"]\n"));
-        house.send("bo@there.example", "ana@here.example", "from a machine");
-        let letter = house.letter("here.example", "ana");
+        let house = TestServer::new_started(&format!("[relay]\nnetworks = [\"{networks}\"]\n"));
+        house.send_message("bo@there.example", "ana@here.example", "from a machine");
+        let letter = house.wait_for_message("here.example", "ana");
         for name in ["Date", "Message-ID", "From"] {
             assert_eq!(fields(&letter, name), count, "{networks}: {name} in {letter}");
         }
@@ -94,10 +94,10 @@ fn a_named_network_submits_and_everybody_else_relays() {
 }
 
 /// Ana hands in a message for Bo; the transcript.
-fn try_as_ana(house: &House, reverse_path: &str, message: &str) -> String {
+fn try_as_ana(house: &TestServer, reverse_path: &str, message: &str) -> String {
     let data = peers::swaks_data(house.dir.path(), message);
     let mail = ["--from", reverse_path, "--to", "bo@here.example", "--data", &data];
-    let output = house.log_in(house.submission, "ana@here.example", "secret word", &mail);
+    let output = house.submit_with_swaks(house.submission_port, "ana@here.example", "secret word", &mail);
     String::from_utf8(output.stdout).unwrap()
 }
 
@@ -159,7 +159,7 @@ fn the_senders_file_is_read_again_and_a_broken_one_is_not_in_force() {
     fs::write(house.path("domains/here.example/senders"), "ana\n").unwrap();
     wait_for("the complaint", || house.log().contains("senders:1: there is no colon").then_some(()));
     assert!(may());
-    assert!(house.run(&["check"]).2.contains("senders:1: there is no colon"));
+    assert!(house.run_to_end(&["check"]).2.contains("senders:1: there is no colon"));
 }
 
 #[test]
@@ -172,9 +172,9 @@ fn with_sender_any_the_login_alone_counts() {
 
 #[test]
 fn who_has_not_logged_in_is_not_bound_and_half_a_domain_is_refused() {
-    let house = House::started("[relay]\nnetworks = [\"127.0.0.0/8\"]\n");
-    let mut client = house.client();
-    client.begin("eve@there.example", "ana@here.example");
+    let house = TestServer::new_started("[relay]\nnetworks = [\"127.0.0.0/8\"]\n");
+    let mut client = house.connect();
+    client.begin_data("eve@there.example", "ana@here.example");
     client.expect("From: boss@here.example\r\n\r\nHello.\r\n.", "250 2.0.0");
     client.expect("MAIL FROM:<eve@there.example>", "250");
     client.expect("RCPT TO:<bo@there>", "550 5.1.2");
@@ -187,7 +187,7 @@ fn nothing_is_hidden_behind_a_line_that_is_no_field() {
     let message = "Subject: pay\nFrom: ana@here.example\nno field\nFrom: boss@here.example\n\nNow.\n";
     let data = peers::swaks_data(house.dir.path(), message);
     let mail = ["--from", "ana@here.example", "--to", "bo@here.example", "--data", &data];
-    let output = house.log_in(house.submission, "ana@here.example", "secret word", &mail);
+    let output = house.submit_with_swaks(house.submission_port, "ana@here.example", "secret word", &mail);
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("554 5.6.0 A line of the header is neither a field nor empty"), "{said}");
 }
@@ -198,7 +198,7 @@ fn however_users_write_their_names_they_are_one_user() {
     house.start();
     let mail = ["--from", "ana@here.example", "--to", "bo@here.example"];
     let replies = ["ana@here.example", "ANA@here.example", "Ana@HERE.example"].map(|user| {
-        let output = house.log_in(house.submission, user, "secret word", &mail);
+        let output = house.submit_with_swaks(house.submission_port, user, "secret word", &mail);
         String::from_utf8_lossy(&output.stdout).into_owned()
     });
     assert!(replies[1].contains("250 2.0.0"), "{}", replies[1]);

@@ -6,32 +6,32 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::alias::House as Source;
+use crate::alias::AliasFileContext as Source;
 
 /// Two local domains; `ana` and `bo` are users of both. The hook knows some names, and notes whom
 /// it was asked about.
 #[derive(Default)]
-struct House {
-    hook: HashMap<String, Vec<Target>>,
-    asked: RefCell<Vec<String>>,
+struct FixedLookup {
+    hook: HashMap<String, Vec<AliasTarget>>,
+    hook_lookups: RefCell<Vec<String>>,
 }
 
-impl Directory for House {
+impl AliasLookup for FixedLookup {
     fn is_local(&self, domain: &Domain) -> bool {
         ["here.example", "second.example", "localhost"].contains(&domain.as_ascii())
     }
 
-    fn exists(&self, mailbox: &Mailbox) -> Result<bool, CannotTell> {
-        match mailbox.local_part.key().as_str() {
-            "later" => Err(CannotTell("no answer".to_owned())),
+    fn exists(&self, mailbox: &Mailbox) -> Result<bool, LookupFailure> {
+        match mailbox.local_part.comparison_key().as_str() {
+            "later" => Err(LookupFailure("no answer".to_owned())),
             name => Ok(mailbox.domain.is_qualified() && ["ana", "bo", "d.ot"].contains(&name)),
         }
     }
 
-    fn more_targets(&self, mailbox: &Mailbox) -> Result<Vec<Target>, CannotTell> {
-        self.asked.borrow_mut().push(mailbox.to_string());
+    fn hook_targets(&self, mailbox: &Mailbox) -> Result<Vec<AliasTarget>, LookupFailure> {
+        self.hook_lookups.borrow_mut().push(mailbox.to_string());
         match mailbox.local_part.as_str() {
-            "hookless" => Err(CannotTell("exit status 1".to_owned())),
+            "hookless" => Err(LookupFailure("exit status 1".to_owned())),
             _ => Ok(self.hook.get(&mailbox.to_string()).cloned().unwrap_or_default()),
         }
     }
@@ -41,26 +41,30 @@ fn mailbox(raw: &str) -> Mailbox {
     Mailbox::parse(raw).unwrap()
 }
 
-fn read(here: &str, second: &str, spelling: &Spelling, postmaster: Option<&str>) -> Book {
+fn table_of(here: &str, second: &str, spelling: &LocalPartRules, postmaster: Option<&str>) -> AliasTable {
     let domains = [("here.example", here), ("second.example", second)].map(|(name, text)| {
         let domain = Domain::parse(name).unwrap();
-        let source = Source { domain: &domain, spelling };
-        let aliases = Aliases::parse(text, Path::new("aliases"), source, &mut |_| Ok(String::new()));
+        let source = Source { domain: &domain, local_part_rules: spelling };
+        let aliases = DomainAliases::parse(text, Path::new("aliases"), source, &mut |_| Ok(String::new()));
         (domain, Arc::new(aliases.unwrap()))
     });
     let hostname = Domain::parse("mx.here.example").unwrap();
-    Book::new(domains.into(), spelling.clone(), Postmaster { mailbox: postmaster.map(mailbox), hostname })
+    AliasTable::new(
+        domains.into(),
+        spelling.clone(),
+        PostmasterSettings { mailbox: postmaster.map(mailbox), hostname },
+    )
 }
 
-fn resolve_in(book: &Book, house: &House, address: &str) -> Result<Vec<String>, String> {
+fn resolve_in(book: &AliasTable, house: &FixedLookup, address: &str) -> Result<Vec<String>, String> {
     let asked = mailbox(address);
     let found = book.resolve(&asked, house).map_err(|e| e.to_string())?;
-    assert!(found.iter().all(|recipient| recipient.original == asked));
+    assert!(found.iter().all(|recipient| recipient.forward_path == asked));
     Ok(found.iter().map(ToString::to_string).collect())
 }
 
 fn resolve(here: &str, second: &str, address: &str) -> Result<Vec<String>, String> {
-    resolve_in(&read(here, second, &Spelling::default(), None), &House::default(), address)
+    resolve_in(&table_of(here, second, &LocalPartRules::default(), None), &FixedLookup::default(), address)
 }
 
 #[test]
@@ -120,8 +124,8 @@ fn a_suffix_is_looked_for_with_the_name_and_then_left_out() {
         assert_eq!(resolve(text, "", address).unwrap(), [expected], "{address}");
     }
     assert!(resolve(text, "", "an.a@here.example").unwrap_err().contains("does not exist"));
-    let dots = Spelling { drop_characters: ".".to_owned(), ..Spelling::default() };
-    let book = read(text, "", &dots, None);
+    let dots = LocalPartRules { drop_characters: ".".to_owned(), ..LocalPartRules::default() };
+    let book = table_of(text, "", &dots, None);
     for (address, expected) in [
         ("a.na+lists@here.example", "bo@here.example"),
         ("a.n.n.a+x@here.example", "bo@here.example"),
@@ -129,11 +133,11 @@ fn a_suffix_is_looked_for_with_the_name_and_then_left_out() {
         ("a.n.a@here.example", "ana@here.example"),
         ("d.ot@here.example", "d.ot@here.example"),
     ] {
-        assert_eq!(resolve_in(&book, &House::default(), address).unwrap(), [expected], "{address}");
+        assert_eq!(resolve_in(&book, &FixedLookup::default(), address).unwrap(), [expected], "{address}");
     }
-    let plain = Spelling { suffix_separators: String::new(), ..Spelling::default() };
-    let book = read(text, "", &plain, None);
-    assert!(resolve_in(&book, &House::default(), "team+x@here.example").is_err());
+    let plain = LocalPartRules { suffix_separators: String::new(), ..LocalPartRules::default() };
+    let book = table_of(text, "", &plain, None);
+    assert!(resolve_in(&book, &FixedLookup::default(), "team+x@here.example").is_err());
 }
 
 #[test]
@@ -159,9 +163,10 @@ fn a_star_is_the_name_as_it_was_written() {
 fn named_hosts_are_final() {
     let text =
         "x: ana via relay.example, ana via relay.example tls=required, *@there.example via relay.example";
-    let house = House::default();
-    let found =
-        read(text, "", &Spelling::default(), None).resolve(&mailbox("x@here.example"), &house).unwrap();
+    let house = FixedLookup::default();
+    let found = table_of(text, "", &LocalPartRules::default(), None)
+        .resolve(&mailbox("x@here.example"), &house)
+        .unwrap();
     let via: Vec<_> = found
         .iter()
         .map(|recipient| match &recipient.destination {
@@ -206,25 +211,25 @@ fn who_cannot_be_told_now_is_not_unknown() {
         );
     }
     let later = mailbox("later@here.example");
-    assert!(!AliasError::CannotTell(later, CannotTell(String::new())).is_unknown());
+    assert!(!AliasError::LookupFailed(later, LookupFailure(String::new())).is_unknown());
 }
 
 #[test]
 fn the_hook_is_asked_once_for_each_name_and_adds_to_the_file() {
-    let to = |raw: &str| Target::Address { address: Address::Mailbox(mailbox(raw)), via: None };
+    let to = |raw: &str| AliasTarget::Address { address: TargetAddress::Mailbox(mailbox(raw)), via: None };
     let hook = HashMap::from([
         ("list@here.example".to_owned(), vec![to("bo@here.example"), to("list2@here.example")]),
         ("list2@here.example".to_owned(), vec![to("list2@second.example"), to("ana@here.example")]),
         ("bo@here.example".to_owned(), vec![to("BO@here.example"), to("x@there.example")]),
     ]);
-    let house = House { hook, ..House::default() };
-    let book = read("list: ana, ana", "*: ana", &Spelling::default(), None);
+    let house = FixedLookup { hook, ..FixedLookup::default() };
+    let book = table_of("list: ana, ana", "*: ana", &LocalPartRules::default(), None);
     assert_eq!(
         resolve_in(&book, &house, "list@here.example").unwrap(),
         ["ana@here.example", "bo@here.example", "x@there.example", "ana@second.example"]
     );
     assert_eq!(
-        *house.asked.borrow(),
+        *house.hook_lookups.borrow(),
         [
             "list@here.example",
             "ana@here.example",
@@ -238,11 +243,11 @@ fn the_hook_is_asked_once_for_each_name_and_adds_to_the_file() {
 
 #[test]
 fn a_postmaster_is_always_somebody() {
-    let none = Spelling::default();
-    let house = House::default();
+    let none = LocalPartRules::default();
+    let house = FixedLookup::default();
     // Everybody for whom mail must be taken, and who reads it by these aliases and this key.
     let reads = |here: &str, second: &str, key: Option<&str>| {
-        let book = read(here, second, &none, key);
+        let book = table_of(here, second, &none, key);
         let asked = [
             "postmaster@here.example",
             "Postmaster@second.example",
@@ -269,9 +274,9 @@ fn a_postmaster_is_always_somebody() {
     for error in reads("", "", Some("postmaster@second.example")) {
         assert!(error.contains("in circles"), "{error}");
     }
-    let book = read("", "", &none, None);
+    let book = table_of("", "", &none, None);
     assert!(!book.resolve(&mailbox("postmaster@here.example"), &house).unwrap_err().is_unknown());
-    assert!(!book.is_for_this_host(&mailbox("ana@mx.here.example")));
+    assert!(!book.is_host_role_mailbox(&mailbox("ana@mx.here.example")));
     assert_eq!(book.postmaster_domain().as_ascii(), "here.example");
     assert!(resolve("", "", "postmaster+x@here.example").unwrap_err().contains("does not exist"));
 }
@@ -295,20 +300,20 @@ fn circles_and_long_ways_are_refused() {
 }
 
 /// A line for each step: how deep it is, who, what, and who says so.
-fn drawn(branch: &Branch, depth: usize, into: &mut Vec<String>) {
+fn describe_steps(branch: &ResolutionStep, depth: usize, into: &mut Vec<String>) {
     let origin = branch.origin.as_ref().map(|origin| format!(" [{origin}]")).unwrap_or_default();
-    let what = match &branch.what {
-        What::Wrong(error) => error.to_string(),
+    let what = match &branch.resolution {
+        Resolution::Failed(error) => error.to_string(),
         other => format!("{other:?}"),
     };
     into.push(format!("{}{}: {what}{origin}", "  ".repeat(depth), branch.name));
-    branch.branches.iter().for_each(|below| drawn(below, depth + 1, into));
+    branch.next_steps.iter().for_each(|below| describe_steps(below, depth + 1, into));
 }
 
 #[test]
 fn a_program_is_one_destination_however_its_alias_is_written() {
-    let house = House::default();
-    let book = read("prog: | /bin/x", "", &Spelling::default(), None);
+    let house = FixedLookup::default();
+    let book = table_of("prog: | /bin/x", "", &LocalPartRules::default(), None);
     let found = ["prog", "Prog", "PROG+a", "prog+b"].map(|name| {
         let recipients = book.resolve(&mailbox(&format!("{name}@here.example")), &house).unwrap();
         recipients[0].destination.clone()
@@ -320,22 +325,23 @@ fn a_program_is_one_destination_however_its_alias_is_written() {
 fn the_way_is_shown_with_its_lines_and_every_mistake_on_it() {
     let text =
         "team: ana+x, lists, ana, eve\nlists: z@there.example, prog, team\nprog: | /bin/x y\n*: nobody";
-    let house = House::default();
+    let house = FixedLookup::default();
     let mut lines = Vec::new();
-    let tree = read(text, "", &Spelling::default(), None).explain(&mailbox("Team@here.example"), &house);
-    drawn(&tree, 0, &mut lines);
+    let tree =
+        table_of(text, "", &LocalPartRules::default(), None).explain(&mailbox("Team@here.example"), &house);
+    describe_steps(&tree, 0, &mut lines);
     assert_eq!(
         lines,
         [
             "Team@here.example: Alias",
             "  ana+x@here.example: User(Mailbox(ana@here.example)) [aliases:1]",
             "  lists@here.example: Alias [aliases:1]",
-            "    z@there.example: Elsewhere [aliases:2]",
+            "    z@there.example: Remote [aliases:2]",
             "    prog@here.example: Alias [aliases:2]",
             "      | /bin/x y: Program [aliases:3]",
             "    team@here.example: aliases go round in circles: Team@here.example -> lists@here.example -> \
              team@here.example [aliases:2]",
-            "  ana@here.example: Again [aliases:1]",
+            "  ana@here.example: Duplicate [aliases:1]",
             "  eve@here.example: CatchAll [aliases:1]",
             "    nobody@here.example: CatchAll [aliases:4]",
             "      nobody@here.example: aliases go round in circles: Team@here.example -> eve@here.example -> \
@@ -394,15 +400,15 @@ proptest! {
         dots in prop::bool::ANY,
     ) {
         let drop_characters = if dots { "." } else { "" }.to_owned();
-        let spelling = Spelling { drop_characters, ..Spelling::default() };
-        let book = read(&here, &second, &spelling, None);
-        let house = House::default();
+        let spelling = LocalPartRules { drop_characters, ..LocalPartRules::default() };
+        let book = table_of(&here, &second, &spelling, None);
+        let house = FixedLookup::default();
         let asked = mailbox(&format!("{local_part}@{domain}"));
         let tree = book.explain(&asked, &house);
         // Whoever shows the way and whoever sends the mail agree.
         let mut lines = Vec::new();
-        drawn(&tree, 0, &mut lines);
-        let once: HashSet<_> = house.asked.take().into_iter().collect();
+        describe_steps(&tree, 0, &mut lines);
+        let once: HashSet<_> = house.hook_lookups.take().into_iter().collect();
         match book.resolve(&asked, &house) {
             Ok(found) => {
                 let distinct: HashSet<_> = found.iter().map(|recipient| &recipient.destination).collect();
@@ -415,7 +421,7 @@ proptest! {
                     Destination::Program { .. } | Destination::Via { .. } => true,
                 });
                 prop_assert_eq!(final_ones.count(), found.len(), "users, or not ours to resolve");
-                let asked = house.asked.take();
+                let asked = house.hook_lookups.take();
                 prop_assert_eq!(asked.iter().collect::<HashSet<_>>().len(), asked.len(), "once for each name");
                 prop_assert_eq!(&asked.into_iter().collect::<HashSet<_>>(), &once);
             }

@@ -12,8 +12,8 @@
 //! - `protocol`: the lines of both sockets, read and written
 //! - `asking`: connections, deadlines, and where the sockets are
 
-mod asking;
+mod lookup;
 mod protocol;
 
-pub use asking::{Dovecot, DovecotSettings};
-pub use protocol::{Handshake, LoginReply, ProtocolError, UserReply};
+pub use lookup::{DovecotAuth, DovecotSettings};
+pub use protocol::{DovecotAuthReply, DovecotHandshake, DovecotProtocolError, DovecotUserReply};

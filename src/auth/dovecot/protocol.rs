@@ -18,57 +18,57 @@ const VERSION: &str = "1";
 
 /// What the server says first, at both sockets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Handshake {
+pub struct DovecotHandshake {
     has_version: bool,
     offers_plain: bool,
 }
 
 /// The answer to a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum LoginReply {
+pub enum DovecotAuthReply {
     /// The password is right; the user's name as Dovecot has it, if it says so.
-    Right(Option<String>),
+    Accepted(Option<String>),
     /// No such user, or another password.
-    Wrong,
+    Rejected,
     /// It could not be found out; in Dovecot's words, fit for a log.
     Unavailable(String),
 }
 
 /// The answer to whether there is a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UserReply {
+pub enum DovecotUserReply {
     /// There is.
-    Known,
+    Found,
     /// There is not.
-    Unknown,
+    NotFound,
     /// It could not be found out; in Dovecot's words, fit for a log.
     Unavailable(String),
 }
 
 /// What is at the socket does not speak the protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ProtocolError {
+pub enum DovecotProtocolError {
     /// Another protocol, or a version of this one that we do not know.
     #[error("it speaks another protocol: {0}")]
     Version(String),
     /// AUTH cannot be asked.
     #[error("it does not offer PLAIN: add `plain` to Dovecot's auth_mechanisms")]
-    NoPlain,
+    PlainNotOffered,
     /// An answer that answers nothing we asked.
     #[error("an unexpected answer: {0}")]
     Unexpected(String),
 }
 
-impl Handshake {
+impl DovecotHandshake {
     /// Reads a line of the client socket's; true when it was the last one.
     ///
     /// # Errors
     /// Logins cannot be checked here.
-    pub fn client_line(&mut self, line: &[u8]) -> Result<bool, ProtocolError> {
-        let words = self.words(line)?;
+    pub fn read_client_line(&mut self, line: &[u8]) -> Result<bool, DovecotProtocolError> {
+        let words = self.versioned_words(line)?;
         match words.as_slice() {
             [b"MECH", b"PLAIN", ..] => self.offers_plain = true,
-            [b"DONE", ..] if !self.offers_plain => return Err(ProtocolError::NoPlain),
+            [b"DONE", ..] if !self.offers_plain => return Err(DovecotProtocolError::PlainNotOffered),
             [b"DONE", ..] => return Ok(true),
             _ => {}
         }
@@ -79,8 +79,8 @@ impl Handshake {
     ///
     /// # Errors
     /// Users cannot be looked up here.
-    pub fn userdb_line(&mut self, line: &[u8]) -> Result<bool, ProtocolError> {
-        let words = self.words(line)?;
+    pub fn read_userdb_line(&mut self, line: &[u8]) -> Result<bool, DovecotProtocolError> {
+        let words = self.versioned_words(line)?;
         match words.first() {
             Some(&b"SPID") => Ok(true),
             // A client socket says how to log in.
@@ -90,76 +90,76 @@ impl Handshake {
     }
 
     /// The words of a line; the first line must be the version.
-    fn words<'a>(&mut self, line: &'a [u8]) -> Result<Vec<&'a [u8]>, ProtocolError> {
-        let words = words(line);
+    fn versioned_words<'a>(&mut self, line: &'a [u8]) -> Result<Vec<&'a [u8]>, DovecotProtocolError> {
+        let words = split_words(line);
         match words.as_slice() {
             [b"VERSION", major, ..] if *major == VERSION.as_bytes() => self.has_version = true,
             _ if self.has_version => {}
-            _ => return Err(ProtocolError::Version(shown(line))),
+            _ => return Err(DovecotProtocolError::Version(printable_line(line))),
         }
         Ok(words)
     }
 }
 
-impl LoginReply {
+impl DovecotAuthReply {
     /// Reads a line; none if it is not the answer.
     ///
     /// # Errors
     /// It answers something else.
-    pub fn read(line: &[u8]) -> Result<Option<Self>, ProtocolError> {
-        let words = words(line);
+    pub fn parse(line: &[u8]) -> Result<Option<Self>, DovecotProtocolError> {
+        let words = split_words(line);
         let [verb, id, values @ ..] = words.as_slice() else { return Ok(None) };
         let answer = match *verb {
             // The password is right, and yet the user is to be let in nowhere, or somewhere else.
-            b"OK" if has(values, "nologin") || has(values, "proxy") => Self::Wrong,
-            b"OK" => Self::Right(value(values, b"user=")),
-            b"FAIL" if has(values, "temp") || values.contains(&b"code=temp_fail".as_slice()) => {
+            b"OK" if has_word(values, "nologin") || has_word(values, "proxy") => Self::Rejected,
+            b"OK" => Self::Accepted(value(values, b"user=")),
+            b"FAIL" if has_word(values, "temp") || values.contains(&b"code=temp_fail".as_slice()) => {
                 Self::Unavailable(reason(values))
             }
-            b"FAIL" => Self::Wrong,
+            b"FAIL" => Self::Rejected,
             // PLAIN has said all in its first response.
             b"CONT" => return Err(unexpected(line)),
             _ => return Ok(None),
         };
-        if is_ours(id) { Ok(Some(answer)) } else { Err(unexpected(line)) }
+        if is_request_id(id) { Ok(Some(answer)) } else { Err(unexpected(line)) }
     }
 }
 
-impl UserReply {
+impl DovecotUserReply {
     /// Reads a line; none if it is not the answer.
     ///
     /// # Errors
     /// It answers something else.
-    pub fn read(line: &[u8]) -> Result<Option<Self>, ProtocolError> {
-        let words = words(line);
+    pub fn parse(line: &[u8]) -> Result<Option<Self>, DovecotProtocolError> {
+        let words = split_words(line);
         let [verb, id, values @ ..] = words.as_slice() else { return Ok(None) };
         let answer = match *verb {
-            b"USER" => Self::Known,
-            b"NOTFOUND" => Self::Unknown,
+            b"USER" => Self::Found,
+            b"NOTFOUND" => Self::NotFound,
             b"FAIL" => Self::Unavailable(reason(values)),
             _ => return Ok(None),
         };
-        if is_ours(id) { Ok(Some(answer)) } else { Err(unexpected(line)) }
+        if is_request_id(id) { Ok(Some(answer)) } else { Err(unexpected(line)) }
     }
 }
 
 /// Our only question on a connection.
-const ID: &str = "1";
+const REQUEST_ID: &str = "1";
 
 /// What the client says first at the client socket; `cpid` must be no other client's.
-pub(super) fn client_hello(cpid: u32) -> String {
+pub(super) fn client_handshake(cpid: u32) -> String {
     format!("VERSION\t{VERSION}\t1\nCPID\t{cpid}\n")
 }
 
 /// What the client says first at the userdb socket.
-pub(super) fn userdb_hello() -> String {
+pub(super) fn userdb_handshake() -> String {
     format!("VERSION\t{VERSION}\t1\n")
 }
 
 /// The question whether this is the user, who comes from `client`; none if it cannot be asked, and
 /// then it is not.
-pub(super) fn login_question(name: &str, password: &[u8], client: IpAddr) -> Option<String> {
-    if !is_name(name) || password.len() > PASSWORD_OCTETS_MAX || password.contains(&0) {
+pub(super) fn auth_request(name: &str, password: &[u8], client: IpAddr) -> Option<String> {
+    if !is_valid_user_name(name) || password.len() > PASSWORD_OCTETS_MAX || password.contains(&0) {
         return None;
     }
     // RFC 4616 §2.
@@ -167,12 +167,14 @@ pub(super) fn login_question(name: &str, password: &[u8], client: IpAddr) -> Opt
     // `secured`: a password only comes here by TLS. `no-penalty`: clients who guess are slowed down by us,
     // and Dovecot would take longer than we wait. `rip`: for Dovecot's log, and its allow_nets. What is
     // behind `resp=` belongs to it.
-    Some(format!("AUTH\t{ID}\tPLAIN\tservice=smtp\tsecured\tno-penalty\trip={client}\tresp={response}\n"))
+    Some(format!(
+        "AUTH\t{REQUEST_ID}\tPLAIN\tservice=smtp\tsecured\tno-penalty\trip={client}\tresp={response}\n"
+    ))
 }
 
 /// The question whether there is such a user; none if it cannot be asked, and then there is not.
-pub(super) fn user_question(name: &str) -> Option<String> {
-    is_name(name).then(|| format!("USER\t{ID}\t{name}\tservice=smtp\n"))
+pub(super) fn user_request(name: &str) -> Option<String> {
+    is_valid_user_name(name).then(|| format!("USER\t{REQUEST_ID}\t{name}\tservice=smtp\n"))
 }
 
 /// Longest name that is asked about, in octets: an address (RFC 5321 §4.5.3.1.3).
@@ -181,21 +183,21 @@ const NAME_OCTETS_MAX: usize = 254;
 const PASSWORD_OCTETS_MAX: usize = 4096;
 
 /// One word of the protocol, and nothing that is escaped in it.
-fn is_name(name: &str) -> bool {
+fn is_valid_user_name(name: &str) -> bool {
     let is_word = |c: char| !c.is_whitespace() && !c.is_control();
     !name.is_empty() && name.len() <= NAME_OCTETS_MAX && name.chars().all(is_word)
 }
 
-fn words(line: &[u8]) -> Vec<&[u8]> {
+fn split_words(line: &[u8]) -> Vec<&[u8]> {
     line.split(|octet| *octet == b'\t').collect()
 }
 
-fn is_ours(id: &[u8]) -> bool {
-    id == ID.as_bytes()
+fn is_request_id(id: &[u8]) -> bool {
+    id == REQUEST_ID.as_bytes()
 }
 
 /// The word is there, whatever value it has.
-fn has(values: &[&[u8]], word: &str) -> bool {
+fn has_word(values: &[&[u8]], word: &str) -> bool {
     let is_it = |value: &&[u8]| {
         let rest = value.strip_prefix(word.as_bytes());
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"="))
@@ -230,14 +232,14 @@ fn reason(values: &[&[u8]]) -> String {
         let word = values.iter().find(|word| !word.contains(&b'=') && **word != b"temp")?;
         value(&[word], b"")
     });
-    said.map_or_else(|| "Dovecot has trouble; see its log".to_owned(), |said| shown(said.as_bytes()))
+    said.map_or_else(|| "Dovecot has trouble; see its log".to_owned(), |said| printable_line(said.as_bytes()))
 }
 
-fn unexpected(line: &[u8]) -> ProtocolError {
-    ProtocolError::Unexpected(shown(line))
+fn unexpected(line: &[u8]) -> DovecotProtocolError {
+    DovecotProtocolError::Unexpected(printable_line(line))
 }
 
-fn shown(octets: &[u8]) -> String {
+fn printable_line(octets: &[u8]) -> String {
     printable(octets, 200)
 }
 
@@ -249,9 +251,9 @@ mod tests {
 
     fn handshake(
         lines: &str,
-        read: fn(&mut Handshake, &[u8]) -> Result<bool, ProtocolError>,
+        read: fn(&mut DovecotHandshake, &[u8]) -> Result<bool, DovecotProtocolError>,
     ) -> Result<bool, String> {
-        let mut handshake = Handshake::default();
+        let mut handshake = DovecotHandshake::default();
         let mut is_done = false;
         for line in lines.lines() {
             assert!(!is_done, "{line} comes behind the end");
@@ -263,31 +265,33 @@ mod tests {
     #[test]
     fn the_greeting_of_each_socket_is_understood() {
         let client = "VERSION\t1\t2\nMECH\tLOGIN\tplaintext\nMECH\tPLAIN\tplaintext\nSPID\t6091\nCUID\t1\nCOOKIE\t4cd5\nNEWS\nDONE";
-        assert_eq!(handshake(client, Handshake::client_line), Ok(true));
-        assert_eq!(handshake("VERSION\t1\t1\nSPID\t6091", Handshake::userdb_line), Ok(true));
-        assert_eq!(handshake("VERSION\t1\t1\nMECH\tPLAIN", Handshake::client_line), Ok(false));
+        assert_eq!(handshake(client, DovecotHandshake::read_client_line), Ok(true));
+        assert_eq!(handshake("VERSION\t1\t1\nSPID\t6091", DovecotHandshake::read_userdb_line), Ok(true));
+        assert_eq!(handshake("VERSION\t1\t1\nMECH\tPLAIN", DovecotHandshake::read_client_line), Ok(false));
     }
 
     #[test]
     fn what_is_no_greeting_is_refused() {
         let other = ["VERSION\t2\t0\nDONE", "220 mail.here.example ESMTP", "", "MECH\tPLAIN\nVERSION\t1\t1"];
         for lines in other {
-            let said = handshake(&format!("{lines}\n\n"), Handshake::client_line).unwrap_err();
+            let said = handshake(&format!("{lines}\n\n"), DovecotHandshake::read_client_line).unwrap_err();
             assert!(said.contains("another protocol"), "{said}");
         }
-        let no_plain = handshake("VERSION\t1\t2\nMECH\tGSSAPI\nDONE", Handshake::client_line).unwrap_err();
+        let no_plain =
+            handshake("VERSION\t1\t2\nMECH\tGSSAPI\nDONE", DovecotHandshake::read_client_line).unwrap_err();
         assert!(no_plain.contains("auth_mechanisms"), "{no_plain}");
-        let swapped = handshake("VERSION\t1\t2\nMECH\tPLAIN", Handshake::userdb_line).unwrap_err();
+        let swapped =
+            handshake("VERSION\t1\t2\nMECH\tPLAIN", DovecotHandshake::read_userdb_line).unwrap_err();
         assert!(swapped.contains("unexpected"), "{swapped}");
     }
 
-    fn login(line: &[u8]) -> Option<LoginReply> {
-        LoginReply::read(line).unwrap()
+    fn login(line: &[u8]) -> Option<DovecotAuthReply> {
+        DovecotAuthReply::parse(line).unwrap()
     }
 
     #[test]
     fn a_login_is_right_wrong_or_cannot_be_checked() {
-        let right = |user: &str| Some(LoginReply::Right(Some(user.to_owned())));
+        let right = |user: &str| Some(DovecotAuthReply::Accepted(Some(user.to_owned())));
         assert_eq!(
             login(b"OK\t1\tuser=ana@here.example\toriginal_user=ANA@here.example"),
             right("ana@here.example")
@@ -295,7 +299,7 @@ mod tests {
         assert_eq!(login(b"OK\t1\tx\tuser=a\x01tb"), right("a\tb"));
         assert_eq!(login(b"OK\t1\tuser=a\x01b\tnologins"), right("ab"));
         for nameless in [b"OK\t1".as_slice(), b"OK\t1\tuser=\xff", b"OK\t1\tuser=a\x01"] {
-            assert_eq!(login(nameless), Some(LoginReply::Right(None)));
+            assert_eq!(login(nameless), Some(DovecotAuthReply::Accepted(None)));
         }
         for wrong in [
             b"OK\t1\tuser=ana@here.example\tnologin".as_slice(),
@@ -305,33 +309,33 @@ mod tests {
             b"FAIL\t1",
             b"FAIL\t1\tuser_disabled\tcode=user_disabled",
         ] {
-            assert_eq!(login(wrong), Some(LoginReply::Wrong));
+            assert_eq!(login(wrong), Some(DovecotAuthReply::Rejected));
         }
         for (line, why) in [
             (b"FAIL\t1\tuser=ana\ttemp".as_slice(), "Dovecot has trouble; see its log"),
             (b"FAIL\t1\tcode=temp_fail\treason=no\x01nentry", "no\\x0aentry"),
         ] {
-            assert_eq!(login(line), Some(LoginReply::Unavailable(why.to_owned())));
+            assert_eq!(login(line), Some(DovecotAuthReply::Unavailable(why.to_owned())));
         }
         for other in [b"".as_slice(), b"OK", b"COOKIE\t1", b"ok\t1"] {
             assert_eq!(login(other), None);
         }
         for strange in [b"OK\t2\tuser=ana@here.example".as_slice(), b"FAIL\t", b"CONT\t1\t"] {
-            assert!(LoginReply::read(strange).is_err());
+            assert!(DovecotAuthReply::parse(strange).is_err());
         }
     }
 
     #[test]
     fn a_user_is_known_unknown_or_cannot_be_looked_up() {
-        let read = |line: &[u8]| UserReply::read(line).unwrap();
-        assert_eq!(read(b"USER\t1\tana@here.example\tuid=8\thome=/x"), Some(UserReply::Known));
-        assert_eq!(read(b"NOTFOUND\t1"), Some(UserReply::Unknown));
-        let trouble = |why: &str| Some(UserReply::Unavailable(why.to_owned()));
+        let read = |line: &[u8]| DovecotUserReply::parse(line).unwrap();
+        assert_eq!(read(b"USER\t1\tana@here.example\tuid=8\thome=/x"), Some(DovecotUserReply::Found));
+        assert_eq!(read(b"NOTFOUND\t1"), Some(DovecotUserReply::NotFound));
+        let trouble = |why: &str| Some(DovecotUserReply::Unavailable(why.to_owned()));
         assert_eq!(read(b"FAIL\t1\tpermission denied"), trouble("permission denied"));
         assert_eq!(read(b"FAIL\t1\treason=later"), trouble("later"));
         assert_eq!(read(b"FAIL\t1"), trouble("Dovecot has trouble; see its log"));
         assert_eq!(read(b"SPID\t1"), None);
-        assert!(UserReply::read(b"USER\t7\tana@here.example").is_err());
+        assert!(DovecotUserReply::parse(b"USER\t7\tana@here.example").is_err());
     }
 
     #[test]
@@ -339,19 +343,19 @@ mod tests {
         let long = "x".repeat(NAME_OCTETS_MAX + 1);
         for name in ["", "a b", "a\tb", "a\nUSER\t2\tb", "a\u{1}tb", "a\u{2028}b", "a\u{a0}b", "a\0b", &long]
         {
-            assert_eq!(user_question(name), None, "{name:?}");
-            assert_eq!(login_question(name, b"secret", CLIENT), None, "{name:?}");
+            assert_eq!(user_request(name), None, "{name:?}");
+            assert_eq!(auth_request(name, b"secret", CLIENT), None, "{name:?}");
         }
-        assert_eq!(user_question("ana@here.example").unwrap(), "USER\t1\tana@here.example\tservice=smtp\n");
+        assert_eq!(user_request("ana@here.example").unwrap(), "USER\t1\tana@here.example\tservice=smtp\n");
     }
 
     #[test]
     fn a_question_is_one_line_that_dovecot_takes() {
         let name = "x".repeat(NAME_OCTETS_MAX);
-        let question = login_question(&name, &[b'\n'; PASSWORD_OCTETS_MAX], CLIENT).unwrap();
+        let question = auth_request(&name, &[b'\n'; PASSWORD_OCTETS_MAX], CLIENT).unwrap();
         assert!(question.len() < 8192 && question.matches('\n').count() == 1, "{}", question.len());
-        assert!(login_question("ana", b"secret", CLIENT).unwrap().ends_with("\tresp=AGFuYQBzZWNyZXQ=\n"));
-        assert_eq!(login_question("ana", b"a\0b", CLIENT), None);
-        assert_eq!(login_question("ana", &[b'x'; PASSWORD_OCTETS_MAX + 1], CLIENT), None);
+        assert!(auth_request("ana", b"secret", CLIENT).unwrap().ends_with("\tresp=AGFuYQBzZWNyZXQ=\n"));
+        assert_eq!(auth_request("ana", b"a\0b", CLIENT), None);
+        assert_eq!(auth_request("ana", &[b'x'; PASSWORD_OCTETS_MAX + 1], CLIENT), None);
     }
 }

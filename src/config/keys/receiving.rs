@@ -1,260 +1,260 @@
 //! Who we are, where mail comes in, and how much of it.
 
-use super::{Key, Section, list, number, quoted, time};
-use crate::config::sections::{Listener, Place};
+use super::{KeyDescription, SectionDescription, list, number, quoted, quoted_duration};
+use crate::config::sections::{ListenEntry, SocketSource};
 use crate::config::units::show_size;
 
-pub(super) const SECTIONS: &[Section] = &[
-    Section {
+pub(super) const SECTIONS: &[SectionDescription] = &[
+    SectionDescription {
         name: "",
-        about: "",
+        description: "",
         keys: &[
-            Key {
+            KeyDescription {
                 name: "hostname",
-                about: "The name by which other servers know this host: in the greeting, in Received \
+                description: "The name by which other servers know this host: in the greeting, in Received \
                         fields and in reports. It must be fully qualified. Without this key it is the name \
                         that the host gives itself.",
                 default: "",
                 example: "\"mail.example.org\"",
-                show: |c| Some(quoted(&c.hostname.to_string())),
+                effective_value: |c| Some(quoted(&c.hostname.to_string())),
             },
-            Key {
+            KeyDescription {
                 name: "data-dir",
-                about: "Where postrider keeps its own files: the spool, what it knows about other domains, \
+                description: "Where postrider keeps its own files: the spool, what it knows about other domains, \
                         its control socket, and Maildirs unless they have a path of their own. A relative \
                         path counts from the directory of this file, here and everywhere below.",
                 default: "\"/var/lib/postrider\"",
                 example: "",
-                show: |c| Some(quoted(&c.data_dir.to_string_lossy())),
+                effective_value: |c| Some(quoted(&c.data_dir.to_string_lossy())),
             },
-            Key {
+            KeyDescription {
                 name: "grace",
-                about: "How long messages and attempts under way may go on when the server is told to stop.",
+                description: "How long messages and attempts under way may go on when the server is told to stop.",
                 default: "\"30s\"",
                 example: "",
-                show: |c| time(c.grace),
+                effective_value: |c| quoted_duration(c.grace),
             },
-            Key {
+            KeyDescription {
                 name: "postmaster",
-                about: "Who reads mail for postmaster and abuse of every local domain that has neither an alias \
+                description: "Who reads mail for postmaster and abuse of every local domain that has neither an alias \
                         nor a user of that name; such mail must always be taken. Without this key the \
                         postmaster of this host's own domain, or of the first domain, does.",
                 default: "",
                 example: "\"ana@example.org\"",
-                show: |c| c.postmaster.as_ref().map(|mailbox| quoted(&mailbox.to_string())),
+                effective_value: |c| c.postmaster.as_ref().map(|mailbox| quoted(&mailbox.to_string())),
             },
         ],
     },
-    Section {
+    SectionDescription {
         name: "listen",
-        about: "Where clients find us. Each key is a list of addresses with ports (\":25\" is port 25 of \
+        description: "Where clients find us. Each key is a list of addresses with ports (\":25\" is port 25 of \
                 every address of this host), or \"systemd\" for the sockets that the service manager passes \
                 under the key's name. An empty list switches a service off. A proxy in front of us uses an \
                 address of its own, marked with the word proxy: \"127.0.0.1:2525 proxy\".",
         keys: &[
-            Key {
+            KeyDescription {
                 name: "smtp",
-                about: "Mail from other servers: port 25.",
+                description: "Mail from other servers: port 25.",
                 default: "\"systemd\"",
                 example: "[\":25\"]",
-                show: |c| Some(listeners(&c.listen.smtp)),
+                effective_value: |c| Some(format_listen_entries(&c.listen.smtp)),
             },
-            Key {
+            KeyDescription {
                 name: "submission",
-                about: "Mail from our users, with STARTTLS and a login: port 587.",
+                description: "Mail from our users, with STARTTLS and a login: port 587.",
                 default: "\"systemd\"",
                 example: "[\":587\"]",
-                show: |c| Some(listeners(&c.listen.submission)),
+                effective_value: |c| Some(format_listen_entries(&c.listen.submission)),
             },
-            Key {
+            KeyDescription {
                 name: "submissions",
-                about: "Mail from our users, with TLS from the first octet and a login: port 465.",
+                description: "Mail from our users, with TLS from the first octet and a login: port 465.",
                 default: "\"systemd\"",
                 example: "[\":465\"]",
-                show: |c| Some(listeners(&c.listen.submissions)),
+                effective_value: |c| Some(format_listen_entries(&c.listen.submissions)),
             },
-            Key {
+            KeyDescription {
                 name: "proxy-from",
-                about: "Addresses and networks of proxies (HAProxy and its like). A connection from there to \
+                description: "Addresses and networks of proxies (HAProxy and its like). A connection from there to \
                         a listener that is marked with proxy must begin with a PROXY preface, version 1 or \
                         2, before TLS; the client that it names is the client for all that follows. \
                         Connections from elsewhere are taken as they are.",
                 default: "[]",
                 example: "[\"127.0.0.1\"]",
-                show: |c| Some(list(c.listen.proxy_from.iter().map(ToString::to_string))),
+                effective_value: |c| Some(list(c.listen.proxy_from.iter().map(ToString::to_string))),
             },
-            Key {
+            KeyDescription {
                 name: "monitoring",
-                about: "Web pages and metrics for the operator; off without this key. The pages ask for no \
+                description: "Web pages and metrics for the operator; off without this key. The pages ask for no \
                         password: keep them on a loopback address.",
                 default: "",
                 example: "\"127.0.0.1:1099\"",
-                show: |c| c.listen.monitoring.map(|address| quoted(&address.to_string())),
+                effective_value: |c| c.listen.monitoring.map(|address| quoted(&address.to_string())),
             },
         ],
     },
-    Section {
+    SectionDescription {
         name: "limits",
-        about: "Ceilings, so that no client can use up the host.",
+        description: "Ceilings, so that no client can use up the host.",
         keys: &[
-            Key {
+            KeyDescription {
                 name: "message-size-max",
-                about: "Largest message taken, in octets or as a text such as \"50 MiB\"; from 64 KiB to 1 GiB.",
+                description: "Largest message taken, in octets or as a text such as \"50 MiB\"; from 64 KiB to 1 GiB.",
                 default: "\"50 MiB\"",
                 example: "",
-                show: |c| Some(quoted(&show_size(c.limits.message_octets_max))),
+                effective_value: |c| Some(quoted(&show_size(c.limits.message_octets_max))),
             },
-            Key {
+            KeyDescription {
                 name: "recipients-max",
-                about: "Recipients of one message in one transaction; the client sends the rest in another. \
+                description: "Recipients of one message in one transaction; the client sends the rest in another. \
                         From 100 to 10000.",
                 default: "100",
                 example: "",
-                show: |c| number(c.limits.recipients_max),
+                effective_value: |c| number(c.limits.recipients_max),
             },
-            Key {
+            KeyDescription {
                 name: "received-max",
-                about: "Received fields in a message before we think that it goes round in circles; from 10 \
+                description: "Received fields in a message before we think that it goes round in circles; from 10 \
                         to 1000.",
                 default: "100",
                 example: "",
-                show: |c| number(c.limits.received_max),
+                effective_value: |c| number(c.limits.received_max),
             },
-            Key {
+            KeyDescription {
                 name: "sessions-max",
-                about: "Clients at once. Each costs a thread and some 100 KiB.",
+                description: "Clients at once. Each costs a thread and some 100 KiB.",
                 default: "400",
                 example: "",
-                show: |c| number(c.limits.sessions_max),
+                effective_value: |c| number(c.limits.sessions_max),
             },
-            Key {
+            KeyDescription {
                 name: "sessions-per-address-max",
-                about: "Clients at once from one IPv4 address, or from one IPv6 network of 64 bits (a /64): \
+                description: "Clients at once from one IPv4 address, or from one IPv6 network of 64 bits (a /64): \
                         one host has all of its addresses.",
                 default: "50",
                 example: "",
-                show: |c| number(c.limits.sessions_per_address_max),
+                effective_value: |c| number(c.limits.sessions_per_address_max),
             },
-            Key {
+            KeyDescription {
                 name: "sessions-per-network-max",
-                about: "Clients at once from one IPv4 network of 24 bits, or from one IPv6 network of 48 bits, \
+                description: "Clients at once from one IPv4 network of 24 bits, or from one IPv6 network of 48 bits, \
                         so that nobody takes all places who has many addresses. Where an address may have \
                         more than this, a network may have as many.",
                 default: "100",
                 example: "",
-                show: |c| number(c.limits.sessions_per_network_max),
+                effective_value: |c| number(c.limits.sessions_per_network_max),
             },
-            Key {
+            KeyDescription {
                 name: "greeting-delay",
-                about: "How long a client on the smtp port waits for its greeting, at most 1m. One that speaks \
+                description: "How long a client on the smtp port waits for its greeting, at most 1m. One that speaks \
                         before it is greeted is turned away; a few seconds keep out many that only send spam.",
                 default: "\"0s\"",
                 example: "",
-                show: |c| time(c.limits.greeting_delay),
+                effective_value: |c| quoted_duration(c.limits.greeting_delay),
             },
-            Key {
+            KeyDescription {
                 name: "errors-max",
-                about: "Refusals (replies 5yz) that a client may earn between two messages that we take; then we \
+                description: "Refusals (replies 5yz) that a client may earn between two messages that we take; then we \
                         hang up. Whatever is set here, 1000 replies 4yz or 100 commands that lead to no \
                         message are the end too.",
                 default: "10",
                 example: "",
-                show: |c| number(c.limits.errors_max),
+                effective_value: |c| number(c.limits.errors_max),
             },
-            Key {
+            KeyDescription {
                 name: "command-timeout",
-                about: "How long a client may be silent, and how long one command may take to arrive.",
+                description: "How long a client may be silent, and how long one command may take to arrive.",
                 default: "\"5m\"",
                 example: "",
-                show: |c| time(c.limits.command_timeout),
+                effective_value: |c| quoted_duration(c.limits.command_timeout),
             },
-            Key {
+            KeyDescription {
                 name: "message-timeout",
-                about: "How long one message may take to arrive.",
+                description: "How long one message may take to arrive.",
                 default: "\"20m\"",
                 example: "",
-                show: |c| time(c.limits.message_timeout),
+                effective_value: |c| quoted_duration(c.limits.message_timeout),
             },
-            Key {
+            KeyDescription {
                 name: "session-timeout",
-                about: "How long a client may stay.",
+                description: "How long a client may stay.",
                 default: "\"1h\"",
                 example: "",
-                show: |c| time(c.limits.session_timeout),
+                effective_value: |c| quoted_duration(c.limits.session_timeout),
             },
         ],
     },
-    Section {
+    SectionDescription {
         name: "limits.address-per-hour",
-        about: "What a client that has not logged in may do in an hour, counted by IPv4 address or IPv6 \
+        description: "What a client that has not logged in may do in an hour, counted by IPv4 address or IPv6 \
                 network of 64 bits. It may do all of it at once, and gets it back at an even pace; until then \
                 it hears 450 or 421 and comes again. 0 is no limit. This host's own addresses and \
                 relay.networks are not counted.",
         keys: &[
-            Key {
+            KeyDescription {
                 name: "connections",
-                about: "Connections; one more hears 421.",
+                description: "Connections; one more hears 421.",
                 default: "1000",
                 example: "",
-                show: |c| number(c.limits.address_per_hour.connections),
+                effective_value: |c| number(c.limits.address_per_hour.connections),
             },
-            Key {
+            KeyDescription {
                 name: "messages",
-                about: "Messages begun.",
+                description: "Messages begun.",
                 default: "1000",
                 example: "",
-                show: |c| number(c.limits.address_per_hour.messages),
+                effective_value: |c| number(c.limits.address_per_hour.messages),
             },
-            Key {
+            KeyDescription {
                 name: "recipients",
-                about: "Recipients named.",
+                description: "Recipients named.",
                 default: "5000",
                 example: "",
-                show: |c| number(c.limits.address_per_hour.recipients),
+                effective_value: |c| number(c.limits.address_per_hour.recipients),
             },
-            Key {
+            KeyDescription {
                 name: "unknown-recipients",
-                about: "Recipients named who do not exist; after that every recipient is put off, so that \
+                description: "Recipients named who do not exist; after that every recipient is put off, so that \
                         nobody finds out who does.",
                 default: "200",
                 example: "",
-                show: |c| number(c.limits.address_per_hour.unknown_recipients),
+                effective_value: |c| number(c.limits.address_per_hour.unknown_recipients),
             },
         ],
     },
-    Section {
+    SectionDescription {
         name: "limits.login-per-hour",
-        about: "What a user who has logged in may do in an hour, from wherever; 0 is no limit. It bounds \
+        description: "What a user who has logged in may do in an hour, from wherever; 0 is no limit. It bounds \
                 what somebody can do who has stolen a password.",
         keys: &[
-            Key {
+            KeyDescription {
                 name: "messages",
-                about: "Messages begun.",
+                description: "Messages begun.",
                 default: "500",
                 example: "",
-                show: |c| number(c.limits.login_per_hour.messages),
+                effective_value: |c| number(c.limits.login_per_hour.messages),
             },
-            Key {
+            KeyDescription {
                 name: "recipients",
-                about: "Recipients named.",
+                description: "Recipients named.",
                 default: "3000",
                 example: "",
-                show: |c| number(c.limits.login_per_hour.recipients),
+                effective_value: |c| number(c.limits.login_per_hour.recipients),
             },
         ],
     },
 ];
 
-fn listeners(listeners: &[Listener]) -> String {
-    let shown = |listener: &Listener| {
-        let place = match listener.place {
-            Place::Address(address) => address.to_string(),
-            Place::Systemd => "systemd".to_owned(),
+fn format_listen_entries(listeners: &[ListenEntry]) -> String {
+    let shown = |listener: &ListenEntry| {
+        let place = match listener.source {
+            SocketSource::Address(address) => address.to_string(),
+            SocketSource::Systemd => "systemd".to_owned(),
         };
-        if listener.proxy { format!("{place} proxy") } else { place }
+        if listener.has_proxy_preface { format!("{place} proxy") } else { place }
     };
     match listeners {
-        [one] if one.place == Place::Systemd => quoted(&shown(one)),
+        [one] if one.source == SocketSource::Systemd => quoted(&shown(one)),
         listeners => list(listeners.iter().map(shown)),
     }
 }

@@ -7,36 +7,36 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::absent::Absent;
+use super::address_attempt::{HostAddress, NamedHostSettings};
+use super::connection_pool::ConnectionPool;
 use super::hello;
-use super::kept::Kept;
 use super::settings::Settings;
-use super::visit::{Place, Terms};
-use crate::courier::{Courier, Delivery, Host, addresses, hosts};
+use super::unresponsive_hosts::UnresponsiveHosts;
+use crate::courier::{Courier, Delivery, Host, host_addresses, mx_hosts};
 use crate::dns::Resolver;
 use crate::domaininfo::DomainInfo;
 use crate::mail::{Destination, Domain, Failure, NextHop, Outcome, Recipient, Via};
 use crate::observe::{Counter, CounterFamily, Metrics};
 use crate::route::Router;
-use crate::smtp::client::{Addressee, Answer, Credentials};
-use crate::sys::{Clock, Dial, Moment, Random, is_own_address};
+use crate::smtp::client::{Credentials, PlannedRecipient, RecipientResult};
+use crate::sys::{Clock, Connector, Moment, Random, is_own_address};
 use crate::tls::TlsClient;
 
 /// Carries mail to other servers.
 pub struct SmtpCourier {
     pub(super) settings: Settings,
-    pub(super) parts: Parts,
+    pub(super) parts: SmtpCourierParts,
     pub(super) counters: Counters,
-    pub(super) kept: Kept,
-    pub(super) absent: Absent,
+    pub(super) connection_pool: ConnectionPool,
+    pub(super) unresponsive_hosts: UnresponsiveHosts,
 }
 
 /// What the courier works with.
-pub struct Parts {
+pub struct SmtpCourierParts {
     /// Knows MX hosts and addresses.
     pub resolver: Arc<dyn Resolver>,
     /// Opens connections.
-    pub dial: Arc<dyn Dial>,
+    pub dial: Arc<dyn Connector>,
     /// Knows how well domains were reached before.
     pub domaininfo: Arc<DomainInfo>,
     /// Encrypts.
@@ -46,13 +46,13 @@ pub struct Parts {
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// What to log in with at named hosts, by name; a snapshot is taken for each attempt.
-    pub logins: Arc<ArcSwap<Logins>>,
+    pub credentials: Arc<ArcSwap<CredentialsByName>>,
     /// Knows which domains are ours; a snapshot is taken for each attempt.
     pub router: Arc<ArcSwap<Router>>,
 }
 
 /// Credentials by the names that the operator gives them.
-pub type Logins = BTreeMap<String, Credentials>;
+pub type CredentialsByName = BTreeMap<String, Credentials>;
 
 pub(super) struct Counters {
     attempts: Counter,
@@ -63,19 +63,29 @@ pub(super) struct Counters {
 impl SmtpCourier {
     /// A courier; asks `metrics` for its counters.
     #[must_use]
-    pub fn new(settings: Settings, parts: Parts, metrics: &Metrics) -> Self {
+    pub fn new(settings: Settings, parts: SmtpCourierParts, metrics: &Metrics) -> Self {
         let counters = Counters {
             attempts: metrics.counter("smtp_out_attempts", "Attempts to carry a message to another server"),
-            tls: metrics.family("smtp_out_tls", "Connections to other servers, by level of TLS", "level"),
-            level_check: metrics.family(
+            tls: metrics.counter_family(
+                "smtp_out_tls",
+                "Connections to other servers, by level of TLS",
+                "level",
+            ),
+            level_check: metrics.counter_family(
                 "smtp_out_level_check",
                 "Comparisons of a connection with the level known of its domain, by result",
                 "result",
             ),
         };
         let messages_max = settings.messages_per_connection_max;
-        let kept = Kept::new(messages_max, settings.timeouts.goodbye, Arc::clone(&parts.clock));
-        Self { settings, parts, counters, kept, absent: Absent::default() }
+        let kept = ConnectionPool::new(messages_max, settings.timeouts.quit, Arc::clone(&parts.clock));
+        Self {
+            settings,
+            parts,
+            counters,
+            connection_pool: kept,
+            unresponsive_hosts: UnresponsiveHosts::default(),
+        }
     }
 }
 
@@ -84,53 +94,55 @@ impl Courier for SmtpCourier {
         "smtp"
     }
 
-    fn look_again(&self) {
-        self.absent.forget();
+    fn forget_host_failures(&self) {
+        self.unresponsive_hosts.forget_failures();
     }
 
-    fn carry(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
+    fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
         self.counters.attempts.add_one();
-        let facts = match Facts::of(delivery) {
+        let facts = match MessageFacts::from_delivery(delivery) {
             Ok(facts) => facts,
             Err(error) => {
                 let failure = Failure::transient(3, 0, format!("the message cannot be read here: {error}"));
                 return vec![failure.into(); delivery.recipients.len()];
             }
         };
-        let hello = hello::name(
-            self.settings.hello,
+        let hello = hello::hello_name(
+            self.settings.hello_mode,
             &self.settings.hostname,
             &delivery.envelope.reverse_path,
             &self.parts.router.load(),
         );
-        let open = |_: &&Recipient| Standing::Open(None);
+        let open = |_: &&Recipient| RecipientAnswer::Pending(None);
         let standings = delivery.recipients.iter().map(open).collect();
-        let mut attempt = Attempt {
+        let mut attempt = SmtpAttempt {
             courier: self,
             delivery,
             hello,
             facts,
-            standings,
-            search_end: delivery.deadline.min(self.parts.clock.now() + self.settings.timeouts.search),
-            visits_left: VISITS_MAX,
+            answers: standings,
+            search_deadline: delivery
+                .deadline
+                .min(self.parts.clock.now() + self.settings.timeouts.host_search),
+            addresses_left: ADDRESSES_TRIED_MAX,
         };
         attempt.run();
-        attempt.standings.into_iter().map(Standing::into_outcome).collect()
+        attempt.answers.into_iter().map(RecipientAnswer::into_outcome).collect()
     }
 }
 
 /// What must be known of the octets before the first of them is sent.
-pub(in crate::courier) struct Facts {
+pub(in crate::courier) struct MessageFacts {
     pub(in crate::courier) has_8bit: bool,
     pub(in crate::courier) has_utf8_header: bool,
 }
 
-impl Facts {
-    pub(in crate::courier) fn of(delivery: &Delivery<'_>) -> io::Result<Self> {
+impl MessageFacts {
+    pub(in crate::courier) fn from_delivery(delivery: &Delivery<'_>) -> io::Result<Self> {
         let envelope = delivery.envelope;
         // Who asked for SMTPUTF8 may have meant an address only: look, at the header and no further.
         let has_utf8_header = envelope.smtputf8 && has_utf8_header(delivery.message.open()?)?;
-        let has_8bit = envelope.has_8bit || has_utf8_header || !envelope.stamp.is_ascii();
+        let has_8bit = envelope.has_8bit || has_utf8_header || !envelope.added_fields.is_ascii();
         Ok(Self { has_8bit, has_utf8_header })
     }
 }
@@ -159,43 +171,43 @@ fn has_utf8_header(mut message: Box<dyn io::Read + '_>) -> io::Result<bool> {
 }
 
 /// One attempt.
-pub(super) struct Attempt<'a> {
+pub(super) struct SmtpAttempt<'a> {
     pub(super) courier: &'a SmtpCourier,
     pub(super) delivery: &'a Delivery<'a>,
     pub(super) hello: Domain,
-    pub(super) facts: Facts,
-    standings: Vec<Standing>,
+    pub(super) facts: MessageFacts,
+    answers: Vec<RecipientAnswer>,
     /// No further address is asked after this.
-    search_end: Moment,
-    visits_left: usize,
+    search_deadline: Moment,
+    addresses_left: usize,
 }
 
 /// Addresses asked in one attempt, of all hosts together. RFC 5321 §5.1 asks for at least two; a list
 /// of sixty is meant to keep us busy.
-const VISITS_MAX: usize = 8;
+const ADDRESSES_TRIED_MAX: usize = 8;
 
 /// Where a recipient stands.
-enum Standing {
+enum RecipientAnswer {
     /// No host has given an answer, and why the most telling one has not.
-    Open(Option<Failure>),
+    Pending(Option<Failure>),
     Answered(Outcome),
 }
 
-impl Standing {
+impl RecipientAnswer {
     fn into_outcome(self) -> Outcome {
         match self {
             Self::Answered(outcome) => outcome,
-            Self::Open(Some(failure)) => failure.into(),
-            Self::Open(None) => Failure::transient(4, 0, "no host was asked").into(),
+            Self::Pending(Some(failure)) => failure.into(),
+            Self::Pending(None) => Failure::transient(4, 0, "no host was asked").into(),
         }
     }
 
     /// One more host has given no answer.
-    fn note(&mut self, failure: Failure) {
-        if let Self::Open(why) = self {
+    fn record_failure(&mut self, failure: Failure) {
+        if let Self::Pending(why) = self {
             *why = Some(match why.take() {
                 None => failure,
-                Some(before) => more_telling(before, failure),
+                Some(before) => combine_failures(before, failure),
             });
         }
     }
@@ -203,62 +215,65 @@ impl Standing {
 
 /// As long as one host may work later, so may the domain. Otherwise the later word counts; but that
 /// there was no connection says less than anything that was heard on one.
-fn more_telling(before: Failure, now: Failure) -> Failure {
+fn combine_failures(before: Failure, now: Failure) -> Failure {
     match (&before, &now) {
         (Failure::Transient(_), Failure::Permanent(_)) => before,
         (Failure::Permanent(_), Failure::Transient(_)) => now,
-        _ if is_no_connection(&now) && !is_no_connection(&before) => before,
+        _ if is_connection_failure(&now) && !is_connection_failure(&before) => before,
         _ => now,
     }
 }
 
 /// The same, of two addresses of a host: what it lacks at one it will lack at the other, and that
 /// there was no connection to that one (an IPv6 address, say) does not keep the matter open.
-fn of_one_host(before: Failure, now: Failure) -> Failure {
+fn combine_failures_of_host(before: Failure, now: Failure) -> Failure {
     match &now {
-        Failure::Permanent(_) if is_no_connection(&before) => now,
-        Failure::Permanent(_) | Failure::Transient(_) => more_telling(before, now),
+        Failure::Permanent(_) if is_connection_failure(&before) => now,
+        Failure::Permanent(_) | Failure::Transient(_) => combine_failures(before, now),
     }
 }
 
-fn is_no_connection(failure: &Failure) -> bool {
+fn is_connection_failure(failure: &Failure) -> bool {
     (failure.reason().subject, failure.reason().detail) == (4, 1)
 }
 
 /// Where a recipient's mail goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Target {
-    MxOf(Domain),
-    Named(Via),
+enum HostSelection {
+    MxHosts(Domain),
+    NamedHosts(Via),
 }
 
 /// What the operator says of the hosts, with the credentials that he has given.
-fn terms<'a>(target: &'a Target, logins: &'a Logins) -> Result<Option<Terms<'a>>, Failure> {
-    let Target::Named(via) = target else { return Ok(None) };
-    let login = match &via.login {
+fn named_host_settings<'a>(
+    target: &'a HostSelection,
+    logins: &'a CredentialsByName,
+) -> Result<Option<NamedHostSettings<'a>>, Failure> {
+    let HostSelection::NamedHosts(via) = target else { return Ok(None) };
+    let login = match &via.credentials_name {
         None => None,
         Some(name) => Some(logins.get(name).ok_or_else(|| {
             Failure::transient(3, 5, format!("credentials.toml has no login {name}; the mail waits for it"))
         })?),
     };
-    Ok(Some(Terms { via, login }))
+    Ok(Some(NamedHostSettings { via, credentials: login }))
 }
 
-impl Attempt<'_> {
+impl SmtpAttempt<'_> {
     /// The queue brings recipients of one route, and those have one target. Were it otherwise, each
     /// target would have its own walk.
     fn run(&mut self) {
-        let mut groups: Vec<(Target, Vec<usize>)> = Vec::new();
+        let mut groups: Vec<(HostSelection, Vec<usize>)> = Vec::new();
         for (position, recipient) in self.delivery.recipients.iter().enumerate() {
             let target = match &recipient.destination {
                 Destination::Mailbox(mailbox) => match &self.courier.settings.via {
-                    None => Target::MxOf(mailbox.domain.clone()),
-                    Some(via) => Target::Named(via.clone()),
+                    None => HostSelection::MxHosts(mailbox.domain.clone()),
+                    Some(via) => HostSelection::NamedHosts(via.clone()),
                 },
-                Destination::Via { via, .. } => Target::Named(via.clone()),
+                Destination::Via { via, .. } => HostSelection::NamedHosts(via.clone()),
                 Destination::Program { .. } => {
                     let failure = Failure::transient(3, 5, "a program is not reached by SMTP");
-                    self.note(&[position], &failure);
+                    self.record_failure(&[position], &failure);
                     continue;
                 }
             };
@@ -268,23 +283,23 @@ impl Attempt<'_> {
             }
         }
         for (target, group) in groups {
-            self.walk(&target, &group);
+            self.try_hosts(&target, &group);
         }
     }
 
     /// From host to host, until everyone in the group has an answer.
-    fn walk(&mut self, target: &Target, group: &[usize]) {
-        let logins = self.courier.parts.logins.load_full();
-        let terms = match terms(target, &logins) {
+    fn try_hosts(&mut self, target: &HostSelection, group: &[usize]) {
+        let logins = self.courier.parts.credentials.load_full();
+        let terms = match named_host_settings(target, &logins) {
             Ok(terms) => terms,
-            Err(failure) => return self.note(group, &failure),
+            Err(failure) => return self.record_failure(group, &failure),
         };
-        let stops = match self.stops(target) {
+        let stops = match self.candidate_hosts(target) {
             Ok(stops) => stops,
-            Err(failure) => return self.note(group, &failure),
+            Err(failure) => return self.record_failure(group, &failure),
         };
         for (place, (host, port)) in stops.iter().enumerate() {
-            let open = self.open(group);
+            let open = self.unanswered(group);
             if open.is_empty() {
                 return;
             }
@@ -292,19 +307,19 @@ impl Attempt<'_> {
             let is_new = place.checked_sub(1).and_then(|before| stops.get(before));
             let is_new = is_new.is_none_or(|(before, _)| before.preference != host.preference);
             if is_new
-                && let Target::MxOf(domain) = target
-                && self.is_among(&stops, host.preference)
+                && let HostSelection::MxHosts(domain) = target
+                && self.includes_this_host(&stops, host.preference)
             {
                 let text = format!("mail for {domain} loops back to myself: no better MX host is left");
-                return self.note(&open, &Failure::permanent(4, 6, text));
+                return self.record_failure(&open, &Failure::permanent(4, 6, text));
             }
             let resolver = &*self.courier.parts.resolver;
-            match addresses(resolver, &host.name, self.delivery.deadline) {
+            match host_addresses(resolver, &host.name, self.delivery.deadline) {
                 Ok(found) => {
                     let found = found.into_iter().map(|ip| SocketAddr::new(ip, *port));
-                    self.ask(host, found, terms, open);
+                    self.try_addresses(host, found, terms, open);
                 }
-                Err(failure) => self.note(&open, &failure),
+                Err(failure) => self.record_failure(&open, &failure),
             }
             if self.is_search_over() {
                 return;
@@ -314,8 +329,8 @@ impl Attempt<'_> {
 
     /// One of the hosts of this preference is ourselves, by its name or by an address at which we take
     /// mail in.
-    fn is_among(&self, stops: &[(Host, u16)], preference: u16) -> bool {
-        let Settings { hostname, listening, .. } = &self.courier.settings;
+    fn includes_this_host(&self, stops: &[(Host, u16)], preference: u16) -> bool {
+        let Settings { hostname, listen_addresses: listening, .. } = &self.courier.settings;
         let is_here = |address: SocketAddr| {
             listening.iter().filter(|ours| ours.port() == address.port()).any(|ours| {
                 ours.ip() == address.ip() || (ours.ip().is_unspecified() && is_own_address(address.ip()))
@@ -326,18 +341,18 @@ impl Attempt<'_> {
             let takes_mail_in = listening.iter().any(|ours| ours.port() == *port);
             takes_mail_in
                 && (host.name == *hostname
-                    || addresses(resolver, &host.name, self.delivery.deadline)
+                    || host_addresses(resolver, &host.name, self.delivery.deadline)
                         .is_ok_and(|found| found.into_iter().any(|ip| is_here(SocketAddr::new(ip, *port)))))
         })
     }
 
     /// From address to address of one host, until everyone in `open` has an answer or the host has
     /// said what it lacks.
-    fn ask(
+    fn try_addresses(
         &mut self,
         host: &Host,
         addresses: impl Iterator<Item = SocketAddr>,
-        terms: Option<Terms<'_>>,
+        terms: Option<NamedHostSettings<'_>>,
         open: Vec<usize>,
     ) {
         let mut open: BTreeMap<usize, Option<Failure>> =
@@ -352,89 +367,93 @@ impl Attempt<'_> {
             let answers = if self.is_search_over() {
                 let text = "the time of this attempt was over before a host gave an answer";
                 let failure = Failure::transient(4, 1, text);
-                self.delivery.trace.error(failure.to_string());
-                vec![Answer::Open(failure); asked.len()]
+                self.delivery.trace.add_error(failure.to_string());
+                vec![RecipientResult::NoAnswer(failure); asked.len()]
             } else {
-                self.visits_left -= 1;
-                let addressees: Vec<Addressee> =
-                    asked.iter().filter_map(|&position| self.addressee(position)).collect();
-                self.visit(&Place { host, address, terms }, &addressees)
+                self.addresses_left -= 1;
+                let addressees: Vec<PlannedRecipient> =
+                    asked.iter().filter_map(|&position| self.planned_recipient(position)).collect();
+                self.try_address(&HostAddress { host, address, named_host: terms }, &addressees)
             };
             for (&position, answer) in asked.iter().zip(answers) {
-                match (answer, self.standings.get_mut(position)) {
-                    (Answer::Outcome(outcome), Some(standing)) => {
-                        *standing = Standing::Answered(outcome);
+                match (answer, self.answers.get_mut(position)) {
+                    (RecipientResult::Outcome(outcome), Some(standing)) => {
+                        *standing = RecipientAnswer::Answered(outcome);
                         open.remove(&position);
                     }
-                    (Answer::Open(failure), _) => {
+                    (RecipientResult::NoAnswer(failure), _) => {
                         let why = open.entry(position).or_default();
                         *why = Some(match why.take() {
                             None => failure,
-                            Some(before) => of_one_host(before, failure),
+                            Some(before) => combine_failures_of_host(before, failure),
                         });
                     }
                     // `visit` has asked until nobody was left to ask.
-                    (Answer::Outcome(_), None) | (Answer::NotAsked, _) => {}
+                    (RecipientResult::Outcome(_), None) | (RecipientResult::NotAsked, _) => {}
                 }
             }
         }
         for (position, why) in open {
-            if let (Some(standing), Some(failure)) = (self.standings.get_mut(position), why) {
-                standing.note(failure);
+            if let (Some(standing), Some(failure)) = (self.answers.get_mut(position), why) {
+                standing.record_failure(failure);
             }
         }
     }
 
     /// Time or patience for further addresses is over.
     fn is_search_over(&self) -> bool {
-        self.visits_left == 0 || self.search_end <= self.courier.parts.clock.now()
+        self.addresses_left == 0 || self.search_deadline <= self.courier.parts.clock.now()
     }
 
     /// The hosts to ask, each with its port.
-    fn stops(&self, target: &Target) -> Result<Vec<(Host, u16)>, Failure> {
+    fn candidate_hosts(&self, target: &HostSelection) -> Result<Vec<(Host, u16)>, Failure> {
         let parts = &self.courier.parts;
         let usual = self.courier.settings.port;
         match target {
-            Target::MxOf(domain) => {
-                let mut found = hosts(&*parts.resolver, &*parts.random, domain, self.delivery.deadline)?;
+            HostSelection::MxHosts(domain) => {
+                let mut found = mx_hosts(&*parts.resolver, &*parts.random, domain, self.delivery.deadline)?;
                 // Of equals, one to whom a connection is open.
-                let has_open = |host: &Host| self.courier.kept.has(&host.name, &self.hello);
+                let has_open =
+                    |host: &Host| self.courier.connection_pool.has_connection_to(&host.name, &self.hello);
                 found.sort_by_key(|host| (host.preference, !has_open(host)));
                 let names: Vec<_> = found.iter().map(|host| host.name.to_string()).collect();
-                self.delivery.trace.event(format!("hosts of {domain}: {}", names.join(", ")));
+                self.delivery.trace.add_event(format!("hosts of {domain}: {}", names.join(", ")));
                 Ok(found.into_iter().map(|host| (host, usual)).collect())
             }
-            Target::Named(via) => Ok(via.hosts.iter().map(|hop| named(hop, usual)).collect()),
+            HostSelection::NamedHosts(via) => {
+                Ok(via.hosts.iter().map(|hop| named_host_and_port(hop, usual)).collect())
+            }
         }
     }
 
-    fn addressee(&self, position: usize) -> Option<Addressee> {
+    fn planned_recipient(&self, position: usize) -> Option<PlannedRecipient> {
         let recipient = self.delivery.recipients.get(position)?;
-        Some(Addressee {
+        Some(PlannedRecipient {
             mailbox: recipient.final_mailbox().clone(),
-            notify: self.delivery.envelope.notify(recipient),
+            notify: self.delivery.envelope.effective_notify(recipient),
             orcpt: recipient.orcpt.clone(),
         })
     }
 
     /// Who of the group has no answer yet.
-    fn open(&self, group: &[usize]) -> Vec<usize> {
-        let is_open = |position: &usize| matches!(self.standings.get(*position), Some(Standing::Open(_)));
+    fn unanswered(&self, group: &[usize]) -> Vec<usize> {
+        let is_open =
+            |position: &usize| matches!(self.answers.get(*position), Some(RecipientAnswer::Pending(_)));
         group.iter().copied().filter(is_open).collect()
     }
 
-    fn note(&mut self, group: &[usize], failure: &Failure) {
-        self.delivery.trace.error(failure.to_string());
+    fn record_failure(&mut self, group: &[usize], failure: &Failure) {
+        self.delivery.trace.add_error(failure.to_string());
         for &position in group {
-            if let Some(standing) = self.standings.get_mut(position) {
-                standing.note(failure.clone());
+            if let Some(standing) = self.answers.get_mut(position) {
+                standing.record_failure(failure.clone());
             }
         }
     }
 }
 
 /// A host that an alias names; its port, or the usual one.
-fn named(hop: &NextHop, usual: u16) -> (Host, u16) {
+fn named_host_and_port(hop: &NextHop, usual: u16) -> (Host, u16) {
     let (name, port) = match hop {
         NextHop::Name { host, port } => (host.clone(), *port),
         NextHop::Address(address) => (Domain::from(address.ip()), address.port()),

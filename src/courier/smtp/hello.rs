@@ -9,14 +9,14 @@ use crate::mail::{Domain, ReversePath};
 use crate::route::Router;
 
 /// The name for mail from this reverse-path.
-pub(super) fn name(
+pub(super) fn hello_name(
     mode: HelloMode,
     hostname: &Domain,
     reverse_path: &ReversePath,
     router: &Router,
 ) -> Domain {
     match (mode, reverse_path.mailbox().map(|mailbox| &mailbox.domain)) {
-        (HelloMode::SenderDomain, Some(domain)) if router.is_local(domain) && is_real(domain) => {
+        (HelloMode::SenderDomain, Some(domain)) if router.is_local(domain) && is_public_name(domain) => {
             domain.clone()
         }
         // A null reverse-path, a domain of somebody else's, or the operator's wish.
@@ -25,7 +25,7 @@ pub(super) fn name(
 }
 
 /// Means the same thing to the peer as it does to us.
-fn is_real(domain: &Domain) -> bool {
+fn is_public_name(domain: &Domain) -> bool {
     domain.is_qualified() && !domain.as_ascii().ends_with(".localhost")
 }
 
@@ -42,7 +42,7 @@ mod tests {
             raw => ReversePath::Mailbox(Mailbox::parse(raw).unwrap()),
         };
         let hostname = Domain::parse("mail.here.example").unwrap();
-        name(mode, &hostname, &reverse_path, &router).as_ascii().to_owned()
+        hello_name(mode, &hostname, &reverse_path, &router).as_ascii().to_owned()
     }
 
     #[test]

@@ -20,16 +20,16 @@
 //! - `absent`: hosts that did not answer a moment ago
 //! - `hello`: the name that we say in EHLO
 //! - `settings`: what the operator may change
-mod absent;
+mod address_attempt;
 mod attempt;
+mod connection_pool;
 mod hello;
-mod kept;
 mod session;
 mod settings;
-mod visit;
+mod unresponsive_hosts;
 
 pub use crate::smtp::client::Credentials;
-pub(super) use attempt::Facts;
-pub use attempt::{Logins, Parts, SmtpCourier};
-pub(super) use session::{Session, words};
+pub(super) use attempt::MessageFacts;
+pub use attempt::{CredentialsByName, SmtpCourier, SmtpCourierParts};
+pub(super) use session::{ClientSession, describe_io_error};
 pub use settings::{HelloMode, Settings, Timeouts};

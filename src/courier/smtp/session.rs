@@ -8,18 +8,18 @@
 use std::io::{self, Read as _, Write as _};
 use std::time::Duration;
 
+use super::address_attempt::TlsMethod;
 use super::settings::Timeouts;
-use super::visit::Method;
 use crate::courier::Message;
 use crate::mail::{Domain, Failure, printable};
 use crate::observe::Trace;
-use crate::smtp::client::{Answer, Client, Plan, Step, Wait};
-use crate::smtp::{DotStuffer, Replies, Reply};
+use crate::smtp::client::{Client, ClientStep, Plan, RecipientResult, Wait};
+use crate::smtp::{DotStuffer, Reply, ReplyReader};
 use crate::sys::{Clock, Moment, Stream};
-use crate::tls::{HandshakeError, Level, Secured, TlsClient};
+use crate::tls::{HandshakeError, SecuredConnection, SecurityLevel, TlsClient};
 
 /// What a connection needs besides its stream.
-pub(in crate::courier) struct Session<'a> {
+pub(in crate::courier) struct ClientSession<'a> {
     pub(in crate::courier) clock: &'a dyn Clock,
     pub(in crate::courier) timeouts: &'a Timeouts,
     /// When the attempt must be over.
@@ -27,42 +27,42 @@ pub(in crate::courier) struct Session<'a> {
     pub(in crate::courier) trace: &'a Trace,
     pub(in crate::courier) message: &'a dyn Message,
     /// Who does the handshake; nobody where the plan is never to encrypt.
-    pub(in crate::courier) security: Option<Security<'a>>,
+    pub(in crate::courier) handshake: Option<HandshakeContext<'a>>,
 }
 
 /// What a handshake needs.
-pub(in crate::courier) struct Security<'a> {
+pub(in crate::courier) struct HandshakeContext<'a> {
     pub(super) tls: &'a TlsClient,
-    pub(super) method: Method,
+    pub(super) method: TlsMethod,
     /// The name that the certificate should bear.
     pub(super) host: &'a Domain,
 }
 
 /// A connection on which all is decided, and the peer waits for the next command.
-pub(in crate::courier) struct Open {
+pub(in crate::courier) struct OpenConnection {
     stream: Box<dyn Stream>,
     pub(super) client: Client,
-    replies: Replies,
-    level: Level,
+    replies: ReplyReader,
+    level: SecurityLevel,
     /// When it was opened.
-    pub(super) began: Moment,
+    pub(super) opened_at: Moment,
     /// Messages that it was used for.
-    pub(super) messages: u32,
-    goodbye: Vec<u8>,
+    pub(super) message_count: u32,
+    quit_octets: Vec<u8>,
 }
 
-impl Open {
+impl OpenConnection {
     /// Says QUIT.
     ///
     /// # Errors
     /// The peer is gone already.
-    pub(super) fn quit(&mut self, until: Moment) -> io::Result<()> {
+    pub(super) fn send_quit(&mut self, until: Moment) -> io::Result<()> {
         self.stream.set_deadline(until);
-        self.stream.write_all(&self.goodbye).and_then(|()| self.stream.flush())
+        self.stream.write_all(&self.quit_octets).and_then(|()| self.stream.flush())
     }
 
     /// RFC 5321 §4.1.1.10: waits for the reply to QUIT; but nothing depends on that any more.
-    pub(super) fn await_goodbye(mut self, until: Moment) {
+    pub(super) fn await_quit_reply(mut self, until: Moment) {
         if read_reply(&mut self.stream, &mut self.replies, until).is_err() {
             self.stream.abort();
         }
@@ -70,9 +70,9 @@ impl Open {
 }
 
 /// How a conversation ended.
-pub(in crate::courier) struct Ended {
+pub(in crate::courier) struct SessionResult {
     /// One for each recipient of the plan, in order.
-    pub(in crate::courier) answers: Vec<Answer>,
+    pub(in crate::courier) results: Vec<RecipientResult>,
     /// STARTTLS was agreed and did not work out.
     pub(in crate::courier) handshake_error: Option<HandshakeError>,
     /// The connection had been kept and was of no more use: nothing is to be concluded.
@@ -80,128 +80,170 @@ pub(in crate::courier) struct Ended {
     /// Nobody said a word.
     pub(super) is_silent: bool,
     /// The connection, if it still is one.
-    pub(super) open: Option<Open>,
+    pub(super) connection: Option<OpenConnection>,
 }
 
 /// Octets read from the message at once, and from the peer.
-const BLOCK_OCTETS: usize = 16 * 1024;
-const REPLY_OCTETS: usize = 2 * 1024;
+const MESSAGE_BLOCK_OCTETS: usize = 16 * 1024;
+const REPLY_BLOCK_OCTETS: usize = 2 * 1024;
 
-impl Session<'_> {
+impl ClientSession<'_> {
     /// Talks to the end, goodbye included. `check` is asked once, when it is known what the connection
     /// is worth, and may withhold recipients.
-    pub(in crate::courier) fn talk(
+    pub(in crate::courier) fn deliver_and_quit(
         &self,
         stream: Box<dyn Stream>,
         plan: Plan,
-        check: impl Fn(Level, &mut Client),
-    ) -> Vec<Answer> {
-        let ended = self.begin(stream, plan, check);
-        if let Some(mut open) = ended.open {
-            let until = self.until(self.timeouts.goodbye);
-            if open.quit(until).is_ok() {
-                open.await_goodbye(until);
+        check: impl Fn(SecurityLevel, &mut Client),
+    ) -> Vec<RecipientResult> {
+        let ended = self.deliver_first(stream, plan, check);
+        if let Some(mut open) = ended.connection {
+            let until = self.deadline_after(self.timeouts.quit);
+            if open.send_quit(until).is_ok() {
+                open.await_quit_reply(until);
             }
         }
-        ended.answers
+        ended.results
     }
 
     /// The first message on a connection.
-    pub(super) fn begin(
+    pub(super) fn deliver_first(
         &self,
         stream: Box<dyn Stream>,
         plan: Plan,
-        check: impl Fn(Level, &mut Client),
-    ) -> Ended {
+        check: impl Fn(SecurityLevel, &mut Client),
+    ) -> SessionResult {
         let (client, step) = Client::new(plan);
-        let (replies, began) = (Replies::default(), self.clock.now());
-        let open =
-            Open { stream, client, replies, level: Level::Plain, began, messages: 0, goodbye: Vec::new() };
-        self.converse(open, step, check)
+        let (replies, began) = (ReplyReader::default(), self.clock.now());
+        let open = OpenConnection {
+            stream,
+            client,
+            replies,
+            level: SecurityLevel::Plain,
+            opened_at: began,
+            message_count: 0,
+            quit_octets: Vec::new(),
+        };
+        self.run(open, step, check)
     }
 
     /// The next one.
-    pub(super) fn go_on(&self, mut open: Open, plan: Plan, check: impl Fn(Level, &mut Client)) -> Ended {
-        let step = open.client.begin(plan);
-        self.converse(open, step, check)
+    pub(super) fn deliver_next(
+        &self,
+        mut open: OpenConnection,
+        plan: Plan,
+        check: impl Fn(SecurityLevel, &mut Client),
+    ) -> SessionResult {
+        let step = open.client.begin_message(plan);
+        self.run(open, step, check)
     }
 
-    fn converse(&self, open: Open, mut step: Step, check: impl Fn(Level, &mut Client)) -> Ended {
-        let Open { mut stream, mut client, mut replies, mut level, began, messages, .. } = open;
+    fn run(
+        &self,
+        open: OpenConnection,
+        mut step: ClientStep,
+        check: impl Fn(SecurityLevel, &mut Client),
+    ) -> SessionResult {
+        let OpenConnection {
+            mut stream,
+            mut client,
+            mut replies,
+            mut level,
+            opened_at: began,
+            message_count: messages,
+            ..
+        } = open;
         let mut dot_by = None;
         loop {
             step = match step {
-                Step::Receive(wait) => {
-                    self.receive(&mut stream, &mut replies, &mut client, self.by(wait, &mut dot_by))
-                }
-                Step::Send(ref octets, wait) | Step::SendSecret(ref octets, wait) => {
-                    self.trace.event(match step {
-                        Step::SendSecret(..) => "> what is needed to log in".to_owned(),
-                        _ => format!("> {}", shown(octets)),
+                ClientStep::Receive(wait) => self.receive(
+                    &mut stream,
+                    &mut replies,
+                    &mut client,
+                    self.reply_deadline(wait, &mut dot_by),
+                ),
+                ClientStep::Send(ref octets, wait) | ClientStep::SendSecret(ref octets, wait) => {
+                    self.trace.add_event(match step {
+                        ClientStep::SendSecret(..) => "> what is needed to log in".to_owned(),
+                        _ => format!("> {}", printable_commands(octets)),
                     });
-                    match self.send(&mut stream, octets, self.timeouts.of(wait)) {
-                        Ok(()) => {
-                            self.receive(&mut stream, &mut replies, &mut client, self.by(wait, &mut dot_by))
-                        }
-                        Err(error) => client.interrupted(&words(&error)),
+                    match self.send(&mut stream, octets, self.timeouts.for_reply_to(wait)) {
+                        Ok(()) => self.receive(
+                            &mut stream,
+                            &mut replies,
+                            &mut client,
+                            self.reply_deadline(wait, &mut dot_by),
+                        ),
+                        Err(error) => client.interrupted(&describe_io_error(&error)),
                     }
                 }
-                Step::StartTls => {
-                    self.forget(&mut replies);
-                    let Some(security) = &self.security else {
+                ClientStep::StartTls => {
+                    self.discard_early_input(&mut replies);
+                    let Some(security) = &self.handshake else {
                         step = client.handshake_failed("it is not wanted here");
                         continue;
                     };
-                    match self.secure(stream, security) {
+                    match self.start_tls(stream, security) {
                         Ok(secured) => {
                             (stream, level) = (secured.stream, secured.level);
-                            client.secured()
+                            client.handshake_succeeded()
                         }
                         Err(error) => {
                             let _ = client.handshake_failed(&error.to_string());
-                            return Ended { handshake_error: Some(error), ..Ended::of(&client) };
+                            return SessionResult {
+                                handshake_error: Some(error),
+                                ..SessionResult::from_client(&client)
+                            };
                         }
                     }
                 }
-                Step::Settled => {
+                ClientStep::CheckEncryption => {
                     check(level, &mut client);
-                    client.go_ahead()
+                    client.begin_transactions()
                 }
-                Step::SendMessage => {
+                ClientStep::SendMessage => {
                     dot_by = None;
                     self.send_message(&mut stream, &mut replies, &mut client)
                 }
-                Step::Quit(goodbye) => {
-                    let ended = Ended::of(&client);
+                ClientStep::Quit(goodbye) => {
+                    let ended = SessionResult::from_client(&client);
                     let messages = messages + 1;
-                    let open = Open { stream, client, replies, level, began, messages, goodbye };
-                    return Ended { open: Some(open), ..ended };
+                    let open = OpenConnection {
+                        stream,
+                        client,
+                        replies,
+                        level,
+                        opened_at: began,
+                        message_count: messages,
+                        quit_octets: goodbye,
+                    };
+                    return SessionResult { connection: Some(open), ..ended };
                 }
-                Step::Close => {
+                ClientStep::Close => {
                     stream.abort();
-                    return Ended::of(&client);
+                    return SessionResult::from_client(&client);
                 }
             };
         }
     }
 
-    fn until(&self, timeout: Duration) -> Moment {
+    fn deadline_after(&self, timeout: Duration) -> Moment {
         self.deadline.min(self.clock.now() + timeout)
     }
 
     /// When the wait for a reply is over.
-    fn by(&self, wait: Wait, dot_by: &mut Option<Moment>) -> Moment {
+    fn reply_deadline(&self, wait: Wait, dot_by: &mut Option<Moment>) -> Moment {
         match wait {
             // RFC 5321 §4.5.3.2.6, RFC 1047: who gives up on this one sends the message twice. It has
             // its ten minutes, though the attempt's time may be over; LMTP's replies to it have them
             // together.
-            Wait::Dot => *dot_by.get_or_insert_with(|| self.clock.now() + self.timeouts.dot),
-            other => self.until(self.timeouts.of(other)),
+            Wait::Dot => *dot_by.get_or_insert_with(|| self.clock.now() + self.timeouts.final_dot),
+            other => self.deadline_after(self.timeouts.for_reply_to(other)),
         }
     }
 
     fn send(&self, stream: &mut Box<dyn Stream>, octets: &[u8], timeout: Duration) -> io::Result<()> {
-        stream.set_deadline(self.until(timeout));
+        stream.set_deadline(self.deadline_after(timeout));
         stream.write_all(octets)?;
         stream.flush()
     }
@@ -209,14 +251,14 @@ impl Session<'_> {
     fn receive(
         &self,
         stream: &mut Box<dyn Stream>,
-        replies: &mut Replies,
+        replies: &mut ReplyReader,
         client: &mut Client,
         deadline: Moment,
-    ) -> Step {
+    ) -> ClientStep {
         match self.read_reply(stream, replies, deadline) {
             Ok(reply) => client.reply(&reply),
             Err(why) => {
-                self.trace.error(format!("no reply: {why}"));
+                self.trace.add_error(format!("no reply: {why}"));
                 client.interrupted(&why)
             }
         }
@@ -226,65 +268,70 @@ impl Session<'_> {
     fn read_reply(
         &self,
         stream: &mut Box<dyn Stream>,
-        replies: &mut Replies,
+        replies: &mut ReplyReader,
         deadline: Moment,
     ) -> Result<Reply, String> {
         let reply = read_reply(stream, replies, deadline)?;
         // It is printable already; a long one is cut for the trace only.
-        self.trace.event(format!("< {reply}").chars().take(500).collect::<String>());
+        self.trace.add_event(format!("< {reply}").chars().take(500).collect::<String>());
         Ok(reply)
     }
 
     /// RFC 3207 §4.2: what was read behind the reply to STARTTLS came before the encryption did, and
     /// an honest server sends nothing there.
-    fn forget(&self, replies: &mut Replies) {
+    fn discard_early_input(&self, replies: &mut ReplyReader) {
         let ahead = replies.discard();
         if ahead > 0 {
-            self.trace.error(format!("threw away {ahead} octets that came before TLS began"));
+            self.trace.add_error(format!("threw away {ahead} octets that came before TLS began"));
         }
     }
 
-    fn secure(
+    fn start_tls(
         &self,
         mut stream: Box<dyn Stream>,
-        security: &Security<'_>,
-    ) -> Result<Secured, HandshakeError> {
-        stream.set_deadline(self.until(self.timeouts.handshake));
+        security: &HandshakeContext<'_>,
+    ) -> Result<SecuredConnection, HandshakeError> {
+        stream.set_deadline(self.deadline_after(self.timeouts.handshake));
         let result = match security.method {
             // A connection in plain text has no STARTTLS; were there one, this would be its way.
-            Method::Tls | Method::Plain => security.tls.handshake(stream, security.host),
+            TlsMethod::Tls | TlsMethod::Plain => security.tls.handshake(stream, security.host),
             #[cfg(feature = "legacy-tls")]
-            Method::LegacyTls => crate::tls::legacy::handshake(stream, security.host),
+            TlsMethod::LegacyTls => crate::tls::legacy::handshake(stream, security.host),
         };
         match &result {
-            Ok(Secured { level, facts, because, .. }) => {
-                self.trace.event(format!("{facts}; {level}: {because}"));
+            Ok(SecuredConnection { level, tls_info: facts, level_reason: because, .. }) => {
+                self.trace.add_event(format!("{facts}; {level}: {because}"));
             }
-            Err(error) => self.trace.error(format!("TLS handshake failed: {error}")),
+            Err(error) => self.trace.add_error(format!("TLS handshake failed: {error}")),
         }
         result
     }
 
-    fn send_message(&self, stream: &mut Box<dyn Stream>, replies: &mut Replies, client: &mut Client) -> Step {
+    fn send_message(
+        &self,
+        stream: &mut Box<dyn Stream>,
+        replies: &mut ReplyReader,
+        client: &mut Client,
+    ) -> ClientStep {
         // A reply that is here already cannot be about a message that is not written yet.
-        if let Ok(Some(reply)) = replies.take() {
-            self.trace.error(format!("< {reply}, before the message"));
+        if let Ok(Some(reply)) = replies.next_reply() {
+            self.trace.add_error(format!("< {reply}, before the message"));
             return client.reply(&reply);
         }
         match self.write_message(stream) {
             Ok(octets) => {
-                self.trace.event(format!("> the message, {octets} octets, and the final dot"));
+                self.trace.add_event(format!("> the message, {octets} octets, and the final dot"));
                 client.message_sent()
             }
-            Err(Trouble::Ours(why)) => {
-                self.trace.error(format!("the message cannot be read: {why}"));
+            Err(TransferError::MessageUnreadable(why)) => {
+                self.trace.add_error(format!("the message cannot be read: {why}"));
                 client.abandon(&Failure::transient(3, 0, format!("the message cannot be read here: {why}")))
             }
-            Err(Trouble::Theirs(error)) => {
-                let why = words(&error);
-                self.trace.error(format!("the message cannot be written: {why}"));
+            Err(TransferError::WriteFailed(error)) => {
+                let why = describe_io_error(&error);
+                self.trace.add_error(format!("the message cannot be written: {why}"));
                 // A peer that stops reading often has said why.
-                match self.read_reply(stream, replies, self.until(self.timeouts.goodbye)) {
+                match self.read_reply(stream, replies, self.deadline_after(self.timeouts.quit)) {
                     Ok(reply) => client.reply(&reply),
                     Err(_) => client.interrupted(&why),
                 }
@@ -293,12 +340,12 @@ impl Session<'_> {
     }
 
     /// Streams the message and ends it with the dot, unless it turns out to be incomplete.
-    fn write_message(&self, stream: &mut Box<dyn Stream>) -> Result<u64, Trouble> {
-        let ours = |error: io::Error| Trouble::Ours(error.to_string());
+    fn write_message(&self, stream: &mut Box<dyn Stream>) -> Result<u64, TransferError> {
+        let ours = |error: io::Error| TransferError::MessageUnreadable(error.to_string());
         let mut message = self.message.open().map_err(ours)?;
         let mut stuffer = DotStuffer::new();
-        let mut block = vec![0; BLOCK_OCTETS];
-        let mut out = Vec::with_capacity(BLOCK_OCTETS * 2);
+        let mut block = vec![0; MESSAGE_BLOCK_OCTETS];
+        let mut out = Vec::with_capacity(MESSAGE_BLOCK_OCTETS * 2);
         let mut total = 0;
         loop {
             let count = match message.read(&mut block) {
@@ -314,60 +361,60 @@ impl Session<'_> {
         }
         if total != self.message.octets() {
             let whole = self.message.octets();
-            return Err(Trouble::Ours(format!("it ends after {total} of {whole} octets")));
+            return Err(TransferError::MessageUnreadable(format!("it ends after {total} of {whole} octets")));
         }
         stuffer.finish(&mut |part| out.extend_from_slice(part));
         self.write_block(stream, &out)?;
         Ok(total)
     }
 
-    fn write_block(&self, stream: &mut Box<dyn Stream>, octets: &[u8]) -> Result<(), Trouble> {
-        stream.set_deadline(self.until(self.timeouts.block));
-        stream.write_all(octets).and_then(|()| stream.flush()).map_err(Trouble::Theirs)
+    fn write_block(&self, stream: &mut Box<dyn Stream>, octets: &[u8]) -> Result<(), TransferError> {
+        stream.set_deadline(self.deadline_after(self.timeouts.write_block));
+        stream.write_all(octets).and_then(|()| stream.flush()).map_err(TransferError::WriteFailed)
     }
 }
 
-impl Ended {
+impl SessionResult {
     /// As the client machine sees it.
-    fn of(client: &Client) -> Self {
+    fn from_client(client: &Client) -> Self {
         Self {
-            answers: client.answers(),
+            results: client.results(),
             handshake_error: None,
             is_stale: client.is_stale(),
-            is_silent: !client.has_heard(),
-            open: None,
+            is_silent: !client.has_received_reply(),
+            connection: None,
         }
     }
 }
 
 /// Why the message was not written to its end.
-enum Trouble {
-    Ours(String),
-    Theirs(io::Error),
+enum TransferError {
+    MessageUnreadable(String),
+    WriteFailed(io::Error),
 }
 
 fn read_reply(
     stream: &mut Box<dyn Stream>,
-    replies: &mut Replies,
+    replies: &mut ReplyReader,
     deadline: Moment,
 ) -> Result<Reply, String> {
     stream.set_deadline(deadline);
-    let mut octets = [0; REPLY_OCTETS];
+    let mut octets = [0; REPLY_BLOCK_OCTETS];
     loop {
-        if let Some(reply) = replies.take().map_err(|error| error.to_string())? {
+        if let Some(reply) = replies.next_reply().map_err(|error| error.to_string())? {
             return Ok(reply);
         }
         match stream.read(&mut octets) {
             Ok(0) => return Err("the other side closed the connection".to_owned()),
             Ok(count) => replies.feed(octets.get(..count).unwrap_or_default()),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(words(&error)),
+            Err(error) => return Err(describe_io_error(&error)),
         }
     }
 }
 
 /// An error in plain words, without the number that the system has for it.
-pub(in crate::courier) fn words(error: &io::Error) -> String {
+pub(in crate::courier) fn describe_io_error(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::TimedOut => "timed out".to_owned(),
         io::ErrorKind::UnexpectedEof => "the other side closed the connection".to_owned(),
@@ -379,7 +426,7 @@ pub(in crate::courier) fn words(error: &io::Error) -> String {
 }
 
 /// Commands on one line, for the trace.
-fn shown(octets: &[u8]) -> String {
+fn printable_commands(octets: &[u8]) -> String {
     let text = String::from_utf8_lossy(octets);
     printable(text.trim_end().replace("\r\n", " | ").as_bytes(), 500)
 }

@@ -12,14 +12,14 @@ pub struct Settings {
     /// TCP port of MX hosts, and of named hosts without a port of their own. Default: 25.
     pub port: u16,
     /// Which name we say in EHLO.
-    pub hello: HelloMode,
+    pub hello_mode: HelloMode,
     /// Hosts that take all mail, instead of MX hosts. Default: none.
     pub via: Option<Via>,
     /// This host's qualified name.
     pub hostname: Domain,
     /// Where we take mail in ourselves: an MX host there is this one. With an unspecified address, at
     /// every address of this host.
-    pub listening: Vec<SocketAddr>,
+    pub listen_addresses: Vec<SocketAddr>,
     /// How long to wait for what.
     pub timeouts: Timeouts,
     /// Messages on one connection at most. Default: 100; with 1 none is kept.
@@ -31,9 +31,9 @@ impl Settings {
     #[must_use]
     pub fn new(hostname: Domain) -> Self {
         Self {
-            listening: Vec::new(),
+            listen_addresses: Vec::new(),
             port: 25,
-            hello: HelloMode::default(),
+            hello_mode: HelloMode::default(),
             via: None,
             hostname,
             timeouts: Timeouts::default(),
@@ -60,7 +60,7 @@ pub struct Timeouts {
     pub connect: Duration,
     /// No further address is asked after this much of an attempt: a domain whose hosts are all dead
     /// holds a delivery thread no longer. Default: 3 minutes.
-    pub search: Duration,
+    pub host_search: Duration,
     /// For a TLS handshake. Default: 1 minute.
     pub handshake: Duration,
     /// For the greeting. Default: 5 minutes.
@@ -74,12 +74,12 @@ pub struct Timeouts {
     /// For the reply to DATA. Default: 2 minutes.
     pub data: Duration,
     /// For the peer to take one block of the message. Default: 3 minutes.
-    pub block: Duration,
+    pub write_block: Duration,
     /// For the reply to the final dot. Default: 10 minutes.
-    pub dot: Duration,
+    pub final_dot: Duration,
     /// For the reply to QUIT, and for a reply that explains why a peer stopped reading: nothing
     /// depends on either. Default: 1 second.
-    pub goodbye: Duration,
+    pub quit: Duration,
 }
 
 impl Default for Timeouts {
@@ -87,29 +87,29 @@ impl Default for Timeouts {
         const MINUTE: Duration = Duration::from_secs(60);
         Self {
             connect: MINUTE / 2,
-            search: MINUTE * 3,
+            host_search: MINUTE * 3,
             handshake: MINUTE,
             greeting: MINUTE * 5,
             hello: MINUTE * 5,
             mail: MINUTE * 5,
             rcpt: MINUTE * 5,
             data: MINUTE * 2,
-            block: MINUTE * 3,
-            dot: MINUTE * 10,
-            goodbye: Duration::from_secs(1),
+            write_block: MINUTE * 3,
+            final_dot: MINUTE * 10,
+            quit: Duration::from_secs(1),
         }
     }
 }
 
 impl Timeouts {
-    pub(super) const fn of(&self, wait: Wait) -> Duration {
+    pub(super) const fn for_reply_to(&self, wait: Wait) -> Duration {
         match wait {
             Wait::Greeting => self.greeting,
             Wait::Hello => self.hello,
             Wait::Mail => self.mail,
             Wait::Rcpt => self.rcpt,
             Wait::Data => self.data,
-            Wait::Dot => self.dot,
+            Wait::Dot => self.final_dot,
         }
     }
 }

@@ -8,17 +8,17 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, MutexGuard};
 
-use super::{Change, SimulatedDisk, World};
+use super::{DiskState, NameChange, SimulatedDisk};
 
 /// Which of the roots in the world.
-pub(super) type RootNumber = usize;
+pub(super) type RootIndex = usize;
 
 /// A directory that a handle holds open.
-pub(super) struct Root {
+pub(super) struct RootHandle {
     /// Where it was when it was opened: paths that are asked for begin so.
-    opened: PathBuf,
+    original_path: PathBuf,
     /// Where it is; none if it was removed.
-    now: Option<PathBuf>,
+    current_path: Option<PathBuf>,
 }
 
 /// What an operator does to a directory.
@@ -33,58 +33,58 @@ impl SimulatedDisk {
     #[must_use]
     pub fn rooted(&self, root: &Path) -> Self {
         let mut world = self.0.lock();
-        world.roots.push(Root { opened: root.to_owned(), now: Some(root.to_owned()) });
+        world.roots.push(RootHandle { original_path: root.to_owned(), current_path: Some(root.to_owned()) });
         Self(Arc::clone(&self.0), Some(world.roots.len() - 1))
     }
 
     /// Renames a directory with all that is in it, durably; `to` must be free. What was not synced is
     /// still not synced. Open files and rooted handles go on.
     pub fn move_dir(&self, from: &Path, to: &Path) {
-        self.move_after(0, from, to);
-        self.0.lock().change_dirs();
+        self.move_dir_after(0, from, to);
+        self.0.lock().apply_due_dir_change();
     }
 
     /// Removes a directory with all that is in it, durably. Open files go on without a name.
     pub fn remove_dir_all(&self, dir: &Path) {
-        self.remove_after(0, dir);
-        self.0.lock().change_dirs();
+        self.remove_dir_after(0, dir);
+        self.0.lock().apply_due_dir_change();
     }
 
     /// Renames a directory after `n` more verbs, before whatever is asked next.
-    pub fn move_after(&self, n: usize, from: &Path, to: &Path) {
+    pub fn move_dir_after(&self, n: usize, from: &Path, to: &Path) {
         let mut world = self.0.lock();
         let change = DirChange::Move { from: from.to_owned(), to: to.to_owned() };
-        world.dir_change = Some((world.verbs.len() + n, change));
+        world.due_dir_change = Some((world.operations.len() + n, change));
     }
 
     /// Removes a directory after `n` more verbs, before whatever is asked next.
-    pub fn remove_after(&self, n: usize, dir: &Path) {
+    pub fn remove_dir_after(&self, n: usize, dir: &Path) {
         let mut world = self.0.lock();
-        world.dir_change = Some((world.verbs.len() + n, DirChange::Remove(dir.to_owned())));
+        world.due_dir_change = Some((world.operations.len() + n, DirChange::Remove(dir.to_owned())));
     }
 
     /// The world, after the change of directories that is due.
-    pub(super) fn world(&self) -> MutexGuard<'_, World> {
+    pub(super) fn state_after_dir_change(&self) -> MutexGuard<'_, DiskState> {
         let mut world = self.0.lock();
-        world.change_dirs();
+        world.apply_due_dir_change();
         world
     }
 
     /// Where a path of this handle leads.
-    pub(super) fn place(&self, world: &World, path: &Path) -> io::Result<PathBuf> {
+    pub(super) fn resolve(&self, world: &DiskState, path: &Path) -> io::Result<PathBuf> {
         let Some(root) = self.1.and_then(|number| world.roots.get(number)) else {
             return Ok(path.to_owned());
         };
-        let below = path.strip_prefix(&root.opened).map_err(|_| io::ErrorKind::InvalidInput)?;
-        Ok(root.now.as_ref().ok_or(io::ErrorKind::NotFound)?.join(below))
+        let below = path.strip_prefix(&root.original_path).map_err(|_| io::ErrorKind::InvalidInput)?;
+        Ok(root.current_path.as_ref().ok_or(io::ErrorKind::NotFound)?.join(below))
     }
 }
 
-impl World {
+impl DiskState {
     /// Does what an operator is to do, if it is time.
-    fn change_dirs(&mut self) {
-        let verbs = self.verbs.len();
-        let Some((_, change)) = self.dir_change.take_if(|(after, _)| verbs >= *after) else { return };
+    fn apply_due_dir_change(&mut self) {
+        let verbs = self.operations.len();
+        let Some((_, change)) = self.due_dir_change.take_if(|(after, _)| verbs >= *after) else { return };
         let (from, to) = match &change {
             DirChange::Move { from, to } => (from, Some(to)),
             DirChange::Remove(dir) => (dir, None),
@@ -100,16 +100,19 @@ impl World {
             let old = std::mem::take(names);
             names.extend(old.into_iter().filter_map(|(path, inode)| Some((after(&path)?, inode))));
         }
-        let pending = std::mem::take(&mut self.pending);
-        self.pending = pending.into_iter().filter_map(|change| change.after(&after)).collect();
+        let pending = std::mem::take(&mut self.pending_name_changes);
+        self.pending_name_changes =
+            pending.into_iter().filter_map(|change| change.map_paths(&after)).collect();
         self.dirs = self.dirs.iter().filter_map(|dir| after(dir)).collect();
-        self.roots.iter_mut().for_each(|root| root.now = root.now.as_deref().and_then(after));
+        self.roots
+            .iter_mut()
+            .for_each(|root| root.current_path = root.current_path.as_deref().and_then(after));
     }
 }
 
-impl Change {
+impl NameChange {
     /// The same when paths lead elsewhere; none if nothing of it is left.
-    fn after(self, after: &impl Fn(&Path) -> Option<PathBuf>) -> Option<Self> {
+    fn map_paths(self, after: &impl Fn(&Path) -> Option<PathBuf>) -> Option<Self> {
         match self {
             Self::Link { path, inode } => Some(Self::Link { path: after(&path)?, inode }),
             Self::Unlink { path, inode } => Some(Self::Unlink { path: after(&path)?, inode }),
@@ -144,15 +147,15 @@ mod tests {
         let (data, path) = (Path::new("/data"), Path::new("/data/spool/file"));
         let moved = Path::new("/moved/spool/file");
         let (disk, rooted, file) = rooted();
-        assert!(rooted.is_in_place(path, &*file).unwrap());
+        assert!(rooted.is_file_at(path, &*file).unwrap());
         disk.move_dir(data, Path::new("/moved"));
-        assert!(!rooted.is_in_place(path, &*file).unwrap());
-        assert!(disk.is_in_place(moved, &*file).unwrap());
+        assert!(!rooted.is_file_at(path, &*file).unwrap());
+        assert!(disk.is_file_at(moved, &*file).unwrap());
         // A second server on a new directory of the old name.
         let second = disk.rooted(data);
         second.create_dir(Path::new("/data/spool")).unwrap();
         let theirs = second.create(path).unwrap();
-        assert!(second.is_in_place(path, &*theirs).unwrap() && !rooted.is_in_place(path, &*file).unwrap());
+        assert!(second.is_file_at(path, &*theirs).unwrap() && !rooted.is_file_at(path, &*file).unwrap());
 
         file.append(b"34").unwrap();
         file.sync().unwrap();
@@ -163,10 +166,10 @@ mod tests {
         assert_eq!(rooted.list(Path::new("/data/spool")).unwrap().len(), 2);
         assert_eq!(second.list(Path::new("/data/spool")).unwrap().len(), 1);
         assert_eq!(rooted.remove(Path::new("/elsewhere")).unwrap_err().kind(), io::ErrorKind::InvalidInput);
-        disk.crash(Crash::Dropped);
+        disk.crash(Crash::UnsyncedLost);
         let expected = [moved, Path::new("/moved/spool/renamed")];
-        assert_eq!(disk.names(), expected, "only what was synced, and where it was moved to");
-        assert_eq!(disk.octets(moved).unwrap(), b"1234");
+        assert_eq!(disk.file_paths(), expected, "only what was synced, and where it was moved to");
+        assert_eq!(disk.contents(moved).unwrap(), b"1234");
     }
 
     #[test]
@@ -180,7 +183,7 @@ mod tests {
         assert_eq!(file.read_range(0, 10).unwrap(), b"1234");
         assert_eq!(file.identity().unwrap().links, 0);
         disk.create_dir(Path::new("/data/spool")).unwrap();
-        assert!(!rooted.is_in_place(path, &*file).unwrap());
+        assert!(!rooted.is_file_at(path, &*file).unwrap());
         for refused in [
             rooted.create(path).map(drop),
             rooted.open(path).map(drop),
@@ -190,8 +193,8 @@ mod tests {
         ] {
             assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::NotFound);
         }
-        disk.crash(Crash::Dropped);
-        assert!(disk.names().is_empty(), "it does not come back");
+        disk.crash(Crash::UnsyncedLost);
+        assert!(disk.file_paths().is_empty(), "it does not come back");
     }
 
     #[test]
@@ -201,11 +204,11 @@ mod tests {
             for n in 0..3 {
                 let (disk, rooted, file) = rooted();
                 match is_removed {
-                    false => disk.move_after(n, Path::new("/data"), Path::new("/moved")),
-                    true => disk.remove_after(n, Path::new("/data")),
+                    false => disk.move_dir_after(n, Path::new("/data"), Path::new("/moved")),
+                    true => disk.remove_dir_after(n, Path::new("/data")),
                 }
                 let mut done = 0;
-                while rooted.is_in_place(path, &*file).unwrap() {
+                while rooted.is_file_at(path, &*file).unwrap() {
                     file.append(b"x").unwrap();
                     done += 1;
                 }
@@ -224,7 +227,7 @@ mod tests {
         rooted.rename(Path::new("/data/spool/file"), Path::new("/data/other/file")).unwrap();
         disk.remove_dir_all(Path::new("/data/spool"));
         rooted.sync_dir(Path::new("/data/other")).unwrap();
-        disk.crash(Crash::Dropped);
-        assert_eq!(disk.octets(Path::new("/data/other/file")).unwrap(), b"12");
+        disk.crash(Crash::UnsyncedLost);
+        assert_eq!(disk.contents(Path::new("/data/other/file")).unwrap(), b"12");
     }
 }

@@ -6,21 +6,21 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::{Place, Segment};
+use super::{JournalPosition, Segment};
 use crate::mail::MessageId;
-use crate::queue::frame::{Found, Kind, Scanner};
+use crate::queue::journal_record::{RecordKind, ScanResult, Scanner};
 use crate::sys::DiskFile;
 
 /// What was found in the segments at the start.
-pub(in crate::queue) struct Replayed<'a> {
-    pub(in crate::queue) kind: Kind,
+pub(in crate::queue) struct ReplayedRecord<'a> {
+    pub(in crate::queue) kind: RecordKind,
     pub(in crate::queue) id: MessageId,
     pub(in crate::queue) text: &'a [u8],
-    pub(in crate::queue) place: Place,
+    pub(in crate::queue) position: JournalPosition,
 }
 
 /// What a start must tell the operator.
-pub(in crate::queue) enum Oddity {
+pub(in crate::queue) enum ReplayProblem {
     /// These octets of a segment are no record; they are to be copied aside.
     Damaged { segment: PathBuf, octets: Vec<u8>, offset: u64 },
     /// The disk does not give so many octets of a segment back.
@@ -38,43 +38,45 @@ pub(super) fn replay(
     number: u64,
     segment: &mut Segment,
     file: &dyn DiskFile,
-    each: &mut dyn FnMut(Replayed<'_>),
-    odd: &mut dyn FnMut(Oddity) -> io::Result<()>,
+    each: &mut dyn FnMut(ReplayedRecord<'_>),
+    odd: &mut dyn FnMut(ReplayProblem) -> io::Result<()>,
 ) -> io::Result<()> {
     let length = usize::try_from(segment.length).unwrap_or(usize::MAX);
     let octets = match file.read_range(0, length) {
         Ok(octets) => octets,
         Err(error) => {
-            let (octets, missing) = read_around(file, length);
+            let (octets, missing) = read_skipping_errors(file, length);
             segment.is_unreadable = true;
-            odd(Oddity::Unreadable { segment: segment.path.clone(), octets: missing, error })?;
+            odd(ReplayProblem::Unreadable { segment: segment.path.clone(), octets: missing, error })?;
             octets
         }
     };
     let (mut scanner, mut position) = (Scanner::new(&octets, segment.salt), 0);
-    let damaged = |range: &std::ops::Range<usize>| Oddity::Damaged {
+    let damaged = |range: &std::ops::Range<usize>| ReplayProblem::Damaged {
         segment: segment.path.clone(),
         octets: octets.get(range.clone()).unwrap_or_default().to_vec(),
         offset: range.start as u64,
     };
     loop {
         match scanner.scan(position) {
-            Found::End => return Ok(()),
-            Found::Newer(version) => return odd(Oddity::Newer { segment: segment.path.clone(), version }),
-            Found::Damaged(range) => {
+            ScanResult::End => return Ok(()),
+            ScanResult::Newer(version) => {
+                return odd(ReplayProblem::Newer { segment: segment.path.clone(), version });
+            }
+            ScanResult::Damaged(range) => {
                 odd(damaged(&range))?;
                 position = range.end;
             }
-            Found::Wrong(range) => return odd(damaged(&range)),
-            Found::Frame(frame) => {
-                let place = Place {
+            ScanResult::ChecksumMismatch(range) => return odd(damaged(&range)),
+            ScanResult::Frame(frame) => {
+                let place = JournalPosition {
                     segment: number,
                     offset: frame.text.start as u64,
                     envelope_octets: u32::try_from(frame.text.len()).unwrap_or(u32::MAX),
                     octets: frame.octets.len() as u64,
                 };
                 let text = octets.get(frame.text).unwrap_or_default();
-                each(Replayed { kind: frame.kind, id: frame.id, text, place });
+                each(ReplayedRecord { kind: frame.kind, id: frame.id, text, position: place });
                 position = frame.end;
             }
         }
@@ -83,7 +85,7 @@ pub(super) fn replay(
 
 /// What can be read of a file that cannot be read as a whole, with zeros for the rest; and how much
 /// that is.
-fn read_around(file: &dyn DiskFile, length: usize) -> (Vec<u8>, usize) {
+fn read_skipping_errors(file: &dyn DiskFile, length: usize) -> (Vec<u8>, usize) {
     const PAGE: usize = 4096;
     let (mut all, mut missing) = (Vec::with_capacity(length), 0);
     while all.len() < length {

@@ -9,46 +9,46 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::{Journal, State};
-use crate::queue::parcel::create_anew;
+use super::{Journal, JournalContents};
+use crate::queue::message_file::create_replacing;
 use crate::sys::{Disk, MutexGuard};
 
 /// Its name in the journal's directory, once it is whole and synced.
-pub(super) const NAME: &str = "reserve";
+pub(super) const RESERVE_NAME: &str = "reserve";
 /// Its name before that.
-const DRAFT: &str = "reserve.new";
+const RESERVE_TEMPORARY_NAME: &str = "reserve.new";
 /// Written at once.
 const CHUNK_OCTETS: usize = 64 * 1024;
 
 /// The disk has no room, or the user's quota is used up.
-pub(in crate::queue) fn is_full(kind: io::ErrorKind) -> bool {
+pub(in crate::queue) fn is_disk_full_error(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl Journal {
     /// Notes stand in the reserve, and there is no other: no message may be put.
-    pub(in crate::queue) fn is_short_of_room(&self) -> bool {
-        self.is_short_of_room.load(Ordering::Acquire)
+    pub(in crate::queue) fn is_disk_full(&self) -> bool {
+        self.is_disk_full.load(Ordering::Acquire)
     }
 
     /// Makes the reserve, if there is none. For one thread only.
     ///
     /// # Errors
     /// The disk refused; with [`is_full`], no message may be put before this succeeds.
-    pub(in crate::queue) fn hold_reserve(&self) -> io::Result<()> {
-        if self.state.lock().has_reserve {
+    pub(in crate::queue) fn ensure_reserve(&self) -> io::Result<()> {
+        if self.contents.lock().has_reserve {
             return Ok(());
         }
         if let Err(e) = self.make_reserve() {
-            if is_full(e.kind()) && !self.is_short_of_room.swap(true, Ordering::AcqRel) {
+            if is_disk_full_error(e.kind()) && !self.is_disk_full.swap(true, Ordering::AcqRel) {
                 log::error!(target: "queue", "the disk is full: no mail is taken until there is room: {e}");
             }
             return Err(e);
         }
-        let mut state = self.state.lock();
+        let mut state = self.contents.lock();
         // Together: a note that needs the reserve at once finds both as they are.
         state.has_reserve = true;
-        let was_short = self.is_short_of_room.swap(false, Ordering::AcqRel);
+        let was_short = self.is_disk_full.swap(false, Ordering::AcqRel);
         drop(state);
         if was_short {
             log::info!(target: "queue", "there is room on the disk again: mail is taken");
@@ -58,8 +58,8 @@ impl Journal {
 
     /// Of a spare that is long enough, or of new room.
     fn make_reserve(&self) -> io::Result<()> {
-        let (reserve, draft) = (self.dir.join(NAME), self.dir.join(DRAFT));
-        let spare = self.state.lock().spares.pop();
+        let (reserve, draft) = (self.dir.join(RESERVE_NAME), self.dir.join(RESERVE_TEMPORARY_NAME));
+        let spare = self.contents.lock().spares.pop();
         if let Some(spare) = spare {
             let length = self.disk.open(&spare).and_then(|file| file.length());
             if length.is_ok_and(|length| length >= self.segment_octets)
@@ -67,9 +67,9 @@ impl Journal {
             {
                 return self.disk.sync_dir(&self.dir);
             }
-            self.state.lock().spares.push(spare);
+            self.contents.lock().spares.push(spare);
         }
-        let made = make(self.disk.as_ref(), &draft, self.segment_octets)
+        let made = write_zeros(self.disk.as_ref(), &draft, self.segment_octets)
             .and_then(|()| self.disk.rename(&draft, &reserve));
         if let Err(e) = made {
             // Half of it would only take room from others.
@@ -80,29 +80,29 @@ impl Journal {
     }
 
     /// Whether [`Journal::hold_reserve`] has something to do.
-    pub(in crate::queue) fn lacks_reserve(&self) -> bool {
-        !self.state.lock().has_reserve
+    pub(in crate::queue) fn is_reserve_missing(&self) -> bool {
+        !self.contents.lock().has_reserve
     }
 
     /// A note found the disk full: it goes to the reserve. False if there is none.
-    pub(super) fn use_reserve(&self, state: &mut MutexGuard<'_, State>) -> bool {
+    pub(super) fn use_reserve(&self, state: &mut MutexGuard<'_, JournalContents>) -> bool {
         // Whatever comes of it, there is none any more that can be relied on.
         if !std::mem::take(&mut state.has_reserve) {
             return false;
         }
-        if let Err(e) = self.begin_segment(state, Some(self.dir.join(NAME))) {
+        if let Err(e) = self.begin_segment(state, Some(self.dir.join(RESERVE_NAME))) {
             log::error!(target: "queue", "the reserve for a full disk cannot be used: {e}");
             return false;
         }
-        self.is_short_of_room.store(true, Ordering::Release);
+        self.is_disk_full.store(true, Ordering::Release);
         log::error!(target: "queue", "the disk is full: no mail is taken until there is room");
         true
     }
 }
 
 /// Writes the file, durably.
-fn make(disk: &dyn Disk, path: &Path, octets: u64) -> io::Result<()> {
-    let file = create_anew(disk, path)?;
+fn write_zeros(disk: &dyn Disk, path: &Path, octets: u64) -> io::Result<()> {
+    let file = create_replacing(disk, path)?;
     let mut written = 0;
     while written < octets {
         let chunk = usize::try_from(octets - written).unwrap_or(usize::MAX).min(CHUNK_OCTETS);

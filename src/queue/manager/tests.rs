@@ -7,8 +7,8 @@ use crate::fakes::{SeededRandom, SimulatedDisk, TestClock};
 use crate::mail::{Domain, Mailbox, Recipient, ReversePath, Timestamp};
 use crate::observe::Metrics;
 use crate::queue::SpoolParts;
-use crate::queue::attempt::Carried;
-use crate::queue::claims::Grant;
+use crate::queue::attempt::AttemptSummary;
+use crate::queue::claims::ClaimReply;
 
 fn manager() -> Manager {
     manager_on(SimulatedDisk::default(), Arc::default(), Settings::default())
@@ -33,11 +33,11 @@ fn manager_on(disk: SimulatedDisk, clock: Arc<TestClock>, settings: Settings) ->
 
 /// Puts a message of about `octets` for a mailbox of this host.
 fn put(manager: &Manager, n: u64, octets: usize) -> Envelope {
-    let recipient = Recipient::mailbox(Mailbox::parse("bo@here.example").unwrap());
+    let recipient = Recipient::for_mailbox(Mailbox::parse("bo@here.example").unwrap());
     let id = MessageId::new(Timestamp::from_millis(0), n);
-    let envelope = Envelope::new(id, manager.clock.wall(), ReversePath::Null, vec![recipient]);
+    let envelope = Envelope::new(id, manager.clock.wall_time(), ReversePath::Null, vec![recipient]);
     let text = format!("Subject: hello\r\n\r\n{}\r\n", "x".repeat(octets));
-    manager.spool.put_small(&envelope, text.as_bytes()).unwrap();
+    manager.spool.put_in_journal(&envelope, text.as_bytes()).unwrap();
     envelope
 }
 
@@ -49,25 +49,25 @@ fn a_sweep_does_not_move_a_message_that_a_command_has() {
     let ids: Vec<_> = (0..12).map(|n| put(&manager, n, 900).id).collect();
     // The manager has read the messages from disk, and keeps none of them in memory.
     for id in &ids {
-        manager.entries.insert(*id, Entry::new());
+        manager.entries.insert(*id, MessageEntry::new());
     }
     let has_file = |id: &MessageId| {
         let name = format!("/data/spool/waiting/{id}.");
-        disk.names().iter().any(|path| path.to_string_lossy().starts_with(&name))
+        disk.file_paths().iter().any(|path| path.to_string_lossy().starts_with(&name))
     };
     let (to, grants) = crate::sys::channel();
     let (news, heard) = crate::sys::channel();
-    manager.hear(News::Claim { id: ids[0], to, news });
-    let Ok(Grant::Yours(claim)) = grants.try_recv() else { panic!("it is not granted") };
+    manager.handle_event(ManagerEvent::Claim { id: ids[0], reply_to: to, events: news });
+    let Ok(ClaimReply::Granted(claim)) = grants.try_recv() else { panic!("it is not granted") };
     for _ in 0..3 {
         clock.advance(Duration::from_secs(20));
-        manager.clear_up();
+        manager.run_maintenance();
     }
     assert!(has_file(&ids[1]) && !has_file(&ids[0]));
     drop(claim);
-    manager.hear(heard.try_recv().unwrap());
+    manager.handle_event(heard.try_recv().unwrap());
     clock.advance(Duration::from_secs(20));
-    manager.clear_up();
+    manager.run_maintenance();
     assert!(has_file(&ids[0]));
 }
 
@@ -76,24 +76,26 @@ fn the_manager_does_not_wait_for_an_outcome_that_is_being_written() {
     let (disk, clock) = (SimulatedDisk::default(), Arc::<TestClock>::default());
     let mut manager = manager_on(disk, Arc::clone(&clock), Settings::default());
     let to = ["bo@there.example", "cy@elsewhere.example"];
-    let recipients = to.map(|raw| Recipient::mailbox(Mailbox::parse(raw).unwrap())).to_vec();
+    let recipients = to.map(|raw| Recipient::for_mailbox(Mailbox::parse(raw).unwrap())).to_vec();
     let id = MessageId::new(Timestamp::from_millis(0), 1);
-    let envelope = Envelope::new(id, manager.clock.wall(), ReversePath::Null, recipients);
-    manager.spool.put_small(&envelope, b"Subject: hello\r\n\r\n").unwrap();
+    let envelope = Envelope::new(id, manager.clock.wall_time(), ReversePath::Null, recipients);
+    manager.spool.put_in_journal(&envelope, b"Subject: hello\r\n\r\n").unwrap();
     let since = manager.clock.now();
-    manager.hear(News::Put { id, envelope: Arc::new(envelope), since });
+    manager.handle_event(ManagerEvent::Put { id, envelope: Arc::new(envelope), arrived_at: since });
     manager.tick();
-    let [first, second] = [1, 2].map(|_| manager.next_job(Lane::Remote).unwrap());
+    let [first, second] = [1, 2].map(|_| manager.next_job(DeliveryPool::Remote).unwrap());
 
     // The outcome of the first is being synced; the second comes back and is due again meanwhile.
-    let (active, recipients) = (Arc::clone(&first.active), second.recipients.clone());
+    let (active, recipients) = (Arc::clone(&first.message), second.recipients.clone());
     let lease = active.lease.lock();
     let due = Some(clock.now() + Duration::from_secs(60));
-    manager.hear(News::Done(second.over(Carried { due, contact: Some(Contact::Answered) })));
+    manager.handle_event(ManagerEvent::AttemptFinished(
+        second.into_result(AttemptSummary { due, contact_result: Some(ContactResult::Answered) }),
+    ));
     clock.advance(Duration::from_secs(61));
     manager.tick();
-    assert_eq!(manager.next_job(Lane::Remote).unwrap().recipients, recipients);
-    manager.clear_up();
+    assert_eq!(manager.next_job(DeliveryPool::Remote).unwrap().recipients, recipients);
+    manager.run_maintenance();
     drop(lease);
 }
 
@@ -103,21 +105,25 @@ fn a_message_that_is_claimed_before_its_arrival_is_heard_of_does_not_leave() {
     let [first, second] = [1, 2].map(|n| put(&manager, n, 10));
     let (to, grants) = crate::sys::channel();
     let (news, heard) = crate::sys::channel();
-    manager.hear(News::Claim { id: first.id, to: to.clone(), news: news.clone() });
+    manager.handle_event(ManagerEvent::Claim { id: first.id, reply_to: to.clone(), events: news.clone() });
     assert!(grants.is_empty());
     for envelope in [&first, &second] {
         let since = manager.clock.now();
-        manager.hear(News::Put { id: envelope.id, envelope: Arc::new(envelope.clone()), since });
+        manager.handle_event(ManagerEvent::Put {
+            id: envelope.id,
+            envelope: Arc::new(envelope.clone()),
+            arrived_at: since,
+        });
     }
-    manager.hear(News::Claim { id: first.id, to, news });
+    manager.handle_event(ManagerEvent::Claim { id: first.id, reply_to: to, events: news });
     manager.tick();
-    let job = manager.next_job(Lane::Local).unwrap();
-    assert_eq!(job.active.envelope.id, second.id);
-    assert!(manager.next_job(Lane::Local).is_none());
-    let Ok(Grant::Yours(claim)) = grants.try_recv() else { panic!("it is not granted") };
-    assert!(matches!(grants.try_recv(), Ok(Grant::Taken(_))), "one command at a time");
+    let job = manager.next_job(DeliveryPool::Local).unwrap();
+    assert_eq!(job.message.envelope.id, second.id);
+    assert!(manager.next_job(DeliveryPool::Local).is_none());
+    let Ok(ClaimReply::Granted(claim)) = grants.try_recv() else { panic!("it is not granted") };
+    assert!(matches!(grants.try_recv(), Ok(ClaimReply::ClaimedByOther(_))), "one command at a time");
     drop(claim);
-    manager.hear(heard.try_recv().unwrap());
+    manager.handle_event(heard.try_recv().unwrap());
     manager.tick();
-    assert_eq!(manager.next_job(Lane::Local).unwrap().active.envelope.id, first.id);
+    assert_eq!(manager.next_job(DeliveryPool::Local).unwrap().message.envelope.id, first.id);
 }

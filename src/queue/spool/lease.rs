@@ -15,17 +15,17 @@ use crate::mail::MessageId;
 use crate::sys::Mutex;
 
 /// Messages that are leased.
-type Leased = Arc<Mutex<HashSet<MessageId>>>;
+type LeasedIds = Arc<Mutex<HashSet<MessageId>>>;
 
 /// Makes leases.
 pub(in crate::queue) struct Leases {
-    leased: Leased,
+    leased: LeasedIds,
 }
 
 impl Leases {
     /// For a spool that is being opened.
     pub(super) fn new() -> Self {
-        Self { leased: Leased::default() }
+        Self { leased: LeasedIds::default() }
     }
 
     /// The lease of a message; nothing if somebody holds it. The message need not be in the queue.
@@ -35,7 +35,7 @@ impl Leases {
     }
 
     /// Whether somebody holds the lease of a message.
-    pub(super) fn has(&self, id: &MessageId) -> bool {
+    pub(super) fn is_leased(&self, id: &MessageId) -> bool {
         self.leased.lock().contains(id)
     }
 }
@@ -43,7 +43,7 @@ impl Leases {
 /// The right to change this message, until it is dropped.
 pub(in crate::queue) struct Lease {
     id: MessageId,
-    leased: Leased,
+    leased: LeasedIds,
 }
 
 impl Lease {
@@ -73,7 +73,7 @@ mod tests {
         assert!(leases.take(&first).is_none());
         assert!(leases.take(&second).is_some());
         drop(lease);
-        assert!(!leases.has(&first));
+        assert!(!leases.is_leased(&first));
         assert!(leases.take(&first).is_some());
     }
 }

@@ -7,29 +7,29 @@ use std::io;
 use std::sync::Arc;
 
 use super::Spool;
-use super::index::Kept;
+use super::index::MessageLocation;
 use super::lease::Lease;
 use crate::mail::{Envelope, MessageId};
-use crate::queue::item::{Progress, Record};
-use crate::queue::octets::Extent;
-use crate::queue::parcel::{self, ParcelError};
+use crate::queue::message_file::{self, MessageFileError};
+use crate::queue::message_progress::{MessageProgress, ProgressUpdate};
+use crate::queue::outgoing_content::Extent;
 
 /// A message, read from disk.
-pub(in crate::queue) struct Loaded {
+pub(in crate::queue) struct LoadedMessage {
     pub(in crate::queue) envelope: Arc<Envelope>,
-    pub(in crate::queue) progress: Progress,
+    pub(in crate::queue) progress: MessageProgress,
     pub(in crate::queue) octets: u64,
     /// What `progress` is the sum of.
-    pub(in crate::queue) records: Vec<Record>,
+    pub(in crate::queue) updates: Vec<ProgressUpdate>,
 }
 
 /// Why a message cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::queue) enum LoadError {
     #[error("it is not in the queue")]
-    Gone,
+    NotQueued,
     #[error("somebody removed its file")]
-    Missing,
+    FileMissing,
     #[error("its envelope is damaged")]
     Damaged,
     #[error("it was written by a later version ({0}) of this program")]
@@ -38,23 +38,23 @@ pub(in crate::queue) enum LoadError {
     Io(#[from] io::Error),
 }
 
-impl From<ParcelError> for LoadError {
-    fn from(error: ParcelError) -> Self {
+impl From<MessageFileError> for LoadError {
+    fn from(error: MessageFileError) -> Self {
         match error {
-            ParcelError::Io(e) => Self::Io(e),
-            ParcelError::Damaged => Self::Damaged,
-            ParcelError::Newer(version) => Self::Newer(version),
+            MessageFileError::Io(e) => Self::Io(e),
+            MessageFileError::Damaged => Self::Damaged,
+            MessageFileError::Newer(version) => Self::Newer(version),
         }
     }
 }
 
 impl Spool {
     /// Reads envelope and progress.
-    pub(in crate::queue) fn load(&self, id: &MessageId) -> Result<Loaded, LoadError> {
+    pub(in crate::queue) fn load(&self, id: &MessageId) -> Result<LoadedMessage, LoadError> {
         match self.load_once(id) {
             Err(LoadError::Io(e)) if e.kind() == io::ErrorKind::NotFound => match self.load_once(id) {
                 Err(LoadError::Io(e)) if e.kind() == io::ErrorKind::NotFound && self.is_missing(id) => {
-                    Err(LoadError::Missing)
+                    Err(LoadError::FileMissing)
                 }
                 other => other,
             },
@@ -65,8 +65,8 @@ impl Spool {
     /// Its parcel is not where it should be, though the place is: somebody removed it by hand. A
     /// file system that is not mounted has no place.
     fn is_missing(&self, id: &MessageId) -> bool {
-        let Some(Kept::Waiting { octets, .. }) = self.index.get(id) else { return false };
-        let name = parcel::file_name(id, octets);
+        let Some(MessageLocation::File { octets, .. }) = self.index.get(id) else { return false };
+        let name = message_file::file_name(id, octets);
         self.disk.list(&self.dirs.waiting).is_ok_and(|files| files.iter().all(|file| file.name != name))
     }
 
@@ -76,7 +76,7 @@ impl Spool {
         let is_missing = self.is_missing(id);
         if is_missing {
             log::warn!(target: "queue", "{id} is forgotten: somebody removed its file from the spool");
-            self.leave(id);
+            self.remove_from_index(id);
         }
         is_missing
     }
@@ -89,41 +89,41 @@ impl Spool {
         }
     }
 
-    fn load_once(&self, id: &MessageId) -> Result<Loaded, LoadError> {
-        let (envelope, records, octets) = match self.index.get(id).ok_or(LoadError::Gone)? {
-            Kept::Journal { place, records } => {
+    fn load_once(&self, id: &MessageId) -> Result<LoadedMessage, LoadError> {
+        let (envelope, records, octets) = match self.index.get(id).ok_or(LoadError::NotQueued)? {
+            MessageLocation::Journal { position: place, updates: records } => {
                 let file = self.journal.file(place.segment)?;
                 let json = file.read_range(place.offset, place.envelope_octets as usize)?;
-                (parcel::read_envelope(&json)?, records, place.octets)
+                (message_file::read_envelope(&json)?, records, place.octets)
             }
-            Kept::Waiting { octets, .. } => {
-                let path = self.parcel_path(id, octets);
+            MessageLocation::File { octets, .. } => {
+                let path = self.message_file_path(id, octets);
                 let file = match self.disk.open(&path) {
                     Err(e) if e.kind() == io::ErrorKind::NotFound && !self.has(id) => {
-                        return Err(LoadError::Gone);
+                        return Err(LoadError::NotQueued);
                     }
                     other => other?,
                 };
-                let lines = parcel::read(file.as_ref(), octets)?;
+                let lines = message_file::read(file.as_ref(), octets)?;
                 (lines.envelope, lines.records, octets)
             }
         };
-        let mut progress = Progress::new(&envelope);
+        let mut progress = MessageProgress::new(&envelope);
         records.iter().for_each(|record| progress.apply(record));
         // Only a parcel has been rerouted, and its envelope is not written again.
         let envelope = Arc::new(progress.rerouted(envelope));
-        Ok(Loaded { envelope, progress, octets, records })
+        Ok(LoadedMessage { envelope, progress, octets, updates: records })
     }
 
     fn extent_once(&self, id: &MessageId) -> io::Result<Extent> {
         match self.index.get(id).ok_or(io::ErrorKind::NotFound)? {
-            Kept::Journal { place, .. } => Ok(Extent {
+            MessageLocation::Journal { position: place, .. } => Ok(Extent {
                 file: self.journal.file(place.segment)?,
                 offset: place.offset + u64::from(place.envelope_octets),
                 octets: place.octets,
             }),
-            Kept::Waiting { octets, .. } => {
-                Ok(Extent { file: self.disk.open(&self.parcel_path(id, octets))?, offset: 0, octets })
+            MessageLocation::File { octets, .. } => {
+                Ok(Extent { file: self.disk.open(&self.message_file_path(id, octets))?, offset: 0, octets })
             }
         }
     }

@@ -11,11 +11,11 @@ use crate::sys::Moment;
 
 /// How far a sweep came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::queue) enum Swept {
+pub(in crate::queue) enum SweepResult {
     /// As far as it can.
-    All,
+    Complete,
     /// Its time was over.
-    InPart,
+    Partial,
 }
 
 /// Messages moved by one sweep at most.
@@ -30,48 +30,48 @@ impl Spool {
         segments_max: usize,
         leases: &mut Leases,
         until: Moment,
-    ) -> io::Result<Swept> {
+    ) -> io::Result<SweepResult> {
         let is_late = || self.clock.now() >= until;
         // If the disk is still full, the next sweep tries again.
-        let _ = self.journal.pay_owed();
-        let swept = self.journal.sweep(&is_late);
+        let _ = self.journal.retry_unwritten_notes();
+        let swept = self.journal.remove_finished_segments(&is_late);
         // Also if a segment cannot go, or no mail would ever be taken again.
-        self.hold_reserve();
+        self.ensure_reserve();
         swept?;
         self.remove_leftovers(&is_late);
-        let Some(oldest) = self.journal.crowded(segments_max) else {
-            return Ok(if is_late() { Swept::InPart } else { Swept::All });
+        let Some(oldest) = self.journal.oldest_excess_segment(segments_max) else {
+            return Ok(if is_late() { SweepResult::Partial } else { SweepResult::Complete });
         };
         // One that cannot be moved must not keep those behind it here.
         let mut refused = Ok(());
         // At least one, however late it is.
-        for id in self.index.tenants(oldest, MOVES_PER_SWEEP, |id| !leases.has(id)) {
+        for id in self.index.messages_in_segment(oldest, MOVES_PER_SWEEP, |id| !leases.is_leased(id)) {
             let Some(lease) = leases.take(&id) else { continue };
             match self.load(&id) {
                 Ok(loaded) => {
-                    let moved = self.move_out(&lease, &loaded.envelope, &loaded.progress);
+                    let moved = self.move_to_file(&lease, &loaded.envelope, &loaded.progress);
                     refused = refused.and(moved);
                 }
-                Err(LoadError::Gone | LoadError::Missing | LoadError::Newer(_)) => {}
+                Err(LoadError::NotQueued | LoadError::FileMissing | LoadError::Newer(_)) => {}
                 Err(LoadError::Io(e)) => refused = refused.and(Err(e)),
                 Err(e @ LoadError::Damaged) => {
                     refused = refused.and(self.set_aside(&lease, &e.to_string()));
                 }
             }
             if is_late() {
-                return Ok(Swept::InPart);
+                return Ok(SweepResult::Partial);
             }
         }
-        self.journal.sweep(&is_late)?;
+        self.journal.remove_finished_segments(&is_late)?;
         refused?;
-        Ok(if is_late() { Swept::InPart } else { Swept::All })
+        Ok(if is_late() { SweepResult::Partial } else { SweepResult::Complete })
     }
 
     /// Writes and syncs what the disk has refused so far.
     ///
     /// # Errors
     /// The disk refuses still: after a restart some recipients may be delivered to again.
-    pub(in crate::queue) fn write_owed(&self) -> io::Result<()> {
+    pub(in crate::queue) fn write_unsaved(&self) -> io::Result<()> {
         self.journal.sync_notes()?;
         self.remove_leftovers(&|| false);
         let left = self.leftovers.lock().len();
@@ -82,8 +82,8 @@ impl Spool {
     }
 
     /// Keeps room for notes when the disk is full. What stands against it is tried again by a later sweep.
-    pub(in crate::queue) fn hold_reserve(&self) {
-        if let Err(e) = self.journal.hold_reserve() {
+    pub(in crate::queue) fn ensure_reserve(&self) {
+        if let Err(e) = self.journal.ensure_reserve() {
             log::warn!(target: "queue", "there is no reserve for a full disk yet: {e}");
         }
     }
@@ -92,7 +92,7 @@ impl Spool {
         let mut leftovers = std::mem::take(&mut *self.leftovers.lock()).into_iter();
         let mut refused = Vec::new();
         for (path, moved) in leftovers.by_ref() {
-            let removed = self.remove_parcel(&path, moved.as_ref());
+            let removed = self.remove_message_file(&path, moved.as_ref());
             if removed.is_err_and(|e| e.kind() != io::ErrorKind::NotFound) {
                 refused.push((path, moved));
             }
@@ -106,9 +106,9 @@ impl Spool {
 
     /// Whether there is something that a later sweep might get rid of though nothing new is
     /// settled: what the disk refused, a reserve to be made, or more than `segments_max` segments.
-    pub(in crate::queue) fn is_untidy(&self, segments_max: usize) -> bool {
+    pub(in crate::queue) fn has_sweep_work(&self, segments_max: usize) -> bool {
         !self.leftovers.lock().is_empty()
-            || self.journal.lacks_reserve()
-            || self.journal.is_untidy(segments_max)
+            || self.journal.is_reserve_missing()
+            || self.journal.has_sweep_work(segments_max)
     }
 }

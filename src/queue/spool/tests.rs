@@ -9,7 +9,11 @@ use crate::mail::{Mailbox, Recipient, ReversePath};
 const SYNC: Duration = Duration::from_millis(10);
 
 /// A spool with so many messages that they fill more than one small segment.
-fn crowded(disk: Arc<dyn Disk>, clock: &Arc<TestClock>, messages: u64) -> (Spool, Leases, Vec<MessageId>) {
+fn spool_with_excess_segments(
+    disk: Arc<dyn Disk>,
+    clock: &Arc<TestClock>,
+    messages: u64,
+) -> (Spool, Leases, Vec<MessageId>) {
     let parts = SpoolParts {
         disk,
         data_dir: PathBuf::from("/data"),
@@ -19,13 +23,13 @@ fn crowded(disk: Arc<dyn Disk>, clock: &Arc<TestClock>, messages: u64) -> (Spool
         settings: Settings { segment_octets: 10_000, ..Settings::default() },
     };
     let (spool, leases, _) = Spool::open(&parts).unwrap();
-    let recipient = Recipient::mailbox(Mailbox::parse("bo@here.example").unwrap());
-    let ids: Vec<_> = (0..messages).map(|n| MessageId::new(clock.wall(), n)).collect();
+    let recipient = Recipient::for_mailbox(Mailbox::parse("bo@here.example").unwrap());
+    let ids: Vec<_> = (0..messages).map(|n| MessageId::new(clock.wall_time(), n)).collect();
     for id in &ids {
-        let envelope = Envelope::new(*id, clock.wall(), ReversePath::Null, vec![recipient.clone()]);
-        spool.put_small(&envelope, b"Subject: hello\r\n\r\n").unwrap();
+        let envelope = Envelope::new(*id, clock.wall_time(), ReversePath::Null, vec![recipient.clone()]);
+        spool.put_in_journal(&envelope, b"Subject: hello\r\n\r\n").unwrap();
     }
-    assert!(spool.journal.crowded(1).is_some());
+    assert!(spool.journal.oldest_excess_segment(1).is_some());
     (spool, leases, ids)
 }
 
@@ -39,14 +43,14 @@ fn a_sweep_on_a_slow_disk_comes_back_in_time_and_goes_on_later() {
         }
         Ok(())
     });
-    let (spool, mut leases, _) = crowded(Arc::new(disk), &clock, 100);
+    let (spool, mut leases, _) = spool_with_excess_segments(Arc::new(disk), &clock, 100);
     for slice in 0.. {
         assert!(slice < 100, "it never ends");
         let began = clock.now();
         let swept = spool.sweep(1, &mut leases, began + 5 * SYNC).unwrap();
         // One move may begin in time and end late.
         assert!(clock.now().since(began) <= 7 * SYNC, "{slice}");
-        if swept == Swept::All && spool.journal.crowded(1).is_none() {
+        if swept == SweepResult::Complete && spool.journal.oldest_excess_segment(1).is_none() {
             break;
         }
     }
@@ -57,11 +61,11 @@ fn a_sweep_on_a_slow_disk_comes_back_in_time_and_goes_on_later() {
 fn one_message_that_cannot_be_moved_holds_up_nobody() {
     let clock = Arc::<TestClock>::default();
     let disk = Arc::new(SimulatedDisk::default());
-    let (spool, mut leases, ids) = crowded(Arc::clone(&disk) as Arc<dyn Disk>, &clock, 40);
+    let (spool, mut leases, ids) = spool_with_excess_segments(Arc::clone(&disk) as Arc<dyn Disk>, &clock, 40);
     // The second one's envelope has rotted, and half a copy of it is aside already.
     disk.create(&PathBuf::from("/data/spool/damaged").join(ids[1].as_str())).unwrap();
-    let segment = disk.names().into_iter().find(|path| path.starts_with("/data/spool/journal")).unwrap();
-    let octets = disk.octets(&segment).unwrap();
+    let segment = disk.file_paths().into_iter().find(|path| path.starts_with("/data/spool/journal")).unwrap();
+    let octets = disk.contents(&segment).unwrap();
     let needle = ids[1].as_str().as_bytes();
     let head = octets.windows(needle.len()).position(|window| window == needle).unwrap();
     let line_end = octets[head..].iter().position(|octet| *octet == b'\n').unwrap();
@@ -71,8 +75,8 @@ fn one_message_that_cannot_be_moved_holds_up_nobody() {
     for _ in 0..10 {
         spool.sweep(1, &mut leases, late).unwrap();
     }
-    assert!(spool.journal.crowded(1).is_none(), "nothing is left in old segments");
+    assert!(spool.journal.oldest_excess_segment(1).is_none(), "nothing is left in old segments");
     assert_eq!(spool.count(), 39, "all but the damaged one");
-    let aside = disk.octets(&PathBuf::from("/data/spool/damaged").join(ids[1].as_str())).unwrap();
+    let aside = disk.contents(&PathBuf::from("/data/spool/damaged").join(ids[1].as_str())).unwrap();
     assert!(aside.ends_with(b"Subject: hello\r\n\r\n"), "the whole of it");
 }

@@ -7,7 +7,7 @@ use super::*;
 /// What comes out when `octets` arrive in pieces of `size`: what went to the sink, how many
 /// octets were read, and the end.
 fn read_by(octets: &[u8], size: usize, octets_max: u64) -> (Vec<u8>, usize, Option<BodyEnd>) {
-    read_with(BodyReader::new(octets_max, LineEnds::Strict), octets, size)
+    read_with(BodyReader::new(octets_max, BareLineEndPolicy::Reject), octets, size)
 }
 
 fn read_with(mut reader: BodyReader, octets: &[u8], size: usize) -> (Vec<u8>, usize, Option<BodyEnd>) {
@@ -176,7 +176,7 @@ proptest! {
 
     #[test]
     fn what_is_mended_does_not_depend_on_the_segments(octets in octets(), size in 1..20_usize) {
-        for reader in [BodyReader::new(0, LineEnds::Mended), BodyReader::in_chunks(0, LineEnds::Mended)] {
+        for reader in [BodyReader::new(0, BareLineEndPolicy::Normalize), BodyReader::in_chunks(0, BareLineEndPolicy::Normalize)] {
             let cut = read_chunks(reader.clone(), &octets, size);
             prop_assert_eq!(cut, read_chunks(reader, &octets, octets.len()));
         }
@@ -184,7 +184,7 @@ proptest! {
 
     #[test]
     fn what_is_mended_has_whole_lines_and_ends_at_crlf_dot_crlf(octets in octets(), size in 1..20_usize) {
-        let (content, used, end) = read_with(BodyReader::new(0, LineEnds::Mended), &octets, size);
+        let (content, used, end) = read_with(BodyReader::new(0, BareLineEndPolicy::Normalize), &octets, size);
         prop_assert!(end.is_none_or(|end| end == BodyEnd::Complete(facts_of(&content))));
         let wire = [b"\r\n", octets.get(..used).unwrap()].concat();
         let first_end = wire.windows(5).position(|five| five == b"\r\n.\r\n");
@@ -196,7 +196,7 @@ proptest! {
 
     #[test]
     fn a_message_is_the_same_in_chunks_of_any_size(octets in octets(), size in 1..20_usize, max in 0..60_u64) {
-        let (content, used, end) = read_chunks(BodyReader::in_chunks(max, LineEnds::Strict), &octets, size);
+        let (content, used, end) = read_chunks(BodyReader::in_chunks(max, BareLineEndPolicy::Reject), &octets, size);
         if let BodyEnd::Complete(facts) = end {
             prop_assert_eq!(used, octets.len());
             prop_assert_eq!(facts, facts_of(&content));

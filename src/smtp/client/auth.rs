@@ -9,7 +9,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Client, State, Step, Wait};
+use super::{Client, ClientState, ClientStep, Wait};
 use crate::mail::Failure;
 use crate::smtp::Reply;
 
@@ -36,38 +36,38 @@ impl fmt::Debug for Credentials {
 
 /// What the peer is to answer next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Login {
+pub(super) enum AuthStage {
     /// `AUTH LOGIN`: 334 asks for the user.
-    User,
+    UserPrompt,
     /// The user: 334 asks for the password.
-    Password,
+    PasswordPrompt,
     /// All that there was to say: 235.
-    Verdict,
+    FinalReply,
 }
 
 impl Client {
     /// There is a login for this host, and it has not been made.
-    pub(super) fn must_log_in(&self) -> bool {
-        self.plan.login.is_some() && !self.is_logged_in
+    pub(super) fn needs_login(&self) -> bool {
+        self.plan.credentials.is_some() && !self.is_logged_in
     }
 
     /// Begins to log in.
-    pub(super) fn log_in(&mut self) -> Step {
-        let Some(login) = &self.plan.login else { return self.begin_transaction() };
-        let host = self.plan.place();
+    pub(super) fn log_in(&mut self) -> ClientStep {
+        let Some(login) = &self.plan.credentials else { return self.begin_transaction() };
+        let host = self.plan.peer_description();
         if !self.is_encrypted {
             let text = format!("the login {} is not made at {host} without TLS", login.name);
             return self.cannot_log_in(Failure::transient(7, 11, text));
         }
-        let offers = |mechanism: &str| self.offers.auth.iter().any(|offered| offered == mechanism);
+        let offers = |mechanism: &str| self.extensions.auth.iter().any(|offered| offered == mechanism);
         if offers("PLAIN") {
             let response = STANDARD.encode(format!("\0{}\0{}", login.user, login.password));
-            return self.say_secretly(Login::Verdict, &format!("AUTH PLAIN {response}"));
+            return self.send_secret(AuthStage::FinalReply, &format!("AUTH PLAIN {response}"));
         }
         if offers("LOGIN") {
-            return self.say_secretly(Login::User, "AUTH LOGIN");
+            return self.send_secret(AuthStage::UserPrompt, "AUTH LOGIN");
         }
-        let offered = match self.offers.auth.as_slice() {
+        let offered = match self.extensions.auth.as_slice() {
             [] => "no login at all".to_owned(),
             mechanisms => format!("only {}", mechanisms.join(" ")),
         };
@@ -76,35 +76,35 @@ impl Client {
     }
 
     /// The peer's answer.
-    pub(super) fn on_login(&mut self, stage: Login, reply: &Reply) -> Step {
-        let Some(login) = &self.plan.login else { return self.begin_transaction() };
+    pub(super) fn on_auth_reply(&mut self, stage: AuthStage, reply: &Reply) -> ClientStep {
+        let Some(login) = &self.plan.credentials else { return self.begin_transaction() };
         match stage {
-            Login::Verdict if reply.is_positive() => {
+            AuthStage::FinalReply if reply.is_positive() => {
                 self.is_logged_in = true;
                 self.begin_transaction()
             }
-            Login::User if reply.code == 334 => {
+            AuthStage::UserPrompt if reply.code == 334 => {
                 let user = STANDARD.encode(&login.user);
-                self.say_secretly(Login::Password, &user)
+                self.send_secret(AuthStage::PasswordPrompt, &user)
             }
-            Login::Password if reply.code == 334 => {
+            AuthStage::PasswordPrompt if reply.code == 334 => {
                 let password = STANDARD.encode(&login.password);
-                self.say_secretly(Login::Verdict, &password)
+                self.send_secret(AuthStage::FinalReply, &password)
             }
-            Login::User | Login::Password | Login::Verdict => {
+            AuthStage::UserPrompt | AuthStage::PasswordPrompt | AuthStage::FinalReply => {
                 let what = format!("the login {}", login.name);
-                self.move_on(reply, &what)
+                self.quit_after_refusal(reply, &what)
             }
         }
     }
 
-    fn say_secretly(&mut self, stage: Login, line: &str) -> Step {
-        self.state = State::Login(stage);
-        Step::SendSecret(format!("{line}\r\n").into_bytes(), Wait::Hello)
+    fn send_secret(&mut self, stage: AuthStage, line: &str) -> ClientStep {
+        self.state = ClientState::Login(stage);
+        ClientStep::SendSecret(format!("{line}\r\n").into_bytes(), Wait::Hello)
     }
 
-    fn cannot_log_in(&mut self, failure: Failure) -> Step {
-        self.why = Some(failure);
+    fn cannot_log_in(&mut self, failure: Failure) -> ClientStep {
+        self.final_failure = Some(failure);
         self.quit()
     }
 }

@@ -6,13 +6,13 @@
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 
-use super::plan::{Addressee, Plan, Protocol};
-use super::{Client, Step, Wait};
+use super::plan::{Plan, PlannedRecipient, Protocol};
+use super::{Client, ClientStep, Wait};
 use crate::mail::{Failure, Mailbox, Notify, Ret, ReversePath};
 
 /// The command that comes next in the transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Next {
+pub(super) enum NextCommand {
     Rset,
     Mail,
     Rcpt(usize),
@@ -22,7 +22,7 @@ pub(super) enum Next {
 
 /// A command whose reply has not come yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum PendingCommand {
     Rset,
     Mail,
     Rcpt(usize),
@@ -36,18 +36,18 @@ const GROUP_COMMANDS_MAX: usize = 100;
 impl Client {
     /// What this peer cannot take is not sent to it. What is too large for one host of a domain is so
     /// for all of them; but an extension that this one lacks another may have.
-    pub(super) fn refuse_what_cannot_go(&mut self) {
+    pub(super) fn refuse_unsendable(&mut self) {
         let Plan { protocol, reverse_path, recipients, message_octets, has_8bit, has_utf8_header, .. } =
             &self.plan;
-        let host = &self.plan.place();
+        let host = &self.plan.peer_description();
         // RFC 1870 §6.
-        if let Some(limit) = self.offers.size.filter(|limit| *limit > 0 && message_octets > limit) {
+        if let Some(limit) = self.extensions.size.filter(|limit| *limit > 0 && message_octets > limit) {
             let text = format!("the message has {message_octets} octets, and {host} takes at most {limit}");
-            return self.fates.answer_unsettled(&Failure::permanent(3, 4, text).into());
+            return self.progress.settle_remaining(&Failure::permanent(3, 4, text).into());
         }
         let sender_needs_utf8 = reverse_path.mailbox().is_some_and(Mailbox::needs_smtputf8);
         let lacks_smtputf8 = match protocol {
-            Protocol::Smtp => !self.offers.smtputf8,
+            Protocol::Smtp => !self.extensions.smtputf8,
             // Departs from RFC 6531 §3.5: what a mailbox holds is octets, and to return a message that has
             // come so far would help nobody. A server that cannot take them says so.
             Protocol::Lmtp => false,
@@ -57,7 +57,7 @@ impl Client {
             () if sender_needs_utf8 && lacks_smtputf8 => Some(no_smtputf8(host, "the sender's address")),
             () if *has_utf8_header && lacks_smtputf8 => Some(no_smtputf8(host, "the message's header")),
             // RFC 6152 §3: without conversion, the honest thing is to fail.
-            () if *has_8bit && !self.offers.eight_bit_mime => Some(Failure::permanent(
+            () if *has_8bit && !self.extensions.eight_bit_mime => Some(Failure::permanent(
                 6,
                 3,
                 format!("the message has 8-bit octets, and {host} does not offer 8BITMIME"),
@@ -73,96 +73,98 @@ impl Client {
                 None => None,
             };
             if let Some(failure) = failure {
-                self.fates.leave_open(n, failure);
+                self.progress.leave_to_other_hosts(n, failure);
             }
         }
     }
 
     /// RFC 6531 §3.4: SMTPUTF8 is asked for when something needs it, and not otherwise.
     fn asks_for_smtputf8(&self) -> bool {
-        let mut waiting = self.plan.recipients.iter().enumerate().filter(|(n, _)| self.fates.is_waiting(*n));
-        self.offers.smtputf8
+        let mut waiting =
+            self.plan.recipients.iter().enumerate().filter(|(n, _)| self.progress.is_waiting(*n));
+        self.extensions.smtputf8
             && (self.plan.has_utf8_header
                 || self.plan.reverse_path.mailbox().is_some_and(Mailbox::needs_smtputf8)
                 || waiting.any(|(_, recipient)| recipient.mailbox.needs_smtputf8()))
     }
 
     /// Writes the next command, or a group of them when the peer takes groups.
-    pub(super) fn next_group(&mut self) -> Step {
-        let room = if self.offers.pipelining { GROUP_COMMANDS_MAX } else { 1 };
+    pub(super) fn next_group(&mut self) -> ClientStep {
+        let room = if self.extensions.pipelining { GROUP_COMMANDS_MAX } else { 1 };
         let mut octets = Vec::new();
-        while self.asked.len() < room {
+        while self.pending_commands.len() < room {
             let Some((asked, line)) = self.next_command() else { break };
-            self.asked.push_back(asked);
+            self.pending_commands.push_back(asked);
             octets.extend_from_slice(line.as_bytes());
             octets.extend_from_slice(b"\r\n");
         }
-        match self.asked.front() {
-            Some(asked) => Step::Send(octets, asked.wait()),
+        match self.pending_commands.front() {
+            Some(asked) => ClientStep::Send(octets, asked.wait()),
             None => self.finish(),
         }
     }
 
-    fn next_command(&mut self) -> Option<(Asked, String)> {
+    fn next_command(&mut self) -> Option<(PendingCommand, String)> {
         loop {
             match self.next {
-                Next::Rset if self.fates.has_waiting() => {
-                    self.next = Next::Mail;
-                    return Some((Asked::Rset, "RSET".to_owned()));
+                NextCommand::Rset if self.progress.has_waiting() => {
+                    self.next = NextCommand::Mail;
+                    return Some((PendingCommand::Rset, "RSET".to_owned()));
                 }
-                Next::Mail if self.fates.has_waiting() => {
-                    self.next = Next::Rcpt(0);
-                    self.named.clear();
-                    return Some((Asked::Mail, self.mail()));
+                NextCommand::Mail if self.progress.has_waiting() => {
+                    self.next = NextCommand::Rcpt(0);
+                    self.named_domains.clear();
+                    return Some((PendingCommand::Mail, self.mail_command()));
                 }
-                Next::Rset | Next::Mail => self.next = Next::Nothing,
-                Next::Rcpt(n) => {
-                    self.next = Next::Rcpt(n + 1);
+                NextCommand::Rset | NextCommand::Mail => self.next = NextCommand::Nothing,
+                NextCommand::Rcpt(n) => {
+                    self.next = NextCommand::Rcpt(n + 1);
                     match self.plan.recipients.get(n) {
-                        Some(recipient) if self.fates.is_waiting(n) && self.has_room_for(recipient) => {
-                            self.named.push(recipient.mailbox.domain.clone());
-                            return Some((Asked::Rcpt(n), self.rcpt(recipient)));
+                        Some(recipient) if self.progress.is_waiting(n) && self.has_room_for(recipient) => {
+                            self.named_domains.push(recipient.mailbox.domain.clone());
+                            return Some((PendingCommand::Rcpt(n), self.rcpt_command(recipient)));
                         }
                         Some(_) => {}
-                        None => self.next = Next::Data,
+                        None => self.next = NextCommand::Data,
                     }
                 }
-                Next::Data => {
-                    self.next = Next::Nothing;
-                    let in_flight = self.asked.iter().any(|asked| matches!(asked, Asked::Rcpt(_)));
-                    if in_flight || self.fates.has_accepted() {
-                        return Some((Asked::Data, "DATA".to_owned()));
+                NextCommand::Data => {
+                    self.next = NextCommand::Nothing;
+                    let in_flight =
+                        self.pending_commands.iter().any(|asked| matches!(asked, PendingCommand::Rcpt(_)));
+                    if in_flight || self.progress.has_accepted() {
+                        return Some((PendingCommand::Data, "DATA".to_owned()));
                     }
                 }
-                Next::Nothing => return None,
+                NextCommand::Nothing => return None,
             }
         }
     }
 
     /// RFC 9422 §4.2, §4.3: who is one too many waits for the next transaction.
-    fn has_room_for(&self, recipient: &Addressee) -> bool {
+    fn has_room_for(&self, recipient: &PlannedRecipient) -> bool {
         let is_below =
             |max: Option<NonZeroU32>, count: usize| max.is_none_or(|max| count < max.get() as usize);
-        let limits = &self.offers.limits;
-        if !is_below(limits.rcpt_max, self.named.len()) {
+        let limits = &self.extensions.limits;
+        if !is_below(limits.rcpt_max, self.named_domains.len()) {
             return false;
         }
         let Some(_) = limits.rcpt_domain_max else { return true };
-        let domains: BTreeSet<_> = self.named.iter().collect();
+        let domains: BTreeSet<_> = self.named_domains.iter().collect();
         domains.contains(&recipient.mailbox.domain) || is_below(limits.rcpt_domain_max, domains.len())
     }
 
-    fn rcpt(&self, recipient: &Addressee) -> String {
+    fn rcpt_command(&self, recipient: &PlannedRecipient) -> String {
         let mailbox = match self.plan.protocol {
-            Protocol::Smtp => written(&recipient.mailbox),
+            Protocol::Smtp => wire_address(&recipient.mailbox),
             // A mailbox has one name at its server, whatever its local part is written in.
             Protocol::Lmtp => recipient.mailbox.to_ascii_domain(),
         };
         let mut line = format!("RCPT TO:<{mailbox}>");
-        if self.offers.dsn {
+        if self.extensions.dsn {
             // RFC 3461 §5.2.1: as it was given to us.
-            line.push_str(&notify(recipient.notify).unwrap_or_default());
-            if let Some(orcpt) = recipient.orcpt.as_deref().filter(|orcpt| is_plain(orcpt)) {
+            line.push_str(&notify_parameter(recipient.notify).unwrap_or_default());
+            if let Some(orcpt) = recipient.orcpt.as_deref().filter(|orcpt| is_graphic(orcpt)) {
                 line.push_str(" ORCPT=");
                 line.push_str(orcpt);
             }
@@ -170,12 +172,12 @@ impl Client {
         line
     }
 
-    fn mail(&self) -> String {
+    fn mail_command(&self) -> String {
         let mut line = match &self.plan.reverse_path {
             ReversePath::Null => "MAIL FROM:<>".to_owned(),
-            ReversePath::Mailbox(mailbox) => format!("MAIL FROM:<{}>", written(mailbox)),
+            ReversePath::Mailbox(mailbox) => format!("MAIL FROM:<{}>", wire_address(mailbox)),
         };
-        if self.offers.size.is_some() {
+        if self.extensions.size.is_some() {
             line.push_str(&format!(" SIZE={}", self.plan.message_octets));
         }
         if self.plan.has_8bit {
@@ -184,13 +186,13 @@ impl Client {
         if self.asks_for_smtputf8() {
             line.push_str(" SMTPUTF8");
         }
-        if self.offers.dsn {
+        if self.extensions.dsn {
             match self.plan.ret {
                 Some(Ret::Full) => line.push_str(" RET=FULL"),
                 Some(Ret::Headers) => line.push_str(" RET=HDRS"),
                 None => {}
             }
-            if let Some(envid) = self.plan.envid.as_deref().filter(|envid| is_plain(envid)) {
+            if let Some(envid) = self.plan.envid.as_deref().filter(|envid| is_graphic(envid)) {
                 line.push_str(" ENVID=");
                 line.push_str(envid);
             }
@@ -199,7 +201,7 @@ impl Client {
     }
 }
 
-impl Asked {
+impl PendingCommand {
     pub(super) const fn wait(self) -> Wait {
         match self {
             Self::Rset | Self::Mail => Wait::Mail,
@@ -211,14 +213,14 @@ impl Asked {
 
 /// As it goes over the wire: the domain in A-labels, which every peer understands, unless the local
 /// part needs SMTPUTF8 anyway (RFC 6531 §3.2).
-fn written(mailbox: &Mailbox) -> String {
+fn wire_address(mailbox: &Mailbox) -> String {
     if mailbox.needs_smtputf8() { mailbox.to_string() } else { mailbox.to_ascii_domain() }
 }
 
 /// The parameter (RFC 3461 §4.1); nothing where the sender said nothing.
-fn notify(notify: Notify) -> Option<String> {
+fn notify_parameter(notify: Notify) -> Option<String> {
     match notify {
-        Notify::Unsaid => None,
+        Notify::Unspecified => None,
         Notify::Never | Notify::When { success: false, failure: false, delay: false } => {
             Some(" NOTIFY=NEVER".to_owned())
         }
@@ -232,7 +234,7 @@ fn notify(notify: Notify) -> Option<String> {
 }
 
 /// No space and no line end: one parameter stays one.
-fn is_plain(value: &str) -> bool {
+fn is_graphic(value: &str) -> bool {
     !value.is_empty() && value.bytes().all(|octet| octet.is_ascii_graphic())
 }
 

@@ -5,7 +5,7 @@ use crate::mail::{Domain, Endpoint, Mailbox, Notify, Ret, ReversePath};
 
 /// Whom a message is for, and what its sender wants to be told (RFC 3461 §4).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Addressee {
+pub struct PlannedRecipient {
     /// The forward-path.
     pub mailbox: Mailbox,
     /// NOTIFY.
@@ -14,7 +14,7 @@ pub struct Addressee {
     pub orcpt: Option<String>,
 }
 
-impl From<Mailbox> for Addressee {
+impl From<Mailbox> for PlannedRecipient {
     fn from(mailbox: Mailbox) -> Self {
         Self { mailbox, notify: Notify::default(), orcpt: None }
     }
@@ -34,7 +34,7 @@ pub struct Plan {
     /// Where failures are reported.
     pub reverse_path: ReversePath,
     /// Whom the message is for; answers come in the same order.
-    pub recipients: Vec<Addressee>,
+    pub recipients: Vec<PlannedRecipient>,
     /// RET (RFC 3461 §4.3).
     pub ret: Option<Ret>,
     /// ENVID, as xtext (RFC 3461 §4.4).
@@ -48,14 +48,14 @@ pub struct Plan {
     /// Whether to use TLS.
     pub encryption: Encryption,
     /// What to log in with, before the message is mentioned.
-    pub login: Option<Credentials>,
+    pub credentials: Option<Credentials>,
 }
 
 impl Plan {
     /// The host as it stands in sentences: `mx1.there.example [192.0.2.1]:25`, or a Unix socket.
     #[must_use]
-    pub fn place(&self) -> String {
-        let Endpoint::Address(address) = &self.endpoint else { return self.endpoint.to_string() };
+    pub fn peer_description(&self) -> String {
+        let Endpoint::Tcp(address) = &self.endpoint else { return self.endpoint.to_string() };
         let (address, port) = (Domain::from(address.ip()), address.port());
         if self.host == address {
             format!("{address}:{port}")
@@ -65,7 +65,7 @@ impl Plan {
     }
 
     /// The host as it stands in reports (RFC 3464 §2.3.5).
-    pub(super) fn host_said(&self) -> String {
+    pub(super) fn remote_mta_name(&self) -> String {
         if self.host.as_address().is_some() { self.host.to_string() } else { self.host.as_ascii().to_owned() }
     }
 }
@@ -83,9 +83,9 @@ pub enum Protocol {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encryption {
     /// Before the first word (RFC 8314 §3.3).
-    FromTheStart,
+    ImplicitTls,
     /// STARTTLS if the peer offers it.
-    WhenOffered,
+    Opportunistic,
     /// Plain text, although the peer may offer more: every handshake has failed.
     Never,
 }

@@ -6,7 +6,7 @@
 /// What the shell does next.
 #[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
+pub enum ClientStep {
     /// Read one reply, then [`super::Client::reply`].
     Receive(Wait),
     /// Write these octets, one command or a pipelined group, read one reply, then [`super::Client::reply`].
@@ -18,7 +18,7 @@ pub enum Step {
     StartTls,
     /// It is known now whether this connection is encrypted, and the transaction has not begun:
     /// [`super::Client::withhold`] recipients for whom that is not enough, then [`super::Client::go_ahead`].
-    Settled,
+    CheckEncryption,
     /// Write the message, dot-stuffed and with its final dot, then [`super::Client::message_sent`]; if the
     /// peer stops reading, look for a reply of its own accord, then [`super::Client::reply`].
     SendMessage,

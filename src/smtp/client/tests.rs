@@ -4,7 +4,7 @@ mod again;
 mod lmtp;
 
 use super::*;
-use crate::mail::{Mailbox, Notify, Outcome, Ret, ReversePath, Scope};
+use crate::mail::{FailureScope, Mailbox, Notify, Outcome, Ret, ReversePath};
 
 const TO: [&str; 3] = ["bo@there.example", "cy@there.example", "di@there.example"];
 
@@ -25,8 +25,8 @@ fn plan(recipients: &[&str]) -> Plan {
         message_octets: 1000,
         has_8bit: false,
         has_utf8_header: false,
-        encryption: Encryption::WhenOffered,
-        login: None,
+        encryption: Encryption::Opportunistic,
+        credentials: None,
     }
 }
 
@@ -47,7 +47,7 @@ fn reply(lines: &str) -> Reply {
 
 /// Plays `dialog` line by line: `S:` is a reply, `C:` what must then be written (`C: a|b` for a
 /// group), `message` that the message is asked for, `settled`, `starttls`, `receive`, `close`.
-fn play(plan: Plan, dialog: &str) -> Vec<Answer> {
+fn play(plan: Plan, dialog: &str) -> Vec<RecipientResult> {
     let (mut client, mut step) = Client::new(plan);
     for line in dialog.lines().map(str::trim).filter(|line| !line.is_empty()) {
         if let Some(said) = line.strip_prefix("S: ") {
@@ -55,31 +55,33 @@ fn play(plan: Plan, dialog: &str) -> Vec<Answer> {
         } else if let Some(commands) = line.strip_prefix("C: ") {
             let expected = format!("{}\r\n", commands.replace('|', "\r\n"));
             match &step {
-                Step::Send(octets, _) | Step::SendSecret(octets, _) | Step::Quit(octets) => {
+                ClientStep::Send(octets, _)
+                | ClientStep::SendSecret(octets, _)
+                | ClientStep::Quit(octets) => {
                     assert_eq!(String::from_utf8_lossy(octets), expected, "in {dialog}");
                 }
                 other => panic!("{line}: {other:?}"),
             }
         } else {
             step = match (line, step) {
-                ("receive", step @ Step::Receive(_)) | ("close", step @ Step::Close) => step,
-                ("starttls", Step::StartTls) => client.secured(),
-                ("settled", Step::Settled) => client.go_ahead(),
-                ("message", Step::SendMessage) => client.message_sent(),
+                ("receive", step @ ClientStep::Receive(_)) | ("close", step @ ClientStep::Close) => step,
+                ("starttls", ClientStep::StartTls) => client.handshake_succeeded(),
+                ("settled", ClientStep::CheckEncryption) => client.begin_transactions(),
+                ("message", ClientStep::SendMessage) => client.message_sent(),
                 ("lost", _) => client.interrupted("connection reset"),
                 (_, step) => panic!("{line}: {step:?}"),
             };
         }
     }
-    assert!(matches!(step, Step::Quit(_) | Step::Close), "{step:?}");
-    client.answers()
+    assert!(matches!(step, ClientStep::Quit(_) | ClientStep::Close), "{step:?}");
+    client.results()
 }
 
-fn shown(answers: &[Answer]) -> Vec<String> {
-    let shown = |answer: &Answer| match answer {
-        Answer::Outcome(outcome) => outcome.status(),
-        Answer::Open(failure) => format!("open {}", Outcome::from(failure.clone()).status()),
-        Answer::NotAsked => "not asked".to_owned(),
+fn shown(answers: &[RecipientResult]) -> Vec<String> {
+    let shown = |answer: &RecipientResult| match answer {
+        RecipientResult::Outcome(outcome) => outcome.status(),
+        RecipientResult::NoAnswer(failure) => format!("open {}", Outcome::from(failure.clone()).status()),
+        RecipientResult::NotAsked => "not asked".to_owned(),
     };
     answers.iter().map(shown).collect()
 }
@@ -97,7 +99,9 @@ fn a_letter_goes_out_command_by_command() {
              S: 250 2.6.0 queued\nC: QUIT"
         ),
     );
-    let [Answer::Outcome(Outcome::Delivered(reason))] = answers.as_slice() else { panic!("{answers:?}") };
+    let [RecipientResult::Outcome(Outcome::Delivered(reason))] = answers.as_slice() else {
+        panic!("{answers:?}")
+    };
     assert_eq!(reason.to_string(), "accepted: mx.there.example said: 250 2.6.0 queued");
     assert_eq!(shown(&answers), ["2.6.0"]);
 }
@@ -119,24 +123,24 @@ fn a_group_is_bounded_and_the_next_one_follows() {
     let many: Vec<String> = (0..150).map(|n| format!("r{n}@there.example")).collect();
     let (mut client, _) = Client::new(plan(&many.iter().map(String::as_str).collect::<Vec<_>>()));
     let _ = client.reply(&reply("220 hi"));
-    assert_eq!(client.reply(&reply("250-mx|250 PIPELINING")), Step::Settled);
+    assert_eq!(client.reply(&reply("250-mx|250 PIPELINING")), ClientStep::CheckEncryption);
     let mut commands = Vec::new();
-    let mut step = client.go_ahead();
+    let mut step = client.begin_transactions();
     loop {
         step = match step {
-            Step::Send(octets, _) => {
+            ClientStep::Send(octets, _) => {
                 commands.push(octets.iter().filter(|&&octet| octet == b'\n').count());
                 client.reply(&reply("250 ok"))
             }
-            Step::Receive(Wait::Data) => client.reply(&reply("354 go")),
-            Step::Receive(_) => client.reply(&reply("250 ok")),
-            Step::SendMessage => client.message_sent(),
-            Step::Quit(_) => break,
+            ClientStep::Receive(Wait::Data) => client.reply(&reply("354 go")),
+            ClientStep::Receive(_) => client.reply(&reply("250 ok")),
+            ClientStep::SendMessage => client.message_sent(),
+            ClientStep::Quit(_) => break,
             other => panic!("{other:?}"),
         };
     }
     assert_eq!(commands, [100, 52]);
-    assert_eq!(shown(&client.answers()), ["2.0.0"; 150]);
+    assert_eq!(shown(&client.results()), ["2.0.0"; 150]);
 }
 
 #[test]
@@ -316,11 +320,11 @@ fn who_is_withheld_is_not_named_to_the_peer() {
     let _ = client.reply(&reply("220 hi"));
     let _ = client.reply(&reply("250 mx"));
     client.withhold(0, Failure::transient(7, 4, "not encrypted"));
-    let _ = client.go_ahead();
+    let _ = client.begin_transactions();
     let step = client.reply(&reply("250 ok"));
-    assert_eq!(step, Step::Send(b"RCPT TO:<cy@there.example>\r\n".to_vec(), Wait::Rcpt));
+    assert_eq!(step, ClientStep::Send(b"RCPT TO:<cy@there.example>\r\n".to_vec(), Wait::Rcpt));
     let _ = client.reply(&reply("550 5.1.1 no"));
-    assert_eq!(shown(&client.answers()), ["open 4.7.4", "5.1.1"]);
+    assert_eq!(shown(&client.results()), ["open 4.7.4", "5.1.1"]);
 }
 
 #[test]
@@ -329,12 +333,12 @@ fn a_reply_before_the_end_of_the_message_is_no_delivery() {
         let (mut client, _) = Client::new(plan(&TO[..1]));
         let _ = client.reply(&reply("220 hi"));
         let _ = client.reply(&reply("250 mx"));
-        let _ = client.go_ahead();
+        let _ = client.begin_transactions();
         let _ = client.reply(&reply("250 ok"));
         let _ = client.reply(&reply("250 ok"));
-        assert_eq!(client.reply(&reply("354 go")), Step::SendMessage);
-        assert_eq!(client.reply(&reply(&format!("{code} early"))), Step::Close);
-        assert_eq!(shown(&client.answers()), [status]);
+        assert_eq!(client.reply(&reply("354 go")), ClientStep::SendMessage);
+        assert_eq!(client.reply(&reply(&format!("{code} early"))), ClientStep::Close);
+        assert_eq!(shown(&client.results()), [status]);
     }
 }
 
@@ -359,9 +363,9 @@ fn what_the_sender_wants_to_be_told_goes_to_a_peer_that_takes_it() {
         C: RCPT TO:<bo@there.example> NOTIFY=SUCCESS,FAILURE ORCPT=rfc822;bo+2Bx@there.example\nS: 250 ok\n\
         C: RCPT TO:<cy@there.example> NOTIFY=NEVER\nS: 550 5.1.1 no\nC: DATA\nS: 354 go\nmessage\n\
         S: 250 ok\nC: QUIT";
-    let took_dsn = |answers: &[Answer]| match answers.first() {
-        Some(Answer::Outcome(outcome)) => {
-            outcome.reason().remote.as_ref().is_some_and(|remote| remote.takes_dsn)
+    let took_dsn = |answers: &[RecipientResult]| match answers.first() {
+        Some(RecipientResult::Outcome(outcome)) => {
+            outcome.reason().response.as_ref().is_some_and(|remote| remote.has_accepted_dsn)
         }
         other => panic!("{other:?}"),
     };
@@ -380,16 +384,16 @@ fn what_the_sender_wants_to_be_told_goes_to_a_peer_that_takes_it() {
 
 #[test]
 fn trouble_before_mail_is_the_hosts_and_a_refused_sender_is_the_messages() {
-    let scope = |answers: &[Answer]| match answers.first() {
-        Some(Answer::Open(failure)) => failure.reason().scope,
+    let scope = |answers: &[RecipientResult]| match answers.first() {
+        Some(RecipientResult::NoAnswer(failure)) => failure.reason().scope,
         other => panic!("{other:?}"),
     };
     let one = || plan(&TO[..1]);
     for dialog in ["S: 554 no\nC: QUIT", "lost\nclose", "S: 220 hi\nC: EHLO here.example\nS: 421 no\nclose"] {
-        assert_eq!(scope(&play(one(), dialog)), Scope::Destination, "{dialog}");
+        assert_eq!(scope(&play(one(), dialog)), FailureScope::Destination, "{dialog}");
     }
     for end in ["S: 451 4.1.8 who\nC: QUIT", "S: 250 ok\nlost\nclose"] {
-        assert_eq!(scope(&play(one(), &format!("{HELLO} {end}"))), Scope::Mail, "{end}");
+        assert_eq!(scope(&play(one(), &format!("{HELLO} {end}"))), FailureScope::Message, "{end}");
     }
 }
 
@@ -425,11 +429,11 @@ fn whatever_a_peer_says_there_is_an_end_and_an_answer_for_everyone() {
         for round in 0.. {
             assert!(round < 100, "seed {seed} has no end");
             step = match step {
-                Step::Quit(_) | Step::Close => break,
-                Step::StartTls if below(2) == 0 => client.handshake_failed("no common suite"),
-                Step::StartTls => client.secured(),
-                Step::Settled => client.go_ahead(),
-                Step::SendMessage if below(4) > 0 => client.message_sent(),
+                ClientStep::Quit(_) | ClientStep::Close => break,
+                ClientStep::StartTls if below(2) == 0 => client.handshake_failed("no common suite"),
+                ClientStep::StartTls => client.handshake_succeeded(),
+                ClientStep::CheckEncryption => client.begin_transactions(),
+                ClientStep::SendMessage if below(4) > 0 => client.message_sent(),
                 _ if below(20) == 0 => client.interrupted("timed out"),
                 _ => {
                     let said = replies[usize::try_from(below(replies.len() as u64)).unwrap()];
@@ -437,6 +441,6 @@ fn whatever_a_peer_says_there_is_an_end_and_an_answer_for_everyone() {
                 }
             };
         }
-        assert_eq!(client.answers().len(), TO.len());
+        assert_eq!(client.results().len(), TO.len());
     }
 }

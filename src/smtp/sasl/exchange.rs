@@ -35,11 +35,11 @@ impl Mechanism {
 
 /// What the client claims and how it proves it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Login {
+pub struct SaslCredentials {
     /// Who it wants to act as; `None` if it leaves that to us (RFC 4422 §2).
-    pub authorization: Option<String>,
+    pub authorization_identity: Option<String>,
     /// Who it is, in its own words. Not empty.
-    pub authentication: String,
+    pub authentication_identity: String,
     /// How it proves that.
     pub evidence: Evidence,
 }
@@ -52,7 +52,7 @@ pub enum Evidence {
     /// By a proof that has been checked already, with the keys that the policy gave.
     Proof {
         /// The client knows the password behind the keys.
-        is_right: bool,
+        is_valid: bool,
     },
 }
 
@@ -61,7 +61,7 @@ impl fmt::Debug for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Password(_) => f.write_str("Password(…)"),
-            Self::Proof { is_right } => write!(f, "Proof({is_right})"),
+            Self::Proof { is_valid: is_right } => write!(f, "Proof({is_right})"),
         }
     }
 }
@@ -102,25 +102,25 @@ pub(in crate::smtp) enum Exchange {
     /// The password of this name.
     LoginPassword(String),
     /// The first message of SCRAM.
-    Scram(scram::Offer),
+    Scram(scram::ChannelBindingOffer),
     /// The second one.
-    ScramProof(Box<scram::Second>),
+    ScramProof(Box<scram::ScramFinalCheck>),
     /// Nothing, and then this user has logged in: the client has seen our own proof (RFC 4954 §4:
     /// what goes with success is sent as a challenge, and answered with an empty response).
-    Proven(Mailbox),
+    ServerProofSent(Mailbox),
 }
 
 /// What follows from a message.
 #[derive(Debug)]
-pub(in crate::smtp) enum Step {
+pub(in crate::smtp) enum SaslStep {
     /// Send this challenge, and wait for the next message.
     Challenge(Vec<u8>, Exchange),
     /// Find out what SCRAM needs to know of the user that is named in it.
-    ScramStart(Box<scram::First>),
+    ScramStart(Box<scram::ScramFirst>),
     /// Find out who this is. When it is the user, this is sent before we say so.
-    Login(Login, Option<Vec<u8>>),
+    Login(SaslCredentials, Option<Vec<u8>>),
     /// This user has logged in.
-    Done(Mailbox),
+    LoggedIn(Mailbox),
 }
 
 impl Exchange {
@@ -129,37 +129,39 @@ impl Exchange {
         match mechanism {
             Mechanism::Plain => Self::Plain,
             Mechanism::Login => Self::LoginName,
-            Mechanism::ScramSha256 if is_binding_offered => Self::Scram(scram::Offer::BindingDeclined),
-            Mechanism::ScramSha256 => Self::Scram(scram::Offer::NoBinding),
-            Mechanism::ScramSha256Plus => Self::Scram(scram::Offer::BindingTaken),
+            Mechanism::ScramSha256 if is_binding_offered => Self::Scram(scram::ChannelBindingOffer::Declined),
+            Mechanism::ScramSha256 => Self::Scram(scram::ChannelBindingOffer::NotOffered),
+            Mechanism::ScramSha256Plus => Self::Scram(scram::ChannelBindingOffer::Taken),
         }
     }
 
     /// The challenge for a client that sent no initial response (RFC 4954 §4).
     pub(in crate::smtp) fn prompt(&self) -> &'static [u8] {
         match self {
-            Self::LoginName => login::USER_NAME,
-            Self::LoginPassword(_) => login::PASSWORD,
-            Self::Plain | Self::Scram(_) | Self::ScramProof(_) | Self::Proven(_) => b"",
+            Self::LoginName => login::USER_NAME_PROMPT,
+            Self::LoginPassword(_) => login::PASSWORD_PROMPT,
+            Self::Plain | Self::Scram(_) | Self::ScramProof(_) | Self::ServerProofSent(_) => b"",
         }
     }
 
     /// The next message of the client.
-    pub(in crate::smtp) fn message(self, message: &[u8]) -> Result<Step, SaslError> {
+    pub(in crate::smtp) fn message(self, message: &[u8]) -> Result<SaslStep, SaslError> {
         match self {
-            Self::Plain => Ok(Step::Login(plain::parse(message)?, None)),
+            Self::Plain => Ok(SaslStep::Login(plain::parse(message)?, None)),
             Self::LoginName => {
-                let next = Self::LoginPassword(login::word(message)?);
-                Ok(Step::Challenge(next.prompt().to_vec(), next))
+                let next = Self::LoginPassword(login::parse_text(message)?);
+                Ok(SaslStep::Challenge(next.prompt().to_vec(), next))
             }
-            Self::LoginPassword(name) => Ok(Step::Login(login::login(name, message)?, None)),
-            Self::Scram(offer) => Ok(Step::ScramStart(Box::new(scram::First::parse(message, offer)?))),
+            Self::LoginPassword(name) => Ok(SaslStep::Login(login::parse_password(name, message)?, None)),
+            Self::Scram(offer) => {
+                Ok(SaslStep::ScramStart(Box::new(scram::ScramFirst::parse(message, offer)?)))
+            }
             Self::ScramProof(second) => {
                 let (login, ours) = second.check(message)?;
-                Ok(Step::Login(login, Some(ours)))
+                Ok(SaslStep::Login(login, Some(ours)))
             }
-            Self::Proven(user) if message.is_empty() => Ok(Step::Done(user)),
-            Self::Proven(_) => Err(SaslError::NotEmpty),
+            Self::ServerProofSent(user) if message.is_empty() => Ok(SaslStep::LoggedIn(user)),
+            Self::ServerProofSent(_) => Err(SaslError::NotEmpty),
         }
     }
 }
@@ -182,7 +184,7 @@ mod tests {
     fn a_password_is_never_shown() {
         let login = plain::parse(b"\0ana\0secret").unwrap();
         assert!(!format!("{login:?}").contains("secret"));
-        let Ok(Step::Login(login, None)) = Exchange::LoginPassword("ana".to_owned()).message(b"secret")
+        let Ok(SaslStep::Login(login, None)) = Exchange::LoginPassword("ana".to_owned()).message(b"secret")
         else {
             panic!()
         };
@@ -201,7 +203,9 @@ mod tests {
     #[test]
     fn after_our_proof_the_client_has_nothing_more_to_say() {
         let ana = Mailbox::parse("ana@here.example").unwrap();
-        assert!(matches!(Exchange::Proven(ana.clone()).message(b""), Ok(Step::Done(user)) if user == ana));
-        assert_eq!(Exchange::Proven(ana).message(b"x").unwrap_err(), SaslError::NotEmpty);
+        assert!(
+            matches!(Exchange::ServerProofSent(ana.clone()).message(b""), Ok(SaslStep::LoggedIn(user)) if user == ana)
+        );
+        assert_eq!(Exchange::ServerProofSent(ana).message(b"x").unwrap_err(), SaslError::NotEmpty);
     }
 }

@@ -3,18 +3,18 @@
 //! Never standardised (draft-murchison-sasl-login), and still the only one of some clients, old
 //! versions of Outlook among them. The two challenges are fixed: there are clients that compare them.
 
-use super::exchange::{Evidence, Login, SaslError};
+use super::exchange::{Evidence, SaslCredentials, SaslError};
 
 /// Asks for the name.
-pub(super) const USER_NAME: &[u8] = b"Username:";
+pub(super) const USER_NAME_PROMPT: &[u8] = b"Username:";
 /// Asks for the password.
-pub(super) const PASSWORD: &[u8] = b"Password:";
+pub(super) const PASSWORD_PROMPT: &[u8] = b"Password:";
 
 /// A name or a password: text, not empty. NUL is in neither, as in PLAIN.
 ///
 /// # Errors
 /// [`SaslError::Login`].
-pub(super) fn word(message: &[u8]) -> Result<String, SaslError> {
+pub(super) fn parse_text(message: &[u8]) -> Result<String, SaslError> {
     match std::str::from_utf8(message) {
         Ok(word) if !word.is_empty() && !word.contains('\0') => Ok(word.to_owned()),
         _ => Err(SaslError::Login),
@@ -25,8 +25,12 @@ pub(super) fn word(message: &[u8]) -> Result<String, SaslError> {
 ///
 /// # Errors
 /// [`SaslError::Login`].
-pub(super) fn login(name: String, message: &[u8]) -> Result<Login, SaslError> {
-    Ok(Login { authorization: None, authentication: name, evidence: Evidence::Password(word(message)?) })
+pub(super) fn parse_password(name: String, message: &[u8]) -> Result<SaslCredentials, SaslError> {
+    Ok(SaslCredentials {
+        authorization_identity: None,
+        authentication_identity: name,
+        evidence: Evidence::Password(parse_text(message)?),
+    })
 }
 
 #[cfg(test)]
@@ -35,9 +39,9 @@ mod tests {
 
     #[test]
     fn a_word_is_text_and_there_is_some() {
-        assert_eq!(word("bücher".as_bytes()).as_deref(), Ok("bücher"));
+        assert_eq!(parse_text("bücher".as_bytes()).as_deref(), Ok("bücher"));
         for message in [&b""[..], b"a\0b", b"\xfe"] {
-            assert_eq!(word(message), Err(SaslError::Login), "{}", message.escape_ascii());
+            assert_eq!(parse_text(message), Err(SaslError::Login), "{}", message.escape_ascii());
         }
     }
 }

@@ -14,7 +14,7 @@ mod login;
 mod plain;
 mod scram;
 
-pub use exchange::{Evidence, Login, SaslError};
-pub(super) use exchange::{Exchange, Mechanism, Step, decode, encode};
-pub(super) use scram::First as ScramFirst;
+pub use exchange::{Evidence, SaslCredentials, SaslError};
+pub(super) use exchange::{Exchange, Mechanism, SaslStep, decode, encode};
+pub(super) use scram::ScramFirst;
 pub use scram::ScramStart;

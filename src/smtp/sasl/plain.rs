@@ -1,12 +1,12 @@
 //! The mechanism PLAIN (RFC 4616): name and password in one message.
 
-use super::exchange::{Evidence, Login, SaslError};
+use super::exchange::{Evidence, SaslCredentials, SaslError};
 
 /// Reads `[authzid] NUL authcid NUL passwd`.
 ///
 /// # Errors
 /// [`SaslError::Plain`].
-pub(super) fn parse(message: &[u8]) -> Result<Login, SaslError> {
+pub(super) fn parse(message: &[u8]) -> Result<SaslCredentials, SaslError> {
     let text = std::str::from_utf8(message).map_err(|_| SaslError::Plain)?;
     let mut parts = text.split('\0');
     let (Some(authorization), Some(authentication), Some(password), None) =
@@ -17,9 +17,9 @@ pub(super) fn parse(message: &[u8]) -> Result<Login, SaslError> {
     if authentication.is_empty() || password.is_empty() {
         return Err(SaslError::Plain);
     }
-    Ok(Login {
-        authorization: (!authorization.is_empty()).then(|| authorization.to_owned()),
-        authentication: authentication.to_owned(),
+    Ok(SaslCredentials {
+        authorization_identity: (!authorization.is_empty()).then(|| authorization.to_owned()),
+        authentication_identity: authentication.to_owned(),
         evidence: Evidence::Password(password.to_owned()),
     })
 }
@@ -31,10 +31,10 @@ mod tests {
     #[test]
     fn the_examples_of_rfc_4616_are_understood() {
         let login = parse(b"\0tim\0tanstaaftanstaaf").unwrap();
-        assert_eq!((login.authorization, login.authentication.as_str()), (None, "tim"));
+        assert_eq!((login.authorization_identity, login.authentication_identity.as_str()), (None, "tim"));
         assert_eq!(login.evidence, Evidence::Password("tanstaaftanstaaf".to_owned()));
         let login = parse(b"Ursel\0Kurt\0xipj3plmq").unwrap();
-        assert_eq!(login.authorization.as_deref(), Some("Ursel"));
+        assert_eq!(login.authorization_identity.as_deref(), Some("Ursel"));
     }
 
     #[test]

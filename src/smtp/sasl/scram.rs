@@ -10,7 +10,7 @@
 
 use aws_lc_rs::{constant_time, digest, hmac};
 
-use super::exchange::{Evidence, Login, SaslError, decode, encode};
+use super::exchange::{Evidence, SaslCredentials, SaslError, decode, encode};
 use crate::mail::ScramKeys;
 
 /// Longest nonce of a client, in octets: our challenge repeats it on a reply line of 512
@@ -19,13 +19,13 @@ const NONCE_OCTETS_MAX: usize = 128;
 
 /// What is known of channel binding when an exchange begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::smtp) enum Offer {
+pub(in crate::smtp) enum ChannelBindingOffer {
     /// -PLUS was not offered.
-    NoBinding,
+    NotOffered,
     /// -PLUS was offered and the client did not take it.
-    BindingDeclined,
+    Declined,
     /// The client took -PLUS.
-    BindingTaken,
+    Taken,
 }
 
 /// What the policy gives for an exchange with one user.
@@ -41,32 +41,32 @@ pub struct ScramStart {
 
 /// The client's first message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::smtp) struct First {
+pub(in crate::smtp) struct ScramFirst {
     authorization: Option<String>,
     user: String,
     /// What channel binding begins with: the client repeats it.
-    header: String,
+    gs2_header: String,
     is_bound: bool,
     /// The rest of the message, which both sides sign.
-    bare: String,
+    client_first_bare: String,
     nonce: String,
 }
 
-impl First {
+impl ScramFirst {
     /// Reads `gs2-header client-first-message-bare`.
     ///
     /// # Errors
     /// [`SaslError::Scram`] for what it is not; [`SaslError::ChannelBinding`] and
     /// [`SaslError::Downgrade`] for channel binding that does not fit the offer.
-    pub(super) fn parse(message: &[u8], offer: Offer) -> Result<Self, SaslError> {
+    pub(super) fn parse(message: &[u8], offer: ChannelBindingOffer) -> Result<Self, SaslError> {
         let text = std::str::from_utf8(message).map_err(|_| SaslError::Scram)?;
         let mut parts = text.splitn(3, ',');
         let (Some(flag), Some(authorization), Some(bare)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(SaslError::Scram);
         };
-        let is_bound = is_bound(flag, offer)?;
+        let is_bound = parse_channel_binding_flag(flag, offer)?;
         let authorization = match authorization.strip_prefix("a=") {
-            Some(name) => Some(sasl_name(name)?),
+            Some(name) => Some(parse_saslname(name)?),
             None if authorization.is_empty() => None,
             None => return Err(SaslError::Scram),
         };
@@ -80,10 +80,10 @@ impl First {
         }
         Ok(Self {
             authorization,
-            user: sasl_name(user)?,
-            header,
+            user: parse_saslname(user)?,
+            gs2_header: header,
             is_bound,
-            bare: bare.to_owned(),
+            client_first_bare: bare.to_owned(),
             nonce: nonce.to_owned(),
         })
     }
@@ -95,7 +95,7 @@ impl First {
 
     /// The keys are there: our challenge, and what the answer to it is checked with. `None` if what
     /// was given does not do, which is a fault of ours.
-    pub(in crate::smtp) fn challenge(self, start: ScramStart) -> Option<(Vec<u8>, Second)> {
+    pub(in crate::smtp) fn challenge(self, start: ScramStart) -> Option<(Vec<u8>, ScramFinalCheck)> {
         let ScramStart { keys, nonce, channel_binding } = start;
         let binding = match (self.is_bound, channel_binding) {
             (false, _) => Vec::new(),
@@ -108,33 +108,43 @@ impl First {
         let nonce = format!("{}{nonce}", self.nonce);
         let challenge = format!("r={nonce},s={},i={}", encode(&keys.salt), keys.iterations);
         // RFC 5802 §7: cbind-input is the header and the data of the channel.
-        let bound = encode(&[self.header.as_bytes(), &binding].concat());
-        let signed = format!("{},{challenge}", self.bare);
+        let bound = encode(&[self.gs2_header.as_bytes(), &binding].concat());
+        let signed = format!("{},{challenge}", self.client_first_bare);
         let Self { authorization, user, .. } = self;
-        Some((challenge.into_bytes(), Second { authorization, user, keys, nonce, bound, signed }))
+        Some((
+            challenge.into_bytes(),
+            ScramFinalCheck {
+                authorization,
+                user,
+                keys,
+                nonce,
+                expected_channel_binding: bound,
+                auth_message_start: signed,
+            },
+        ))
     }
 }
 
 /// What the client's second message is checked with.
 #[derive(Debug)]
-pub(in crate::smtp) struct Second {
+pub(in crate::smtp) struct ScramFinalCheck {
     authorization: Option<String>,
     user: String,
     keys: ScramKeys,
     nonce: String,
     /// What it must say in `c=`.
-    bound: String,
+    expected_channel_binding: String,
     /// Of what both sides sign, the first message and our challenge.
-    signed: String,
+    auth_message_start: String,
 }
 
-impl Second {
+impl ScramFinalCheck {
     /// Reads `c=…,r=…[,extensions],p=…`: the login, with the proof checked, and our own proof, which
     /// is for a client whose login was taken only.
     ///
     /// # Errors
     /// [`SaslError::Scram`]: it is not that, or has another nonce.
-    pub(super) fn check(self, message: &[u8]) -> Result<(Login, Vec<u8>), SaslError> {
+    pub(super) fn check(self, message: &[u8]) -> Result<(SaslCredentials, Vec<u8>), SaslError> {
         let text = std::str::from_utf8(message).map_err(|_| SaslError::Scram)?;
         let (without_proof, proof) = text.rsplit_once(",p=").ok_or(SaslError::Scram)?;
         let proof: [u8; 32] =
@@ -145,13 +155,14 @@ impl Second {
         if nonce != self.nonce || !fields.all(is_extension) {
             return Err(SaslError::Scram);
         }
-        let signed = format!("{},{without_proof}", self.signed);
-        let is_right = is_proof(&self.keys, signed.as_bytes(), proof) & (bound == self.bound);
+        let signed = format!("{},{without_proof}", self.auth_message_start);
+        let is_right =
+            is_valid_proof(&self.keys, signed.as_bytes(), proof) & (bound == self.expected_channel_binding);
         let signature = sign(&self.keys.server_key, signed.as_bytes());
-        let login = Login {
-            authorization: self.authorization,
-            authentication: self.user,
-            evidence: Evidence::Proof { is_right },
+        let login = SaslCredentials {
+            authorization_identity: self.authorization,
+            authentication_identity: self.user,
+            evidence: Evidence::Proof { is_valid: is_right },
         };
         Ok((login, format!("v={}", encode(signature.as_ref())).into_bytes()))
     }
@@ -159,7 +170,7 @@ impl Second {
 
 /// RFC 5802 §3: ClientProof is ClientKey XOR HMAC(StoredKey, AuthMessage), and StoredKey the hash
 /// of ClientKey.
-fn is_proof(keys: &ScramKeys, signed: &[u8], proof: [u8; 32]) -> bool {
+fn is_valid_proof(keys: &ScramKeys, signed: &[u8], proof: [u8; 32]) -> bool {
     let signature = sign(&keys.stored_key, signed);
     let mut client_key = proof;
     client_key.iter_mut().zip(signature.as_ref()).for_each(|(octet, with)| *octet ^= with);
@@ -172,20 +183,21 @@ fn sign(key: &[u8; 32], message: &[u8]) -> hmac::Tag {
 }
 
 /// RFC 5802 §6, §7: `gs2-cbind-flag`.
-fn is_bound(flag: &str, offer: Offer) -> Result<bool, SaslError> {
+fn parse_channel_binding_flag(flag: &str, offer: ChannelBindingOffer) -> Result<bool, SaslError> {
     match (flag, offer) {
-        ("n", Offer::NoBinding | Offer::BindingDeclined) | ("y", Offer::NoBinding) => Ok(false),
+        ("n", ChannelBindingOffer::NotOffered | ChannelBindingOffer::Declined)
+        | ("y", ChannelBindingOffer::NotOffered) => Ok(false),
         // The client could, and believes that we cannot: it was not we who told it so.
-        ("y", Offer::BindingDeclined) => Err(SaslError::Downgrade),
-        ("p=tls-exporter", Offer::BindingTaken) => Ok(true),
-        ("n" | "y", Offer::BindingTaken) => Err(SaslError::ChannelBinding),
+        ("y", ChannelBindingOffer::Declined) => Err(SaslError::Downgrade),
+        ("p=tls-exporter", ChannelBindingOffer::Taken) => Ok(true),
+        ("n" | "y", ChannelBindingOffer::Taken) => Err(SaslError::ChannelBinding),
         (flag, _) if flag.starts_with("p=") => Err(SaslError::ChannelBinding),
         _ => Err(SaslError::Scram),
     }
 }
 
 /// `saslname`: a comma is =2C and an equals sign =3D.
-fn sasl_name(raw: &str) -> Result<String, SaslError> {
+fn parse_saslname(raw: &str) -> Result<String, SaslError> {
     let mut name = String::with_capacity(raw.len());
     let mut parts = raw.split('=');
     name.push_str(parts.next().unwrap_or_default());
@@ -243,23 +255,31 @@ mod tests {
     const NONCE: &str = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
     const PROOF: &str = "dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
 
-    fn second() -> Second {
-        First::parse(FIRST.as_bytes(), Offer::NoBinding).unwrap().challenge(start()).unwrap().1
+    fn second() -> ScramFinalCheck {
+        ScramFirst::parse(FIRST.as_bytes(), ChannelBindingOffer::NotOffered)
+            .unwrap()
+            .challenge(start())
+            .unwrap()
+            .1
     }
 
-    fn is_right(login: &Login) -> bool {
-        login.evidence == Evidence::Proof { is_right: true }
+    fn is_right(login: &SaslCredentials) -> bool {
+        login.evidence == Evidence::Proof { is_valid: true }
     }
 
     #[test]
     fn the_exchange_of_rfc_7677_goes_as_it_is_written() {
-        let first = First::parse(FIRST.as_bytes(), Offer::NoBinding).unwrap();
+        let first = ScramFirst::parse(FIRST.as_bytes(), ChannelBindingOffer::NotOffered).unwrap();
         assert_eq!(first.user(), "user");
         let (challenge, second) = first.challenge(start()).unwrap();
         let expected = format!("r={NONCE},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096");
         assert_eq!(String::from_utf8(challenge).unwrap(), expected);
         let (login, ours) = second.check(format!("c=biws,r={NONCE},p={PROOF}").as_bytes()).unwrap();
-        assert!(is_right(&login) && login.authentication == "user" && login.authorization.is_none());
+        assert!(
+            is_right(&login)
+                && login.authentication_identity == "user"
+                && login.authorization_identity.is_none()
+        );
         assert_eq!(ours, b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
     }
 
@@ -311,54 +331,64 @@ mod tests {
             "x,,n=user,r=abc",
             ",,n=user,r=abc",
         ] {
-            let parsed = First::parse(message.as_bytes(), Offer::NoBinding);
+            let parsed = ScramFirst::parse(message.as_bytes(), ChannelBindingOffer::NotOffered);
             assert_eq!(parsed, Err(SaslError::Scram), "{message:?}");
         }
         let long = format!("n,,n=user,r={}", "a".repeat(NONCE_OCTETS_MAX + 1));
-        assert_eq!(First::parse(long.as_bytes(), Offer::NoBinding), Err(SaslError::Scram));
-        assert_eq!(First::parse(b"n,,n=\xff,r=abc", Offer::NoBinding), Err(SaslError::Scram));
+        assert_eq!(
+            ScramFirst::parse(long.as_bytes(), ChannelBindingOffer::NotOffered),
+            Err(SaslError::Scram)
+        );
+        assert_eq!(
+            ScramFirst::parse(b"n,,n=\xff,r=abc", ChannelBindingOffer::NotOffered),
+            Err(SaslError::Scram)
+        );
     }
 
     #[test]
     fn names_may_have_commas_and_equals_signs_and_extensions_are_ignored() {
-        let first = First::parse(b"n,a=x=3Dy,n=a=2Cb=3D,r=abc,t=1,u=2=3", Offer::NoBinding).unwrap();
+        let first =
+            ScramFirst::parse(b"n,a=x=3Dy,n=a=2Cb=3D,r=abc,t=1,u=2=3", ChannelBindingOffer::NotOffered)
+                .unwrap();
         assert_eq!((first.authorization.as_deref(), first.user()), (Some("x=y"), "a,b="));
         assert_eq!(
-            (first.header.as_str(), first.bare.as_str()),
+            (first.gs2_header.as_str(), first.client_first_bare.as_str()),
             ("n,a=x=3Dy,", "n=a=2Cb=3D,r=abc,t=1,u=2=3")
         );
     }
 
     #[test]
     fn channel_binding_fits_the_offer_or_ends_the_exchange() {
-        use Offer::{BindingDeclined, BindingTaken, NoBinding};
+        use ChannelBindingOffer::{Declined, NotOffered, Taken};
         let binding = Err(SaslError::ChannelBinding);
         for (flag, offer, expected) in [
-            ("n", NoBinding, Ok(false)),
-            ("y", NoBinding, Ok(false)),
-            ("p=tls-exporter", NoBinding, binding),
-            ("n", BindingDeclined, Ok(false)),
-            ("y", BindingDeclined, Err(SaslError::Downgrade)),
-            ("p=tls-exporter", BindingDeclined, binding),
-            ("p=tls-exporter", BindingTaken, Ok(true)),
-            ("p=tls-unique", BindingTaken, binding),
-            ("n", BindingTaken, binding),
-            ("y", BindingTaken, binding),
-            ("", BindingTaken, Err(SaslError::Scram)),
+            ("n", NotOffered, Ok(false)),
+            ("y", NotOffered, Ok(false)),
+            ("p=tls-exporter", NotOffered, binding),
+            ("n", Declined, Ok(false)),
+            ("y", Declined, Err(SaslError::Downgrade)),
+            ("p=tls-exporter", Declined, binding),
+            ("p=tls-exporter", Taken, Ok(true)),
+            ("p=tls-unique", Taken, binding),
+            ("n", Taken, binding),
+            ("y", Taken, binding),
+            ("", Taken, Err(SaslError::Scram)),
         ] {
-            assert_eq!(is_bound(flag, offer), expected, "{flag} {offer:?}");
+            assert_eq!(parse_channel_binding_flag(flag, offer), expected, "{flag} {offer:?}");
         }
     }
 
     /// What a client with these keys would say, bound to a channel.
-    fn bound_proof(channel: &[u8], second: &Second) -> String {
+    fn bound_proof(channel: &[u8], second: &ScramFinalCheck) -> String {
         // The password of RFC 7677 §3: ClientKey, for the stored key above.
         let client_key: [u8; 32] =
             decode(b"pg/JI9Z+hkSpLRa5btpe9GVrDHJcSEN0viVTVXaZbos=").unwrap().try_into().unwrap();
         let bound = encode(&[b"p=tls-exporter,,", channel].concat());
         let without_proof = format!("c={bound},r={}", second.nonce);
-        let signature =
-            sign(&second.keys.stored_key, format!("{},{without_proof}", second.signed).as_bytes());
+        let signature = sign(
+            &second.keys.stored_key,
+            format!("{},{without_proof}", second.auth_message_start).as_bytes(),
+        );
         let proof: Vec<u8> = client_key.iter().zip(signature.as_ref()).map(|(a, b)| a ^ b).collect();
         format!("{without_proof},p={}", encode(&proof))
     }
@@ -366,7 +396,8 @@ mod tests {
     #[test]
     fn a_proof_for_another_connection_is_wrong() {
         let bound = |channel: &[u8]| {
-            let first = First::parse(b"p=tls-exporter,,n=user,r=abc", Offer::BindingTaken).unwrap();
+            let first =
+                ScramFirst::parse(b"p=tls-exporter,,n=user,r=abc", ChannelBindingOffer::Taken).unwrap();
             first.challenge(ScramStart { channel_binding: Some(channel.to_vec()), ..start() }).unwrap().1
         };
         let message = bound_proof(&[7; 32], &bound(&[7; 32]));
@@ -376,10 +407,10 @@ mod tests {
 
     #[test]
     fn what_the_policy_gives_must_do() {
-        let first = First::parse(b"p=tls-exporter,,n=user,r=abc", Offer::BindingTaken).unwrap();
+        let first = ScramFirst::parse(b"p=tls-exporter,,n=user,r=abc", ChannelBindingOffer::Taken).unwrap();
         assert!(first.challenge(start()).is_none(), "there is no channel binding");
         for nonce in ["", "a,b", "a b"] {
-            let first = First::parse(FIRST.as_bytes(), Offer::NoBinding).unwrap();
+            let first = ScramFirst::parse(FIRST.as_bytes(), ChannelBindingOffer::NotOffered).unwrap();
             assert!(
                 first.challenge(ScramStart { nonce: nonce.to_owned(), ..start() }).is_none(),
                 "{nonce:?}"

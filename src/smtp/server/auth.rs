@@ -3,34 +3,34 @@
 //! The part of the server machine that leads an exchange. What the octets of a message mean is
 //! `sasl`'s to say, and whether the login is right the policy's.
 
-use super::{Asked, Awaits, Server};
+use super::{PendingQuestion, Server, ServerStage};
 use crate::mail::Mailbox;
-use crate::smtp::action::{Action, Question};
-use crate::smtp::refusal::{not_an_exchange, our_fault, out_of_order};
+use crate::smtp::action::{Question, ServerAction};
+use crate::smtp::refusal::{local_error, out_of_order, sasl_error};
 use crate::smtp::reply::Reply;
-use crate::smtp::sasl::{Exchange, Mechanism, ScramFirst, ScramStart, Step, decode, encode};
+use crate::smtp::sasl::{Exchange, Mechanism, SaslStep, ScramFirst, ScramStart, decode, encode};
 
 impl Server {
     /// The names of the mechanisms to be announced now.
-    pub(super) fn mechanisms(&self) -> Vec<String> {
-        self.offered().map(|mechanism| mechanism.name().to_owned()).collect()
+    pub(super) fn mechanism_names(&self) -> Vec<String> {
+        self.offered_mechanisms().map(|mechanism| mechanism.name().to_owned()).collect()
     }
 
     /// RFC 8314 §3: a password is not even asked for in plain text.
-    fn offered(&self) -> impl Iterator<Item = Mechanism> + '_ {
+    fn offered_mechanisms(&self) -> impl Iterator<Item = Mechanism> + '_ {
         Mechanism::ALL.into_iter().filter(|mechanism| {
             let Some(tls) = &self.tls else { return false };
-            self.settings.logins_exist
+            self.settings.has_users
                 && match mechanism {
                     Mechanism::Plain | Mechanism::Login => true,
-                    Mechanism::ScramSha256 => self.settings.scram_available,
-                    Mechanism::ScramSha256Plus => self.settings.scram_available && tls.has_exporter(),
+                    Mechanism::ScramSha256 => self.settings.has_scram,
+                    Mechanism::ScramSha256Plus => self.settings.has_scram && tls.has_channel_binding(),
                 }
         })
     }
 
-    pub(super) fn auth(&mut self, mechanism: &str, initial: Option<&str>) -> Action {
-        if !self.settings.logins_exist {
+    pub(super) fn auth(&mut self, mechanism: &str, initial: Option<&str>) -> ServerAction {
+        if !self.settings.has_users {
             return self.refuse(Reply::new(502, 5, 1, "Nobody can log in here"));
         }
         if self.login.is_some() {
@@ -46,11 +46,12 @@ impl Server {
         if !self.is_esmtp() {
             return self.refuse(out_of_order("Say EHLO first"));
         }
-        let Some(mechanism) = self.offered().find(|offered| offered.name() == mechanism) else {
-            let names = self.mechanisms().join(" ");
+        let Some(mechanism) = self.offered_mechanisms().find(|offered| offered.name() == mechanism) else {
+            let names = self.mechanism_names().join(" ");
             return self.refuse(Reply::new(504, 5, 4, format!("The mechanisms here are {names}")));
         };
-        let is_binding_offered = self.offered().any(|offered| offered == Mechanism::ScramSha256Plus);
+        let is_binding_offered =
+            self.offered_mechanisms().any(|offered| offered == Mechanism::ScramSha256Plus);
         let exchange = Exchange::begin(mechanism, is_binding_offered);
         match initial {
             Some(initial) => self.auth_message(exchange, initial.as_bytes()),
@@ -59,49 +60,51 @@ impl Server {
     }
 
     /// The client's response to 334.
-    pub(super) fn auth_response(&mut self, exchange: Exchange, line: &[u8]) -> Action {
+    pub(super) fn auth_response(&mut self, exchange: Exchange, line: &[u8]) -> ServerAction {
         if line == b"*" {
             return self.refuse(Reply::new(501, 7, 0, "As you like"));
         }
         self.auth_message(exchange, line)
     }
 
-    fn auth_message(&mut self, exchange: Exchange, line: &[u8]) -> Action {
+    fn auth_message(&mut self, exchange: Exchange, line: &[u8]) -> ServerAction {
         match decode(line).and_then(|message| exchange.message(&message)) {
-            Ok(Step::Challenge(challenge, next)) => self.challenge(&challenge, next),
-            Ok(Step::ScramStart(first)) => {
+            Ok(SaslStep::Challenge(challenge, next)) => self.challenge(&challenge, next),
+            Ok(SaslStep::ScramStart(first)) => {
                 let question = Question::ScramStart { user: first.user().to_owned() };
-                self.ask(question, Asked::ScramStart(first))
+                self.ask(question, PendingQuestion::ScramStart(first))
             }
-            Ok(Step::Login(login, ours)) => self.ask(Question::Login(login), Asked::Login(ours)),
-            Ok(Step::Done(user)) => self.welcome(user),
-            Err(error) => self.refuse(not_an_exchange(error)),
+            Ok(SaslStep::Login(login, ours)) => {
+                self.ask(Question::Login(login), PendingQuestion::Login(ours))
+            }
+            Ok(SaslStep::LoggedIn(user)) => self.log_in(user),
+            Err(error) => self.refuse(sasl_error(error)),
         }
     }
 
     /// The policy gave what SCRAM needs.
-    pub(super) fn scram_start(&mut self, first: ScramFirst, start: ScramStart) -> Action {
+    pub(super) fn scram_start(&mut self, first: ScramFirst, start: ScramStart) -> ServerAction {
         match first.challenge(start) {
             Some((challenge, second)) => self.challenge(&challenge, Exchange::ScramProof(Box::new(second))),
-            None => self.refuse(our_fault()),
+            None => self.refuse(local_error()),
         }
     }
 
     /// The policy knows who this is. What we have to prove comes first.
-    pub(super) fn recognised(&mut self, user: Mailbox, ours: Option<Vec<u8>>) -> Action {
+    pub(super) fn authenticated(&mut self, user: Mailbox, ours: Option<Vec<u8>>) -> ServerAction {
         match ours {
-            Some(ours) => self.challenge(&ours, Exchange::Proven(user)),
-            None => self.welcome(user),
+            Some(ours) => self.challenge(&ours, Exchange::ServerProofSent(user)),
+            None => self.log_in(user),
         }
     }
 
-    fn challenge(&mut self, challenge: &[u8], next: Exchange) -> Action {
-        self.awaits = Awaits::AuthResponse(next);
-        Action::Reply(Reply::plain(334, encode(challenge)))
+    fn challenge(&mut self, challenge: &[u8], next: Exchange) -> ServerAction {
+        self.stage = ServerStage::AuthResponse(next);
+        ServerAction::Reply(Reply::plain(334, encode(challenge)))
     }
 
-    fn welcome(&mut self, user: Mailbox) -> Action {
+    fn log_in(&mut self, user: Mailbox) -> ServerAction {
         self.login = Some(user);
-        Action::Reply(Reply::new(235, 7, 0, "Welcome"))
+        ServerAction::Reply(Reply::new(235, 7, 0, "Welcome"))
     }
 }

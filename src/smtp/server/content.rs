@@ -4,14 +4,14 @@
 //! last octet and thrown away, and only then is it said why. Nothing in it is ever a command. Any such
 //! refusal ends the transaction, so that the chunks which a client has sent ahead are refused as well.
 
-use super::{Asked, Awaits, Server};
-use crate::smtp::action::{Action, Part, Question};
+use super::{PendingQuestion, Server, ServerStage};
+use crate::smtp::action::{Question, ReceiveMode, ServerAction};
 use crate::smtp::body::{BodyEnd, BodyReader};
 use crate::smtp::refusal::{bare_line_end, bare_line_end_in_chunk, out_of_order, too_big};
 use crate::smtp::reply::Reply;
 
 impl Server {
-    pub(super) fn data(&mut self) -> Action {
+    pub(super) fn data(&mut self) -> ServerAction {
         match &self.transaction {
             None => self.refuse(out_of_order("MAIL and RCPT come before DATA")),
             // RFC 2920 §3.1: a client that sent all at once must not hear 354 when all of its
@@ -20,25 +20,25 @@ impl Server {
                 self.refuse(out_of_order("There is no valid recipient"))
             }
             // RFC 3030 §2.
-            Some(transaction) if transaction.chunks.is_some() => {
+            Some(transaction) if transaction.chunk_reader.is_some() => {
                 self.refuse(out_of_order("The message comes in chunks already"))
             }
             Some(_) => {
-                let reader = BodyReader::new(self.settings.message_octets_max, self.settings.line_ends);
-                self.awaits = Awaits::Message(reader);
+                let reader = BodyReader::new(self.settings.message_octets_max, self.settings.bare_line_ends);
+                self.stage = ServerStage::Message(reader);
                 let go_on = Reply::plain(354, "Go on, and end with a dot on a line by itself");
-                Action::Receive { reply: Some(go_on), part: Part::First }
+                ServerAction::Receive { reply: Some(go_on), mode: ReceiveMode::Begin }
             }
         }
     }
 
-    pub(super) fn bdat(&mut self, octets: u64, is_last: bool) -> Action {
+    pub(super) fn bdat(&mut self, octets: u64, is_last: bool) -> ServerAction {
         let is_esmtp = self.is_esmtp();
         let Some(transaction) = &mut self.transaction else {
             // A client that does not wait sends all chunks of a message before it hears that the first
             // one was refused: these count as commands that lead nowhere, not as mistakes.
-            let no = Action::Reply(out_of_order("MAIL and RCPT come before BDAT"));
-            return self.throw_away(octets, no);
+            let no = ServerAction::Reply(out_of_order("MAIL and RCPT come before BDAT"));
+            return self.discard_chunk(octets, no);
         };
         let refusal = if !is_esmtp {
             Some(out_of_order("BDAT takes EHLO"))
@@ -49,52 +49,54 @@ impl Server {
         };
         if let Some(reply) = refusal {
             let no = self.refuse_content(reply);
-            return self.throw_away(octets, no);
+            return self.discard_chunk(octets, no);
         }
-        let part = if transaction.chunks.is_some() { Part::Next } else { Part::First };
-        let (octets_max, line_ends) = (self.settings.message_octets_max, self.settings.line_ends);
-        let reader = transaction.chunks.get_or_insert_with(|| BodyReader::in_chunks(octets_max, line_ends));
+        let part =
+            if transaction.chunk_reader.is_some() { ReceiveMode::Continue } else { ReceiveMode::Begin };
+        let (octets_max, line_ends) = (self.settings.message_octets_max, self.settings.bare_line_ends);
+        let reader =
+            transaction.chunk_reader.get_or_insert_with(|| BodyReader::in_chunks(octets_max, line_ends));
         if reader.is_too_big_with(octets) {
             let no = self.refuse_content(too_big());
-            return self.throw_away(octets, no);
+            return self.discard_chunk(octets, no);
         }
-        self.awaits = Awaits::Chunk { octets, is_last };
-        Action::Receive { reply: None, part }
+        self.stage = ServerStage::Chunk { octets, is_last };
+        ServerAction::Receive { reply: None, mode: part }
     }
 
     /// More octets after [`Action::Receive`], as they come; perhaps none. What is to be kept of them
     /// goes to `sink`, in order. `None` as long as more must come. Then says what is next, and how
     /// many of `octets` it took: what is behind them are commands again.
-    pub fn body(&mut self, octets: &[u8], sink: &mut impl FnMut(&[u8])) -> Option<(usize, Action)> {
-        match std::mem::replace(&mut self.awaits, Awaits::Command) {
-            Awaits::Message(mut reader) => match reader.feed(octets, sink) {
+    pub fn body(&mut self, octets: &[u8], sink: &mut impl FnMut(&[u8])) -> Option<(usize, ServerAction)> {
+        match std::mem::replace(&mut self.stage, ServerStage::Command) {
+            ServerStage::Message(mut reader) => match reader.feed(octets, sink) {
                 Some((used, end)) => Some((used, self.message_ended(end))),
                 None => {
-                    self.awaits = Awaits::Message(reader);
+                    self.stage = ServerStage::Message(reader);
                     None
                 }
             },
-            Awaits::Chunk { octets: left, is_last } => self.chunk(left, is_last, octets, sink),
-            Awaits::Unwanted { octets: left, then } => {
-                let taken = first(octets, left).len();
+            ServerStage::Chunk { octets: left, is_last } => self.chunk(left, is_last, octets, sink),
+            ServerStage::DiscardedChunk { octets: left, then } => {
+                let taken = prefix(octets, left).len();
                 let left = left.saturating_sub(taken as u64);
                 if left == 0 {
                     return Some((taken, then));
                 }
-                self.awaits = Awaits::Unwanted { octets: left, then };
+                self.stage = ServerStage::DiscardedChunk { octets: left, then };
                 None
             }
-            Awaits::Command
-            | Awaits::AuthResponse(_)
-            | Awaits::Handshake
-            | Awaits::Answer(_)
-            | Awaits::Nothing => Some((0, self.broken())),
+            ServerStage::Command
+            | ServerStage::AuthResponse(_)
+            | ServerStage::Handshake
+            | ServerStage::Answer(_)
+            | ServerStage::Closed => Some((0, self.close_with_fault())),
         }
     }
 
-    fn message_ended(&mut self, end: BodyEnd) -> Action {
+    fn message_ended(&mut self, end: BodyEnd) -> ServerAction {
         match end {
-            BodyEnd::Complete(facts) => self.ask(Question::Content(facts), Asked::Content),
+            BodyEnd::Complete(facts) => self.ask(Question::Content(facts), PendingQuestion::Content),
             BodyEnd::TooBig => self.refuse_content(too_big()),
             // Nobody knows where the other side thinks that its message ends.
             BodyEnd::BareLineEnd => self.close(bare_line_end()),
@@ -107,23 +109,24 @@ impl Server {
         is_last: bool,
         octets: &[u8],
         sink: &mut impl FnMut(&[u8]),
-    ) -> Option<(usize, Action)> {
-        let Some(reader) = self.transaction.as_mut().and_then(|transaction| transaction.chunks.as_mut())
+    ) -> Option<(usize, ServerAction)> {
+        let Some(reader) =
+            self.transaction.as_mut().and_then(|transaction| transaction.chunk_reader.as_mut())
         else {
-            return Some((0, self.broken()));
+            return Some((0, self.close_with_fault()));
         };
-        let here = first(octets, left);
+        let here = prefix(octets, left);
         let left = left.saturating_sub(here.len() as u64);
         let end = match reader.feed(here, sink) {
             Some((_, end)) => Some(end),
             None if left > 0 => {
-                self.awaits = Awaits::Chunk { octets: left, is_last };
+                self.stage = ServerStage::Chunk { octets: left, is_last };
                 return None;
             }
             None => is_last.then(|| reader.finish(sink)),
         };
         let then = match end {
-            None => Action::Reply(Reply::new(250, 0, 0, "The chunk is here")),
+            None => ServerAction::Reply(Reply::new(250, 0, 0, "The chunk is here")),
             // The octets are counted, so that it is known where commands begin again.
             Some(BodyEnd::BareLineEnd) => self.refuse_content(bare_line_end_in_chunk()),
             Some(end) => self.message_ended(end),
@@ -131,19 +134,19 @@ impl Server {
         if left == 0 {
             return Some((here.len(), then));
         }
-        self.awaits = Awaits::Unwanted { octets: left, then };
+        self.stage = ServerStage::DiscardedChunk { octets: left, then };
         None
     }
 
     /// RFC 3030 §2: the octets of a chunk come, even if nobody wants them.
-    fn throw_away(&mut self, octets: u64, then: Action) -> Action {
-        self.awaits = Awaits::Unwanted { octets, then };
-        Action::Receive { reply: None, part: Part::Unwanted }
+    fn discard_chunk(&mut self, octets: u64, then: ServerAction) -> ServerAction {
+        self.stage = ServerStage::DiscardedChunk { octets, then };
+        ServerAction::Receive { reply: None, mode: ReceiveMode::Discard }
     }
 }
 
 /// The first octets, at most `max` of them.
-fn first(octets: &[u8], max: u64) -> &[u8] {
+fn prefix(octets: &[u8], max: u64) -> &[u8] {
     let end = usize::try_from(max).unwrap_or(usize::MAX).min(octets.len());
     octets.get(..end).unwrap_or_default()
 }

@@ -1,12 +1,12 @@
 //! MAIL and RCPT: who sends, and to whom (RFC 5321 §3.3).
 
-use super::{Asked, Greeted, Kind, Server};
+use super::{PendingQuestion, ReceivedHello, Server, ServerKind};
 use crate::mail::{ForwardPath, Recipient, ReversePath};
-use crate::smtp::action::{Action, Question};
+use crate::smtp::action::{Question, ServerAction};
 use crate::smtp::parameters::{MailParameters, RecipientParameters};
 use crate::smtp::refusal::{not_ascii, out_of_order, too_big};
 use crate::smtp::reply::Reply;
-use crate::smtp::transaction::{Begun, Transaction};
+use crate::smtp::transaction::{Transaction, TransactionOrigin};
 
 impl Server {
     pub(super) fn mail(
@@ -14,17 +14,17 @@ impl Server {
         reverse_path: ReversePath,
         parameters: MailParameters,
         is_ascii: bool,
-    ) -> Action {
-        self.subject.reverse_path = Some(reverse_path.clone());
-        if let Err(reply) = self.may_mail(&parameters, is_ascii) {
+    ) -> ServerAction {
+        self.command_paths.reverse_path = Some(reverse_path.clone());
+        if let Err(reply) = self.check_mail(&parameters, is_ascii) {
             return self.refuse(reply);
         }
-        let asked = Asked::Sender(reverse_path.clone(), parameters.clone());
+        let asked = PendingQuestion::Sender(reverse_path.clone(), parameters.clone());
         self.ask(Question::Sender { reverse_path, parameters }, asked)
     }
 
     /// All that the machine itself has to say against a MAIL command.
-    fn may_mail(&self, parameters: &MailParameters, is_ascii: bool) -> Result<(), Reply> {
+    fn check_mail(&self, parameters: &MailParameters, is_ascii: bool) -> Result<(), Reply> {
         if self.hello.is_none() {
             return Err(out_of_order("Say EHLO first"));
         }
@@ -32,13 +32,13 @@ impl Server {
             return Err(out_of_order("There is a transaction already; RSET ends it"));
         }
         // RFC 6409 §4.3, RFC 4954 §6.
-        if self.settings.kind == Kind::Submission && self.login.is_none() {
+        if self.settings.kind == ServerKind::Submission && self.login.is_none() {
             let text = if self.tls.is_some() { "Log in first" } else { "Log in first; that takes TLS" };
             return Err(Reply::new(530, 7, 0, text));
         }
         // RFC 5321 §2.2.1: who said HELO has been offered no extension.
         if !self.is_esmtp() && *parameters != MailParameters::default() {
-            return Err(takes_ehlo());
+            return Err(parameters_need_ehlo());
         }
         // RFC 6531 §3.5.
         if !is_ascii && !parameters.smtputf8 {
@@ -55,16 +55,16 @@ impl Server {
         &mut self,
         reverse_path: ReversePath,
         parameters: MailParameters,
-    ) -> Action {
-        let Some(Greeted { hello, is_esmtp }) = &self.hello else { return self.broken() };
-        let begun = Begun {
+    ) -> ServerAction {
+        let Some(ReceivedHello { hello, is_esmtp }) = &self.hello else { return self.close_with_fault() };
+        let begun = TransactionOrigin {
             hello: hello.clone(),
             is_esmtp: *is_esmtp,
             login: self.login.clone(),
             tls: self.tls.clone(),
         };
         self.transaction = Some(Transaction::new(begun, reverse_path, parameters));
-        Action::Reply(Reply::new(250, 1, 0, "Sender is fine"))
+        ServerAction::Reply(Reply::new(250, 1, 0, "Sender is fine"))
     }
 
     pub(super) fn rcpt(
@@ -72,28 +72,28 @@ impl Server {
         forward_path: ForwardPath,
         parameters: RecipientParameters,
         is_ascii: bool,
-    ) -> Action {
-        self.subject.forward_path = Some(forward_path.clone());
-        if let Err(reply) = self.may_rcpt(&parameters, is_ascii) {
+    ) -> ServerAction {
+        self.command_paths.forward_path = Some(forward_path.clone());
+        if let Err(reply) = self.check_rcpt(&parameters, is_ascii) {
             return self.refuse(reply);
         }
-        self.ask(Question::Recipient(forward_path), Asked::Recipient(parameters))
+        self.ask(Question::Recipient(forward_path), PendingQuestion::Recipient(parameters))
     }
 
     /// All that the machine itself has to say against a RCPT command.
-    fn may_rcpt(&self, parameters: &RecipientParameters, is_ascii: bool) -> Result<(), Reply> {
+    fn check_rcpt(&self, parameters: &RecipientParameters, is_ascii: bool) -> Result<(), Reply> {
         let Some(transaction) = &self.transaction else {
             return Err(out_of_order("MAIL comes before RCPT"));
         };
-        if transaction.chunks.is_some() {
+        if transaction.chunk_reader.is_some() {
             return Err(out_of_order("The message is on its way; RSET ends it"));
         }
-        if transaction.accepted >= self.settings.recipients_max {
+        if transaction.accepted_count >= self.settings.recipients_max {
             // RFC 5321 §4.5.3.1.10: the client sends the message again to the rest.
             return Err(Reply::new(452, 5, 3, "Too many recipients, the others in another transaction"));
         }
         if !self.is_esmtp() && *parameters != RecipientParameters::default() {
-            return Err(takes_ehlo());
+            return Err(parameters_need_ehlo());
         }
         if !is_ascii && !transaction.parameters.smtputf8 {
             return Err(not_ascii());
@@ -105,17 +105,17 @@ impl Server {
         &mut self,
         recipients: Vec<Recipient>,
         parameters: &RecipientParameters,
-    ) -> Action {
+    ) -> ServerAction {
         if recipients.is_empty() {
             return self.refuse(Reply::new(550, 1, 1, "There is nobody behind this address"));
         }
         if let Some(transaction) = &mut self.transaction {
-            transaction.accept(recipients, parameters);
+            transaction.add_recipients(recipients, parameters);
         }
-        Action::Reply(Reply::new(250, 1, 5, "Recipient is fine"))
+        ServerAction::Reply(Reply::new(250, 1, 5, "Recipient is fine"))
     }
 }
 
-fn takes_ehlo() -> Reply {
+fn parameters_need_ehlo() -> Reply {
     Reply::new(555, 5, 4, "Parameters take EHLO")
 }

@@ -2,36 +2,36 @@
 
 use std::num::NonZeroU32;
 
-use super::{Awaits, Greeted, Server};
-use crate::mail::TlsFacts;
-use crate::smtp::action::Action;
-use crate::smtp::command::Hello;
-use crate::smtp::extension::{Extensions, Limits};
+use super::{ReceivedHello, Server, ServerStage};
+use crate::mail::TlsInfo;
+use crate::smtp::action::ServerAction;
+use crate::smtp::command::HelloName;
+use crate::smtp::extension::{Extensions, LimitsExtension};
 use crate::smtp::refusal::out_of_order;
 use crate::smtp::reply::Reply;
 
 impl Server {
     /// The first words. RFC 2034 §4: without an enhanced status.
-    pub fn greeting(&mut self) -> Action {
-        Action::Reply(Reply::plain(220, format!("{} ESMTP postrider", self.name())))
+    pub fn greeting(&mut self) -> ServerAction {
+        ServerAction::Reply(Reply::plain(220, format!("{} ESMTP postrider", self.hostname())))
     }
 
-    pub(super) fn helo(&mut self, hello: Hello) -> Action {
-        self.greet(hello, false);
-        Action::Reply(Reply::plain(250, self.name()))
+    pub(super) fn helo(&mut self, hello: HelloName) -> ServerAction {
+        self.set_hello(hello, false);
+        ServerAction::Reply(Reply::plain(250, self.hostname()))
     }
 
-    pub(super) fn ehlo(&mut self, hello: Hello) -> Action {
-        self.greet(hello, true);
-        let mut reply = Reply::plain(250, self.name());
+    pub(super) fn ehlo(&mut self, hello: HelloName) -> ServerAction {
+        self.set_hello(hello, true);
+        let mut reply = Reply::plain(250, self.hostname());
         reply.lines.extend(self.extensions().to_lines());
-        Action::Reply(reply)
+        ServerAction::Reply(reply)
     }
 
     /// RFC 5321 §4.1.4: EHLO and HELO clear the transaction.
-    fn greet(&mut self, hello: Hello, is_esmtp: bool) {
+    fn set_hello(&mut self, hello: HelloName, is_esmtp: bool) {
         self.transaction = None;
-        self.hello = Some(Greeted { hello, is_esmtp });
+        self.hello = Some(ReceivedHello { hello, is_esmtp });
     }
 
     fn extensions(&self) -> Extensions {
@@ -44,9 +44,9 @@ impl Server {
             chunking: true,
             dsn: true,
             // A session may hold as many transactions as it has time for.
-            limits: Limits { rcpt_max: self.rcpt_max(), ..Limits::default() },
-            starttls: self.settings.tls_available && self.tls.is_none(),
-            auth: self.mechanisms(),
+            limits: LimitsExtension { rcpt_max: self.rcpt_max(), ..LimitsExtension::default() },
+            starttls: self.settings.has_tls && self.tls.is_none(),
+            auth: self.mechanism_names(),
             help: true,
         }
     }
@@ -55,33 +55,33 @@ impl Server {
         u32::try_from(self.settings.recipients_max).ok().and_then(NonZeroU32::new)
     }
 
-    pub(super) fn starttls(&mut self) -> Action {
+    pub(super) fn starttls(&mut self) -> ServerAction {
         if self.tls.is_some() {
             return self.refuse(out_of_order("This is TLS already"));
         }
-        if !self.settings.tls_available {
+        if !self.settings.has_tls {
             return self.refuse(Reply::new(502, 5, 1, "STARTTLS is not available"));
         }
-        self.awaits = Awaits::Handshake;
-        Action::StartTls(Reply::new(220, 0, 0, "Go ahead with TLS"))
+        self.stage = ServerStage::Handshake;
+        ServerAction::StartTls(Reply::new(220, 0, 0, "Go ahead with TLS"))
     }
 
     /// The handshake after [`Action::StartTls`] is over; `None` if it failed.
-    pub fn tls(&mut self, facts: Option<TlsFacts>) -> Action {
-        if !matches!(self.awaits, Awaits::Handshake) {
-            return self.broken();
+    pub fn handshake_done(&mut self, facts: Option<TlsInfo>) -> ServerAction {
+        if !matches!(self.stage, ServerStage::Handshake) {
+            return self.close_with_fault();
         }
         let Some(facts) = facts else {
             // In the middle of a handshake there is nothing to be said that would be understood.
-            self.awaits = Awaits::Nothing;
-            return Action::Close;
+            self.stage = ServerStage::Closed;
+            return ServerAction::Close;
         };
         // RFC 3207 §4.2: what was said in plain text may have been said by anybody.
         self.tls = Some(facts);
         self.hello = None;
         self.login = None;
         self.transaction = None;
-        self.awaits = Awaits::Command;
-        Action::Continue
+        self.stage = ServerStage::Command;
+        ServerAction::Continue
     }
 }

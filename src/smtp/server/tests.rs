@@ -4,37 +4,37 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::mail::{Failure, ForwardPath, MessageId, Recipient, ScramKeys, Timestamp};
-use crate::smtp::{Part, ScramStart, Status};
+use crate::smtp::{EnhancedStatus, ReceiveMode, ScramStart};
 
 fn server() -> Server {
     let settings = Settings {
         hostname: Domain::parse("bücher.example").unwrap(),
-        kind: Kind::Smtp,
+        kind: ServerKind::Smtp,
         message_octets_max: 1000,
         recipients_max: 3,
-        line_ends: LineEnds::Strict,
-        tls_available: true,
-        logins_exist: true,
-        scram_available: true,
+        bare_line_ends: BareLineEndPolicy::Reject,
+        has_tls: true,
+        has_users: true,
+        has_scram: true,
         errors_max: 5,
     };
     Server::new(settings, None)
 }
 
-fn facts() -> TlsFacts {
-    TlsFacts { version: "TLSv1.3".to_owned(), cipher: "TLS_AES_128_GCM_SHA256".to_owned() }
+fn facts() -> TlsInfo {
+    TlsInfo { version: "TLSv1.3".to_owned(), cipher: "TLS_AES_128_GCM_SHA256".to_owned() }
 }
 
-fn reply(action: Action) -> Reply {
+fn reply(action: ServerAction) -> Reply {
     match action {
-        Action::Reply(reply) => reply,
+        ServerAction::Reply(reply) => reply,
         other => panic!("{other:?}"),
     }
 }
 
 #[test]
 fn we_call_ourselves_by_a_labels() {
-    let Action::Reply(greeting) = server().greeting() else { panic!() };
+    let ServerAction::Reply(greeting) = server().greeting() else { panic!() };
     assert!(greeting.lines[0].starts_with("xn--bcher-kva.example "));
 }
 
@@ -42,7 +42,7 @@ fn we_call_ourselves_by_a_labels() {
 fn a_transaction_knows_what_the_stamp_needs() {
     let mut server = server();
     server.line(Ok(b"STARTTLS"));
-    assert_eq!(server.tls(Some(facts())), Action::Continue);
+    assert_eq!(server.handshake_done(Some(facts())), ServerAction::Continue);
     server.line(Ok(b"EHLO there.example"));
     server.line(Ok(b"AUTH PLAIN AGFuYQBzZWNyZXQ="));
     let ana = Mailbox::parse("ana@here.example").unwrap();
@@ -51,7 +51,7 @@ fn a_transaction_knows_what_the_stamp_needs() {
     assert!(server.transaction().is_none(), "nothing has begun before the policy has agreed");
     server.answer(Verdict::new(Answer::Accepted));
     server.line(Ok(b"RCPT TO:<bo@here.example>"));
-    let bo = Recipient::mailbox(Mailbox::parse("bo@here.example").unwrap());
+    let bo = Recipient::for_mailbox(Mailbox::parse("bo@here.example").unwrap());
     server.answer(Verdict::new(Answer::Recipients(vec![bo.clone(), bo.clone()])));
     let transaction = server.transaction().unwrap();
     assert!(transaction.reverse_path.is_null() && transaction.parameters.smtputf8 && transaction.is_esmtp);
@@ -64,9 +64,9 @@ fn a_transaction_knows_what_the_stamp_needs() {
 fn a_password_is_not_shown_on_either_way_in() {
     let mut server = Server { tls: Some(facts()), ..server() };
     server.line(Ok(b"EHLO there.example"));
-    assert!(!server.shown(b"AUTH PLAIN AGFuYQBzZWNyZXQ=").contains("AGFu"));
+    assert!(!server.printable_line(b"AUTH PLAIN AGFuYQBzZWNyZXQ=").contains("AGFu"));
     server.line(Ok(b"AUTH PLAIN"));
-    assert!(!server.shown(b"AGFuYQBzZWNyZXQ=").contains("AGFu"));
+    assert!(!server.printable_line(b"AGFuYQBzZWNyZXQ=").contains("AGFu"));
 }
 
 #[test]
@@ -78,9 +78,9 @@ fn a_shell_that_does_not_follow_is_told_to_stop() {
         asked.line(Ok(b"NOOP")),
         server().answer(Verdict::new(Answer::Accepted)),
         server().body(b"x", &mut |_| {}).unwrap().1,
-        server().tls(Some(facts())),
+        server().handshake_done(Some(facts())),
     ] {
-        assert!(matches!(action, Action::ReplyAndClose(reply) if reply.code == 421));
+        assert!(matches!(action, ServerAction::ReplyAndClose(reply) if reply.code == 421));
     }
 }
 
@@ -89,10 +89,10 @@ fn the_status_stands_on_every_line_of_a_refusal_and_agrees_with_it() {
     let mut server = server();
     server.line(Ok(b"HELO there.example"));
     server.line(Ok(b"MAIL FROM:<>"));
-    let status = Some(Status { class: 4, subject: 7, detail: 1 });
+    let status = Some(EnhancedStatus { class: 4, subject: 7, detail: 1 });
     let lines = vec!["one".to_owned(), "two".to_owned()];
     let no = Answer::RefusedWith(Reply { code: 550, status, lines });
-    let reply = reply(server.answer(Verdict::new(no).because("it is Monday")));
+    let reply = reply(server.answer(Verdict::new(no).with_reason("it is Monday")));
     assert_eq!(reply.to_octets(), b"550-5.7.1 one\r\n550 5.7.1 two\r\n");
 }
 
@@ -101,12 +101,12 @@ fn answered<'a>(server: &mut Server, lines: impl IntoIterator<Item = &'a [u8]>) 
     let mut count = 0;
     for line in lines {
         let mut action = server.line(Ok(line));
-        while let Action::Ask(question) = &action {
+        while let ServerAction::Ask(question) = &action {
             action = server.answer(verdict(question, 7));
         }
         match action {
-            Action::Reply(_) => count += 1,
-            Action::ReplyAndClose(reply) => {
+            ServerAction::Reply(_) => count += 1,
+            ServerAction::ReplyAndClose(reply) => {
                 assert_eq!((reply.code, reply.status.unwrap().subject), (421, 7));
                 return count;
             }
@@ -141,8 +141,8 @@ fn a_client_that_brings_mail_may_go_on() {
         let mut action = server.line(Ok(line));
         loop {
             action = match action {
-                Action::Ask(question) => server.answer(verdict(&question, 7)),
-                Action::Receive { .. } => {
+                ServerAction::Ask(question) => server.answer(verdict(&question, 7)),
+                ServerAction::Receive { .. } => {
                     queued += 1;
                     server.body(b".\r\n", &mut |_| {}).unwrap().1
                 }
@@ -204,7 +204,7 @@ fn verdict(question: &Question, luck: u8) -> Verdict {
         (2, _) => Answer::RefusedWith(Reply::plain(250, "odd")),
         (_, Question::Sender { .. }) => Answer::Accepted,
         (_, Question::Recipient(ForwardPath::Mailbox(mailbox))) => {
-            Answer::Recipients(vec![Recipient::mailbox(mailbox.clone())])
+            Answer::Recipients(vec![Recipient::for_mailbox(mailbox.clone())])
         }
         (_, Question::Recipient(ForwardPath::Postmaster)) => Answer::Recipients(Vec::new()),
         (_, Question::ScramStart { .. }) => Answer::ScramStart(Box::new(ScramStart {
@@ -227,31 +227,31 @@ proptest! {
             let mut action = server.line(Ok(&line));
             loop {
                 action = match action {
-                    Action::Ask(question) => {
+                    ServerAction::Ask(question) => {
                         if matches!(question, Question::Content(_)) {
                             prop_assert!(!server.transaction().unwrap().recipients.is_empty());
                         }
                         server.answer(verdict(&question, luck))
                     }
-                    Action::Receive { reply, part } => {
+                    ServerAction::Receive { reply, mode } => {
                         prop_assert!(reply.is_none_or(|reply| reply.status.is_none()));
-                        if part != Part::Unwanted {
+                        if mode != ReceiveMode::Discard {
                             prop_assert!(!server.transaction().unwrap().recipients.is_empty());
                         }
                         server.body(b"\r\n.\r\n", &mut |_| {}).unwrap().1
                     }
-                    Action::StartTls(_) => {
-                        let action = server.tls(Some(facts()));
+                    ServerAction::StartTls(_) => {
+                        let action = server.handshake_done(Some(facts()));
                         prop_assert!(server.hello().is_none() && server.transaction().is_none());
                         action
                     }
-                    Action::Reply(reply) => {
+                    ServerAction::Reply(reply) => {
                         prop_assert!(reply.status.is_none_or(|status| status.class == reply.code / 100));
                         prop_assert!(reply.status.is_some() || matches!(reply.code, 250 | 334));
                         break;
                     }
-                    Action::Continue => break,
-                    Action::ReplyAndClose(_) | Action::TurnAway { .. } | Action::Close => return Ok(()),
+                    ServerAction::Continue => break,
+                    ServerAction::ReplyAndClose(_) | ServerAction::RejectForeignProtocol { .. } | ServerAction::Close => return Ok(()),
                 };
             }
         }
@@ -312,15 +312,15 @@ fn converse(wire: &[u8], size: usize) -> (Vec<Reply>, Vec<Vec<u8>>) {
     let mut pieces = wire.chunks(size.max(1));
     loop {
         action = match action {
-            Action::Ask(question) => {
+            ServerAction::Ask(question) => {
                 if matches!(question, Question::Content(_)) {
                     messages.push(std::mem::take(&mut content));
                 }
                 server.answer(verdict(&question, 7))
             }
-            Action::Receive { reply, part } => {
+            ServerAction::Receive { reply, mode: part } => {
                 replies.extend(reply);
-                if part != Part::Next {
+                if part != ReceiveMode::Continue {
                     content.clear();
                 }
                 loop {
@@ -336,11 +336,11 @@ fn converse(wire: &[u8], size: usize) -> (Vec<Reply>, Vec<Vec<u8>>) {
                     lines.push(piece);
                 }
             }
-            Action::ReplyAndClose(reply) => {
+            ServerAction::ReplyAndClose(reply) => {
                 replies.push(reply);
                 return (replies, messages);
             }
-            Action::Reply(reply) => {
+            ServerAction::Reply(reply) => {
                 replies.push(reply);
                 loop {
                     if let Some(line) = lines.next_line(server.line_octets_max()) {
@@ -350,7 +350,10 @@ fn converse(wire: &[u8], size: usize) -> (Vec<Reply>, Vec<Vec<u8>>) {
                     lines.push(piece);
                 }
             }
-            Action::StartTls(_) | Action::TurnAway { .. } | Action::Continue | Action::Close => {
+            ServerAction::StartTls(_)
+            | ServerAction::RejectForeignProtocol { .. }
+            | ServerAction::Continue
+            | ServerAction::Close => {
                 panic!("{action:?}")
             }
         };
@@ -375,7 +378,7 @@ fn chunks_of_nothing_come_to_an_end() {
 fn a_refusal_says_whom_it_is_about() {
     let mut server = server();
     let about = |server: &Server| {
-        let subject = server.subject().clone();
+        let subject = server.command_paths().clone();
         (subject.reverse_path.map(|path| path.to_string()), subject.forward_path.map(|path| path.to_string()))
     };
     let ana = Some("<ana@there.example>".to_owned());
@@ -387,7 +390,7 @@ fn a_refusal_says_whom_it_is_about() {
     server.line(Ok(b"MAIL FROM:<ana@there.example>"));
     server.answer(Verdict::new(Answer::Accepted));
     server.line(Ok(b"RCPT TO:<bo@here.example>"));
-    let bo = Recipient::mailbox(Mailbox::parse("bo@here.example").unwrap());
+    let bo = Recipient::for_mailbox(Mailbox::parse("bo@here.example").unwrap());
     server.answer(Verdict::new(Answer::Recipients(vec![bo])));
     assert_eq!(about(&server), (ana.clone(), Some("<bo@here.example>".to_owned())));
     server.line(Ok(b"BDAT 2000"));

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use super::super::{
-    Condvar, Moment, Mutex, PlainMutex, RecvTimeoutError, catch_panic, channel, choice_point, join, spawn,
+    Condvar, Moment, Mutex, PlainMutex, RecvTimeoutError, catch_panic, channel, join, scheduling_point, spawn,
 };
 use super::{ScheduleEnd, Scheduler};
 
 /// Three actors that use all there is.
-fn program(seed: u64) -> (ScheduleEnd, Vec<String>) {
+fn run_three_actors(seed: u64) -> (ScheduleEnd, Vec<String>) {
     let scheduler = Scheduler::new(seed);
     let (sender, receiver) = channel();
     let sum = Arc::new(Mutex::new(0));
@@ -28,7 +28,7 @@ fn program(seed: u64) -> (ScheduleEnd, Vec<String>) {
         let sends = move || {
             for number in 0..10 {
                 sender.send(number).unwrap();
-                choice_point(|| format!("has seen {}", *sum.lock()));
+                scheduling_point(|| format!("has seen {}", *sum.lock()));
             }
         };
         scheduler.spawn(name, sends).unwrap();
@@ -41,9 +41,9 @@ fn program(seed: u64) -> (ScheduleEnd, Vec<String>) {
 fn a_seed_repeats_its_schedule_and_another_seed_is_another_one() {
     let mut schedules = BTreeSet::new();
     for seed in 0..20 {
-        let (end, trace) = program(seed);
-        assert_eq!(end, ScheduleEnd::AllOver);
-        assert_eq!(program(seed).1, trace, "seed {seed}");
+        let (end, trace) = run_three_actors(seed);
+        assert_eq!(end, ScheduleEnd::AllFinished);
+        assert_eq!(run_three_actors(seed).1, trace, "seed {seed}");
         schedules.insert(trace);
     }
     assert_eq!(schedules.len(), 20);
@@ -51,7 +51,7 @@ fn a_seed_repeats_its_schedule_and_another_seed_is_another_one() {
 
 #[test]
 fn a_trace_says_who_does_what_and_where() {
-    let (_, trace) = program(1);
+    let (_, trace) = run_three_actors(1);
     assert!(
         trace.iter().any(|line| line.contains(" adds: lock i32 at src/sys/scheduler/tests.rs:")),
         "{trace:#?}"
@@ -73,7 +73,7 @@ fn a_lost_update_is_found() {
             };
             scheduler.spawn(name, adds).unwrap();
         }
-        assert_eq!(scheduler.run(), ScheduleEnd::AllOver);
+        assert_eq!(scheduler.run(), ScheduleEnd::AllFinished);
         *shared.lock() == 1
     };
     let found = (0..300).filter(|seed| is_lost(*seed)).count();
@@ -101,7 +101,7 @@ fn a_deadlock_is_reported_with_who_waits_for_what() {
         scheduler.run()
     };
     let ends: Vec<_> = (0..300).map(end).collect();
-    assert!(ends.contains(&ScheduleEnd::AllOver));
+    assert!(ends.contains(&ScheduleEnd::AllFinished));
     let waits = ends.iter().find_map(|end| match end {
         ScheduleEnd::Deadlock(waits) => Some(waits.as_str()),
         _ => None,
@@ -137,7 +137,7 @@ fn a_deadline_comes_when_nobody_can_run_and_turns_the_clock() {
         sender.send(()).unwrap();
     };
     scheduler.spawn("sends", sends).unwrap();
-    assert_eq!(scheduler.run(), ScheduleEnd::AllOver);
+    assert_eq!(scheduler.run(), ScheduleEnd::AllFinished);
     assert_eq!(*clock.lock(), Moment::new(Duration::from_secs(10)));
 }
 
@@ -153,11 +153,11 @@ fn time_may_pass_while_others_could_run() {
         };
         scheduler.spawn("waits", waits).unwrap();
         let sends = move || {
-            (0..20).for_each(|n| choice_point(|| format!("does {n}")));
+            (0..20).for_each(|n| scheduling_point(|| format!("does {n}")));
             let _ = sender.send(());
         };
         scheduler.spawn("sends", sends).unwrap();
-        assert_eq!(scheduler.run(), ScheduleEnd::AllOver);
+        assert_eq!(scheduler.run(), ScheduleEnd::AllFinished);
         is_late.load(Relaxed)
     };
     let late = (0..300).filter(|seed| is_late(*seed)).count();
@@ -192,12 +192,12 @@ fn a_kill_unwinds_everybody_through_locks_and_destructors() {
             let _last = last;
             loop {
                 let _count = counts.lock();
-                choice_point(|| "runs".to_owned());
+                scheduling_point(|| "runs".to_owned());
             }
         };
         scheduler.spawn("runs", runs).unwrap();
         let kills = scheduler.clone();
-        scheduler.at(seed, move || kills.kill());
+        scheduler.at_step(seed, move || kills.kill());
         assert_eq!(scheduler.run(), ScheduleEnd::Killed);
         assert_eq!(*dropped.lock(), 4, "seed {seed}");
         drop(sender);
@@ -212,14 +212,14 @@ fn a_thread_that_an_actor_starts_is_an_actor_and_can_be_joined() {
         let parent = move || {
             let theirs = Arc::clone(&notes);
             let child = spawn("child", move || {
-                choice_point(|| "lets the parent go on".to_owned());
+                scheduling_point(|| "lets the parent go on".to_owned());
                 theirs.lock().push("child");
             });
             assert!(join(child.unwrap()).is_ok());
             notes.lock().push("parent");
         };
         scheduler.spawn("parent", parent).unwrap();
-        assert_eq!(scheduler.run(), ScheduleEnd::AllOver);
+        assert_eq!(scheduler.run(), ScheduleEnd::AllFinished);
         assert_eq!(*done.lock(), ["child", "parent"], "seed {seed}");
         assert!(scheduler.trace().iter().any(|line| line.contains(" child: lets ")));
     }
@@ -251,9 +251,9 @@ fn a_notice_wakes_those_who_wait_and_a_condition_that_is_not_looked_at_again_is_
         scheduler.spawn("sets", sets).unwrap();
         scheduler.run()
     };
-    assert!((0..300).all(|seed| runs(seed, true) == ScheduleEnd::AllOver));
+    assert!((0..300).all(|seed| runs(seed, true) == ScheduleEnd::AllFinished));
     let careless: Vec<_> = (0..300).map(|seed| runs(seed, false)).collect();
-    assert!(careless.contains(&ScheduleEnd::AllOver));
+    assert!(careless.contains(&ScheduleEnd::AllFinished));
     let panicked =
         |end: &ScheduleEnd| matches!(end, ScheduleEnd::Panicked(_, text) if text == "woken without reason");
     assert!(careless.iter().any(panicked));
@@ -272,11 +272,11 @@ fn a_panic_ends_the_schedule_and_is_reported() {
 fn what_an_invariant_finds_ends_the_schedule_though_the_program_catches_panics() {
     let (scheduler, steps) = (Scheduler::new(1), Arc::new(AtomicUsize::new(0)));
     let loops = || loop {
-        let _caught = catch_panic(|| choice_point(|| "goes on".to_owned()));
+        let _caught = catch_panic(|| scheduling_point(|| "goes on".to_owned()));
     };
     scheduler.spawn("loops", loops).unwrap();
     let (fails, counted) = (scheduler.clone(), Arc::clone(&steps));
-    scheduler.each_step(move |step| {
+    scheduler.on_each_step(move |step| {
         counted.fetch_add(1, Relaxed);
         if step == 50 {
             fails.fail("the fiftieth is one too many");
@@ -289,15 +289,15 @@ fn what_an_invariant_finds_ends_the_schedule_though_the_program_catches_panics()
 #[test]
 fn a_schedule_that_does_not_end_is_cut_off() {
     let scheduler = Scheduler::new(1);
-    scheduler.limit(1_000);
+    scheduler.set_steps_max(1_000);
     scheduler
         .spawn("loops", || {
             loop {
-                choice_point(|| "goes on".to_owned())
+                scheduling_point(|| "goes on".to_owned())
             }
         })
         .unwrap();
-    assert_eq!(scheduler.run(), ScheduleEnd::StepsOver);
+    assert_eq!(scheduler.run(), ScheduleEnd::StepLimitReached);
     assert_eq!(scheduler.steps(), 1_001);
 }
 

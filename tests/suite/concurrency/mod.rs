@@ -6,27 +6,27 @@
 //!
 //! `SCHEDULES` and `SEED` in the environment say how many schedules are tried, and from which seed on.
 
-mod record;
+mod invariants;
 mod scenario;
 
-use scenario::{Ran, run};
+use scenario::{ScheduleResult, run};
 
 /// In `make test`.
 const SCHEDULES: u64 = 2000;
 /// Schedules of one seed of the environment do not overlap with those of another.
 const SEED_STEP: u64 = 1_000_000_007;
 
-fn number(name: &str, otherwise: u64) -> u64 {
+fn number_from_environment(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().unwrap())
 }
 
 /// The first of these schedules that breaks a promise, and how; how many choices there were.
-fn find(seeds: impl Iterator<Item = u64>) -> (Option<(u64, Ran)>, u64) {
+fn first_violation(seeds: impl Iterator<Item = u64>) -> (Option<(u64, ScheduleResult)>, u64) {
     let mut steps = 0;
     for seed in seeds {
         let ran = run(seed);
         steps += ran.steps;
-        if ran.wrong.is_some() {
+        if ran.violation.is_some() {
             return (Some((seed, ran)), steps);
         }
     }
@@ -35,13 +35,14 @@ fn find(seeds: impl Iterator<Item = u64>) -> (Option<(u64, Ran)>, u64) {
 
 #[test]
 fn whatever_meets_at_a_message_no_promise_is_broken() {
-    let (schedules, seed) = (number("SCHEDULES", SCHEDULES), number("SEED", 1));
+    let (schedules, seed) =
+        (number_from_environment("SCHEDULES", SCHEDULES), number_from_environment("SEED", 1));
     // A schedule runs one thread at a time, so that several schedules may run at once.
     let workers = std::thread::available_parallelism().map_or(1, usize::from);
     let found: Vec<_> = std::thread::scope(|scope| {
         let worker = |first: usize| {
             scope.spawn(move || {
-                find((0..schedules).skip(first).step_by(workers).map(|n| seed * SEED_STEP + n))
+                first_violation((0..schedules).skip(first).step_by(workers).map(|n| seed * SEED_STEP + n))
             })
         };
         let started: Vec<_> = (0..workers).map(worker).collect();
@@ -57,7 +58,7 @@ fn whatever_meets_at_a_message_no_promise_is_broken() {
             ran.trace[last..].join("\n"),
             seed % SEED_STEP,
             seed / SEED_STEP,
-            ran.wrong.unwrap()
+            ran.violation.unwrap()
         );
     }
     assert!(steps > 100 * schedules, "{steps} choices are too few to prove anything");

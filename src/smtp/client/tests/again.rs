@@ -8,21 +8,23 @@ fn after_a_letter(offers: &str) -> Client {
     for said in ["220 hi", offers] {
         let _ = client.reply(&reply(said));
     }
-    let mut step = client.go_ahead();
-    while !matches!(step, Step::Quit(_)) {
+    let mut step = client.begin_transactions();
+    while !matches!(step, ClientStep::Quit(_)) {
         step = match step {
-            Step::SendMessage => client.message_sent(),
-            Step::Send(octets, _) if octets.starts_with(b"DATA") => client.reply(&reply("354 go")),
+            ClientStep::SendMessage => client.message_sent(),
+            ClientStep::Send(octets, _) if octets.starts_with(b"DATA") => client.reply(&reply("354 go")),
             _ => client.reply(&reply("250 ok")),
         };
     }
-    assert_eq!(shown(&client.answers()), ["2.0.0"]);
+    assert_eq!(shown(&client.results()), ["2.0.0"]);
     client
 }
 
-fn sent(step: &Step) -> String {
+fn sent(step: &ClientStep) -> String {
     match step {
-        Step::Send(octets, _) | Step::Quit(octets) => String::from_utf8_lossy(octets).trim_end().to_owned(),
+        ClientStep::Send(octets, _) | ClientStep::Quit(octets) => {
+            String::from_utf8_lossy(octets).trim_end().to_owned()
+        }
         other => format!("{other:?}"),
     }
 }
@@ -30,15 +32,15 @@ fn sent(step: &Step) -> String {
 #[test]
 fn the_next_letter_goes_by_the_same_connection() {
     let mut client = after_a_letter("250 mx");
-    assert!(client.can_go_on());
-    assert_eq!(client.begin(plan(&TO[1..2])), Step::Settled);
-    assert_eq!(sent(&client.go_ahead()), "MAIL FROM:<ana@here.example>");
+    assert!(client.is_reusable());
+    assert_eq!(client.begin_message(plan(&TO[1..2])), ClientStep::CheckEncryption);
+    assert_eq!(sent(&client.begin_transactions()), "MAIL FROM:<ana@here.example>");
     let _ = client.reply(&reply("250 ok"));
     assert_eq!(sent(&client.reply(&reply("550 5.1.1 no"))), "QUIT");
-    assert_eq!(shown(&client.answers()), ["5.1.1"]);
-    assert!(client.can_go_on() && !client.is_stale());
-    let _ = client.begin(plan(&TO[..1]));
-    assert_eq!(sent(&client.go_ahead()), "RSET", "the last transaction was left open");
+    assert_eq!(shown(&client.results()), ["5.1.1"]);
+    assert!(client.is_reusable() && !client.is_stale());
+    let _ = client.begin_message(plan(&TO[..1]));
+    assert_eq!(sent(&client.begin_transactions()), "RSET", "the last transaction was left open");
     assert_eq!(sent(&client.reply(&reply("250 ok"))), "MAIL FROM:<ana@here.example>");
 }
 
@@ -46,8 +48,8 @@ fn the_next_letter_goes_by_the_same_connection() {
 fn a_used_connection_that_is_dead_says_nothing_about_the_letter() {
     let begun = || {
         let mut client = after_a_letter("250 mx");
-        let _ = client.begin(plan(&TO[..1]));
-        let _ = client.go_ahead();
+        let _ = client.begin_message(plan(&TO[..1]));
+        let _ = client.begin_transactions();
         client
     };
     for said in ["421 4.4.2 idle", "452 4.5.3 enough letters"] {
@@ -57,7 +59,7 @@ fn a_used_connection_that_is_dead_says_nothing_about_the_letter() {
     }
     let mut client = begun();
     let _ = client.interrupted("connection reset");
-    assert!(client.is_stale() && !client.can_go_on());
+    assert!(client.is_stale() && !client.is_reusable());
 
     let mut client = begun();
     let _ = client.reply(&reply("250 ok"));
@@ -101,5 +103,5 @@ fn limits_of_the_peer_split_the_recipients() {
         shown(&play(plan(&["bo@there.example", "di@elsewhere.example"]), &dialog)),
         ["2.0.0", "2.0.0"]
     );
-    assert!(!after_a_letter("250-mx|250 LIMITS MAILMAX=1").can_go_on());
+    assert!(!after_a_letter("250-mx|250 LIMITS MAILMAX=1").is_reusable());
 }

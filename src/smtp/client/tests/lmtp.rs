@@ -42,7 +42,9 @@ fn a_connection_that_breaks_unsettles_nobody_who_was_answered() {
 #[test]
 fn there_is_no_older_hello_to_fall_back_to() {
     let answers = play(lmtp_plan(&TO[..1]), "S: 220 hi\nC: LHLO here.example\nS: 500 what\nC: QUIT");
-    let [Answer::Open(failure @ Failure::Transient(_))] = answers.as_slice() else { panic!("{answers:?}") };
+    let [RecipientResult::NoAnswer(failure @ Failure::Transient(_))] = answers.as_slice() else {
+        panic!("{answers:?}")
+    };
     assert!(failure.to_string().contains("LHLO"), "{failure}");
 }
 

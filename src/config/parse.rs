@@ -1,0 +1,139 @@
+//! From the text to the values.
+//!
+//! Here is the whole file, and who we are. Its sections, and what must fit together in one, are read by
+//! subject:
+//!
+//! - `receiving`: how mail comes in
+//! - `delivery`: how mail goes on
+//! - `trust`: whom we believe what
+
+mod delivery;
+mod receiving;
+#[cfg(test)]
+mod tests;
+mod trust;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use self::delivery::{delivery, dns, queue};
+use self::receiving::{limits, listen};
+use self::trust::{dovecot, hooks, leniency, relay, submission};
+use super::aliases::{aliases, parse_postmaster};
+use super::checks::{mistake, parse_path, take_duration};
+use super::keys::known_keys;
+use super::sections::Config;
+use super::toml_table::{ConfigError, Diagnostics, Table};
+use crate::mail::Domain;
+
+/// What the host says of itself, for keys that the file leaves out.
+#[derive(Clone, Copy)]
+pub struct HostFacts<'a> {
+    /// The host's name, fully qualified if it knows one; none if it could not be found out. Only
+    /// asked if it is needed: the answer may take long.
+    pub hostname: &'a dyn Fn() -> Option<String>,
+}
+
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+const SECOND: Duration = Duration::from_secs(1);
+
+impl Config {
+    /// Reads the text of `file`, which lies in the configuration directory: relative paths in it
+    /// count from there.
+    ///
+    /// # Errors
+    /// Every mistake that was found; the operator is at fault. If the text is not TOML, only
+    /// that, because the rest would be guesswork.
+    pub fn parse(text: &str, file: &Path, host: &HostFacts<'_>) -> Result<Self, Vec<ConfigError>> {
+        let mut findings = Diagnostics::new(text, file);
+        let mut top = findings.parse();
+        if !findings.errors.is_empty() {
+            return Err(findings.errors);
+        }
+        let home = file.parent().unwrap_or(Path::new(""));
+        let found = &mut findings;
+
+        let hostname = hostname(&mut top, found, host);
+        let data_dir =
+            top.value(found, "data-dir", PathBuf::from("/var/lib/postrider"), |v| parse_path(v, home));
+        let grace = take_duration(&mut top, found, "grace", Duration::from_secs(30), Duration::ZERO..=HOUR);
+        let postmaster = top.optional(found, "postmaster", parse_postmaster);
+        let listen = listen(top.section("listen", found), found);
+        let limits = limits(top.section("limits", found), found);
+        let queue = queue(top.section("queue", found), found);
+        let aliases = aliases(top.section("aliases", found), found);
+        let delivery = delivery(top.section("delivery", found), found, home, &data_dir);
+        let dns = dns(top.section("dns", found), found);
+        let dovecot = dovecot(top.section("dovecot", found), found, home);
+        let relay = relay(top.section("relay", found), found);
+        let submission = submission(top.section("submission", found), found);
+        let hooks = hooks(top.section("hooks", found), found);
+        let leniency = leniency(top.section("leniency", found), found);
+        top.report_unknown_keys(found, &known_keys(""));
+
+        match hostname {
+            Some(hostname) if findings.errors.is_empty() => Ok(Self {
+                hostname,
+                data_dir,
+                grace,
+                postmaster,
+                listen,
+                limits,
+                queue,
+                aliases,
+                delivery,
+                dns,
+                dovecot,
+                relay,
+                submission,
+                hooks,
+                leniency,
+                warnings: findings.warnings,
+            }),
+            // A host name that is not there has been reported.
+            _ => {
+                findings.errors.sort_by_key(|error| error.line);
+                Err(findings.errors)
+            }
+        }
+    }
+}
+
+fn hostname(top: &mut Table<'_>, found: &mut Diagnostics<'_>, host: &HostFacts<'_>) -> Option<Domain> {
+    const REMEDY: &str =
+        "write the whole name by which other servers find this host, such as hostname = \"mail.example.org\"";
+    let Some(value) = top.take("hostname") else {
+        let Some(name) = (host.hostname)() else {
+            found.add_error(
+                None,
+                "hostname",
+                mistake("is not set, and the host does not tell its own name", REMEDY),
+            );
+            return None;
+        };
+        return parse_qualified(&name)
+            .map_err(|problem| {
+                let problem = format!("is not set, and the host calls itself {name:?}, which {problem}");
+                found.add_error(None, "hostname", mistake(problem, REMEDY));
+            })
+            .ok();
+    };
+    let name = value.text(REMEDY).and_then(|name| {
+        parse_qualified(name).map_err(|problem| mistake(format!("{name:?} {problem}"), REMEDY))
+    });
+    name.map_err(|wrong| found.add_error(Some(value.span), "hostname", wrong)).ok()
+}
+
+/// A name that means the same thing on every host.
+fn parse_qualified(name: &str) -> Result<Domain, &'static str> {
+    let domain = Domain::parse(name).map_err(|_| "is not a host name")?;
+    if domain.as_address().is_some() {
+        return Err("is an address, not a name");
+    }
+    let ascii = domain.as_ascii();
+    if ascii.starts_with("localhost.") || ascii.ends_with(".localhost") || ascii.ends_with(".localdomain") {
+        return Err("is a placeholder that means another host to everybody else");
+    }
+    if domain.is_qualified() { Ok(domain) } else { Err("is not fully qualified (it has no dot)") }
+}

@@ -1,0 +1,130 @@
+//! From an accepted connection to a session: who is it, and is there room for it?
+//!
+//! The listener counts a connection in and gives it a thread; here, on that thread, a proxy says whom
+//! it brings, and whoever has no place hears why before anything else is spoken.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::proxy::{self, ProxyError};
+use super::session::{ListenerRole, Session, SessionServices};
+use super::session_limits::SessionSlot;
+use crate::smtp::{Server, ServerAction, SessionEnd};
+use crate::sys::Stream;
+
+/// How long a refused client may take to hear why.
+const REFUSAL_TIMEOUT: Duration = Duration::from_millis(200);
+/// Octets of an early talker that are read after its refusal.
+const EARLY_TALKER_OCTETS_MAX: usize = 4096;
+/// How long a proxy may take to say whom it brings; more than one lost packet takes.
+const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection that has a place in the house and has not spoken yet.
+pub(super) struct AcceptedClient {
+    pub(super) stream: Box<dyn Stream>,
+    /// The socket's.
+    pub(super) peer: SocketAddr,
+    pub(super) role: ListenerRole,
+    pub(super) slot: SessionSlot,
+    pub(super) services: Arc<SessionServices>,
+}
+
+impl AcceptedClient {
+    /// Serves a client that a proxy brings, from the preface to the end.
+    pub(super) fn serve_behind_proxy(mut self) {
+        let Some(client) = self.read_proxy_header() else { return };
+        let counters = &self.services.counters;
+        counters.count_proxied(if client.is_some() { "client" } else { "itself" });
+        let client = client.map_or(self.peer, canonical_address);
+        match self.slot.assign_address(client.ip()) {
+            Ok(()) => self.serve(client),
+            Err(full) => {
+                self.slot.limits().record_refusal(client.ip(), full);
+                refuse_client(&mut *self.stream, self.role, &self.services, full.end_reason());
+            }
+        }
+    }
+
+    /// Serves a client to the end, unless it speaks before it is greeted.
+    pub(super) fn serve(mut self, client: SocketAddr) {
+        if self.is_early_talker(client) {
+            self.services.counters.early_talkers.add_one();
+            refuse_client(&mut *self.stream, self.role, &self.services, SessionEnd::SpokeBeforeGreeting);
+            return self.drain();
+        }
+        Session::new(self.stream, client, self.role, self.slot, self.services).run();
+    }
+
+    /// RFC 5321 §3.1: the client waits for the greeting; many that only send spam do not. Not where the
+    /// handshake comes first, nor from those whom the operator trusts.
+    fn is_early_talker(&mut self, client: SocketAddr) -> bool {
+        let delay = self.services.settings.greeting_delay;
+        if delay.is_zero()
+            || self.role != ListenerRole::Smtp
+            || self.slot.rate_limits().is_exempt(client.ip())
+        {
+            return false;
+        }
+        self.stream.set_deadline(self.services.clock.now() + delay);
+        // Nothing, and the end of everything, are for the session to find out.
+        matches!(self.stream.read(&mut [0]), Ok(1..))
+    }
+
+    /// Reads what else the client says, for a moment: a socket that is closed with octets unread may take
+    /// our last reply with it.
+    #[inline(never)]
+    fn drain(&mut self) {
+        self.stream.set_deadline(self.services.clock.now() + REFUSAL_TIMEOUT);
+        let mut octets = [0; EARLY_TALKER_OCTETS_MAX];
+        if self.stream.shutdown_write().is_ok() {
+            let _ = self.stream.read_exact(&mut octets);
+        }
+    }
+
+    /// Whom the proxy brings, if it says so; `None` if what it says is of no use.
+    fn read_proxy_header(&mut self) -> Option<Option<SocketAddr>> {
+        self.stream.set_deadline(self.services.clock.now() + PROXY_HEADER_TIMEOUT);
+        match proxy::read_header(&mut *self.stream) {
+            Ok(client) => Some(client),
+            // Only looks whether we are there.
+            Err(ProxyError::Io(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                self.services.counters.count_proxied("nobody");
+                None
+            }
+            Err(e) => {
+                self.services.counters.count_proxied("dropped");
+                log::warn!(
+                    target: "proxy", "a connection from the proxy {} to the {} port was dropped: {e}",
+                    self.peer, self.role.name()
+                );
+                None
+            }
+        }
+    }
+}
+
+/// An IPv4 client of a dual-stack socket is that IPv4 client, for limits and for the trace.
+pub(super) fn canonical_address(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// Tells a client why there is no place for it, where it can be told: the handshake is what the limit
+/// saves us.
+pub(super) fn refuse_client(
+    stream: &mut dyn Stream,
+    role: ListenerRole,
+    services: &SessionServices,
+    why: SessionEnd,
+) {
+    if role.is_implicit_tls() {
+        return;
+    }
+    let mut server = Server::new(services.server_settings(role), None);
+    if let ServerAction::ReplyAndClose(reply) = server.end(why) {
+        stream.set_deadline(services.clock.now() + REFUSAL_TIMEOUT);
+        // Whether the client listens is its own business.
+        let _ = stream.write_all(&reply.to_octets());
+    }
+}

@@ -1,0 +1,103 @@
+//! The name of a client's address, for the Received field (RFC 5321 §4.4) and for hooks.
+//!
+//! What the reverse record says counts only if the name leads back to the address: anybody can put
+//! any name there. A client without a confirmed name is no worse for it, so trouble of any kind is
+//! no name, said to nobody. Asked once a session, and with a short deadline, because the client waits.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::dns::Resolver;
+use crate::mail::Domain;
+use crate::sys::Clock;
+
+/// Finds confirmed names.
+pub struct ReverseNames {
+    resolver: Arc<dyn Resolver>,
+    clock: Arc<dyn Clock>,
+}
+
+/// All questions about one client together.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
+/// Names of one address that are tried.
+const NAMES_MAX: usize = 3;
+
+impl ReverseNames {
+    /// Asks `resolver`.
+    #[must_use]
+    pub fn new(resolver: Arc<dyn Resolver>, clock: Arc<dyn Clock>) -> Self {
+        Self { resolver, clock }
+    }
+
+    /// The name of a public address, if its reverse record and the name's own records agree.
+    pub(super) fn confirmed_name(&self, address: IpAddr) -> Option<Domain> {
+        let address = address.to_canonical();
+        if !is_public(address) {
+            return None;
+        }
+        let deadline = self.clock.now() + LOOKUP_TIMEOUT;
+        let names = self.resolver.ptr_names(address, deadline).ok()?;
+        let leads_back = |name: &Domain| {
+            let addresses = self.resolver.addresses(name, deadline);
+            addresses.is_ok_and(|addresses| addresses.contains(&address))
+        };
+        names.into_iter().take(NAMES_MAX).find(leads_back)
+    }
+}
+
+/// The address belongs to one host in the world, so that its name says something to others.
+fn is_public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(v4) => !(v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified()),
+        IpAddr::V6(v6) => {
+            let is_local = |v6: Ipv6Addr| v6.is_unique_local() || v6.is_unicast_link_local();
+            !(v6.is_loopback() || v6.is_unspecified() || is_local(v6))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dns::Zone;
+    use crate::fakes::TestClock;
+
+    const ZONE: &str = "
+        7.2.0.192.in-addr.arpa.   PTR forged.there.example.
+        7.2.0.192.in-addr.arpa.   PTR out-7.there.example.
+        out-7.there.example.      A 192.0.2.7
+        forged.there.example.     A 192.0.2.99
+        8.2.0.192.in-addr.arpa.   PTR forged.there.example.
+        9.2.0.192.in-addr.arpa.   SERVFAIL
+        10.2.0.192.in-addr.arpa.  PTR nowhere.example.
+        11.2.0.192.in-addr.arpa.  CNAME 11.sub.2.0.192.in-addr.arpa.
+        11.sub.2.0.192.in-addr.arpa. PTR out-11.there.example.
+        out-11.there.example.     A 192.0.2.11
+        1.0.0.127.in-addr.arpa.   PTR localhost.example.
+        localhost.example.        A 127.0.0.1
+        7.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa. PTR six.there.example.
+        six.there.example.        AAAA 2001:db8::7
+    ";
+
+    #[test]
+    fn a_name_counts_if_it_leads_back_to_the_address() {
+        let names = ReverseNames::new(Arc::new(Zone::parse(ZONE).unwrap()), Arc::new(TestClock::default()));
+        for (address, name) in [
+            ("192.0.2.7", "out-7.there.example"),
+            ("::ffff:192.0.2.7", "out-7.there.example"),
+            ("192.0.2.11", "out-11.there.example"),
+            ("2001:db8::7", "six.there.example"),
+            ("192.0.2.8", ""),
+            ("192.0.2.9", ""),
+            ("192.0.2.10", ""),
+            ("192.0.2.12", ""),
+            ("127.0.0.1", ""),
+            ("10.0.0.1", ""),
+            ("fe80::1", ""),
+        ] {
+            let confirmed = names.confirmed_name(address.parse().unwrap());
+            assert_eq!(confirmed.as_ref().map_or("", Domain::as_ascii), name, "{address}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! In whose name may a user of ours write? In MAIL FROM, and in the From and Sender fields.
+//!
+//! In their own, in that of an address of ours that leads to them (an alias, their address with a
+//! suffix …), and in those that the operator lists in `domains/DOMAIN/senders`. Everybody else's
+//! name is refused, with words that say whose is free, unless the operator has lifted the rule with
+//! `sender = "any"`. Who has not logged in is not asked: that is what SPF and its kin are for.
+
+use std::sync::Arc;
+
+use super::recipient::LocalRecipients;
+use crate::mail::{Destination, Failure, Mailbox};
+use crate::observe::{CounterFamily, Metrics};
+use crate::smtp::{Answer, Verdict};
+
+/// Whether senders are bound to their logins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SenderRestriction {
+    /// They write in names that are theirs.
+    OwnAddresses,
+    /// They write in any name.
+    AnyAddress,
+}
+
+/// What the operator allows beyond the rule.
+pub trait SenderPermissions: Send + Sync {
+    /// The operator lets this user write as this address.
+    fn may_send_as(&self, user: &Mailbox, address: &Mailbox) -> bool;
+}
+
+/// A From or Sender field of a message, as far as it was understood.
+#[derive(Debug)]
+pub struct OriginatorField {
+    /// The field's name.
+    pub name: &'static str,
+    /// Whom it names, or why that is not known.
+    pub mailboxes: Result<Vec<Mailbox>, String>,
+}
+
+/// Answers for the names that users write in.
+pub struct SenderLoginPolicy {
+    local_recipients: Arc<dyn LocalRecipients>,
+    permissions: Arc<dyn SenderPermissions>,
+    restriction: SenderRestriction,
+    refusals: CounterFamily,
+}
+
+/// Mailboxes in a field of a user's: each may have to be looked up, and the client waits.
+const ORIGINATOR_MAILBOXES_MAX: usize = 10;
+
+impl SenderLoginPolicy {
+    /// Aliases stand in `directory`, exceptions in `permissions`.
+    #[must_use]
+    pub fn new(
+        directory: Arc<dyn LocalRecipients>,
+        permissions: Arc<dyn SenderPermissions>,
+        binding: SenderRestriction,
+        metrics: &Metrics,
+    ) -> Self {
+        let refused = metrics.counter_family(
+            "submission_sender_refused",
+            "Names that users may not write in, by place",
+            "place",
+        );
+        Self { local_recipients: directory, permissions, restriction: binding, refusals: refused }
+    }
+
+    /// May `user` send from this reverse-path?
+    pub fn check_reverse_path(&self, user: &Mailbox, address: &Mailbox) -> Verdict {
+        let domain = &address.domain;
+        // RFC 6409 §5.2: nobody but us could say what half a domain means.
+        if !domain.is_qualified_or_literal() && !self.local_recipients.is_local(domain) {
+            let text = format!("The domain {domain} is not complete, write it with all its parts");
+            return Verdict::refused(Failure::permanent(1, 8, text));
+        }
+        self.check_address("MAIL FROM", user, address)
+    }
+
+    /// May `user` send a message with this field?
+    pub fn check_field(&self, user: &Mailbox, authorship: &OriginatorField) -> Verdict {
+        let OriginatorField { name: field, mailboxes: named } = authorship;
+        let not_known = |why: &str| {
+            self.refusals.add_one(field);
+            let text = format!("We cannot tell whether {field} names you: {why}");
+            Verdict::refused(Failure::permanent(6, 0, text))
+        };
+        match named {
+            _ if self.restriction == SenderRestriction::AnyAddress => self.check_address(field, user, user),
+            Err(why) => not_known(why),
+            Ok(mailboxes) if mailboxes.is_empty() => not_known("it names nobody"),
+            Ok(mailboxes) if mailboxes.len() > ORIGINATOR_MAILBOXES_MAX => not_known("it names too many"),
+            Ok(mailboxes) => {
+                let mut verdict = Verdict::new(Answer::Accepted);
+                for mailbox in mailboxes {
+                    verdict = self.check_address(field, user, mailbox);
+                    if verdict.answer != Answer::Accepted {
+                        return verdict;
+                    }
+                }
+                verdict
+            }
+        }
+    }
+
+    fn check_address(&self, place: &str, user: &Mailbox, address: &Mailbox) -> Verdict {
+        let accepted = |why: String| Verdict::new(Answer::Accepted).with_reason(why);
+        if self.restriction == SenderRestriction::AnyAddress {
+            return accepted(format!("{user} has logged in, and users may write in any name"));
+        }
+        if address.is_same_user(user) {
+            return accepted(format!("{address} has logged in"));
+        }
+        if self.permissions.may_send_as(user, address) {
+            return accepted(format!("the operator lets {user} write as {address}"));
+        }
+        match self.delivers_to(address, user) {
+            Ok(true) => accepted(format!("{address} leads to {user}, who has logged in")),
+            Ok(false) => {
+                self.refusals.add_one(place);
+                let text = format!(
+                    "You have logged in as {user} and may not write as {address}: use your own address in {place}, \
+                     or an alias of yours"
+                );
+                Verdict::refused(Failure::permanent(7, 1, text))
+                    .with_reason(format!("{address} does not lead to {user}, and no senders file lists it"))
+            }
+            Err(why) => {
+                log::error!("{address} cannot be looked up: {why}");
+                let text = format!("Whether {address} is yours cannot be found out now, try again later");
+                Verdict::refused(Failure::transient(3, 0, text)).with_reason(why)
+            }
+        }
+    }
+
+    /// `address` is one of ours, and the user is behind it.
+    fn delivers_to(&self, address: &Mailbox, user: &Mailbox) -> Result<bool, String> {
+        if !self.local_recipients.is_local(&address.domain) {
+            return Ok(false);
+        }
+        let recipients = self.local_recipients.expand(address)?;
+        Ok(recipients.iter().any(|recipient| match &recipient.destination {
+            Destination::Mailbox(mailbox) => mailbox.is_same_user(user),
+            Destination::Program { .. } | Destination::Via { .. } => false,
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{Domain, Recipient};
+
+    struct FixedDirectory;
+
+    impl LocalRecipients for FixedDirectory {
+        fn is_local(&self, domain: &Domain) -> bool {
+            domain.as_ascii() == "here.example"
+        }
+
+        fn expand(&self, mailbox: &Mailbox) -> Result<Vec<Recipient>, String> {
+            let to = |local_part: &str| {
+                Recipient::for_mailbox(Mailbox::parse(&format!("{local_part}@here.example")).unwrap())
+            };
+            match mailbox.local_part.comparison_key().as_str() {
+                "info" => Ok(vec![to("bo"), to("ana")]),
+                "ana" | "ana+lists" => Ok(vec![to("ana")]),
+                "bo" => Ok(vec![to("bo")]),
+                "broken" => Err("the alias file is gone".to_owned()),
+                _ => Ok(Vec::new()),
+            }
+        }
+
+        fn postmaster_domain(&self) -> Domain {
+            Domain::parse("here.example").unwrap()
+        }
+    }
+
+    impl SenderPermissions for FixedDirectory {
+        fn may_send_as(&self, user: &Mailbox, address: &Mailbox) -> bool {
+            user.local_part.as_str() == "ana" && address.domain.as_ascii() == "club.example"
+        }
+    }
+
+    fn authors(binding: SenderRestriction) -> SenderLoginPolicy {
+        SenderLoginPolicy::new(
+            Arc::new(FixedDirectory),
+            Arc::new(FixedDirectory),
+            binding,
+            &Metrics::default(),
+        )
+    }
+
+    fn ana() -> Mailbox {
+        Mailbox::parse("ana@here.example").unwrap()
+    }
+
+    /// The status of a refusal, or nothing.
+    fn status(verdict: Verdict) -> String {
+        match verdict.answer {
+            Answer::Accepted => String::new(),
+            Answer::Refused(failure) => {
+                let class = if matches!(failure, Failure::Permanent(_)) { 5 } else { 4 };
+                format!("{class}.{}.{}", failure.reason().subject, failure.reason().detail)
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_user_writes_in_names_that_are_theirs() {
+        for (address, refused) in [
+            ("ana@here.example", ""),
+            ("ANA@HERE.example", ""),
+            ("ana+lists@here.example", ""),
+            ("info@here.example", ""),
+            ("anybody@club.example", ""),
+            ("bo@here.example", "5.7.1"),
+            ("nobody@here.example", "5.7.1"),
+            ("ana@there.example", "5.7.1"),
+            ("ana@[127.0.0.1]", "5.7.1"),
+            ("broken@here.example", "4.3.0"),
+            ("ana@here", "5.1.8"),
+        ] {
+            let mailbox = Mailbox::parse(address).unwrap();
+            assert_eq!(
+                status(authors(SenderRestriction::OwnAddresses).check_reverse_path(&ana(), &mailbox)),
+                refused,
+                "{address}"
+            );
+            let in_any_name =
+                status(authors(SenderRestriction::AnyAddress).check_reverse_path(&ana(), &mailbox));
+            assert_eq!(in_any_name, if address == "ana@here" { "5.1.8" } else { "" }, "{address}");
+        }
+    }
+
+    #[test]
+    fn everybody_whom_a_field_names_must_be_the_user() {
+        let both = |named: Result<&[&str], &str>| {
+            let named = named.map(|names| names.iter().map(|raw| Mailbox::parse(raw).unwrap()).collect());
+            let authorship = OriginatorField { name: "From", mailboxes: named.map_err(str::to_owned) };
+            [SenderRestriction::OwnAddresses, SenderRestriction::AnyAddress]
+                .map(|binding| status(authors(binding).check_field(&ana(), &authorship)))
+        };
+        assert_eq!(both(Ok(&["ana@here.example", "info@here.example"])), ["", ""]);
+        assert_eq!(both(Ok(&["ana@here.example", "eve@there.example"])), ["5.7.1", ""]);
+        assert_eq!(both(Ok(&["eve@there.example", "ana@here.example"])), ["5.7.1", ""]);
+        assert_eq!(both(Ok(&[])), ["5.6.0", ""]);
+        assert_eq!(both(Err("it is not UTF-8")), ["5.6.0", ""]);
+    }
+}

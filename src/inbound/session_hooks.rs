@@ -1,0 +1,490 @@
+//! The operator's own rules: programs in `hooks/` that judge a recipient or a message.
+//!
+//! `hooks/rcpt` is asked about each recipient that we would take, `hooks/post-data` about each whole
+//! message, before it is queued. One that is not there is not asked. A hook learns the circumstances
+//! from its environment, and `post-data` reads the message, as it will be queued, on standard input
+//! with LF line ends. Exit status 0 accepts, 20 refuses for good, any other puts off; the last line
+//! of standard output is what the client hears, with an enhanced status of the hook's own in front
+//! if it likes. What an accepting `post-data` prints are header fields for the top of the message;
+//! if they are not well formed they are left out. Standard error goes to the log.
+//!
+//! A hook has a deadline, at which it is ended with its children. One that gives no verdict (it
+//! cannot be run, is killed, or is out of time) defers or accepts, as the operator says. Each runs
+//! on its session's thread, so that there are never more of them than sessions. When the server stops,
+//! `rcpt` is ended at once, and `post-data` when the time for messages under way is over; the client may
+//! try again later, whatever the operator says about a hook without a verdict.
+
+use std::ffi::OsString;
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::recipient::LocalRecipients;
+use crate::mail::{Domain, Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath, printable};
+use crate::observe::{CounterFamily, Metrics, Trace};
+use crate::smtp::{Answer, EnhancedStatus, Verdict};
+use crate::sys::{LfReader, OnStop, Program, ProgramExit, StopFlag, is_hook_present};
+
+/// How hooks are run.
+#[derive(Debug, Clone)]
+pub struct SessionHookSettings {
+    /// The configuration directory: hooks are in `hooks/` below it, and run here.
+    pub config_dir: PathBuf,
+    /// What a hook means that gives no verdict.
+    pub fallback: HookFallback,
+    /// Time that `rcpt` has.
+    pub rcpt_timeout: Duration,
+    /// Time that `post-data` has.
+    pub post_data_timeout: Duration,
+    /// The request to stop.
+    pub stop: Arc<StopFlag>,
+}
+
+/// What a hook means that gives no verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookFallback {
+    /// The client may try again later.
+    Defer,
+    /// As if the hook were not there.
+    Accept,
+}
+
+/// Runs hooks.
+pub struct SessionHooks {
+    settings: SessionHookSettings,
+    local_recipients: Arc<dyn LocalRecipients>,
+    rcpt_results: CounterFamily,
+    post_data_results: CounterFamily,
+}
+
+/// The circumstances that a hook learns of.
+pub(super) struct HookContext<'a> {
+    pub(super) peer: SocketAddr,
+    pub(super) reverse_name: Option<&'a Domain>,
+    pub(super) hello: &'a str,
+    pub(super) reverse_path: &'a ReversePath,
+    pub(super) login: Option<&'a Mailbox>,
+    pub(super) is_encrypted: bool,
+}
+
+/// What a hook says.
+#[derive(Debug)]
+enum HookResult {
+    /// There is no such hook.
+    NotInstalled,
+    /// Yes, and this.
+    Accepted(Vec<u8>),
+    /// No, or not now.
+    Rejected(Failure),
+    /// It gave no verdict, for this reason.
+    Failed(String),
+}
+
+/// Which hook.
+#[derive(Debug, Clone, Copy)]
+enum SessionHook {
+    Rcpt,
+    PostData,
+}
+
+impl SessionHook {
+    /// The name of its file.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Rcpt => "rcpt",
+            Self::PostData => "post-data",
+        }
+    }
+
+    fn path(self, config_dir: &Path) -> PathBuf {
+        config_dir.join("hooks").join(self.name())
+    }
+
+    /// What `X.7.` of a refusal for good ends in, unless the hook says: delivery not authorised, or
+    /// for a message, of which we do not know why, undefined (RFC 3463 §3.8).
+    fn default_detail(self) -> u16 {
+        match self {
+            Self::Rcpt => 1,
+            Self::PostData => 0,
+        }
+    }
+
+    /// A client that has no answer about a recipient asks again; a message has come and was to be taken.
+    fn at_stop(self) -> OnStop {
+        match self {
+            Self::Rcpt => OnStop::EndAtOnce,
+            Self::PostData => OnStop::FinishByDeadline,
+        }
+    }
+}
+
+/// Refuses for good.
+const EXIT_REFUSED: i32 = 20;
+/// What a hook may print: fields, or a reason.
+const OUTPUT_OCTETS_MAX: usize = 64 * 1024;
+/// Octets of a hook's reason that the client hears.
+const REASON_OCTETS_MAX: usize = 400;
+/// Lines of standard error that are logged of one run.
+const LOGGED_LINES_MAX: usize = 20;
+/// The recipients in the environment: Linux takes 128 KiB for one variable.
+const RECIPIENTS_OCTETS_MAX: usize = 100 * 1024;
+/// Longest line of a header section (RFC 5322 §2.1.1).
+const FIELD_LINE_OCTETS_MAX: usize = 998;
+/// Where a program without a path is looked for, if we were not told either.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+type EnvironmentVariables = Vec<(&'static str, OsString)>;
+
+impl SessionHooks {
+    /// `directory` says which domains are local.
+    #[must_use]
+    pub fn new(
+        settings: SessionHookSettings,
+        directory: Arc<dyn LocalRecipients>,
+        metrics: &Metrics,
+    ) -> Self {
+        // A hook is started in this directory, and found from there.
+        let config_dir = std::path::absolute(&settings.config_dir).unwrap_or(settings.config_dir);
+        let settings = SessionHookSettings { config_dir, ..settings };
+        let rcpt = metrics.counter_family("hook_rcpt", "Runs of hooks/rcpt, by result", "result");
+        let post_data =
+            metrics.counter_family("hook_post_data", "Runs of hooks/post-data, by result", "result");
+        Self { settings, local_recipients: directory, rcpt_results: rcpt, post_data_results: post_data }
+    }
+
+    /// What is wrong with our two hooks below a configuration directory: a sentence each.
+    #[must_use]
+    pub fn installation_problems(config_dir: &Path) -> Vec<String> {
+        [SessionHook::Rcpt, SessionHook::PostData]
+            .iter()
+            .filter_map(|hook| is_hook_present(&hook.path(config_dir)).err())
+            .collect()
+    }
+
+    /// Asks about a recipient that everybody else would take.
+    pub(super) fn run_rcpt_hook(
+        &self,
+        occasion: &HookContext<'_>,
+        forward_path: &ForwardPath,
+        verdict: Verdict,
+        trace: &Trace,
+    ) -> Verdict {
+        if !matches!(verdict.answer, Answer::Recipients(_)) || !self.may_exist(SessionHook::Rcpt) {
+            return verdict;
+        }
+        let address = match forward_path {
+            ForwardPath::Postmaster => "postmaster".to_owned(),
+            ForwardPath::Mailbox(mailbox) => mailbox.to_string(),
+        };
+        let mut environment = self.environment(occasion);
+        environment.push(("RCPT", address.into()));
+        let said =
+            self.run(SessionHook::Rcpt, &environment, &mut io::empty(), self.settings.rcpt_timeout, trace);
+        match self.apply_result(SessionHook::Rcpt, said, trace) {
+            Ok(_) => verdict,
+            Err(failure) => Verdict::refused(failure).with_reason("hooks/rcpt says so"),
+        }
+    }
+
+    /// There is something to ask about messages.
+    pub(super) fn has_message_hook(&self) -> bool {
+        self.may_exist(SessionHook::PostData)
+    }
+
+    /// Asks about a whole message: the fields to put on top of it, with CRLF line ends.
+    pub(super) fn run_post_data_hook(
+        &self,
+        occasion: &HookContext<'_>,
+        id: MessageId,
+        recipients: &[Recipient],
+        message: &mut dyn Read,
+        trace: &Trace,
+    ) -> Result<String, Failure> {
+        let mut environment = self.environment(occasion);
+        environment.push(("QUEUE_ID", id.as_str().into()));
+        environment.extend(recipient_variables(recipients));
+        let time = self.settings.post_data_timeout;
+        let said = self.run(SessionHook::PostData, &environment, &mut LfReader::new(message), time, trace);
+        let output = self.apply_result(SessionHook::PostData, said, trace)?;
+        parse_fields(&output).or_else(|why| {
+            self.post_data_results.add_one("malformed");
+            log::error!(target: "hook", "{id}: what hooks/post-data printed is left out: {why}");
+            trace.add_error(format!("what hooks/post-data printed is left out: {why}"));
+            Ok(String::new())
+        })
+    }
+
+    fn may_exist(&self, hook: SessionHook) -> bool {
+        !matches!(is_hook_present(&hook.path(&self.settings.config_dir)), Ok(false))
+    }
+
+    /// Counts, and decides for a hook that did not.
+    fn apply_result(&self, hook: SessionHook, said: HookResult, trace: &Trace) -> Result<Vec<u8>, Failure> {
+        let counter = match hook {
+            SessionHook::Rcpt => &self.rcpt_results,
+            SessionHook::PostData => &self.post_data_results,
+        };
+        match said {
+            HookResult::NotInstalled => Ok(Vec::new()),
+            HookResult::Accepted(output) => {
+                counter.add_one("accepted");
+                trace.add_event(format!("hooks/{} accepts", hook.name()));
+                Ok(output)
+            }
+            HookResult::Rejected(failure) => {
+                counter.add_one(match failure {
+                    Failure::Permanent(_) => "refused",
+                    Failure::Transient(_) => "deferred",
+                });
+                Err(failure)
+            }
+            HookResult::Failed(why) => {
+                counter.add_one("failed");
+                log::error!(target: "hook", "{why}");
+                trace.add_error(why);
+                match self.settings.fallback {
+                    HookFallback::Accept => Ok(Vec::new()),
+                    HookFallback::Defer => {
+                        Err(Failure::transient(3, 0, "Something is wrong here, try again later"))
+                    }
+                }
+            }
+        }
+    }
+
+    fn run(
+        &self,
+        hook: SessionHook,
+        environment: &[(&'static str, OsString)],
+        input: &mut dyn Read,
+        time: Duration,
+        trace: &Trace,
+    ) -> HookResult {
+        let name = hook.name();
+        let path = hook.path(&self.settings.config_dir);
+        match is_hook_present(&path) {
+            Ok(false) => return HookResult::NotInstalled,
+            Ok(true) => {}
+            Err(complaint) => return HookResult::Failed(complaint),
+        }
+        trace.add_event(format!("running hooks/{name}"));
+        let program = Program {
+            executable: &path.to_string_lossy(),
+            arguments: &[],
+            environment,
+            working_directory: &self.settings.config_dir,
+            time_max: time,
+            // One more than is allowed, so that too much is told from just enough.
+            output_octets_max: OUTPUT_OCTETS_MAX + 1,
+            stop: &self.settings.stop,
+            on_stop: hook.at_stop(),
+        };
+        let (ended, errors) = program.run_with_separate_stderr(input);
+        for line in nonempty_lines(&errors).take(LOGGED_LINES_MAX) {
+            log::warn!(target: "hook", "hooks/{name}: {}", printable(line, REASON_OCTETS_MAX));
+        }
+        let failed = |what: String| HookResult::Failed(format!("{}: {what}", path.display()));
+        match ended {
+            ProgramExit::Exited { code: 0, output } => HookResult::Accepted(output),
+            ProgramExit::Exited { code, output } => {
+                HookResult::Rejected(failure_from_exit(code, &output, hook.default_detail()))
+            }
+            ProgramExit::Killed { signal, .. } => failed(format!("was killed by signal {signal}")),
+            ProgramExit::DeadlinePassed { .. } => {
+                failed(format!("took longer than {} s and was ended", time.as_secs()))
+            }
+            ProgramExit::Stopped { .. } => {
+                HookResult::Rejected(Failure::transient(3, 2, "This server is stopping, try again later"))
+            }
+            ProgramExit::NotStarted(e) => failed(format!("cannot be run: {e}")),
+            // Nothing that a hook could help, and nothing to be passed over.
+            ProgramExit::InputFailed(e) => {
+                log::error!(target: "hook", "{}: could not be given the message: {e}", path.display());
+                HookResult::Rejected(Failure::transient(
+                    3,
+                    0,
+                    "Your message could not be read back, try again later",
+                ))
+            }
+            ProgramExit::WaitFailed(e) => failed(format!("how it ended is not known: {e}")),
+        }
+    }
+
+    fn environment(&self, occasion: &HookContext<'_>) -> EnvironmentVariables {
+        let flag = |is: bool| OsString::from(if is { "1" } else { "0" });
+        let text = |text: Option<String>| OsString::from(text.unwrap_or_default());
+        let is_plain = |c: &char| c.is_ascii_alphanumeric() || "-.[]:".contains(*c);
+        let mailbox = occasion.reverse_path.mailbox();
+        let is_local = mailbox.is_some_and(|mailbox| self.local_recipients.is_local(&mailbox.domain));
+        let mut environment = vec![
+            ("PATH", std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into())),
+            ("PWD", self.settings.config_dir.clone().into()),
+            ("REMOTE_ADDR", occasion.peer.to_string().into()),
+            ("REMOTE_NAME", text(occasion.reverse_name.map(|name| name.as_ascii().to_owned()))),
+            ("EHLO_DOMAIN", occasion.hello.chars().filter(is_plain).collect::<String>().into()),
+            ("EHLO_DOMAIN_RAW", occasion.hello.into()),
+            ("MAIL_FROM", text(mailbox.map(ToString::to_string))),
+            ("AUTH_AS", text(occasion.login.map(ToString::to_string))),
+            ("ON_TLS", flag(occasion.is_encrypted)),
+            // SPF is not asked yet, so nobody has passed.
+            ("SPF_PASS", flag(false)),
+            ("FROM_LOCAL_DOMAIN", flag(is_local)),
+        ];
+        environment
+            .extend(["USER", "SHELL"].iter().filter_map(|name| Some((*name, std::env::var_os(name)?))));
+        environment
+    }
+}
+
+/// The recipients as the client named them, each once, as far as there is room; and their number.
+fn recipient_variables(recipients: &[Recipient]) -> EnvironmentVariables {
+    let mut named: Vec<&Mailbox> = Vec::new();
+    for recipient in recipients {
+        // An alias with several targets stands together.
+        if named.last() != Some(&&recipient.forward_path) {
+            named.push(&recipient.forward_path);
+        }
+    }
+    let mut text = String::new();
+    for mailbox in &named {
+        // Spaces are between recipients, and nobody may write one more.
+        let shown = mailbox.to_string().replace(' ', "\\x20");
+        if text.len() + shown.len() >= RECIPIENTS_OCTETS_MAX {
+            break;
+        }
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(&shown);
+    }
+    vec![("RCPT_TO", text.into()), ("RCPT_COUNT", named.len().to_string().into())]
+}
+
+/// Lines that hold anything, without white space around them.
+fn nonempty_lines(octets: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
+    octets.split(|octet| *octet == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty())
+}
+
+/// What exit status `code` and the last line mean.
+fn failure_from_exit(code: i32, output: &[u8], usual_detail: u16) -> Failure {
+    let said = nonempty_lines(output).next_back().unwrap_or_default();
+    let said = printable(said, REASON_OCTETS_MAX);
+    // A client that has not asked for SMTPUTF8 is answered in ASCII (RFC 6531 §3.7.4.2).
+    let said: String = said.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
+    let class = if code == EXIT_REFUSED { 5 } else { 4 };
+    let (word, rest) = said.split_once(' ').unwrap_or((&said, ""));
+    let (subject, detail, text) = match EnhancedStatus::parse(word) {
+        Some(status) if status.class == class => (status.subject, status.detail, rest),
+        Some(_) | None => (7, if class == 5 { usual_detail } else { 0 }, said.as_str()),
+    };
+    match (code, text) {
+        (EXIT_REFUSED, "") => Failure::permanent(subject, detail, "This is against the rules of this server"),
+        (EXIT_REFUSED, text) => Failure::permanent(subject, detail, text),
+        (_, "") => Failure::transient(subject, detail, "This server cannot decide now, try again later"),
+        (_, text) => Failure::transient(subject, detail, text),
+    }
+}
+
+/// A hook's output as fields with CRLF line ends; why it is none.
+fn parse_fields(output: &[u8]) -> Result<String, String> {
+    if output.is_empty() {
+        return Ok(String::new());
+    }
+    if output.len() > OUTPUT_OCTETS_MAX {
+        return Err(format!("it is longer than {OUTPUT_OCTETS_MAX} octets"));
+    }
+    let text = std::str::from_utf8(output).ok().filter(|text| text.is_ascii());
+    let text = text.ok_or("it is not ASCII")?;
+    let text = text.strip_suffix('\n').ok_or("its last line has no end")?;
+    let mut fields = String::with_capacity(text.len() + 64);
+    for (index, line) in text.split('\n').enumerate() {
+        let line = line.strip_suffix('\r').unwrap_or(line);
+        let wrong = |what: &str| format!("line {}: {what}", index + 1);
+        if line.trim().is_empty() {
+            return Err(wrong("it is empty"));
+        }
+        if line.len() > FIELD_LINE_OCTETS_MAX {
+            return Err(wrong("it is longer than 998 octets"));
+        }
+        if line.chars().any(|c| c.is_control() && c != '\t') {
+            return Err(wrong("it has a control character"));
+        }
+        if line.starts_with([' ', '\t']) {
+            if index == 0 {
+                return Err(wrong("it continues nothing"));
+            }
+        } else {
+            let name = line.split_once(':').map(|(name, _)| name);
+            if !name.is_some_and(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_graphic())) {
+                return Err(wrong("it is neither `Name: value` nor begins with a space"));
+            }
+        }
+        fields.push_str(line);
+        fields.push_str("\r\n");
+    }
+    Ok(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(code: i32, output: &str) -> String {
+        failure_from_exit(code, output.as_bytes(), 1).to_string()
+    }
+
+    #[test]
+    fn the_last_line_is_the_reason_and_may_have_a_status_of_its_own() {
+        for (code, output, subject, detail, text) in [
+            (20, "looking\nThis is spam\n", 7, 1, "This is spam"),
+            (20, "5.7.28 Too much of it\n\n \n", 7, 28, "Too much of it"),
+            (20, "4.7.1 not his to say\n", 7, 1, "4.7.1 not his to say"),
+            (20, "", 7, 1, "This is against the rules of this server"),
+            (20, "5.3.4", 3, 4, "This is against the rules of this server"),
+            (1, "4.2.2 Full", 2, 2, "Full"),
+            (75, "5.7.1 later", 7, 0, "5.7.1 later"),
+            (127, "", 7, 0, "This server cannot decide now, try again later"),
+            (20, "a\rb\x1b[31m \u{e9}", 7, 1, "a\\x0db\\x1b[31m ?"),
+            (20, "5.1111.1 x", 7, 1, "5.1111.1 x"),
+            (20, "5.+1.1 x", 7, 1, "5.+1.1 x"),
+        ] {
+            let failure = failure_from_exit(code, output.as_bytes(), 1);
+            assert_eq!(matches!(failure, Failure::Permanent(_)), code == 20, "{}", shown(code, output));
+            let reason = failure.reason();
+            assert_eq!((reason.subject, reason.detail, &*reason.text), (subject, detail, text), "{output:?}");
+        }
+        let long = failure_from_exit(20, "x".repeat(10_000).as_bytes(), 1);
+        assert_eq!(long.reason().text.len(), REASON_OCTETS_MAX + 1, "and one for what was cut off");
+    }
+
+    #[test]
+    fn only_well_formed_fields_are_put_on_top() {
+        for (output, expected) in [
+            ("", ""),
+            ("X-Spam: no\n", "X-Spam: no\r\n"),
+            ("A: b\r\n\tc: d\nE:\n", "A: b\r\n\tc: d\r\nE:\r\n"),
+        ] {
+            assert_eq!(parse_fields(output.as_bytes()).as_deref(), Ok(expected));
+        }
+        for (output, says) in [
+            ("X-Spam: no", "its last line has no end"),
+            ("\n", "line 1: it is empty"),
+            ("A: b\n\nhello\n", "line 2: it is empty"),
+            ("A: b\n \t\n", "line 2: it is empty"),
+            (" a: b\n", "line 1: it continues nothing"),
+            ("hello\n", "line 1: it is neither"),
+            ("two words: x\n", "line 1: it is neither"),
+            (": x\n", "line 1: it is neither"),
+            ("A: b\rC: d\n", "line 1: it has a control character"),
+            ("A: \0\n", "line 1: it has a control character"),
+            ("A: é\n", "it is not ASCII"),
+            (&format!("A: {}\n", "x".repeat(1000)), "line 1: it is longer than 998 octets"),
+            (&"A: b\n".repeat(14_000), "it is longer than 65536 octets"),
+        ] {
+            let error = parse_fields(output.as_bytes()).unwrap_err();
+            assert!(error.starts_with(says), "{error}");
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! One process at a time.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::Path;
+
+use rustix::fs::CWD;
+
+use super::openat;
+
+/// A lock on a file, held until it is dropped or the process ends, however it ends.
+#[derive(Debug)]
+pub struct FileLock(#[expect(dead_code, reason = "the open file is the lock")] File);
+
+impl FileLock {
+    /// Takes the lock on `path`, which is made if it is missing, but not through a symbolic link.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] if another process has it; otherwise as the file system says.
+    pub fn acquire(path: &Path) -> io::Result<Self> {
+        Self::from_file(openat::open_or_create(CWD, path)?)
+    }
+
+    /// Takes the lock on an open file.
+    pub(super) fn from_file(file: File) -> io::Result<Self> {
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(e)) => Err(e),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_taker_is_refused_until_the_first_lets_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let first = FileLock::acquire(&path).unwrap();
+        assert_eq!(FileLock::acquire(&path).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        drop(first);
+        FileLock::acquire(&path).unwrap();
+    }
+}

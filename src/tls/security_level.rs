@@ -1,0 +1,72 @@
+//! How well a connection was protected.
+//!
+//! Pure. Levels are ordered, so that "at least as good as what we know of the domain" is one
+//! comparison. What they are called here is what files, logs and pages show.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What TLS was worth on a connection that we opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecurityLevel {
+    /// No TLS.
+    #[default]
+    Plain,
+    /// TLS with a certificate that nobody vouches for, or for another name.
+    TlsUnverified,
+    /// TLS with a chain to the system's roots and the MX host's name.
+    TlsVerified,
+}
+
+/// Whether a client that connected to us used TLS. Clients show no certificate, so there is
+/// nothing to verify.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum IncomingSecurityLevel {
+    /// No TLS.
+    #[default]
+    Plain,
+    /// TLS.
+    Tls,
+}
+
+impl fmt::Display for SecurityLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain => "plain",
+            Self::TlsUnverified => "tls-unverified",
+            Self::TlsVerified => "tls-verified",
+        })
+    }
+}
+
+impl fmt::Display for IncomingSecurityLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Plain => "plain",
+            Self::Tls => "tls",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn levels_are_ordered_and_shown_as_they_are_stored() {
+        assert!(
+            SecurityLevel::Plain < SecurityLevel::TlsUnverified
+                && SecurityLevel::TlsUnverified < SecurityLevel::TlsVerified
+        );
+        assert!(IncomingSecurityLevel::Plain < IncomingSecurityLevel::Tls);
+        for level in [SecurityLevel::Plain, SecurityLevel::TlsUnverified, SecurityLevel::TlsVerified] {
+            assert_eq!(serde_json::to_string(&level).unwrap(), format!("\"{level}\""));
+        }
+        for level in [IncomingSecurityLevel::Plain, IncomingSecurityLevel::Tls] {
+            assert_eq!(serde_json::to_string(&level).unwrap(), format!("\"{level}\""));
+        }
+    }
+}

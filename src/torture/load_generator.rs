@@ -1,0 +1,194 @@
+//! Mail for the server of a trial: letters that can be told apart, and clients that hand them in and
+//! note each 250.
+
+use std::collections::BTreeSet;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use super::test_server::connect;
+use crate::sys::{Mutex, spawn};
+
+/// Messages that can be told apart, and whole ones from others.
+pub(super) struct LoadMessage;
+
+impl LoadMessage {
+    const BODY_LINE: &'static str = "yyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyyy";
+
+    fn format(number: usize, lines: usize) -> String {
+        let body = format!("{}\r\n", Self::BODY_LINE).repeat(lines);
+        format!("Subject: number-{number} of {lines}\r\n\r\n{body}")
+    }
+
+    /// The number, if all of it is there; line ends are those of the mailbox.
+    pub(super) fn parse_number(octets: &[u8]) -> Option<usize> {
+        let text = std::str::from_utf8(octets).ok()?;
+        let subject = text.split_once("\nSubject: number-")?.1.lines().next()?;
+        let (number, expected) = subject.split_once(" of ")?;
+        let lines = text.trim_end().lines().rev().take_while(|line| *line == Self::BODY_LINE).count();
+        (Ok(lines) == expected.parse()).then_some(number.parse().ok()?)
+    }
+}
+
+/// Sizes of letters, in lines of 72 octets.
+#[derive(Clone, Copy)]
+pub(super) enum MessageSizes {
+    /// Every seventh is large: it has a file of its own from the beginning.
+    Mixed,
+    /// 4 KiB.
+    Small,
+}
+
+impl MessageSizes {
+    fn lines(self, number: usize) -> usize {
+        match self {
+            Self::Mixed if number.is_multiple_of(7) => 3000,
+            Self::Mixed => 20,
+            Self::Small => 57,
+        }
+    }
+}
+
+/// Clients that hand in mail until they are stopped, all of it is there, or the server is gone.
+#[derive(Clone)]
+pub struct LoadGenerator(Arc<LoadState>);
+
+struct LoadState {
+    address: SocketAddr,
+    /// They get letters in turn.
+    recipients: Vec<String>,
+    sizes: MessageSizes,
+    /// Letters in all.
+    messages_max: usize,
+    next_number: AtomicUsize,
+    accepted: Mutex<BTreeSet<usize>>,
+    is_stopping: AtomicBool,
+    /// What a client met last.
+    last_error: Mutex<Option<io::Error>>,
+}
+
+impl LoadGenerator {
+    /// Letters of all sizes for this server and recipient, without end. Nobody hands in anything yet.
+    #[must_use]
+    pub fn new(address: SocketAddr, to: &str) -> Self {
+        Self::with_recipients(address, vec![to.to_owned()], MessageSizes::Mixed, usize::MAX)
+    }
+
+    /// So many letters for these recipients in turn.
+    pub(super) fn with_recipients(
+        address: SocketAddr,
+        recipients: Vec<String>,
+        sizes: MessageSizes,
+        most: usize,
+    ) -> Self {
+        Self(Arc::new(LoadState {
+            address,
+            recipients,
+            sizes,
+            messages_max: most,
+            next_number: AtomicUsize::new(0),
+            accepted: Mutex::default(),
+            is_stopping: AtomicBool::new(false),
+            last_error: Mutex::default(),
+        }))
+    }
+
+    /// So many clients begin.
+    ///
+    /// # Errors
+    /// When the host has no thread to give.
+    pub fn start_clients(&self, clients: usize) -> io::Result<Vec<JoinHandle<()>>> {
+        self.0.is_stopping.store(false, Ordering::Relaxed);
+        let begin = |n| {
+            let shared = Arc::clone(&self.0);
+            spawn(format!("client-{n}"), move || {
+                if let Err(e) = shared.run_client() {
+                    *shared.last_error.lock() = Some(e);
+                }
+            })
+        };
+        (0..clients).map(begin).collect()
+    }
+
+    /// They end after the message that they are at. That the server was gone does not matter.
+    pub fn stop_clients(&self, clients: Vec<JoinHandle<()>>) {
+        self.0.is_stopping.store(true, Ordering::Relaxed);
+        for client in clients {
+            let _ = client.join();
+        }
+    }
+
+    /// Hands in all there is.
+    pub(super) fn send_all(&self, clients: usize) -> Result<(), String> {
+        let cannot = |e: io::Error| format!("a message cannot be handed in: {e}");
+        for client in self.start_clients(clients).map_err(cannot)? {
+            let _ = client.join();
+        }
+        self.0.last_error.lock().take().map_or(Ok(()), |e| Err(cannot(e)))
+    }
+
+    /// Numbers of the messages that were answered 250.
+    #[must_use]
+    pub fn accepted(&self) -> BTreeSet<usize> {
+        self.0.accepted.lock().clone()
+    }
+
+    /// The number of a message that arrived whole.
+    #[must_use]
+    pub fn parse_number(octets: &[u8]) -> Option<usize> {
+        LoadMessage::parse_number(octets)
+    }
+}
+
+impl LoadState {
+    /// One client: until the server is gone, or it is over.
+    fn run_client(&self) -> io::Result<()> {
+        let mut reader = BufReader::new(connect(self.address)?);
+        let mut say = |text: &str, code: &str| -> io::Result<()> {
+            reader.get_mut().write_all(text.as_bytes())?;
+            let mut line = String::new();
+            loop {
+                line.clear();
+                let is_over = reader.read_line(&mut line)? == 0;
+                if is_over || line.as_bytes().get(3) != Some(&b'-') {
+                    break;
+                }
+            }
+            if line.starts_with(code) { Ok(()) } else { Err(io::Error::other(line)) }
+        };
+        say("", "220")?;
+        say("EHLO there.example\r\n", "250")?;
+        while !self.is_stopping.load(Ordering::Relaxed) {
+            let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+            if number >= self.messages_max {
+                break;
+            }
+            let to = self.recipients.iter().cycle().nth(number % self.recipients.len().max(1));
+            say("MAIL FROM:<bo@there.example>\r\n", "250")?;
+            say(&format!("RCPT TO:<{}>\r\n", to.map_or("", String::as_str)), "250")?;
+            say("DATA\r\n", "354")?;
+            say(&format!("{}.\r\n", LoadMessage::format(number, self.sizes.lines(number))), "250")?;
+            self.accepted.lock().insert(number);
+        }
+        say("QUIT\r\n", "221")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_letter_is_recognised_only_when_it_is_whole() {
+        for number in [1, 7] {
+            let letter =
+                format!("Received: x\r\n{}", LoadMessage::format(number, MessageSizes::Mixed.lines(number)));
+            assert_eq!(LoadMessage::parse_number(letter.as_bytes()), Some(number));
+            assert_eq!(LoadMessage::parse_number(letter.replace("\r\n", "\n").as_bytes()), Some(number));
+            assert_eq!(LoadMessage::parse_number(&letter.as_bytes()[..letter.len() - 3]), None);
+            assert_eq!(LoadMessage::parse_number(&letter.as_bytes()[..letter.len() - 72]), None);
+        }
+    }
+}

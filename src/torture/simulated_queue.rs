@@ -1,0 +1,208 @@
+//! A queue without threads, on a disk, a clock and couriers of the test's: for stories and crashes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::fakes::{RecordedAttempt, ScriptedCourier, SeededRandom, SimulatedDisk, TestClock};
+use crate::mail::{Domain, Envelope, Mailbox, MessageId, Outcome, Reason, Recipient, ReversePath};
+use crate::observe::{Metrics, Traces};
+use crate::queue::{
+    Couriers, DeliveryParts, Handle, OpenError, PutError, QueuedDirectly, Settings, SpoolParts, SteppedQueue,
+    open_unlocked,
+};
+use crate::route::Router;
+use crate::sys::Clock as _;
+
+/// Where the queue keeps its data.
+const DATA_DIR: &str = "/data";
+
+/// A unit of waiting.
+pub const MINUTE: Duration = Duration::from_secs(60);
+
+/// The queue and its surroundings.
+pub struct SimulatedQueue {
+    /// Where it keeps its mail.
+    pub disk: SimulatedDisk,
+    /// Its time.
+    pub clock: Arc<TestClock>,
+    /// Where mail is put.
+    pub handle: Handle,
+    /// Runs it, step by step.
+    pub stepped: SteppedQueue,
+    /// Carries to mailboxes on this host, and to programs.
+    pub local: Arc<ScriptedCourier>,
+    /// Carries to other servers.
+    pub remote: Arc<ScriptedCourier>,
+    /// What it counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Small enough that a short story has large messages and several segments.
+#[must_use]
+pub fn settings() -> Settings {
+    Settings {
+        journal_message_octets_max: 1000,
+        segment_octets: 3000,
+        segments_max: 2,
+        retry_delays: vec![MINUTE, 5 * MINUTE, 60 * MINUTE],
+        ..Settings::default()
+    }
+}
+
+/// A mailbox that stands in a story.
+fn parse_mailbox(raw: &str) -> Mailbox {
+    #[expect(clippy::expect_used, reason = "written in a story, not heard from anybody")]
+    Mailbox::parse(raw).expect("a mailbox")
+}
+
+/// A recipient that stands in a story.
+#[must_use]
+pub fn parse_recipient(raw: &str) -> Recipient {
+    Recipient::for_mailbox(parse_mailbox(raw))
+}
+
+/// An outcome: later.
+#[must_use]
+pub fn deferred(text: &str) -> Outcome {
+    Outcome::Deferred(Reason::new(2, 2, text))
+}
+
+/// An outcome: never.
+#[must_use]
+pub fn failed(text: &str) -> Outcome {
+    Outcome::Failed(Reason::new(1, 1, text))
+}
+
+/// An outcome: done.
+#[must_use]
+pub fn delivered() -> Outcome {
+    Outcome::Delivered(Reason::new(0, 0, "taken"))
+}
+
+impl SimulatedQueue {
+    /// On a new disk; `here.example` is local.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn new(settings: Settings) -> Result<Self, OpenError> {
+        Self::open(SimulatedDisk::default(), Arc::default(), 1, settings)
+    }
+
+    /// On this disk, at this time; `seed` makes this process's ids.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub fn open(
+        disk: SimulatedDisk,
+        clock: Arc<TestClock>,
+        seed: u64,
+        settings: Settings,
+    ) -> Result<Self, OpenError> {
+        let metrics = Arc::new(Metrics::default());
+        disk.set_starting(true);
+        let opened = open_unlocked(SpoolParts {
+            disk: Arc::new(disk.rooted(Path::new(DATA_DIR))),
+            data_dir: PathBuf::from(DATA_DIR),
+            clock: clock.clone(),
+            random: Arc::new(SeededRandom::new(seed)),
+            metrics: metrics.clone(),
+            settings,
+        });
+        disk.set_starting(false);
+        let (handle, opened) = opened?;
+        let courier = || Arc::new(ScriptedCourier::with_disk(disk.clone()));
+        let (local, remote) = (courier(), courier());
+        let stepped = opened.into_stepped(DeliveryParts {
+            router: Arc::new(ArcSwap::from_pointee(Router::new(Domain::parse("here.example")))),
+            couriers: Couriers { local: local.clone(), program: local.clone(), smtp: remote.clone() },
+            generated_mail: Arc::new(QueuedDirectly(handle.clone())),
+            traces: Traces::new(clock.clone()),
+            hostname: parse_mailbox("postmaster@mail.here.example").domain,
+        });
+        Ok(Self { disk, clock, handle, stepped, local, remote, metrics })
+    }
+
+    /// Puts a message without running the queue. A `from` of nothing is the null reverse-path.
+    ///
+    /// # Errors
+    /// See [`PutError`].
+    pub fn put(&self, from: &str, to: &[&str], octets: &[u8]) -> Result<Envelope, PutError> {
+        self.put_with(from, to, octets, |_| {})
+    }
+
+    /// The same, with whatever else the envelope is to say.
+    ///
+    /// # Errors
+    /// See [`PutError`].
+    pub fn put_with(
+        &self,
+        from: &str,
+        to: &[&str],
+        octets: &[u8],
+        edit: impl FnOnce(&mut Envelope),
+    ) -> Result<Envelope, PutError> {
+        let mut incoming = self.handle.begin()?;
+        for chunk in octets.chunks(700) {
+            incoming.append(chunk)?;
+        }
+        let reverse_path = match from {
+            "" => ReversePath::Null,
+            from => ReversePath::Mailbox(parse_mailbox(from)),
+        };
+        let recipients = to.iter().map(|to| parse_recipient(to)).collect();
+        let mut envelope = Envelope::new(incoming.id(), self.clock.wall_time(), reverse_path, recipients);
+        edit(&mut envelope);
+        incoming.commit(envelope.clone())?;
+        Ok(envelope)
+    }
+
+    /// Puts a short letter to recipients with spaces between them, and does what can be done at
+    /// once.
+    ///
+    /// # Errors
+    /// See [`PutError`].
+    pub fn put_and_run(&mut self, from: &str, to: &str) -> Result<MessageId, PutError> {
+        let to: Vec<_> = to.split(' ').collect();
+        let id = self.put(from, &to, b"Subject: hello\r\n\r\nHello.\r\n")?.id;
+        self.stepped.run();
+        Ok(id)
+    }
+
+    /// Time passes, and what is due is done in its time.
+    pub fn run_for(&mut self, wait: Duration) {
+        let mut left = wait;
+        loop {
+            let step = self.stepped.time_until_work().unwrap_or(left).min(left).max(Duration::from_millis(1));
+            self.clock.advance(step.min(left));
+            self.stepped.run();
+            left = left.saturating_sub(step);
+            if left.is_zero() {
+                return;
+            }
+        }
+    }
+
+    /// Messages in the queue.
+    #[must_use]
+    pub fn queue_length(&self) -> usize {
+        self.handle.count()
+    }
+
+    /// Everything that was carried, whatever came of it.
+    #[must_use]
+    pub fn attempts(&self) -> Vec<RecordedAttempt> {
+        self.local.attempts().into_iter().chain(self.remote.attempts()).collect()
+    }
+
+    /// Reports that reached a local or remote mailbox.
+    #[must_use]
+    pub fn bounces(&self) -> Vec<RecordedAttempt> {
+        let mut all = self.local.delivered();
+        all.extend(self.remote.delivered());
+        all.retain(|one| one.envelope.reverse_path.is_null());
+        all
+    }
+}

@@ -1,0 +1,74 @@
+//! The post office of `postrider::torture`, as tests like to use it: what cannot go wrong, panics.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use postrider::fakes::{SimulatedDisk, TestClock};
+use postrider::mail::{Mailbox, MessageId};
+use postrider::queue::{ChangeResult, OpenError, QueueChange, Selection, Settings};
+use postrider::torture;
+pub use postrider::torture::{MINUTE, deferred, delivered, failed, settings};
+
+pub struct QueueFixture(torture::SimulatedQueue);
+
+pub fn mailbox(raw: &str) -> Mailbox {
+    Mailbox::parse(raw).unwrap()
+}
+
+impl QueueFixture {
+    /// `here.example` is local.
+    pub fn new() -> Self {
+        Self::with_settings(settings())
+    }
+
+    pub fn with_settings(settings: Settings) -> Self {
+        Self(torture::SimulatedQueue::new(settings).unwrap())
+    }
+
+    pub fn open(
+        disk: SimulatedDisk,
+        clock: Arc<TestClock>,
+        seed: u64,
+        settings: Settings,
+    ) -> Result<Self, OpenError> {
+        torture::SimulatedQueue::open(disk, clock, seed, settings).map(Self)
+    }
+
+    /// The same disk and time, another process.
+    pub fn restarted(self, seed: u64) -> Self {
+        Self::open(self.0.disk, self.0.clock, seed, settings()).unwrap()
+    }
+
+    /// Puts a short letter and does what can be done at once.
+    pub fn receive(&mut self, from: &str, to: &str) -> MessageId {
+        self.0.put_and_run(from, to).unwrap()
+    }
+
+    /// A command, on a thread of its own as a person's is, and what can be done at once.
+    pub fn run_command(&mut self, selection: Selection, change: QueueChange) -> ChangeResult {
+        let operator = self.stepped.queue_control();
+        std::thread::scope(|scope| {
+            let command = scope.spawn(move || operator.change(selection, change));
+            while !command.is_finished() {
+                self.stepped.run();
+                std::thread::yield_now();
+            }
+            self.stepped.run();
+            command.join().unwrap()
+        })
+    }
+}
+
+impl Deref for QueueFixture {
+    type Target = torture::SimulatedQueue;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for QueueFixture {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.0
+    }
+}

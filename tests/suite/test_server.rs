@@ -1,0 +1,303 @@
+//! The real binary in a folder of its own, on loopback ports of its own, for end-to-end tests.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+pub use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+pub(crate) use crate::peers::until as wait_for;
+use crate::peers::{self, free_port};
+
+/// Nothing here takes longer, even on a busy machine; waiting is always for an event.
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A server that is set up, and runs or not. Ends its process when dropped.
+pub struct TestServer {
+    pub dir: tempfile::TempDir,
+    pub smtp_port: u16,
+    pub submission_port: u16,
+    pub submissions_port: u16,
+    pub monitoring_port: u16,
+    /// Added to the environment of the server and of the subcommands.
+    pub environment: Vec<(&'static str, PathBuf)>,
+    child: Option<Child>,
+}
+
+impl TestServer {
+    /// Sets up a server for `here.example` with the user `ana`, password `secret word`; `more` is
+    /// appended to `postrider.toml`. Does not start it.
+    pub fn new(more: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let house = Self {
+            smtp_port: free_port(),
+            submission_port: free_port(),
+            submissions_port: free_port(),
+            monitoring_port: free_port(),
+            dir,
+            environment: Vec::new(),
+            child: None,
+        };
+        let mut text = String::new();
+        let Self {
+            smtp_port: smtp,
+            submission_port: submission,
+            submissions_port: submissions,
+            monitoring_port: monitoring,
+            ..
+        } = &house;
+        write!(
+            text,
+            "hostname = \"mx.here.example\"\ndata-dir = \"data\"\ngrace = \"5s\"\n\n[listen]\nsmtp = [\"127.0.0.1:{smtp}\"]\n\
+             submission = [\"127.0.0.1:{submission}\"]\nsubmissions = [\"127.0.0.1:{submissions}\"]\n\
+             monitoring = \"127.0.0.1:{monitoring}\"\n\n{more}\n"
+        )
+        .unwrap();
+        fs::write(house.path("postrider.toml"), text).unwrap();
+        let made =
+            rcgen::generate_simple_self_signed(vec!["mx.here.example".to_owned(), "localhost".to_owned()])
+                .unwrap();
+        fs::create_dir_all(house.path("certs/here")).unwrap();
+        fs::write(house.path("certs/here/fullchain.pem"), made.cert.pem()).unwrap();
+        fs::write(house.path("certs/here/privkey.pem"), made.signing_key.serialize_pem()).unwrap();
+        fs::create_dir_all(house.path("domains/here.example")).unwrap();
+        house.add_user("ana@here.example", "secret word");
+        house
+    }
+
+    /// Sets up and starts.
+    pub fn new_started(more: &str) -> Self {
+        let mut house = Self::new(more);
+        house.start();
+        house
+    }
+
+    /// A path below the configuration directory.
+    pub fn path(&self, below: &str) -> PathBuf {
+        self.dir.path().join(below)
+    }
+
+    /// `postrider --config DIR …`, not started.
+    pub fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
+        command.arg("--config").arg(self.dir.path()).current_dir(self.dir.path());
+        // Changed files are looked at ten times as often as usual.
+        command.env("POSTRIDER_LOOK_PAUSE", "100");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs a subcommand to its end: exit code, standard output, standard error.
+    pub fn run_to_end(&self, arguments: &[&str]) -> (i32, String, String) {
+        let output = self.command().args(arguments).stdin(Stdio::null()).output().unwrap();
+        let text = |octets: Vec<u8>| String::from_utf8(octets).unwrap();
+        (output.status.code().unwrap_or(-1), text(output.stdout), text(output.stderr))
+    }
+
+    /// Makes an account.
+    pub fn add_user(&self, address: &str, password: &str) {
+        let mut child = self
+            .command()
+            .args(["user", "add", address, "--password-stdin"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(format!("{password}\n").as_bytes()).unwrap();
+        assert!(child.wait().unwrap().success(), "user add {address}");
+    }
+
+    /// Starts the server and waits until it serves.
+    pub fn start(&mut self) {
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.path("log")).unwrap();
+        let mut command = self.command();
+        command.arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        self.start_with(&mut command);
+    }
+
+    /// Starts the server by this command and waits until it serves.
+    pub fn start_with(&mut self, command: &mut Command) {
+        self.child = Some(command.spawn().unwrap());
+        wait_for("the greeting", || {
+            if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
+                panic!("the server ended with {status}:\n{}", self.log());
+            }
+            // The monitor last opens and is asked first: clients that come while the server starts
+            // are kept waiting, and together may be too many from one address.
+            let ports = [self.monitoring_port, self.smtp_port, self.submission_port, self.submissions_port];
+            ports.iter().all(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok()).then_some(())
+        });
+    }
+
+    /// What the server wrote to its log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// The server's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        nix::sys::signal::kill(Pid::from_raw(i32::try_from(self.pid()).unwrap()), signal).unwrap();
+    }
+
+    /// `kill -9`, and the process is gone.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// SIGTERM, and waits for the end: the exit code.
+    pub fn stop(&mut self) -> i32 {
+        self.signal(Signal::SIGTERM);
+        self.exit_code()
+    }
+
+    /// Waits for the end: the exit code.
+    pub fn exit_code(&mut self) -> i32 {
+        let mut child = self.child.take().unwrap();
+        let status = wait_for("the server to stop", || child.try_wait().unwrap());
+        status.code().unwrap_or(-1)
+    }
+
+    /// The messages in a user's Maildir, as they are on disk.
+    pub fn maildir_messages(&self, domain: &str, user: &str) -> Vec<Vec<u8>> {
+        messages_in(&self.path(&format!("data/mail/{domain}/{user}/new")))
+    }
+
+    /// Waits for the first message in a user's Maildir.
+    pub fn wait_for_message(&self, domain: &str, user: &str) -> String {
+        let octets = wait_for("a letter", || self.maildir_messages(domain, user).pop());
+        String::from_utf8(octets).unwrap()
+    }
+
+    /// A user logs in on a submission port with swaks, and goes on as `more` says.
+    pub fn submit_with_swaks(&self, port: u16, user: &str, password: &str, more: &[&str]) -> Output {
+        let server = format!("127.0.0.1:{port}");
+        let tls = if port == self.submissions_port { "--tls-on-connect" } else { "--tls" };
+        let login =
+            ["--server", &server, tls, "--auth", "PLAIN", "--auth-user", user, "--auth-password", password];
+        peers::swaks(login.iter().chain(more))
+    }
+
+    /// One page of the monitor.
+    pub fn monitor_page(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.monitoring_port)).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n").unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        assert!(text.starts_with("HTTP/1.1 200"), "{path}: {text}");
+        text.split_once("\r\n\r\n").unwrap().1.to_owned()
+    }
+
+    /// A client on the smtp port, greeted.
+    pub fn connect(&self) -> SmtpClient {
+        SmtpClient::connect(([127, 0, 0, 1], self.smtp_port).into())
+    }
+
+    /// Hands in one short message on the smtp port; the last reply.
+    pub fn send_message(&self, from: &str, to: &str, subject: &str) -> String {
+        let mut client = self.connect();
+        client.begin_data(from, to);
+        client.command(&format!("Subject: {subject}\r\n\r\nHello {to}.\r\n."))
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The files of a folder, read.
+pub fn messages_in(dir: &Path) -> Vec<Vec<u8>> {
+    let mut paths: Vec<_> =
+        fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    paths.iter().map(|path| fs::read(path).unwrap()).collect()
+}
+
+/// A plain SMTP client that says what it is told.
+pub struct SmtpClient {
+    reader: BufReader<TcpStream>,
+}
+
+impl SmtpClient {
+    /// Connects and reads the greeting.
+    pub fn connect(address: SocketAddr) -> Self {
+        Self::try_connect(address).unwrap_or_else(|refusal| panic!("no greeting but {refusal:?}"))
+    }
+
+    /// Connects; if there is no greeting, what is said instead.
+    pub fn try_connect(address: SocketAddr) -> Result<Self, String> {
+        Self::try_connect_after(address, b"")
+    }
+
+    /// Connects and says something before the greeting, as a proxy does.
+    pub fn try_connect_after(address: SocketAddr, preface: &[u8]) -> Result<Self, String> {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
+        let mut client = Self { reader: BufReader::new(stream) };
+        client.send(preface);
+        let greeting = client.read_reply();
+        if greeting.starts_with("220 ") { Ok(client) } else { Err(greeting) }
+    }
+
+    /// Reads one reply, all its lines; empty when the server has hung up.
+    pub fn read_reply(&mut self) -> String {
+        let mut text = String::new();
+        loop {
+            let mut line = String::new();
+            if self.reader.read_line(&mut line).unwrap_or(0) == 0 {
+                return text;
+            }
+            text.push_str(&line);
+            if line.as_bytes().get(3) != Some(&b'-') {
+                return text;
+            }
+        }
+    }
+
+    /// The connection once more, for a thread that only writes.
+    pub fn cloned_stream(&self) -> TcpStream {
+        self.reader.get_ref().try_clone().unwrap()
+    }
+
+    /// Sends octets as they are.
+    pub fn send(&mut self, octets: &[u8]) {
+        self.reader.get_mut().write_all(octets).unwrap();
+    }
+
+    /// Sends a line and reads the reply.
+    pub fn command(&mut self, line: &str) -> String {
+        self.send(format!("{line}\r\n").as_bytes());
+        self.read_reply()
+    }
+
+    /// Greets and goes on up to the 354, for one recipient.
+    pub fn begin_data(&mut self, from: &str, to: &str) {
+        self.expect("EHLO there.example", "250");
+        self.expect(&format!("MAIL FROM:<{from}>"), "250");
+        self.expect(&format!("RCPT TO:<{to}>"), "250");
+        self.expect("DATA", "354");
+    }
+
+    /// Sends a line; the reply must begin with `code`.
+    pub fn expect(&mut self, line: &str, code: &str) -> String {
+        let reply = self.command(line);
+        assert!(reply.starts_with(code), "{line} was answered {reply}");
+        reply
+    }
+}
