@@ -411,6 +411,25 @@ fn a_spool_of_a_later_version_is_refused_with_a_sentence() {
 }
 
 #[test]
+fn a_damaged_file_that_was_set_aside_does_not_come_back_as_its_older_copy_in_the_journal() {
+    let mut office = QueueFixture::new();
+    office.remote.add_outcomes([deferred("busy")]);
+    office.receive("ana@here.example", "bo@there.example");
+    let waiting = Path::new("/data/spool/waiting");
+    let path = office.disk.file_paths().into_iter().find(|path| path.starts_with(waiting)).unwrap();
+    office.disk.damage(&path, 26 + 30);
+    office.run_for(2 * MINUTE);
+    assert_eq!(office.queue_length(), 0);
+    // The names are on disk; the journal's last page is not, unless it was synced.
+    office.disk.sync_dir(waiting).unwrap();
+    office.disk.sync_dir(Path::new("/data/spool/damaged")).unwrap();
+    office.disk.crash(Crash::UnsyncedLost);
+    let mut office = office.restarted(2);
+    office.run_for(10 * MINUTE);
+    assert!(office.remote.attempts().is_empty());
+}
+
+#[test]
 fn a_parcel_that_is_gone_does_not_rise_again_from_the_journal() {
     let mut office = QueueFixture::new();
     office.remote.add_outcomes([deferred("busy")]);

@@ -7,7 +7,7 @@ use super::Spool;
 use super::index::MessageLocation;
 use super::lease::Lease;
 use crate::mail::MessageId;
-use crate::queue::journal::JournalPosition;
+use crate::queue::journal::{JournalPosition, NoteHandle};
 use crate::queue::message_file;
 
 impl Spool {
@@ -17,10 +17,8 @@ impl Spool {
         let id = lease.id();
         let aside = match self.index.get(id) {
             None => return Ok(()),
-            Some(MessageLocation::File { octets, .. }) => {
-                let name = message_file::file_name(id, octets);
-                let to = self.dirs.damaged.join(&name);
-                self.disk.rename(&self.dirs.waiting.join(&name), &to).map(|()| to)
+            Some(MessageLocation::File { octets, moved_note }) => {
+                self.move_to_damaged(id, octets, moved_note.as_ref())
             }
             Some(MessageLocation::Journal { position: place, .. }) => self.copy_from_journal(id, place),
         };
@@ -36,6 +34,23 @@ impl Spool {
                 Err(e)
             }
         }
+    }
+
+    /// Moves the file of a message to the damaged ones. The journal may still have the message as it was
+    /// before it got its file: the note that it moved is synced first, or that older copy, without what
+    /// commands and attempts have changed since, would be in the queue after a power cut.
+    fn move_to_damaged(
+        &self,
+        id: &MessageId,
+        octets: u64,
+        moved: Option<&NoteHandle>,
+    ) -> io::Result<PathBuf> {
+        if let Some(moved) = moved {
+            self.journal.sync(moved)?;
+        }
+        let name = message_file::file_name(id, octets);
+        let to = self.dirs.damaged.join(&name);
+        self.disk.rename(&self.dirs.waiting.join(&name), &to).map(|()| to)
     }
 
     /// Copies what the journal has of a message to the damaged ones.
