@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use postrider::fakes::DnsServer;
 
-use crate::end_to_end::greeted_from;
+use crate::binary::end_to_end::greeted_from;
 use crate::peers::{self, HaProxy};
 use crate::test_server::{SmtpClient, TestServer, WAIT_TIMEOUT, wait_for};
 

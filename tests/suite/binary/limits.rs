@@ -4,10 +4,10 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crate::dialogs::on_sockets::{OnSocket, Workshop};
 use crate::dialogs::parse;
-use crate::dialogs_on_sockets::{OnSocket, Workshop};
+use crate::interop::proxy::{self, brought, brought_saying};
 use crate::peers::SmtpSink;
-use crate::proxy::{self, brought, brought_saying};
 use crate::test_server::{SmtpClient, TestServer, WAIT_TIMEOUT, wait_for};
 
 #[test]

@@ -10,7 +10,7 @@ use crate::test_server::{TestServer, wait_for};
 
 /// The expressions of the filter, with an address where fail2ban puts one.
 fn expressions() -> Vec<String> {
-    let filter = include_str!("../../etc/fail2ban/filter.d/postrider.conf");
+    let filter = include_str!("../../../etc/fail2ban/filter.d/postrider.conf");
     let (_, from) = filter.split_once("failregex = ").unwrap();
     let (expressions, _) = from.split_once("\n\n").unwrap();
     expressions.lines().map(|line| line.trim().replace("<ADDR>", r"(?:\d+\.){3}\d+")).collect()

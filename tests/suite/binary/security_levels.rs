@@ -20,8 +20,8 @@ use postrider::observe::Metrics;
 use postrider::sys::{SystemClock, SystemDisk, SystemRandom};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
+use crate::dialogs::on_sockets::{OnSocket, Workshop};
 use crate::dialogs::{Manner, parse, play};
-use crate::dialogs_on_sockets::{OnSocket, Workshop};
 use crate::test_server::{TestServer, wait_for};
 
 /// We, and the host that has `there.example`, whose certificate an authority of its own vouches for.

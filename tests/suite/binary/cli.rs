@@ -524,7 +524,7 @@ mod generated {
 
     #[test]
     fn the_manual_of_the_configuration_is_up_to_date() {
-        let head = include_str!("../../docs/man/postrider.toml.5.head");
+        let head = include_str!("../../../docs/man/postrider.toml.5.head");
         compare("docs/man/postrider.toml.5", &format!("{head}{}", postrider::config::manual()));
     }
 
@@ -550,7 +550,7 @@ mod generated {
         let mut page = String::from_utf8(page).unwrap();
         page.push_str(".SH COMMANDS\n");
         describe(&command, "", &mut page);
-        page.push_str(include_str!("../../docs/man/postrider.8.tail"));
+        page.push_str(include_str!("../../../docs/man/postrider.8.tail"));
         compare("docs/man/postrider.8", &page);
     }
 

@@ -43,7 +43,7 @@ impl Dovecot {
         // The wrapper says which folder the unpacked program looks for its modules in.
         symlink(dir.join("lib/modules"), dir.join("run/modules")).unwrap();
         let (user, group) = Self::identity();
-        let text = include_str!("../interop/dovecot/dovecot.conf")
+        let text = include_str!("../../interop/dovecot/dovecot.conf")
             .replace("@DIR@", &dir.to_string_lossy())
             .replace("@USER@", &user.name)
             .replace("@GROUP@", &group.name);

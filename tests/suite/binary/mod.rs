@@ -1,0 +1,35 @@
+//! The real program, as it is installed: its command line, its sockets, its files, its signals.
+//!
+//! - `activation`: sockets that the service manager passes
+//! - `aliases`: to whom an address leads, at RCPT and by `postrider alias`
+//! - `certificates`: TLS versions, and certificates that are replaced, expired or unreadable
+//! - `cli`: the subcommands: output and exit status
+//! - `data_directory`: the data directory is renamed, removed or replaced
+//! - `documents`: the examples in `docs/` are run
+//! - `end_to_end`: listen, encrypt, log in, deliver, reload, stop
+//! - `hooks`: the operator's hooks
+//! - `kill`: `kill -9` under load
+//! - `limits`: limits and deadlines
+//! - `memory`: the memory that clients can make the server use
+//! - `pairs`: two actors on the same mail, and faults
+//! - `programs`: delivery to programs
+//! - `security_levels`: two servers, one of which remembers how well the other encrypted
+//! - `stop_and_start`: peers that hang delay neither a start nor a stop
+//! - `wrong_port`: clients that speak another protocol
+
+mod activation;
+mod aliases;
+mod certificates;
+mod cli;
+mod data_directory;
+mod documents;
+pub mod end_to_end;
+mod hooks;
+mod kill;
+mod limits;
+mod memory;
+mod pairs;
+mod programs;
+mod security_levels;
+mod stop_and_start;
+mod wrong_port;

@@ -1,0 +1,3 @@
+//! Rules of this project that the compiler does not check.
+
+mod tidy;
