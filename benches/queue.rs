@@ -19,7 +19,7 @@ use postrider::fakes::{SimulatedDisk, TestClock};
 use postrider::mail::{Domain, Envelope, Outcome, Reason, ReversePath};
 use postrider::observe::Traces;
 use postrider::queue::{
-    Couriers, DeliveryParts, Handle, OpenQueue, QueuedDirectly, Settings, SpoolParts, StopResult, open,
+    Couriers, DeliveryParts, Handle, OpenQueue, QueueParts, QueuedDirectly, Settings, StopResult, open,
 };
 use postrider::route::Router;
 use postrider::sys::{SystemClock, SystemDisk, SystemRandom};
@@ -40,7 +40,7 @@ fn folder() -> TempDir {
 }
 
 fn opened(dir: &TempDir) -> (Handle, OpenQueue) {
-    open(SpoolParts {
+    open(QueueParts {
         disk: Arc::new(SystemDisk),
         data_dir: dir.path().to_owned(),
         clock: Arc::new(SystemClock),

@@ -26,6 +26,7 @@ pub mod observe;
 pub mod queue;
 pub mod route;
 pub mod smtp;
+pub mod spool;
 pub mod sys;
 pub mod tls;
 pub mod torture;

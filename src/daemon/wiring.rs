@@ -32,7 +32,7 @@ use crate::inbound::{
     SessionLimitSettings, SessionLimits, SessionServices, Unchecked,
 };
 use crate::observe::{Metrics, Traces};
-use crate::queue::{self, AliasesResolved, Couriers, DeliveryParts, OpenQueue, QueuedDirectly, SpoolParts};
+use crate::queue::{self, AliasesResolved, Couriers, DeliveryParts, OpenQueue, QueueParts, QueuedDirectly};
 use crate::sys::{
     Clock, Connector, Disk, Mutex, Random, RootedDisk, StopFlag, SystemClock, SystemConnector, SystemDisk,
     SystemRandom, create_dir_all,
@@ -90,7 +90,7 @@ pub(super) fn build(
     // Whoever moves the data directory under the server must not make it write into another one's spool.
     let spool_disk = RootedDisk::open(&config.data_dir)
         .map_err(|e| one(format!("{}: {e}; check data-dir", config.data_dir.display())))?;
-    let parts = SpoolParts {
+    let parts = QueueParts {
         disk: Arc::new(spool_disk),
         data_dir: config.data_dir.clone(),
         clock: Arc::clone(&clock),

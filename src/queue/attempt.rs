@@ -15,7 +15,6 @@ use super::delivery_threads::{DeliveryParts, panic_message};
 use super::destination_state::ContactResult;
 use super::handle::QueueShared;
 use super::job::AttemptJob;
-use super::message_progress::{Notice, ProgressUpdate, RecipientState};
 use super::operator::Operator;
 use super::outgoing_content::OutgoingContent;
 use super::schedule::{DeliveryPool, SkipReason};
@@ -25,6 +24,7 @@ use crate::mail::{FailureScope, Outcome, Reason, Recipient};
 use crate::observe::maillog::{self, AttemptEvent};
 use crate::observe::{Counter, CounterFamily, Metrics, Trace};
 use crate::route::Transport;
+use crate::spool::{Notice, ProgressUpdate, RecipientState};
 use crate::sys::{Moment, catch_panic};
 
 /// The last attempt before the lifetime ends is not closer than this to the one before.

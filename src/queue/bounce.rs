@@ -17,10 +17,10 @@
 
 use std::io::{self, Read as _};
 
-use super::message_progress::{Notice, RecipientState};
 use crate::courier::Message;
 use crate::dsn::{Action, ReturnedContent};
 use crate::mail::{Envelope, HeaderFields, Notify, Reason, Recipient, Ret};
+use crate::spool::{Notice, RecipientState};
 
 /// What an attempt changed, as far as a sender may hear of it.
 pub(super) struct AttemptChanges<'a> {

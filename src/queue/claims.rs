@@ -11,9 +11,8 @@ use std::sync::Arc;
 
 use super::handle::{ManagerEvent, QueueShared};
 use super::job::ActiveMessage;
-use super::message_progress::{MessageProgress, ProgressUpdate};
-use super::spool::{Lease, LoadError};
 use crate::mail::{Envelope, MessageId};
+use crate::spool::{Lease, LoadError, MessageProgress, ProgressUpdate};
 use crate::sys::{Moment, Sender};
 
 /// What a command hears of a message that it asked for.

@@ -9,8 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::spool::{Leases, RecoveredMessage, Spool, SpoolParts};
 use crate::mail::MessageId;
+use crate::spool::{Leases, RecoveredMessage, Spool, SpoolParts};
 use crate::sys::{Disk, Random, replace_file};
 
 /// The list of names.
@@ -92,7 +92,6 @@ mod tests {
     use crate::fakes::{SeededRandom, SimulatedDisk, TestClock};
     use crate::mail::{Envelope, Mailbox, Recipient, ReversePath, Timestamp};
     use crate::observe::Metrics;
-    use crate::queue::Settings;
 
     fn parts(disk: &SimulatedDisk) -> SpoolParts {
         SpoolParts {
@@ -101,7 +100,7 @@ mod tests {
             clock: Arc::<TestClock>::default(),
             random: Arc::new(SeededRandom::new(disk.operations().len() as u64)),
             metrics: Arc::new(Metrics::default()),
-            settings: Settings::default(),
+            segment_octets: 4 * 1024 * 1024,
         }
     }
 

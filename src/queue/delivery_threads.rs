@@ -7,6 +7,7 @@
 
 use std::any::Any;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -23,15 +24,44 @@ use super::job::{ActiveMessage, AttemptJob};
 use super::manager::Manager;
 use super::operator::Operator;
 use super::schedule::{DeliveryPool, Settings};
-use super::spool::{Leases, OpenError, RecoveredMessage, Spool, SpoolParts};
 use crate::courier::Courier;
 use crate::mail::{Domain, printable};
 use crate::observe::{Metrics, Traces};
 use crate::route::{Route, Router, Transport};
+use crate::spool::{Leases, OpenError, RecoveredMessage, Spool, SpoolParts};
 use crate::sys::{
-    FileLock, Moment, Program, Receiver, RecvTimeoutError, Sender, ThreadActivity, catch_panic, channel,
-    join, spawn,
+    Clock, Disk, FileLock, Moment, Program, Random, Receiver, RecvTimeoutError, Sender, ThreadActivity,
+    catch_panic, channel, join, spawn,
 };
+
+/// What the queue needs to keep messages.
+pub struct QueueParts {
+    /// The disk on which the spool is.
+    pub disk: Arc<dyn Disk>,
+    /// The data directory; the spool is `spool` below it.
+    pub data_dir: PathBuf,
+    /// Wall time, uptime and deadlines.
+    pub clock: Arc<dyn Clock>,
+    /// The source of ids, salts and jitter.
+    pub random: Arc<dyn Random>,
+    /// Where counters are registered.
+    pub metrics: Arc<Metrics>,
+    /// Limits, delays and numbers of threads.
+    pub settings: Settings,
+}
+
+impl QueueParts {
+    fn spool_parts(&self) -> SpoolParts {
+        SpoolParts {
+            disk: Arc::clone(&self.disk),
+            data_dir: self.data_dir.clone(),
+            clock: Arc::clone(&self.clock),
+            random: Arc::clone(&self.random),
+            metrics: Arc::clone(&self.metrics),
+            segment_octets: self.settings.segment_octets,
+        }
+    }
+}
 
 /// Who carries.
 #[derive(Clone)]
@@ -122,7 +152,7 @@ pub struct RunningQueue {
 ///
 /// # Errors
 /// See [`OpenError`]; the process should say it and not start.
-pub fn open(parts: SpoolParts) -> Result<(Handle, OpenQueue), OpenError> {
+pub fn open(parts: QueueParts) -> Result<(Handle, OpenQueue), OpenError> {
     let path = parts.data_dir.join("lock");
     let lock = parts.disk.lock(&path).map_err(|error| match error.kind() {
         io::ErrorKind::WouldBlock => OpenError::Busy(parts.data_dir.clone()),
@@ -135,13 +165,14 @@ pub fn open(parts: SpoolParts) -> Result<(Handle, OpenQueue), OpenError> {
 ///
 /// # Errors
 /// See [`OpenError`].
-pub fn open_unlocked(parts: SpoolParts) -> Result<(Handle, OpenQueue), OpenError> {
+pub fn open_unlocked(parts: QueueParts) -> Result<(Handle, OpenQueue), OpenError> {
     open_with(parts, None)
 }
 
-fn open_with(parts: SpoolParts, lock: Option<FileLock>) -> Result<(Handle, OpenQueue), OpenError> {
-    let (spool, mut leases, survivors) = Spool::open(&parts)?;
-    let culprits = Arc::new(CrashLoopGuard::new(&parts));
+fn open_with(parts: QueueParts, lock: Option<FileLock>) -> Result<(Handle, OpenQueue), OpenError> {
+    let spool_parts = parts.spool_parts();
+    let (spool, mut leases, survivors) = Spool::open(&spool_parts)?;
+    let culprits = Arc::new(CrashLoopGuard::new(&spool_parts));
     let survivors = culprits.filter(&spool, &mut leases, survivors);
     let (sender, news) = channel();
     let shared = Arc::new(QueueShared {

@@ -10,17 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::age_clock::AgeClock;
 use super::claims::{AfterClaim, ClaimReply};
-use super::journal::is_disk_full_error;
-use super::message_file::MessageFileWriter;
-use super::message_progress::{MessageProgress, RecipientState};
 use super::outgoing_content::{OutgoingContent, sent_ranges};
 use super::schedule::Settings;
-use super::spool::{LoadError, Spool};
 use crate::courier::Message as _;
 use crate::mail::{Envelope, MessageId, Recipient, ReversePath, Timestamp};
 use crate::observe::Counter;
+use crate::spool::{
+    AgeClock, LoadError, MessageFileWriter, MessageProgress, RecipientState, Spool, is_disk_full_error,
+};
 use crate::sys::{Clock, FileLock, Moment, Random, Sender};
 
 /// The queue, as sessions, the monitor and the control socket see it.

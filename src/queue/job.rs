@@ -9,11 +9,10 @@ use std::sync::Arc;
 
 use super::attempt::AttemptSummary;
 use super::delivery_threads::AttemptResult;
-use super::message_progress::{MessageProgress, ProgressUpdate};
 use super::schedule::{DeliveryPool, SkipReason};
-use super::spool::{Lease, Spool};
 use crate::mail::Envelope;
 use crate::route::Route;
+use crate::spool::{Lease, MessageProgress, ProgressUpdate, Spool};
 use crate::sys::Mutex;
 
 /// A message in memory, with the right to change it on disk.

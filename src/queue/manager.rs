@@ -37,12 +37,11 @@ use super::delivery_threads::AttemptResult;
 use super::destination_state::{ContactResult, ReachabilityChange};
 use super::handle::ManagerEvent;
 use super::job::{ActiveMessage, AttemptJob};
-use super::message_progress::MessageProgress;
 use super::ready_queue::Dispatch;
 use super::schedule::{DeliveryPool, Schedule, Settings};
-use super::spool::{Leases, RecoveredMessage, Spool};
 use crate::mail::{Envelope, MessageId};
 use crate::route::{Route, Router};
+use crate::spool::{Leases, MessageProgress, RecoveredMessage, Spool};
 use crate::sys::{Clock, Moment, Random};
 
 /// The manager's state.

@@ -24,7 +24,6 @@
 //! - `selection`: which messages a person means
 //! - `own_mail`: the one door for mail that we write ourselves
 
-mod age_clock;
 mod attempt;
 mod bounce;
 mod bounce_writer;
@@ -35,30 +34,24 @@ mod destination_state;
 mod generated_mail;
 mod handle;
 mod job;
-mod journal;
-mod journal_record;
 mod manager;
-mod message_file;
-mod message_progress;
 mod operator;
 mod outgoing_content;
 mod ready_queue;
-mod recovery;
 mod schedule;
 mod selection;
-mod spool;
 #[cfg(test)]
 mod tests;
 
+pub use crate::spool::{MessageProgress, OpenError, RecipientState};
 pub use delivery_threads::{
-    Couriers, DeliveryParts, OpenQueue, RunningQueue, SteppedQueue, StopResult, open, open_unlocked,
+    Couriers, DeliveryParts, OpenQueue, QueueParts, RunningQueue, SteppedQueue, StopResult, open,
+    open_unlocked,
 };
 pub use generated_mail::{AliasesResolved, GeneratedMail, OutgoingBounce, QueuedDirectly, RecipientResolver};
 pub use handle::{Handle, IncomingMessage, PutError, QueuedMessage, QueuedRecipient};
 pub use job::AttemptJob;
 pub use manager::Manager;
-pub use message_progress::{MessageProgress, RecipientState};
 pub use operator::{ChangeResult, MessageDetail, Operator, QueueChange, StateChange};
 pub use schedule::{DeliveryPool, Settings};
 pub use selection::{AddressPattern, AddressPatternError, Selection};
-pub use spool::{OpenError, SpoolParts};

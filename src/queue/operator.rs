@@ -19,7 +19,6 @@ use super::bounce_writer::BounceWriter;
 use super::claims::{AfterClaim, Claim, ClaimReply};
 use super::delivery_threads::{Couriers, DeliveryParts};
 use super::handle::{Handle, ManagerEvent, QueueShared, QueuedMessage};
-use super::message_progress::{MessageProgress, ProgressUpdate, RecipientState};
 use super::outgoing_content::OutgoingContent;
 use super::selection::Selection;
 use crate::courier::Message;
@@ -29,6 +28,7 @@ use crate::mail::{
 };
 use crate::observe::maillog;
 use crate::route::Router;
+use crate::spool::{MessageProgress, ProgressUpdate, RecipientState};
 use crate::sys::{Moment, Receiver, Sender, channel, spawn};
 
 /// Looks at the queue and changes it, for a person. Cheap to clone.

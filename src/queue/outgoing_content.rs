@@ -2,20 +2,11 @@
 //! out left out, and a line end at the end, through whatever buffer the courier has.
 
 use std::io::{self, Read};
-use std::sync::Arc;
 
 use crate::courier::Message;
 use crate::mail::Envelope;
+use crate::spool::Extent;
 use crate::sys::DiskFile;
-
-/// Where the octets of a message stand: in a journal segment or in a parcel. Stays readable
-/// while it is held, also when the file loses its name.
-#[derive(Clone)]
-pub(super) struct Extent {
-    pub(super) file: Arc<dyn DiskFile>,
-    pub(super) offset: u64,
-    pub(super) octets: u64,
-}
 
 /// An extent, with what its envelope adds and leaves out.
 pub(super) struct OutgoingContent {

@@ -5,9 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::message_progress::{MessageProgress, RecipientState};
 use crate::mail::{Destination, Domain, Envelope, Mailbox, MessageId, Recipient, ReversePath};
 use crate::route::{Router, Transport};
+use crate::spool::{MessageProgress, RecipientState};
 
 /// Messages, and of each the recipients that still wait: those who match all that is said here.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]

@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::delivery_threads::{Couriers, DeliveryParts, SteppedQueue, open_unlocked};
+use super::delivery_threads::{Couriers, DeliveryParts, QueueParts, SteppedQueue, open_unlocked};
 use super::handle::{Handle, ManagerEvent};
 use super::job::AttemptJob;
 use super::schedule::{DeliveryPool, Settings};
-use super::spool::SpoolParts;
 use crate::courier::{Courier, Delivery};
 use crate::fakes::{Crash, SeededRandom, SimulatedDisk, TestClock};
 use crate::mail::{Domain, Envelope, Mailbox, MessageId, Outcome, Reason, Recipient, ReversePath};
@@ -81,7 +80,7 @@ impl TestQueue {
 
     /// Another process, in this world.
     fn open(world: Arc<SimulatedDestinations>, disk: SimulatedDisk, settings: Settings, seed: u64) -> Self {
-        let (handle, opened) = open_unlocked(SpoolParts {
+        let (handle, opened) = open_unlocked(QueueParts {
             disk: Arc::new(disk),
             data_dir: PathBuf::from("/data"),
             clock: Arc::clone(&world.clock) as Arc<dyn Clock>,

@@ -15,7 +15,7 @@ use nix::sys::statfs::{self, FsType};
 
 use super::simulated_queue::parse_recipient;
 use crate::mail::{Envelope, ReversePath};
-use crate::queue::{Handle, PutError, Settings, SpoolParts, open};
+use crate::queue::{Handle, PutError, QueueParts, Settings, open};
 use crate::sys::{Clock as _, Disk as _, RootedDisk, SystemClock, SystemDisk, SystemRandom, spawn};
 
 /// Each measurement lasts so long.
@@ -100,7 +100,7 @@ fn measure_syncs(dir: &Path) -> io::Result<(usize, Duration)> {
 /// Messages that so many clients put into a spool in a second.
 fn measure_messages(data_dir: &Path, clients: usize) -> io::Result<usize> {
     let settings = Settings { messages_max: usize::MAX, ..Settings::default() };
-    let (handle, _not_started) = open(SpoolParts {
+    let (handle, _not_started) = open(QueueParts {
         disk: Arc::new(RootedDisk::open(data_dir)?),
         data_dir: data_dir.to_owned(),
         clock: Arc::new(SystemClock),

@@ -10,7 +10,7 @@ use crate::fakes::{RecordedAttempt, ScriptedCourier, SeededRandom, SimulatedDisk
 use crate::mail::{Domain, Envelope, Mailbox, MessageId, Outcome, Reason, Recipient, ReversePath};
 use crate::observe::{Metrics, Traces};
 use crate::queue::{
-    Couriers, DeliveryParts, Handle, OpenError, PutError, QueuedDirectly, Settings, SpoolParts, SteppedQueue,
+    Couriers, DeliveryParts, Handle, OpenError, PutError, QueueParts, QueuedDirectly, Settings, SteppedQueue,
     open_unlocked,
 };
 use crate::route::Router;
@@ -103,7 +103,7 @@ impl SimulatedQueue {
     ) -> Result<Self, OpenError> {
         let metrics = Arc::new(Metrics::default());
         disk.set_starting(true);
-        let opened = open_unlocked(SpoolParts {
+        let opened = open_unlocked(QueueParts {
             disk: Arc::new(disk.rooted(Path::new(DATA_DIR))),
             data_dir: PathBuf::from(DATA_DIR),
             clock: clock.clone(),

@@ -8,8 +8,8 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::entry::DeferredBatch;
 use crate::mail::Envelope;
-use crate::queue::message_progress::MessageProgress;
 use crate::route::{Route, Router, Transport};
+use crate::spool::MessageProgress;
 
 /// Local recipients that leave in one leg at most: a crash in the middle of one may deliver to so many
 /// twice.

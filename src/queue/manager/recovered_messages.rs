@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::mail::{MessageId, Timestamp};
 use crate::queue::schedule::Settings;
-use crate::queue::spool::RecoveredMessage;
+use crate::spool::RecoveredMessage;
 use crate::sys::Moment;
 
 /// Between two messages that were due while we were not running; all of them come in within

@@ -10,9 +10,8 @@ use super::recipient_batches::{sender, split_into_batches};
 use super::{Manager, READ_RETRY_DELAY};
 use crate::mail::{Envelope, MessageId};
 use crate::queue::bounce::wants_delay_notice;
-use crate::queue::message_progress::{MessageProgress, Notice};
 use crate::queue::schedule::RecipientBatch;
-use crate::queue::spool::LoadError;
+use crate::spool::{LoadError, MessageProgress, Notice};
 use crate::sys::Moment;
 
 /// A leg waits for a probe of its destination no longer; then why is written down, and it comes again.

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::queue::spool::{Leases, Spool, SweepResult};
+use crate::spool::{Leases, Spool, SweepResult};
 use crate::sys::{Clock, Moment};
 
 pub(super) struct SweepTimer {

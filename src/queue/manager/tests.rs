@@ -6,9 +6,9 @@ use super::*;
 use crate::fakes::{SeededRandom, SimulatedDisk, TestClock};
 use crate::mail::{Domain, Mailbox, Recipient, ReversePath, Timestamp};
 use crate::observe::Metrics;
-use crate::queue::SpoolParts;
 use crate::queue::attempt::AttemptSummary;
 use crate::queue::claims::ClaimReply;
+use crate::spool::SpoolParts;
 
 fn manager() -> Manager {
     manager_on(SimulatedDisk::default(), Arc::default(), Settings::default())
@@ -22,7 +22,7 @@ fn manager_on(disk: SimulatedDisk, clock: Arc<TestClock>, settings: Settings) ->
         clock: Arc::clone(&clock),
         random: Arc::new(SeededRandom::new(1)),
         metrics: Arc::new(Metrics::default()),
-        settings: settings.clone(),
+        segment_octets: settings.segment_octets,
     };
     let (spool, leases, survivors) = Spool::open(&parts).unwrap();
     let router = Router::new([Domain::parse("here.example").unwrap()]);

@@ -18,7 +18,7 @@ use postrider::mail::{
 };
 use postrider::observe::{Metrics, Traces};
 use postrider::queue::{
-    Couriers, DeliveryParts, Handle, Operator, QueueChange, QueuedDirectly, Selection, Settings, SpoolParts,
+    Couriers, DeliveryParts, Handle, Operator, QueueChange, QueueParts, QueuedDirectly, Selection, Settings,
     StopResult, open_unlocked,
 };
 use postrider::route::Router;
@@ -262,7 +262,7 @@ impl Scenario {
         scheduler: &Scheduler,
         stopped: &Arc<PlainMutex<Option<StopResult>>>,
     ) -> impl FnOnce() + Send + 'static {
-        let parts = SpoolParts {
+        let parts = QueueParts {
             disk: Arc::new(self.disk.clone()),
             data_dir: PathBuf::from("/data"),
             clock: self.clock.clone(),

@@ -23,7 +23,7 @@ use postrider::inbound::{
 };
 use postrider::mail::{Domain, Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath};
 use postrider::observe::{Metrics, Traces};
-use postrider::queue::{self, Couriers, DeliveryParts, Handle, QueuedDirectly, SpoolParts, SteppedQueue};
+use postrider::queue::{self, Couriers, DeliveryParts, Handle, QueueParts, QueuedDirectly, SteppedQueue};
 use postrider::route::Router;
 use postrider::smtp::{
     Answer, BareLineEndPolicy, MailParameters, Question, SaslCredentials, ServerKind, SessionEnd, Verdict,
@@ -69,7 +69,7 @@ impl Workshop {
         let dir = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::default());
         let traces = Traces::new(Arc::new(SystemClock));
-        let (handle, opened) = queue::open(SpoolParts {
+        let (handle, opened) = queue::open(QueueParts {
             disk: Arc::new(SystemDisk),
             data_dir: dir.path().to_owned(),
             clock: Arc::new(SystemClock),

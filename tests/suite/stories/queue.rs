@@ -15,8 +15,8 @@ use postrider::fakes::WatchedDisk;
 use postrider::mail::{Domain, Envelope, Mailbox, MessageId, Outcome, Reason, Recipient, ReversePath};
 use postrider::observe::{Metrics, Traces};
 use postrider::queue::{
-    Couriers, DeliveryParts, Handle, OpenError, OpenQueue, PutError, QueueChange, QueuedDirectly, Selection,
-    Settings, SpoolParts, StopResult, open,
+    Couriers, DeliveryParts, Handle, OpenError, OpenQueue, PutError, QueueChange, QueueParts, QueuedDirectly,
+    Selection, Settings, StopResult, open,
 };
 use postrider::route::Router;
 use postrider::sys::{Disk, SystemClock, SystemDisk, SystemRandom};
@@ -43,7 +43,7 @@ impl Courier for Through {
 }
 
 fn opened(dir: &Path, disk: Arc<dyn Disk>) -> Result<(Handle, OpenQueue), OpenError> {
-    open(SpoolParts {
+    open(QueueParts {
         disk,
         data_dir: dir.to_owned(),
         clock: Arc::new(SystemClock),

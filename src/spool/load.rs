@@ -6,26 +6,26 @@
 use std::io;
 use std::sync::Arc;
 
-use super::Spool;
+use super::extent::Extent;
 use super::index::MessageLocation;
 use super::lease::Lease;
+use super::message_file::{self, MessageFileError};
+use super::message_progress::{MessageProgress, ProgressUpdate};
+use super::message_store::Spool;
 use crate::mail::{Envelope, MessageId};
-use crate::queue::message_file::{self, MessageFileError};
-use crate::queue::message_progress::{MessageProgress, ProgressUpdate};
-use crate::queue::outgoing_content::Extent;
 
 /// A message, read from disk.
-pub(in crate::queue) struct LoadedMessage {
-    pub(in crate::queue) envelope: Arc<Envelope>,
-    pub(in crate::queue) progress: MessageProgress,
-    pub(in crate::queue) octets: u64,
+pub(crate) struct LoadedMessage {
+    pub(crate) envelope: Arc<Envelope>,
+    pub(crate) progress: MessageProgress,
+    pub(crate) octets: u64,
     /// What `progress` is the sum of.
-    pub(in crate::queue) updates: Vec<ProgressUpdate>,
+    pub(crate) updates: Vec<ProgressUpdate>,
 }
 
 /// Why a message cannot be read.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::queue) enum LoadError {
+pub(crate) enum LoadError {
     #[error("it is not in the queue")]
     NotQueued,
     #[error("somebody removed its file")]
@@ -50,7 +50,7 @@ impl From<MessageFileError> for LoadError {
 
 impl Spool {
     /// Reads envelope and progress.
-    pub(in crate::queue) fn load(&self, id: &MessageId) -> Result<LoadedMessage, LoadError> {
+    pub(crate) fn load(&self, id: &MessageId) -> Result<LoadedMessage, LoadError> {
         match self.load_once(id) {
             Err(LoadError::Io(e)) if e.kind() == io::ErrorKind::NotFound => match self.load_once(id) {
                 Err(LoadError::Io(e)) if e.kind() == io::ErrorKind::NotFound && self.is_missing(id) => {
@@ -71,7 +71,7 @@ impl Spool {
     }
 
     /// Forgets a message whose parcel somebody removed by hand; says whether that is so.
-    pub(in crate::queue) fn forget_missing(&self, lease: &Lease) -> bool {
+    pub(crate) fn forget_missing(&self, lease: &Lease) -> bool {
         let id = lease.id();
         let is_missing = self.is_missing(id);
         if is_missing {
@@ -82,7 +82,7 @@ impl Spool {
     }
 
     /// Where the octets of a message stand now.
-    pub(in crate::queue) fn extent(&self, id: &MessageId) -> io::Result<Extent> {
+    pub(crate) fn extent(&self, id: &MessageId) -> io::Result<Extent> {
         match self.extent_once(id) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => self.extent_once(id),
             other => other,

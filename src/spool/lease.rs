@@ -18,7 +18,7 @@ use crate::sys::Mutex;
 type LeasedIds = Arc<Mutex<HashSet<MessageId>>>;
 
 /// Makes leases.
-pub(in crate::queue) struct Leases {
+pub(crate) struct Leases {
     leased: LeasedIds,
 }
 
@@ -29,7 +29,7 @@ impl Leases {
     }
 
     /// The lease of a message; nothing if somebody holds it. The message need not be in the queue.
-    pub(in crate::queue) fn take(&mut self, id: &MessageId) -> Option<Lease> {
+    pub(crate) fn take(&mut self, id: &MessageId) -> Option<Lease> {
         let is_free = self.leased.lock().insert(*id);
         is_free.then(|| Lease { id: *id, leased: Arc::clone(&self.leased) })
     }
@@ -41,14 +41,14 @@ impl Leases {
 }
 
 /// The right to change this message, until it is dropped.
-pub(in crate::queue) struct Lease {
+pub(crate) struct Lease {
     id: MessageId,
     leased: LeasedIds,
 }
 
 impl Lease {
     /// Of which message.
-    pub(in crate::queue) fn id(&self) -> &MessageId {
+    pub(crate) fn id(&self) -> &MessageId {
         &self.id
     }
 }

@@ -55,32 +55,32 @@ impl From<Outcome> for RecipientState {
 
 /// What one attempt changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ProgressUpdate {
+pub(crate) struct ProgressUpdate {
     /// Wall time when it was written.
-    pub(super) at: Timestamp,
+    pub(crate) at: Timestamp,
     /// Rounds of attempts so far, this one included.
-    pub(super) attempts: u32,
+    pub(crate) attempts: u32,
     /// When the recipients that still wait are due, by the age clock.
-    pub(super) due: Timestamp,
+    pub(crate) due: Timestamp,
     /// New states, by the recipient's position in the envelope.
-    pub(super) states: Vec<(usize, RecipientState)>,
+    pub(crate) states: Vec<(usize, RecipientState)>,
     /// What the sender has been told of recipients that this settled nothing for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) told: Vec<(usize, Notice)>,
+    pub(crate) told: Vec<(usize, Notice)>,
     /// An operator holds the message, or releases it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) held: Option<bool>,
+    pub(crate) held: Option<bool>,
     /// Where an operator sends recipients instead, by position; nothing: where their envelope says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) routes: Vec<(usize, Option<Destination>)>,
+    pub(crate) routes: Vec<(usize, Option<Destination>)>,
     /// A person waits for it to be durable: it goes to a file that lasts, synced.
     #[serde(skip)]
-    pub(super) by_operator: bool,
+    pub(crate) by_operator: bool,
 }
 
 impl ProgressUpdate {
     /// One that changes nothing yet.
-    pub(super) fn new(at: Timestamp, attempts: u32, due: Timestamp) -> Self {
+    pub(crate) fn new(at: Timestamp, attempts: u32, due: Timestamp) -> Self {
         let (states, told, routes) = (Vec::new(), Vec::new(), Vec::new());
         Self { at, attempts, due, states, told, held: None, routes, by_operator: false }
     }
@@ -132,7 +132,7 @@ impl MessageProgress {
 
     /// The envelope with recipients going where an operator sends them. Never written down: a
     /// record can be taken back, an envelope cannot.
-    pub(super) fn rerouted(&self, mut envelope: Envelope) -> Envelope {
+    pub(crate) fn rerouted(&self, mut envelope: Envelope) -> Envelope {
         for (position, destination) in &self.routes {
             if let Some(recipient) = envelope.recipients.get_mut(*position) {
                 recipient.destination = destination.clone();
@@ -142,7 +142,7 @@ impl MessageProgress {
     }
 
     /// Adds one record. Positions outside the envelope are passed over.
-    pub(super) fn apply(&mut self, record: &ProgressUpdate) {
+    pub(crate) fn apply(&mut self, record: &ProgressUpdate) {
         for (position, state) in &record.states {
             if let Some(slot) = self.states.get_mut(*position)
                 && !slot.is_settled()
@@ -168,7 +168,7 @@ impl MessageProgress {
     }
 
     /// Everything at once, as one record.
-    pub(super) fn to_record(&self) -> ProgressUpdate {
+    pub(crate) fn to_record(&self) -> ProgressUpdate {
         let states = self.states.iter().cloned().enumerate();
         let states = states.filter(|(_, state)| *state != RecipientState::Waiting(None)).collect();
         let record = ProgressUpdate::new(self.last_updated, self.attempts, self.due);

@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::extent::Extent;
 use super::message_progress::ProgressUpdate;
-use super::outgoing_content::Extent;
 use crate::mail::{Envelope, MessageId, Timestamp};
 use crate::sys::{Disk, DiskFile};
 
@@ -27,7 +27,7 @@ const BUFFER_OCTETS: usize = 32 * 1024;
 const LINES_OCTETS_MAX: u64 = 256 * 1024 * 1024;
 
 /// A parcel being written. Removed when dropped before [`Draft::finish`].
-pub(super) struct MessageFileWriter {
+pub(crate) struct MessageFileWriter {
     disk: Arc<dyn Disk>,
     id: MessageId,
     path: PathBuf,
@@ -70,7 +70,7 @@ impl MessageFileWriter {
     }
 
     /// Adds octets of the message.
-    pub(super) fn append(&mut self, octets: &[u8]) -> io::Result<()> {
+    pub(crate) fn append(&mut self, octets: &[u8]) -> io::Result<()> {
         self.octets += octets.len() as u64;
         if self.buffer.len() + octets.len() > BUFFER_OCTETS {
             self.flush()?;
@@ -83,13 +83,13 @@ impl MessageFileWriter {
     }
 
     /// What has been appended so far, to be read.
-    pub(super) fn extent(&mut self) -> io::Result<Extent> {
+    pub(crate) fn extent(&mut self) -> io::Result<Extent> {
         self.flush()?;
         Ok(Extent { file: Arc::clone(&self.file), offset: 0, octets: self.octets })
     }
 
     /// Octets of the message so far.
-    pub(super) fn octets(&self) -> u64 {
+    pub(crate) fn octets(&self) -> u64 {
         self.octets
     }
 

@@ -30,7 +30,7 @@ const OUTAGE_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Its file is shorter.
 const FILE_OCTETS_MAX: usize = 1000;
 
-pub(super) struct AgeClock {
+pub(crate) struct AgeClock {
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
     /// The spool's.
@@ -89,28 +89,28 @@ impl AgeClock {
     }
 
     /// The time by this clock.
-    pub(super) fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         Timestamp::from_millis(millis(self.clock.uptime()).saturating_add(self.offset_ms))
     }
 
     /// How long a message has waited.
-    pub(super) fn age(&self, envelope: &Envelope) -> Duration {
+    pub(crate) fn age(&self, envelope: &Envelope) -> Duration {
         self.now().since(envelope.age_start())
     }
 
     /// How long it had waited when an earlier process was last known to run; zero if it came later.
-    pub(super) fn age_at_last_save(&self, envelope: &Envelope) -> Duration {
+    pub(crate) fn age_at_last_save(&self, envelope: &Envelope) -> Duration {
         self.last_saved.map_or(Duration::ZERO, |before| before.since(envelope.age_start()))
     }
 
     /// A time of this clock, on the wall clock; nothing if it has come.
-    pub(super) fn to_wall(&self, time: Timestamp) -> Option<Timestamp> {
+    pub(crate) fn to_wall(&self, time: Timestamp) -> Option<Timestamp> {
         let left = time.since(self.now());
         (!left.is_zero()).then(|| self.clock.wall_time().after(left))
     }
 
     /// Writes it down, for the next start of the host.
-    pub(super) fn write(&self) {
+    pub(crate) fn write(&self) {
         let saved = SavedClock {
             boot: self.boot_id.clone(),
             offset_ms: self.offset_ms,

@@ -8,19 +8,19 @@ use std::path::PathBuf;
 
 use super::{JournalPosition, Segment};
 use crate::mail::MessageId;
-use crate::queue::journal_record::{RecordKind, ScanResult, Scanner};
+use crate::spool::journal_record::{RecordKind, ScanResult, Scanner};
 use crate::sys::DiskFile;
 
 /// What was found in the segments at the start.
-pub(in crate::queue) struct ReplayedRecord<'a> {
-    pub(in crate::queue) kind: RecordKind,
-    pub(in crate::queue) id: MessageId,
-    pub(in crate::queue) text: &'a [u8],
-    pub(in crate::queue) position: JournalPosition,
+pub(in crate::spool) struct ReplayedRecord<'a> {
+    pub(in crate::spool) kind: RecordKind,
+    pub(in crate::spool) id: MessageId,
+    pub(in crate::spool) text: &'a [u8],
+    pub(in crate::spool) position: JournalPosition,
 }
 
 /// What a start must tell the operator.
-pub(in crate::queue) enum ReplayProblem {
+pub(in crate::spool) enum ReplayProblem {
     /// These octets of a segment are no record; they are to be copied aside.
     Damaged { segment: PathBuf, octets: Vec<u8>, offset: u64 },
     /// The disk does not give so many octets of a segment back.

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::{Journal, JournalContents};
-use crate::queue::message_file::create_replacing;
+use crate::spool::message_file::create_replacing;
 use crate::sys::{Disk, MutexGuard};
 
 /// Its name in the journal's directory, once it is whole and synced.
@@ -21,13 +21,13 @@ const RESERVE_TEMPORARY_NAME: &str = "reserve.new";
 const CHUNK_OCTETS: usize = 64 * 1024;
 
 /// The disk has no room, or the user's quota is used up.
-pub(in crate::queue) fn is_disk_full_error(kind: io::ErrorKind) -> bool {
+pub(crate) fn is_disk_full_error(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl Journal {
     /// Notes stand in the reserve, and there is no other: no message may be put.
-    pub(in crate::queue) fn is_disk_full(&self) -> bool {
+    pub(in crate::spool) fn is_disk_full(&self) -> bool {
         self.is_disk_full.load(Ordering::Acquire)
     }
 
@@ -35,7 +35,7 @@ impl Journal {
     ///
     /// # Errors
     /// The disk refused; with [`is_full`], no message may be put before this succeeds.
-    pub(in crate::queue) fn ensure_reserve(&self) -> io::Result<()> {
+    pub(in crate::spool) fn ensure_reserve(&self) -> io::Result<()> {
         if self.contents.lock().has_reserve {
             return Ok(());
         }
@@ -80,7 +80,7 @@ impl Journal {
     }
 
     /// Whether [`Journal::hold_reserve`] has something to do.
-    pub(in crate::queue) fn is_reserve_missing(&self) -> bool {
+    pub(in crate::spool) fn is_reserve_missing(&self) -> bool {
         !self.contents.lock().has_reserve
     }
 

@@ -38,7 +38,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub(super) use self::replay::{ReplayProblem, ReplayedRecord};
 use self::replay::{parse_name, replay};
-pub(super) use self::reserve::is_disk_full_error;
+pub(crate) use self::reserve::is_disk_full_error;
 use super::journal_record::{PreparedRecord, RecordKind};
 use crate::mail::MessageId;
 use crate::sys::{Condvar, Disk, DiskFile, Mutex, MutexGuard, Random, catch_panic};

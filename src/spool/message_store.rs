@@ -1,57 +1,4 @@
-//! Items on disk: put, load, note what became of them, remove, sweep, and find them again.
-//!
-//! ```text
-//! DATA/lock                                 held while a process owns the spool
-//! DATA/spool/version                        a later one is refused at the start
-//! DATA/spool/clock                          how the clock for ages goes on: `age_clock`
-//! DATA/spool/journal/NUMBER-SALT.journal    small messages and notes about them: `frame`, `journal`
-//! DATA/spool/journal/NUMBER-SALT.spare      the file of a segment that is gone, to be written over
-//! DATA/spool/journal/reserve                room for notes when the disk is full
-//! DATA/spool/incoming/ID.NUMBER             a parcel that is being written: nobody's yet
-//! DATA/spool/waiting/ID.OCTETS              a message in a file of its own: `parcel`
-//! DATA/spool/damaged/                       what could not be read, set aside, never removed by us
-//! ```
-//!
-//! | state | what is on disk | next, by whom | after a crash |
-//! |---|---|---|---|
-//! | coming, small | nothing (memory) | session: journaled | nothing: not promised |
-//! | coming, large | `incoming/ID.NUMBER` | session: waiting | removed: not promised |
-//! | journaled | `put`, synced | worker: noted, settled or waiting; manager: waiting | tried again from the start |
-//! | noted (some recipients settled) | `put`, `note` | as above | the rest is tried again |
-//! | moving | `put`, `incoming/ID.NUMBER` | the same thread: waiting | journaled; `incoming/ID.NUMBER` is removed |
-//! | waiting, seen twice | `put`, `waiting/ID.N`, synced with its directory | the same thread notes `moved` | the parcel counts, the `put` does not; `moved` is noted again |
-//! | waiting | `put` and `moved`, or no `put`; `waiting/ID.N` | worker: adds a record, or settles | tried again when due |
-//! | settled, journaled | `put`, `done` | manager: segment becomes a spare or is removed when nothing in it is left | gone; before `done` is synced, delivered twice |
-//! | settled, waiting | no parcel, `moved` (synced before the parcel is removed) | manager: as above | gone; if the removal is undone, delivered twice |
-//! | damaged | `damaged/…` | the operator | as it is |
-//!
-//! A message is *promised* when it is journaled or waiting; both are durable, and where their paths lead,
-//! before `put` returns.
-//! `moved` must be durable before the parcel is removed, or the `put` would rise again. Normally it
-//! long is, carried by some later message's sync; on an idle host one sync is made for it.
-//!
-//! What may happen twice: a delivery whose record a crash undid (`done`, a parcel's removal), and
-//! a message that was answered 451 because a sync failed, whose octets reached the disk all the
-//! same. What may not happen: a promised message lost, or half of one.
-//!
-//! What was settled for *some* recipients of a parcel is synced at once, because the rest may wait for
-//! days.
-//!
-//! Here a message is put, noted, moved and settled. Beside it:
-//!
-//! - `index`: which messages are in our care, and where each of them is
-//! - `lease`: the right to change one of them, which one thread has at a time
-//! - `load`: a message is read
-//! - `sweep`: what settled messages leave behind goes, and so does what crowds the journal
-//! - `aside`: what we cannot deal with is set aside
-
-mod index;
-mod lease;
-mod load;
-mod set_aside;
-mod sweep;
-#[cfg(test)]
-mod tests;
+//! The spool of this process: put, note, move and settle messages.
 
 use std::collections::HashMap;
 use std::io;
@@ -59,36 +6,32 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use self::index::{Index, MessageLocation};
 use super::age_clock::AgeClock;
+use super::index::{Index, MessageLocation};
 use super::journal::{Journal, NoteHandle, misplaced_error};
 use super::journal_record::RecordKind;
+use super::lease::{Lease, Leases};
 use super::message_file::{self, MessageFileWriter};
 use super::message_progress::{MessageProgress, ProgressUpdate};
 use super::recovery::{JournaledMessages, SpoolRecovery, check_version};
-use super::schedule::Settings;
 use crate::mail::{Envelope, MessageId, Timestamp};
 use crate::observe::{Counter, Metrics};
 use crate::sys::{Clock, Disk, Mutex, Random, create_dir_all};
 
-pub(super) use self::lease::{Lease, Leases};
-pub(super) use self::load::LoadError;
-pub(super) use self::sweep::SweepResult;
-
 /// What a spool is made of.
-pub struct SpoolParts {
+pub(crate) struct SpoolParts {
     /// Where files are.
-    pub disk: Arc<dyn Disk>,
+    pub(crate) disk: Arc<dyn Disk>,
     /// The data directory; the spool is `spool` below it.
-    pub data_dir: PathBuf,
+    pub(crate) data_dir: PathBuf,
     /// Time.
-    pub clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     /// Ids, salts and jitter.
-    pub random: Arc<dyn Random>,
+    pub(crate) random: Arc<dyn Random>,
     /// Where it counts.
-    pub metrics: Arc<Metrics>,
-    /// What it is told.
-    pub settings: Settings,
+    pub(crate) metrics: Arc<Metrics>,
+    /// A journal segment is closed when it is this long, in octets.
+    pub(crate) segment_octets: u64,
 }
 
 /// Why the spool does not open. The process should not start.
@@ -118,19 +61,19 @@ pub enum OpenError {
 }
 
 /// The spool of this process.
-pub(super) struct Spool {
-    disk: Arc<dyn Disk>,
-    clock: Arc<dyn Clock>,
+pub(crate) struct Spool {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) clock: Arc<dyn Clock>,
     /// How old messages are.
-    pub(super) age_clock: AgeClock,
-    dirs: SpoolDirs,
-    journal: Journal,
-    index: Index,
+    pub(crate) age_clock: AgeClock,
+    pub(super) dirs: SpoolDirs,
+    pub(super) journal: Journal,
+    pub(super) index: Index,
     /// Number of the last draft: no two writers use one name.
-    next_file_number: AtomicU64,
+    pub(super) next_file_number: AtomicU64,
     /// Parcels that are settled and could not be removed, each with its `moved`.
-    leftovers: Mutex<Vec<(PathBuf, Option<NoteHandle>)>>,
-    damaged: Counter,
+    pub(super) leftovers: Mutex<Vec<(PathBuf, Option<NoteHandle>)>>,
+    pub(super) damaged: Counter,
 }
 
 pub(super) struct SpoolDirs {
@@ -141,16 +84,16 @@ pub(super) struct SpoolDirs {
 
 /// A message that was promised before this process began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RecoveredMessage {
-    pub(super) id: MessageId,
+pub(crate) struct RecoveredMessage {
+    pub(crate) id: MessageId,
     /// By the age clock.
-    pub(super) due: Timestamp,
+    pub(crate) due: Timestamp,
 }
 
 impl Spool {
     /// Opens the spool below a data directory and finds what was promised, oldest first. Whoever
     /// holds what makes leases is the only one who may change messages.
-    pub(super) fn open(parts: &SpoolParts) -> Result<(Self, Leases, Vec<RecoveredMessage>), OpenError> {
+    pub(crate) fn open(parts: &SpoolParts) -> Result<(Self, Leases, Vec<RecoveredMessage>), OpenError> {
         let root = parts.data_dir.join("spool");
         let fail = |error| OpenError::Io { path: root.clone(), error };
         let disk = &parts.disk;
@@ -221,40 +164,40 @@ impl Spool {
     }
 
     /// Messages in our care.
-    pub(super) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.index.count()
     }
 
     /// In our care.
-    pub(super) fn has(&self, id: &MessageId) -> bool {
+    pub(crate) fn has(&self, id: &MessageId) -> bool {
         self.index.has(id)
     }
 
     /// The disk is full as far as we know: no message can be put.
-    pub(super) fn is_disk_full(&self) -> bool {
+    pub(crate) fn is_disk_full(&self) -> bool {
         self.journal.is_disk_full()
     }
 
     /// All, oldest first.
-    pub(super) fn ids(&self) -> Vec<MessageId> {
+    pub(crate) fn ids(&self) -> Vec<MessageId> {
         self.index.ids()
     }
 
     /// Begins a message in a file of its own.
-    pub(super) fn create_message_file(&self, id: &MessageId) -> io::Result<MessageFileWriter> {
+    pub(crate) fn create_message_file(&self, id: &MessageId) -> io::Result<MessageFileWriter> {
         let number = self.next_file_number.fetch_add(1, Ordering::Relaxed);
         MessageFileWriter::create(&self.disk, &self.dirs.incoming, id, number)
     }
 
     /// Promises a small message. Durable on return; one shared sync.
-    pub(super) fn put_in_journal(&self, envelope: &Envelope, octets: &[u8]) -> io::Result<()> {
+    pub(crate) fn put_in_journal(&self, envelope: &Envelope, octets: &[u8]) -> io::Result<()> {
         let place = self.journal.put(&envelope.id, &serde_json::to_vec(envelope)?, octets)?;
         self.index.insert(&envelope.id, MessageLocation::Journal { position: place, updates: Vec::new() });
         Ok(())
     }
 
     /// Promises a message in a file of its own. Durable on return; two syncs.
-    pub(super) fn put_as_file(&self, draft: MessageFileWriter, envelope: &Envelope) -> io::Result<()> {
+    pub(crate) fn put_as_file(&self, draft: MessageFileWriter, envelope: &Envelope) -> io::Result<()> {
         let octets = draft.octets();
         let (path, file) = draft.finish(&self.dirs.waiting, envelope, None, self.age_clock.now())?;
         if !self.disk.is_file_at(&path, file.as_ref()).unwrap_or(false) {
@@ -266,7 +209,7 @@ impl Spool {
         Ok(())
     }
 
-    fn message_file_path(&self, id: &MessageId, octets: u64) -> PathBuf {
+    pub(super) fn message_file_path(&self, id: &MessageId, octets: u64) -> PathBuf {
         self.dirs.waiting.join(message_file::file_name(id, octets))
     }
 
@@ -274,7 +217,7 @@ impl Spool {
     /// in it.
     ///
     /// On an error the message is as safe as before, and `after` holds only in memory.
-    pub(super) fn record_update(
+    pub(crate) fn record_update(
         &self,
         lease: &Lease,
         envelope: &Envelope,
@@ -320,7 +263,12 @@ impl Spool {
     }
 
     /// Moves a message from the journal to a file of its own; one that has a file stays there.
-    fn move_to_file(&self, lease: &Lease, envelope: &Envelope, progress: &MessageProgress) -> io::Result<()> {
+    pub(super) fn move_to_file(
+        &self,
+        lease: &Lease,
+        envelope: &Envelope,
+        progress: &MessageProgress,
+    ) -> io::Result<()> {
         let id = lease.id();
         let MessageLocation::Journal { position: place, .. } =
             self.index.get(id).ok_or(io::ErrorKind::NotFound)?
@@ -351,7 +299,7 @@ impl Spool {
 
     /// Nothing is left to do for a message: it goes. Cannot fail: what the disk refuses now is
     /// done by a later sweep, and until then a restart delivers it again.
-    pub(super) fn settle(&self, lease: &Lease, record: Option<&ProgressUpdate>) {
+    pub(crate) fn settle(&self, lease: &Lease, record: Option<&ProgressUpdate>) {
         // What the disk refused is said in the log, and kept for the next sweep.
         let _ = self.settle_on_disk(lease, record);
     }
@@ -359,7 +307,7 @@ impl Spool {
     /// The same, durable on return: a crash does not bring it back.
     ///
     /// On an error it has left the queue all the same, unless a crash comes before the next sync.
-    pub(super) fn settle_durably(&self, lease: &Lease, record: &ProgressUpdate) -> io::Result<()> {
+    pub(crate) fn settle_durably(&self, lease: &Lease, record: &ProgressUpdate) -> io::Result<()> {
         match self.settle_on_disk(lease, Some(record))? {
             SettlementTrace::JournalNote(done) => self.journal.sync(&done),
             SettlementTrace::FileRemoved => self.disk.sync_dir(&self.dirs.waiting),
@@ -391,7 +339,7 @@ impl Spool {
     }
 
     /// A message leaves the queue; in the journal that is noted, and its segment holds one less.
-    fn remove_from_index(&self, id: &MessageId) -> Option<RemovedEntry> {
+    pub(super) fn remove_from_index(&self, id: &MessageId) -> Option<RemovedEntry> {
         match self.index.remove(id)? {
             MessageLocation::Journal { position: place, .. } => {
                 let done = self.journal.note(RecordKind::Done, id, b"");
@@ -404,7 +352,7 @@ impl Spool {
         }
     }
 
-    fn remove_message_file(&self, path: &Path, moved: Option<&NoteHandle>) -> io::Result<()> {
+    pub(super) fn remove_message_file(&self, path: &Path, moved: Option<&NoteHandle>) -> io::Result<()> {
         if let Some(moved) = moved {
             self.journal.sync(moved)?;
         }
@@ -413,7 +361,7 @@ impl Spool {
 }
 
 /// What a message left behind on disk when it left the queue.
-enum RemovedEntry {
+pub(super) enum RemovedEntry {
     /// This note says so.
     Journal(NoteHandle),
     /// Its file, for the caller to deal with.

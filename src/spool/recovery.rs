@@ -12,7 +12,7 @@ use super::journal::{Journal, JournalPosition, ReplayProblem, ReplayedRecord};
 use super::journal_record::RecordKind;
 use super::message_file;
 use super::message_progress::ProgressUpdate;
-use super::spool::{OpenError, SpoolDirs, SpoolParts};
+use super::message_store::{OpenError, SpoolDirs, SpoolParts};
 use crate::mail::{MessageId, Timestamp};
 use crate::observe::Counter;
 use crate::sys::Disk;
@@ -93,7 +93,7 @@ impl SpoolRecovery<'_> {
             Arc::clone(&parts.random),
             dir,
             aside,
-            parts.settings.segment_octets,
+            parts.segment_octets,
             &mut |record| apply_record(puts, &record),
             &mut |oddity| match oddity {
                 ReplayProblem::Newer { segment, version } => {

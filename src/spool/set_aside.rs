@@ -3,17 +3,17 @@
 use std::io;
 use std::path::PathBuf;
 
-use super::Spool;
 use super::index::MessageLocation;
+use super::journal::{JournalPosition, NoteHandle};
 use super::lease::Lease;
+use super::message_file;
+use super::message_store::Spool;
 use crate::mail::MessageId;
-use crate::queue::journal::{JournalPosition, NoteHandle};
-use crate::queue::message_file;
 
 impl Spool {
     /// Moves a message aside, a copy of it if it is in the journal, and forgets it; `why` is for the
     /// log. If the disk refuses, it stays where it is, to be set aside later.
-    pub(in crate::queue) fn set_aside(&self, lease: &Lease, why: &str) -> io::Result<()> {
+    pub(crate) fn set_aside(&self, lease: &Lease, why: &str) -> io::Result<()> {
         let id = lease.id();
         let aside = match self.index.get(id) {
             None => return Ok(()),

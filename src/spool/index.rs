@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use super::journal::{JournalPosition, NoteHandle};
+use super::message_progress::ProgressUpdate;
 use crate::mail::MessageId;
 use crate::observe::Gauge;
-use crate::queue::journal::{JournalPosition, NoteHandle};
-use crate::queue::message_progress::ProgressUpdate;
 use crate::sys::Mutex;
 
 /// Where a message is kept.

@@ -4,14 +4,14 @@
 
 use std::io;
 
-use super::Spool;
 use super::lease::Leases;
 use super::load::LoadError;
+use super::message_store::Spool;
 use crate::sys::Moment;
 
 /// How far a sweep came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::queue) enum SweepResult {
+pub(crate) enum SweepResult {
     /// As far as it can.
     Complete,
     /// Its time was over.
@@ -25,7 +25,7 @@ impl Spool {
     /// Clears away: old segments, and what could not be removed earlier. When there are more
     /// than `segments_max`, messages of the oldest move to files of their own, apart from those that
     /// somebody has leased. Stops soon after `until`. For the manager's thread only.
-    pub(in crate::queue) fn sweep(
+    pub(crate) fn sweep(
         &self,
         segments_max: usize,
         leases: &mut Leases,
@@ -71,7 +71,7 @@ impl Spool {
     ///
     /// # Errors
     /// The disk refuses still: after a restart some recipients may be delivered to again.
-    pub(in crate::queue) fn write_unsaved(&self) -> io::Result<()> {
+    pub(crate) fn write_unsaved(&self) -> io::Result<()> {
         self.journal.sync_notes()?;
         self.remove_leftovers(&|| false);
         let left = self.leftovers.lock().len();
@@ -82,7 +82,7 @@ impl Spool {
     }
 
     /// Keeps room for notes when the disk is full. What stands against it is tried again by a later sweep.
-    pub(in crate::queue) fn ensure_reserve(&self) {
+    pub(crate) fn ensure_reserve(&self) {
         if let Err(e) = self.journal.ensure_reserve() {
             log::warn!(target: "queue", "there is no reserve for a full disk yet: {e}");
         }
@@ -106,7 +106,7 @@ impl Spool {
 
     /// Whether there is something that a later sweep might get rid of though nothing new is
     /// settled: what the disk refused, a reserve to be made, or more than `segments_max` segments.
-    pub(in crate::queue) fn has_sweep_work(&self, segments_max: usize) -> bool {
+    pub(crate) fn has_sweep_work(&self, segments_max: usize) -> bool {
         !self.leftovers.lock().is_empty()
             || self.journal.is_reserve_missing()
             || self.journal.has_sweep_work(segments_max)

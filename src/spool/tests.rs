@@ -1,10 +1,16 @@
 //! A sweep that meets a slow disk, and messages that cannot be moved.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::*;
+use super::lease::Leases;
+use super::message_store::{Spool, SpoolParts};
+use super::sweep::SweepResult;
 use crate::fakes::{SeededRandom, SimulatedDisk, TestClock, WatchedDisk};
-use crate::mail::{Mailbox, Recipient, ReversePath};
+use crate::mail::{Envelope, Mailbox, MessageId, Recipient, ReversePath};
+use crate::observe::Metrics;
+use crate::sys::{Clock, Disk};
 
 const SYNC: Duration = Duration::from_millis(10);
 
@@ -20,7 +26,7 @@ fn spool_with_excess_segments(
         clock: Arc::clone(clock) as Arc<dyn Clock>,
         random: Arc::new(SeededRandom::new(1)),
         metrics: Arc::new(Metrics::default()),
-        settings: Settings { segment_octets: 10_000, ..Settings::default() },
+        segment_octets: 10_000,
     };
     let (spool, leases, _) = Spool::open(&parts).unwrap();
     let recipient = Recipient::for_mailbox(Mailbox::parse("bo@here.example").unwrap());
