@@ -8,8 +8,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::listener_role::ListenerRole;
 use super::proxy::{self, ProxyError};
-use super::session::{ListenerRole, Session, SessionServices};
+use super::services::SessionServices;
+use super::session::Session;
 use super::session_limits::SessionSlot;
 use crate::smtp::{Server, ServerAction, SessionEnd};
 use crate::sys::Stream;

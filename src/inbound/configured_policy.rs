@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::login::LoginPolicy;
+use super::originator_field::OriginatorField;
 use super::policy::{ClientContext, Policy};
 use super::rate_limits::RateLimits;
 use super::recipient::RecipientPolicy;
 use super::sender::ReversePathPolicy;
-use super::sender_login::{OriginatorField, SenderLoginPolicy};
+use super::sender_login::SenderLoginPolicy;
 use crate::mail::{Failure, ForwardPath, Mailbox, ReversePath};
 use crate::smtp::{Answer, SaslCredentials, Verdict};
 

@@ -17,8 +17,8 @@
 use std::net::SocketAddr;
 
 use super::header_scanner::{HeaderScanner, RawOriginatorField};
-use super::sender_login::OriginatorField;
-use super::session::SessionServices;
+use super::originator_field::OriginatorField;
+use super::services::SessionServices;
 use super::session_hooks::HookContext;
 use super::stamp::{self, MissingFields, ReceivedField};
 use crate::mail::{Client, Domain, Envelope, Failure, MessageId, parse_address_list};

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::admission::{AcceptedClient, canonical_address, refuse_client};
+use super::listener_role::ListenerRole;
 use super::log_throttle::LogThrottle;
-use super::session::{ListenerRole, SessionServices};
+use super::services::SessionServices;
 use super::session_limits::SessionLimits;
 use crate::mail::Network;
 use crate::sys::{self, Clock as _, StopFlag, SystemClock, ThreadActivity, WaitResult};

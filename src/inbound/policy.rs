@@ -5,7 +5,7 @@
 
 use std::net::IpAddr;
 
-use super::sender_login::OriginatorField;
+use super::originator_field::OriginatorField;
 use crate::mail::{ForwardPath, Mailbox, ReversePath};
 use crate::smtp::{SaslCredentials, Verdict};
 

@@ -7,7 +7,8 @@
 
 use std::sync::Arc;
 
-use super::recipient::LocalRecipients;
+use super::local_recipients::LocalRecipients;
+use super::originator_field::OriginatorField;
 use crate::mail::{Destination, Failure, Mailbox};
 use crate::observe::{CounterFamily, Metrics};
 use crate::smtp::{Answer, Verdict};
@@ -25,15 +26,6 @@ pub enum SenderRestriction {
 pub trait SenderPermissions: Send + Sync {
     /// The operator lets this user write as this address.
     fn may_send_as(&self, user: &Mailbox, address: &Mailbox) -> bool;
-}
-
-/// A From or Sender field of a message, as far as it was understood.
-#[derive(Debug)]
-pub struct OriginatorField {
-    /// The field's name.
-    pub name: &'static str,
-    /// Whom it names, or why that is not known.
-    pub mailboxes: Result<Vec<Mailbox>, String>,
 }
 
 /// Answers for the names that users write in.

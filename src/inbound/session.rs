@@ -12,183 +12,26 @@
 use std::cell::OnceCell;
 use std::fmt;
 use std::io::{self, Read as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::content::{Arrival, MessageContext, queue_failure};
-use super::policy::{ClientContext as Asking, Policy};
+use super::listener_role::ListenerRole;
+use super::policy::ClientContext as Asking;
 use super::reply_buffer::ReplyBuffer;
-use super::reverse_names::ReverseNames;
-use super::session_hooks::{HookContext, SessionHooks};
+use super::services::SessionServices;
+use super::session_hooks::HookContext;
 use super::session_limits::SessionSlot;
 use crate::mail::{Client, Domain, Failure, Network, ReversePath};
-use crate::observe::{Counter, CounterFamily, Metrics, Trace, Traces, maillog};
-use crate::queue::{self, PutError};
+use crate::observe::{Trace, maillog};
+use crate::queue::PutError;
 use crate::smtp::{
-    self, Answer, BareLineEndPolicy, BodyFacts, Command, LineBuffer, Question, ReceiveMode, Reply, Server,
-    ServerAction, ServerKind, SessionEnd, Transaction, Verdict,
+    self, Answer, BodyFacts, Command, LineBuffer, Question, ReceiveMode, Reply, Server, ServerAction,
+    SessionEnd, Transaction, Verdict,
 };
-use crate::sys::{Clock, Moment, Stream};
-use crate::tls::{AcceptedTls, TlsServer, is_not_tls};
-
-/// What is spoken on a listening socket.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ListenerRole {
-    /// Mail from other servers; port 25.
-    Smtp,
-    /// Mail from our users; port 587 (RFC 6409).
-    Submission,
-    /// Mail from our users, TLS from the first octet; port 465 (RFC 8314 §3.3).
-    Submissions,
-}
-
-impl ListenerRole {
-    /// As in the configuration, in logs and in counters.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Smtp => "smtp",
-            Self::Submission => "submission",
-            Self::Submissions => "submissions",
-        }
-    }
-
-    /// The first octets are a handshake.
-    #[must_use]
-    pub fn is_implicit_tls(self) -> bool {
-        match self {
-            Self::Smtp | Self::Submission => false,
-            Self::Submissions => true,
-        }
-    }
-
-    fn kind(self) -> ServerKind {
-        match self {
-            Self::Smtp => ServerKind::Smtp,
-            Self::Submission | Self::Submissions => ServerKind::Submission,
-        }
-    }
-}
-
-/// The settings of every session.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Our name.
-    pub hostname: Domain,
-    /// Largest message taken, in octets (RFC 1870 §5).
-    pub message_octets_max: u64,
-    /// Forward-paths in one transaction.
-    pub recipients_max: usize,
-    /// Clients whose lone CRs and LFs in a message are mended, see [`LineEnds::Mended`]; all others'
-    /// are refused.
-    pub line_end_repair_networks: Vec<Network>,
-    /// Received fields in a message before it is a loop (RFC 5321 §6.3).
-    pub received_max: usize,
-    /// Clients whose messages are submissions without a login.
-    pub relay_networks: Vec<Network>,
-    /// Replies 5yz between two messages before we hang up.
-    pub errors_max: u32,
-    /// Wait before the greeting on the smtp port, for clients that do not; zero is not at all.
-    pub greeting_delay: Duration,
-    /// Wait for a whole command, or for some octets of a message, or for a handshake (at most a minute).
-    pub command_timeout: Duration,
-    /// A whole message must arrive within this.
-    pub message_timeout: Duration,
-    /// A whole session.
-    pub session_timeout: Duration,
-}
-
-impl Settings {
-    fn line_ends_for(&self, client: IpAddr) -> BareLineEndPolicy {
-        match self.line_end_repair_networks.iter().any(|network| network.contains(client)) {
-            true => BareLineEndPolicy::Normalize,
-            false => BareLineEndPolicy::Reject,
-        }
-    }
-}
-
-/// What a session needs of the house. Shared by all of them.
-pub struct SessionServices {
-    /// Limits and names.
-    pub settings: Settings,
-    /// Answers what a session cannot know.
-    pub policy: Arc<dyn Policy>,
-    /// Finds the names of clients.
-    pub reverse_names: ReverseNames,
-    /// The operator's own rules.
-    pub hooks: SessionHooks,
-    /// Where messages go.
-    pub queue: queue::Handle,
-    /// Encrypts.
-    pub tls: TlsServer,
-    /// Tells the time.
-    pub clock: Arc<dyn Clock>,
-    /// Remembers what sessions did.
-    pub traces: Arc<Traces>,
-    /// Counts.
-    pub counters: Counters,
-}
-
-impl SessionServices {
-    /// What the machine needs to know of the house, for a session that begins now.
-    pub(super) fn server_settings(&self, role: ListenerRole) -> smtp::Settings {
-        smtp::Settings {
-            hostname: self.settings.hostname.clone(),
-            kind: role.kind(),
-            message_octets_max: self.settings.message_octets_max,
-            recipients_max: self.settings.recipients_max,
-            bare_line_ends: BareLineEndPolicy::Reject,
-            has_tls: self.tls.is_available(),
-            has_users: self.policy.has_logins(),
-            has_scram: self.policy.all_have_scram(),
-            errors_max: self.settings.errors_max,
-        }
-    }
-}
-
-/// What sessions count.
-pub struct Counters {
-    commands: CounterFamily,
-    replies: CounterFamily,
-    tls: CounterFamily,
-    proxied_connections: CounterFamily,
-    pub(super) early_talkers: Counter,
-    non_smtp_clients: CounterFamily,
-    pub(super) messages: Counter,
-    pub(super) mail_loops: Counter,
-}
-
-impl Counters {
-    /// Registers them.
-    #[must_use]
-    pub fn new(metrics: &Metrics) -> Self {
-        Self {
-            commands: metrics.counter_family("session_command", "Commands of clients, by verb", "verb"),
-            replies: metrics.counter_family("session_reply", "Replies given to clients, by code", "code"),
-            tls: metrics.counter_family("session_tls", "TLS handshakes with clients, by result", "result"),
-            early_talkers: metrics
-                .counter("session_spoke_first", "Clients that did not wait for the greeting"),
-            proxied_connections: metrics.counter_family(
-                "session_proxied",
-                "Connections by proxies, by whom they bring",
-                "brings",
-            ),
-            non_smtp_clients: metrics.counter_family(
-                "session_stranger",
-                "Clients turned away because they speak something else, by what they speak",
-                "speaks",
-            ),
-            messages: metrics.counter("session_message", "Messages taken from clients"),
-            mail_loops: metrics
-                .counter("session_loop", "Messages refused because they went round in circles"),
-        }
-    }
-
-    pub(super) fn count_proxied(&self, brings: &str) {
-        self.proxied_connections.add_one(brings);
-    }
-}
+use crate::sys::{Moment, Stream};
+use crate::tls::{AcceptedTls, is_not_tls};
 
 /// One client's session.
 pub(super) struct Session {

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::recipient::LocalRecipients;
+use super::local_recipients::LocalRecipients;
 use crate::mail::{Domain, Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath, printable};
 use crate::observe::{CounterFamily, Metrics, Trace};
 use crate::smtp::{Answer, EnhancedStatus, Verdict};

@@ -1,0 +1,46 @@
+//! What sessions count.
+
+use crate::observe::{Counter, CounterFamily, Metrics};
+
+/// What sessions count.
+pub struct Counters {
+    pub(super) commands: CounterFamily,
+    pub(super) replies: CounterFamily,
+    pub(super) tls: CounterFamily,
+    proxied_connections: CounterFamily,
+    pub(super) early_talkers: Counter,
+    pub(super) non_smtp_clients: CounterFamily,
+    pub(super) messages: Counter,
+    pub(super) mail_loops: Counter,
+}
+
+impl Counters {
+    /// Registers them.
+    #[must_use]
+    pub fn new(metrics: &Metrics) -> Self {
+        Self {
+            commands: metrics.counter_family("session_command", "Commands of clients, by verb", "verb"),
+            replies: metrics.counter_family("session_reply", "Replies given to clients, by code", "code"),
+            tls: metrics.counter_family("session_tls", "TLS handshakes with clients, by result", "result"),
+            early_talkers: metrics
+                .counter("session_spoke_first", "Clients that did not wait for the greeting"),
+            proxied_connections: metrics.counter_family(
+                "session_proxied",
+                "Connections by proxies, by whom they bring",
+                "brings",
+            ),
+            non_smtp_clients: metrics.counter_family(
+                "session_stranger",
+                "Clients turned away because they speak something else, by what they speak",
+                "speaks",
+            ),
+            messages: metrics.counter("session_message", "Messages taken from clients"),
+            mail_loops: metrics
+                .counter("session_loop", "Messages refused because they went round in circles"),
+        }
+    }
+
+    pub(super) fn count_proxied(&self, brings: &str) {
+        self.proxied_connections.add_one(brings);
+    }
+}
