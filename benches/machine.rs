@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
-use postrider::mail::{Domain, Mailbox, MessageId, Recipient, Timestamp};
+use postrider::mail::{Domain, Mailbox, MessageId, Recipient, SenderFacts, Timestamp};
 use postrider::smtp::{
     Answer, BareLineEndPolicy, BodyReader, DotStuffer, LineBuffer, Question, Server, ServerAction,
     ServerKind, Settings, Verdict,
@@ -103,7 +103,7 @@ fn session_machine(bencher: Bencher<'_, '_>) {
     let bo = Recipient::for_mailbox(Mailbox::parse("bo@here.example").unwrap());
     let id = MessageId::new(Timestamp::from_millis(0), 1);
     let decide = |question: &Question| match question {
-        Question::Sender { .. } => Answer::Accepted,
+        Question::Sender { .. } => Answer::Sender(SenderFacts::default()),
         Question::Recipient(_) => Answer::Recipients(vec![bo.clone()]),
         Question::Content(_) => Answer::Queued(id),
         Question::Login(_) | Question::ScramStart { .. } => Answer::WrongLogin,

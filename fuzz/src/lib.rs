@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use postrider::mail::{Domain, Mailbox, MessageId, Recipient, ScramKeys, Timestamp};
+use postrider::mail::{Domain, Mailbox, MessageId, Recipient, ScramKeys, SenderFacts, Timestamp};
 use postrider::smtp::{
     Answer, BareLineEndPolicy, Evidence, Question, ScramStart, Server, ServerKind, Settings,
 };
@@ -29,7 +29,7 @@ pub fn server() -> Option<Server> {
 pub fn answer(question: &Question) -> Option<Answer> {
     let ana = Mailbox::parse("ana@here.example").ok()?;
     Some(match question {
-        Question::Sender { .. } => Answer::Accepted,
+        Question::Sender { .. } => Answer::Sender(SenderFacts::default()),
         Question::Recipient(_) => Answer::Recipients(vec![Recipient::for_mailbox(ana)]),
         Question::Login(login) => match &login.evidence {
             Evidence::Password(password) if password == "secret" => Answer::User(ana),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::policy::ClientContext;
 use crate::domaininfo::DomainInfo;
-use crate::mail::{Failure, Mailbox, ReversePath, SpfResult};
+use crate::mail::{Failure, Mailbox, ReversePath, SenderFacts, SpfResult};
 use crate::observe::{CounterFamily, Metrics};
 use crate::smtp::{Answer, Verdict};
 use crate::tls::IncomingSecurityLevel;
@@ -53,7 +53,8 @@ impl ReversePathPolicy {
     pub fn decide(&self, client: &ClientContext<'_>, reverse_path: &ReversePath) -> Verdict {
         let mailbox = match reverse_path {
             ReversePath::Null => {
-                return Verdict::new(Answer::Accepted).with_reason("the null reverse-path is never refused");
+                return Verdict::new(Answer::Sender(SenderFacts::default()))
+                    .with_reason("the null reverse-path is never refused");
             }
             ReversePath::Mailbox(mailbox) => mailbox,
         };
@@ -66,7 +67,9 @@ impl ReversePathPolicy {
             | SpfResult::Fail
             | SpfResult::SoftFail
             | SpfResult::TempError
-            | SpfResult::PermError => Verdict::new(Answer::Accepted).with_reason(because),
+            | SpfResult::PermError => {
+                Verdict::new(Answer::Sender(SenderFacts::default())).with_reason(because)
+            }
         }
     }
 
@@ -76,7 +79,7 @@ impl ReversePathPolicy {
         match self.domaininfo.check_incoming(&mailbox.domain, level) {
             Ok(()) => {
                 self.level_results.add_one("fine");
-                Verdict::new(Answer::Accepted)
+                Verdict::new(Answer::Sender(SenderFacts::default()))
                     .with_reason(format!("{level} is no less than its domain used before"))
             }
             Err(lower) => {
@@ -136,30 +139,44 @@ mod tests {
     fn a_confirmed_domain_that_used_tls_may_not_go_back_to_plain_text() {
         let dir = tempfile::tempdir().unwrap();
         let ana = "ana@there.example";
-        assert_eq!(decide(dir.path(), SpfResult::Pass, false, ana), Answer::Accepted, "nothing known yet");
-        assert_eq!(decide(dir.path(), SpfResult::Pass, true, ana), Answer::Accepted);
+        assert_eq!(
+            decide(dir.path(), SpfResult::Pass, false, ana),
+            Answer::Sender(SenderFacts::default()),
+            "nothing known yet"
+        );
+        assert_eq!(decide(dir.path(), SpfResult::Pass, true, ana), Answer::Sender(SenderFacts::default()));
         let answer = decide(dir.path(), SpfResult::Pass, false, ana);
         assert!(matches!(answer, Answer::Refused(Failure::Permanent(r)) if (r.subject, r.detail) == (7, 3)));
-        assert_eq!(decide(dir.path(), SpfResult::Pass, true, ana), Answer::Accepted);
+        assert_eq!(decide(dir.path(), SpfResult::Pass, true, ana), Answer::Sender(SenderFacts::default()));
     }
 
     #[test]
     fn nobody_else_can_raise_or_trip_a_domains_level() {
         let dir = tempfile::tempdir().unwrap();
         for spf in [SpfResult::None, SpfResult::Neutral, SpfResult::SoftFail, SpfResult::TempError] {
-            assert_eq!(decide(dir.path(), spf, true, "ana@there.example"), Answer::Accepted);
+            assert_eq!(
+                decide(dir.path(), spf, true, "ana@there.example"),
+                Answer::Sender(SenderFacts::default())
+            );
         }
         assert_eq!(
             decide(dir.path(), SpfResult::Pass, false, "ana@there.example"),
-            Answer::Accepted,
+            Answer::Sender(SenderFacts::default()),
             "not raised"
         );
-        assert_eq!(decide(dir.path(), SpfResult::Pass, true, "ana@there.example"), Answer::Accepted);
+        assert_eq!(
+            decide(dir.path(), SpfResult::Pass, true, "ana@there.example"),
+            Answer::Sender(SenderFacts::default())
+        );
         assert_eq!(
             decide(dir.path(), SpfResult::None, false, "ana@there.example"),
-            Answer::Accepted,
+            Answer::Sender(SenderFacts::default()),
             "not tripped"
         );
-        assert_eq!(decide(dir.path(), SpfResult::Pass, false, ""), Answer::Accepted, "null is never refused");
+        assert_eq!(
+            decide(dir.path(), SpfResult::Pass, false, ""),
+            Answer::Sender(SenderFacts::default()),
+            "null is never refused"
+        );
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::local_recipients::LocalRecipients;
 use super::originator_field::OriginatorField;
-use crate::mail::{Destination, Failure, Mailbox};
+use crate::mail::{Destination, Failure, Mailbox, SenderFacts};
 use crate::observe::{CounterFamily, Metrics};
 use crate::smtp::{Answer, Verdict};
 
@@ -81,10 +81,10 @@ impl SenderLoginPolicy {
             Ok(mailboxes) if mailboxes.is_empty() => not_known("it names nobody"),
             Ok(mailboxes) if mailboxes.len() > ORIGINATOR_MAILBOXES_MAX => not_known("it names too many"),
             Ok(mailboxes) => {
-                let mut verdict = Verdict::new(Answer::Accepted);
+                let mut verdict = Verdict::new(Answer::Sender(SenderFacts::default()));
                 for mailbox in mailboxes {
                     verdict = self.check_address(field, user, mailbox);
-                    if verdict.answer != Answer::Accepted {
+                    if verdict.answer != Answer::Sender(SenderFacts::default()) {
                         return verdict;
                     }
                 }
@@ -94,7 +94,7 @@ impl SenderLoginPolicy {
     }
 
     fn check_address(&self, place: &str, user: &Mailbox, address: &Mailbox) -> Verdict {
-        let accepted = |why: String| Verdict::new(Answer::Accepted).with_reason(why);
+        let accepted = |why: String| Verdict::new(Answer::Sender(SenderFacts::default())).with_reason(why);
         if self.restriction == SenderRestriction::AnyAddress {
             return accepted(format!("{user} has logged in, and users may write in any name"));
         }
@@ -188,7 +188,7 @@ mod tests {
     /// The status of a refusal, or nothing.
     fn status(verdict: Verdict) -> String {
         match verdict.answer {
-            Answer::Accepted => String::new(),
+            Answer::Sender(_) => String::new(),
             Answer::Refused(failure) => {
                 let class = if matches!(failure, Failure::Permanent(_)) { 5 } else { 4 };
                 format!("{class}.{}.{}", failure.reason().subject, failure.reason().detail)

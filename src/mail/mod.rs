@@ -13,6 +13,7 @@
 //! - `endpoint`: where a server is reached
 //! - `network`: a range of addresses in CIDR notation
 //! - `scram`: what is kept of a password so that its owner can prove to know it
+//! - `sender_facts`: what the server looked up about a sender at MAIL
 //! - `time`: wall time as it is stored
 //! - `verdict`: what was found out about who sent a message
 //! - `via`: hosts that the operator names, and how to talk to them
@@ -30,6 +31,7 @@ mod outcome;
 mod printable;
 mod recipient;
 mod scram;
+mod sender_facts;
 mod timestamp;
 mod verdict;
 mod via;
@@ -46,6 +48,7 @@ pub use outcome::{Failure, FailureScope, Outcome, Reason, RemoteResponse};
 pub use printable::printable;
 pub use recipient::{Destination, Notify, Recipient};
 pub use scram::ScramKeys;
+pub use sender_facts::SenderFacts;
 pub use timestamp::Timestamp;
 pub use verdict::SpfResult;
 pub use via::{NextHop, TlsPolicy, Via, ViaError};

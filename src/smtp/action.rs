@@ -1,6 +1,6 @@
 //! What the server machine wants done, what it wants to know, and how it is told.
 
-use crate::mail::{Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath};
+use crate::mail::{Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath, SenderFacts};
 
 use super::body::BodyFacts;
 use super::parameters::MailParameters;
@@ -84,7 +84,7 @@ pub struct CommandPaths {
 /// What the machine cannot know.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
-    /// May this reverse-path send here? [`Answer::Accepted`].
+    /// May this reverse-path send here? [`Answer::Sender`].
     Sender {
         /// Null or a mailbox.
         reverse_path: ReversePath,
@@ -121,8 +121,8 @@ pub struct Verdict {
 /// client hears 451 4.3.0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// The sender may.
-    Accepted,
+    /// The reverse-path may send here. The facts are kept in the transaction.
+    Sender(SenderFacts),
     /// Recipients behind the forward-path, after aliases. If there are none, it is as unknown.
     Recipients(Vec<Recipient>),
     /// The login is right: this user of ours.

@@ -237,8 +237,8 @@ impl Server {
             _ => return self.close_with_fault(),
         };
         match (asked, verdict.answer) {
-            (PendingQuestion::Sender(reverse_path, parameters), Answer::Accepted) => {
-                self.begin_transaction(reverse_path, parameters)
+            (PendingQuestion::Sender(reverse_path, parameters), Answer::Sender(facts)) => {
+                self.begin_transaction(reverse_path, parameters, facts)
             }
             (PendingQuestion::Recipient(parameters), Answer::Recipients(recipients)) => {
                 self.accept_recipients(recipients, &parameters)
@@ -266,7 +266,7 @@ impl Server {
             // A fault of ours: an answer to another question.
             (
                 PendingQuestion::Content,
-                Answer::Accepted
+                Answer::Sender(_)
                 | Answer::Recipients(_)
                 | Answer::User(_)
                 | Answer::WrongLogin
@@ -277,7 +277,7 @@ impl Server {
                 | PendingQuestion::Recipient(_)
                 | PendingQuestion::Login(_)
                 | PendingQuestion::ScramStart(_),
-                Answer::Accepted
+                Answer::Sender(_)
                 | Answer::Recipients(_)
                 | Answer::User(_)
                 | Answer::WrongLogin

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use crate::mail::{Destination, Mailbox, Recipient, ReversePath, TlsInfo};
+use crate::mail::{Destination, Mailbox, Recipient, ReversePath, SenderFacts, TlsInfo};
 
 use super::body::BodyReader;
 use super::command::HelloName;
@@ -15,6 +15,8 @@ pub struct Transaction {
     pub reverse_path: ReversePath,
     /// What the client asked for in MAIL.
     pub parameters: MailParameters,
+    /// What was found out about the sender: the answer to the question about MAIL.
+    pub sender: SenderFacts,
     /// Final destinations, after aliases, in the order of RCPT; none twice.
     pub recipients: Vec<Recipient>,
     /// What the client calls itself.
@@ -37,11 +39,13 @@ impl Transaction {
         begun: TransactionOrigin,
         reverse_path: ReversePath,
         parameters: MailParameters,
+        sender: SenderFacts,
     ) -> Self {
         let TransactionOrigin { hello, is_esmtp, login, tls } = begun;
         Self {
             reverse_path,
             parameters,
+            sender,
             recipients: Vec::new(),
             hello,
             is_esmtp,

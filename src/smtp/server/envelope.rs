@@ -1,7 +1,7 @@
 //! MAIL and RCPT: who sends, and to whom (RFC 5321 §3.3).
 
 use super::{PendingQuestion, ReceivedHello, Server, ServerKind};
-use crate::mail::{ForwardPath, Recipient, ReversePath};
+use crate::mail::{ForwardPath, Recipient, ReversePath, SenderFacts};
 use crate::smtp::action::{Question, ServerAction};
 use crate::smtp::parameters::{MailParameters, RecipientParameters};
 use crate::smtp::refusal::{not_ascii, out_of_order, too_big};
@@ -55,6 +55,7 @@ impl Server {
         &mut self,
         reverse_path: ReversePath,
         parameters: MailParameters,
+        sender: SenderFacts,
     ) -> ServerAction {
         let Some(ReceivedHello { hello, is_esmtp }) = &self.hello else { return self.close_with_fault() };
         let begun = TransactionOrigin {
@@ -63,7 +64,7 @@ impl Server {
             login: self.login.clone(),
             tls: self.tls.clone(),
         };
-        self.transaction = Some(Transaction::new(begun, reverse_path, parameters));
+        self.transaction = Some(Transaction::new(begun, reverse_path, parameters, sender));
         ServerAction::Reply(Reply::new(250, 1, 0, "Sender is fine"))
     }
 

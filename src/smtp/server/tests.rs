@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::mail::{Failure, ForwardPath, MessageId, Recipient, ScramKeys, Timestamp};
+use crate::mail::{Failure, ForwardPath, MessageId, Recipient, ScramKeys, SenderFacts, SpfResult, Timestamp};
 use crate::smtp::{EnhancedStatus, ReceiveMode, ScramStart};
 
 fn server() -> Server {
@@ -49,7 +49,8 @@ fn a_transaction_knows_what_the_stamp_needs() {
     assert_eq!(reply(server.answer(Verdict::new(Answer::User(ana.clone())))).code, 235);
     server.line(Ok(b"MAIL FROM:<> BODY=8BITMIME SMTPUTF8"));
     assert!(server.transaction().is_none(), "nothing has begun before the policy has agreed");
-    server.answer(Verdict::new(Answer::Accepted));
+    let sender = SenderFacts { spf: Some(SpfResult::Pass), ..SenderFacts::default() };
+    server.answer(Verdict::new(Answer::Sender(sender.clone())));
     server.line(Ok(b"RCPT TO:<bo@here.example>"));
     let bo = Recipient::for_mailbox(Mailbox::parse("bo@here.example").unwrap());
     server.answer(Verdict::new(Answer::Recipients(vec![bo.clone(), bo.clone()])));
@@ -58,6 +59,9 @@ fn a_transaction_knows_what_the_stamp_needs() {
     assert_eq!(transaction.recipients, [bo]);
     assert_eq!(transaction.hello.as_str(), "there.example");
     assert_eq!((&transaction.login, &transaction.tls), (&Some(ana), &Some(facts())));
+    assert_eq!(transaction.sender, sender);
+    server.line(Ok(b"RSET"));
+    assert!(server.transaction().is_none(), "the facts about a sender end with its transaction");
 }
 
 #[test]
@@ -76,7 +80,7 @@ fn a_shell_that_does_not_follow_is_told_to_stop() {
     asked.line(Ok(b"MAIL FROM:<>"));
     for action in [
         asked.line(Ok(b"NOOP")),
-        server().answer(Verdict::new(Answer::Accepted)),
+        server().answer(Verdict::new(Answer::Sender(SenderFacts::default()))),
         server().body(b"x", &mut |_| {}).unwrap().1,
         server().handshake_done(Some(facts())),
     ] {
@@ -202,7 +206,7 @@ fn verdict(question: &Question, luck: u8) -> Verdict {
         (0, _) => Answer::Refused(Failure::transient(3, 0, "not now")),
         (1, _) => Answer::Refused(Failure::permanent(7, 1, "never")),
         (2, _) => Answer::RefusedWith(Reply::plain(250, "odd")),
-        (_, Question::Sender { .. }) => Answer::Accepted,
+        (_, Question::Sender { .. }) => Answer::Sender(SenderFacts::default()),
         (_, Question::Recipient(ForwardPath::Mailbox(mailbox))) => {
             Answer::Recipients(vec![Recipient::for_mailbox(mailbox.clone())])
         }
@@ -388,7 +392,7 @@ fn a_refusal_says_whom_it_is_about() {
     assert_eq!(reply(server.line(Ok(b"NONSENSE"))).code, 500);
     assert_eq!(about(&server), (None, None));
     server.line(Ok(b"MAIL FROM:<ana@there.example>"));
-    server.answer(Verdict::new(Answer::Accepted));
+    server.answer(Verdict::new(Answer::Sender(SenderFacts::default())));
     server.line(Ok(b"RCPT TO:<bo@here.example>"));
     let bo = Recipient::for_mailbox(Mailbox::parse("bo@here.example").unwrap());
     server.answer(Verdict::new(Answer::Recipients(vec![bo])));

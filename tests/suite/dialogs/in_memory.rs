@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use postrider::mail::{
-    Domain, Failure, ForwardPath, Mailbox, MessageId, Notify, Recipient, Ret, ScramKeys, Timestamp, TlsInfo,
+    Domain, Failure, ForwardPath, Mailbox, MessageId, Notify, Recipient, Ret, ScramKeys, SenderFacts,
+    Timestamp, TlsInfo,
 };
 use postrider::smtp::{
     Answer, BareLineEndPolicy, EnhancedStatus, Evidence, LineBuffer, Question, ReceiveMode, Reply,
@@ -257,7 +258,7 @@ impl Scripted {
         }
         let (word, rest) = self.answer.split_once(' ').unwrap_or((&self.answer, ""));
         Ok(Verdict::new(match (word, question) {
-            ("ok", Question::Sender { .. }) => Answer::Accepted,
+            ("ok", Question::Sender { .. }) => Answer::Sender(SenderFacts::default()),
             ("ok", Question::Recipient(forward_path)) => Answer::Recipients(match (rest, forward_path) {
                 ("", ForwardPath::Mailbox(mailbox)) => vec![Recipient::for_mailbox(mailbox.clone())],
                 ("", ForwardPath::Postmaster) => vec![recipient("postmaster@here.example")],

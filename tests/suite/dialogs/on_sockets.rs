@@ -21,7 +21,9 @@ use postrider::inbound::{
     OriginatorField, Policy, RateLimits, ReverseNames, SessionHookSettings, SessionHooks,
     SessionLimitSettings, SessionLimits, SessionServices, Settings,
 };
-use postrider::mail::{Domain, Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath};
+use postrider::mail::{
+    Domain, Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath, SenderFacts,
+};
 use postrider::observe::{Metrics, Traces};
 use postrider::queue::{self, Couriers, DeliveryParts, Handle, QueueParts, QueuedDirectly, SteppedQueue};
 use postrider::route::Router;
@@ -206,7 +208,7 @@ impl Policy for Script {
         self.answer(&Question::Recipient(forward_path.clone()))
     }
     fn check_originator(&self, _user: &Mailbox, _authorship: &OriginatorField) -> Verdict {
-        Verdict::new(Answer::Accepted)
+        Verdict::new(Answer::Sender(SenderFacts::default()))
     }
     fn check_login(&self, _client: &ClientContext<'_>, login: &SaslCredentials) -> Verdict {
         self.answer(&Question::Login(login.clone()))
