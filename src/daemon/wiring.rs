@@ -144,7 +144,7 @@ pub(super) fn build(
             Arc::clone(&random),
             &metrics,
         ),
-        recipient_policy: RecipientPolicy::new(directory, config.relay.networks.clone(), &metrics),
+        recipient_policy: RecipientPolicy::new(directory, &metrics),
     };
     let services = SessionServices {
         settings: session_settings(config),

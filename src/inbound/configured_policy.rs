@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::circumstances::Circumstances;
 use super::login::LoginPolicy;
 use super::originator_field::OriginatorField;
-use super::policy::{ClientContext, Policy};
+use super::policy::Policy;
 use super::rate_limits::RateLimits;
 use super::recipient::RecipientPolicy;
 use super::sender::ReversePathPolicy;
@@ -35,25 +36,27 @@ impl Policy for ConfiguredPolicy {
         self.login_policy.all_have_scram()
     }
 
-    fn check_sender(&self, client: &ClientContext<'_>, reverse_path: &ReversePath) -> Verdict {
-        if let Err(refusal) = self.rate_limits.admit_message(client) {
+    fn check_sender(&self, circumstances: &Circumstances<'_>, reverse_path: &ReversePath) -> Verdict {
+        if let Err(refusal) = self.rate_limits.admit_message(circumstances) {
             return refusal;
         }
-        match (client.login, reverse_path) {
+        match (circumstances.login, reverse_path) {
             (Some(user), ReversePath::Mailbox(mailbox)) => {
                 self.sender_login_policy.check_reverse_path(user, mailbox)
             }
-            (Some(_), ReversePath::Null) | (None, _) => self.reverse_path_policy.decide(client, reverse_path),
+            (Some(_), ReversePath::Null) | (None, _) => {
+                self.reverse_path_policy.decide(circumstances, reverse_path)
+            }
         }
     }
 
-    fn check_recipient(&self, client: &ClientContext<'_>, forward_path: &ForwardPath) -> Verdict {
-        if let Err(refusal) = self.rate_limits.admit_recipient(client) {
+    fn check_recipient(&self, circumstances: &Circumstances<'_>, forward_path: &ForwardPath) -> Verdict {
+        if let Err(refusal) = self.rate_limits.admit_recipient(circumstances) {
             return refusal;
         }
-        let verdict = self.recipient_policy.decide(client, forward_path);
+        let verdict = self.recipient_policy.decide(circumstances, forward_path);
         if is_unknown_recipient(&verdict.answer) {
-            self.rate_limits.record_unknown_recipient(client);
+            self.rate_limits.record_unknown_recipient(circumstances);
         }
         verdict
     }
@@ -62,12 +65,12 @@ impl Policy for ConfiguredPolicy {
         self.sender_login_policy.check_field(user, authorship)
     }
 
-    fn check_login(&self, client: &ClientContext<'_>, login: &SaslCredentials) -> Verdict {
-        self.login_policy.decide(client, login)
+    fn check_login(&self, circumstances: &Circumstances<'_>, login: &SaslCredentials) -> Verdict {
+        self.login_policy.decide(circumstances, login)
     }
 
-    fn scram_start(&self, client: &ClientContext<'_>, user: &str) -> Verdict {
-        self.login_policy.scram_start(client, user)
+    fn scram_start(&self, circumstances: &Circumstances<'_>, user: &str) -> Verdict {
+        self.login_policy.scram_start(circumstances, user)
     }
 }
 

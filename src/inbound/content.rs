@@ -14,14 +14,12 @@
 //! Return-Path is left out of every message: it is the final server's to write (RFC 5321 §4.4), and
 //! one that has come along is stale or a lie.
 
-use std::net::SocketAddr;
-
+use super::circumstances::Circumstances;
 use super::header_scanner::{HeaderScanner, RawOriginatorField};
 use super::originator_field::OriginatorField;
 use super::services::SessionServices;
-use super::session_hooks::HookContext;
 use super::stamp::{self, MissingFields, ReceivedField};
-use crate::mail::{Client, Domain, Envelope, Failure, MessageId, parse_address_list};
+use crate::mail::{Envelope, Failure, MessageId, parse_address_list};
 use crate::observe::{Trace, maillog};
 use crate::queue::{Handle, IncomingMessage, PutError};
 use crate::smtp::{Answer, BodyFacts, Transaction};
@@ -32,29 +30,13 @@ pub(super) struct Arrival {
     header: HeaderScanner,
 }
 
-/// What is known about a message apart from its octets.
+/// What decides about a message beside its octets.
 pub(super) struct MessageContext<'a> {
+    pub(super) services: &'a SessionServices,
+    pub(super) trace: &'a Trace,
+    pub(super) circumstances: Circumstances<'a>,
     pub(super) transaction: &'a Transaction,
     pub(super) body_facts: &'a BodyFacts,
-    pub(super) client: Client,
-    /// Where the client connects from.
-    pub(super) peer: SocketAddr,
-    pub(super) reverse_name: Option<&'a Domain>,
-    /// The client has logged in, or may relay without.
-    pub(super) is_submission: bool,
-}
-
-impl MessageContext<'_> {
-    fn hook_context(&self) -> HookContext<'_> {
-        HookContext {
-            peer: self.peer,
-            reverse_name: self.reverse_name,
-            hello: self.transaction.hello.as_str(),
-            reverse_path: &self.transaction.reverse_path,
-            login: self.transaction.login.as_ref(),
-            is_encrypted: self.client.tls.is_some(),
-        }
-    }
 }
 
 impl Arrival {
@@ -75,31 +57,21 @@ impl Arrival {
     }
 
     /// Puts the message into the queue. When this returns an id, the message is safe on disk.
-    pub(super) fn commit(
-        mut self,
-        services: &SessionServices,
-        trace: &Trace,
-        about: &MessageContext<'_>,
-    ) -> Result<MessageId, Failure> {
+    pub(super) fn commit(mut self, context: &MessageContext<'_>) -> Result<MessageId, Failure> {
+        let MessageContext { services, trace, circumstances, transaction, .. } = context;
         self.header.finish();
         self.check_mail_loop(services)?;
-        if about.is_submission && self.header.has_too_many_bcc_fields() {
-            return Err(Failure::permanent(6, 0, "The message has too many Bcc fields"));
+        if circumstances.is_submission() {
+            self.check_submission()?;
         }
-        // What stands behind the line would be in a name that nobody has checked, and a Bcc there would
-        // stay.
-        if about.is_submission && self.header.has_malformed_line() {
-            return Err(Failure::permanent(6, 0, "A line of the header is neither a field nor empty"));
-        }
-        self.check_originators(services, trace, about.transaction)?;
+        self.check_originators(context)?;
         let mut incoming = self.incoming.map_err(|e| queue_failure(&e))?;
         let (id, octets) = (incoming.id(), incoming.octets());
-        let mut envelope = envelope(services, id, &self.header, about);
+        let mut envelope = envelope(context, id, &self.header);
         if services.hooks.has_message_hook() {
-            let occasion = about.hook_context();
-            let recipients = &about.transaction.recipients;
+            let recipients = &transaction.recipients;
             let fields = incoming.read_as_sent(&envelope, |message| {
-                services.hooks.run_post_data_hook(&occasion, id, recipients, message, trace)
+                services.hooks.run_post_data_hook(circumstances, id, recipients, message, trace)
             });
             envelope.added_fields.insert_str(0, &fields.map_err(|e| queue_failure(&e))??);
         }
@@ -121,18 +93,27 @@ impl Arrival {
         Err(Failure::permanent(4, 6, text))
     }
 
-    /// A user writes in names that are theirs.
-    fn check_originators(
-        &self,
-        services: &SessionServices,
-        trace: &Trace,
-        transaction: &Transaction,
-    ) -> Result<(), Failure> {
-        let Some(user) = &transaction.login else { return Ok(()) };
+    /// Refuses a submission whose Bcc fields cannot all be removed, or whose header can be read in two
+    /// ways.
+    fn check_submission(&self) -> Result<(), Failure> {
+        if self.header.has_too_many_bcc_fields() {
+            return Err(Failure::permanent(6, 0, "The message has too many Bcc fields"));
+        }
+        // Fields behind such a line are not looked at: a From there would not be checked, and a Bcc
+        // there would not be removed.
+        if self.header.has_malformed_line() {
+            return Err(Failure::permanent(6, 0, "A line of the header is neither a field nor empty"));
+        }
+        Ok(())
+    }
+
+    /// Refuses a message of a user whose From or Sender field names another.
+    fn check_originators(&self, context: &MessageContext<'_>) -> Result<(), Failure> {
+        let Some(user) = context.circumstances.login else { return Ok(()) };
         let fields = [("From", self.header.from()), ("Sender", self.header.sender())];
-        for authorship in fields.into_iter().filter_map(|(name, field)| parse_originator_field(name, field)) {
-            let verdict = services.policy.check_originator(user, &authorship);
-            verdict.reasons.iter().for_each(|reason| trace.add_event(reason.as_str()));
+        for field in fields.into_iter().filter_map(|(name, field)| parse_originator_field(name, field)) {
+            let verdict = context.services.policy.check_originator(user, &field);
+            verdict.reasons.iter().for_each(|reason| context.trace.add_event(reason.as_str()));
             if let Answer::Refused(failure) = verdict.answer {
                 return Err(failure);
             }
@@ -152,44 +133,33 @@ fn parse_originator_field(field: &'static str, originator: &RawOriginatorField) 
     Some(OriginatorField { name: field, mailboxes: named })
 }
 
-fn envelope(
-    services: &SessionServices,
-    id: MessageId,
-    head: &HeaderScanner,
-    about: &MessageContext<'_>,
-) -> Envelope {
-    let transaction = about.transaction;
+fn envelope(context: &MessageContext<'_>, id: MessageId, header: &HeaderScanner) -> Envelope {
+    let MessageContext { services, circumstances, transaction, body_facts, .. } = context;
     let hostname = &services.settings.hostname;
     let arrived = services.clock.wall_time();
-    let mut stamp = stamp::format_received(&ReceivedField {
-        client: &about.client,
-        reverse_name: about.reverse_name,
-        is_authenticated: transaction.login.is_some(),
-        is_esmtp: transaction.is_esmtp,
+    let mut added_fields = stamp::format_received(&ReceivedField {
+        circumstances: *circumstances,
         is_smtputf8: transaction.parameters.smtputf8,
         hostname,
         id,
         arrived,
     });
-    if about.is_submission {
-        stamp.push_str(&stamp::format_missing_fields(
-            &missing_fields(head, transaction),
-            hostname,
-            id,
-            arrived,
-        ));
+    let is_submission = circumstances.is_submission();
+    if is_submission {
+        let missing = missing_fields(header, transaction);
+        added_fields.push_str(&stamp::format_missing_fields(&missing, hostname, id, arrived));
     }
     Envelope {
-        added_fields: stamp,
-        removed_ranges: head.removed_ranges(about.is_submission),
+        added_fields,
+        removed_ranges: header.removed_ranges(is_submission),
         body_type: transaction.parameters.body,
-        has_8bit: about.body_facts.has_8bit,
-        has_long_lines: about.body_facts.has_long_lines,
+        has_8bit: body_facts.has_8bit,
+        has_long_lines: body_facts.has_long_lines,
         smtputf8: transaction.parameters.smtputf8,
         ret: transaction.parameters.ret,
         envid: transaction.parameters.envid.clone(),
         authenticated_user: transaction.login.clone(),
-        client: Some(about.client.clone()),
+        client: Some(circumstances.to_client()),
         ..Envelope::new(id, arrived, transaction.reverse_path.clone(), transaction.recipients.clone())
     }
 }

@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use super::address_prefix::{client_prefix, network_prefix};
-use super::policy::ClientContext;
+use super::circumstances::Circumstances;
 use crate::auth::{self, Accounts, BackoffOutcome, LoginBackoff};
 use crate::mail::{Failure, Mailbox};
 use crate::observe::{CounterFamily, Metrics, maillog};
@@ -51,20 +51,24 @@ impl LoginPolicy {
     }
 
     /// What a SCRAM exchange with `user` needs, whoever that is.
-    pub fn scram_start(&self, client: &ClientContext<'_>, user: &str) -> Verdict {
+    pub fn scram_start(&self, circumstances: &Circumstances<'_>, user: &str) -> Verdict {
         let octets: Vec<u8> = (0..3).flat_map(|_| self.random.bits().to_be_bytes()).collect();
         Verdict::new(Answer::ScramStart(Box::new(ScramStart {
             keys: self.accounts.scram_keys(user),
             nonce: STANDARD_NO_PAD.encode(octets),
-            channel_binding: client.channel_binding.map(<[u8]>::to_vec),
+            channel_binding: circumstances.channel_binding.map(<[u8]>::to_vec),
         })))
     }
 
     /// Is it the user? Writes the line of the mail log.
-    pub fn decide(&self, client: &ClientContext<'_>, login: &SaslCredentials) -> Verdict {
-        let outcome = self.check(client.address, login);
+    pub fn decide(&self, circumstances: &Circumstances<'_>, login: &SaslCredentials) -> Verdict {
+        let outcome = self.check(circumstances.address(), login);
         self.results.add_one(outcome.metric_label());
-        maillog::login_attempted(client.address, &login.authentication_identity, outcome.maillog_result());
+        maillog::login_attempted(
+            circumstances.address(),
+            &login.authentication_identity,
+            outcome.maillog_result(),
+        );
         outcome.verdict()
     }
 
@@ -183,13 +187,10 @@ mod tests {
         Fixture { logins, clock }
     }
 
-    fn client(address: &str) -> ClientContext<'static> {
-        ClientContext {
-            address: address.parse().unwrap(),
-            hello: "there.example",
-            is_encrypted: true,
-            login: None,
+    fn client(address: &str) -> Circumstances<'static> {
+        Circumstances {
             channel_binding: Some(&[7; 32]),
+            ..Circumstances::at_connection((address.parse::<IpAddr>().unwrap(), 25).into())
         }
     }
 

@@ -24,6 +24,7 @@
 
 mod address_prefix;
 mod admission;
+mod circumstances;
 mod configured_policy;
 mod content;
 mod counters;
@@ -50,6 +51,7 @@ mod settings;
 mod stamp;
 mod token_buckets;
 
+pub use circumstances::Circumstances;
 pub use configured_policy::ConfiguredPolicy;
 pub use counters::Counters;
 pub use header_scanner::{HeaderScanner, RawOriginatorField};
@@ -58,7 +60,7 @@ pub use listener_role::ListenerRole;
 pub use local_recipients::LocalRecipients;
 pub use login::LoginPolicy;
 pub use originator_field::OriginatorField;
-pub use policy::{ClientContext, Policy};
+pub use policy::Policy;
 pub use rate_limits::{HourlyLimits, RateLimits};
 pub use recipient::RecipientPolicy;
 pub use reverse_names::ReverseNames;

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::address_prefix::client_prefix;
-use super::policy::ClientContext;
+use super::circumstances::Circumstances;
 use super::token_buckets::TokenBuckets;
 use crate::mail::{Mailbox, Network};
 use crate::observe::{CounterFamily, Metrics};
@@ -92,10 +92,10 @@ impl RateLimits {
     }
 
     /// A client begins a message: what it hears if that is one too many.
-    pub(super) fn admit_message(&self, client: &ClientContext<'_>) -> Result<(), Verdict> {
-        match client.login {
+    pub(super) fn admit_message(&self, circumstances: &Circumstances<'_>) -> Result<(), Verdict> {
+        match circumstances.login {
             Some(login) => self.take(&self.login_messages, login, "Too many messages from your account"),
-            None => self.rate_limit_key(client.address).map_or(Ok(()), |origin| {
+            None => self.rate_limit_key(circumstances.address()).map_or(Ok(()), |origin| {
                 self.take(&self.messages, &origin, "Too many messages from your address")
             }),
         }
@@ -103,11 +103,11 @@ impl RateLimits {
 
     /// A client names a recipient. One that has asked for too many who do not exist is told nothing
     /// about any other.
-    pub(super) fn admit_recipient(&self, client: &ClientContext<'_>) -> Result<(), Verdict> {
-        if let Some(login) = client.login {
+    pub(super) fn admit_recipient(&self, circumstances: &Circumstances<'_>) -> Result<(), Verdict> {
+        if let Some(login) = circumstances.login {
             return self.take(&self.login_recipients, login, "Too many recipients from your account");
         }
-        let Some(origin) = self.rate_limit_key(client.address) else { return Ok(()) };
+        let Some(origin) = self.rate_limit_key(circumstances.address()) else { return Ok(()) };
         let guesses_too_much = !self.unknown_recipients.buckets.lock().has_token(&origin, self.clock.now());
         if guesses_too_much {
             return Err(self.refusal(
@@ -119,8 +119,8 @@ impl RateLimits {
     }
 
     /// A recipient that the client named does not exist.
-    pub(super) fn record_unknown_recipient(&self, client: &ClientContext<'_>) {
-        if let (None, Some(origin)) = (client.login, self.rate_limit_key(client.address)) {
+    pub(super) fn record_unknown_recipient(&self, circumstances: &Circumstances<'_>) {
+        if let (None, Some(origin)) = (circumstances.login, self.rate_limit_key(circumstances.address())) {
             self.unknown_recipients.buckets.lock().take(&origin, self.clock.now());
         }
     }
@@ -170,13 +170,10 @@ mod tests {
         RateLimits::new(max, clock.clone(), &Metrics::default())
     }
 
-    fn client<'a>(address: &str, login: Option<&'a Mailbox>) -> ClientContext<'a> {
-        ClientContext {
-            address: address.parse().unwrap(),
-            hello: "x",
-            is_encrypted: true,
+    fn client<'a>(address: &str, login: Option<&'a Mailbox>) -> Circumstances<'a> {
+        Circumstances {
             login,
-            channel_binding: None,
+            ..Circumstances::at_connection((address.parse::<IpAddr>().unwrap(), 25).into())
         }
     }
 

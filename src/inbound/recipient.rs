@@ -5,33 +5,32 @@
 
 use std::sync::Arc;
 
+use super::circumstances::Circumstances;
 use super::local_recipients::LocalRecipients;
-use super::policy::ClientContext;
-use crate::mail::{Failure, ForwardPath, LocalPart, Mailbox, Network, Recipient};
+use crate::mail::{Failure, ForwardPath, LocalPart, Mailbox, Recipient};
 use crate::observe::{CounterFamily, Metrics};
 use crate::smtp::{Answer, Verdict};
 
 /// Answers for forward-paths.
 pub struct RecipientPolicy {
     local_recipients: Arc<dyn LocalRecipients>,
-    relay_networks: Vec<Network>,
     decisions: CounterFamily,
 }
 
 impl RecipientPolicy {
-    /// Clients in `relay_networks` may send to anyone without logging in.
+    /// Answers from `local_recipients`.
     #[must_use]
-    pub fn new(directory: Arc<dyn LocalRecipients>, relay_networks: Vec<Network>, metrics: &Metrics) -> Self {
-        let decided =
+    pub fn new(local_recipients: Arc<dyn LocalRecipients>, metrics: &Metrics) -> Self {
+        let decisions =
             metrics.counter_family("recipient_decision", "Forward-paths asked for, by decision", "decision");
-        Self { local_recipients: directory, relay_networks, decisions: decided }
+        Self { local_recipients, decisions }
     }
 
     /// Do we take mail for it from this client?
-    pub fn decide(&self, client: &ClientContext<'_>, forward_path: &ForwardPath) -> Verdict {
+    pub fn decide(&self, circumstances: &Circumstances<'_>, forward_path: &ForwardPath) -> Verdict {
         let (decision, verdict) = match self.resolve_mailbox(forward_path) {
             Some(mailbox) if self.local_recipients.is_local_mailbox(&mailbox) => self.decide_local(&mailbox),
-            Some(mailbox) => self.decide_relay(client, mailbox),
+            Some(mailbox) => self.decide_relay(circumstances, mailbox),
             None => ("unknown", unknown_recipient()),
         };
         self.decisions.add_one(decision);
@@ -63,11 +62,11 @@ impl RecipientPolicy {
         }
     }
 
-    fn decide_relay(&self, client: &ClientContext<'_>, mailbox: Mailbox) -> (&'static str, Verdict) {
-        let why = match client.login {
+    fn decide_relay(&self, circumstances: &Circumstances<'_>, mailbox: Mailbox) -> (&'static str, Verdict) {
+        let why = match circumstances.login {
             Some(login) => format!("{login} has logged in and may send anywhere"),
-            None if self.relay_networks.iter().any(|network| network.contains(client.address)) => {
-                format!("{} is in relay.networks", client.address)
+            None if circumstances.is_in_relay_networks => {
+                format!("{} is in relay.networks", circumstances.address())
             }
             None => {
                 let failure =
@@ -115,56 +114,46 @@ mod tests {
         }
     }
 
-    fn decide(address: &str, login: Option<&Mailbox>, path: &str) -> Answer {
-        let networks = vec!["192.0.2.0/24".parse().unwrap()];
-        let recipients = RecipientPolicy::new(Arc::new(FixedDirectory), networks, &Metrics::default());
-        let client = ClientContext {
-            address: address.parse().unwrap(),
-            hello: "x",
-            is_encrypted: true,
-            login,
-            channel_binding: None,
-        };
+    fn stranger() -> Circumstances<'static> {
+        Circumstances::at_connection("198.51.100.1:49152".parse().unwrap())
+    }
+
+    fn decide(circumstances: &Circumstances<'_>, path: &str) -> Answer {
+        let recipients = RecipientPolicy::new(Arc::new(FixedDirectory), &Metrics::default());
         let path = match path {
             "" => ForwardPath::Postmaster,
             path => ForwardPath::Mailbox(Mailbox::parse(path).unwrap()),
         };
-        recipients.decide(&client, &path).answer
+        recipients.decide(circumstances, &path).answer
     }
 
     #[test]
     fn only_users_and_named_networks_may_relay() {
         let ana = Mailbox::parse("ana@here.example").unwrap();
         let refused = |answer| matches!(answer, Answer::Refused(Failure::Permanent(reason)) if (reason.subject, reason.detail) == (7, 1));
-        assert!(refused(decide("198.51.100.1", None, "bo@there.example")));
-        assert!(refused(decide("198.51.100.1", None, "bo@[127.0.0.1]")));
-        for (address, login) in
-            [("198.51.100.1", Some(&ana)), ("192.0.2.9", None), ("::ffff:192.0.2.9", None)]
-        {
-            assert!(
-                matches!(decide(address, login, "bo@there.example"), Answer::Recipients(r) if r.len() == 1)
-            );
+        assert!(refused(decide(&stranger(), "bo@there.example")));
+        assert!(refused(decide(&stranger(), "bo@[127.0.0.1]")));
+        for circumstances in [
+            Circumstances { login: Some(&ana), ..stranger() },
+            Circumstances { is_in_relay_networks: true, ..stranger() },
+        ] {
+            let answer = decide(&circumstances, "bo@there.example");
+            assert!(matches!(answer, Answer::Recipients(recipients) if recipients.len() == 1));
         }
     }
 
     #[test]
     fn half_a_domain_is_refused() {
         let ana = Mailbox::parse("ana@here.example").unwrap();
-        let answer = decide("198.51.100.1", Some(&ana), "bo@there");
+        let answer = decide(&Circumstances { login: Some(&ana), ..stranger() }, "bo@there");
         assert!(matches!(answer, Answer::Refused(Failure::Permanent(r)) if (r.subject, r.detail) == (1, 2)));
     }
 
     #[test]
     fn a_local_address_is_known_unknown_or_cannot_be_looked_up() {
-        assert!(matches!(decide("198.51.100.1", None, "ana@here.example"), Answer::Recipients(_)));
-        assert!(matches!(decide("198.51.100.1", None, ""), Answer::Recipients(_)));
-        assert!(matches!(
-            decide("198.51.100.1", None, "no@here.example"),
-            Answer::Refused(Failure::Permanent(_))
-        ));
-        assert!(matches!(
-            decide("198.51.100.1", None, "broken@here.example"),
-            Answer::Refused(Failure::Transient(_))
-        ));
+        assert!(matches!(decide(&stranger(), "ana@here.example"), Answer::Recipients(_)));
+        assert!(matches!(decide(&stranger(), ""), Answer::Recipients(_)));
+        assert!(matches!(decide(&stranger(), "no@here.example"), Answer::Refused(Failure::Permanent(_))));
+        assert!(matches!(decide(&stranger(), "broken@here.example"), Answer::Refused(Failure::Transient(_))));
     }
 }

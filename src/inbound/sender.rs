@@ -7,7 +7,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::policy::ClientContext;
+use super::circumstances::Circumstances;
 use crate::domaininfo::DomainInfo;
 use crate::mail::{Failure, Mailbox, ReversePath, SenderFacts, SpfResult};
 use crate::observe::{CounterFamily, Metrics};
@@ -50,7 +50,7 @@ impl ReversePathPolicy {
     }
 
     /// May it send here?
-    pub fn decide(&self, client: &ClientContext<'_>, reverse_path: &ReversePath) -> Verdict {
+    pub fn decide(&self, circumstances: &Circumstances<'_>, reverse_path: &ReversePath) -> Verdict {
         let mailbox = match reverse_path {
             ReversePath::Null => {
                 return Verdict::new(Answer::Sender(SenderFacts::default()))
@@ -58,10 +58,10 @@ impl ReversePathPolicy {
             }
             ReversePath::Mailbox(mailbox) => mailbox,
         };
-        let spf = self.spf_check.check_spf(client.address, client.hello, mailbox);
+        let spf = self.spf_check.check_spf(circumstances.address(), circumstances.hello, mailbox);
         let because = format!("SPF says {spf} for {}", mailbox.domain);
         match spf {
-            SpfResult::Pass => self.check_level(client, mailbox).with_reason(because),
+            SpfResult::Pass => self.check_level(circumstances, mailbox).with_reason(because),
             SpfResult::None
             | SpfResult::Neutral
             | SpfResult::Fail
@@ -73,9 +73,12 @@ impl ReversePathPolicy {
         }
     }
 
-    fn check_level(&self, client: &ClientContext<'_>, mailbox: &Mailbox) -> Verdict {
-        let level =
-            if client.is_encrypted { IncomingSecurityLevel::Tls } else { IncomingSecurityLevel::Plain };
+    fn check_level(&self, circumstances: &Circumstances<'_>, mailbox: &Mailbox) -> Verdict {
+        let level = if circumstances.tls.is_some() {
+            IncomingSecurityLevel::Tls
+        } else {
+            IncomingSecurityLevel::Plain
+        };
         match self.domaininfo.check_incoming(&mailbox.domain, level) {
             Ok(()) => {
                 self.level_results.add_one("fine");
@@ -101,6 +104,7 @@ mod tests {
     use super::*;
     use crate::domaininfo;
     use crate::fakes::{SeededRandom, TestClock};
+    use crate::mail::TlsInfo;
     use crate::sys::SystemDisk;
 
     struct FixedSpf(SpfResult);
@@ -121,18 +125,16 @@ mod tests {
         );
         let senders =
             ReversePathPolicy::new(Arc::new(FixedSpf(spf)), Arc::new(info.unwrap()), &Metrics::default());
-        let client = ClientContext {
-            address: "192.0.2.1".parse().unwrap(),
-            hello: "x",
-            is_encrypted,
-            login: None,
-            channel_binding: None,
+        let tls = TlsInfo { version: "TLSv1.3".into(), cipher: "TLS_AES_128_GCM_SHA256".into() };
+        let circumstances = Circumstances {
+            tls: is_encrypted.then_some(&tls),
+            ..Circumstances::at_connection("192.0.2.1:49152".parse().unwrap())
         };
         let reverse_path = match reverse_path {
             "" => ReversePath::Null,
             path => ReversePath::Mailbox(Mailbox::parse(path).unwrap()),
         };
-        senders.decide(&client, &reverse_path).answer
+        senders.decide(&circumstances, &reverse_path).answer
     }
 
     #[test]

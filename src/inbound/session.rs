@@ -16,19 +16,18 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::circumstances::Circumstances;
 use super::content::{Arrival, MessageContext, queue_failure};
 use super::listener_role::ListenerRole;
-use super::policy::ClientContext as Asking;
 use super::reply_buffer::ReplyBuffer;
 use super::services::SessionServices;
-use super::session_hooks::HookContext;
 use super::session_limits::SessionSlot;
-use crate::mail::{Client, Domain, Failure, Network, ReversePath};
+use crate::mail::{Domain, Failure};
 use crate::observe::{Trace, maillog};
 use crate::queue::PutError;
 use crate::smtp::{
-    self, Answer, BodyFacts, Command, LineBuffer, Question, ReceiveMode, Reply, Server, ServerAction,
-    SessionEnd, Transaction, Verdict,
+    self, Answer, Command, LineBuffer, Question, ReceiveMode, Reply, Server, ServerAction, SessionEnd,
+    Verdict,
 };
 use crate::sys::{Moment, Stream};
 use crate::tls::{AcceptedTls, is_not_tls};
@@ -230,68 +229,55 @@ impl Session {
 
     #[inline(never)]
     fn answer_question(&mut self, server: &Server, question: &Question) -> Verdict {
-        let asking = Asking {
-            address: self.address.ip(),
-            hello: server.hello().map_or("", smtp::HelloName::as_str),
-            is_encrypted: server.tls_facts().is_some(),
-            login: server.login(),
-            channel_binding: self.channel_binding.as_ref().map(<[u8; 32]>::as_slice),
-        };
+        let message = if matches!(question, Question::Content(_)) { self.message.take() } else { None };
+        let circumstances = self.circumstances(server);
+        let services = &self.services;
         match question {
             // Before the client has sent a message for which there is no room.
-            Question::Sender { .. } if self.services.queue.is_disk_full() => {
+            Question::Sender { .. } if services.queue.is_disk_full() => {
                 Verdict::refused(queue_failure(&PutError::Full))
             }
             Question::Sender { reverse_path, .. } => {
-                if asking.login.is_none() {
+                if circumstances.login.is_none() {
                     self.reverse_name
-                        .get_or_init(|| self.services.reverse_names.confirmed_name(asking.address));
+                        .get_or_init(|| services.reverse_names.confirmed_name(circumstances.address()));
                 }
-                self.services.policy.check_sender(&asking, reverse_path)
+                services.policy.check_sender(&circumstances, reverse_path)
             }
             Question::Recipient(forward_path) => {
-                let verdict = self.services.policy.check_recipient(&asking, forward_path);
-                let occasion = HookContext {
-                    peer: self.address,
-                    reverse_name: self.reverse_name.get().and_then(Option::as_ref),
-                    hello: asking.hello,
-                    reverse_path: server.transaction().map_or(&ReversePath::Null, |t| &t.reverse_path),
-                    login: asking.login,
-                    is_encrypted: asking.is_encrypted,
-                };
-                self.services.hooks.run_rcpt_hook(&occasion, forward_path, verdict, &self.trace)
+                let verdict = services.policy.check_recipient(&circumstances, forward_path);
+                services.hooks.run_rcpt_hook(&circumstances, forward_path, verdict, &self.trace)
             }
-            Question::Login(login) => self.services.policy.check_login(&asking, login),
-            Question::ScramStart { user } => self.services.policy.scram_start(&asking, user),
-            Question::Content(facts) => self.commit_message(server, facts),
+            Question::Login(login) => services.policy.check_login(&circumstances, login),
+            Question::ScramStart { user } => services.policy.scram_start(&circumstances, user),
+            Question::Content(body_facts) => {
+                let (Some(transaction), Some(arrival)) = (server.transaction(), message) else {
+                    let text = "Something is wrong here, try again later";
+                    return Verdict::refused(Failure::transient(3, 0, text));
+                };
+                let trace = &self.trace;
+                let context = MessageContext { services, trace, circumstances, transaction, body_facts };
+                match arrival.commit(&context) {
+                    Ok(id) => Verdict::new(Answer::Queued(id)),
+                    Err(failure) => Verdict::refused(failure),
+                }
+            }
         }
     }
 
-    fn commit_message(&mut self, server: &Server, facts: &BodyFacts) -> Verdict {
-        let (Some(transaction), Some(arrival)) = (server.transaction(), self.message.take()) else {
-            return Verdict::refused(Failure::transient(3, 0, "Something is wrong here, try again later"));
-        };
-        let address = self.address.ip();
-        let may_relay = |networks: &[Network]| networks.iter().any(|network| network.contains(address));
-        let about = MessageContext {
-            transaction,
-            body_facts: facts,
-            client: self.envelope_client(transaction),
+    /// What the session has learned about its client so far.
+    fn circumstances<'a>(&'a self, server: &'a Server) -> Circumstances<'a> {
+        let transaction = server.transaction();
+        Circumstances {
             peer: self.address,
+            is_in_relay_networks: self.services.settings.is_in_relay_networks(self.address.ip()),
+            hello: server.hello().map_or("", smtp::HelloName::as_str),
+            is_esmtp: transaction.is_some_and(|transaction| transaction.is_esmtp),
+            tls: server.tls_facts(),
+            channel_binding: self.channel_binding.as_ref().map(<[u8; 32]>::as_slice),
+            login: server.login(),
+            reverse_path: transaction.map(|transaction| &transaction.reverse_path),
             reverse_name: self.reverse_name.get().and_then(Option::as_ref),
-            is_submission: transaction.login.is_some() || may_relay(&self.services.settings.relay_networks),
-        };
-        match arrival.commit(&self.services, &self.trace, &about) {
-            Ok(id) => Verdict::new(Answer::Queued(id)),
-            Err(failure) => Verdict::refused(failure),
-        }
-    }
-
-    fn envelope_client(&self, transaction: &Transaction) -> Client {
-        Client {
-            address: self.address.ip(),
-            helo_name: transaction.hello.as_str().to_owned(),
-            tls: transaction.tls.clone(),
         }
     }
 

@@ -16,13 +16,13 @@
 
 use std::ffi::OsString;
 use std::io::{self, Read};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::circumstances::Circumstances;
 use super::local_recipients::LocalRecipients;
-use crate::mail::{Domain, Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath, printable};
+use crate::mail::{Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath, printable};
 use crate::observe::{CounterFamily, Metrics, Trace};
 use crate::smtp::{Answer, EnhancedStatus, Verdict};
 use crate::sys::{LfReader, OnStop, Program, ProgramExit, StopFlag, is_hook_present};
@@ -57,16 +57,6 @@ pub struct SessionHooks {
     local_recipients: Arc<dyn LocalRecipients>,
     rcpt_results: CounterFamily,
     post_data_results: CounterFamily,
-}
-
-/// The circumstances that a hook learns of.
-pub(super) struct HookContext<'a> {
-    pub(super) peer: SocketAddr,
-    pub(super) reverse_name: Option<&'a Domain>,
-    pub(super) hello: &'a str,
-    pub(super) reverse_path: &'a ReversePath,
-    pub(super) login: Option<&'a Mailbox>,
-    pub(super) is_encrypted: bool,
 }
 
 /// What a hook says.
@@ -166,7 +156,7 @@ impl SessionHooks {
     /// Asks about a recipient that everybody else would take.
     pub(super) fn run_rcpt_hook(
         &self,
-        occasion: &HookContext<'_>,
+        circumstances: &Circumstances<'_>,
         forward_path: &ForwardPath,
         verdict: Verdict,
         trace: &Trace,
@@ -178,7 +168,7 @@ impl SessionHooks {
             ForwardPath::Postmaster => "postmaster".to_owned(),
             ForwardPath::Mailbox(mailbox) => mailbox.to_string(),
         };
-        let mut environment = self.environment(occasion);
+        let mut environment = self.environment(circumstances);
         environment.push(("RCPT", address.into()));
         let said =
             self.run(SessionHook::Rcpt, &environment, &mut io::empty(), self.settings.rcpt_timeout, trace);
@@ -196,13 +186,13 @@ impl SessionHooks {
     /// Asks about a whole message: the fields to put on top of it, with CRLF line ends.
     pub(super) fn run_post_data_hook(
         &self,
-        occasion: &HookContext<'_>,
+        circumstances: &Circumstances<'_>,
         id: MessageId,
         recipients: &[Recipient],
         message: &mut dyn Read,
         trace: &Trace,
     ) -> Result<String, Failure> {
-        let mut environment = self.environment(occasion);
+        let mut environment = self.environment(circumstances);
         environment.push(("QUEUE_ID", id.as_str().into()));
         environment.extend(recipient_variables(recipients));
         let time = self.settings.post_data_timeout;
@@ -312,22 +302,22 @@ impl SessionHooks {
         }
     }
 
-    fn environment(&self, occasion: &HookContext<'_>) -> EnvironmentVariables {
+    fn environment(&self, circumstances: &Circumstances<'_>) -> EnvironmentVariables {
         let flag = |is: bool| OsString::from(if is { "1" } else { "0" });
         let text = |text: Option<String>| OsString::from(text.unwrap_or_default());
         let is_plain = |c: &char| c.is_ascii_alphanumeric() || "-.[]:".contains(*c);
-        let mailbox = occasion.reverse_path.mailbox();
+        let mailbox = circumstances.reverse_path.and_then(ReversePath::mailbox);
         let is_local = mailbox.is_some_and(|mailbox| self.local_recipients.is_local(&mailbox.domain));
         let mut environment = vec![
             ("PATH", std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into())),
             ("PWD", self.settings.config_dir.clone().into()),
-            ("REMOTE_ADDR", occasion.peer.to_string().into()),
-            ("REMOTE_NAME", text(occasion.reverse_name.map(|name| name.as_ascii().to_owned()))),
-            ("EHLO_DOMAIN", occasion.hello.chars().filter(is_plain).collect::<String>().into()),
-            ("EHLO_DOMAIN_RAW", occasion.hello.into()),
+            ("REMOTE_ADDR", circumstances.peer.to_string().into()),
+            ("REMOTE_NAME", text(circumstances.reverse_name.map(|name| name.as_ascii().to_owned()))),
+            ("EHLO_DOMAIN", circumstances.hello.chars().filter(is_plain).collect::<String>().into()),
+            ("EHLO_DOMAIN_RAW", circumstances.hello.into()),
             ("MAIL_FROM", text(mailbox.map(ToString::to_string))),
-            ("AUTH_AS", text(occasion.login.map(ToString::to_string))),
-            ("ON_TLS", flag(occasion.is_encrypted)),
+            ("AUTH_AS", text(circumstances.login.map(ToString::to_string))),
+            ("ON_TLS", flag(circumstances.tls.is_some())),
             // SPF is not asked yet, so nobody has passed.
             ("SPF_PASS", flag(false)),
             ("FROM_LOCAL_DOMAIN", flag(is_local)),

@@ -35,6 +35,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The client may send to all domains without a login.
+    pub(super) fn is_in_relay_networks(&self, client: IpAddr) -> bool {
+        self.relay_networks.iter().any(|network| network.contains(client))
+    }
+
     pub(super) fn line_ends_for(&self, client: IpAddr) -> BareLineEndPolicy {
         match self.line_end_repair_networks.iter().any(|network| network.contains(client)) {
             true => BareLineEndPolicy::Normalize,

@@ -3,26 +3,21 @@
 
 use std::net::IpAddr;
 
-use crate::mail::{Client, Domain, Mailbox, MessageId, Timestamp};
+use super::circumstances::Circumstances;
+use crate::mail::{Domain, Mailbox, MessageId, Timestamp};
 
-/// What a Received field says.
+/// The contents of a Received field.
 #[derive(Debug, Clone)]
 pub(super) struct ReceivedField<'a> {
-    /// Who handed the message over.
-    pub(super) client: &'a Client,
-    /// The client's name in DNS, confirmed by its address.
-    pub(super) reverse_name: Option<&'a Domain>,
-    /// A user of ours submitted it.
-    pub(super) is_authenticated: bool,
-    /// The client said EHLO rather than HELO.
-    pub(super) is_esmtp: bool,
+    /// The client that sent the message.
+    pub(super) circumstances: Circumstances<'a>,
     /// The transaction uses SMTPUTF8.
     pub(super) is_smtputf8: bool,
-    /// Us.
+    /// The name of this server.
     pub(super) hostname: &'a Domain,
-    /// Our name for the message.
+    /// The id of the message.
     pub(super) id: MessageId,
-    /// When it was taken.
+    /// The time at which the server accepted the message.
     pub(super) arrived: Timestamp,
 }
 
@@ -31,14 +26,14 @@ const LINE_CHARACTERS_MAX: usize = 78;
 
 /// The field, folded, with CRLF line ends. Names no recipient: a blind copy stays blind.
 #[must_use]
-pub(super) fn format_received(passage: &ReceivedField<'_>) -> String {
-    let ReceivedField { client, hostname, id, arrived, .. } = passage;
-    let from = format!("Received: from {}", hello_word(passage));
+pub(super) fn format_received(field: &ReceivedField<'_>) -> String {
+    let ReceivedField { circumstances, hostname, id, arrived, .. } = field;
+    let from = format!("Received: from {}", hello_word(field));
     let mut lines = vec![from];
-    // Where our users sit is nobody's business but theirs; they are known by their login.
-    if !passage.is_authenticated {
-        let literal = Domain::from(client.address);
-        match passage.reverse_name {
+    // The address of a user is private: the login identifies the user.
+    if circumstances.login.is_none() {
+        let literal = Domain::from(circumstances.address());
+        match circumstances.reverse_name {
             Some(name) => {
                 append_folded(&mut lines, &format!("({}", name.as_ascii()));
                 append_folded(&mut lines, &format!("{literal})"));
@@ -47,9 +42,9 @@ pub(super) fn format_received(passage: &ReceivedField<'_>) -> String {
         }
     }
     lines.push(format!("by {} (postrider)", hostname.as_ascii()));
-    append_folded(&mut lines, &format!("with {}", protocol(passage)));
+    append_folded(&mut lines, &format!("with {}", protocol(field)));
     lines.push(format!("id {id}"));
-    if let Some(tls) = &client.tls {
+    if let Some(tls) = circumstances.tls {
         lines.push(format!("tls {} ({})", tls.cipher, tls.version));
     }
     format!("{};\r\n\t{}\r\n", lines.join("\r\n\t"), arrived.to_rfc5322())
@@ -107,25 +102,27 @@ pub(super) fn format_missing_fields(
 }
 
 /// RFC 3848, and RFC 6531 §4.3 for the UTF8 family.
-fn protocol(passage: &ReceivedField<'_>) -> String {
-    if !passage.is_esmtp {
+fn protocol(field: &ReceivedField<'_>) -> String {
+    let circumstances = &field.circumstances;
+    if !circumstances.is_esmtp {
         return "SMTP".to_owned();
     }
-    let base = if passage.is_smtputf8 { "UTF8SMTP" } else { "ESMTP" };
-    let s = if passage.client.tls.is_some() { "S" } else { "" };
-    let a = if passage.is_authenticated { "A" } else { "" };
+    let base = if field.is_smtputf8 { "UTF8SMTP" } else { "ESMTP" };
+    let s = if circumstances.tls.is_some() { "S" } else { "" };
+    let a = if circumstances.login.is_some() { "A" } else { "" };
     format!("{base}{s}{a}")
 }
 
 /// The word after EHLO as it may stand in a structured field: a domain or literal as it is,
 /// anything else only with the characters that cannot start a comment, a fold or a new field.
 /// A user's program likes to introduce itself by the user's address, which is not told.
-fn hello_word(passage: &ReceivedField<'_>) -> String {
+fn hello_word(field: &ReceivedField<'_>) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
-    let hello = &passage.client.helo_name;
-    let word: String = hello.chars().take(Domain::OCTETS_MAX).filter(|c| is_plain(*c)).collect();
+    let circumstances = &field.circumstances;
+    let word: String =
+        circumstances.hello.chars().take(Domain::OCTETS_MAX).filter(|c| is_plain(*c)).collect();
     let is_address = word.parse::<IpAddr>().is_ok() || word.contains(['[', ':']);
-    if word.is_empty() || (passage.is_authenticated && is_address) { "unknown".to_owned() } else { word }
+    if word.is_empty() || (circumstances.login.is_some() && is_address) { "unknown".to_owned() } else { word }
 }
 
 #[cfg(test)]
@@ -144,27 +141,19 @@ mod tests {
         assert_eq!(text, std::fs::read_to_string(&path).unwrap(), "{name}");
     }
 
-    fn received_field<'a>(client: &'a Client, hostname: &'a Domain) -> ReceivedField<'a> {
+    fn received_field<'a>(circumstances: Circumstances<'a>, hostname: &'a Domain) -> ReceivedField<'a> {
         let arrived = Timestamp::from_millis(1_795_408_663_042);
-        ReceivedField {
-            client,
-            reverse_name: None,
-            is_authenticated: false,
-            is_esmtp: true,
-            is_smtputf8: false,
-            hostname,
-            id: MessageId::new(arrived, 7),
-            arrived,
-        }
+        let id = MessageId::new(arrived, 7);
+        ReceivedField { circumstances, is_smtputf8: false, hostname, id, arrived }
     }
 
-    fn client(hello: &str) -> Client {
-        Client { address: "192.0.2.7".parse().unwrap(), helo_name: hello.to_owned(), tls: None }
+    fn client(hello: &str) -> Circumstances<'_> {
+        let connection = Circumstances::at_connection("192.0.2.7:49152".parse().unwrap());
+        Circumstances { hello, is_esmtp: true, ..connection }
     }
 
-    fn with_tls(hello: &str) -> Client {
-        let tls = Some(TlsInfo { version: "TLSv1.3".into(), cipher: "TLS_AES_128_GCM_SHA256".into() });
-        Client { tls, ..client(hello) }
+    fn tls() -> TlsInfo {
+        TlsInfo { version: "TLSv1.3".into(), cipher: "TLS_AES_128_GCM_SHA256".into() }
     }
 
     fn hostname() -> Domain {
@@ -172,58 +161,58 @@ mod tests {
     }
 
     #[test]
-    fn the_field_says_who_how_and_when() {
+    fn the_received_field_names_the_client_the_protocol_and_the_time() {
         let hostname = hostname();
         let reverse = Domain::parse("out-7.there.example").unwrap();
         let long =
             Domain::parse(&format!("{}.there.example", "a-long-label.".repeat(7).trim_end_matches('.')))
                 .unwrap();
-        let v6 = Client { address: "2001:db8::7".parse().unwrap(), ..client("[IPv6:2001:db8::7]") };
-        let (plain, tls) = (client("mail.there.example"), with_tls("mail.there.example"));
-        let user = with_tls("[192.168.7.7]");
+        let (tls, user) = (tls(), Mailbox::parse("ana@here.example").unwrap());
+        let plain = client("mail.there.example");
+        let encrypted = Circumstances { tls: Some(&tls), ..plain };
+        let v6 =
+            Circumstances { peer: "[2001:db8::7]:49152".parse().unwrap(), ..client("[IPv6:2001:db8::7]") };
+        let with_name = |name| Circumstances { reverse_name: Some(name), ..encrypted };
+        let submission = Circumstances { login: Some(&user), tls: Some(&tls), ..client("[192.168.7.7]") };
         let fields = [
-            format_received(&ReceivedField { is_esmtp: false, ..received_field(&plain, &hostname) }),
+            format_received(&received_field(Circumstances { is_esmtp: false, ..plain }, &hostname)),
+            format_received(&received_field(with_name(&reverse), &hostname)),
             format_received(&ReceivedField {
-                reverse_name: Some(&reverse),
-                ..received_field(&tls, &hostname)
-            }),
-            format_received(&ReceivedField {
-                reverse_name: Some(&long),
                 is_smtputf8: true,
-                ..received_field(&tls, &hostname)
+                ..received_field(with_name(&long), &hostname)
             }),
-            format_received(&received_field(&v6, &hostname)),
-            format_received(&ReceivedField { is_authenticated: true, ..received_field(&user, &hostname) }),
+            format_received(&received_field(v6, &hostname)),
+            format_received(&received_field(submission, &hostname)),
         ];
         golden("received.txt", &fields.concat());
     }
 
     #[test]
-    fn nothing_a_client_says_starts_a_field_of_its_own() {
+    fn a_hello_name_cannot_begin_another_field() {
         let hostname = hostname();
-        let client = client("evil (\r\nX-Injected: yes)");
-        let field = format_received(&received_field(&client, &hostname));
+        let field = format_received(&received_field(client("evil (\r\nX-Injected: yes)"), &hostname));
         assert!(field.starts_with("Received: from evilX-Injected:yes ([192.0.2.7])\r\n\tby "), "{field}");
     }
 
     #[test]
-    fn where_a_user_sits_is_not_told() {
-        let hostname = hostname();
+    fn the_received_field_of_a_user_has_no_address() {
+        let (hostname, tls, user) = (hostname(), tls(), Mailbox::parse("ana@here.example").unwrap());
         for hello in ["laptop.there.example", "192.0.2.7", "[192.0.2.7]", "[IPv6:::ffff:192.0.2.7]", "::1"] {
-            let client = with_tls(hello);
             let reverse_name = Domain::parse("dsl-192-0-2-7.isp.example").unwrap();
-            let field = format_received(&ReceivedField {
-                is_authenticated: true,
+            let circumstances = Circumstances {
+                login: Some(&user),
+                tls: Some(&tls),
                 reverse_name: Some(&reverse_name),
-                ..received_field(&client, &hostname)
-            });
+                ..client(hello)
+            };
+            let field = format_received(&received_field(circumstances, &hostname));
             assert!(!field.contains("192") && field.contains("with ESMTPSA\r\n"), "{field}");
             assert_eq!(field.contains(hello), hello.starts_with("laptop"), "{field}");
         }
     }
 
     #[test]
-    fn a_submission_gets_the_fields_that_it_lacks_and_no_others() {
+    fn only_missing_fields_are_added_to_a_submission() {
         let arrived = Timestamp::from_millis(1_795_408_663_042);
         let id = MessageId::new(arrived, 7);
         let ana = Mailbox::parse("ana@bücher.example").unwrap();

@@ -207,7 +207,7 @@ fn a_confirmed_sender_whose_domain_gives_up_tls_is_refused_at_mail() {
                 SenderRestriction::OwnAddresses,
                 &metrics,
             ),
-            recipient_policy: RecipientPolicy::new(Arc::new(Everybody), Vec::new(), &metrics),
+            recipient_policy: RecipientPolicy::new(Arc::new(Everybody), &metrics),
             login_policy: LoginPolicy::new(
                 Arc::new(Accounts::new([].into())),
                 Arc::new(SystemClock),

@@ -17,7 +17,7 @@ use arc_swap::ArcSwap;
 use postrider::dns::Zone;
 use postrider::fakes::{RecordedAttempt, ScriptedCourier};
 use postrider::inbound::{
-    ClientContext, Counters, HookFallback, HourlyLimits, Listener, ListenerRole, LocalRecipients,
+    Circumstances, Counters, HookFallback, HourlyLimits, Listener, ListenerRole, LocalRecipients,
     OriginatorField, Policy, RateLimits, ReverseNames, SessionHookSettings, SessionHooks,
     SessionLimitSettings, SessionLimits, SessionServices, Settings,
 };
@@ -200,20 +200,20 @@ impl Policy for Script {
     fn all_have_scram(&self) -> bool {
         self.scram_available
     }
-    fn check_sender(&self, _client: &ClientContext<'_>, reverse_path: &ReversePath) -> Verdict {
+    fn check_sender(&self, _circumstances: &Circumstances<'_>, reverse_path: &ReversePath) -> Verdict {
         let parameters = MailParameters::default();
         self.answer(&Question::Sender { reverse_path: reverse_path.clone(), parameters })
     }
-    fn check_recipient(&self, _client: &ClientContext<'_>, forward_path: &ForwardPath) -> Verdict {
+    fn check_recipient(&self, _circumstances: &Circumstances<'_>, forward_path: &ForwardPath) -> Verdict {
         self.answer(&Question::Recipient(forward_path.clone()))
     }
     fn check_originator(&self, _user: &Mailbox, _authorship: &OriginatorField) -> Verdict {
         Verdict::new(Answer::Sender(SenderFacts::default()))
     }
-    fn check_login(&self, _client: &ClientContext<'_>, login: &SaslCredentials) -> Verdict {
+    fn check_login(&self, _circumstances: &Circumstances<'_>, login: &SaslCredentials) -> Verdict {
         self.answer(&Question::Login(login.clone()))
     }
-    fn scram_start(&self, _client: &ClientContext<'_>, user: &str) -> Verdict {
+    fn scram_start(&self, _circumstances: &Circumstances<'_>, user: &str) -> Verdict {
         self.answer(&Question::ScramStart { user: user.to_owned() })
     }
 }
