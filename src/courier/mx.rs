@@ -18,9 +18,9 @@
 use std::collections::HashSet;
 use std::net::IpAddr;
 
-use crate::dns::{DnsError, Mx, MxExchange, Resolver};
+use crate::dns::{Budget, DnsError, Mx, MxExchange, Resolver, is_localhost};
 use crate::mail::{Domain, Failure};
-use crate::sys::{Moment, Random};
+use crate::sys::Random;
 
 /// Hosts tried in one attempt. RFC 5321 §5.1 lets us stop after two; nobody serious has more
 /// than a few, and a list of hundreds is meant to keep us busy.
@@ -46,14 +46,14 @@ pub fn mx_hosts(
     resolver: &dyn Resolver,
     random: &dyn Random,
     domain: &Domain,
-    deadline: Moment,
+    budget: &Budget,
 ) -> Result<Vec<Host>, Failure> {
     if domain.as_address().is_some() {
         return Ok(vec![Host { name: domain.clone(), preference: 0 }]);
     }
-    let records = resolver.mx_records(domain, deadline).map_err(|error| match error {
+    let records = resolver.mx_records(domain, budget).map_err(|error| match error {
         DnsError::NoSuchDomain => Failure::permanent(1, 2, format!("the domain {domain} does not exist")),
-        DnsError::Temporary(why) => dns_failure(domain, &why),
+        DnsError::Temporary(_) | DnsError::BudgetExhausted(_) => dns_failure(domain, &error),
     })?;
     match records.as_slice() {
         // RFC 5321 §5.1: the implicit MX, with a preference of 0.
@@ -86,12 +86,12 @@ pub fn mx_hosts(
 pub fn host_addresses(
     resolver: &dyn Resolver,
     host: &Domain,
-    deadline: Moment,
+    budget: &Budget,
 ) -> Result<Vec<IpAddr>, Failure> {
     if let Some(address) = host.as_address() {
         return Ok(vec![address]);
     }
-    match resolver.addresses(host, deadline) {
+    match resolver.addresses(host, budget) {
         Ok(found) if !found.is_empty() => {
             let mut ordered = alternate_families(found);
             ordered.truncate(ADDRESSES_MAX);
@@ -101,11 +101,13 @@ pub fn host_addresses(
         Err(DnsError::NoSuchDomain) => {
             Err(Failure::permanent(4, 4, format!("the host {host} does not exist")))
         }
-        Err(DnsError::Temporary(why)) => Err(dns_failure(host, &why)),
+        Err(error @ (DnsError::Temporary(_) | DnsError::BudgetExhausted(_))) => {
+            Err(dns_failure(host, &error))
+        }
     }
 }
 
-fn dns_failure(name: &Domain, why: &str) -> Failure {
+fn dns_failure(name: &Domain, why: &DnsError) -> Failure {
     Failure::transient(4, 3, format!("DNS does not answer for {name}: {why}")).with_destination_scope()
 }
 
@@ -116,10 +118,6 @@ fn usable_host(record: Mx) -> Option<Host> {
         MxExchange::Host(name) if !is_localhost(&name) => Some(Host { name, preference: record.preference }),
         MxExchange::Host(_) | MxExchange::NullMx | MxExchange::InvalidHostName(_) => None,
     }
-}
-
-fn is_localhost(name: &Domain) -> bool {
-    name.as_ascii() == "localhost" || name.as_ascii().ends_with(".localhost")
 }
 
 /// Fisher and Yates.
@@ -148,6 +146,11 @@ mod tests {
     use super::*;
     use crate::dns::Zone;
     use crate::fakes::SeededRandom;
+    use crate::sys::Moment;
+
+    fn budget() -> Budget {
+        Budget::new(Moment::default(), 10)
+    }
 
     fn domain(name: &str) -> Domain {
         Domain::parse(name).unwrap()
@@ -155,7 +158,7 @@ mod tests {
 
     fn hosts_of(zone: &str, name: &str) -> Result<Vec<String>, String> {
         let zone = Zone::parse(zone).unwrap();
-        match mx_hosts(&zone, &SeededRandom::new(1), &domain(name), Moment::default()) {
+        match mx_hosts(&zone, &SeededRandom::new(1), &domain(name), &budget()) {
             Ok(hosts) => Ok(hosts.iter().map(|host| host.name.as_ascii().to_owned()).collect()),
             Err(failure) => Err(status(&failure)),
         }
@@ -182,7 +185,7 @@ mod tests {
         let random = SeededRandom::new(7);
         let mut orders = HashSet::new();
         for _ in 0..200 {
-            let hosts = mx_hosts(&zone, &random, &domain("there.example"), Moment::default()).unwrap();
+            let hosts = mx_hosts(&zone, &random, &domain("there.example"), &budget()).unwrap();
             assert_eq!(hosts[3].name, domain("last.example"));
             orders.insert(hosts.into_iter().map(|host| host.name).collect::<Vec<_>>());
         }
@@ -198,6 +201,17 @@ mod tests {
     fn trouble_with_dns_is_never_taken_for_no_mx() {
         for trouble in ["SERVFAIL", "SILENT"] {
             assert_eq!(hosts_of(&format!("there.example. {trouble}"), "there.example"), Err("4.4.3".into()));
+        }
+    }
+
+    #[test]
+    fn a_budget_that_is_used_up_is_transient_whether_or_not_the_name_exists() {
+        let zone = Zone::parse("there.example. MX 10 mx.there.example.").unwrap();
+        let empty = Budget::new(Moment::default(), 0);
+        for name in ["there.example", "nowhere.example"] {
+            let hosts = mx_hosts(&zone, &SeededRandom::new(1), &domain(name), &empty).unwrap_err();
+            assert_eq!(status(&hosts), "4.4.3", "{name}");
+            assert_eq!(status(&host_addresses(&zone, &domain(name), &empty).unwrap_err()), "4.4.3", "{name}");
         }
     }
 
@@ -245,9 +259,9 @@ mod tests {
         let zone = Zone::default();
         for literal in ["[192.0.2.1]", "[IPv6:2001:db8::1]"] {
             let literal = domain(literal);
-            let hosts = mx_hosts(&zone, &SeededRandom::new(1), &literal, Moment::default()).unwrap();
+            let hosts = mx_hosts(&zone, &SeededRandom::new(1), &literal, &budget()).unwrap();
             assert_eq!(hosts, [Host { name: literal.clone(), preference: 0 }]);
-            let found = host_addresses(&zone, &literal, Moment::default()).unwrap();
+            let found = host_addresses(&zone, &literal, &budget()).unwrap();
             assert_eq!(found, [literal.as_address().unwrap()]);
         }
     }
@@ -259,7 +273,7 @@ mod tests {
              mx.example. AAAA 2001:db8::1\nmx.example. A 192.0.2.1",
         )
         .unwrap();
-        let found = host_addresses(&zone, &domain("mx.example"), Moment::default()).unwrap();
+        let found = host_addresses(&zone, &domain("mx.example"), &budget()).unwrap();
         let shown: Vec<_> = found.iter().map(IpAddr::to_string).collect();
         assert_eq!(shown, ["2001:db8::1", "192.0.2.1", "192.0.2.2", "192.0.2.3"]);
     }
@@ -271,7 +285,7 @@ mod tests {
             text += &format!("mx.example. A 192.0.2.{n}\nmx.example. AAAA 2001:db8::{n}\n");
         }
         let zone = Zone::parse(&text).unwrap();
-        let found = host_addresses(&zone, &domain("mx.example"), Moment::default()).unwrap();
+        let found = host_addresses(&zone, &domain("mx.example"), &budget()).unwrap();
         assert_eq!(found.len(), ADDRESSES_MAX);
         assert_eq!(found.iter().filter(|address| address.is_ipv6()).count(), ADDRESSES_MAX / 2);
     }
@@ -279,7 +293,7 @@ mod tests {
     #[test]
     fn a_host_without_addresses_is_permanent_unless_they_may_come_back() {
         let zone = Zone::parse("empty.example. EMPTY\nbroken.example. SERVFAIL").unwrap();
-        let ask = |name: &str| host_addresses(&zone, &domain(name), Moment::default()).unwrap_err();
+        let ask = |name: &str| host_addresses(&zone, &domain(name), &budget()).unwrap_err();
         assert_eq!(status(&ask("empty.example")), "5.4.4");
         assert_eq!(status(&ask("nowhere.example")), "5.4.4");
         assert_eq!(status(&ask("broken.example")), "4.4.3");

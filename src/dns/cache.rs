@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use domain::base::Rtype;
 
-use super::resolver::DnsError;
+use super::error::DnsError;
 use super::response::RecordData;
 use crate::sys::Moment;
 
@@ -49,6 +49,8 @@ impl ResponseCache {
             Ok(facts) if !facts.is_empty() => ttl.clamp(POSITIVE_TTL_MIN, POSITIVE_TTL_MAX),
             Ok(_) | Err(DnsError::NoSuchDomain) => ttl.min(NEGATIVE_TTL_MAX),
             Err(DnsError::Temporary(_)) => FAILURE_TTL,
+            // Says nothing about the name: the next caller has another budget.
+            Err(DnsError::BudgetExhausted(_)) => return,
         };
         if self.entries.len() >= ENTRIES_MAX {
             self.entries.retain(|_, (_, until)| now < *until);

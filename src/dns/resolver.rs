@@ -1,41 +1,47 @@
-//! The questions that mail asks of DNS.
+//! The questions that mail asks of DNS, as a trait.
 //!
-//! One trait, so that a courier does not know who answers: the stub resolver asks name servers,
-//! a zone file answers by itself. An answer is typed by what a caller may conclude from it: "there
-//! is none" ([`Ok`] and empty), "there is no such domain" and "we could not find out" are three
-//! things, and only the first two are facts.
+//! The stub resolver answers by asking name servers, a zone from the text of a file. The type of an
+//! answer separates what a caller may conclude from it: "no such record" ([`Ok`] and empty), "no such
+//! domain" and "not found out" are three results, and only the first two are facts.
 //!
-//! Names are asked in A-labels and are always absolute: no search list. Address literals are no
-//! names and never get here; whoever holds one already has the address. Called by couriers.
+//! Names are asked in A-labels and are always absolute: there is no search list. An address literal is
+//! not a name and is not asked for. Every question counts against the caller's [`Budget`]. Called by
+//! couriers and sessions.
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use super::budget::Budget;
+use super::error::DnsError;
 use crate::mail::Domain;
-use crate::sys::Moment;
 
-/// Answers questions about names.
+/// Answers questions about names. Each call is one look-up of the budget and is back by its deadline.
 pub trait Resolver: Send + Sync {
-    /// The MX records of a name, in no order; empty only if the answer truly was "no MX". CNAMEs
-    /// are followed. Is back by `deadline`.
+    /// The MX records of a name, in no order; empty only if the name has no MX record. CNAMEs are
+    /// followed.
     ///
     /// # Errors
-    /// [`DnsError::NoSuchDomain`] is a fact; [`DnsError::Temporary`] says nothing about the name.
-    fn mx_records(&self, name: &Domain, deadline: Moment) -> Result<Vec<Mx>, DnsError>;
+    /// [`DnsError::NoSuchDomain`] is a fact; the other errors say nothing about the name.
+    fn mx_records(&self, name: &Domain, budget: &Budget) -> Result<Vec<Mx>, DnsError>;
 
-    /// The A and AAAA records of a host, in no order; empty if it truly has none. CNAMEs are
-    /// followed. One family is enough: trouble with the other is then not reported. Is back by
-    /// `deadline`.
+    /// The A and AAAA records of a host, in no order; empty only if it has none. CNAMEs are followed.
+    /// If one address family can be looked up and the other cannot, the result is that of the first.
     ///
     /// # Errors
-    /// [`DnsError::NoSuchDomain`] is a fact; [`DnsError::Temporary`] says nothing about the name.
-    fn addresses(&self, host: &Domain, deadline: Moment) -> Result<Vec<IpAddr>, DnsError>;
+    /// [`DnsError::NoSuchDomain`] is a fact; the other errors say nothing about the name.
+    fn addresses(&self, host: &Domain, budget: &Budget) -> Result<Vec<IpAddr>, DnsError>;
 
-    /// The PTR records of an address, in no order; what cannot be a host's name is left out. CNAMEs
-    /// are followed. Anybody can claim any name there. Is back by `deadline`.
+    /// The PTR records of an address, in no order; a name that cannot be a host's is left out. CNAMEs
+    /// are followed. The owner of the address can write any name there.
     ///
     /// # Errors
-    /// [`DnsError::NoSuchDomain`] is a fact; [`DnsError::Temporary`] says nothing about the address.
-    fn ptr_names(&self, address: IpAddr, deadline: Moment) -> Result<Vec<Domain>, DnsError>;
+    /// [`DnsError::NoSuchDomain`] is a fact; the other errors say nothing about the address.
+    fn ptr_names(&self, address: IpAddr, budget: &Budget) -> Result<Vec<Domain>, DnsError>;
+}
+
+/// RFC 6761 §6.3: `localhost` and the names below it are this host, whatever DNS says.
+#[must_use]
+pub fn is_localhost(name: &Domain) -> bool {
+    name.as_ascii() == "localhost" || name.as_ascii().ends_with(".localhost")
 }
 
 /// The name under which an address has its PTR records (RFC 1035 §3.5, RFC 3596 §2.5).
@@ -51,18 +57,6 @@ pub(super) fn reverse_name(address: IpAddr) -> Result<Domain, DnsError> {
         }
     };
     Domain::parse(&name).map_err(|_| DnsError::NoSuchDomain)
-}
-
-/// Why there is no answer to give.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum DnsError {
-    /// NXDOMAIN: the name does not exist, whatever the type (RFC 8020).
-    #[error("no such domain")]
-    NoSuchDomain,
-    /// SERVFAIL, a timeout, a refusal, a malformed answer, a broken network: asking again later
-    /// may help. The text says which, for the log.
-    #[error("{0}")]
-    Temporary(String),
 }
 
 /// An MX record (RFC 1035 §3.3.9).

@@ -19,9 +19,11 @@ use std::time::Duration;
 
 use domain::base::{Message, MessageBuilder, Name, Rtype};
 
+use super::budget::Budget;
 use super::cache::{LookupResult, ResponseCache};
+use super::error::DnsError;
 use super::name_servers::{NameServerSource, Settings};
-use super::resolver::{DnsError, Mx, Resolver, reverse_name};
+use super::resolver::{Mx, Resolver, is_localhost, reverse_name};
 use super::response::{self, ParsedResponse, RecordData};
 use crate::mail::Domain;
 use crate::sys::{
@@ -107,10 +109,13 @@ impl StubResolver {
                     longest = longest.min(ttl);
                     name = target;
                 }
-                Ok(ParsedResponse::Unusable(why) | ParsedResponse::EdnsRejected(why)) | Err(why) => {
-                    // With the caller's time over nobody knows whether a server would have answered.
+                Ok(ParsedResponse::Unusable(why) | ParsedResponse::EdnsRejected(why)) => {
+                    return (Err(DnsError::Temporary(why)), Some(longest));
+                }
+                Err(error) => {
+                    // After the caller's deadline it is unknown whether a server would have answered.
                     let keep = (self.clock.now() < deadline).then_some(longest);
-                    return (Err(DnsError::Temporary(why)), keep);
+                    return (Err(error), keep);
                 }
             }
         }
@@ -118,48 +123,48 @@ impl StubResolver {
     }
 
     /// Asks the servers, one after the other, until one says something about the name. The error
-    /// says what went wrong last.
+    /// says what went wrong last; never [`DnsError::NoSuchDomain`].
     fn query_servers(
         &self,
         name: &Name<Vec<u8>>,
         kind: Rtype,
         deadline: Moment,
-    ) -> Result<ParsedResponse, String> {
+    ) -> Result<ParsedResponse, DnsError> {
         let servers = self.servers.current();
         let count = servers.addresses.len();
         let first = self.preferred_server.load(Ordering::Relaxed);
         let mut order: Vec<_> =
             servers.addresses.iter().enumerate().cycle().skip(first % count.max(1)).take(count).collect();
-        let mut trouble = "no name server".to_owned();
+        let mut last_error = DnsError::BudgetExhausted("no time is left");
         for _ in 0..servers.attempts {
             let mut silent = Vec::new();
             for (position, server) in order {
                 let now = self.clock.now();
                 if now >= deadline {
-                    return Err(trouble);
+                    return Err(last_error);
                 }
                 let until = deadline.min(now + servers.timeout);
                 match self.query_server(*server, name, kind, until) {
                     Ok(ParsedResponse::Unusable(why) | ParsedResponse::EdnsRejected(why)) => {
                         // It has spoken, and would say the same again.
-                        trouble = format!("{server} says {why}");
+                        last_error = DnsError::Temporary(format!("{server} says {why}"));
                     }
                     Ok(verdict) => {
                         self.preferred_server.store(position, Ordering::Relaxed);
                         return Ok(verdict);
                     }
                     Err(error) => {
-                        trouble = match error.kind() {
+                        last_error = DnsError::Temporary(match error.kind() {
                             io::ErrorKind::TimedOut => format!("{server} does not answer"),
                             _ => format!("{server}: {error}"),
-                        };
+                        });
                         silent.push((position, server));
                     }
                 }
             }
             order = silent;
         }
-        Err(trouble)
+        Err(last_error)
     }
 
     /// One server's word: by UDP, by TCP if that did not fit, without EDNS if it knows none.
@@ -293,13 +298,9 @@ fn is_reply_to(reply: &Message<Vec<u8>>, query: &Message<Vec<u8>>) -> bool {
     reply.is_answer(query) || is_bare_refusal
 }
 
-/// RFC 6761 §6.3: `localhost` and names below it are this host, whatever DNS says.
-fn is_localhost(name: &Domain) -> bool {
-    name.as_ascii() == "localhost" || name.as_ascii().ends_with(".localhost")
-}
-
 impl Resolver for StubResolver {
-    fn mx_records(&self, name: &Domain, deadline: Moment) -> Result<Vec<Mx>, DnsError> {
+    fn mx_records(&self, name: &Domain, budget: &Budget) -> Result<Vec<Mx>, DnsError> {
+        let deadline = budget.take_lookup()?;
         if is_localhost(name) {
             return Ok(Vec::new());
         }
@@ -313,7 +314,8 @@ impl Resolver for StubResolver {
             .collect())
     }
 
-    fn addresses(&self, host: &Domain, deadline: Moment) -> Result<Vec<IpAddr>, DnsError> {
+    fn addresses(&self, host: &Domain, budget: &Budget) -> Result<Vec<IpAddr>, DnsError> {
+        let deadline = budget.take_lookup()?;
         if is_localhost(host) {
             return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
@@ -340,7 +342,8 @@ impl Resolver for StubResolver {
             .collect())
     }
 
-    fn ptr_names(&self, address: IpAddr, deadline: Moment) -> Result<Vec<Domain>, DnsError> {
+    fn ptr_names(&self, address: IpAddr, budget: &Budget) -> Result<Vec<Domain>, DnsError> {
+        let deadline = budget.take_lookup()?;
         let facts = self.look_up(&reverse_name(address)?, Rtype::PTR, deadline)?;
         Ok(facts
             .into_iter()
@@ -379,6 +382,10 @@ mod tests {
 
     fn deadline_in(seconds: u64) -> Moment {
         SystemClock.now() + Duration::from_secs(seconds)
+    }
+
+    fn budget(seconds: u64) -> Budget {
+        Budget::new(deadline_in(seconds), 10)
     }
 
     fn mx_record(preference: u16, text: &str) -> Mx {
@@ -441,26 +448,19 @@ mod tests {
         );
         let stub = stub(&[server.address], 2000);
         let there = [mx_record(10, "mx.there.example"), mx_record(20, "192.0.2.7")];
-        assert_eq!(stub.mx_records(&name("there.example"), deadline_in(10)).unwrap(), there);
-        assert_eq!(
-            stub.mx_records(&name("alias.example"), deadline_in(10)).unwrap(),
-            there,
-            "through a CNAME"
-        );
-        assert_eq!(stub.mx_records(&name("null.example"), deadline_in(10)).unwrap(), [mx_record(0, ".")]);
-        assert_eq!(stub.mx_records(&name("mx.there.example"), deadline_in(10)).unwrap(), [], "NODATA");
-        assert_eq!(stub.mx_records(&name("nowhere.example"), deadline_in(10)), Err(DnsError::NoSuchDomain));
-        assert!(matches!(
-            stub.mx_records(&name("broken.example"), deadline_in(10)),
-            Err(DnsError::Temporary(_))
-        ));
+        assert_eq!(stub.mx_records(&name("there.example"), &budget(10)).unwrap(), there);
+        assert_eq!(stub.mx_records(&name("alias.example"), &budget(10)).unwrap(), there, "through a CNAME");
+        assert_eq!(stub.mx_records(&name("null.example"), &budget(10)).unwrap(), [mx_record(0, ".")]);
+        assert_eq!(stub.mx_records(&name("mx.there.example"), &budget(10)).unwrap(), [], "NODATA");
+        assert_eq!(stub.mx_records(&name("nowhere.example"), &budget(10)), Err(DnsError::NoSuchDomain));
+        assert!(matches!(stub.mx_records(&name("broken.example"), &budget(10)), Err(DnsError::Temporary(_))));
 
         let both: [IpAddr; 2] = ["192.0.2.1".parse().unwrap(), "2001:db8::1".parse().unwrap()];
         for text in ["mx.there.example", "bücher.example"] {
-            assert_eq!(stub.addresses(&name(text), deadline_in(10)).unwrap(), both, "{text}");
+            assert_eq!(stub.addresses(&name(text), &budget(10)).unwrap(), both, "{text}");
         }
-        assert_eq!(stub.addresses(&name("null.example"), deadline_in(10)).unwrap(), Vec::<IpAddr>::new());
-        assert_eq!(stub.addresses(&name("nowhere.example"), deadline_in(10)), Err(DnsError::NoSuchDomain));
+        assert_eq!(stub.addresses(&name("null.example"), &budget(10)).unwrap(), Vec::<IpAddr>::new());
+        assert_eq!(stub.addresses(&name("nowhere.example"), &budget(10)), Err(DnsError::NoSuchDomain));
     }
 
     #[test]
@@ -470,7 +470,7 @@ mod tests {
              7.sub.2.0.192.in-addr.arpa. PTR mx.there.example.\n",
         );
         let stub = stub(&[server.address], 1000);
-        let names = |raw: &str| stub.ptr_names(raw.parse().unwrap(), deadline_in(5));
+        let names = |raw: &str| stub.ptr_names(raw.parse().unwrap(), &budget(5));
         assert_eq!(names("192.0.2.7"), Ok(vec![name("mx.there.example")]));
         assert_eq!(names("192.0.2.8"), Err(DnsError::NoSuchDomain));
     }
@@ -481,9 +481,9 @@ mod tests {
         let stub = stub(&[server.address], 2000);
         for text in ["there.example", "nowhere.example", "broken.example"] {
             let before = server.query_count();
-            let first = stub.mx_records(&name(text), deadline_in(10));
+            let first = stub.mx_records(&name(text), &budget(10));
             server.set_zone("other.example. EMPTY");
-            assert_eq!(stub.mx_records(&name(text), deadline_in(10)), first, "{text}");
+            assert_eq!(stub.mx_records(&name(text), &budget(10)), first, "{text}");
             assert_eq!(server.query_count() - before, 1, "{text}");
             server.set_zone("there.example. MX 10 mx.there.example.\nbroken.example. SERVFAIL");
         }
@@ -496,7 +496,7 @@ mod tests {
             zone += &format!("many.example. MX {n} a-rather-long-name-{n:02}.there.example.\n");
         }
         let server = DnsServer::start(&zone);
-        let found = stub(&[server.address], 2000).mx_records(&name("many.example"), deadline_in(10)).unwrap();
+        let found = stub(&[server.address], 2000).mx_records(&name("many.example"), &budget(10)).unwrap();
         assert_eq!(found.len(), 60);
         assert_eq!(found[0], mx_record(0, "a-rather-long-name-00.there.example"));
         assert_eq!(server.query_count(), 2, "once by UDP, once by TCP");
@@ -571,20 +571,40 @@ mod tests {
         let stub = stub(&[socket.local_addr().unwrap()], 60_000);
         let began = SystemClock.now();
         let deadline = began + Duration::from_millis(100);
-        let answer = stub.addresses(&name("there.example"), deadline);
+        let answer = stub.addresses(&name("there.example"), &Budget::new(deadline, 10));
         assert!(matches!(answer, Err(DnsError::Temporary(_))), "{answer:?}");
         let took = SystemClock.now().since(began);
         assert!(took >= Duration::from_millis(100) && took < Duration::from_secs(10), "{took:?}");
     }
 
     #[test]
+    fn a_budget_without_time_is_temporary_and_not_kept_for_the_next_caller() {
+        let server = DnsServer::start("there.example. MX 10 mx.there.example.");
+        let stub = stub(&[server.address], 2000);
+        let there = name("there.example");
+        let answer = stub.mx_records(&there, &Budget::new(SystemClock.now(), 10));
+        assert_eq!(answer, Err(DnsError::BudgetExhausted("no time is left")));
+        assert_eq!(stub.mx_records(&there, &budget(10)).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn one_question_is_one_look_up_however_many_queries_it_takes() {
+        let server = DnsServer::start("there.example. A 192.0.2.1\nthere.example. AAAA 2001:db8::1");
+        let stub = stub(&[server.address], 2000);
+        let budget = Budget::new(deadline_in(10), 2);
+        for _ in 0..2 {
+            assert_eq!(stub.addresses(&name("there.example"), &budget).unwrap().len(), 2);
+        }
+        assert_eq!(server.query_count(), 2, "A and AAAA, and then the cache");
+        let answer = stub.addresses(&name("there.example"), &budget);
+        assert_eq!(answer, Err(DnsError::BudgetExhausted("no look-ups are left")));
+    }
+
+    #[test]
     fn a_silent_server_is_asked_as_often_as_the_settings_say() {
         let socket = silent_socket();
         let stub = stub(&[socket.local_addr().unwrap()], 20);
-        assert!(matches!(
-            stub.mx_records(&name("there.example"), deadline_in(10)),
-            Err(DnsError::Temporary(_))
-        ));
+        assert!(matches!(stub.mx_records(&name("there.example"), &budget(10)), Err(DnsError::Temporary(_))));
         socket.set_nonblocking(true).unwrap();
         let mut buffer = [0; 512];
         let mut ids = Vec::new();
@@ -622,7 +642,7 @@ mod tests {
     #[test]
     fn nobody_listening_is_temporary_and_known_at_once() {
         let closed = silent_socket().local_addr().unwrap();
-        let answer = stub(&[closed], 60_000).mx_records(&name("there.example"), deadline_in(50));
+        let answer = stub(&[closed], 60_000).mx_records(&name("there.example"), &budget(50));
         assert!(matches!(answer, Err(DnsError::Temporary(_))), "{answer:?}");
     }
 
@@ -634,7 +654,7 @@ mod tests {
             }
             vec![MessageBuilder::new_vec().start_answer(query, Rcode::SERVFAIL).unwrap().finish()]
         });
-        let found = stub(&[server], 5000).addresses(&name("there.example"), deadline_in(10)).unwrap();
+        let found = stub(&[server], 5000).addresses(&name("there.example"), &budget(10)).unwrap();
         assert_eq!(found, [IpAddr::from([192, 0, 2, 1])]);
         thread.join().unwrap();
     }
@@ -644,7 +664,7 @@ mod tests {
         let server = DnsServer::start("localhost. A 192.0.2.1");
         let stub = stub(&[server.address], 2000);
         for text in ["localhost", "mail.localhost"] {
-            assert!(stub.addresses(&name(text), deadline_in(10)).unwrap().iter().all(IpAddr::is_loopback));
+            assert!(stub.addresses(&name(text), &budget(10)).unwrap().iter().all(IpAddr::is_loopback));
         }
         assert_eq!(server.query_count(), 0);
     }
@@ -653,7 +673,7 @@ mod tests {
     fn a_name_too_long_for_dns_does_not_exist() {
         let server = DnsServer::start("");
         let long = ["a".repeat(63), "b".repeat(63), "c".repeat(63), "d".repeat(63)].join(".");
-        let answer = stub(&[server.address], 2000).mx_records(&name(&long), deadline_in(10));
+        let answer = stub(&[server.address], 2000).mx_records(&name(&long), &budget(10));
         assert_eq!(answer, Err(DnsError::NoSuchDomain));
     }
 }

@@ -22,9 +22,10 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use super::resolver::{DnsError, Mx, MxExchange, Resolver, reverse_name};
+use super::budget::Budget;
+use super::error::DnsError;
+use super::resolver::{Mx, MxExchange, Resolver, reverse_name};
 use crate::mail::Domain;
-use crate::sys::Moment;
 
 /// CNAMEs followed for one question.
 const CNAMES_MAX: usize = 8;
@@ -139,7 +140,8 @@ impl Zone {
 }
 
 impl Resolver for Zone {
-    fn mx_records(&self, name: &Domain, _deadline: Moment) -> Result<Vec<Mx>, DnsError> {
+    fn mx_records(&self, name: &Domain, budget: &Budget) -> Result<Vec<Mx>, DnsError> {
+        budget.take_lookup()?;
         let records = self.records_after_cnames(name)?.iter();
         Ok(records
             .filter_map(|record| match &record.data {
@@ -149,7 +151,8 @@ impl Resolver for Zone {
             .collect())
     }
 
-    fn addresses(&self, host: &Domain, _deadline: Moment) -> Result<Vec<IpAddr>, DnsError> {
+    fn addresses(&self, host: &Domain, budget: &Budget) -> Result<Vec<IpAddr>, DnsError> {
+        budget.take_lookup()?;
         let records = self.records_after_cnames(host)?.iter();
         Ok(records
             .filter_map(|record| match &record.data {
@@ -159,7 +162,8 @@ impl Resolver for Zone {
             .collect())
     }
 
-    fn ptr_names(&self, address: IpAddr, _deadline: Moment) -> Result<Vec<Domain>, DnsError> {
+    fn ptr_names(&self, address: IpAddr, budget: &Budget) -> Result<Vec<Domain>, DnsError> {
+        budget.take_lookup()?;
         let name = reverse_name(address)?;
         let records = self.records_after_cnames(&name)?.iter();
         Ok(records
@@ -228,6 +232,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::Moment;
 
     const TEXT: &str = "
         ; a comment
@@ -243,9 +248,13 @@ mod tests {
         silent.example.    SILENT
     ";
 
+    fn budget() -> Budget {
+        Budget::new(Moment::default(), 10)
+    }
+
     fn mx_record_count(name: &str) -> Result<usize, DnsError> {
         let zone = Zone::parse(TEXT).unwrap();
-        zone.mx_records(&Domain::parse(name).unwrap(), Moment::default()).map(|records| records.len())
+        zone.mx_records(&Domain::parse(name).unwrap(), &budget()).map(|records| records.len())
     }
 
     #[test]
@@ -264,7 +273,7 @@ mod tests {
         }
         let zone = Zone::parse(TEXT).unwrap();
         let host = Domain::parse("mx.there.example").unwrap();
-        assert_eq!(zone.addresses(&host, Moment::default()).unwrap().len(), 2, "both families");
+        assert_eq!(zone.addresses(&host, &budget()).unwrap().len(), 2, "both families");
     }
 
     #[test]

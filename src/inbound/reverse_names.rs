@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::dns::Resolver;
+use crate::dns::{Budget, Resolver};
 use crate::mail::Domain;
 use crate::sys::Clock;
 
@@ -22,6 +22,8 @@ pub struct ReverseNames {
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 /// Names of one address that are tried.
 const NAMES_MAX: usize = 3;
+/// Look-ups for one client: its PTR records, and the addresses of each name.
+const DNS_LOOKUPS_MAX: u32 = 1 + NAMES_MAX as u32;
 
 impl ReverseNames {
     /// Asks `resolver`.
@@ -36,10 +38,10 @@ impl ReverseNames {
         if !is_public(address) {
             return None;
         }
-        let deadline = self.clock.now() + LOOKUP_TIMEOUT;
-        let names = self.resolver.ptr_names(address, deadline).ok()?;
+        let budget = Budget::new(self.clock.now() + LOOKUP_TIMEOUT, DNS_LOOKUPS_MAX);
+        let names = self.resolver.ptr_names(address, &budget).ok()?;
         let leads_back = |name: &Domain| {
-            let addresses = self.resolver.addresses(name, deadline);
+            let addresses = self.resolver.addresses(name, &budget);
             addresses.is_ok_and(|addresses| addresses.contains(&address))
         };
         names.into_iter().take(NAMES_MAX).find(leads_back)

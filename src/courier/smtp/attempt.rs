@@ -13,7 +13,7 @@ use super::hello;
 use super::settings::Settings;
 use super::unresponsive_hosts::UnresponsiveHosts;
 use crate::courier::{Courier, Delivery, Host, host_addresses, mx_hosts};
-use crate::dns::Resolver;
+use crate::dns::{Budget, Resolver};
 use crate::domaininfo::DomainInfo;
 use crate::mail::{Destination, Domain, Failure, NextHop, Outcome, Recipient, Via};
 use crate::observe::{Counter, CounterFamily, Metrics};
@@ -125,6 +125,7 @@ impl Courier for SmtpCourier {
                 .deadline
                 .min(self.parts.clock.now() + self.settings.timeouts.host_search),
             addresses_left: ADDRESSES_TRIED_MAX,
+            dns_budget: Budget::new(delivery.deadline, DNS_LOOKUPS_MAX),
         };
         attempt.run();
         attempt.answers.into_iter().map(RecipientAnswer::into_outcome).collect()
@@ -180,11 +181,16 @@ pub(super) struct SmtpAttempt<'a> {
     /// No further address is asked after this.
     search_deadline: Moment,
     addresses_left: usize,
+    dns_budget: Budget,
 }
 
 /// Addresses asked in one attempt, of all hosts together. RFC 5321 §5.1 asks for at least two; a list
 /// of sixty is meant to keep us busy.
 const ADDRESSES_TRIED_MAX: usize = 8;
+
+/// Look-ups of one attempt: the MX records, and for each of ten hosts its addresses, twice where this
+/// host may be among them; the rest is room for what else an attempt asks about a domain.
+const DNS_LOOKUPS_MAX: u32 = 50;
 
 /// Where a recipient stands.
 enum RecipientAnswer {
@@ -314,7 +320,7 @@ impl SmtpAttempt<'_> {
                 return self.record_failure(&open, &Failure::permanent(4, 6, text));
             }
             let resolver = &*self.courier.parts.resolver;
-            match host_addresses(resolver, &host.name, self.delivery.deadline) {
+            match host_addresses(resolver, &host.name, &self.dns_budget) {
                 Ok(found) => {
                     let found = found.into_iter().map(|ip| SocketAddr::new(ip, *port));
                     self.try_addresses(host, found, terms, open);
@@ -341,7 +347,7 @@ impl SmtpAttempt<'_> {
             let takes_mail_in = listening.iter().any(|ours| ours.port() == *port);
             takes_mail_in
                 && (host.name == *hostname
-                    || host_addresses(resolver, &host.name, self.delivery.deadline)
+                    || host_addresses(resolver, &host.name, &self.dns_budget)
                         .is_ok_and(|found| found.into_iter().any(|ip| is_here(SocketAddr::new(ip, *port)))))
         })
     }
@@ -411,7 +417,7 @@ impl SmtpAttempt<'_> {
         let usual = self.courier.settings.port;
         match target {
             HostSelection::MxHosts(domain) => {
-                let mut found = mx_hosts(&*parts.resolver, &*parts.random, domain, self.delivery.deadline)?;
+                let mut found = mx_hosts(&*parts.resolver, &*parts.random, domain, &self.dns_budget)?;
                 // Of equals, one to whom a connection is open.
                 let has_open =
                     |host: &Host| self.courier.connection_pool.has_connection_to(&host.name, &self.hello);

@@ -5,6 +5,7 @@
 //! host to the peer.
 
 use super::settings::HelloMode;
+use crate::dns::is_localhost;
 use crate::mail::{Domain, ReversePath};
 use crate::route::Router;
 
@@ -26,7 +27,7 @@ pub(super) fn hello_name(
 
 /// Means the same thing to the peer as it does to us.
 fn is_public_name(domain: &Domain) -> bool {
-    domain.is_qualified() && !domain.as_ascii().ends_with(".localhost")
+    domain.is_qualified() && !is_localhost(domain)
 }
 
 #[cfg(test)]
