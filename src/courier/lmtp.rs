@@ -16,7 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::contract::{Courier, Delivery};
-use super::smtp::{ClientSession, MessageFacts, Timeouts, describe_io_error};
+use super::message_facts::MessageFacts;
+use super::smtp::{ClientSession, Timeouts, describe_io_error};
 use crate::mail::{Destination, Domain, Endpoint, Failure, Outcome};
 use crate::smtp::client::{Encryption, Plan, PlannedRecipient, Protocol, RecipientResult};
 use crate::sys::{Clock, Connector};
@@ -75,7 +76,7 @@ impl LmtpCourier {
             message: delivery.message,
             handshake: None,
         };
-        Ok(session.deliver_and_quit(stream, plan, |_, _| ()))
+        Ok(session.deliver_and_quit(stream, plan))
     }
 
     fn plan(&self, delivery: &Delivery<'_>) -> Result<Plan, Failure> {

@@ -17,6 +17,7 @@ mod contract;
 mod final_delivery;
 mod lmtp;
 mod maildir;
+mod message_facts;
 mod mx;
 mod pipe;
 mod program;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 
-use super::session::OpenConnection;
+use super::open_connection::OpenConnection;
 use crate::mail::Domain;
 use crate::sys::{Clock, Moment, Mutex, spawn};
 
