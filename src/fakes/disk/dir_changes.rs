@@ -1,24 +1,36 @@
 //! Directories that are renamed or removed while a process works in them.
 //!
-//! An operator does so at once, or after a number of verbs. It is durable at once, as directories are on
-//! this disk. A handle that is rooted goes on in the renamed directory, as `RootedDisk` does; a handle
-//! that is not looks every path up anew, as `SystemDisk` does.
+//! A test lets an operator do so at once, or after a number of operations. The change is durable at once, like
+//! every change of directories on this disk. A rooted handle goes on in the renamed directory, like
+//! `RootedDisk`; a handle that is not rooted looks every path up again, like `SystemDisk`.
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
-use super::{DiskState, NameChange, SimulatedDisk};
+use super::SimulatedDisk;
 
-/// Which of the roots in the world.
+/// The index of a [`RootHandle`] in the state of the disk.
 pub(super) type RootIndex = usize;
 
 /// A directory that a handle holds open.
 pub(super) struct RootHandle {
-    /// Where it was when it was opened: paths that are asked for begin so.
+    /// Its path when it was opened: the paths of the handle begin with it.
     original_path: PathBuf,
-    /// Where it is; none if it was removed.
+    /// Its path now; `None` if it was removed.
     current_path: Option<PathBuf>,
+}
+
+impl RootHandle {
+    /// The path to which `path` of the handle leads.
+    pub(super) fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        let below = path.strip_prefix(&self.original_path).map_err(|_| io::ErrorKind::InvalidInput)?;
+        Ok(self.current_path.as_ref().ok_or(io::ErrorKind::NotFound)?.join(below))
+    }
+
+    pub(super) fn apply(&mut self, change: &DirChange) {
+        self.current_path = self.current_path.as_deref().and_then(|path| change.path_after(path));
+    }
 }
 
 /// What an operator does to a directory.
@@ -27,102 +39,56 @@ pub(super) enum DirChange {
     Remove(PathBuf),
 }
 
+impl DirChange {
+    /// The path of a file or directory after this change; `None` if it is gone.
+    pub(super) fn path_after(&self, path: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Move { from, to } => Some(match path.strip_prefix(from) {
+                Err(_) => path.to_owned(),
+                Ok(below) if below.as_os_str().is_empty() => to.clone(),
+                Ok(below) => to.join(below),
+            }),
+            Self::Remove(dir) => (!path.starts_with(dir)).then(|| path.to_owned()),
+        }
+    }
+}
+
 impl SimulatedDisk {
-    /// Another handle, as `RootedDisk` is one: it takes paths below `root`, and goes on in the directory
-    /// that is there now, also when that is renamed.
+    /// Another handle of this disk, which works like `RootedDisk`: it takes paths below `root`, and goes on in
+    /// the directory that is there now, also after that directory was renamed.
     #[must_use]
     pub fn rooted(&self, root: &Path) -> Self {
-        let mut world = self.0.lock();
-        world.roots.push(RootHandle { original_path: root.to_owned(), current_path: Some(root.to_owned()) });
-        Self(Arc::clone(&self.0), Some(world.roots.len() - 1))
+        let mut state = self.state.lock();
+        state.roots.push(RootHandle { original_path: root.to_owned(), current_path: Some(root.to_owned()) });
+        Self { state: Arc::clone(&self.state), root: Some(state.roots.len() - 1) }
     }
 
-    /// Renames a directory with all that is in it, durably; `to` must be free. What was not synced is
-    /// still not synced. Open files and rooted handles go on.
+    /// Renames a directory with everything in it, durably; `to` must not exist. What was not synced stays
+    /// so. Open files and rooted handles go on.
     pub fn move_dir(&self, from: &Path, to: &Path) {
         self.move_dir_after(0, from, to);
-        self.0.lock().apply_due_dir_change();
+        self.state.lock().apply_due_dir_change();
     }
 
-    /// Removes a directory with all that is in it, durably. Open files go on without a name.
+    /// Removes a directory with everything in it, durably. Open files go on without a name.
     pub fn remove_dir_all(&self, dir: &Path) {
         self.remove_dir_after(0, dir);
-        self.0.lock().apply_due_dir_change();
+        self.state.lock().apply_due_dir_change();
     }
 
-    /// Renames a directory after `n` more verbs, before whatever is asked next.
+    /// Does [`Self::move_dir`] after `n` more operations.
     pub fn move_dir_after(&self, n: usize, from: &Path, to: &Path) {
-        let mut world = self.0.lock();
-        let change = DirChange::Move { from: from.to_owned(), to: to.to_owned() };
-        world.due_dir_change = Some((world.operations.len() + n, change));
+        self.change_dir_after(n, DirChange::Move { from: from.to_owned(), to: to.to_owned() });
     }
 
-    /// Removes a directory after `n` more verbs, before whatever is asked next.
+    /// Does [`Self::remove_dir_all`] after `n` more operations.
     pub fn remove_dir_after(&self, n: usize, dir: &Path) {
-        let mut world = self.0.lock();
-        world.due_dir_change = Some((world.operations.len() + n, DirChange::Remove(dir.to_owned())));
+        self.change_dir_after(n, DirChange::Remove(dir.to_owned()));
     }
 
-    /// The world, after the change of directories that is due.
-    pub(super) fn state_after_dir_change(&self) -> MutexGuard<'_, DiskState> {
-        let mut world = self.0.lock();
-        world.apply_due_dir_change();
-        world
-    }
-
-    /// Where a path of this handle leads.
-    pub(super) fn resolve(&self, world: &DiskState, path: &Path) -> io::Result<PathBuf> {
-        let Some(root) = self.1.and_then(|number| world.roots.get(number)) else {
-            return Ok(path.to_owned());
-        };
-        let below = path.strip_prefix(&root.original_path).map_err(|_| io::ErrorKind::InvalidInput)?;
-        Ok(root.current_path.as_ref().ok_or(io::ErrorKind::NotFound)?.join(below))
-    }
-}
-
-impl DiskState {
-    /// Does what an operator is to do, if it is time.
-    fn apply_due_dir_change(&mut self) {
-        let verbs = self.operations.len();
-        let Some((_, change)) = self.due_dir_change.take_if(|(after, _)| verbs >= *after) else { return };
-        let (from, to) = match &change {
-            DirChange::Move { from, to } => (from, Some(to)),
-            DirChange::Remove(dir) => (dir, None),
-        };
-        // Where a path is afterwards; none if it is gone.
-        let after = |path: &Path| match (path.strip_prefix(from), to) {
-            (Err(_), _) => Some(path.to_owned()),
-            (Ok(_), None) => None,
-            (Ok(below), Some(to)) if below.as_os_str().is_empty() => Some(to.clone()),
-            (Ok(below), Some(to)) => Some(to.join(below)),
-        };
-        for names in [&mut self.names, &mut self.durable_names] {
-            let old = std::mem::take(names);
-            names.extend(old.into_iter().filter_map(|(path, inode)| Some((after(&path)?, inode))));
-        }
-        let pending = std::mem::take(&mut self.pending_name_changes);
-        self.pending_name_changes =
-            pending.into_iter().filter_map(|change| change.map_paths(&after)).collect();
-        self.dirs = self.dirs.iter().filter_map(|dir| after(dir)).collect();
-        self.roots
-            .iter_mut()
-            .for_each(|root| root.current_path = root.current_path.as_deref().and_then(after));
-    }
-}
-
-impl NameChange {
-    /// The same when paths lead elsewhere; none if nothing of it is left.
-    fn map_paths(self, after: &impl Fn(&Path) -> Option<PathBuf>) -> Option<Self> {
-        match self {
-            Self::Link { path, inode } => Some(Self::Link { path: after(&path)?, inode }),
-            Self::Unlink { path, inode } => Some(Self::Unlink { path: after(&path)?, inode }),
-            Self::Rename { from, to, inode } => match (after(&from), after(&to)) {
-                (Some(from), Some(to)) => Some(Self::Rename { from, to, inode }),
-                (None, Some(path)) => Some(Self::Link { path, inode }),
-                (Some(path), None) => Some(Self::Unlink { path, inode }),
-                (None, None) => None,
-            },
-        }
+    fn change_dir_after(&self, n: usize, change: DirChange) {
+        let mut state = self.state.lock();
+        state.due_dir_change = Some((state.operations.len() + n, change));
     }
 }
 
@@ -132,7 +98,7 @@ mod tests {
     use crate::fakes::Crash;
     use crate::sys::{Disk as _, DiskFile};
 
-    /// A disk with a file in /data/spool, by a handle that is rooted in /data.
+    /// A disk with a file in /data/spool, a handle that is rooted in /data, and the file.
     fn rooted() -> (SimulatedDisk, SimulatedDisk, Arc<dyn DiskFile>) {
         let disk = SimulatedDisk::default();
         let rooted = disk.rooted(Path::new("/data"));
@@ -143,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rooted_handle_goes_on_in_a_directory_that_was_moved_and_sees_that_it_was() {
+    fn a_rooted_handle_goes_on_in_a_directory_that_was_moved() {
         let (data, path) = (Path::new("/data"), Path::new("/data/spool/file"));
         let moved = Path::new("/moved/spool/file");
         let (disk, rooted, file) = rooted();
@@ -168,12 +134,12 @@ mod tests {
         assert_eq!(rooted.remove(Path::new("/elsewhere")).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         disk.crash(Crash::UnsyncedLost);
         let expected = [moved, Path::new("/moved/spool/renamed")];
-        assert_eq!(disk.file_paths(), expected, "only what was synced, and where it was moved to");
+        assert_eq!(disk.file_paths(), expected, "only synced files, at their new paths");
         assert_eq!(disk.contents(moved).unwrap(), b"1234");
     }
 
     #[test]
-    fn a_handle_whose_directory_was_removed_makes_nothing_and_open_files_go_on() {
+    fn a_handle_whose_directory_was_removed_creates_nothing_and_open_files_go_on() {
         let (disk, rooted, file) = rooted();
         let path = Path::new("/data/spool/file");
         rooted.sync_dir(Path::new("/data/spool")).unwrap();
@@ -194,11 +160,11 @@ mod tests {
             assert_eq!(refused.unwrap_err().kind(), io::ErrorKind::NotFound);
         }
         disk.crash(Crash::UnsyncedLost);
-        assert!(disk.file_paths().is_empty(), "it does not come back");
+        assert!(disk.file_paths().is_empty(), "the removed file does not come back");
     }
 
     #[test]
-    fn a_directory_is_moved_or_removed_after_a_number_of_verbs() {
+    fn a_directory_is_moved_or_removed_after_a_number_of_operations() {
         let path = Path::new("/data/spool/file");
         for is_removed in [false, true] {
             for n in 0..3 {
@@ -220,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rename_out_of_a_directory_that_was_removed_can_still_become_durable() {
+    fn a_rename_out_of_a_removed_directory_can_still_become_durable() {
         let (disk, rooted, file) = rooted();
         rooted.create_dir(Path::new("/data/other")).unwrap();
         file.sync().unwrap();
