@@ -11,7 +11,7 @@ use postrider::dns::Zone;
 use postrider::domaininfo::{self, DomainInfo};
 use postrider::fakes::{PeerLog, ScriptedConnector, SeededRandom};
 use postrider::mail::{
-    Destination, Domain, Envelope, Mailbox, MessageId, Outcome, Recipient, ReversePath, Timestamp, Via,
+    Destination, Domain, Envelope, MessageId, Outcome, Recipient, ReversePath, Timestamp, Via,
 };
 use postrider::observe::{Metrics, Traces};
 use postrider::route::Router;
@@ -51,34 +51,51 @@ pub const MX2: &str = "192.0.2.2:25";
 pub const MX_ONE: &str = "192.0.2.3:25";
 pub const MESSAGE: &str = "Subject: hello\r\n\r\nDear Bo,\r\n.dot\r\n";
 
-/// What an old and simple server hears, from greeting to goodbye.
-pub const DIALOG_TO_BO: &str = "
+// The script of a server without extensions, in pieces: each is written once.
+macro_rules! to_ehlo {
+    () => {
+        "
     S: 220 mx
     C: EHLO here.example
-    S: 250 mx
+    S: 250 mx"
+    };
+}
+macro_rules! mail_to_data {
+    () => {
+        "
     C: MAIL FROM:<ana@here.example>
     S: 250 ok
     C: RCPT TO:<bo@*
     S: 250 ok
-    C: DATA
+    C: DATA"
+    };
+}
+macro_rules! message {
+    () => {
+        "
     S: 354 go
     ! message
-    S: 250 2.0.0 queued as 4711
+    S: 250 2.0.0 queued as 4711"
+    };
+}
+macro_rules! quit {
+    () => {
+        "
     C: QUIT
-    S: 221 bye";
-pub const DIALOG_TO_EHLO: &str = "
-    S: 220 mx
-    C: EHLO here.example
-    S: 250 mx";
-pub const DIALOG_MAIL_TO_DATA: &str = "
-    C: MAIL FROM:<ana@here.example>
-    S: 250 ok
-    C: RCPT TO:<bo@*
-    S: 250 ok
-    C: DATA";
-pub const DIALOG_QUIT: &str = "
-    C: QUIT
-    S: 221 bye";
+    S: 221 bye"
+    };
+}
+/// From the greeting to the reply to EHLO.
+pub const DIALOG_TO_EHLO: &str = to_ehlo!();
+/// From MAIL to DATA, without the reply to DATA.
+pub const DIALOG_MAIL_TO_DATA: &str = mail_to_data!();
+/// One transaction: from MAIL to the reply to the message.
+pub const DIALOG_TRANSACTION: &str = concat!(mail_to_data!(), message!());
+/// One transaction and the end of the session.
+pub const DIALOG_MAIL_TO_QUIT: &str = concat!(mail_to_data!(), message!(), quit!());
+pub const DIALOG_QUIT: &str = quit!();
+/// A whole session.
+pub const DIALOG_TO_BO: &str = concat!(to_ehlo!(), mail_to_data!(), message!(), quit!());
 pub const DIALOG_TO_STARTTLS: &str = "
     S: 220 mx
     C: EHLO here.example
@@ -281,9 +298,7 @@ pub fn recipient_via(address: &str, hosts: &str) -> Recipient {
     Recipient { destination, ..Recipient::for_mailbox(mailbox) }
 }
 
-pub fn mailbox(raw: &str) -> Mailbox {
-    Mailbox::parse(raw).unwrap()
-}
+pub use crate::queue_fixture::mailbox;
 
 pub fn statuses(outcomes: &[Outcome]) -> Vec<String> {
     outcomes.iter().map(Outcome::status).collect()

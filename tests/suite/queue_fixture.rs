@@ -15,6 +15,16 @@ pub fn mailbox(raw: &str) -> Mailbox {
     Mailbox::parse(raw).unwrap()
 }
 
+/// Exactly this message.
+pub fn only(id: MessageId) -> Selection {
+    Selection { ids: vec![id], ..Selection::default() }
+}
+
+/// Removes without a bounce.
+pub fn remove() -> QueueChange {
+    QueueChange::Remove { report: None }
+}
+
 impl QueueFixture {
     /// `here.example` is local.
     pub fn new() -> Self {

@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use postrider::courier::{Courier, Delivery};
 use postrider::fakes::{Crash, SeededRandom, SimulatedDisk, TestClock};
 use postrider::mail::{
-    Destination, Domain, Envelope, Mailbox, MessageId, NextHop, Outcome, Reason, Recipient, ReversePath,
+    Destination, Domain, Envelope, MessageId, NextHop, Outcome, Reason, Recipient, ReversePath,
 };
 use postrider::observe::{Metrics, Traces};
 use postrider::queue::{
@@ -27,7 +27,7 @@ use postrider::sys::{
 };
 
 use super::invariants::InvariantChecker;
-use crate::queue_fixture::{MINUTE, QueueFixture};
+use crate::queue_fixture::{MINUTE, QueueFixture, mailbox};
 
 /// What came of one seed.
 pub struct ScheduleResult {
@@ -82,10 +82,6 @@ pub fn run(seed: u64) -> ScheduleResult {
     world.run_last_process();
     world.has_violation();
     world.result
-}
-
-fn mailbox(raw: &str) -> Mailbox {
-    Mailbox::parse(raw).unwrap()
 }
 
 /// After a reload, there.example is a local domain too.

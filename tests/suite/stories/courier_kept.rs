@@ -8,24 +8,17 @@ use postrider::fakes::TestClock;
 use postrider::tls::SecurityLevel;
 
 use crate::courier_fixture::{
-    CourierFixture, DIALOG_QUIT, DIALOG_TO_EHLO, MX_ONE, MX1, MX2, domain, statuses,
+    CourierFixture, DIALOG_QUIT, DIALOG_TO_EHLO, DIALOG_TRANSACTION, MX_ONE, MX1, MX2, domain, statuses,
 };
 
-const TO_BO: &str = "
-    C: MAIL FROM:<ana@here.example>
-    S: 250 ok
-    C: RCPT TO:<bo@*
-    S: 250 ok
-    C: DATA
-    S: 354 go
-    ! message
-    S: 250 2.0.0 queued";
 const MORE: bool = true;
 
 #[test]
 fn one_message_follows_the_other_on_one_connection() {
-    let world = CourierFixture::new()
-        .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{TO_BO}{TO_BO}{TO_BO}{DIALOG_QUIT}"));
+    let world = CourierFixture::new().with_peer(
+        MX_ONE,
+        &format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_TRANSACTION}{DIALOG_TRANSACTION}{DIALOG_QUIT}"),
+    );
     let courier = world.courier();
     for more in [MORE, MORE, !MORE] {
         assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", more)), ["2.0.0"]);
@@ -36,8 +29,8 @@ fn one_message_follows_the_other_on_one_connection() {
 
 #[test]
 fn two_domains_at_one_host_share_a_connection() {
-    let world =
-        CourierFixture::new().with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{TO_BO}{TO_BO}{DIALOG_QUIT}"));
+    let world = CourierFixture::new()
+        .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_TRANSACTION}{DIALOG_QUIT}"));
     let courier = world.courier();
     assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
     assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@two.example", MORE)), ["2.0.0"]);
@@ -54,8 +47,8 @@ fn a_refused_recipient_leaves_the_connection_to_the_next_message() {
         S: 550 5.1.1 no
         C: RSET
         S: 250 ok";
-    let world =
-        CourierFixture::new().with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{refused}{TO_BO}{DIALOG_QUIT}"));
+    let world = CourierFixture::new()
+        .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{refused}{DIALOG_TRANSACTION}{DIALOG_QUIT}"));
     let courier = world.courier();
     assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["5.1.1"]);
     assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", !MORE)), ["2.0.0"]);
@@ -67,8 +60,8 @@ fn a_refused_recipient_leaves_the_connection_to_the_next_message() {
 fn a_kept_connection_that_turns_out_to_be_dead_is_replaced_and_nothing_is_lost_or_doubled() {
     for end in ["! close", "S: 421 4.4.2 idle for too long\n! close"] {
         let world = CourierFixture::new()
-            .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{TO_BO}\n{end}"))
-            .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{TO_BO}{DIALOG_QUIT}"));
+            .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}\n{end}"))
+            .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_QUIT}"));
         let courier = world.courier();
         assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
         assert_eq!(
@@ -83,8 +76,9 @@ fn a_kept_connection_that_turns_out_to_be_dead_is_replaced_and_nothing_is_lost_o
 
 #[test]
 fn a_kept_connection_that_breaks_after_the_dot_is_not_replaced() {
-    let lost = TO_BO.trim_end().strip_suffix("S: 250 2.0.0 queued").unwrap();
-    let world = CourierFixture::new().with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{TO_BO}{lost}! close"));
+    let lost = DIALOG_TRANSACTION.trim_end().strip_suffix("S: 250 2.0.0 queued as 4711").unwrap();
+    let world = CourierFixture::new()
+        .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{lost}! close"));
     let courier = world.courier();
     assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
     assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", !MORE)), ["4.4.2"]);
@@ -96,7 +90,7 @@ fn a_kept_connection_that_breaks_after_the_dot_is_not_replaced() {
 fn a_connection_carries_so_many_messages_and_no_more() {
     let mut world = CourierFixture::new();
     world.settings.messages_per_connection_max = 2;
-    let two = format!("{DIALOG_TO_EHLO}{TO_BO}{TO_BO}{DIALOG_QUIT}");
+    let two = format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_TRANSACTION}{DIALOG_QUIT}");
     let world = world.with_peer(MX_ONE, &two).with_peer(MX_ONE, &two);
     let courier = world.courier();
     for _ in 0..4 {
@@ -111,7 +105,7 @@ fn a_connection_that_waits_for_long_is_ended() {
     let mut world = CourierFixture::new();
     let clock = Arc::<TestClock>::default();
     world.clock = clock.clone();
-    let one = format!("{DIALOG_TO_EHLO}{TO_BO}{DIALOG_QUIT}");
+    let one = format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_QUIT}");
     let world = world.with_peer(MX_ONE, &one).with_peer(MX_ONE, &one);
     let courier = world.courier();
     for _ in 0..2 {
@@ -126,7 +120,7 @@ fn a_connection_that_waits_for_long_is_ended() {
 fn a_kept_connection_is_compared_with_what_is_known_of_each_domain() {
     let world = CourierFixture::new()
         .with_known_level("two.example", SecurityLevel::TlsUnverified)
-        .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{TO_BO}{DIALOG_QUIT}"));
+        .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_QUIT}"));
     let courier = world.courier();
     assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
     assert_eq!(
@@ -146,7 +140,7 @@ fn a_connection_whose_starttls_was_refused_is_not_kept() {
         S: 250-mx|250 STARTTLS
         C: STARTTLS
         S: 454 4.7.0 not now";
-    let one = format!("{refused}{TO_BO}{DIALOG_QUIT}");
+    let one = format!("{refused}{DIALOG_TRANSACTION}{DIALOG_QUIT}");
     let world = CourierFixture::new().with_peer(MX_ONE, &one).with_peer(MX_ONE, &one);
     let courier = world.courier();
     for _ in 0..2 {
@@ -160,8 +154,8 @@ fn a_connection_whose_starttls_was_refused_is_not_kept() {
 fn what_a_peer_limits_is_split_over_transactions_and_connections() {
     let limited = DIALOG_TO_EHLO.replace("250 mx", "250-mx|250 LIMITS RCPTMAX=1 MAILMAX=2");
     let world = CourierFixture::new()
-        .with_peer(MX_ONE, &format!("{limited}{TO_BO}{TO_BO}{DIALOG_QUIT}"))
-        .with_peer(MX_ONE, &format!("{limited}{TO_BO}{DIALOG_QUIT}"));
+        .with_peer(MX_ONE, &format!("{limited}{DIALOG_TRANSACTION}{DIALOG_TRANSACTION}{DIALOG_QUIT}"))
+        .with_peer(MX_ONE, &format!("{limited}{DIALOG_TRANSACTION}{DIALOG_QUIT}"));
     assert_eq!(
         statuses(&world.deliver_to(&["bo@one.example", "bo@two.example", "bo@one.example"])),
         ["2.0.0", "2.0.0", "2.0.0"]
@@ -173,9 +167,9 @@ fn what_a_peer_limits_is_split_over_transactions_and_connections() {
 fn a_host_that_did_not_answer_is_left_alone_for_a_while() {
     let world = CourierFixture::new()
         .with_peer(MX1, "! refuse")
-        .with_peer(MX2, &format!("{DIALOG_TO_EHLO}{TO_BO}{DIALOG_QUIT}"))
-        .with_peer(MX2, &format!("{DIALOG_TO_EHLO}{TO_BO}{DIALOG_QUIT}"))
-        .with_peer(MX1, &format!("{DIALOG_TO_EHLO}{TO_BO}{DIALOG_QUIT}"));
+        .with_peer(MX2, &format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_QUIT}"))
+        .with_peer(MX2, &format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_QUIT}"))
+        .with_peer(MX1, &format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_QUIT}"));
     let courier = world.courier();
     for _ in 0..2 {
         assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@there.example", !MORE)), ["2.0.0"]);

@@ -7,22 +7,9 @@ use postrider::courier::smtp::Credentials;
 use postrider::mail::Via;
 use postrider::tls::SecurityLevel;
 
-use crate::courier_fixture::{CourierFixture, recipient_via, statuses};
+use crate::courier_fixture::{CourierFixture, DIALOG_MAIL_TO_QUIT, recipient_via, statuses};
 
 const RELAY: &str = "192.0.2.1:587";
-
-/// From MAIL to goodbye.
-const THE_REST: &str = "
-    C: MAIL FROM:<ana@here.example>
-    S: 250 ok
-    C: RCPT TO:<bo@*
-    S: 250 ok
-    C: DATA
-    S: 354 go
-    ! message
-    S: 250 2.0.0 queued as 4711
-    C: QUIT
-    S: 221 bye";
 
 /// Up to the second EHLO, with this certificate and these offers.
 fn by_tls(certificate: &str, offers: &str) -> String {
@@ -63,8 +50,11 @@ fn told(world: &CourierFixture) -> String {
 
 #[test]
 fn a_login_is_made_by_plain_over_verified_tls_and_its_password_is_nowhere() {
-    let script =
-        format!("{}\n{}\nS: 235 2.7.0 welcome\n{THE_REST}", by_tls("good", "AUTH LOGIN PLAIN"), plain());
+    let script = format!(
+        "{}\n{}\nS: 235 2.7.0 welcome\n{DIALOG_MAIL_TO_QUIT}",
+        by_tls("good", "AUTH LOGIN PLAIN"),
+        plain()
+    );
     let world = world().with_peer(RELAY, &script);
     let to = recipient_via("bo@one.example", "mx1.there.example:587 login=relay1");
     assert_eq!(statuses(&world.deliver(&[to])), ["2.0.0"]);
@@ -81,7 +71,7 @@ fn a_login_is_made_by_plain_over_verified_tls_and_its_password_is_nowhere() {
 #[test]
 fn a_host_that_knows_login_only_is_told_word_by_word() {
     let script = format!(
-        "{}\nC: AUTH LOGIN\nS: 334 VXNlcm5hbWU6\nC: {}\nS: 334 UGFzc3dvcmQ6\nC: {}\nS: 235 ok\n{THE_REST}",
+        "{}\nC: AUTH LOGIN\nS: 334 VXNlcm5hbWU6\nC: {}\nS: 334 UGFzc3dvcmQ6\nC: {}\nS: 235 ok\n{DIALOG_MAIL_TO_QUIT}",
         by_tls("good", "AUTH CRAM-MD5 LOGIN"),
         base64("ana"),
         base64("secret word")
@@ -114,7 +104,7 @@ fn no_password_goes_to_a_host_that_is_not_what_the_operator_wants() {
         assert!(outcomes[0].reason().text.contains("as the operator says"), "{}", outcomes[0]);
         world.assert_finished();
     }
-    let script = format!("{}\n{}\nS: 235 ok\n{THE_REST}", by_tls("own", "AUTH PLAIN"), plain());
+    let script = format!("{}\n{}\nS: 235 ok\n{DIALOG_MAIL_TO_QUIT}", by_tls("own", "AUTH PLAIN"), plain());
     let world = world().with_peer(RELAY, &script);
     let to = recipient_via("bo@one.example", "mx1.there.example:587 tls=required login=relay1");
     assert_eq!(statuses(&world.deliver(&[to])), ["2.0.0"], "the operator knows of its certificate");
@@ -176,7 +166,7 @@ fn a_login_that_does_not_work_leaves_the_mail_waiting_and_says_why() {
 fn another_host_of_the_list_is_asked_when_the_first_refuses_the_login() {
     let refused =
         format!("{}\n{}\nS: 454 4.7.0 later\nC: QUIT\nS: 221 bye", by_tls("good", "AUTH PLAIN"), plain());
-    let taken = format!("{}\n{}\nS: 235 ok\n{THE_REST}", by_tls("good", "AUTH PLAIN"), plain());
+    let taken = format!("{}\n{}\nS: 235 ok\n{DIALOG_MAIL_TO_QUIT}", by_tls("good", "AUTH PLAIN"), plain());
     let world = world().with_peer(RELAY, &refused).with_peer("192.0.2.1:2525", &taken);
     let to = recipient_via("bo@one.example", "mx1.there.example:587 mx1.there.example:2525 login=relay1");
     assert_eq!(statuses(&world.deliver(&[to])), ["2.0.0"]);
@@ -186,7 +176,7 @@ fn another_host_of_the_list_is_asked_when_the_first_refuses_the_login() {
 #[test]
 fn on_port_465_tls_comes_before_the_greeting() {
     let script = format!(
-        "! tls good\nS: 220 mx\nC: EHLO here.example\nS: 250-mx|250-STARTTLS|250 AUTH PLAIN\n{}\nS: 235 ok\n{THE_REST}",
+        "! tls good\nS: 220 mx\nC: EHLO here.example\nS: 250-mx|250-STARTTLS|250 AUTH PLAIN\n{}\nS: 235 ok\n{DIALOG_MAIL_TO_QUIT}",
         plain()
     );
     let world = world().with_peer("192.0.2.1:465", &script);
@@ -199,8 +189,10 @@ fn on_port_465_tls_comes_before_the_greeting() {
 
 #[test]
 fn all_mail_for_others_may_go_by_way_of_one_host() {
-    let mut world =
-        world().with_peer("192.0.2.1:25", &format!("S: 220 mx\nC: EHLO here.example\nS: 250 mx\n{THE_REST}"));
+    let mut world = world().with_peer(
+        "192.0.2.1:25",
+        &format!("S: 220 mx\nC: EHLO here.example\nS: 250 mx\n{DIALOG_MAIL_TO_QUIT}"),
+    );
     world.settings.via = Some(Via::parse("mx1.there.example").unwrap());
     assert_eq!(
         statuses(&world.deliver_to(&["bo@null.example"])),

@@ -6,14 +6,10 @@ use std::time::Duration;
 use postrider::mail::{Destination, Domain, MessageId, NextHop, Outcome, Reason};
 use postrider::queue::{QueueChange, RecipientState, Selection};
 
-use crate::queue_fixture::{MINUTE, QueueFixture, deferred, failed};
+use crate::queue_fixture::{MINUTE, QueueFixture, deferred, failed, only, remove};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
-
-fn only(id: MessageId) -> Selection {
-    Selection { ids: vec![id], ..Selection::default() }
-}
 
 fn all() -> Selection {
     Selection::default()
@@ -21,10 +17,6 @@ fn all() -> Selection {
 
 fn to(who: &str) -> Selection {
     Selection { to: Some(who.parse().unwrap()), ..all() }
-}
-
-fn remove() -> QueueChange {
-    QueueChange::Remove { report: None }
 }
 
 /// Two letters wait, the first for `bo`.

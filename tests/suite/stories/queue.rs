@@ -21,6 +21,9 @@ use postrider::queue::{
 use postrider::route::Router;
 use postrider::sys::{Disk, SystemClock, SystemDisk, SystemRandom};
 
+use crate::queue_fixture::{only, remove};
+use crate::test_server::wait_for;
+
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Delivers, after `gate` let it, and says whom.
@@ -140,9 +143,7 @@ fn everything_that_is_put_is_delivered_once_and_a_stop_is_in_order() {
     );
     drop(handle);
     // The delivery threads let go of it when they end, a moment after the stop.
-    let (handle, opened) = crate::test_server::wait_for("the spool to be free", || {
-        opened(dir.path(), Arc::new(SystemDisk)).ok()
-    });
+    let (handle, opened) = wait_for("the spool to be free", || opened(dir.path(), Arc::new(SystemDisk)).ok());
     assert_eq!(
         (handle.count(), opened.recovered_count()),
         (0, 0),
@@ -169,14 +170,6 @@ fn local_delivery_is_never_behind_remote_delivery() {
     assert_eq!(handle.count(), 0);
 }
 
-fn remove() -> QueueChange {
-    QueueChange::Remove { report: None }
-}
-
-fn only(id: MessageId) -> Selection {
-    Selection { ids: vec![id], ..Selection::default() }
-}
-
 #[test]
 fn a_message_is_removed_or_held_while_others_of_its_destination_are_under_way() {
     let dir = tempfile::tempdir().unwrap();
@@ -197,9 +190,8 @@ fn a_message_is_removed_or_held_while_others_of_its_destination_are_under_way() 
     }
     assert_eq!(running.stop(PATIENCE), StopResult::Clean);
     drop((handle, operator));
-    let (handle, _opened) = crate::test_server::wait_for("the spool to be free", || {
-        opened(dir.path(), Arc::new(SystemDisk)).ok()
-    });
+    let (handle, _opened) =
+        wait_for("the spool to be free", || opened(dir.path(), Arc::new(SystemDisk)).ok());
     assert_eq!(handle.count(), 1);
     assert!(handle.message(&held).unwrap().is_held, "the next process knows");
 }
@@ -212,7 +204,7 @@ fn a_message_that_is_being_tried_is_changed_when_the_attempt_is_back() {
     let running = opened.start(crew).unwrap();
     let operator = running.queue_control();
     let under_way = put(&handle, "cy@there.example").unwrap();
-    crate::test_server::wait_for("the attempt", || gate.is_empty().then_some(()));
+    wait_for("the attempt", || gate.is_empty().then_some(()));
     let changed = operator.change(only(under_way), QueueChange::Hold);
     // It may still be on its way to the courier; then it is held at once.
     let is_held = changed.done == [under_way];
@@ -222,7 +214,7 @@ fn a_message_that_is_being_tried_is_changed_when_the_attempt_is_back() {
         assert!(handle.message(&under_way).unwrap().is_held);
     } else {
         assert_eq!(delivered.recv_timeout(PATIENCE), Ok(under_way));
-        crate::test_server::wait_for("the delivery", || handle.message(&under_way).is_none().then_some(()));
+        wait_for("the delivery", || handle.message(&under_way).is_none().then_some(()));
         let gone = operator.change(only(under_way), remove());
         assert!(gone.done.is_empty() && gone.refused[0].1.contains("not in the queue"), "{gone:?}");
     }
