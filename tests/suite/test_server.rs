@@ -4,18 +4,23 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 pub use nix::sys::signal::Signal;
 use nix::unistd::Pid;
+use postrider::fakes::DnsServer;
 
 pub(crate) use crate::peers::until as wait_for;
 use crate::peers::{self, free_port};
 
 /// Nothing here takes longer, even on a busy machine; waiting is always for an event.
 pub const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The lines of `postrider.toml` that let every client on loopback send to other hosts.
+pub const RELAY_FROM_LOOPBACK: &str = "[relay]\nnetworks = [\"127.0.0.0/8\"]\n";
 
 /// A server that is set up, and runs or not. Ends its process when dropped.
 pub struct TestServer {
@@ -219,6 +224,44 @@ impl Drop for TestServer {
             let _ = child.wait();
         }
     }
+}
+
+/// A name server by which the MX host of each domain is on loopback, and the lines of `postrider.toml` that make
+/// the server ask it and connect to `port`. `null.example` takes no mail (RFC 7505).
+pub fn loopback_dns(domains: &[&str], port: u16) -> (DnsServer, String) {
+    let mut zone = "null.example. MX 0 .\n".to_owned();
+    for domain in domains {
+        writeln!(zone, "{domain}. MX 10 mx.{domain}.\nmx.{domain}. A 127.0.0.1").unwrap();
+    }
+    let dns = DnsServer::start(&zone);
+    let toml = format!("[dns]\nservers = [\"{}\"]\n\n[delivery.smtp]\nport = {port}\n", dns.address);
+    (dns, toml)
+}
+
+/// The code that a client from this address is greeted with.
+pub fn greeted_from(from: [u8; 4], port: u16) -> String {
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrIn, bind, connect, socket};
+    use std::os::fd::AsRawFd as _;
+    let [a, b, c, d] = from;
+    let client = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(client.as_raw_fd(), &SockaddrIn::new(a, b, c, d, 0)).unwrap();
+    connect(client.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, port)).unwrap();
+    let mut code = [0; 3];
+    TcpStream::from(client).read_exact(&mut code).unwrap();
+    String::from_utf8(code.to_vec()).unwrap()
+}
+
+/// Writes a program, and makes it executable. An older one is removed first: a file that runs cannot be written.
+pub fn write_program(path: &Path, text: &str) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    let _ = fs::remove_file(path);
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The same for a shell script, without its first line.
+pub fn write_script(path: &Path, text: &str) {
+    write_program(path, &format!("#!/bin/sh\n{text}\n"));
 }
 
 /// The files of a folder, read.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::test_server::{SmtpClient, TestServer, wait_for};
+use crate::test_server::{SmtpClient, TestServer, wait_for, write_script};
 
 /// A server for `here.example` with the users `ana` and `bo`, and these aliases.
 fn started(aliases: &str, more: &str) -> TestServer {
@@ -26,10 +26,7 @@ fn write(house: &TestServer, name: &str, text: &str) {
 
 /// Makes the hook of these shell lines.
 fn hook(house: &TestServer, script: &str) {
-    let path = house.path("hooks/alias-resolve");
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&house.path("hooks/alias-resolve"), script);
 }
 
 /// A client that may name recipients.

@@ -2,24 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use crate::peers;
-use crate::test_server::{TestServer, wait_for};
+use crate::test_server::{TestServer, wait_for, write_program, write_script};
 
 const QUICK: &str = "[hooks]\nrcpt-deadline = \"1s\"\npost-data-deadline = \"1s\"\n";
 
-fn program(path: &Path, text: &str) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    // A new file: one that is being run cannot be written.
-    let _ = fs::remove_file(path);
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
 fn hook(house: &TestServer, name: &str, script: &str) {
-    program(&house.path(&format!("hooks/{name}")), &format!("#!/bin/sh\n{script}\n"));
+    write_script(&house.path(&format!("hooks/{name}")), script);
 }
 
 /// Hands in a short message with this line in it; the last reply.
@@ -227,7 +218,7 @@ fn a_hook_that_cannot_be_run_defers_or_accepts_as_the_operator_says() {
         fs::remove_dir(house.path("hooks/rcpt")).unwrap();
         assert!(send(&house, "broken").starts_with(reply));
         // A program that the kernel does not know.
-        program(&house.path("hooks/post-data"), "#!/no/such/shell\n");
+        write_program(&house.path("hooks/post-data"), "#!/no/such/shell\n");
         assert!(send(&house, "broken").starts_with(reply));
         assert!(house.log().contains("hooks/post-data: cannot be run: "), "{}", house.log());
     }
@@ -269,7 +260,7 @@ fn the_example_asks_whichever_checkers_are_installed() {
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
     house.environment = vec![("PATH", path.into())];
     let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("etc/postrider/hooks/post-data");
-    program(&house.path("hooks/post-data"), &fs::read_to_string(example).unwrap());
+    write_program(&house.path("hooks/post-data"), &fs::read_to_string(example).unwrap());
     house.start();
     let top = |count: usize| {
         letters(&house, count).iter().filter(|letter| !letter.starts_with("Received: ")).count()
@@ -277,16 +268,16 @@ fn the_example_asks_whichever_checkers_are_installed() {
     assert!(send(&house, "none is installed").starts_with("250"));
     assert_eq!(top(1), 0);
 
-    program(
+    write_program(
         &bin.join("clamdscan"),
         "#!/bin/sh\nif grep -q EICAR; then echo 'stream: Eicar FOUND'; exit 1; fi\n",
     );
-    program(
+    write_program(
         &bin.join("spamc"),
         "#!/bin/sh\n[ \"$*\" = '-x -c' ] || exit 64\ntext=$(cat)\ncase $text in\n*SPAM*) echo 12.0/5.0; exit 1;;\n\
          *BROKEN*) exit 69;;\n*) echo 0.1/5.0;;\nesac\n",
     );
-    program(
+    write_program(
         &bin.join("rspamc"),
         "#!/bin/sh\n[ \"$2\" = 127.0.0.1 ] && [ \"$4\" = there.example ] && [ \"$6\" = bo@there.example ] || exit 64\n\
          text=$(cat)\ncase $text in\n*REJECT*) action=reject;;\n*LATER*) action='soft reject';;\n\

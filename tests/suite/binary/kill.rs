@@ -12,7 +12,7 @@ use crossbeam_channel::after;
 use postrider::torture::{BacklogTest, LoadGenerator, TortureSetup};
 
 use crate::peers::{Exim, SmtpSink};
-use crate::test_server::{TestServer, messages_in, wait_for};
+use crate::test_server::{RELAY_FROM_LOOPBACK, TestServer, loopback_dns, messages_in, wait_for};
 
 // Takes up to half a minute: twenty kills and starts, then 5,000 messages that wait and are delivered.
 #[test]
@@ -78,13 +78,8 @@ fn root_does_not_run_torture_where_others_may_write() {
 fn what_was_answered_250_reaches_the_next_hop_though_the_server_was_killed() {
     let dir = tempfile::tempdir().unwrap();
     let sink = SmtpSink::start(dir.path());
-    let dns = postrider::fakes::DnsServer::start(
-        "there.example. MX 10 mx.there.example.\nmx.there.example. A 127.0.0.1\n",
-    );
-    let mut house = TestServer::new_started(&format!(
-        "[dns]\nservers = [\"{}\"]\n[delivery.smtp]\nport = {}\n[relay]\nnetworks = [\"127.0.0.0/8\"]\n",
-        dns.address, sink.port
-    ));
+    let (_dns, toml) = loopback_dns(&["there.example"], sink.port);
+    let mut house = TestServer::new_started(&format!("{toml}{RELAY_FROM_LOOPBACK}"));
     let load = LoadGenerator::new(([127, 0, 0, 1], house.smtp_port).into(), "bo@there.example");
     for round in 0..6 {
         let clients = load.start_clients(6).unwrap();

@@ -8,7 +8,7 @@ use crate::dialogs::on_sockets::{OnSocket, Workshop};
 use crate::dialogs::parse;
 use crate::interop::proxy::{self, brought, brought_saying};
 use crate::peers::SmtpSink;
-use crate::test_server::{SmtpClient, TestServer, WAIT_TIMEOUT, wait_for};
+use crate::test_server::{RELAY_FROM_LOOPBACK, SmtpClient, TestServer, WAIT_TIMEOUT, loopback_dns, wait_for};
 
 #[test]
 fn the_house_can_be_full_and_empties_again() {
@@ -27,13 +27,9 @@ fn the_house_can_be_full_and_empties_again() {
 fn recipients_errors_and_waiting_messages_are_counted() {
     let dir = tempfile::tempdir().unwrap();
     let sink = SmtpSink::start_with(dir.path(), &["-r", "RCPT"]);
-    let dns = postrider::fakes::DnsServer::start(
-        "there.example. MX 10 mx.there.example.\nmx.there.example. A 127.0.0.1\n",
-    );
+    let (_dns, toml) = loopback_dns(&["there.example"], sink.port);
     let house = TestServer::new_started(&format!(
-        "[limits]\nrecipients-max = 100\nerrors-max = 2\n[queue]\nmessages-max = 1\n\
-         [relay]\nnetworks = [\"127.0.0.0/8\"]\n[dns]\nservers = [\"{}\"]\n[delivery.smtp]\nport = {}\n",
-        dns.address, sink.port
+        "[limits]\nrecipients-max = 100\nerrors-max = 2\n[queue]\nmessages-max = 1\n{RELAY_FROM_LOOPBACK}{toml}"
     ));
     let mut client = house.connect();
     client.expect("EHLO there.example", "250");
@@ -66,13 +62,9 @@ fn a_client_that_is_silent_is_told_so_and_let_go() {
 fn the_wait_between_attempts_and_the_lifetime_are_as_configured() {
     let dir = tempfile::tempdir().unwrap();
     let sink = SmtpSink::start_with(dir.path(), &["-r", "RCPT"]);
-    let dns = postrider::fakes::DnsServer::start(
-        "there.example. MX 10 mx.there.example.\nmx.there.example. A 127.0.0.1\n",
-    );
+    let (_dns, toml) = loopback_dns(&["there.example"], sink.port);
     let house = TestServer::new_started(&format!(
-        "[queue]\nlifetime = \"4s\"\nretry = [\"1s\"]\n\
-         [relay]\nnetworks = [\"127.0.0.0/8\"]\n[dns]\nservers = [\"{}\"]\n[delivery.smtp]\nport = {}\nmessages-per-connection-max = 1\n",
-        dns.address, sink.port
+        "[queue]\nlifetime = \"4s\"\nretry = [\"1s\"]\n{RELAY_FROM_LOOPBACK}{toml}messages-per-connection-max = 1\n"
     ));
     house.send_message("ana@here.example", "bo@there.example", "never arrives");
     let report = house.wait_for_message("here.example", "ana");
@@ -107,24 +99,29 @@ fn a_client_that_is_never_silent_cannot_stay_for_ever() {
     );
 }
 
+/// Sends an octet after the other, each well before a deadline, until the server closes the connection with 421.
+fn send_slowly_until_closed(client: &mut SmtpClient) {
+    let mut writer = client.cloned_stream();
+    let sender = std::thread::spawn(move || {
+        let end = Instant::now() + WAIT_TIMEOUT;
+        // The pace of the client, not a wait for the server.
+        while writer.write_all(b"x").is_ok() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Instant::now() < end
+    });
+    let reply = client.read_reply();
+    assert!(reply.starts_with("421 4.4.2 "), "{reply}");
+    assert!(sender.join().unwrap(), "the connection was closed");
+}
+
 #[test]
 fn a_message_that_dribbles_in_cannot_take_for_ever() {
     meets(
         |settings| settings.message_timeout = Duration::from_millis(500),
         |mut client| {
             client.begin_data("bo@there.example", "ana@here.example");
-            let mut writer = client.cloned_stream();
-            let dribble = std::thread::spawn(move || {
-                let end = Instant::now() + WAIT_TIMEOUT;
-                // The pace of the client, not a wait: each octet comes well within its own deadline.
-                while writer.write_all(b"x").is_ok() && Instant::now() < end {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Instant::now() < end
-            });
-            let reply = client.read_reply();
-            assert!(reply.starts_with("421 4.4.2 "), "{reply}");
-            assert!(dribble.join().unwrap(), "the connection was closed");
+            send_slowly_until_closed(&mut client);
         },
     );
 }
@@ -134,18 +131,7 @@ fn a_command_that_dribbles_in_has_no_more_time_than_another() {
     meets(
         |settings| settings.command_timeout = Duration::from_millis(500),
         |mut client| {
-            let mut writer = client.cloned_stream();
-            let dribble = std::thread::spawn(move || {
-                let end = Instant::now() + WAIT_TIMEOUT;
-                // The pace of the client, not a wait: each octet comes well within the deadline.
-                while writer.write_all(b"x").is_ok() && Instant::now() < end {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Instant::now() < end
-            });
-            let reply = client.read_reply();
-            assert!(reply.starts_with("421 4.4.2 "), "{reply}");
-            assert!(dribble.join().unwrap(), "the connection was closed");
+            send_slowly_until_closed(&mut client);
         },
     );
 }

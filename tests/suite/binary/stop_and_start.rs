@@ -5,7 +5,6 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -15,7 +14,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use crate::test_server::{Signal, SmtpClient, TestServer, WAIT_TIMEOUT, wait_for};
+use crate::test_server::{Signal, SmtpClient, TestServer, WAIT_TIMEOUT, wait_for, write_script};
 
 /// A server with this `grace`, not started.
 fn house_with_grace(grace: &str, more: &str) -> TestServer {
@@ -35,12 +34,6 @@ fn listen_for_proxies(house: &TestServer, port: u16) {
     fs::write(house.path("postrider.toml"), toml.replace(&smtp, &proxied)).unwrap();
 }
 
-fn script(path: &Path, text: &str) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
-}
-
 /// A hook that hangs for a minute when it is asked for an address that begins like this; postrider gives it
 /// five seconds. Its process id is then in the file `hook-runs`, and all that it was asked for in `asked`.
 fn hanging_alias_hook(house: &TestServer, asked_for: &str) {
@@ -49,7 +42,7 @@ fn hanging_alias_hook(house: &TestServer, asked_for: &str) {
         "echo $1 >>{}\ncase $1 in {asked_for}*) echo $$ >{here}.new; mv {here}.new {here}; exec sleep 60;; esac",
         house.path("asked").display()
     );
-    script(&house.path("hooks/alias-resolve"), &text);
+    write_script(&house.path("hooks/alias-resolve"), &text);
 }
 
 /// The process id in this file, once it is there.
@@ -113,7 +106,7 @@ fn neither_start_nor_stop_nor_changed_files_wait_for_a_hook_that_is_asked_for_po
 fn a_message_that_a_hook_judges_is_put_off_when_grace_is_over() {
     let mut house = house_with_grace("3s", "[hooks]\nfailure = \"accept\"\n");
     let runs = house.path("hook-runs").display().to_string();
-    script(
+    write_script(
         &house.path("hooks/post-data"),
         &format!("echo $$ >{runs}.new; mv {runs}.new {runs}; exec sleep 60"),
     );
@@ -144,7 +137,7 @@ fn commands_that_wait_for_attempts_are_answered_when_the_server_stops() {
     let toml = fs::read_to_string(house.path("postrider.toml")).unwrap();
     fs::write(house.path("postrider.toml"), toml + &more.replace("\"deliver\"", &format!("{program:?}")))
         .unwrap();
-    script(&house.path("deliver"), "echo $$ >>runs; exec sleep 600");
+    write_script(&house.path("deliver"), "echo $$ >>runs; exec sleep 600");
     house.environment.push(("POSTRIDER_LOG", "info,postrider::control=debug".into()));
     house.start();
     let ids: Vec<_> = (0..6)
@@ -172,7 +165,7 @@ fn commands_that_wait_for_attempts_are_answered_when_the_server_stops() {
     // Twice the grace, for a busy machine.
     assert!(began.elapsed() < Duration::from_secs(10), "{:?}\n{}", began.elapsed(), house.log());
     processes.into_iter().for_each(wait_until_gone);
-    script(&house.path("deliver"), "cat >>delivered");
+    write_script(&house.path("deliver"), "cat >>delivered");
     house.start();
     wait_for("six deliveries", || (house.log().matches(" delivered id=").count() == 6).then_some(()));
     assert!(!house.log().contains("failed id="), "no attempt was given up for the stop: {}", house.log());
@@ -182,7 +175,7 @@ fn commands_that_wait_for_attempts_are_answered_when_the_server_stops() {
 fn a_second_signal_leaves_no_program_behind() {
     let mut house = house_with_grace("1h", "");
     let (runs, program) = (house.path("runs").display().to_string(), house.path("slow"));
-    script(&program, &format!("echo $$ >{runs}.new; mv {runs}.new {runs}; exec sleep 600"));
+    write_script(&program, &format!("echo $$ >{runs}.new; mv {runs}.new {runs}; exec sleep 600"));
     fs::write(house.path("domains/here.example/aliases"), format!("slow: | sh \"{}\"\n", program.display()))
         .unwrap();
     house.start();

@@ -1,9 +1,14 @@
 //! The conversations of `testdata/dialogs`, played against the SMTP server.
 //!
-//! - `in_memory`: reads the dialogs and plays them against the state machine, without a socket
-//! - `on_sockets`: plays the same dialogs against a listener on loopback
+//! - `notation`: reads the dialogs
+//! - `play`: plays one of them, line by line, one octet at a time, or in one segment
+//! - `in_memory`: plays them against the state machine, without a socket
+//! - `on_sockets`: plays them against a listener on loopback
 
-pub mod in_memory;
+mod in_memory;
+mod notation;
 pub mod on_sockets;
+mod play;
 
-pub use in_memory::{Dialog, HOSTNAME, Manner, Scripted, Step, Wire, all, parse, play, wishes};
+pub use notation::{Dialog, HOSTNAME, Scripted, Step, all, parse};
+pub use play::{Manner, Wire, play, wishes};

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use crate::peers::{self, Exim, Load, SmtpSink};
-use crate::test_server::{TestServer, messages_in, wait_for};
+use crate::test_server::{RELAY_FROM_LOOPBACK, TestServer, loopback_dns, messages_in, wait_for};
 
 /// A message with everything that a careless server spoils: dots, long lines, 8-bit, trailing
 /// space, an empty last line.
@@ -14,13 +14,6 @@ MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Enc
 
 fn awkward() -> String {
     format!("{AWKWARD}{}\n\n", "x".repeat(990))
-}
-
-fn toml_for(dns: &postrider::fakes::DnsServer, port: u16) -> String {
-    format!(
-        "[dns]\nservers = [\"{}\"]\n[delivery.smtp]\nport = {port}\n[relay]\nnetworks = [\"127.0.0.0/8\"]\n",
-        dns.address
-    )
 }
 
 fn lf(text: &str) -> Vec<u8> {
@@ -38,9 +31,8 @@ fn behind_our_fields(octets: &[u8]) -> Vec<u8> {
 fn exim_gets_a_message_octet_for_octet_over_tls() {
     let dir = tempfile::tempdir().unwrap();
     let exim = Exim::start(dir.path(), 1);
-    let dns =
-        postrider::fakes::DnsServer::start("exim.test. MX 10 mx.exim.test.\nmx.exim.test. A 127.0.0.1\n");
-    let house = TestServer::new_started(&toml_for(&dns, exim.port));
+    let (_dns, toml) = loopback_dns(&["exim.test"], exim.port);
+    let house = TestServer::new_started(&format!("{toml}{RELAY_FROM_LOOPBACK}"));
     let message = awkward();
     let data = peers::swaks_data(dir.path(), &message);
     let mail = ["--from", "ana@here.example", "--to", "bo@exim.test", "--data", &data];
@@ -89,10 +81,8 @@ fn exim_hands_us_a_message_octet_for_octet_over_tls() {
 fn a_peer_with_cbc_suites_only_is_reached_by_the_second_tls_library() {
     use crate::legacy_tls_server::{LegacyTlsServer, ObservedConnection};
     let peer = LegacyTlsServer::start();
-    let dns = postrider::fakes::DnsServer::start(
-        "old.example. MX 10 mx.old.example.\nmx.old.example. A 127.0.0.1\n",
-    );
-    let house = TestServer::new_started(&toml_for(&dns, peer.port));
+    let (_dns, toml) = loopback_dns(&["old.example"], peer.port);
+    let house = TestServer::new_started(&format!("{toml}{RELAY_FROM_LOOPBACK}"));
     house.send_message("ana@here.example", "bo@old.example", "to an old peer");
     let seen = wait_for("the message", || Some(peer.connections()).filter(|seen| seen.len() >= 2));
     let [ObservedConnection::HandshakeFailed, ObservedConnection::Encrypted { version, suite, message }] =
@@ -110,9 +100,8 @@ fn a_peer_with_cbc_suites_only_is_reached_by_the_second_tls_library() {
 fn a_refusal_of_exims_is_reported_in_its_own_words() {
     let dir = tempfile::tempdir().unwrap();
     let exim = Exim::start(dir.path(), 1);
-    let dns =
-        postrider::fakes::DnsServer::start("exim.test. MX 10 mx.exim.test.\nmx.exim.test. A 127.0.0.1\n");
-    let house = TestServer::new_started(&toml_for(&dns, exim.port));
+    let (_dns, toml) = loopback_dns(&["exim.test"], exim.port);
+    let house = TestServer::new_started(&format!("{toml}{RELAY_FROM_LOOPBACK}"));
     house.send_message("ana@here.example", "nobody@exim.test", "to nobody");
     let report = house.wait_for_message("here.example", "ana");
     assert!(
@@ -152,10 +141,8 @@ fn id_of(letter: &[u8]) -> String {
 fn hundreds_of_messages_reach_smtp_sink() {
     let dir = tempfile::tempdir().unwrap();
     let sink = SmtpSink::start(dir.path());
-    let dns = postrider::fakes::DnsServer::start(
-        "there.example. MX 10 mx.there.example.\nmx.there.example. A 127.0.0.1\n",
-    );
-    let house = TestServer::new_started(&toml_for(&dns, sink.port));
+    let (_dns, toml) = loopback_dns(&["there.example"], sink.port);
+    let house = TestServer::new_started(&format!("{toml}{RELAY_FROM_LOOPBACK}"));
     let load = Load {
         port: house.smtp_port,
         sessions: 20,
@@ -176,10 +163,8 @@ fn hundreds_of_messages_reach_smtp_sink() {
 fn recipients_of_one_message_at_one_destination_travel_in_one_transaction() {
     let dir = tempfile::tempdir().unwrap();
     let sink = SmtpSink::start(dir.path());
-    let dns = postrider::fakes::DnsServer::start(
-        "there.example. MX 10 mx.there.example.\nmx.there.example. A 127.0.0.1\n",
-    );
-    let house = TestServer::new_started(&toml_for(&dns, sink.port));
+    let (_dns, toml) = loopback_dns(&["there.example"], sink.port);
+    let house = TestServer::new_started(&format!("{toml}{RELAY_FROM_LOOPBACK}"));
     let mut client = house.connect();
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<ana@here.example>", "250");

@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use postrider::fakes::DnsServer;
 
-use crate::binary::end_to_end::greeted_from;
 use crate::peers::{self, HaProxy};
-use crate::test_server::{SmtpClient, TestServer, WAIT_TIMEOUT, wait_for};
+use crate::test_server::{SmtpClient, TestServer, WAIT_TIMEOUT, greeted_from, wait_for};
 
 /// A server whose ports take proxies at 127.0.0.1.
 pub fn house(more: &str) -> TestServer {
