@@ -251,6 +251,18 @@ pub fn greeted_from(from: [u8; 4], port: u16) -> String {
     String::from_utf8(code.to_vec()).unwrap()
 }
 
+/// Runs one test of this program in a process of its own: a test can end a process, or needs another environment.
+/// `module` is what `module_path!()` says there.
+pub fn run_test_alone(module: &str, name: &str, set_up: impl FnOnce(&mut Command)) -> Output {
+    let (_crate, module) = module.split_once("::").unwrap();
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    set_up(command.args(["--exact", &format!("{module}::{name}")]));
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("running 1 test\n"), "there is no test {name} in {module}: {text}");
+    output
+}
+
 /// Writes a program, and makes it executable. An older one is removed first: a file that runs cannot be written.
 pub fn write_program(path: &Path, text: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();

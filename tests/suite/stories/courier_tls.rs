@@ -13,6 +13,7 @@ use crate::courier_fixture::{
     CourierFixture, DIALOG_QUIT, DIALOG_TO_BO, DIALOG_TO_EHLO, DIALOG_TO_STARTTLS, MX_ONE, MX1, MX2,
     dialog_over_tls, domain, recipient_via, server_config, statuses,
 };
+use crate::test_server::run_test_alone;
 
 #[test]
 fn a_certificate_of_its_own_making_is_tls_unverified() {
@@ -246,13 +247,12 @@ fn roots_are_read_from_ssl_cert_file() {
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     std::fs::write(folder.path().join("roots.pem"), ca.self_signed(&ca_key).unwrap().pem()).unwrap();
     std::fs::write(folder.path().join("key.pem"), ca_key.serialize_pem()).unwrap();
-    let inner = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "courier_smtp::roots_are_read_from_ssl_cert_file"])
-        .env("SSL_CERT_FILE", folder.path().join("roots.pem"))
-        .env_remove("SSL_CERT_DIR")
-        .env(INNER, folder.path().join("key.pem"))
-        .output()
-        .unwrap();
+    let inner = run_test_alone(module_path!(), "roots_are_read_from_ssl_cert_file", |command| {
+        command
+            .env("SSL_CERT_FILE", folder.path().join("roots.pem"))
+            .env_remove("SSL_CERT_DIR")
+            .env(INNER, folder.path().join("key.pem"));
+    });
     assert!(inner.status.success(), "{}", String::from_utf8_lossy(&inner.stdout));
 }
 

@@ -2,7 +2,6 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,7 +21,7 @@ use postrider::route::Router;
 use postrider::sys::{Disk, SystemClock, SystemDisk, SystemRandom};
 
 use crate::queue_fixture::{only, remove};
-use crate::test_server::wait_for;
+use crate::test_server::{run_test_alone, wait_for};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -314,15 +313,10 @@ fn a_message_that_the_manager_panics_over_ends_two_processes_and_not_the_third()
     let waiting = names("waiting");
     let culprit = waiting[0].to_str().unwrap();
     let start = || {
-        Command::new(std::env::current_exe().unwrap())
-            .args([
-                "--exact",
-                "queue::a_message_that_the_manager_panics_over_ends_two_processes_and_not_the_third",
-            ])
-            .env(INNER, spool.join("waiting").join(culprit))
-            .current_dir(dir.path())
-            .output()
-            .unwrap()
+        let name = "a_message_that_the_manager_panics_over_ends_two_processes_and_not_the_third";
+        run_test_alone(module_path!(), name, |command| {
+            command.env(INNER, spool.join("waiting").join(culprit)).current_dir(dir.path());
+        })
     };
     let (id, _) = culprit.split_once('.').unwrap();
     for times in 1..=2 {
