@@ -16,6 +16,7 @@ pub mod control;
 pub mod courier;
 pub mod daemon;
 pub mod dns;
+pub mod domain_store;
 pub mod domaininfo;
 pub mod dsn;
 pub mod fakes;
