@@ -1,102 +1,78 @@
-//! To the operator's delivery agent: procmail, maildrop, dovecot-lda …
+//! The operator's delivery agent: procmail, maildrop, dovecot-lda …
 //!
-//! One run for each recipient, never by way of a shell: an address is put into an argument as it
-//! is, and nothing is taken out of it. In arguments, these are filled in:
+//! One run for each recipient, never by way of a shell: an address is put into an argument unchanged and
+//! unquoted. These placeholders are filled in:
 //!
 //! | | |
 //! |---|---|
-//! | `%from%` | the reverse-path; empty if it is null, as procmail's and maildrop's `-f` want it |
+//! | `%from%` | the reverse-path; empty if it is null, as procmail's and maildrop's `-f` expect |
 //! | `%from_user%` `%from_domain%` | its parts; empty if it is null |
 //! | `%to%` | the recipient |
-//! | `%to_user%` `%to_domain%` | its parts: the user as our users file has it, the domain in U-labels |
+//! | `%to_user%` `%to_domain%` | its parts: the user as in our users file, the domain in U-labels |
 //!
-//! An address may begin with a hyphen, and the agent would take it for an option. Where the
-//! operator's argument begins with a place and what is put in begins with `-`, the recipient is
-//! refused for good (5.1.3, or 5.1.7 if it is the sender's address).
+//! An address may begin with a hyphen, and the agent would take it for an option. If an argument of the
+//! operator begins with a placeholder and the value begins with `-`, the recipient is refused for good
+//! (5.1.3, or 5.1.7 for the sender's address).
 //!
-//! Exit status 0 is delivered, 75 transient, every other permanent. An agent that is missing, that
-//! a signal killed or that ran past its deadline is transient: an operator can mend that.
+//! Exit status 0 is delivered, 75 transient, every other permanent. An agent that is missing, was
+//! killed by a signal or ran past its deadline is a transient failure: the operator can mend that.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::contract::{Courier, Delivery};
+use super::contract::Delivery;
 use super::final_delivery::LineEnds;
-use super::program::{EXIT_TEMPFAIL, ProgramRun, RunError, trace_outcome};
+use super::program::{ProgramRun, RetryRule};
 use super::template::Template;
-use crate::mail::{Failure, Mailbox, Outcome, Reason, Recipient, ReversePath};
-use crate::sys::{Clock, StopFlag};
+use crate::mail::{Failure, Mailbox, Recipient, ReversePath};
 
 /// The operator's delivery agent.
 #[derive(Debug, Clone)]
 pub struct CommandSettings {
     /// A path, or a name to be found in PATH.
     pub program: String,
-    /// Its arguments, with places to fill in.
+    /// Its arguments, with placeholders.
     pub arguments: Vec<String>,
-    /// What ends a line of what it reads.
+    /// The line ends of its standard input.
     pub line_ends: LineEnds,
-    /// Time it has for one recipient.
+    /// Time for one recipient.
     pub deadline: Duration,
-    /// Where it runs.
+    /// The working directory.
     pub directory: PathBuf,
 }
 
-/// Delivers by the operator's delivery agent.
-pub struct CommandCourier {
-    settings: CommandSettings,
-    arguments: Vec<Template>,
-    clock: Arc<dyn Clock>,
-    stop: Arc<StopFlag>,
-}
-
-/// The places, `%` left out.
+/// The placeholders, without `%`.
 const PLACEHOLDERS: &[&str] = &["from", "from_user", "from_domain", "to", "to_user", "to_domain"];
 
-impl CommandCourier {
-    /// A courier that runs this agent, until it is time to `stop`.
-    #[must_use]
-    pub fn new(settings: CommandSettings, clock: Arc<dyn Clock>, stop: Arc<StopFlag>) -> Self {
-        let arguments = settings.arguments.iter().map(|raw| Template::new(raw, PLACEHOLDERS)).collect();
-        Self { settings, arguments, clock, stop }
-    }
-
-    fn deliver(&self, delivery: &Delivery<'_>, recipient: &Recipient) -> Result<Reason, Failure> {
-        let words = PlaceholderValues::new(&delivery.envelope.reverse_path, recipient.final_mailbox());
-        let arguments: Result<Vec<_>, _> =
-            self.arguments.iter().map(|template| words.fill_argument(template)).collect();
-        let run = ProgramRun {
-            program: &self.settings.program,
-            arguments: &arguments?,
-            directory: &self.settings.directory,
-            line_ends: self.settings.line_ends,
-            time_limit: self.settings.deadline,
-            stop: &self.stop,
-        };
-        run.run(&*self.clock, delivery, recipient).map_err(|trouble| match trouble {
-            RunError::Exited(EXIT_TEMPFAIL, reason) => Failure::Transient(reason),
-            RunError::Exited(_, reason) => Failure::Permanent(reason),
-            RunError::Killed(reason) | RunError::NotStarted(reason) | RunError::LocalFailure(reason) => {
-                Failure::Transient(reason)
-            }
+impl CommandSettings {
+    /// The run for one recipient.
+    ///
+    /// # Errors
+    /// An address would be taken for an option.
+    pub(super) fn program_run(
+        &self,
+        delivery: &Delivery<'_>,
+        recipient: &Recipient,
+    ) -> Result<ProgramRun<'_>, Failure> {
+        let values = PlaceholderValues::new(&delivery.envelope.reverse_path, recipient.final_mailbox());
+        let arguments: Result<Vec<_>, _> = self
+            .arguments
+            .iter()
+            .map(|raw| values.fill_argument(&Template::new(raw, PLACEHOLDERS)))
+            .collect();
+        Ok(ProgramRun {
+            program: &self.program,
+            arguments: Cow::Owned(arguments?),
+            directory: &self.directory,
+            line_ends: self.line_ends,
+            time_limit: self.deadline,
+            retry_rule: RetryRule::OperatorProgram,
         })
     }
 }
 
-impl Courier for CommandCourier {
-    fn name(&self) -> &'static str {
-        "command"
-    }
-
-    fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
-        let carry =
-            |recipient: &&Recipient| trace_outcome(delivery, recipient, self.deliver(delivery, recipient));
-        delivery.recipients.iter().map(carry).collect()
-    }
-}
-
-/// What is put into the places.
+/// The values of the placeholders.
 struct PlaceholderValues {
     from: String,
     from_user: String,
@@ -119,8 +95,8 @@ impl PlaceholderValues {
         }
     }
 
-    fn value(&self, place: &str) -> &str {
-        match place {
+    fn value(&self, placeholder: &str) -> &str {
+        match placeholder {
             "from" => &self.from,
             "from_user" => &self.from_user,
             "from_domain" => &self.from_domain,
@@ -131,11 +107,11 @@ impl PlaceholderValues {
     }
 
     fn fill_argument(&self, template: &Template) -> Result<String, Failure> {
-        let argument = template.fill(|place| self.value(place));
-        match template.leading_placeholder(|place| self.value(place)) {
-            Some(place) if argument.starts_with('-') => {
+        let argument = template.fill(|placeholder| self.value(placeholder));
+        match template.leading_placeholder(|placeholder| self.value(placeholder)) {
+            Some(placeholder) if argument.starts_with('-') => {
                 let (detail, whose) =
-                    if place.starts_with("from") { (7, "sender's") } else { (3, "recipient's") };
+                    if placeholder.starts_with("from") { (7, "sender's") } else { (3, "recipient's") };
                 let text = format!("the {whose} address begins with a hyphen, like an option of a program");
                 Err(Failure::permanent(1, detail, text))
             }
@@ -146,28 +122,42 @@ impl PlaceholderValues {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::courier::test_delivery::{TestDelivery, script};
-    use crate::sys::SystemClock;
+    use std::sync::Arc;
 
-    fn courier(program: &str, arguments: &[&str], line_ends: LineEnds) -> CommandCourier {
-        let settings = CommandSettings {
+    use arc_swap::ArcSwap;
+
+    use super::*;
+    use crate::courier::ProgramCourier;
+    use crate::courier::test_delivery::{TestDelivery, script};
+    use crate::mail::Outcome;
+    use crate::sys::{StopFlag, SystemClock};
+
+    fn settings(program: &str, arguments: &[&str], line_ends: LineEnds) -> CommandSettings {
+        CommandSettings {
             program: program.to_owned(),
             arguments: arguments.iter().map(ToString::to_string).collect(),
             line_ends,
             deadline: Duration::from_secs(30),
             directory: "/".into(),
-        };
-        CommandCourier::new(settings, Arc::new(SystemClock), Arc::new(StopFlag::new().unwrap()))
+        }
     }
 
-    /// Read by a shell and not run by its name: while another test starts a program, that one holds
-    /// every file that is open for writing, and the kernel refuses to run such a file.
-    fn scripted(script: &str, arguments: &[&str], line_ends: LineEnds) -> CommandCourier {
+    fn courier_with(settings: CommandSettings) -> ProgramCourier {
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        ProgramCourier::command(settings, Arc::new(SystemClock), Arc::new(StopFlag::new().unwrap()))
+    }
+
+    fn courier(program: &str, arguments: &[&str], line_ends: LineEnds) -> ProgramCourier {
+        courier_with(settings(program, arguments, line_ends))
+    }
+
+    /// The script is read by a shell and not run by its name: a program that another test starts at the
+    /// same time inherits every file that is open for writing, and the kernel refuses to run such a file.
+    fn scripted(script: &str, arguments: &[&str], line_ends: LineEnds) -> ProgramCourier {
         courier("sh", &[&[script], arguments].concat(), line_ends)
     }
 
-    fn shell(text: &str) -> CommandCourier {
+    fn shell(text: &str) -> ProgramCourier {
         courier("sh", &["-c", text], LineEnds::Lf)
     }
 
@@ -179,10 +169,10 @@ mod tests {
     fn addresses_reach_the_agent_as_they_are_and_no_shell_sees_them() {
         let dir = tempfile::tempdir().unwrap();
         let show = script(&dir, "show", "for word; do echo \"[$word]\"; done");
-        let places = ["%from%", "%from_user%", "%from_domain%", "%to%", "%to_user%", "to=%to_domain%"];
-        let courier = scripted(&show, &places, LineEnds::Lf);
-        let trial = TestDelivery::new("d'arc$(id)@XN--BCHER-KVA.example", &["O'Brien;`id`@here.example"]);
-        let outcomes = trial.attempt(&courier);
+        let placeholders = ["%from%", "%from_user%", "%from_domain%", "%to%", "%to_user%", "to=%to_domain%"];
+        let courier = scripted(&show, &placeholders, LineEnds::Lf);
+        let delivery = TestDelivery::new("d'arc$(id)@XN--BCHER-KVA.example", &["O'Brien;`id`@here.example"]);
+        let outcomes = delivery.attempt(&courier);
         assert_eq!(outcomes[0].status(), "2.0.0", "{outcomes:?}");
         assert_eq!(
             program_output(&outcomes[0]),
@@ -192,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_put_in_is_not_filled_in_again() {
+    fn a_value_with_a_placeholder_in_it_is_not_filled_in_again() {
         let dir = tempfile::tempdir().unwrap();
         let show = script(&dir, "show", "echo \"[$1]\"");
         let outcomes = TestDelivery::new("ana@there.example", &["%from%@here.example"]).attempt(&scripted(
@@ -204,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_is_named_as_our_users_file_has_it() {
+    fn the_user_has_the_spelling_of_our_users_file() {
         let dir = tempfile::tempdir().unwrap();
         let show = script(&dir, "show", "echo \"$1 $2\"");
         let courier = scripted(&show, &["%to_user%", "%to_domain%"], LineEnds::Lf);
@@ -239,18 +229,18 @@ mod tests {
     }
 
     #[test]
-    fn the_message_comes_with_its_paths_on_top_and_the_line_ends_chosen() {
+    fn the_agent_reads_the_message_below_its_paths_with_the_line_ends_chosen() {
         let dir = tempfile::tempdir().unwrap();
         let take = script(&dir, "take", "cat > \"$1\"");
-        let file = dir.path().join("letter").display().to_string();
+        let file = dir.path().join("message").display().to_string();
         let top = "Return-Path: <ana@there.example>\nDelivered-To: bo@here.example\n";
         let message = "Subject: hello\n\nDear Bo\n";
         for (line_ends, expected) in [
             (LineEnds::Lf, format!("{top}{message}")),
             (LineEnds::CrLf, format!("{top}{message}").replace('\n', "\r\n")),
         ] {
-            let trial = TestDelivery::new("ana@there.example", &["bo@here.example"]);
-            assert_eq!(trial.attempt(&scripted(&take, &[&file], line_ends))[0].status(), "2.0.0");
+            let delivery = TestDelivery::new("ana@there.example", &["bo@here.example"]);
+            assert_eq!(delivery.attempt(&scripted(&take, &[&file], line_ends))[0].status(), "2.0.0");
             assert_eq!(std::fs::read_to_string(&file).unwrap(), expected);
         }
     }
@@ -272,21 +262,21 @@ mod tests {
 
     #[test]
     fn an_agent_that_is_missing_killed_or_late_is_transient() {
-        let trial = TestDelivery::new("", &["bo@here.example"]);
-        assert_eq!(trial.attempt(&courier("/no/such/agent", &[], LineEnds::Lf))[0].status(), "4.3.5");
-        let killed = &trial.attempt(&shell("kill -9 $$"))[0];
+        let delivery = TestDelivery::new("", &["bo@here.example"]);
+        assert_eq!(delivery.attempt(&courier("/no/such/agent", &[], LineEnds::Lf))[0].status(), "4.3.5");
+        let killed = &delivery.attempt(&shell("kill -9 $$"))[0];
         assert_eq!(killed.status(), "4.3.0");
         assert!(killed.to_string().contains("signal 9"), "{killed}");
-        let mut slow = shell("echo still busy; sleep 60");
-        slow.settings.deadline = Duration::from_millis(300);
-        let late = &trial.attempt(&slow)[0];
+        let mut slow = settings("sh", &["-c", "echo still busy; sleep 60"], LineEnds::Lf);
+        slow.deadline = Duration::from_millis(300);
+        let late = &delivery.attempt(&courier_with(slow))[0];
         assert_eq!(late.status(), "4.3.0");
         assert!(late.to_string().contains("took longer"), "{late}");
         assert_eq!(program_output(late), "still busy");
     }
 
     #[test]
-    fn what_the_agent_says_is_kept_for_the_report_on_one_line() {
+    fn the_output_of_the_agent_is_kept_for_the_bounce_on_one_line() {
         let agent = shell("echo 'no such folder:'; printf '  \\033[31mInbox\\n' >&2; exit 1");
         let outcomes = TestDelivery::new("", &["bo@here.example"]).attempt(&agent);
         assert_eq!(program_output(&outcomes[0]), "no such folder: \\x1b[31mInbox");
@@ -306,17 +296,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let taken = dir.path().join("taken");
         let take = script(&dir, "take", "cat >/dev/null && touch \"$1\"");
-        let mut trial = TestDelivery::new("", &["bo@here.example"]);
-        trial.fail_after(4);
-        let outcomes = trial.attempt(&scripted(&take, &[taken.to_str().unwrap()], LineEnds::Lf));
+        let mut delivery = TestDelivery::new("", &["bo@here.example"]);
+        delivery.fail_after(4);
+        let outcomes = delivery.attempt(&scripted(&take, &[taken.to_str().unwrap()], LineEnds::Lf));
         assert_eq!(outcomes[0].status(), "4.3.0", "{outcomes:?}");
         assert!(!taken.exists());
     }
 
     #[test]
-    fn past_the_attempts_deadline_nothing_is_run() {
-        let mut trial = TestDelivery::new("", &["bo@here.example"]);
-        trial.expire();
-        assert_eq!(trial.attempt(&shell("exit 1"))[0].status(), "4.3.0");
+    fn no_program_is_run_past_the_deadline_of_the_attempt() {
+        let mut delivery = TestDelivery::new("", &["bo@here.example"]);
+        delivery.expire();
+        assert_eq!(delivery.attempt(&shell("exit 1"))[0].status(), "4.3.0");
     }
 }

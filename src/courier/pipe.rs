@@ -1,58 +1,37 @@
-//! To a program that an alias file names.
+//! Programs that alias files name.
 //!
-//! The program belongs to whoever owns the alias, and its failures are its own: any of them is
-//! permanent, so that a mistake in an alias is reported at once and not after days. The operator
-//! may choose that exit status 75 asks for another try. What the program cannot help, such as a
-//! host without a free process, is transient all the same.
+//! The program belongs to the owner of the alias. Every failure of the program is permanent, so that a
+//! mistake in an alias is reported at once and not after days; the operator may choose that exit status
+//! 75 asks for another attempt. A failure of the host, such as a lack of processes, is transient.
 //!
-//! The command stands as it was written: nothing is filled in. Addresses are in the environment,
-//! see the module `program`.
+//! The command is run as it is written, without placeholders. Addresses are in the environment, see
+//! the module `program`.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::contract::{Courier, Delivery};
 use super::final_delivery::LineEnds;
-use super::program::{EXIT_TEMPFAIL, ProgramRun, RunError, trace_outcome};
-use crate::mail::{Destination, Failure, Outcome, Reason, Recipient};
-use crate::sys::{Clock, StopFlag};
+use super::program::{Exit75, ProgramRun, RetryRule};
+use crate::mail::{Destination, Failure, Recipient};
 
 /// How programs of aliases are run.
 #[derive(Debug, Clone)]
 pub struct PipeSettings {
-    /// Time a program has.
+    /// Time for one run.
     pub deadline: Duration,
-    /// What its exit status 75 means.
+    /// The meaning of exit status 75.
     pub exit_75: Exit75,
-    /// Where it runs.
+    /// The working directory.
     pub directory: PathBuf,
 }
 
-/// What exit status 75 of a program means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit75 {
-    /// A failure like any other.
-    Permanent,
-    /// Try again.
-    Transient,
-}
-
-/// Delivers to programs.
-pub struct PipeCourier {
-    settings: PipeSettings,
-    clock: Arc<dyn Clock>,
-    stop: Arc<StopFlag>,
-}
-
-impl PipeCourier {
-    /// A courier that runs what recipients name, until it is time to `stop`.
-    #[must_use]
-    pub fn new(settings: PipeSettings, clock: Arc<dyn Clock>, stop: Arc<StopFlag>) -> Self {
-        Self { settings, clock, stop }
-    }
-
-    fn deliver(&self, delivery: &Delivery<'_>, recipient: &Recipient) -> Result<Reason, Failure> {
+impl PipeSettings {
+    /// The run for one recipient.
+    ///
+    /// # Errors
+    /// The recipient has no program.
+    pub(super) fn program_run<'a>(&'a self, recipient: &'a Recipient) -> Result<ProgramRun<'a>, Failure> {
         let command = match &recipient.destination {
             Destination::Program { command, .. } => command.split_first(),
             Destination::Mailbox(_) | Destination::Via { .. } => None,
@@ -60,53 +39,39 @@ impl PipeCourier {
         let Some((program, arguments)) = command else {
             return Err(Failure::transient(3, 5, "no program was routed to the courier for programs"));
         };
-        let run = ProgramRun {
+        Ok(ProgramRun {
             program,
-            arguments,
-            directory: &self.settings.directory,
+            arguments: Cow::Borrowed(arguments),
+            directory: &self.directory,
             line_ends: LineEnds::Lf,
-            time_limit: self.settings.deadline,
-            stop: &self.stop,
-        };
-        run.run(&*self.clock, delivery, recipient).map_err(|trouble| match (trouble, self.settings.exit_75) {
-            (RunError::Exited(EXIT_TEMPFAIL, reason), Exit75::Transient)
-            | (RunError::LocalFailure(reason), _) => Failure::Transient(reason),
-            (RunError::Exited(_, reason) | RunError::Killed(reason) | RunError::NotStarted(reason), _) => {
-                Failure::Permanent(reason)
-            }
+            time_limit: self.deadline,
+            retry_rule: RetryRule::AliasProgram(self.exit_75),
         })
-    }
-}
-
-impl Courier for PipeCourier {
-    fn name(&self) -> &'static str {
-        "pipe"
-    }
-
-    fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
-        let carry =
-            |recipient: &&Recipient| trace_outcome(delivery, recipient, self.deliver(delivery, recipient));
-        delivery.recipients.iter().map(carry).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arc_swap::ArcSwap;
+
     use super::*;
+    use crate::courier::ProgramCourier;
     use crate::courier::test_delivery::TestDelivery;
-    use crate::mail::Mailbox;
-    use crate::sys::SystemClock;
+    use crate::mail::{Mailbox, Outcome};
+    use crate::sys::{StopFlag, SystemClock};
 
     fn outcome(command: &[&str], exit_75: Exit75) -> Outcome {
         let settings = PipeSettings { deadline: Duration::from_secs(1), exit_75, directory: "/".into() };
-        let mut trial = TestDelivery::new("o'brien@there.example", &["list@here.example"]);
-        trial.recipients[0].destination = Destination::Program {
+        let mut delivery = TestDelivery::new("o'brien@there.example", &["list@here.example"]);
+        delivery.recipients[0].destination = Destination::Program {
             command: command.iter().map(ToString::to_string).collect(),
             alias_address: Mailbox::parse("owner@here.example").unwrap(),
         };
-        trial
-            .attempt(&PipeCourier::new(settings, Arc::new(SystemClock), Arc::new(StopFlag::new().unwrap())))
-            .remove(0)
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        let stop = Arc::new(StopFlag::new().unwrap());
+        delivery.attempt(&ProgramCourier::pipe(settings, Arc::new(SystemClock), stop)).remove(0)
     }
 
     #[test]
@@ -125,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn exit_75_is_transient_if_the_operator_says_so() {
+    fn exit_status_75_is_transient_if_the_operator_says_so() {
         assert_eq!(outcome(&["sh", "-c", "exit 75"], Exit75::Transient).status(), "4.3.0");
         assert_eq!(outcome(&["sh", "-c", "exit 74"], Exit75::Transient).status(), "5.3.0");
     }

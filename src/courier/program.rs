@@ -1,63 +1,116 @@
-//! Programs that take a message on standard input: what the two couriers that run them share.
+//! One run of a program that takes a message on standard input, for one recipient.
 //!
-//! A program gets the message with Return-Path and Delivered-To on top, and this environment and
-//! no other: `PATH`, `LANG=C.UTF-8`; `HOME`, `USER`, `LOGNAME` and `SHELL` as postrider has them;
-//! `SENDER` (the reverse-path, empty if null), `RECIPIENT` (the mailbox) and `ORIGINAL_RECIPIENT`
-//! (the forward-path before aliases). A program that runs when the server stops may finish within the time
-//! for work under way; then it is ended, and the delivery is tried again. What it prints is kept for the log and the report.
+//! The program gets the message with Return-Path and Delivered-To on top, and this environment and no
+//! other: `PATH`, `LANG=C.UTF-8`; `HOME`, `USER`, `LOGNAME` and `SHELL` as postrider has them; `SENDER`
+//! (the reverse-path, empty if null), `RECIPIENT` (the mailbox) and `ORIGINAL_RECIPIENT` (the forward-path
+//! before aliases). A program that runs when the server stops may finish within the time for work under
+//! way; then it is ended, and the delivery is tried again. Its output is kept for the log and the bounce.
+//!
+//! Called by `program_courier`. Standards: sysexits.h, RFC 3463.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::Path;
 use std::time::Duration;
 
 use super::contract::Delivery;
 use super::final_delivery::{self, LineEnds};
-use crate::mail::{Failure, Outcome, Reason, Recipient, printable};
+use crate::mail::{Failure, Reason, Recipient, printable};
 use crate::sys::{Clock, OnStop, Program, ProgramExit, StopFlag};
 
-/// Octets kept of what a program prints.
+/// Octets kept of a program's output.
 const OUTPUT_OCTETS_MAX: usize = 8 * 1024;
-/// Where a program without a path is looked for.
+/// The directories in which a program without a path is searched.
 const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// What a program learns of the user that postrider runs as.
+/// Variables of the user that postrider runs as, which a program gets.
 const INHERITED_VARIABLES: &[&str] = &["HOME", "USER", "LOGNAME", "SHELL"];
 
 /// `EX_TEMPFAIL` of sysexits.h: the program asks to be tried again.
-pub(super) const EXIT_TEMPFAIL: i32 = 75;
+const EXIT_TEMPFAIL: i32 = 75;
 
-/// One run, for one recipient.
+/// A program to run for one recipient.
 pub(super) struct ProgramRun<'a> {
     pub(super) program: &'a str,
-    pub(super) arguments: &'a [String],
-    pub(super) directory: &'a PathBuf,
+    pub(super) arguments: Cow<'a, [String]>,
+    /// The working directory.
+    pub(super) directory: &'a Path,
     pub(super) line_ends: LineEnds,
-    /// Time the operator allows.
+    /// Time that the operator allows; the attempt's deadline may allow less.
     pub(super) time_limit: Duration,
-    /// The request to stop.
-    pub(super) stop: &'a StopFlag,
+    pub(super) retry_rule: RetryRule,
 }
 
-/// How a run ended that was no success. What it is worth is for each courier to say.
-pub(super) enum RunError {
-    /// It exited with this status, not 0.
+/// Which failures of a program are tried again. Failures of this host, such as a lack of memory, always
+/// are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum RetryRule {
+    /// The operator's own program: exit status 75, and a program that is missing, killed or too slow,
+    /// because the operator can mend that.
+    OperatorProgram,
+    /// The program of an alias's owner: none, or exit status 75 only.
+    AliasProgram(Exit75),
+}
+
+/// What exit status 75 of an alias's program means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit75 {
+    /// A failure like any other.
+    Permanent,
+    /// Try again.
+    Transient,
+}
+
+impl RetryRule {
+    fn failure(self, error: RunError) -> Failure {
+        match (error, self) {
+            (RunError::LocalFailure(reason), _)
+            | (
+                RunError::Exited(EXIT_TEMPFAIL, reason),
+                Self::OperatorProgram | Self::AliasProgram(Exit75::Transient),
+            )
+            | (RunError::Killed(reason) | RunError::NotStarted(reason), Self::OperatorProgram) => {
+                Failure::Transient(reason)
+            }
+            (RunError::Exited(_, reason), _)
+            | (RunError::Killed(reason) | RunError::NotStarted(reason), Self::AliasProgram(_)) => {
+                Failure::Permanent(reason)
+            }
+        }
+    }
+}
+
+/// How a run ended that did not succeed.
+enum RunError {
+    /// The program exited with this status, not 0.
     Exited(i32, Reason),
-    /// A signal ended it, or we did, past the operator's deadline.
+    /// A signal ended the program, or the program took longer than the operator allows.
     Killed(Reason),
-    /// It is missing, or may not be run.
+    /// The program is missing, or may not be run.
     NotStarted(Reason),
-    /// Nothing that the program could help; always transient.
+    /// The host or the message is the cause, not the program.
     LocalFailure(Reason),
 }
 
 impl ProgramRun<'_> {
-    /// Runs the program for `recipient`.
+    /// Runs the program for `recipient`, until it is time to `stop`.
     pub(super) fn run(
         &self,
         clock: &dyn Clock,
+        stop: &StopFlag,
+        delivery: &Delivery<'_>,
+        recipient: &Recipient,
+    ) -> Result<Reason, Failure> {
+        self.try_run(clock, stop, delivery, recipient).map_err(|error| self.retry_rule.failure(error))
+    }
+
+    fn try_run(
+        &self,
+        clock: &dyn Clock,
+        stop: &StopFlag,
         delivery: &Delivery<'_>,
         recipient: &Recipient,
     ) -> Result<Reason, RunError> {
-        // We must be back by the deadline, with the program gone.
+        // The program must have ended by the attempt's deadline.
         let left = delivery.deadline.since(clock.now()).saturating_sub(Program::KILL_GRACE);
         if left.is_zero() {
             return Err(RunError::LocalFailure(Reason::new(
@@ -71,12 +124,12 @@ impl ProgramRun<'_> {
         delivery.trace.add_event(format!("running {}", self.printable_command()));
         let ended = Program {
             executable: self.program,
-            arguments: self.arguments,
+            arguments: &self.arguments,
             environment: &environment(delivery, recipient),
             working_directory: self.directory,
             time_max: self.time_limit.min(left),
             output_octets_max: OUTPUT_OCTETS_MAX,
-            stop: self.stop,
+            stop,
             on_stop: OnStop::FinishByDeadline,
         }
         .run(&mut *message);
@@ -102,7 +155,7 @@ impl ProgramRun<'_> {
                 let seconds = self.time_limit.min(left).as_secs();
                 let reason = Reason::new(3, 0, format!("{name} took longer than {seconds} s and was ended"));
                 let reason = with_output(reason, &output);
-                // The attempt's deadline came first: the program had less time than it may take.
+                // Before the attempt's deadline, the program had less time than the operator allows.
                 Err(if left < self.time_limit {
                     RunError::LocalFailure(reason)
                 } else {
@@ -130,29 +183,11 @@ impl ProgramRun<'_> {
         }
     }
 
-    /// For the trace and for reasons.
+    /// The command on one line, for the trace.
     fn printable_command(&self) -> String {
         let words = std::iter::once(self.program).chain(self.arguments.iter().map(String::as_str));
         let words: Vec<_> = words.map(|word| printable(word.as_bytes(), 300)).collect();
         words.join(" ")
-    }
-}
-
-/// Says in the trace how it went with `recipient`, and passes it on.
-pub(super) fn trace_outcome(
-    delivery: &Delivery<'_>,
-    recipient: &Recipient,
-    result: Result<Reason, Failure>,
-) -> Outcome {
-    match result {
-        Ok(reason) => {
-            delivery.trace.add_event(format!("{recipient}: {reason}"));
-            Outcome::Delivered(reason)
-        }
-        Err(failure) => {
-            delivery.trace.add_error(format!("{recipient}: {failure}"));
-            failure.into()
-        }
     }
 }
 
@@ -173,15 +208,15 @@ fn message_unreadable(error: &std::io::Error) -> Reason {
     Reason::new(3, 0, format!("the message cannot be read from the spool: {error}"))
 }
 
-/// The host has no process, file or memory to give, or the program is being replaced just now: not
-/// the program's fault.
+/// The host lacks processes, files or memory, or the program is being replaced at this moment: the
+/// program is not at fault.
 fn is_resource_shortage(error: &std::io::Error) -> bool {
     use nix::errno::Errno;
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(errno, Some(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE | Errno::ETXTBSY))
 }
 
-/// What sysexits.h says, in RFC 3463's words, as far as it concerns a sender.
+/// Subject and detail (RFC 3463) of an exit status of sysexits.h, where it concerns a sender.
 fn exit_status_code(code: i32) -> (u16, u16) {
     match code {
         65 => (6, 0), // EX_DATAERR: the message
@@ -193,7 +228,7 @@ fn exit_status_code(code: i32) -> (u16, u16) {
     }
 }
 
-/// The last words of a program, on one line.
+/// Adds the output of a program, on one line.
 fn with_output(reason: Reason, output: &[u8]) -> Reason {
     let lines = output.split(|octet| matches!(octet, b'\n' | b'\r')).map(<[u8]>::trim_ascii);
     let lines: Vec<_> = lines.filter(|line| !line.is_empty()).collect();

@@ -21,8 +21,8 @@ use crate::alias::{AliasHook, AliasHookSettings, LocalPartRules, PostmasterSetti
 use crate::auth::{Accounts, DecoyKeys};
 use crate::config::{self, Config};
 use crate::courier::{
-    CommandCourier, CommandSettings, Courier, Exit75, LineEnds, LmtpCourier, LmtpSettings, MaildirCourier,
-    MaildirSettings, PipeCourier, PipeSettings, smtp,
+    CommandSettings, Courier, Exit75, LineEnds, LmtpCourier, LmtpSettings, MaildirCourier, MaildirSettings,
+    PipeSettings, ProgramCourier, smtp,
 };
 use crate::dns::{self, Resolver};
 use crate::domaininfo::{self, DomainInfo};
@@ -325,6 +325,11 @@ fn stub_resolver(
     dns::StubResolver::new(settings, Arc::clone(clock), Arc::clone(random), Arc::clone(dial))
 }
 
+/// Settings that a courier reads once for each attempt, so that they can be replaced between two.
+fn swappable<T>(settings: T) -> Arc<ArcSwap<T>> {
+    Arc::new(ArcSwap::from_pointee(settings))
+}
+
 fn couriers(
     config: &Config,
     config_dir: &Path,
@@ -340,8 +345,8 @@ fn couriers(
             Arc::clone(seams.random),
             clock(),
         )),
-        config::LocalDelivery::Command(settings) => Arc::new(CommandCourier::new(
-            CommandSettings {
+        config::LocalDelivery::Command(settings) => Arc::new(ProgramCourier::command(
+            swappable(CommandSettings {
                 program: settings.program.clone(),
                 arguments: settings.arguments.clone(),
                 line_ends: match settings.line_ends {
@@ -350,7 +355,7 @@ fn couriers(
                 },
                 deadline: settings.deadline,
                 directory: config_dir.to_owned(),
-            },
+            }),
             clock(),
             Arc::clone(seams.stop),
         )),
@@ -361,15 +366,15 @@ fn couriers(
         )),
     };
     let pipe = &config.delivery.pipe;
-    let program = PipeCourier::new(
-        PipeSettings {
+    let program = ProgramCourier::pipe(
+        swappable(PipeSettings {
             deadline: pipe.deadline,
             exit_75: match pipe.exit_75 {
                 config::Exit75Setting::Permanent => Exit75::Permanent,
                 config::Exit75Setting::Transient => Exit75::Transient,
             },
             directory: config_dir.to_owned(),
-        },
+        }),
         clock(),
         Arc::clone(seams.stop),
     );
