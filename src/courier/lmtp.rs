@@ -1,19 +1,21 @@
 //! To a server that keeps mailboxes, such as Dovecot, by LMTP.
 //!
-//! All recipients of the message travel in one transaction, and after the final dot the server
-//! answers for each of them: one may be delivered, another put off, a third refused for good, and
-//! none of them makes the message go again to the others. Return-Path and what else final delivery
-//! wants is the server's to write (RFC 2033 §2); it gets the message as another server would.
+//! All recipients of the message are named in one transaction, and after the final dot the server
+//! answers for each of them: one may be delivered, another deferred, a third refused for good, and the
+//! message is not sent again to those that have an answer. The server adds Return-Path and the other fields
+//! of final delivery (RFC 2033 §2).
 //!
-//! A recipient is named as the mailbox `user@domain` in which aliases ended, the domain in A-labels.
+//! A recipient is named as the mailbox `user@domain` to which aliases led, the domain in A-labels.
 //!
-//! Never on port 25, where servers expect SMTP (RFC 2033 §5): the configuration refuses it.
-//! Plain text: the server is on this host, or as near as the operator wants it.
+//! The port is never 25, where servers expect SMTP (RFC 2033 §5): the configuration refuses it. The
+//! connection is in plain text: the server is on this host or in the operator's own network.
 //!
 //! Standards: RFC 2033, and what `smtp::client` follows.
 
 use std::sync::Arc;
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use super::contract::{Courier, Delivery};
 use super::message_facts::MessageFacts;
@@ -22,30 +24,34 @@ use crate::mail::{Destination, Domain, Endpoint, Failure, Outcome};
 use crate::smtp::client::{Encryption, Plan, PlannedRecipient, Protocol, RecipientResult};
 use crate::sys::{Clock, Connector};
 
-/// What the courier needs to know.
+/// The server, and our name.
 #[derive(Debug, Clone)]
 pub struct LmtpSettings {
     /// Where the server listens.
     pub endpoint: Endpoint,
-    /// Our name in LHLO; also the server's in reports if it listens at a socket of this host.
+    /// Our name in LHLO; also the server's name in bounces if it listens at a Unix socket.
     pub hostname: Domain,
 }
 
 /// Delivers to one LMTP server.
 pub struct LmtpCourier {
-    settings: LmtpSettings,
+    settings: Arc<ArcSwap<LmtpSettings>>,
     timeouts: Timeouts,
     dial: Arc<dyn Connector>,
     clock: Arc<dyn Clock>,
 }
 
 impl LmtpCourier {
-    /// A courier to one server.
+    /// A courier to one server. Each attempt reads the settings once.
     #[must_use]
-    pub fn new(settings: LmtpSettings, dial: Arc<dyn Connector>, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(
+        settings: Arc<ArcSwap<LmtpSettings>>,
+        dial: Arc<dyn Connector>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         const MINUTE: Duration = Duration::from_secs(60);
-        // A server that is near answers soon or has trouble. The dot is another matter: it is answered
-        // after filters and full-text indices for everyone, and who gives up on it delivers twice.
+        // A server nearby answers soon, or something is wrong with it. It answers the dot after filters and
+        // full-text indices for all recipients; a client that gives up on that reply delivers twice.
         let timeouts = Timeouts {
             connect: MINUTE / 6,
             greeting: MINUTE,
@@ -60,12 +66,12 @@ impl LmtpCourier {
     }
 
     fn run_transaction(&self, delivery: &Delivery<'_>) -> Result<Vec<RecipientResult>, Failure> {
-        let plan = self.plan(delivery)?;
-        let place = plan.peer_description();
-        delivery.trace.add_event(format!("connecting to {place}"));
+        let plan = plan(&self.settings.load(), delivery)?;
+        let peer = plan.peer_description();
+        delivery.trace.add_event(format!("connecting to {peer}"));
         let connect_by = delivery.deadline.min(self.clock.now() + self.timeouts.connect);
         let stream = self.dial.connect(&plan.endpoint, connect_by).map_err(|error| {
-            Failure::transient(4, 1, format!("no connection to {place}: {}", describe_io_error(&error)))
+            Failure::transient(4, 1, format!("no connection to {peer}: {}", describe_io_error(&error)))
                 .with_destination_scope()
         })?;
         let session = ClientSession {
@@ -78,41 +84,41 @@ impl LmtpCourier {
         };
         Ok(session.deliver_and_quit(stream, plan))
     }
+}
 
-    fn plan(&self, delivery: &Delivery<'_>) -> Result<Plan, Failure> {
-        let recipients = delivery.recipients.iter().map(|recipient| match &recipient.destination {
-            Destination::Mailbox(mailbox) | Destination::Via { mailbox, .. } => Ok(PlannedRecipient {
-                mailbox: mailbox.clone(),
-                notify: recipient.notify,
-                orcpt: recipient.orcpt.clone(),
-            }),
-            Destination::Program { .. } => {
-                Err(Failure::transient(3, 5, "a program was routed to the courier for LMTP"))
-            }
-        });
-        let recipients: Vec<PlannedRecipient> = recipients.collect::<Result<_, _>>()?;
-        let facts = MessageFacts::from_delivery(delivery)
-            .map_err(|error| Failure::transient(3, 0, format!("the message cannot be read here: {error}")))?;
-        let host = match &self.settings.endpoint {
-            Endpoint::Tcp(address) => address.ip().into(),
-            Endpoint::Unix(_) => self.settings.hostname.clone(),
-        };
-        Ok(Plan {
-            protocol: Protocol::Lmtp,
-            host,
-            endpoint: self.settings.endpoint.clone(),
-            hello: self.settings.hostname.clone(),
-            reverse_path: delivery.envelope.reverse_path.clone(),
-            recipients,
-            ret: delivery.envelope.ret,
-            envid: delivery.envelope.envid.clone(),
-            message_octets: delivery.message.octets(),
-            has_8bit: facts.has_8bit,
-            has_utf8_header: facts.has_utf8_header,
-            encryption: Encryption::Never,
-            credentials: None,
-        })
-    }
+fn plan(settings: &LmtpSettings, delivery: &Delivery<'_>) -> Result<Plan, Failure> {
+    let recipients = delivery.recipients.iter().map(|recipient| match &recipient.destination {
+        Destination::Mailbox(mailbox) | Destination::Via { mailbox, .. } => Ok(PlannedRecipient {
+            mailbox: mailbox.clone(),
+            notify: recipient.notify,
+            orcpt: recipient.orcpt.clone(),
+        }),
+        Destination::Program { .. } => {
+            Err(Failure::transient(3, 5, "a program was routed to the courier for LMTP"))
+        }
+    });
+    let recipients: Vec<PlannedRecipient> = recipients.collect::<Result<_, _>>()?;
+    let facts = MessageFacts::from_delivery(delivery)
+        .map_err(|error| Failure::transient(3, 0, format!("the message cannot be read here: {error}")))?;
+    let host = match &settings.endpoint {
+        Endpoint::Tcp(address) => address.ip().into(),
+        Endpoint::Unix(_) => settings.hostname.clone(),
+    };
+    Ok(Plan {
+        protocol: Protocol::Lmtp,
+        host,
+        endpoint: settings.endpoint.clone(),
+        hello: settings.hostname.clone(),
+        reverse_path: delivery.envelope.reverse_path.clone(),
+        recipients,
+        ret: delivery.envelope.ret,
+        envid: delivery.envelope.envid.clone(),
+        message_octets: delivery.message.octets(),
+        has_8bit: facts.has_8bit,
+        has_utf8_header: facts.has_utf8_header,
+        encryption: Encryption::Never,
+        credentials: None,
+    })
 }
 
 impl Courier for LmtpCourier {
@@ -164,19 +170,19 @@ mod tests {
         ! message
         ";
 
-    fn attempt_to(endpoint: &str, script: &str, trial: &TestDelivery) -> (Vec<Outcome>, PeerLog) {
+    fn attempt_to(endpoint: &str, script: &str, delivery: &TestDelivery) -> (Vec<Outcome>, PeerLog) {
         let dial = Arc::new(ScriptedConnector::default());
         dial.add_peer(endpoint, script);
-        let settings = LmtpSettings {
+        let settings = Arc::new(ArcSwap::from_pointee(LmtpSettings {
             endpoint: endpoint.parse().unwrap(),
             hostname: Domain::parse("mail.here.example").unwrap(),
-        };
+        }));
         let courier = LmtpCourier::new(settings, Arc::clone(&dial) as _, Arc::new(SystemClock));
-        let outcomes = trial.attempt(&courier);
+        let outcomes = delivery.attempt(&courier);
         drop(courier);
-        let heard = dial.finish();
-        assert!(heard.mismatches.is_empty() && heard.open_connections == 0, "{heard:?}");
-        (outcomes, heard)
+        let log = dial.finish();
+        assert!(log.mismatches.is_empty() && log.open_connections == 0, "{log:?}");
+        (outcomes, log)
     }
 
     fn attempt(script: &str) -> (Vec<Outcome>, PeerLog) {
@@ -188,20 +194,20 @@ mod tests {
     }
 
     #[test]
-    fn one_transaction_delivers_to_one_puts_off_another_and_refuses_a_third() {
+    fn one_transaction_delivers_to_one_recipient_defers_another_and_refuses_a_third() {
         let script = "
             S: 250 2.0.0 stored|452 4.2.2 full|550 5.7.1 not from you
             C: QUIT
             S: 221 bye";
-        let (outcomes, heard) = attempt(&format!("{TO_DATA}{script}"));
+        let (outcomes, log) = attempt(&format!("{TO_DATA}{script}"));
         assert_eq!(statuses(&outcomes), ["2.0.0", "4.2.2", "5.7.1"]);
-        assert_eq!(heard.messages, [b"Subject: hello\r\n\r\nDear Bo\r\n.\r\n"], "as it is, and once");
+        assert_eq!(log.messages, [b"Subject: hello\r\n\r\nDear Bo\r\n.\r\n"], "as it is, and once");
         let Outcome::Failed(reason) = &outcomes[2] else { panic!("{outcomes:?}") };
         assert_eq!(reason.response.as_ref().unwrap().host, "mail.here.example", "the server is this host's");
     }
 
     #[test]
-    fn a_server_that_answers_for_some_and_hangs_up_leaves_the_others_for_later() {
+    fn a_server_that_answers_for_some_recipients_and_closes_leaves_the_others_deferred() {
         for end in ["! close", "! silence", "S: nonsense"] {
             let (outcomes, _) = attempt(&format!("{TO_DATA}S: 250 2.0.0 stored\n{end}"));
             assert_eq!(statuses(&outcomes), ["2.0.0", "4.4.2", "4.4.2"], "{end}");
@@ -209,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_not_there_or_not_ready_keeps_nobody_from_trying_again() {
+    fn a_server_that_is_missing_or_not_ready_is_transient() {
         for (script, status) in [
             ("! refuse", "4.4.1"),
             ("S: 421 4.3.2 shutting down", "4.3.2"),
@@ -221,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_is_also_reached_by_tcp_and_its_starttls_is_left_alone() {
+    fn a_server_is_also_reached_by_tcp_and_its_starttls_is_not_used() {
         let script = "
             S: 220 store
             C: LHLO mail.here.example

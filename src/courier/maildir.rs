@@ -1,21 +1,23 @@
 //! To a Maildir on this host.
 //!
-//! The message is written below `tmp`, synced, moved to `new`, and `new` is synced: only then is
-//! the recipient delivered. Two syncs for each recipient, and a few more for the first message to
-//! a mailbox since the start, by which the folders themselves are made and durable. Line ends are
-//! LF, as in every file of this host.
+//! The message is written below `tmp`, synced, moved to `new`, and `new` is synced; then the recipient is
+//! delivered. That is two syncs for each recipient, and a few more for the first message to a mailbox
+//! since the start, which makes the directories and makes them durable. Line ends are LF.
 //!
-//! A name in an address chooses the folder, so a name that could leave the mail folder is refused
-//! for good (5.1.3): see [`is_safe_name`]. It is looked at as it will be used, after PRECIS, which
-//! turns a full-width solidus into an ordinary one.
+//! A name in an address chooses the directory, so a name that could leave the mail directory is refused
+//! for good (5.1.3): see [`is_safe_name`]. The name is checked in the form that is used, after PRECIS,
+//! which turns a full-width solidus into an ordinary one.
 //!
 //! Standards: the Maildir specification (cr.yp.to/proto/maildir.html), RFC 5321 §4.4.
 
-use std::collections::HashSet;
 use std::io::{self, Read};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use lru::LruCache;
 
 use super::contract::{Courier, Delivery};
 use super::final_delivery::{self, LineEnds};
@@ -23,55 +25,72 @@ use super::template::Template;
 use crate::mail::{Destination, Domain, Failure, Mailbox, Outcome, Reason, Recipient};
 use crate::sys::{Clock, Disk, DiskFile, Mutex, Random, create_dir_all};
 
-/// What the courier needs to know.
+/// Where the Maildirs are.
 #[derive(Debug, Clone)]
 pub struct MaildirSettings {
-    /// Path of a mailbox's Maildir, with `%user%` (the user as our users file has it) and
-    /// `%domain%` (in U-labels) filled in.
+    /// Path of a mailbox's Maildir, with the placeholders `%user%` (the user as in our users file) and
+    /// `%domain%` (in U-labels).
     pub path: String,
-    /// Our name, the last part of a file's.
+    /// Our name, the last part of a file's name.
     pub hostname: Domain,
+}
+
+impl MaildirSettings {
+    /// The Maildir of a mailbox.
+    fn maildir_path(&self, mailbox: &Mailbox) -> Result<PathBuf, Failure> {
+        let (user, domain) = (mailbox.local_part.comparison_key(), mailbox.domain.to_unicode());
+        if !is_safe_name(&user) || !is_safe_name(&domain) {
+            return Err(Failure::permanent(1, 3, format!("{mailbox} cannot be the name of a mail folder")));
+        }
+        let path = Template::new(&self.path, &["user", "domain"]).fill(|placeholder| match placeholder {
+            "user" => &user,
+            _ => &domain,
+        });
+        Ok(PathBuf::from(path))
+    }
 }
 
 /// Delivers to Maildirs.
 pub struct MaildirCourier {
-    path: Template,
-    hostname: String,
+    settings: Arc<ArcSwap<MaildirSettings>>,
     disk: Arc<dyn Disk>,
     random: Arc<dyn Random>,
     clock: Arc<dyn Clock>,
     delivery_count: AtomicU64,
     /// Maildirs that this process has made durable.
-    synced_maildirs: Mutex<HashSet<PathBuf>>,
+    synced_maildirs: Mutex<LruCache<PathBuf, ()>>,
 }
 
-/// Maildirs remembered; beyond, all are forgotten, and some syncs made again.
-const SYNCED_MAILDIRS_MAX: usize = 10_000;
+/// Maildirs remembered; one that was forgotten is synced again.
+const SYNCED_MAILDIRS_MAX: NonZeroUsize = NonZeroUsize::new(10_000).unwrap();
 /// Octets written at a time.
 const WRITE_BLOCK_OCTETS: usize = 64 * 1024;
 
 impl MaildirCourier {
-    /// A courier that writes to `disk`.
+    /// A courier that writes to `disk`. Each attempt reads the settings once.
     #[must_use]
     pub fn new(
-        settings: &MaildirSettings,
+        settings: Arc<ArcSwap<MaildirSettings>>,
         disk: Arc<dyn Disk>,
         random: Arc<dyn Random>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         Self {
-            path: Template::new(&settings.path, &["user", "domain"]),
-            // As the specification says; neither is in a domain, but an address literal has colons.
-            hostname: settings.hostname.as_ascii().replace('/', "\\057").replace(':', "\\072"),
+            settings,
             disk,
             random,
             clock,
             delivery_count: AtomicU64::new(0),
-            synced_maildirs: Mutex::default(),
+            synced_maildirs: Mutex::new(LruCache::new(SYNCED_MAILDIRS_MAX)),
         }
     }
 
-    fn deliver(&self, delivery: &Delivery<'_>, recipient: &Recipient) -> Result<(), Failure> {
+    fn deliver(
+        &self,
+        settings: &MaildirSettings,
+        delivery: &Delivery<'_>,
+        recipient: &Recipient,
+    ) -> Result<(), Failure> {
         let mailbox = match &recipient.destination {
             Destination::Mailbox(mailbox) | Destination::Via { mailbox, .. } => mailbox,
             Destination::Program { .. } => {
@@ -81,31 +100,18 @@ impl MaildirCourier {
         if delivery.deadline <= self.clock.now() {
             return Err(Failure::transient(3, 0, "there was no time left for this recipient"));
         }
-        let dir = self.maildir_path(mailbox)?;
+        let dir = settings.maildir_path(mailbox)?;
         delivery.trace.add_event(format!("writing to {}", dir.display()));
         let mut message =
             final_delivery::open(delivery, mailbox, LineEnds::Lf).map_err(|error| read_failure(&error))?;
         self.ensure_maildir(&dir).map_err(|error| write_failure(&error))?;
-        self.write_message(&dir, &mut *message)
-    }
-
-    /// The Maildir of a mailbox.
-    fn maildir_path(&self, mailbox: &Mailbox) -> Result<PathBuf, Failure> {
-        let (user, domain) = (mailbox.local_part.comparison_key(), mailbox.domain.to_unicode());
-        if !is_safe_name(&user) || !is_safe_name(&domain) {
-            return Err(Failure::permanent(1, 3, format!("{mailbox} cannot be the name of a mail folder")));
-        }
-        let path = self.path.fill(|place| match place {
-            "user" => &user,
-            _ => &domain,
-        });
-        Ok(PathBuf::from(path))
+        self.write_message(&dir, &self.unique_name(&settings.hostname), &mut *message)
     }
 
     /// Makes the Maildir if it is missing, and durable if this process has not done so before: the
-    /// one that made it may have crashed half-way.
+    /// process that made it may have crashed before the sync.
     fn ensure_maildir(&self, dir: &Path) -> io::Result<()> {
-        if self.synced_maildirs.lock().contains(dir) {
+        if self.synced_maildirs.lock().get(dir).is_some() {
             return Ok(());
         }
         create_dir_all(&*self.disk, dir)?;
@@ -113,21 +119,16 @@ impl MaildirCourier {
             self.disk.create_dir(&dir.join(part))?;
         }
         self.disk.sync_dir(dir)?;
-        let mut known = self.synced_maildirs.lock();
-        if known.len() >= SYNCED_MAILDIRS_MAX {
-            known.clear();
-        }
-        known.insert(dir.to_owned());
+        self.synced_maildirs.lock().put(dir.to_owned(), ());
         Ok(())
     }
 
-    fn write_message(&self, dir: &Path, message: &mut dyn Read) -> Result<(), Failure> {
-        let name = self.unique_name();
-        let (draft, letter) = (dir.join("tmp").join(&name), dir.join("new").join(&name));
+    fn write_message(&self, dir: &Path, name: &str, message: &mut dyn Read) -> Result<(), Failure> {
+        let (draft, finished) = (dir.join("tmp").join(name), dir.join("new").join(name));
         let file = match self.disk.create(&draft) {
-            // Its owner removed the Maildir since we made it.
+            // The Maildir was removed since this process made it.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                self.synced_maildirs.lock().remove(dir);
+                self.synced_maildirs.lock().pop(dir);
                 self.ensure_maildir(dir).and_then(|()| self.disk.create(&draft))
             }
             other => other,
@@ -135,23 +136,25 @@ impl MaildirCourier {
         let file = file.map_err(|error| write_failure(&error))?;
         let written = copy_message(message, &*file).and_then(|()| {
             file.sync()
-                .and_then(|()| self.disk.rename(&draft, &letter))
+                .and_then(|()| self.disk.rename(&draft, &finished))
                 .and_then(|()| self.disk.sync_dir(&dir.join("new")))
                 .map_err(|error| write_failure(&error))
         });
         if written.is_err() {
-            // The queue keeps the message: what lies here would be a second copy, or half of one.
-            // Only one of the names is there, and if neither can be removed nothing is lost.
+            // The queue keeps the message: a file here would be a second copy, or a part of one. Only one
+            // of the names exists, and if it cannot be removed nothing is lost.
             let _ = self.disk.remove(&draft);
-            let _ = self.disk.remove(&letter);
-            self.synced_maildirs.lock().remove(dir);
+            let _ = self.disk.remove(&finished);
+            self.synced_maildirs.lock().pop(dir);
         }
         written
     }
 
     /// Never the same twice: time, process and number as the specification says, and random bits
-    /// for a clock that was set back before a restart.
-    fn unique_name(&self) -> String {
+    /// because the clock may have been set back before a restart.
+    fn unique_name(&self, hostname: &Domain) -> String {
+        // As the specification says; a domain has neither, but an address literal has colons.
+        let hostname = hostname.as_ascii().replace('/', "\\057").replace(':', "\\072");
         let millis = self.clock.wall_time().as_millis();
         format!(
             "{}.M{}P{}Q{}R{:016x}.{}",
@@ -160,7 +163,7 @@ impl MaildirCourier {
             std::process::id(),
             self.delivery_count.fetch_add(1, Ordering::Relaxed),
             self.random.bits(),
-            self.hostname
+            hostname
         )
     }
 }
@@ -171,7 +174,8 @@ impl Courier for MaildirCourier {
     }
 
     fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
-        let carried = delivery.recipients.iter().map(|recipient| match self.deliver(delivery, recipient) {
+        let settings = self.settings.load_full();
+        let deliver = |recipient: &&Recipient| match self.deliver(&settings, delivery, recipient) {
             Ok(()) => {
                 delivery.trace.add_event(format!("{recipient}: delivered"));
                 Outcome::Delivered(Reason::new(0, 0, "delivered to the mailbox"))
@@ -180,13 +184,13 @@ impl Courier for MaildirCourier {
                 delivery.trace.add_error(format!("{recipient}: {failure}"));
                 failure.into()
             }
-        });
-        carried.collect()
+        };
+        delivery.recipients.iter().map(deliver).collect()
     }
 }
 
-/// The name can be one folder's and nothing else: not empty, no `/` and nothing unprintable, and no
-/// dot in front, which rules out `.` and `..`, what `ls` hides, and subfolders of Maildir++.
+/// The name can be the name of one directory and nothing else: not empty, no `/`, no control character,
+/// and no dot in front, which rules out `.` and `..`, hidden directories, and folders of Maildir++.
 fn is_safe_name(name: &str) -> bool {
     !name.is_empty() && !name.starts_with('.') && !name.chars().any(|c| c == '/' || c.is_control())
 }
@@ -216,7 +220,8 @@ fn read_failure(error: &io::Error) -> Failure {
     Failure::transient(3, 0, format!("the message cannot be read from the spool: {error}"))
 }
 
-/// What stopped us from writing to a mailbox: all of it can be mended, apart from the name.
+/// The failure after an error of the disk: transient, because the operator can mend it, except for a name
+/// that is too long.
 fn write_failure(error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::StorageFull => Failure::transient(3, 1, "the disk with the mailboxes is full"),
@@ -245,7 +250,7 @@ mod tests {
     use crate::fakes::{SeededRandom, TestClock, WatchedDisk};
     use crate::sys::{SystemClock, SystemDisk};
 
-    /// The real disk, which writes down what it is asked and can fail.
+    /// Records the operations on the real disk, and makes one kind of them fail.
     #[derive(Default)]
     struct DiskRecorder {
         root: PathBuf,
@@ -274,24 +279,24 @@ mod tests {
     impl TestMaildirs {
         fn new() -> Self {
             let dir = tempdir().unwrap();
-            let witness = Arc::new(DiskRecorder { root: dir.path().to_owned(), ..DiskRecorder::default() });
-            let settings = MaildirSettings {
+            let recorder = Arc::new(DiskRecorder { root: dir.path().to_owned(), ..DiskRecorder::default() });
+            let settings = Arc::new(ArcSwap::from_pointee(MaildirSettings {
                 path: format!("{}/%domain%/%user%", dir.path().display()),
                 hostname: Domain::parse("mail.here.example").unwrap(),
-            };
-            let noting = Arc::clone(&witness);
+            }));
+            let recording = Arc::clone(&recorder);
             let disk = WatchedDisk::new(SystemDisk, move |verb, path| match verb {
                 "open" | "read" => Ok(()),
-                _ => noting.record(verb, path),
+                _ => recording.record(verb, path),
             });
             let disk = Arc::new(disk);
             let clock = Arc::new(TestClock::default());
-            let courier = MaildirCourier::new(&settings, disk, Arc::new(SeededRandom::new(1)), clock);
-            Self { dir, recorder: witness, courier }
+            let courier = MaildirCourier::new(settings, disk, Arc::new(SeededRandom::new(1)), clock);
+            Self { dir, recorder, courier }
         }
 
-        fn deliver(&self, trial: &TestDelivery) -> Vec<Outcome> {
-            trial.attempt_at(&self.courier, self.courier.clock.now())
+        fn deliver(&self, delivery: &TestDelivery) -> Vec<Outcome> {
+            delivery.attempt_at(&self.courier, self.courier.clock.now())
         }
 
         fn files(&self, folder: &str) -> Vec<PathBuf> {
@@ -305,25 +310,25 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_lies_in_new_with_its_paths_on_top_and_lf_line_ends() {
-        let house = TestMaildirs::new();
-        assert_eq!(house.deliver(&message_to(&["bo@here.example"]))[0].status(), "2.0.0");
-        let [file] = &house.files("here.example/bo/new")[..] else { panic!() };
+    fn a_message_is_in_new_with_its_paths_on_top_and_lf_line_ends() {
+        let maildirs = TestMaildirs::new();
+        assert_eq!(maildirs.deliver(&message_to(&["bo@here.example"]))[0].status(), "2.0.0");
+        let [file] = &maildirs.files("here.example/bo/new")[..] else { panic!() };
         assert_eq!(
             fs::read_to_string(file).unwrap(),
             "Return-Path: <ana@there.example>\nDelivered-To: bo@here.example\nSubject: hello\n\nDear Bo\n"
         );
         let name = file.file_name().unwrap().to_str().unwrap();
         assert!(name.starts_with("1767225600.M0P") && name.ends_with(".mail.here.example"), "{name}");
-        assert!(house.files("here.example/bo/tmp").is_empty());
+        assert!(maildirs.files("here.example/bo/tmp").is_empty());
     }
 
     #[test]
     fn file_and_new_are_synced_before_the_outcome_and_in_that_order() {
-        let house = TestMaildirs::new();
-        house.deliver(&message_to(&["bo@here.example"]));
+        let maildirs = TestMaildirs::new();
+        maildirs.deliver(&message_to(&["bo@here.example"]));
         assert_eq!(
-            house.recorder.operations.lock().split_off(0),
+            maildirs.recorder.operations.lock().split_off(0),
             [
                 "create-dir here.example/bo",
                 "create-dir here.example",
@@ -341,9 +346,9 @@ mod tests {
                 "sync-dir here.example/bo/new",
             ]
         );
-        house.deliver(&message_to(&["bo@here.example"]));
+        maildirs.deliver(&message_to(&["bo@here.example"]));
         assert_eq!(
-            house.recorder.operations.lock().split_off(0),
+            maildirs.recorder.operations.lock().split_off(0),
             [
                 "create here.example/bo/tmp/",
                 "write here.example/bo/tmp/",
@@ -356,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_fails_nothing_is_left_behind_and_the_next_attempt_delivers() {
+    fn a_failed_attempt_leaves_no_file_behind_and_the_next_one_delivers() {
         for (verb, kind, status) in [
             ("create-dir", io::ErrorKind::PermissionDenied, "4.3.0"),
             ("create", io::ErrorKind::StorageFull, "4.3.1"),
@@ -365,73 +370,83 @@ mod tests {
             ("rename", io::ErrorKind::ReadOnlyFilesystem, "4.3.0"),
             ("sync-dir", io::ErrorKind::Other, "4.3.0"),
         ] {
-            let house = TestMaildirs::new();
-            *house.recorder.injected_failure.lock() = Some((verb, kind));
-            let outcomes = house.deliver(&message_to(&["bo@here.example"]));
+            let maildirs = TestMaildirs::new();
+            *maildirs.recorder.injected_failure.lock() = Some((verb, kind));
+            let outcomes = maildirs.deliver(&message_to(&["bo@here.example"]));
             assert_eq!(outcomes[0].status(), status, "{verb}: {outcomes:?}");
-            *house.recorder.injected_failure.lock() = None;
-            assert_eq!(house.deliver(&message_to(&["bo@here.example"]))[0].status(), "2.0.0", "{verb}");
-            assert_eq!(house.files("here.example/bo/new").len(), 1, "{verb}");
-            assert!(house.files("here.example/bo/tmp").is_empty(), "{verb}");
+            *maildirs.recorder.injected_failure.lock() = None;
+            assert_eq!(maildirs.deliver(&message_to(&["bo@here.example"]))[0].status(), "2.0.0", "{verb}");
+            assert_eq!(maildirs.files("here.example/bo/new").len(), 1, "{verb}");
+            assert!(maildirs.files("here.example/bo/tmp").is_empty(), "{verb}");
         }
     }
 
     #[test]
-    fn a_new_that_could_not_be_synced_is_no_delivery() {
-        let house = TestMaildirs::new();
-        house.deliver(&message_to(&["bo@here.example"]));
-        *house.recorder.injected_failure.lock() = Some(("sync-dir", io::ErrorKind::Other));
-        assert_eq!(house.deliver(&message_to(&["bo@here.example"]))[0].status(), "4.3.0");
-        assert_eq!(house.files("here.example/bo/new").len(), 1, "the second copy was taken back");
+    fn a_message_is_not_delivered_if_new_could_not_be_synced() {
+        let maildirs = TestMaildirs::new();
+        maildirs.deliver(&message_to(&["bo@here.example"]));
+        *maildirs.recorder.injected_failure.lock() = Some(("sync-dir", io::ErrorKind::Other));
+        assert_eq!(maildirs.deliver(&message_to(&["bo@here.example"]))[0].status(), "4.3.0");
+        assert_eq!(maildirs.files("here.example/bo/new").len(), 1, "the second copy was taken back");
     }
 
     #[test]
-    fn half_a_message_is_never_delivered() {
-        let house = TestMaildirs::new();
-        let mut trial = message_to(&["bo@here.example"]);
-        trial.fail_after(10);
-        assert_eq!(house.deliver(&trial)[0].status(), "4.3.0");
-        assert!(house.files("here.example/bo/new").is_empty());
-        assert!(house.files("here.example/bo/tmp").is_empty());
+    fn a_message_that_cannot_be_read_to_its_end_is_not_delivered() {
+        let maildirs = TestMaildirs::new();
+        let mut delivery = message_to(&["bo@here.example"]);
+        delivery.fail_after(10);
+        assert_eq!(maildirs.deliver(&delivery)[0].status(), "4.3.0");
+        assert!(maildirs.files("here.example/bo/new").is_empty());
+        assert!(maildirs.files("here.example/bo/tmp").is_empty());
     }
 
     #[test]
     fn a_maildir_that_was_removed_is_made_again() {
-        let house = TestMaildirs::new();
-        house.deliver(&message_to(&["bo@here.example"]));
-        fs::remove_dir_all(house.dir.path().join("here.example")).unwrap();
-        assert_eq!(house.deliver(&message_to(&["bo@here.example"]))[0].status(), "2.0.0");
-        assert_eq!(house.files("here.example/bo/new").len(), 1);
+        let maildirs = TestMaildirs::new();
+        maildirs.deliver(&message_to(&["bo@here.example"]));
+        fs::remove_dir_all(maildirs.dir.path().join("here.example")).unwrap();
+        assert_eq!(maildirs.deliver(&message_to(&["bo@here.example"]))[0].status(), "2.0.0");
+        assert_eq!(maildirs.files("here.example/bo/new").len(), 1);
     }
 
     #[test]
-    fn a_name_that_could_leave_the_mail_folder_is_refused_for_good() {
-        let house = TestMaildirs::new();
+    fn a_name_that_could_leave_the_mail_directory_is_refused_for_good() {
+        let maildirs = TestMaildirs::new();
         for user in
             ["..", ".", ".hidden", "../bo", "a/b", "/etc", "\u{ff0e}\u{ff0e}", "x\u{ff0f}..\u{ff0f}bo"]
         {
-            let outcomes = house.deliver(&message_to(&[&format!("{user}@here.example")]));
+            let outcomes = maildirs.deliver(&message_to(&[&format!("{user}@here.example")]));
             assert_eq!(outcomes[0].status(), "5.1.3", "{user}");
         }
-        assert!(house.recorder.operations.lock().is_empty(), "the disk was not touched");
+        assert!(maildirs.recorder.operations.lock().is_empty(), "the disk was not touched");
         for user in ["o'brien", "%domain%", "a b", "~", "-x", "ünal"] {
-            let outcomes = house.deliver(&message_to(&[&format!("{user}@here.example")]));
+            let outcomes = maildirs.deliver(&message_to(&[&format!("{user}@here.example")]));
             assert_eq!(outcomes[0].status(), "2.0.0", "{user}");
-            assert_eq!(house.files(&format!("here.example/{user}/new")).len(), 1, "{user}");
+            assert_eq!(maildirs.files(&format!("here.example/{user}/new")).len(), 1, "{user}");
         }
+    }
+
+    #[test]
+    fn settings_that_are_replaced_apply_to_the_next_attempt() {
+        let maildirs = TestMaildirs::new();
+        let path = format!("{}/elsewhere/%user%", maildirs.dir.path().display());
+        let hostname = Domain::parse("mail.here.example").unwrap();
+        maildirs.courier.settings.store(Arc::new(MaildirSettings { path, hostname }));
+        maildirs.deliver(&message_to(&["bo@here.example"]));
+        assert_eq!(maildirs.files("elsewhere/bo/new").len(), 1);
     }
 
     #[test]
     fn every_spelling_of_a_mailbox_is_one_folder() {
-        let house = TestMaildirs::new();
-        house.deliver(&message_to(&["Bo@bücher.test", "bo@xn--bcher-kva.test", "BO@BÜCHER.test"]));
-        assert_eq!(house.files("bücher.test/bo/new").len(), 3);
+        let maildirs = TestMaildirs::new();
+        maildirs.deliver(&message_to(&["Bo@bücher.test", "bo@xn--bcher-kva.test", "BO@BÜCHER.test"]));
+        assert_eq!(maildirs.files("bücher.test/bo/new").len(), 3);
     }
 
     #[test]
     fn each_recipient_has_an_outcome_of_its_own() {
-        let house = TestMaildirs::new();
-        let outcomes = house.deliver(&message_to(&["a/b@here.example", "bo@here.example"]));
+        let maildirs = TestMaildirs::new();
+        let outcomes = maildirs.deliver(&message_to(&["a/b@here.example", "bo@here.example"]));
         let statuses: Vec<_> = outcomes.iter().map(Outcome::status).collect();
         assert_eq!(statuses, ["5.1.3", "2.0.0"]);
     }
@@ -439,14 +454,15 @@ mod tests {
     #[test]
     fn a_path_that_is_too_long_is_refused_for_good() {
         let dir = tempdir().unwrap();
-        let settings = MaildirSettings {
-            path: format!("{}/{}%user%", dir.path().display(), "x".repeat(250)),
-            hostname: Domain::from(std::net::IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])),
-        };
+        let literal = Domain::from(std::net::IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1]));
+        let path = format!("{}/{}%user%", dir.path().display(), "x".repeat(250));
+        let settings = MaildirSettings { path, hostname: literal.clone() };
+        let mailbox_path = settings.maildir_path(&mailbox("a@here.example")).unwrap();
+        assert_eq!(mailbox_path.file_name().unwrap().len(), 251);
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
         let random = Arc::new(SeededRandom::new(1));
-        let courier = MaildirCourier::new(&settings, Arc::new(SystemDisk), random, Arc::new(SystemClock));
+        let courier = MaildirCourier::new(settings, Arc::new(SystemDisk), random, Arc::new(SystemClock));
         assert_eq!(message_to(&["longname@here.example"]).attempt(&courier)[0].status(), "5.1.3");
-        assert!(!courier.unique_name().contains(':'));
-        assert_eq!(courier.maildir_path(&mailbox("a@here.example")).unwrap().file_name().unwrap().len(), 251);
+        assert!(!courier.unique_name(&literal).contains(':'));
     }
 }

@@ -340,7 +340,7 @@ fn couriers(
     let clock = || Arc::clone(seams.clock);
     let local: Arc<dyn Courier> = match &config.delivery.local {
         config::LocalDelivery::Maildir(settings) => Arc::new(MaildirCourier::new(
-            &MaildirSettings { path: settings.path.clone(), hostname: config.hostname.clone() },
+            swappable(MaildirSettings { path: settings.path.clone(), hostname: config.hostname.clone() }),
             Arc::clone(seams.disk),
             Arc::clone(seams.random),
             clock(),
@@ -360,7 +360,7 @@ fn couriers(
             Arc::clone(seams.stop),
         )),
         config::LocalDelivery::Lmtp(settings) => Arc::new(LmtpCourier::new(
-            LmtpSettings { endpoint: settings.address.clone(), hostname: config.hostname.clone() },
+            swappable(LmtpSettings { endpoint: settings.address.clone(), hostname: config.hostname.clone() }),
             Arc::new(SystemConnector),
             clock(),
         )),
@@ -413,7 +413,7 @@ fn smtp_courier(
         router: Arc::clone(&chores.lookup_tables.router),
         credentials: Arc::clone(&chores.logins),
     };
-    smtp::SmtpCourier::new(settings, parts, seams.metrics)
+    smtp::SmtpCourier::new(swappable(settings), parts, seams.metrics)
 }
 
 /// Where other servers find us. What the service manager passes is port 25, as far as we can know.

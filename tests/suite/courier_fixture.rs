@@ -254,7 +254,7 @@ impl CourierFixture {
                 ["here.example", "bücher.here.example"].map(domain),
             ))),
         };
-        SmtpCourier::new(self.settings.clone(), parts, &self.metrics)
+        SmtpCourier::new(Arc::new(ArcSwap::from_pointee(self.settings.clone())), parts, &self.metrics)
     }
 
     /// The letter, by a courier that may have carried others.

@@ -190,13 +190,14 @@ impl AddressAttempt<'_> {
     /// Keeps the connection for the next message if the best TLS method was used: another domain may
     /// demand more, and a new handshake may succeed.
     fn keep_or_close(&self, method: TlsMethod, open: OpenConnection) {
-        let AttemptContext { courier, delivery, .. } = self.context;
+        let AttemptContext { courier, settings, delivery, .. } = self.context;
         let is_best = method == TlsMethod::Tls && open.client.refused_starttls().is_none();
-        if delivery.more_follows && is_best && open.client.is_reusable() {
-            courier.connection_pool.put_back(self.connection_key(), open);
+        let has_messages_left = open.message_count < settings.messages_per_connection_max;
+        if delivery.more_follows && is_best && open.client.is_reusable() && has_messages_left {
+            courier.connection_pool.put_back(self.connection_key(), open, settings.timeouts.quit);
         } else {
             delivery.trace.add_event("> QUIT");
-            courier.connection_pool.close(open);
+            courier.connection_pool.close(open, settings.timeouts.quit);
         }
     }
 

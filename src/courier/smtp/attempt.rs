@@ -95,8 +95,7 @@ impl<'a> SmtpAttempt<'a> {
 
     /// From host to host, until every recipient of the group has an answer.
     fn try_hosts(&mut self, selection: &HostSelection, group: &[usize]) {
-        let known = self.context.courier.parts.credentials.load_full();
-        let credentials = match selection.credentials(&known) {
+        let credentials = match selection.credentials(&self.context.credentials) {
             Ok(credentials) => credentials,
             Err(failure) => return self.record_failure(group, &failure),
         };
@@ -144,7 +143,7 @@ impl<'a> SmtpAttempt<'a> {
     /// One of the hosts of this preference is this host: it has our name, or an address at which we take
     /// mail in.
     fn includes_this_host(&self, candidates: &[(Host, u16)], preference: u16) -> bool {
-        let Settings { hostname, listen_addresses, .. } = self.context.settings;
+        let Settings { hostname, listen_addresses, .. } = &*self.context.settings;
         let is_here = |address: SocketAddr| {
             listen_addresses.iter().filter(|ours| ours.port() == address.port()).any(|ours| {
                 ours.ip() == address.ip() || (ours.ip().is_unspecified() && is_own_address(address.ip()))

@@ -1,12 +1,12 @@
-//! Connections that have carried a message and may carry the next, and those that say goodbye.
+//! Idle connections that may carry the next message, and connections that wait for the reply to QUIT.
 //!
-//! A connection is kept while more mail for its destination is likely, for a few seconds, for a number
-//! of messages and for some minutes altogether. Whoever takes one is told by the client machine when it
-//! turns out to be dead; nothing is lost by trying. What is known of the recipient's domain is asked
-//! anew for each message.
+//! A connection is kept while more mail for its destination is likely: for a few seconds, for a number of
+//! messages, and for some minutes altogether. If a pooled connection turns out to be closed by the peer, the
+//! client machine says so and the attempt opens a new one. The level that a recipient's domain demands is
+//! decided anew for each message.
 //!
-//! QUIT is written at once, and its reply awaited by the thread `smtp-kept`, which also parts with what
-//! nobody took: the outcome of a message waits for neither.
+//! QUIT is written at once. The thread `smtp-pool` waits for its reply, and closes connections that are
+//! idle for too long, so that no message waits for either.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -20,23 +20,20 @@ use super::open_connection::OpenConnection;
 use crate::mail::Domain;
 use crate::sys::{Clock, Moment, Mutex, spawn};
 
-/// What a connection must have in common with the next message's.
+/// What two messages must have in common to share a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ConnectionKey {
-    /// Whose certificate was looked at.
+    /// The name that the certificate was compared with.
     pub(super) host: Domain,
     pub(super) address: SocketAddr,
-    /// The name that we said.
+    /// Our name in EHLO.
     pub(super) hello: Domain,
 }
 
-/// The connections of one courier. Those that it still has are ended when it is dropped.
+/// The connections of one courier. Those that are left are closed when the pool is dropped.
 pub(super) struct ConnectionPool {
     idle: Arc<Mutex<VecDeque<PooledConnection>>>,
     clock: Arc<dyn Clock>,
-    messages_per_connection_max: u32,
-    /// How long the reply to QUIT is waited for.
-    quit_timeout: Duration,
     worker: OnceLock<Option<(Sender<PoolTask>, JoinHandle<()>)>>,
 }
 
@@ -44,88 +41,82 @@ struct PooledConnection {
     key: ConnectionKey,
     connection: OpenConnection,
     idle_since: Moment,
+    /// Time for QUIT and its reply.
+    quit_timeout: Duration,
 }
 
 enum PoolTask {
-    /// Something is idle.
+    /// A connection is idle.
     CloseExpired,
-    /// QUIT was said.
+    /// QUIT was sent; its reply is waited for until then.
     AwaitQuitReply(Box<OpenConnection>, Moment),
 }
 
-/// Connections that wait for a message at most; one more is ended.
+/// Idle connections at most; for one more, the oldest is closed.
 const IDLE_CONNECTIONS_MAX: usize = 64;
-/// How long one waits. Servers count idle connections, and some log them.
+/// How long a connection may be idle. Servers count idle connections, and some log them.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(5);
-/// How old one may be when it is used again: a host that was taken out of DNS is left some day.
+/// Age up to which a connection is used again, so that a host that was taken out of DNS gets no more mail
+/// some day.
 const CONNECTION_AGE_MAX: Duration = Duration::from_secs(300);
-/// Connections that say goodbye at most; for one more the peer hears QUIT and no more of us.
+/// Connections that wait for the reply to QUIT at most; one more is closed without its reply.
 const CLOSING_CONNECTIONS_MAX: usize = 64;
 
 impl ConnectionPool {
-    pub(super) fn new(messages_max: u32, goodbye: Duration, clock: Arc<dyn Clock>) -> Self {
-        Self {
-            idle: Arc::default(),
-            clock,
-            messages_per_connection_max: messages_max,
-            quit_timeout: goodbye,
-            worker: OnceLock::new(),
-        }
+    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { idle: Arc::default(), clock, worker: OnceLock::new() }
     }
 
-    /// A connection for the next message; the one that was used last.
+    /// A connection for the next message; of several, the one that was used last.
     pub(super) fn take(&self, key: &ConnectionKey) -> Option<OpenConnection> {
         let now = self.clock.now();
         let mut idle = self.idle.lock();
-        let place = idle.iter().rposition(|one| one.key == *key && one.is_reusable(now))?;
-        idle.remove(place).map(|one| one.connection)
+        let position = idle.iter().rposition(|one| one.key == *key && one.is_reusable(now))?;
+        idle.remove(position).map(|one| one.connection)
     }
 
-    /// Some connection to this host waits.
+    /// A connection to this host is idle.
     pub(super) fn has_connection_to(&self, host: &Domain, hello: &Domain) -> bool {
         self.idle.lock().iter().any(|one| one.key.host == *host && one.key.hello == *hello)
     }
 
-    /// Keeps a connection for the next message, if it may carry one.
-    pub(super) fn put_back(&self, key: ConnectionKey, open: OpenConnection) {
-        let since = self.clock.now();
-        let one = PooledConnection { key, connection: open, idle_since: since };
-        let is_kept =
-            one.connection.message_count < self.messages_per_connection_max && one.is_reusable(since);
-        // Without the thread nobody would end it.
-        let Some(tasks) = self.task_sender().filter(|_| is_kept) else { return self.close(one.connection) };
-        let too_many = {
+    /// Keeps a connection for the next message, unless it is too old.
+    pub(super) fn put_back(&self, key: ConnectionKey, connection: OpenConnection, quit_timeout: Duration) {
+        let idle_since = self.clock.now();
+        let one = PooledConnection { key, connection, idle_since, quit_timeout };
+        let is_reusable = one.is_reusable(idle_since);
+        // Without the thread an idle connection would stay open.
+        let Some(tasks) = self.task_sender().filter(|_| is_reusable) else {
+            return self.close(one.connection, quit_timeout);
+        };
+        let surplus = {
             let mut idle = self.idle.lock();
             idle.push_back(one);
             if idle.len() > IDLE_CONNECTIONS_MAX { idle.pop_front() } else { None }
         };
-        // A full channel has the thread looking anyway.
+        // If the channel is full, the thread looks at the idle connections anyway.
         let _ = tasks.try_send(PoolTask::CloseExpired);
-        if let Some(one) = too_many {
-            self.close(one.connection);
+        if let Some(one) = surplus {
+            self.close(one.connection, one.quit_timeout);
         }
     }
 
-    /// Says QUIT, and waits for nothing.
-    pub(super) fn close(&self, mut open: OpenConnection) {
-        let until = self.clock.now() + self.quit_timeout;
-        if open.send_quit(until).is_ok()
+    /// Sends QUIT, and waits for nothing.
+    pub(super) fn close(&self, mut connection: OpenConnection, quit_timeout: Duration) {
+        let deadline = self.clock.now() + quit_timeout;
+        if connection.send_quit(deadline).is_ok()
             && let Some(tasks) = self.task_sender()
         {
-            // What does not fit in is closed here and now.
-            let _ = tasks.try_send(PoolTask::AwaitQuitReply(Box::new(open), until));
+            // A connection that does not fit into the channel is closed here.
+            let _ = tasks.try_send(PoolTask::AwaitQuitReply(Box::new(connection), deadline));
         }
     }
 
     fn task_sender(&self) -> Option<&Sender<PoolTask>> {
         let start = || {
             let (sender, tasks) = bounded(CLOSING_CONNECTIONS_MAX);
-            let keeper = PoolWorker {
-                idle: Arc::clone(&self.idle),
-                clock: Arc::clone(&self.clock),
-                quit_timeout: self.quit_timeout,
-            };
-            match spawn("smtp-kept", move || keeper.run(&tasks)) {
+            let worker = PoolWorker { idle: Arc::clone(&self.idle), clock: Arc::clone(&self.clock) };
+            match spawn("smtp-pool", move || worker.run(&tasks)) {
                 Ok(thread) => Some((sender, thread)),
                 Err(e) => {
                     log::warn!(target: "courier", "connections are not kept, for want of a thread: {e}");
@@ -138,11 +129,11 @@ impl ConnectionPool {
 }
 
 impl Drop for ConnectionPool {
-    /// Waits until everybody has said goodbye, which takes no longer than that may.
+    /// Closes all connections, and waits for the replies to QUIT, each for its time at most.
     fn drop(&mut self) {
         if let Some((tasks, thread)) = self.worker.take().flatten() {
             drop(tasks);
-            // A panic in there has closed the connections.
+            // A panic of the thread has closed the connections.
             let _ = thread.join();
         }
     }
@@ -155,15 +146,14 @@ impl PooledConnection {
     }
 }
 
-/// The thread `smtp-kept`.
+/// The thread `smtp-pool`.
 struct PoolWorker {
     idle: Arc<Mutex<VecDeque<PooledConnection>>>,
     clock: Arc<dyn Clock>,
-    quit_timeout: Duration,
 }
 
 impl PoolWorker {
-    /// Until the courier is gone and everybody has said goodbye.
+    /// Runs until the pool is dropped and all connections are closed.
     fn run(&self, tasks: &Receiver<PoolTask>) {
         loop {
             let task = match self.next_expiry() {
@@ -171,7 +161,7 @@ impl PoolWorker {
                 None => tasks.recv().map_err(|_| RecvTimeoutError::Disconnected),
             };
             match task {
-                Ok(PoolTask::AwaitQuitReply(open, until)) => open.await_quit_reply(until),
+                Ok(PoolTask::AwaitQuitReply(open, deadline)) => open.await_quit_reply(deadline),
                 Ok(PoolTask::CloseExpired) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return self.close_matching(|_| true),
             }
@@ -180,7 +170,7 @@ impl PoolWorker {
         }
     }
 
-    /// How long until the first of them is no longer wanted.
+    /// How long until the first idle connection is to be closed.
     fn next_expiry(&self) -> Option<Duration> {
         let now = self.clock.now();
         let idle = self.idle.lock();
@@ -193,20 +183,23 @@ impl PoolWorker {
 
     fn close_matching(&self, is_meant: impl Fn(&PooledConnection) -> bool) {
         let leaving: VecDeque<_> = {
-            // At once, or who comes meanwhile finds none of those that stay.
+            // Under one lock, so that another thread always finds the connections that stay.
             let mut idle = self.idle.lock();
             let (leaving, staying) = std::mem::take(&mut *idle).into_iter().partition(is_meant);
             *idle = staying;
             leaving
         };
-        let until = self.clock.now() + self.quit_timeout;
-        // To all of them first, and then their replies: one that is slow holds up nobody.
-        let said: Vec<_> = leaving
+        // QUIT goes to all peers before the first reply is waited for: a slow peer delays no other.
+        let now = self.clock.now();
+        let closing: Vec<_> = leaving
             .into_iter()
-            .filter_map(|mut one| one.connection.send_quit(until).is_ok().then_some(one.connection))
+            .filter_map(|mut one| {
+                let deadline = now + one.quit_timeout;
+                one.connection.send_quit(deadline).is_ok().then_some((one.connection, deadline))
+            })
             .collect();
-        for open in said {
-            open.await_quit_reply(until);
+        for (connection, deadline) in closing {
+            connection.await_quit_reply(deadline);
         }
     }
 }

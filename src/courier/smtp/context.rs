@@ -1,7 +1,9 @@
 //! What is the same for every host and every connection of one attempt.
 
+use std::sync::Arc;
+
 use super::hello;
-use super::parts::CourierState;
+use super::parts::{CourierState, CredentialsByName};
 use super::settings::Settings;
 use crate::courier::Delivery;
 use crate::courier::message_facts::MessageFacts;
@@ -15,7 +17,10 @@ const DNS_LOOKUPS_MAX: u32 = 50;
 /// One attempt, as every connection of it sees it.
 pub(super) struct AttemptContext<'a> {
     pub(super) courier: &'a CourierState,
-    pub(super) settings: &'a Settings,
+    /// The settings when the attempt began.
+    pub(super) settings: Arc<Settings>,
+    /// The credentials when the attempt began.
+    pub(super) credentials: Arc<CredentialsByName>,
     pub(super) delivery: &'a Delivery<'a>,
     /// The name in EHLO.
     pub(super) hello: Domain,
@@ -26,7 +31,8 @@ pub(super) struct AttemptContext<'a> {
 
 impl<'a> AttemptContext<'a> {
     pub(super) fn new(courier: &'a CourierState, delivery: &'a Delivery<'a>, facts: MessageFacts) -> Self {
-        let settings = &courier.settings;
+        let settings = courier.settings.load_full();
+        let credentials = courier.parts.credentials.load_full();
         let hello = hello::hello_name(
             settings.hello_mode,
             &settings.hostname,
@@ -34,6 +40,6 @@ impl<'a> AttemptContext<'a> {
             &courier.parts.router.load(),
         );
         let dns_budget = Budget::new(delivery.deadline, DNS_LOOKUPS_MAX);
-        Self { courier, settings, delivery, hello, facts, dns_budget }
+        Self { courier, settings, credentials, delivery, hello, facts, dns_budget }
     }
 }

@@ -41,7 +41,8 @@ pub type CredentialsByName = BTreeMap<String, Credentials>;
 
 /// State that outlives an attempt.
 pub(super) struct CourierState {
-    pub(super) settings: Settings,
+    /// Read once for each attempt.
+    pub(super) settings: Arc<ArcSwap<Settings>>,
     pub(super) parts: SmtpCourierParts,
     pub(super) counters: Counters,
     pub(super) connection_pool: ConnectionPool,

@@ -1,5 +1,9 @@
 //! The courier that carries mail to other servers.
 
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
 use super::attempt::SmtpAttempt;
 use super::connection_pool::ConnectionPool;
 use super::context::AttemptContext;
@@ -15,16 +19,14 @@ use crate::observe::Metrics;
 pub struct SmtpCourier(CourierState);
 
 impl SmtpCourier {
-    /// A courier; its counters are registered with `metrics`.
+    /// A courier; its counters are registered with `metrics`. Each attempt reads the settings once.
     #[must_use]
-    pub fn new(settings: Settings, parts: SmtpCourierParts, metrics: &Metrics) -> Self {
-        let messages_max = settings.messages_per_connection_max;
-        let connection_pool = ConnectionPool::new(messages_max, settings.timeouts.quit, parts.clock.clone());
+    pub fn new(settings: Arc<ArcSwap<Settings>>, parts: SmtpCourierParts, metrics: &Metrics) -> Self {
         Self(CourierState {
             settings,
+            connection_pool: ConnectionPool::new(Arc::clone(&parts.clock)),
             parts,
             counters: Counters::new(metrics),
-            connection_pool,
             unresponsive_hosts: UnresponsiveHosts::default(),
         })
     }
