@@ -63,7 +63,7 @@ impl StubResolver {
             random,
             dial,
             preferred_server: AtomicUsize::new(0),
-            cache: Mutex::default(),
+            cache: Mutex::new(ResponseCache::new()),
             stop: None,
         }
     }
