@@ -4,6 +4,7 @@
 //! - `budget`: how much DNS one attempt, session or message may use
 //! - `error`: why a question has no answer
 //! - `stub_resolver`: asks the host's or the operator's name servers
+//! - `name_server_client`: one query to one name server
 //! - `name_servers`: which name servers, with which timeout
 //! - `response`: what a name server's reply says about the question
 //! - `cache`: answers, each for its time to live
@@ -12,6 +13,7 @@
 mod budget;
 mod cache;
 mod error;
+mod name_server_client;
 mod name_servers;
 mod resolver;
 mod response;

@@ -1,8 +1,8 @@
-//! Which name servers to ask, and how patiently.
+//! The name servers to ask, and the timeout for each.
 //!
-//! The operator's, or those of the host's resolv.conf (resolv.conf(5): `nameserver`, and of
-//! `options` `timeout` and `attempts`). That file is looked at before each question and read again
-//! when it has changed: hosts move between networks. A search list is not for mail and is ignored.
+//! They are those that the operator names, or those of the host's resolv.conf (resolv.conf(5): `nameserver`,
+//! and of `options` `timeout` and `attempts`). That file is checked before each query and read again when
+//! it has changed, because hosts move between networks. A search list has no meaning for mail and is ignored.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,23 +13,23 @@ use std::time::Duration;
 
 use crate::sys::{Mutex, read_text};
 
-/// Larger than any resolv.conf that is meant.
+/// Larger than any real resolv.conf.
 const RESOLV_CONF_OCTETS_MAX: u64 = 65_536;
-/// Name servers asked. glibc stops at three.
+/// Name servers that are used; glibc uses three.
 const NAME_SERVERS_MAX: usize = 8;
 const DNS_PORT: u16 = 53;
 
-/// What the stub resolver is told.
+/// The name servers, and how long to wait for them.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Whom to ask, in this order; nobody means the servers of `resolv_conf`.
+    /// The servers to ask, in this order. If empty, those of `resolv_conf` are asked.
     pub servers: Vec<SocketAddr>,
-    /// The host's own list. Default: `/etc/resolv.conf`.
+    /// The host's own list of servers. Default: `/etc/resolv.conf`.
     pub resolv_conf: PathBuf,
-    /// How long to wait for one server's reply. Default: 5 s. Its `options timeout` goes before.
+    /// How long to wait for one server's reply. Default: 5 s. `options timeout` of `resolv_conf` replaces it.
     pub timeout: Duration,
-    /// How many times to ask each server that does not reply. Default: 2. Its `options attempts`
-    /// goes before.
+    /// How many times to ask each server that does not reply. Default: 2. `options attempts` of
+    /// `resolv_conf` replaces it.
     pub attempts: u32,
 }
 
@@ -44,7 +44,7 @@ impl Default for Settings {
     }
 }
 
-/// Servers and patience, as they are now.
+/// The servers, timeout and attempts in force.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct NameServers {
     /// At least one.
@@ -53,7 +53,7 @@ pub(super) struct NameServers {
     pub(super) attempts: u32,
 }
 
-/// The list that is in force.
+/// Reads the list of servers again when it has changed.
 pub(super) struct NameServerSource {
     settings: Settings,
     loaded: Mutex<LoadedNameServers>,
@@ -64,7 +64,7 @@ struct LoadedNameServers {
     resolv_conf_version: Option<ResolvConfVersion>,
 }
 
-/// Tells one state of a file from the next: inode, length, time of modification.
+/// Differs after every change of the file: inode, length, time of modification.
 type ResolvConfVersion = (u64, u64, i64, i64);
 
 impl NameServerSource {
@@ -84,11 +84,11 @@ impl NameServerSource {
         }
     }
 
-    /// The servers to ask now. A file that cannot be read leaves those in force that are.
+    /// The servers to ask now. If the file cannot be read, the servers in force stay.
     pub(super) fn current(&self) -> Arc<NameServers> {
         let path = &self.settings.resolv_conf;
         let state = if self.settings.servers.is_empty() { fs::metadata(path).ok() } else { None };
-        let state = state.map(|facts| (facts.ino(), facts.size(), facts.mtime(), facts.mtime_nsec()));
+        let state = state.map(|file| (file.ino(), file.size(), file.mtime(), file.mtime_nsec()));
         {
             let current = self.loaded.lock();
             if state.is_none() || state == current.resolv_conf_version {
@@ -110,7 +110,7 @@ impl NameServerSource {
     }
 }
 
-/// resolv.conf(5): without a `nameserver` line, the one on this host.
+/// resolv.conf(5): without a `nameserver` line, the server on this host is asked.
 fn local_name_server() -> SocketAddr {
     SocketAddr::new(Ipv4Addr::LOCALHOST.into(), DNS_PORT)
 }
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn resolv_conf_names_servers_and_patience() {
+    fn resolv_conf_names_servers_timeout_and_attempts() {
         let text = "# made by hand\nsearch here.example\nnameserver 192.0.2.1\n\
                     nameserver 2001:db8::1 # second\nnameserver ns.example\n\
                     options rotate timeout:2 attempts:99 trust-ad\n";
@@ -174,20 +174,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("resolv.conf");
         let write = |text: &str| replace_file(&SystemDisk, &SystemRandom, &path, text.as_bytes()).unwrap();
-        let list = NameServerSource::new(Settings { resolv_conf: path.clone(), ..Settings::default() });
-        assert_eq!(addresses_as_text(&list.current()), ["127.0.0.1:53"]);
+        let source = NameServerSource::new(Settings { resolv_conf: path.clone(), ..Settings::default() });
+        assert_eq!(addresses_as_text(&source.current()), ["127.0.0.1:53"]);
         write("nameserver 192.0.2.1\n");
-        assert_eq!(addresses_as_text(&list.current()), ["192.0.2.1:53"]);
+        assert_eq!(addresses_as_text(&source.current()), ["192.0.2.1:53"]);
         write("nameserver 192.0.2.2\n");
-        assert_eq!(addresses_as_text(&list.current()), ["192.0.2.2:53"]);
+        assert_eq!(addresses_as_text(&source.current()), ["192.0.2.2:53"]);
         crate::sys::Disk::remove(&SystemDisk, &path).unwrap();
-        assert_eq!(addresses_as_text(&list.current()), ["192.0.2.2:53"]);
+        assert_eq!(addresses_as_text(&source.current()), ["192.0.2.2:53"]);
     }
 
     #[test]
-    fn servers_that_the_operator_names_go_before_the_hosts() {
+    fn servers_that_the_operator_names_are_used_instead_of_those_of_the_host() {
         let server = "192.0.2.9:5353".parse().unwrap();
-        let list = NameServerSource::new(Settings { servers: vec![server], ..Settings::default() });
-        assert_eq!(list.current().addresses, [server]);
+        let source = NameServerSource::new(Settings { servers: vec![server], ..Settings::default() });
+        assert_eq!(source.current().addresses, [server]);
     }
 }

@@ -64,30 +64,30 @@ pub(super) fn reverse_name(address: IpAddr) -> Result<Domain, DnsError> {
 pub struct Mx {
     /// Lower is tried first (RFC 5321 §5.1).
     pub preference: u16,
-    /// Where mail is to go.
+    /// The host to which mail goes.
     pub exchange: MxExchange,
 }
 
-/// The host that an MX record names. DNS lets it be any name; mail does not.
+/// The host that an MX record names. DNS allows any name there; mail needs a host name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MxExchange {
     /// A host name.
     Host(Domain),
     /// The root, `.`: this domain takes no mail (RFC 7505 §3).
     NullMx,
-    /// Something that cannot be a host, such as an address written as a name; kept for the log.
+    /// A name that cannot be a host's, such as an address written as a name; kept for the log.
     InvalidHostName(String),
 }
 
 impl MxExchange {
-    /// Reads a name as DNS shows it, with or without its final dot.
+    /// Reads a name in the form in which DNS libraries show it, with or without its final dot.
     #[must_use]
     pub fn from_dns_name(raw: &str) -> Self {
         let name = raw.strip_suffix('.').unwrap_or(raw);
         if name.is_empty() {
             return Self::NullMx;
         }
-        // A common mistake; as a name it could be asked for, but never answered.
+        // An address instead of a name is a common mistake; it could be looked up, but has no records.
         if name.parse::<Ipv4Addr>().is_ok() {
             return Self::InvalidHostName(name.to_owned());
         }
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exchange_is_a_host_the_root_or_no_host_name() {
+    fn an_exchange_is_a_host_the_root_or_an_invalid_name() {
         let host = Domain::parse("mx.there.example").unwrap();
         assert_eq!(MxExchange::from_dns_name("MX.There.example."), MxExchange::Host(host));
         let MxExchange::Host(host) = MxExchange::from_dns_name("mx_1.There.example.") else {

@@ -1,12 +1,12 @@
-//! What a name server's reply says of the question.
+//! What a name server's reply says about the question.
 //!
-//! Pure: octets that have been matched to their question go in, a [`Verdict`] comes out. Follows
-//! CNAMEs within the reply, whatever their order, and tells apart what servers like to mix up: "no
-//! such name", "no record of this type" (RFC 2308 §2), "ask somebody else", and nonsense. What is
-//! wrong with a reply is a value; nothing here panics on what the network sends.
+//! Pure: the octets of a reply that was matched to its question go in, a [`ParsedResponse`] comes out.
+//! Follows CNAMEs within the reply, whatever their order, and distinguishes results that servers mix up:
+//! "no such name", "no record of this type" (RFC 2308 §2), a referral, and nonsense. A malformed reply is
+//! a value; nothing here panics on octets from the network.
 //!
-//! Called by the stub resolver. Standards: RFC 1035, 2308, 6604 (the code is about the last name of
-//! a chain), 6891 (EDNS).
+//! Called by the stub resolver. Standards: RFC 1035, 2181 §8, 2308, 6604 (the code is about the last name
+//! of a chain), 6891 (EDNS).
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::mail::Domain;
 
 /// CNAMEs followed within a reply.
 const CNAMES_MAX: usize = 8;
-/// Records kept of one reply: a bound on memory, far above what mail can use.
+/// Records kept of one reply: a bound on memory, far above what mail needs.
 const RECORDS_MAX: usize = 64;
 
 /// A record of the type that was asked for.
@@ -32,24 +32,24 @@ pub(super) enum RecordData {
     Ptr(Domain),
 }
 
-/// What a reply says.
+/// The meaning of a reply.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ParsedResponse {
     /// The records; at least one.
     Records(Vec<RecordData>, Duration),
-    /// The name exists and has no such record. Without a time to keep it: not to be kept.
+    /// The name exists and has no such record. Not to be cached if there is no time.
     NoData(Option<Duration>),
-    /// The name, or the one it stands for, does not exist.
+    /// The name, or the name at the end of its CNAMEs, does not exist.
     NoSuchDomain(Option<Duration>),
-    /// The name stands for this one, of which nothing is said.
+    /// The name is an alias of this one, about which the reply says nothing.
     Cname(Name<Vec<u8>>, Duration),
-    /// Nothing about the name: another server may do better. The text is for the log.
+    /// The reply says nothing about the name; another server may. The text is for the log.
     Unusable(String),
-    /// Perhaps it does not know EDNS: to be asked again without (RFC 6891 §6.2.2).
+    /// The server may not know EDNS: to be asked again without (RFC 6891 §6.2.2).
     EdnsRejected(String),
 }
 
-/// Reads a reply that is complete and belongs to its question.
+/// Reads a reply that is complete and was matched to its question.
 pub(super) fn parse_response<Octs: domain::dep::octseq::Octets + ?Sized>(
     reply: &Message<Octs>,
 ) -> ParsedResponse {
@@ -74,7 +74,7 @@ fn parse_sections<Octs: domain::dep::octseq::Octets + ?Sized>(
 ) -> Result<ParsedResponse, ParseError> {
     let question = reply.sole_question()?;
     let mut aliases: Vec<AnswerRecord<Name<Vec<u8>>>> = Vec::new();
-    let mut facts: Vec<AnswerRecord<RecordData>> = Vec::new();
+    let mut records: Vec<AnswerRecord<RecordData>> = Vec::new();
     for record in reply.answer()? {
         let record = record?;
         if record.class() != Class::IN {
@@ -86,7 +86,7 @@ fn parse_sections<Octs: domain::dep::octseq::Octets + ?Sized>(
                 aliases.push(AnswerRecord { owner, ttl, data: cname.data().cname().to_vec() });
             }
         } else if record.rtype() == question.qtype() {
-            let fact = match record.rtype() {
+            let data = match record.rtype() {
                 Rtype::A => {
                     record.to_record::<rdata::A>()?.map(|a| RecordData::Address(a.data().addr().into()))
                 }
@@ -107,7 +107,7 @@ fn parse_sections<Octs: domain::dep::octseq::Octets + ?Sized>(
                 }),
                 _ => None,
             };
-            facts.extend(fact.map(|data| AnswerRecord { owner, ttl, data }));
+            records.extend(data.map(|data| AnswerRecord { owner, ttl, data }));
         }
     }
 
@@ -116,17 +116,17 @@ fn parse_sections<Octs: domain::dep::octseq::Octets + ?Sized>(
     let mut ttl = Duration::MAX;
     let has_name = reply.opt_rcode() == OptRcode::NOERROR;
     for _ in 0..CNAMES_MAX {
-        if has_name && facts.iter().any(|fact| fact.owner == name) {
-            facts.retain(|fact| fact.owner == name);
-            let ttl = facts.iter().map(|fact| fact.ttl).fold(ttl, Duration::min);
-            let mut facts: Vec<_> = facts.into_iter().map(|fact| fact.data).collect();
-            // What is cut off must not be the host that is to be tried first.
-            facts.sort_by_key(|fact| match fact {
+        if has_name && records.iter().any(|record| record.owner == name) {
+            records.retain(|record| record.owner == name);
+            let ttl = records.iter().map(|record| record.ttl).fold(ttl, Duration::min);
+            let mut records: Vec<_> = records.into_iter().map(|record| record.data).collect();
+            // The hosts to be tried first must not be cut off.
+            records.sort_by_key(|record| match record {
                 RecordData::Mx(mx) => mx.preference,
                 RecordData::Address(_) | RecordData::Ptr(_) => 0,
             });
-            facts.truncate(RECORDS_MAX);
-            return Ok(ParsedResponse::Records(facts, ttl));
+            records.truncate(RECORDS_MAX);
+            return Ok(ParsedResponse::Records(records, ttl));
         }
         let Some(alias) = aliases.iter().find(|alias| alias.owner == name) else {
             return parse_negative(reply, name, (ttl < Duration::MAX).then_some(ttl), has_name);
@@ -137,7 +137,8 @@ fn parse_sections<Octs: domain::dep::octseq::Octets + ?Sized>(
     Ok(ParsedResponse::Unusable("too many CNAMEs".to_owned()))
 }
 
-/// The records that were asked for are not there; `alias_ttl` if `name` was reached by CNAMEs.
+/// The meaning of a reply without the records that were asked for; `alias_ttl` if `name` was reached by
+/// CNAMEs.
 fn parse_negative<Octs: domain::dep::octseq::Octets + ?Sized>(
     reply: &Message<Octs>,
     name: Name<Vec<u8>>,
@@ -160,12 +161,12 @@ fn parse_negative<Octs: domain::dep::octseq::Octets + ?Sized>(
         }
     }
     Ok(match (has_name, negative_ttl, alias_ttl) {
-        // RFC 6604 §3: whichever name of the chain it is, there is nothing at its end.
+        // RFC 6604 §3: the code is about the last name of the chain.
         (false, ttl, _) => ParsedResponse::NoSuchDomain(ttl),
         (true, Some(ttl), _) => ParsedResponse::NoData(Some(ttl)),
-        // Without a SOA the end of a chain may just not have been looked at.
+        // Without a SOA record the server may not have looked at the end of the chain.
         (true, None, Some(ttl)) => ParsedResponse::Cname(name, ttl),
-        // RFC 2308 §2.2: name servers and no SOA is a referral, which says nothing about the name.
+        // RFC 2308 §2.2: NS records without a SOA record are a referral, which says nothing about the name.
         (true, None, None) if has_referral && !reply.header().aa() => {
             ParsedResponse::Unusable("a referral instead of an answer".to_owned())
         }
@@ -246,13 +247,13 @@ mod tests {
     }
 
     #[test]
-    fn records_of_other_names_are_not_taken() {
-        let verdict = parse_response(&reply(Rcode::NOERROR, &["other.example A"], &[]));
-        assert_eq!(verdict, ParsedResponse::NoData(None));
+    fn records_of_other_names_are_ignored() {
+        let response = parse_response(&reply(Rcode::NOERROR, &["other.example A"], &[]));
+        assert_eq!(response, ParsedResponse::NoData(None));
     }
 
     #[test]
-    fn a_chain_without_an_end_is_followed_by_another_question() {
+    fn a_chain_that_the_reply_does_not_finish_needs_another_query() {
         let chain = ["a.example CNAME b.example"];
         assert_eq!(
             parse_response(&reply(Rcode::NOERROR, &chain, &[])),
@@ -269,13 +270,13 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_that_bites_its_tail_is_useless() {
+    fn a_circle_of_cnames_is_unusable() {
         let chain = ["a.example CNAME b.example", "b.example CNAME a.example"];
         assert!(matches!(parse_response(&reply(Rcode::NOERROR, &chain, &[])), ParsedResponse::Unusable(_)));
     }
 
     #[test]
-    fn no_such_name_and_no_such_record_are_two_things() {
+    fn no_such_name_and_no_such_record_are_distinguished() {
         assert_eq!(
             parse_response(&reply(Rcode::NOERROR, &[], &["SOA"])),
             ParsedResponse::NoData(Some(secs(20)))
@@ -287,7 +288,7 @@ mod tests {
         assert_eq!(
             parse_response(&reply(Rcode::NOERROR, &[], &[])),
             ParsedResponse::NoData(None),
-            "not to be kept"
+            "not to be cached"
         );
         assert_eq!(parse_response(&reply(Rcode::NXDOMAIN, &[], &[])), ParsedResponse::NoSuchDomain(None));
     }
@@ -298,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn trouble_is_not_an_answer() {
+    fn a_failure_of_the_server_is_not_an_answer() {
         for code in [Rcode::SERVFAIL, Rcode::REFUSED, Rcode::NOTAUTH] {
             assert!(
                 matches!(parse_response(&reply(code, &[], &["SOA"])), ParsedResponse::Unusable(_)),
@@ -314,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mutilated_reply_is_useless_and_nothing_worse() {
+    fn a_damaged_reply_is_unusable_and_causes_no_panic() {
         let whole =
             reply(Rcode::NOERROR, &["a.example CNAME b.example", "b.example A"], &["SOA"]).into_octets();
         for end in 12..whole.len() {

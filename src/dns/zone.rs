@@ -1,4 +1,4 @@
-//! Answers from a text file, for tests and trials without name servers.
+//! Answers from a text file, for tests without name servers.
 //!
 //! One record a line: owner, then optionally a time to live in seconds and `IN`, then type and
 //! data. Names are always absolute, with or without the final dot, in A-labels or U-labels; `;`
@@ -15,8 +15,8 @@
 //! silent.example.      SILENT           ; its name servers never answer
 //! ```
 //!
-//! A name that is not there, and that no name there ends in, does not exist. Follows CNAMEs like a
-//! recursive server. Never waits: a silent name is a timeout at once.
+//! A name without a record, of which no name with a record is a subdomain, does not exist. Follows CNAMEs
+//! like a recursive server. Never waits: a silent name is a timeout at once.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -29,7 +29,7 @@ use crate::mail::Domain;
 
 /// CNAMEs followed for one question.
 const CNAMES_MAX: usize = 8;
-/// Where a line does not say: five minutes.
+/// The TTL where a line has none: five minutes.
 const DEFAULT_TTL_SECONDS: u32 = 300;
 
 /// The records of a zone file. A snapshot.
@@ -38,7 +38,7 @@ pub struct Zone {
     records_by_name: BTreeMap<Domain, Vec<ZoneRecord>>,
 }
 
-/// A line that is no record. Whoever wrote the file is at fault.
+/// A line that is no record; the author of the file is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("line {line}: {problem}")]
 pub struct ZoneError {
@@ -55,24 +55,24 @@ pub(crate) struct ZoneRecord {
     pub(crate) data: ZoneRecordData,
 }
 
-/// What a record says.
+/// The data of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ZoneRecordData {
     Address(IpAddr),
     Mx(Mx),
     Ptr(Domain),
     Cname(Domain),
-    /// The name exists; that is all.
+    /// The name exists and has no records.
     Empty,
     Servfail,
     Silent,
 }
 
-/// What a zone says of a name, before CNAMEs are followed.
+/// What a zone has for a name, before CNAMEs are followed.
 pub(crate) enum ZoneLookup<'a> {
-    /// Its records, none or more.
+    /// The records, none or more.
     Records(&'a [ZoneRecord]),
-    /// There is no such name.
+    /// The name does not exist.
     NoSuchDomain,
 }
 
