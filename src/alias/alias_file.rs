@@ -21,8 +21,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::local_part_rules::LocalPartRules;
-use super::target::{AliasTarget, LineMistake, line_mistake, parse_targets, split_outside_quotes};
-use crate::mail::{Domain, LocalPart};
+use super::target::{AliasTarget, LineMistake, line_mistake, parse_targets};
+use crate::mail::{Domain, LocalPart, split_outside_quotes};
 
 /// The aliases of one domain, as one version of its files gives them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 //!
 //! Files and the hook say it in the same words. Pure: text in, targets out.
 
-use crate::mail::{Domain, LocalPart, Mailbox, Via};
+use crate::mail::{Domain, LocalPart, Mailbox, Via, split_outside_quotes};
 
 /// One target of an alias.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -131,25 +131,6 @@ fn parse_address(item: &str, domain: &Domain) -> Result<TargetAddress, LineMista
         None => LocalPart::parse(item).map(|local_part| Mailbox { local_part, domain: domain.clone() }),
     };
     found.map(TargetAddress::Mailbox).map_err(|e| not_an_address(&e))
-}
-
-/// What stands before and behind the first `separator` that is not in double quotes.
-pub(super) fn split_outside_quotes(text: &str, separator: impl Fn(char) -> bool) -> Option<(&str, &str)> {
-    let mut quoted = false;
-    let mut escaped = false;
-    for (at, c) in text.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            c if separator(c) && !quoted => {
-                let (before, rest) = text.split_at_checked(at)?;
-                return Some((before, rest.strip_prefix(c)?));
-            }
-            _ => {}
-        }
-    }
-    None
 }
 
 /// The words of a command line. Double quotes hold spaces; in them `\"` and `\\` are a quote and

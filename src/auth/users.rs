@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use super::hash::{self, StoredPassword};
 use super::{password, scram};
-use crate::mail::{LocalPart, ScramKeys};
+use crate::mail::{LocalPart, ScramKeys, split_outside_quotes};
 
 /// The users of one domain, as one version of the file gives them.
 #[derive(Debug, Clone, Default)]
@@ -194,23 +194,9 @@ pub(super) fn is_line_of_user(line: &str, local_part: &LocalPart) -> bool {
             .is_some_and(|name| name.comparison_key() == local_part.comparison_key())
 }
 
-/// The name and what stands behind its colon. A colon in a quoted name is part of the name.
+/// The name and the text after its colon. A colon in a quoted name is part of the name.
 fn split_name(line: &str) -> Option<(&str, &str)> {
-    let mut quoted = false;
-    let mut escaped = false;
-    for (at, c) in line.char_indices() {
-        match c {
-            _ if escaped => escaped = false,
-            '\\' if quoted => escaped = true,
-            '"' => quoted = !quoted,
-            ':' if !quoted => {
-                let (name, rest) = line.split_at_checked(at)?;
-                return Some((name.trim_end(), rest.strip_prefix(':')?));
-            }
-            _ => {}
-        }
-    }
-    None
+    split_outside_quotes(line, |c| c == ':').map(|(name, credentials)| (name.trim_end(), credentials))
 }
 
 #[cfg(test)]

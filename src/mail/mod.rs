@@ -5,6 +5,7 @@
 //!
 //! - `domain`: a domain name or address literal, one value for all its spellings
 //! - `mailbox`: `local-part@domain`, reverse-path and forward-path
+//! - `quoted_text`: separators outside double quotes
 //! - `recipient`: one final destination, and what its sender asked to be told
 //! - `envelope`: everything we know about a message apart from its octets
 //! - `outcome`: how an attempt ended; whether trying again can help
@@ -29,6 +30,7 @@ mod message_id;
 mod network;
 mod outcome;
 mod printable;
+mod quoted_text;
 mod recipient;
 mod scram;
 mod sender_facts;
@@ -46,6 +48,7 @@ pub use message_id::MessageId;
 pub use network::{Network, NetworkError};
 pub use outcome::{Failure, FailureScope, Outcome, Reason, RemoteResponse};
 pub use printable::printable;
+pub use quoted_text::split_outside_quotes;
 pub use recipient::{Destination, Notify, Recipient};
 pub use scram::ScramKeys;
 pub use sender_facts::SenderFacts;

@@ -4,7 +4,9 @@
 //! What is wrong becomes the [`Reply`] that says so; whether a command may come now is for the
 //! server machine to know.
 
-use crate::mail::{Domain, DomainError, ForwardPath, Mailbox, MailboxError, ReversePath, printable};
+use crate::mail::{
+    Domain, DomainError, ForwardPath, Mailbox, MailboxError, ReversePath, printable, split_outside_quotes,
+};
 
 use super::parameters::{MailParameters, RecipientParameters, size};
 use super::reply::Reply;
@@ -254,21 +256,8 @@ fn split_path<'a>(rest: &'a str, keyword: &str) -> Option<(&'a str, &'a str)> {
     }
     // Departs from RFC 5321 §4.1.1.2, which has no space here: common clients send one.
     let inside = path.strip_prefix(' ').unwrap_or(path).strip_prefix('<')?;
-    let mut is_quoted = false;
-    let mut is_escaped = false;
-    for (at, c) in inside.char_indices() {
-        match c {
-            _ if is_escaped => is_escaped = false,
-            '\\' if is_quoted => is_escaped = true,
-            '"' => is_quoted = !is_quoted,
-            '>' if !is_quoted => {
-                let behind = inside.get(at + 1..)?;
-                return (behind.is_empty() || behind.starts_with(' ')).then_some((inside.get(..at)?, behind));
-            }
-            _ => {}
-        }
-    }
-    None
+    let (path, behind) = split_outside_quotes(inside, |c| c == '>')?;
+    (behind.is_empty() || behind.starts_with(' ')).then_some((path, behind))
 }
 
 fn mailbox(path: &str, whose: PathKind) -> Result<Mailbox, Reply> {
