@@ -23,7 +23,7 @@ const PERMIT_WAIT_MAX: Duration = Duration::from_secs(20);
 const WAITING_LOGINS_MAX: usize = 100;
 
 /// Most memory that a hash in a file may ask for, in KiB; ours ask for 19456 (19 MiB).
-pub(super) const MEMORY_KIB_MAX: u32 = 64 * 1024;
+const MEMORY_KIB_MAX: u32 = 64 * 1024;
 
 /// Most passes over that memory that a hash in a file may ask for; ours ask for 2.
 const PASSES_MAX: u32 = 16;
@@ -61,7 +61,7 @@ pub(super) fn check_hash(text: &str) -> Result<&'static str, String> {
     }
     match hash.algorithm.as_str() {
         "argon2id" => check_argon2(&hash).map(|()| "argon2id"),
-        "scrypt" => imported_hash::check_scrypt(&hash).map(|()| "scrypt"),
+        "scrypt" => imported_hash::check_scrypt(&hash, MEMORY_KIB_MAX).map(|()| "scrypt"),
         other => Err(format!("is a {other} hash, not argon2id, scrypt or bcrypt")),
     }
 }

@@ -7,23 +7,21 @@ use argon2::password_hash::phc::PasswordHash;
 use scrypt::Scrypt;
 use scrypt::password_hash::PasswordVerifier as _;
 
-use super::hash::MEMORY_KIB_MAX;
-
 /// Most lanes of scrypt, which are computed one after the other.
 const SCRYPT_LANES_MAX: u32 = 4;
 
 /// Largest cost of bcrypt, about a second.
 const BCRYPT_COST_MAX: u32 = 14;
 
-/// The scrypt hash is one that we can compute, within bounds. The error goes on after "the
-/// credential".
-pub(super) fn check_scrypt(hash: &PasswordHash) -> Result<(), String> {
+/// Checks that a scrypt hash can be computed with at most `memory_kib_max` KiB. The error continues "the
+/// credential …".
+pub(super) fn check_scrypt(hash: &PasswordHash, memory_kib_max: u32) -> Result<(), String> {
     let params = scrypt::Params::try_from(&hash.params)
         .map_err(|e| format!("has parameters that scrypt refuses: {e}"))?;
     // RFC 7914 §5: 128 * r * N octets, once.
     let memory_kib = u64::from(params.r()).saturating_mul(params.n()) / 8;
-    if memory_kib > u64::from(MEMORY_KIB_MAX) || params.p() > SCRYPT_LANES_MAX {
-        return Err(format!("asks for more than {MEMORY_KIB_MAX} KiB of memory or {SCRYPT_LANES_MAX} lanes"));
+    if memory_kib > u64::from(memory_kib_max) || params.p() > SCRYPT_LANES_MAX {
+        return Err(format!("asks for more than {memory_kib_max} KiB of memory or {SCRYPT_LANES_MAX} lanes"));
     }
     Ok(())
 }
@@ -63,9 +61,11 @@ mod tests {
     /// From the test vectors of OpenBSD's bcrypt, as crypt_blowfish has them.
     const BCRYPT: &str = "$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW";
 
+    const MEMORY_KIB_MAX: u32 = 64 * 1024;
+
     #[test]
     fn hashes_of_other_programs_are_understood() {
-        assert_eq!(check_scrypt(&PasswordHash::new(SCRYPT).unwrap()), Ok(()));
+        assert_eq!(check_scrypt(&PasswordHash::new(SCRYPT).unwrap(), MEMORY_KIB_MAX), Ok(()));
         assert!(verify_scrypt(b"password", SCRYPT) && !verify_scrypt(b"Password", SCRYPT));
         for version in ["2a", "2b", "2y"] {
             let crypt = BCRYPT.replacen("2a", version, 1);
@@ -80,7 +80,7 @@ mod tests {
             ["ln=17,r=8,p=1", "ln=16,r=9,p=1", "ln=16,r=8,p=5", "ln=40,r=8,p=1", "ln=14,r=99999999,p=1"]
         {
             let phc = SCRYPT.replace("ln=16,r=8,p=1", params);
-            let checked = check_scrypt(&PasswordHash::new(&phc).unwrap());
+            let checked = check_scrypt(&PasswordHash::new(&phc).unwrap(), MEMORY_KIB_MAX);
             assert!(checked.is_err(), "{params}");
         }
         assert!(check_bcrypt(&BCRYPT.replace("$05$", "$15$")).unwrap_err().contains("cost"));
