@@ -11,7 +11,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use super::load_generator::{LoadGenerator, MessageSizes};
+use super::load_generator::LoadGenerator;
+use super::load_message::MessageSizes;
 use super::next_hops::NextHops;
 use super::test_server::{POLL_INTERVAL, TortureServer, TortureSetup, WAIT_MAX, pause};
 use super::torture_error::TortureError;

@@ -19,6 +19,7 @@ mod crash_test;
 mod disk_benchmark;
 mod kill_test;
 mod load_generator;
+mod load_message;
 mod next_hops;
 mod scenario;
 mod simulated_queue;

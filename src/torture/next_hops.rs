@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use socket2::{Domain, Socket, Type};
 
-use super::load_generator::LoadMessage;
+use super::load_message::LoadMessage;
 use super::test_server::WAIT_MAX;
 use crate::sys::{Mutex, spawn};
 

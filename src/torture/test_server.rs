@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crossbeam_channel::after;
 
-use super::load_generator::LoadMessage;
+use super::load_message::LoadMessage;
 use crate::sys::{Clock as _, SystemClock};
 
 /// Longer than anything here takes on a busy host.
