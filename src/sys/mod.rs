@@ -34,6 +34,7 @@
 mod capabilities;
 mod channel;
 mod clock;
+mod dir_entry;
 mod disk;
 mod file_lock;
 mod fingerprint;
@@ -43,6 +44,7 @@ mod line_ends;
 mod net;
 mod open_dir;
 mod openat;
+mod plain_mutex;
 mod process;
 mod random;
 mod rooted_disk;
@@ -52,13 +54,15 @@ mod scheduled_mutex;
 mod scheduler;
 mod service_user;
 mod stop_flag;
+mod system_disk;
 mod thread;
 mod thread_activity;
 
 pub use capabilities::drop_capabilities;
 pub use channel::{Receiver, RecvError, RecvTimeoutError, SendError, Sender, TryRecvError, channel};
 pub use clock::{Clock, Moment, SystemClock};
-pub use disk::{DirEntry, Disk, DiskFile, FileIdentity, SystemDisk, create_dir_all, read_text, replace_file};
+pub use dir_entry::DirEntry;
+pub use disk::{Disk, DiskFile, FileIdentity, create_dir_all, replace_file};
 pub use file_lock::FileLock;
 pub use fingerprint::{FileFingerprint, has_changed_within, is_unchanged_for};
 pub use hook_file::is_hook_present;
@@ -69,6 +73,9 @@ pub use net::{
     is_own_address, stopping_error,
 };
 pub use open_dir::{ExistingFile, Exposure, OpenDir};
+#[cfg(not(any(test, feature = "fakes")))]
+pub use plain_mutex::{PlainCondvar as Condvar, PlainMutex as Mutex};
+pub use plain_mutex::{PlainCondvar, PlainMutex};
 pub use process::{Program, ProgramExit};
 pub use random::{Random, SystemRandom};
 pub use rooted_disk::RootedDisk;
@@ -80,9 +87,6 @@ pub use service_user::{ServiceUser, first_inaccessible_dir, is_root};
 #[cfg(not(any(test, feature = "fakes")))]
 pub use std::sync::MutexGuard;
 pub use stop_flag::{OnStop, StopFlag, WaitResult};
-#[cfg(not(any(test, feature = "fakes")))]
-pub use thread::{PlainCondvar as Condvar, PlainMutex as Mutex};
-pub use thread::{
-    PlainCondvar, PlainMutex, catch_panic, join, run_on_temporary_thread, scheduling_point, spawn,
-};
+pub use system_disk::{SystemDisk, read_text};
+pub use thread::{catch_panic, join, run_on_temporary_thread, scheduling_point, spawn};
 pub use thread_activity::ThreadActivity;

@@ -9,7 +9,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::fd::BorrowedFd;
-use std::os::unix::fs::{FileExt as _, FileTypeExt as _};
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use rustix::fs::{
@@ -18,7 +18,7 @@ use rustix::fs::{
 };
 use rustix::io::{Errno, retry_on_intr};
 
-use super::disk::{DirEntry, DiskFile, FileIdentity};
+use super::dir_entry::DirEntry;
 use crate::mail::Timestamp;
 
 /// A file that is there: without following a link, and without waiting for the other end of a pipe.
@@ -155,33 +155,4 @@ pub(super) fn read_text_bounded(file: &File, octets_max: u64) -> io::Result<Stri
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("larger than {octets_max} octets")));
     }
     Ok(text)
-}
-
-/// A file of the host's file system.
-pub(super) struct SystemFile(pub(super) File);
-
-impl DiskFile for SystemFile {
-    fn write_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
-        self.0.write_all_at(octets, offset)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.0.sync_data()
-    }
-
-    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, offset)
-    }
-
-    fn length(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
-    }
-
-    fn truncate(&self, octets: u64) -> io::Result<()> {
-        self.0.set_len(octets)
-    }
-
-    fn identity(&self) -> io::Result<FileIdentity> {
-        Ok(FileIdentity::from_metadata(&self.0.metadata()?))
-    }
 }

@@ -14,9 +14,11 @@ use std::sync::Arc;
 
 use rustix::fs::CWD;
 
-use super::disk::{DirEntry, Disk, DiskFile, path_leads_to};
+use super::dir_entry::DirEntry;
+use super::disk::{Disk, DiskFile};
 use super::file_lock::FileLock;
-use super::openat::{self, SystemFile};
+use super::openat;
+use super::system_disk::{SystemFile, path_leads_to};
 use crate::mail::Timestamp;
 
 /// The file system below a directory. Paths are those below the path by which it was opened; others are

@@ -4,8 +4,8 @@
 use std::ops::{Deref, DerefMut};
 use std::sync;
 
+use super::plain_mutex::{PlainCondvar, PlainMutex};
 use super::scheduler::{CurrentActor, Operation, WaitKey, current_actor};
-use super::thread::{PlainCondvar, PlainMutex};
 
 /// See [`PlainMutex`].
 #[derive(Debug, Default)]

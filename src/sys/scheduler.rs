@@ -24,7 +24,7 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::clock::Moment;
-use super::thread::PlainMutex;
+use super::plain_mutex::PlainMutex;
 
 mod actor;
 mod operation;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::clock::{Clock as _, Moment, SystemClock};
-use super::thread::PlainMutex as Mutex;
+use super::plain_mutex::PlainMutex as Mutex;
 
 /// Asked once, heard by everyone, for ever.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::{Clock, Moment, SystemClock};
-use super::thread::PlainMutex as Mutex;
+use super::plain_mutex::PlainMutex as Mutex;
 
 /// What is known of one thread.
 pub struct ThreadActivity {

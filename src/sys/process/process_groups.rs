@@ -8,7 +8,7 @@ use std::sync::{PoisonError, RwLock};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
-use crate::sys::thread::PlainMutex as Mutex;
+use crate::sys::plain_mutex::PlainMutex as Mutex;
 
 /// The programs of this process that are not reaped.
 struct ProcessGroups {
