@@ -41,6 +41,7 @@ mod fingerprint;
 mod hook_file;
 mod host;
 mod line_ends;
+mod line_reader;
 mod net;
 mod open_dir;
 mod openat;
@@ -68,6 +69,7 @@ pub use fingerprint::{FileFingerprint, has_changed_within, is_unchanged_for};
 pub use hook_file::is_hook_present;
 pub use host::host_name;
 pub use line_ends::LfReader;
+pub use line_reader::LineReader;
 pub use net::{
     Connector, ReadInterrupt, StoppableConnector, Stream, SystemConnector, interruptible_stream,
     is_own_address, stopping_error,

@@ -14,7 +14,7 @@ use super::protocol::{
 use crate::auth::{ExternalUsers, PasswordCheck};
 use crate::mail::{Endpoint, Mailbox, printable};
 use crate::observe::{CounterFamily, Metrics};
-use crate::sys::{Clock, Connector, Moment, Random, Stream};
+use crate::sys::{Clock, Connector, LineReader, Moment, Random, Stream};
 
 /// Where Dovecot is asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -196,24 +196,24 @@ impl fmt::Debug for DovecotAuth {
     }
 }
 
-/// A connection, line by line.
+/// A connection to one of Dovecot's sockets.
 struct LineConnection {
-    stream: Box<dyn Stream>,
+    lines: LineReader<Box<dyn Stream>>,
     socket: String,
-    /// Read, and not yet taken.
-    unread_octets: Vec<u8>,
     lines_left: usize,
 }
 
 impl LineConnection {
-    fn new(mut stream: Box<dyn Stream>, deadline: Moment, place: &Endpoint) -> Self {
+    fn new(mut stream: Box<dyn Stream>, deadline: Moment, socket: &Endpoint) -> Self {
         stream.set_deadline(deadline);
-        Self { stream, socket: place.to_string(), unread_octets: Vec::new(), lines_left: LINES_MAX }
+        let lines = LineReader::new(stream, LINE_OCTETS_MAX);
+        Self { lines, socket: socket.to_string(), lines_left: LINES_MAX }
     }
 
     fn send(&mut self, text: &str) -> Result<(), String> {
-        let said = self.stream.write_all(text.as_bytes()).and_then(|()| self.stream.flush());
-        said.map_err(|error| self.no_answer_message(&error))
+        let stream = self.lines.stream_mut();
+        let sent = stream.write_all(text.as_bytes()).and_then(|()| stream.flush());
+        sent.map_err(|error| self.no_answer_message(&error))
     }
 
     /// Reads lines until one is what is waited for.
@@ -230,28 +230,14 @@ impl LineConnection {
     }
 
     fn read_line(&mut self) -> Result<Vec<u8>, String> {
-        let mut block = [0; 1024];
-        let end = loop {
-            if let Some(end) = self.unread_octets.iter().position(|octet| *octet == b'\n') {
-                break end;
-            }
-            if self.unread_octets.len() > LINE_OCTETS_MAX {
-                return Err(format!("{}: a line has no end", self.socket));
-            }
-            let count = match self.stream.read(&mut block) {
-                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                read => read,
-            };
-            let count = count.map_err(|error| self.no_answer_message(&error))?;
-            self.unread_octets.extend_from_slice(block.get(..count).unwrap_or_default());
-        };
+        let line = self.lines.read_line().map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => format!("{}: a line has no end", self.socket),
+            _ => self.no_answer_message(&error),
+        })?;
         self.lines_left = self
             .lines_left
             .checked_sub(1)
             .ok_or_else(|| format!("{}: it talks without giving an answer", self.socket))?;
-        let mut line: Vec<u8> = self.unread_octets.drain(..=end).collect();
-        line.pop();
         Ok(line)
     }
 
