@@ -205,6 +205,9 @@ impl OpenDir {
                 "others put another directory in the place of the one that was made",
             ));
         }
+        // A directory inherits the set-group-ID bit of the one above it: what is made in it later gets its
+        // group, too.
+        let mode = mode | (facts.mode() & 0o2000);
         let above = self.file.metadata()?;
         set_owner_and_mode(&made, OwnerAndMode { owner: above.uid(), group: above.gid(), mode })?;
         self.file.sync_all()
@@ -582,7 +585,16 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_others_keep_is_not_waited_for_without_end() {
+    fn a_new_directory_keeps_an_inherited_set_group_id_bit() {
+        let (dir, _elsewhere, _) = dir_and_secret();
+        set_mode(dir.path(), 0o2755);
+        let open = OpenDir::open(dir.path()).unwrap();
+        assert!(open.create_dir(OsStr::new("new.example"), 0o750).unwrap());
+        assert_eq!(owner_and_mode(&dir.path().join("new.example")).2, 0o2750);
+    }
+
+    #[test]
+    fn a_lock_that_another_process_keeps_is_waited_for_only_until_the_timeout() {
         let dir = tempdir().unwrap();
         let (one, other) = (OpenDir::open(dir.path()).unwrap(), OpenDir::open(dir.path()).unwrap());
         one.lock(Duration::ZERO).unwrap();
