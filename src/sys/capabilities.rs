@@ -1,8 +1,8 @@
-//! What the process may do beyond what its user may: nothing, once the sockets are open.
+//! Gives up the Linux capabilities of the process once the sockets are open.
 //!
-//! A service that binds ports below 1024 by itself is given a capability for it, and is given it so
-//! that it would pass to every program that we run: delivery agents, pipes, hooks. Capabilities belong
-//! to threads and are inherited, so they are put down on the first thread before there is another.
+//! A service that binds ports below 1024 gets a capability for that, and the service manager grants it so that
+//! every program that the server runs (delivery agents, pipes, hooks) would inherit it. Capabilities belong to
+//! threads and are inherited, so the first thread drops them before it starts another.
 
 use std::io;
 
@@ -11,11 +11,11 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, set_capabilities,
 };
 
-/// Puts down what the service manager gave us. A process of root's keeps what makes it root, because
-/// the operator chose that; it only passes nothing on by itself.
+/// Drops the capabilities that the service manager granted. A process that runs as root keeps its own, because
+/// the operator chose to run it so, but passes none on to programs.
 ///
 /// # Errors
-/// When the system refuses; giving up is always allowed, so that something is odd about the system.
+/// When the system refuses, which it should never do: every process may drop capabilities.
 pub fn drop_capabilities() -> io::Result<()> {
     clear_ambient_capability_set()?;
     let none = CapabilitySet::empty();

@@ -1,7 +1,8 @@
 //! Channels without a bound, between threads.
 //!
-//! In a shipped program these are crossbeam's, under our names. In test builds they are choice points of a
-//! `scheduler` on its actors, and crossbeam's on all other threads; they have the methods that we use.
+//! In a shipped program these are the channels of crossbeam. In a test build, on an actor of a `scheduler`, each
+//! call is a point at which the scheduler may let another actor run; on all other threads they behave like
+//! those of crossbeam. They have only the methods that this program uses.
 
 #[cfg(not(any(test, feature = "fakes")))]
 pub use crossbeam_channel::{Receiver, Sender, unbounded as channel};
@@ -32,11 +33,11 @@ mod scheduled {
         (sender, receiver)
     }
 
-    /// One end of a channel; dropped after crossbeam's, so that those who wait see that it is gone.
+    /// One end of a channel; dropped after crossbeam's end, so that waiting actors see that that end is gone.
     #[derive(Clone)]
     struct ChannelEnd {
-        /// Shared by all ends of a channel: its address is the channel's key. Not of size zero, which
-        /// need not have an address of its own.
+        /// Shared by all ends of a channel: its address is the key of the channel. Its size is not zero, because
+        /// a value of size zero need not have an address of its own.
         key: Arc<u8>,
         drop_description: &'static str,
     }
@@ -49,31 +50,31 @@ mod scheduled {
 
     impl Drop for ChannelEnd {
         fn drop(&mut self) {
-            if let Some(here) = current_actor() {
-                here.release(self.key(), Operation::without_location::<Self>(self.drop_description));
+            if let Some(actor) = current_actor() {
+                actor.release(self.key(), Operation::without_location::<Self>(self.drop_description));
             }
         }
     }
 
-    /// Sends; clones send to the same channel.
+    /// The sending end of a channel; its clones send to the same channel.
     pub struct Sender<T> {
         plain: crossbeam_channel::Sender<T>,
         end: ChannelEnd,
     }
 
     impl<T> Sender<T> {
-        /// Sends; never waits.
+        /// Sends without waiting.
         ///
         /// # Errors
         /// When all receivers are gone.
         #[track_caller]
         pub fn send(&self, message: T) -> Result<(), SendError<T>> {
-            let Some(here) = current_actor() else { return self.plain.send(message) };
-            here.scheduling_point(Operation::on::<T>("send"));
+            let Some(actor) = current_actor() else { return self.plain.send(message) };
+            actor.scheduling_point(Operation::on::<T>("send"));
             let sent = self.plain.send(message);
             // A switch here lets the receiver act before the sender does anything else.
-            here.wake(self.end.key());
-            here.scheduling_point(Operation::on::<T>("sent"));
+            actor.wake(self.end.key());
+            actor.scheduling_point(Operation::on::<T>("sent"));
             sent
         }
     }
@@ -90,7 +91,7 @@ mod scheduled {
         }
     }
 
-    /// Receives; each message goes to one of its clones.
+    /// The receiving end of a channel; each message goes to one of its clones.
     pub struct Receiver<T> {
         plain: crossbeam_channel::Receiver<T>,
         end: ChannelEnd,
@@ -100,80 +101,80 @@ mod scheduled {
         /// Waits for a message.
         ///
         /// # Errors
-        /// When there is none and all senders are gone.
+        /// When there is no message and all senders are gone.
         #[track_caller]
         pub fn recv(&self) -> Result<T, RecvError> {
-            let Some(here) = current_actor() else { return self.plain.recv() };
-            self.receive_as(&here, &Operation::on::<T>("recv"), None).map_err(|_| RecvError)
+            let Some(actor) = current_actor() else { return self.plain.recv() };
+            self.receive_as(&actor, &Operation::on::<T>("recv"), None).map_err(|_| RecvError)
         }
 
-        /// Waits for a message, but not longer than this.
+        /// Waits for a message, at most for `timeout`.
         ///
         /// # Errors
-        /// When there is none by then, or all senders are gone.
+        /// When there is no message by then, or all senders are gone.
         #[track_caller]
         pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvTimeoutError> {
-            let Some(here) = current_actor() else { return self.plain.recv_timeout(timeout) };
-            self.receive_as(&here, &Operation::on::<T>("recv with a deadline"), Some(timeout))
+            let Some(actor) = current_actor() else { return self.plain.recv_timeout(timeout) };
+            self.receive_as(&actor, &Operation::on::<T>("recv with a deadline"), Some(timeout))
         }
 
-        /// A message that is there.
+        /// Takes a message without waiting.
         ///
         /// # Errors
-        /// When there is none.
+        /// When there is no message.
         #[track_caller]
         pub fn try_recv(&self) -> Result<T, TryRecvError> {
-            if let Some(here) = current_actor() {
-                here.scheduling_point(Operation::on::<T>("try_recv"));
+            if let Some(actor) = current_actor() {
+                actor.scheduling_point(Operation::on::<T>("try_recv"));
             }
             self.plain.try_recv()
         }
 
-        /// Whether no message is there.
+        /// Whether the channel has no message.
         #[track_caller]
         #[must_use]
         pub fn is_empty(&self) -> bool {
             self.len() == 0
         }
 
-        /// How many messages are there.
+        /// How many messages the channel has.
         #[track_caller]
         #[must_use]
         pub fn len(&self) -> usize {
-            if let Some(here) = current_actor() {
-                here.scheduling_point(Operation::on::<T>("len"));
+            if let Some(actor) = current_actor() {
+                actor.scheduling_point(Operation::on::<T>("len"));
             }
             self.plain.len()
         }
 
-        /// Waits for each message, until there is none and all senders are gone.
+        /// Waits for each message, until there is no more and all senders are gone.
         pub fn iter(&self) -> Messages<'_, T> {
             Messages { receiver: self, is_blocking: true }
         }
 
-        /// The messages that are there.
+        /// The messages of the channel, without waiting.
         pub fn try_iter(&self) -> Messages<'_, T> {
             Messages { receiver: self, is_blocking: false }
         }
 
         fn receive_as(
             &self,
-            here: &CurrentActor,
-            doing: &Operation,
+            actor: &CurrentActor,
+            operation: &Operation,
             timeout: Option<Duration>,
         ) -> Result<T, RecvTimeoutError> {
-            here.scheduling_point(doing.clone());
-            let deadline = timeout.map(|timeout| here.now() + timeout);
+            actor.scheduling_point(operation.clone());
+            let deadline = timeout.map(|timeout| actor.now() + timeout);
             let mut is_late = false;
             loop {
                 match self.plain.try_recv() {
                     Ok(message) => return Ok(message),
                     Err(TryRecvError::Disconnected) => return Err(RecvTimeoutError::Disconnected),
                     Err(TryRecvError::Empty) if is_late => return Err(RecvTimeoutError::Timeout),
-                    Err(TryRecvError::Empty) if here.has_ended() && std::thread::panicking() => {
+                    Err(TryRecvError::Empty) if actor.has_ended() && std::thread::panicking() => {
                         return Err(RecvTimeoutError::Disconnected);
                     }
-                    Err(TryRecvError::Empty) => is_late = here.wait(self.end.key(), doing, deadline),
+                    Err(TryRecvError::Empty) => is_late = actor.wait(self.end.key(), operation, deadline),
                 }
             }
         }

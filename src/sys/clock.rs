@@ -1,5 +1,4 @@
-//! Now: on the clock that does not jump, on the one that people read, and on the host's own since it
-//! was started.
+//! Three clocks: monotonic time, wall time, and the time since the host was started.
 
 use std::ops::Add;
 use std::sync::OnceLock;
@@ -9,7 +8,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::mail::Timestamp;
 
-/// A moment on the monotonic clock: for deadlines and intervals within this process.
+/// A time on the monotonic clock, for deadlines and intervals within this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Moment(Duration);
 
@@ -20,7 +19,7 @@ impl Moment {
         Self(since_start)
     }
 
-    /// How long after `earlier` this is; zero if it is before it.
+    /// The time from `earlier` to this moment; zero if this moment is before `earlier`.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
@@ -35,18 +34,18 @@ impl Add<Duration> for Moment {
     }
 }
 
-/// Tells the time.
+/// The clocks of a host.
 pub trait Clock: Send + Sync {
-    /// Monotonic: for intervals and deadlines.
+    /// Monotonic time: for intervals and deadlines.
     fn now(&self) -> Moment;
 
-    /// Wall time: for what is stored or shown. May jump.
+    /// Wall time: for times that are stored or shown. May jump.
     fn wall_time(&self) -> Timestamp;
 
-    /// How long the host has been up. Never jumps; time in which it was suspended counts.
+    /// The time since the host was started, including time in which it was suspended. Never jumps.
     fn uptime(&self) -> Duration;
 
-    /// Which start of the host `uptime` counts from; empty if the host does not say.
+    /// Identifies the start of the host from which `uptime` counts; empty if the host has no such id.
     fn boot_id(&self) -> String;
 }
 
@@ -80,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_host_says_how_long_it_has_been_up_and_since_which_start() {
+    fn the_host_has_an_uptime_and_a_boot_id() {
         let clock = SystemClock;
         let first = clock.uptime();
         assert!(first > Duration::ZERO && clock.uptime() >= first);

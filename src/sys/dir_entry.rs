@@ -1,14 +1,14 @@
-//! What a listing of a directory says of one file.
+//! One file in the listing of a directory.
 
 use crate::mail::Timestamp;
 
-/// One file of a directory.
+/// A file in the listing of a directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DirEntry {
-    /// Its name.
+    /// The name of the file.
     pub name: String,
-    /// Its length.
+    /// Its length in octets.
     pub octets: u64,
-    /// When it says it was last modified.
+    /// When it was last modified.
     pub modified: Timestamp,
 }

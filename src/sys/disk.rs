@@ -1,8 +1,8 @@
-//! The verbs of which durable files are made.
+//! The operations of which durable files are made.
 //!
-//! Small and explicit, so that a test can stop after any one of them and drop whatever was not
-//! synced: a write is durable once its file is synced, a name once its directory is. Whoever
-//! keeps a promise on disk goes through this trait; nobody calls `std::fs` for that.
+//! Small and explicit, so that a test can stop after each of them and lose what was not synced: a write is
+//! durable once its file is synced, a name once its directory is. Everything that must be durable is written
+//! through this trait, apart from the files that [`super::OpenDir`] replaces for the operator.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,22 +13,22 @@ use super::file_lock::FileLock;
 use super::random::Random;
 use crate::mail::Timestamp;
 
-/// A disk.
+/// A file system, or the part of it below one directory.
 pub trait Disk: Send + Sync {
-    /// Makes a new file, mode 0600; fails if the name is taken.
+    /// Creates a file, mode 0600; fails if the name is taken.
     ///
     /// # Errors
     /// As the file system says.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Opens an existing file, to read and write.
+    /// Opens an existing file for reading and writing.
     ///
     /// # Errors
     /// As the file system says; [`io::ErrorKind::InvalidInput`] for a symbolic link or anything else
     /// that is not a regular file.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Gives a file another name in the same file system, replacing what had it.
+    /// Renames a file within the file system; replaces a file of the new name.
     ///
     /// # Errors
     /// As the file system says.
@@ -46,40 +46,41 @@ pub trait Disk: Send + Sync {
     /// As the file system says.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// Makes a directory, mode 0700; fine if it is there already.
+    /// Creates a directory, mode 0700; does nothing if it exists.
     ///
     /// # Errors
     /// As the file system says.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
-    /// The files in a directory, in no order. Directories are left out.
+    /// The regular files in a directory, in no order. Directories, links, and files whose names are not UTF-8
+    /// are left out.
     ///
     /// # Errors
     /// As the file system says.
     fn list(&self, dir: &Path) -> io::Result<Vec<DirEntry>>;
 
-    /// Sets when a file says it was last modified. A hint, never synced by itself.
+    /// Sets the modification time of a file. Only a hint: it is not synced.
     ///
     /// # Errors
     /// As the file system says.
     fn set_modified(&self, path: &Path, when: Timestamp) -> io::Result<()>;
 
-    /// Whether `path`, looked up from `/` at this moment, leads to this open file: whether others who
-    /// look for the file by its path find it. Not if the file or a directory above it was renamed,
-    /// removed or replaced. At most two system calls.
+    /// Whether `path`, looked up from `/` now, leads to this open file, so that another process finds it by
+    /// its path. False if the file or a directory above it was renamed, removed or replaced. At most two
+    /// system calls.
     ///
     /// # Errors
-    /// As the file system says; nothing is known then.
+    /// As the file system says; it is then not known where `path` leads.
     fn is_file_at(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool>;
 
-    /// Takes the lock on the file `path`, which is made if it is missing.
+    /// Takes the lock on the file `path`, which is created if it is missing.
     ///
     /// # Errors
-    /// See [`FileLock::take`].
+    /// See [`FileLock::acquire`].
     fn lock(&self, path: &Path) -> io::Result<FileLock>;
 }
 
-/// An open file. Closed when dropped. Shared: positions are the caller's.
+/// An open file, closed when dropped. It has no position of its own, so that threads can share it.
 pub trait DiskFile: Send + Sync {
     /// Writes all of `octets` at the end.
     ///
@@ -89,7 +90,7 @@ pub trait DiskFile: Send + Sync {
         self.write_at(octets, self.length()?)
     }
 
-    /// Writes all of `octets` at `offset`, over what is there or behind it.
+    /// Writes all of `octets` at `offset`: over existing octets, or after them.
     ///
     /// # Errors
     /// As the file system says; a part may have been written.
@@ -132,32 +133,32 @@ pub trait DiskFile: Send + Sync {
     /// As the file system says.
     fn length(&self) -> io::Result<u64>;
 
-    /// Cuts the file off behind `octets`: to undo a write that failed half-way.
+    /// Truncates the file to `octets`, to undo a write that failed half-way.
     ///
     /// # Errors
     /// As the file system says.
     fn truncate(&self, octets: u64) -> io::Result<()>;
 
-    /// Which file this is, and how many names it has now.
+    /// The identity of this file, and how many names it has now.
     ///
     /// # Errors
     /// As the file system says.
     fn identity(&self) -> io::Result<FileIdentity>;
 }
 
-/// Which file a file is, whatever its name.
+/// The identity of a file, which does not depend on its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileIdentity {
     /// The file system.
     pub device: u64,
-    /// Its number there.
+    /// The number of the file there.
     pub inode: u64,
-    /// Its names; 0 if it was removed.
+    /// How many names the file has; 0 if it was removed.
     pub links: u64,
 }
 
-/// Makes a directory and those above it that are missing, each mode 0700 and durable. One that is
-/// there already is made durable too: who made it may have crashed before that.
+/// Creates a directory and the missing ones above it, each mode 0700 and durable. An existing directory is
+/// made durable as well: the process that created it may have crashed before it did so.
 ///
 /// # Errors
 /// As the file system says.
@@ -175,26 +176,26 @@ pub fn create_dir_all(disk: &dyn Disk, dir: &Path) -> io::Result<()> {
         other => other?,
     }
     match disk.sync_dir(parent) {
-        // A directory that we may not open: somebody else's, who made the one below for us.
+        // A directory that this process may not open: another user made the one below for it.
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Ok(()),
         other => other,
     }
 }
 
-/// Replaces a small file as a whole, durably: readers see the old text or the new one.
+/// Replaces a small file as a whole, durably: readers see either the old text or the new text.
 ///
 /// # Errors
-/// As the file system says; the old file is then still there.
+/// As the file system says; the old file is unchanged then.
 pub fn replace_file(disk: &dyn Disk, random: &dyn Random, path: &Path, text: &[u8]) -> io::Result<()> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a file name"));
     };
-    let draft: PathBuf = dir.join(format!(".{}.{:016x}", name.to_string_lossy(), random.bits()));
-    let file = disk.create(&draft)?;
-    let written = file.append(text).and_then(|()| file.sync()).and_then(|()| disk.rename(&draft, path));
+    let temporary: PathBuf = dir.join(format!(".{}.{:016x}", name.to_string_lossy(), random.bits()));
+    let file = disk.create(&temporary)?;
+    let written = file.append(text).and_then(|()| file.sync()).and_then(|()| disk.rename(&temporary, path));
     if let Err(e) = written {
-        // The draft is worthless; its removal is only tidiness.
-        let _ = disk.remove(&draft);
+        // Only tidiness: nobody reads the temporary file.
+        let _ = disk.remove(&temporary);
         return Err(e);
     }
     disk.sync_dir(dir)

@@ -1,4 +1,4 @@
-//! One process at a time.
+//! A lock on a file, so that only one process at a time works in a directory.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -8,15 +8,15 @@ use rustix::fs::CWD;
 
 use super::openat;
 
-/// A lock on a file, held until it is dropped or the process ends, however it ends.
+/// A lock on a file, held until this value is dropped or the process ends in any way.
 #[derive(Debug)]
 pub struct FileLock(#[expect(dead_code, reason = "the open file is the lock")] File);
 
 impl FileLock {
-    /// Takes the lock on `path`, which is made if it is missing, but not through a symbolic link.
+    /// Takes the lock on `path`, which is created if it is missing, but not through a symbolic link.
     ///
     /// # Errors
-    /// [`io::ErrorKind::WouldBlock`] if another process has it; otherwise as the file system says.
+    /// [`io::ErrorKind::WouldBlock`] if another process holds the lock; otherwise as the file system says.
     pub fn acquire(path: &Path) -> io::Result<Self> {
         Self::from_file(openat::open_or_create(CWD, path)?)
     }
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_taker_is_refused_until_the_first_lets_go() {
+    fn a_lock_can_be_taken_again_only_after_it_was_dropped() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("lock");
         let first = FileLock::acquire(&path).unwrap();

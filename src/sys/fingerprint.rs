@@ -1,9 +1,9 @@
-//! Whether a file is still the one that was read.
+//! Whether a file has changed since it was read.
 //!
-//! A fingerprint sees through symbolic links: it holds what the file system says of the link and of the
-//! file that the link leads to. Time stamps are as coarse as the file system makes them (some
-//! milliseconds on Linux), so two writes within one tick can leave one fingerprint: a reader does not
-//! trust the fingerprint of a file that [`has_just_changed`].
+//! A fingerprint follows symbolic links: it has the metadata of the link and of the file to which the link
+//! leads. Time stamps are coarse (some milliseconds on Linux), so that two writes in a short time can leave the
+//! same fingerprint: a reader must not trust the fingerprint of a file that [`has_changed_within`] a short
+//! time.
 
 use std::fs;
 use std::io;
@@ -11,12 +11,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// What changes when a file is written, replaced, given away, made readable or reached by another link.
+/// The metadata that change when a file is written or replaced, when its owner or mode changes, or when a link to
+/// it is replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileFingerprint {
-    /// The directory entry itself, which may be a symbolic link.
+    /// The directory entry, which may be a symbolic link.
     entry: MetadataFingerprint,
-    /// The file that the entry leads to; none if it is a link to nothing.
+    /// The file to which the entry leads; `None` if the entry is a link to a missing file.
     target: Option<MetadataFingerprint>,
 }
 
@@ -44,10 +45,10 @@ impl From<&fs::Metadata> for MetadataFingerprint {
 }
 
 impl FileFingerprint {
-    /// The fingerprint of a file; none if there is no entry of that name.
+    /// The fingerprint of a file; `None` if there is no entry of that name.
     ///
     /// # Errors
-    /// As the file system says, unless it says that there is none.
+    /// As the file system says; a missing entry is not an error.
     pub fn of(path: &Path) -> io::Result<Option<Self>> {
         let Some(entry) = metadata_if_exists(fs::symlink_metadata(path))? else { return Ok(None) };
         let target =
@@ -58,13 +59,13 @@ impl FileFingerprint {
         }))
     }
 
-    /// The entry is a symbolic link, and there is no file where it leads.
+    /// The entry is a symbolic link to a missing file.
     #[must_use]
     pub fn is_dangling_link(&self) -> bool {
         self.target.is_none()
     }
 
-    /// There is a file, and it is not empty.
+    /// The file exists and is not empty.
     #[must_use]
     pub fn has_content(&self) -> bool {
         self.target.is_some_and(|target| target.octets > 0)
@@ -79,8 +80,8 @@ fn metadata_if_exists(facts: io::Result<fs::Metadata>) -> io::Result<Option<fs::
     }
 }
 
-/// Nothing about the entry, its target and its directory has changed for so long, by the wall clock. A
-/// change in the future is one that may still go on.
+/// The entry, its target and its directory have not changed for at least `time`, by the wall clock. A time stamp
+/// in the future counts as a change just now.
 #[must_use]
 pub fn is_unchanged_for(path: &Path, time: Duration) -> bool {
     let now = SystemTime::now();
@@ -90,7 +91,7 @@ pub fn is_unchanged_for(path: &Path, time: Duration) -> bool {
         .all(|change| now.duration_since(change).is_ok_and(|age| age >= time))
 }
 
-/// The entry or its target changed less than `time` ago, or will change within `time`, by the wall clock.
+/// The entry or its target has a time stamp less than `time` before or after now, by the wall clock.
 #[must_use]
 pub fn has_changed_within(path: &Path, time: Duration) -> bool {
     let now = SystemTime::now();
@@ -114,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fingerprint_sees_the_link_and_the_file_behind_it() {
+    fn a_fingerprint_changes_with_the_link_and_with_its_target() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let of = |name: &str| FileFingerprint::of(&path(name)).unwrap();
@@ -135,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_has_rested_once_nothing_changed_for_that_time() {
+    fn a_file_is_unchanged_once_its_time_stamps_are_old_enough() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         let hour = Duration::from_hours(1);

@@ -1,4 +1,4 @@
-//! Whether one of the operator's hooks is there: one rule for all of them.
+//! Whether a hook of the operator exists and can be run: one rule for all hooks.
 
 use std::fs;
 use std::io;
@@ -9,11 +9,10 @@ use nix::unistd::{AccessFlags, access};
 
 use super::service_user::ServiceUser;
 
-/// There is a hook of the operator's at `path`. Nothing there is no mistake: a hook that is not
-/// there is not asked.
+/// Whether there is a hook at `path`. A missing file is not an error: the hook is not used then.
 ///
 /// # Errors
-/// What is there is no program that can be run: file, problem and remedy in a sentence.
+/// The file at `path` cannot be run as a program: a sentence with file, problem and remedy.
 pub fn is_hook_present(path: &Path) -> Result<bool, String> {
     let wrong = |problem: &str, remedy: &str| Err(format!("{}: {problem}; {remedy}", path.display()));
     match fs::metadata(path) {

@@ -1,16 +1,15 @@
-//! What the host says of itself.
+//! The name of this host.
 
 use std::sync::mpsc;
 use std::time::Duration;
 
 use super::thread::spawn;
 
-/// How long the host's resolver may take. With name servers that do not answer, the C library alone would
-/// take half a minute.
+/// How long the resolver of the host may take. If no name server answers, the C library takes half a minute.
 const RESOLVER_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The host's name: fully qualified if the host or its resolver knows it so, else as it is set.
-/// None if it has none. May ask DNS, for a few seconds: only for start-up.
+/// The name of this host: fully qualified if the host or its resolver has such a name, otherwise as it is set.
+/// `None` if the host has no name. May query DNS for a few seconds: called only at the start.
 #[must_use]
 pub fn host_name() -> Option<String> {
     let name = dns_lookup::get_hostname().ok().filter(|name| !name.is_empty())?;
@@ -22,17 +21,17 @@ pub fn host_name() -> Option<String> {
     Some(canonical.unwrap_or(name))
 }
 
-/// What `ask` finds out if that takes no longer than `patience`. Otherwise nobody waits for it any more.
+/// The result of `ask`; `None` if it takes longer than `timeout`. The thread goes on then.
 fn run_with_timeout<T: Send + 'static>(
-    patience: Duration,
+    timeout: Duration,
     ask: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    let (tell, told) = mpsc::sync_channel(1);
-    spawn("host-name", move || drop(tell.send(ask()))).ok()?;
-    told.recv_timeout(patience).ok()
+    let (sender, receiver) = mpsc::sync_channel(1);
+    spawn("host-name", move || drop(sender.send(ask()))).ok()?;
+    receiver.recv_timeout(timeout).ok()
 }
 
-/// As `hostname --fqdn` does: /etc/hosts or DNS may know the whole name.
+/// The fully qualified name from /etc/hosts or DNS, like `hostname --fqdn`.
 fn canonical_name(name: &str) -> Option<String> {
     let hints = dns_lookup::AddrInfoHints { flags: nix::libc::AI_CANONNAME, ..Default::default() };
     dns_lookup::getaddrinfo(Some(name), None, Some(hints))
@@ -46,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_resolver_that_does_not_answer_is_not_waited_for() {
+    fn a_resolver_that_does_not_answer_is_abandoned_after_the_timeout() {
         let (hold, held) = mpsc::channel::<()>();
         assert_eq!(run_with_timeout(Duration::from_millis(50), move || held.recv().is_ok()), None);
         drop(hold);

@@ -1,13 +1,13 @@
-//! Line ends as programs and files of this system have them.
+//! Line ends for local programs and files: LF instead of CR LF.
 //!
-//! A message has CR LF, in the spool as on the wire; a program that reads one, or a file, wants LF.
+//! A message has CR LF in the spool and on the wire; local programs and mailbox files use LF.
 
 use std::io::{self, BufRead as _, BufReader, Read};
 
-/// Reads with each CR LF as LF. A CR that stands alone stays.
+/// Reads from another reader and replaces each CR LF by LF. A CR without LF stays.
 pub struct LfReader<R> {
     inner: BufReader<R>,
-    /// A CR was taken, and what follows it is not known yet.
+    /// The last octet read was a CR, and the next octet is not known yet.
     has_pending_cr: bool,
 }
 
@@ -24,7 +24,7 @@ impl<R: Read> Read for LfReader<R> {
         let mut written = 0;
         while let Some(room) = into.get_mut(written..).filter(|room| !room.is_empty()) {
             if written > 0 && self.inner.buffer().is_empty() {
-                // To read on may fail: first hand over what there is.
+                // The next read may fail: return first what was read.
                 break;
             }
             let available = self.inner.fill_buf()?;
@@ -57,14 +57,14 @@ impl<R: Read> Read for LfReader<R> {
     }
 }
 
-/// What is read of a message at a time.
+/// Octets read at a time.
 const BUFFER_OCTETS: usize = 16 * 1024;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// One octet at a time, so that every CR LF is cut in two.
+    /// Gives one octet at a time, so that every CR LF is split.
     struct OneOctetReader<'a>(&'a [u8]);
 
     impl Read for OneOctetReader<'_> {
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn crlf_becomes_lf_wherever_a_read_cuts_it() {
+    fn crlf_becomes_lf_wherever_a_read_splits_it() {
         let wire = b"a\r\n\r\nb\rc\r\r\nd\ne\r";
         let file = b"a\n\nb\rc\r\nd\ne\r";
         for room in 1..12 {

@@ -1,35 +1,45 @@
-//! The operating system, behind small traits.
+//! The operating system behind small traits: time, randomness, durable files, connections, programs, threads.
 //!
-//! The only place that asks for the time, for randomness, for files that must be durable, for
-//! connections, programs and threads. Everything above takes these as values, so that a test can
-//! turn the clock, forget what was not synced, or answer in a peer's name.
+//! Other modules take these as values, so that a test can advance the clock, lose what was not synced, or
+//! play the peer of a connection. Only `torture`, which tests the real program from outside, calls the
+//! operating system itself.
 //!
-//! - `channel`: channels between threads
-//! - `below`: files below an open directory, without following links
-//! - `clock`: now, on the clock that does not jump, on the one that people read, and since the host started
-//! - `random`: octets that nobody can guess
-//! - `disk`: the verbs of which durable files are made
-//! - `scheduled`: the lock of test builds
-//! - `scheduler`: which thread runs next, by a seed, in a test
-//! - `fingerprint`: whether a file is still the one that was read
-//! - `hook`: whether a program of the operator's is there
-//! - `host`: the host's own name
+//! Time and randomness:
+//! - `clock`: monotonic time, wall time, and time since the host was started
+//! - `random`: unpredictable octets
+//!
+//! Files:
+//! - `disk`: the operations of which durable files are made
+//! - `dir_entry`: one file in the listing of a directory
+//! - `system_disk`: the whole file system of the host
+//! - `rooted_disk`: the file system below one open directory, wherever that is moved
+//! - `openat`: the system calls behind both
+//! - `open_dir`: changes to files in a directory that other users may write
+//! - `file_lock`: one process at a time
+//! - `fingerprint`: whether a file has changed since it was read
 //! - `line_ends`: CR LF becomes LF for programs and files
-//! - `lock`: one process at a time
+//!
+//! Connections:
 //! - `net`: connections with a deadline
-//! - `open_dir`: changes to files where others may write
+//! - `line_reader`: lines of bounded length from a stream
+//! - `host`: the name of this host
+//!
+//! Programs and rights:
 //! - `process`: programs, started without a shell and ended in time
-//! - `pulse`: whether a thread is stuck
-//! - `access`: which user the process runs as, and what that user may not reach
-//! - `privilege`: what the process may do beyond what its user may
-//! - `rooted_disk`: the disk below one directory, wherever that is moved
-//! - `stop`: a request to stop that can be waited for together with sockets
-//! - `thread`: named threads with small stacks, and a lock that survives a panic
+//! - `hook_file`: whether a hook of the operator exists and can be run
+//! - `service_user`: which user the process runs as, and which directories that user may not enter
+//! - `capabilities`: gives up rights that the process no longer needs
+//!
+//! Threads:
+//! - `thread`: named threads with small stacks
+//! - `plain_mutex`: the lock of a shipped program
+//! - `channel`: channels between threads
+//! - `stop_flag`: a request to stop that can be waited for together with sockets
+//! - `thread_activity`: whether a thread is stuck
+//! - `scheduler`: in a test, chooses by a seed which thread runs next
+//! - `scheduled_mutex`: the lock of a test build, at which the scheduler may switch threads
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "the fences keep others out; this is where the real calls are made"
-)]
+#![expect(clippy::disallowed_methods, reason = "clippy.toml keeps these calls out of all other modules")]
 
 mod capabilities;
 mod channel;

@@ -1,7 +1,7 @@
 //! Connections with a deadline.
 //!
-//! A timeout for each read is not enough: a peer that sends one octet a second would hold a
-//! session for ever. Every stream has a deadline, and each read or write waits for what is left.
+//! A timeout for each read is not enough: a peer that sends one octet each second would keep a session for
+//! ever. So every stream has a deadline, and each read or write waits at most for the remaining time.
 
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
@@ -20,16 +20,16 @@ use crate::mail::Endpoint;
 
 /// An open connection, encrypted or not. Closed when dropped.
 pub trait Stream: Read + Write + Send + Debug {
-    /// From this moment on, reads and writes fail with [`io::ErrorKind::TimedOut`].
+    /// Sets the time after which reads and writes fail with [`io::ErrorKind::TimedOut`].
     fn set_deadline(&mut self, deadline: Moment);
 
-    /// Ends our direction: the other side hears that nothing more comes, and may still speak.
+    /// Closes the sending direction: the peer reads the end of the stream, and may still send.
     ///
     /// # Errors
-    /// When the connection is gone already.
+    /// When the connection is already closed.
     fn shutdown_write(&mut self) -> io::Result<()>;
 
-    /// Ends both directions at once, without a goodbye: for a peer that broke the rules.
+    /// Closes both directions at once, without TLS close_notify: for a peer that violated the protocol.
     fn abort(&mut self);
 }
 
@@ -49,14 +49,14 @@ impl Stream for Box<dyn Stream> {
 
 /// Opens connections.
 pub trait Connector: Send + Sync {
-    /// Connects to `endpoint` by `deadline`, which then also holds for the stream.
+    /// Connects to `endpoint` by `deadline`, which is the first deadline of the stream as well.
     ///
     /// # Errors
     /// As the network says; [`io::ErrorKind::TimedOut`] after the deadline.
     fn connect(&self, endpoint: &Endpoint, deadline: Moment) -> io::Result<Box<dyn Stream>>;
 }
 
-/// Dials by the host's network.
+/// Connects over the host's network.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemConnector;
 
@@ -74,15 +74,15 @@ impl Connector for SystemConnector {
     }
 }
 
-/// Dials by the host's network until it is time to stop: nobody is then waited for any more, and what waits
-/// fails with [`io::ErrorKind::ConnectionAborted`]. For questions on which no promise depends.
+/// Connects over the host's network until the server stops: then connecting and reading fail with
+/// [`io::ErrorKind::ConnectionAborted`]. For requests on which no accepted message depends.
 #[derive(Debug)]
 pub struct StoppableConnector {
     stop: Arc<StopFlag>,
 }
 
 impl StoppableConnector {
-    /// Until this is asked.
+    /// Connects until `stop` is raised.
     #[must_use]
     pub fn new(stop: Arc<StopFlag>) -> Self {
         Self { stop }
@@ -100,7 +100,7 @@ impl StoppableConnector {
                         WaitResult::TimedOut => {}
                     }
                 }
-                // The backlog of a Unix socket is full, which cannot be waited for by poll(2).
+                // The backlog of a Unix socket is full, and poll(2) cannot wait for room in it.
                 Err((Some(Errno::EAGAIN), _)) => {
                     if self.stop.wait(FULL_BACKLOG_RETRY_DELAY.min(time_left(deadline)?)) {
                         return Err(stopping_error());
@@ -114,10 +114,10 @@ impl StoppableConnector {
     }
 }
 
-/// How long a server has to take a connection before one more is tried.
+/// Delay before the next try to connect to a server whose backlog is full.
 const FULL_BACKLOG_RETRY_DELAY: Duration = Duration::from_millis(20);
 
-/// Why a wait ended that the request to stop ends.
+/// The error of a wait that ended because the server stops.
 #[must_use]
 pub fn stopping_error() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "the server is stopping")
@@ -136,8 +136,8 @@ impl Connector for StoppableConnector {
     }
 }
 
-/// A server that takes no more connections, and whose backlog is full, would hold us for ever: the
-/// timeout for writes ends that wait, so it must be there before the connection is.
+/// Connects to a Unix socket. If the server accepts no connections and its backlog is full, connect(2) waits for
+/// ever, unless a timeout for writes was set before.
 fn connect_unix(path: &Path, left: Duration) -> io::Result<Socket> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     socket.set_write_timeout(Some(left))?;
@@ -145,31 +145,31 @@ fn connect_unix(path: &Path, left: Duration) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Wraps a connected socket, and gives a handle by which another thread can end its reads.
+/// A stream of a connected socket, and a handle by which another thread can end its reads.
 ///
 /// # Errors
-/// When the socket is already gone.
+/// When the connection is already closed.
 pub fn interruptible_stream(
     stream: TcpStream,
     deadline: Moment,
 ) -> io::Result<(Box<dyn Stream>, ReadInterrupt)> {
-    // A reply is one small write and must not wait for the peer's acknowledgement.
+    // Without Nagle's algorithm: a small write must not wait until the peer has acknowledged the one before.
     stream.set_nodelay(true)?;
     let socket = Arc::new(Socket::from(stream));
     let interrupt = ReadInterrupt(Arc::downgrade(&socket));
     Ok((Box::new(Connection::new(socket, deadline)), interrupt))
 }
 
-/// Wakes the thread that waits for a peer: its reads end as if the peer had hung up. What it
-/// writes still goes out, so that it can say why.
+/// Wakes a thread that waits for its peer: reads end as if the peer had closed the connection. Writes still
+/// work, so that the thread can send a last reply.
 #[derive(Debug, Clone)]
 pub struct ReadInterrupt(Weak<Socket>);
 
 impl ReadInterrupt {
-    /// Ends reading, now and from now on. Nothing happens if the connection is closed already.
+    /// Ends the current read and all later ones. Does nothing if the connection is already closed.
     pub fn end_reads(&self) {
         if let Some(socket) = self.0.upgrade() {
-            // Fails when the peer is gone, and then there is nothing to end.
+            // Fails if the peer has closed the connection, which ends reads as well.
             let _ = socket.shutdown(Shutdown::Read);
         }
     }
@@ -179,10 +179,10 @@ impl ReadInterrupt {
 struct Connection {
     socket: Arc<Socket>,
     deadline: Moment,
-    /// What the system was last told for reads and for writes.
+    /// The timeouts that were last set on the socket.
     read_timeout: Duration,
     write_timeout: Duration,
-    /// Ends what is read.
+    /// Ends reads when it is raised.
     stop: Option<Arc<StopFlag>>,
 }
 
@@ -193,14 +193,14 @@ impl Connection {
     }
 }
 
-/// The socket's timeout is renewed when it is off by more than this: most reads and writes then cost
-/// one system call and not two.
+/// The timeout of the socket is set again only if it is wrong by more than this: so most reads and writes need
+/// one system call instead of two.
 const TIMEOUT_SLACK: Duration = Duration::from_millis(500);
 
-/// The timeout that the system should have, if it should be told another.
-fn timeout_to_set(deadline: Moment, told: Duration) -> io::Result<Option<Duration>> {
+/// The timeout to set on the socket; `None` if the one that was last set is close enough.
+fn timeout_to_set(deadline: Moment, last_set: Duration) -> io::Result<Option<Duration>> {
     let left = time_left(deadline)?;
-    let is_close = told >= left && told - left <= TIMEOUT_SLACK;
+    let is_close = last_set >= left && last_set - left <= TIMEOUT_SLACK;
     Ok((!is_close).then_some(left))
 }
 
@@ -209,7 +209,7 @@ fn time_left(deadline: Moment) -> io::Result<Duration> {
     if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
-/// Linux says `WouldBlock` when a socket's timeout is over; we say what it means.
+/// Linux reports `WouldBlock` when the timeout of a socket has passed.
 fn timed_out(error: io::Error) -> io::Error {
     if error.kind() == io::ErrorKind::WouldBlock { io::ErrorKind::TimedOut.into() } else { error }
 }
@@ -255,13 +255,12 @@ impl Stream for Connection {
     }
 
     fn abort(&mut self) {
-        // Already closed by the peer is as good.
+        // Fails if the peer has closed the connection.
         let _ = self.socket.shutdown(Shutdown::Both);
     }
 }
 
-/// One of this host's own addresses. The system knows them all, whatever they were given by: nobody may
-/// bind another.
+/// Whether this is an address of this host: only an own address can be bound.
 #[must_use]
 pub fn is_own_address(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
@@ -275,14 +274,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peer_that_dribbles_cannot_outlast_the_deadline() {
+    fn a_peer_that_sends_octet_by_octet_cannot_outlast_the_deadline() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let deadline = SystemClock.now() + Duration::from_millis(200);
         let mut client = SystemConnector.connect(&address.into(), deadline).unwrap();
         let (mut server, _) = listener.accept().unwrap();
-        let dribble =
-            super::super::spawn("dribble", move || while server.write_all(b"x").is_ok() {}).unwrap();
+        let sender = super::super::spawn("sender", move || while server.write_all(b"x").is_ok() {}).unwrap();
         let mut octet = [0];
         let error = loop {
             if let Err(e) = client.read_exact(&mut octet) {
@@ -291,11 +289,11 @@ mod tests {
         };
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         drop(client);
-        dribble.join().unwrap();
+        sender.join().unwrap();
     }
 
     #[test]
-    fn a_unix_socket_is_dialled_like_an_address() {
+    fn a_unix_socket_is_connected_like_an_address() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let listener = UnixListener::bind(&path).unwrap();
@@ -304,16 +302,16 @@ mod tests {
         let (mut server, _) = listener.accept().unwrap();
         client.write_all(b"ping").unwrap();
         client.shutdown_write().unwrap();
-        let mut heard = String::new();
-        server.read_to_string(&mut heard).unwrap();
+        let mut received = String::new();
+        server.read_to_string(&mut received).unwrap();
         server.write_all(b"pong").unwrap();
         let mut answer = [0; 4];
         client.read_exact(&mut answer).unwrap();
-        assert_eq!((heard.as_str(), &answer), ("ping", b"pong"));
+        assert_eq!((received.as_str(), &answer), ("ping", b"pong"));
     }
 
     #[test]
-    fn a_unix_socket_that_nobody_answers_cannot_outlast_the_deadline() {
+    fn connecting_to_a_unix_socket_that_accepts_nothing_ends_at_the_deadline() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
@@ -334,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn who_dials_until_the_stop_waits_for_nobody_beyond_it() {
+    fn a_stoppable_connector_ends_connecting_and_reading_when_the_server_stops() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("socket");
         let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
@@ -342,10 +340,10 @@ mod tests {
         listener.listen(0).unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let stop = Arc::new(StopFlag::new().unwrap());
-        let dial = StoppableConnector::new(Arc::clone(&stop));
+        let connector = StoppableConnector::new(Arc::clone(&stop));
         let soon = || SystemClock.now() + Duration::from_millis(100);
         let minute = SystemClock.now() + Duration::from_secs(60);
-        let mut silent = dial.connect(&tcp.local_addr().unwrap().into(), minute).unwrap();
+        let mut silent = connector.connect(&tcp.local_addr().unwrap().into(), minute).unwrap();
         silent.set_deadline(soon());
         assert_eq!(silent.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::TimedOut);
         silent.set_deadline(minute);
@@ -354,20 +352,21 @@ mod tests {
         assert_eq!(silent.read(&mut [0; 2]).unwrap(), 1);
         let mut waiting = Vec::new();
         let error = loop {
-            match dial.connect(&Endpoint::Unix(path.clone()), soon()) {
+            match connector.connect(&Endpoint::Unix(path.clone()), soon()) {
                 Ok(stream) => waiting.push(stream),
                 Err(error) => break error,
             }
         };
         assert_eq!(error.kind(), io::ErrorKind::TimedOut, "its backlog is full");
-        let asked = std::thread::scope(|scope| {
+        let errors = std::thread::scope(|scope| {
             let reads = scope.spawn(|| silent.read(&mut [0]).unwrap_err());
-            let dials = scope.spawn(|| dial.connect(&Endpoint::Unix(path.clone()), minute).unwrap_err());
+            let connects =
+                scope.spawn(|| connector.connect(&Endpoint::Unix(path.clone()), minute).unwrap_err());
             stop.raise();
-            [reads.join().unwrap(), dials.join().unwrap()]
+            [reads.join().unwrap(), connects.join().unwrap()]
         });
-        assert!(asked.iter().all(|error| error.kind() == io::ErrorKind::ConnectionAborted), "{asked:?}");
-        let error = dial.connect(&Endpoint::Unix(dir.path().join("none")), minute).unwrap_err();
+        assert!(errors.iter().all(|error| error.kind() == io::ErrorKind::ConnectionAborted), "{errors:?}");
+        let error = connector.connect(&Endpoint::Unix(dir.path().join("none")), minute).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::NotFound);
     }
 }

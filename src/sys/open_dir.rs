@@ -1,11 +1,12 @@
-//! A directory that is open, for a program that changes files where others may write.
+//! An open directory, for a program that changes files where other users may write.
 //!
-//! root changes `domains/DOMAIN/users`, and that directory may belong to the user of the daemon, who can
-//! put a link in the place of any name in it at any moment. So the directory is opened once, everything
-//! in it goes through its descriptor, a link is never followed, and owner and mode are set on the
-//! descriptor of a file that was made here. `postrider user` and `postrider torture` use it.
+//! Root changes `domains/DOMAIN/users`, and that directory may belong to the user of the daemon, who can replace
+//! any name in it by a link at any time. So the directory is opened once, every operation in it starts at its
+//! descriptor, no link is followed, and owner and mode are set on the descriptor of a file that was created
+//! here. `postrider user` and `postrider torture` use it.
 //!
-//! On the way to the directory, links of root and of our own user are followed, and no others.
+//! In the path of the directory itself, links are followed if only root and the user of this process can have
+//! made them.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Metadata, Permissions, TryLockError};
@@ -23,9 +24,9 @@ use rustix::process::geteuid;
 use super::openat;
 use super::random::Random;
 
-/// Links on the way to a directory at most, as in the kernel.
+/// Most symbolic links in the path of a directory; the kernel has the same limit.
 const LINKS_MAX: usize = 40;
-/// Between two looks at a lock that another process holds.
+/// Delay between two tries to take a lock that another process holds.
 const LOCK_RETRY_INTERVAL: Duration = Duration::from_millis(20);
 
 /// An open directory.
@@ -36,11 +37,11 @@ pub struct OpenDir {
     exposure: Option<Exposure>,
 }
 
-/// Why users other than root and our own may replace a directory, or what is in it.
+/// Why users other than root and the user of this process may replace a directory or its contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exposure {
     dir: PathBuf,
-    /// The owner; none if the mode lets others write.
+    /// The owner of `dir`; `None` if its mode lets other users write.
     owner: Option<u32>,
 }
 
@@ -53,15 +54,15 @@ impl std::fmt::Display for Exposure {
     }
 }
 
-/// A file that was read, and what a new one in its place needs to be like it.
+/// The text of a file that was read, with the owner and mode that its replacement gets.
 #[derive(Debug)]
 pub struct ExistingFile {
-    /// What is in it.
+    /// The contents of the file.
     pub text: String,
     owner_and_mode: OwnerAndMode,
 }
 
-/// Owner, group and mode.
+/// Owner, group and mode of a file.
 #[derive(Debug, Clone, Copy)]
 struct OwnerAndMode {
     owner: u32,
@@ -73,8 +74,8 @@ impl OpenDir {
     /// Opens a directory.
     ///
     /// # Errors
-    /// As the file system says; [`io::ErrorKind::InvalidInput`] if there is a symbolic link on the way
-    /// that others may have made.
+    /// As the file system says; [`io::ErrorKind::InvalidInput`] if `path` has a symbolic link that other users may
+    /// have made.
     pub fn open(path: &Path) -> io::Result<Self> {
         let mut walk = PathWalk::new(path)?;
         while let Some(name) = walk.remaining_names.pop() {
@@ -88,14 +89,15 @@ impl OpenDir {
         Ok(Self { file, path: walk.resolved_path, exposure })
     }
 
-    /// Its path, absolute, without a link when it was opened.
+    /// The absolute path of the directory, without symbolic links when it was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether others than root and our own user may change the directory itself, or replace it by way
-    /// of one above it. A directory above with the sticky bit, such as /tmp, is none of these.
+    /// Why users other than root and the user of this process may change the directory, or replace it through
+    /// a directory above it; `None` if they may not. A directory above with the sticky bit, such as /tmp, does
+    /// not count.
     #[must_use]
     pub fn exposure(&self) -> Option<&Exposure> {
         self.exposure.as_ref()
@@ -104,20 +106,20 @@ impl OpenDir {
     /// Takes the lock of the directory, which is held until the value is dropped.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] if another process still has it after `patience`.
-    pub fn lock(&self, patience: Duration) -> io::Result<()> {
+    /// [`io::ErrorKind::TimedOut`] if another process still holds the lock after `timeout`.
+    pub fn lock(&self, timeout: Duration) -> io::Result<()> {
         let began = Instant::now();
         loop {
             match self.file.try_lock() {
                 Ok(()) => return Ok(()),
-                Err(TryLockError::WouldBlock) if began.elapsed() < patience => {
+                Err(TryLockError::WouldBlock) if began.elapsed() < timeout => {
                     std::thread::sleep(LOCK_RETRY_INTERVAL)
                 }
                 Err(TryLockError::WouldBlock) => {
                     let text = format!(
                         "another process has kept the lock on {} for {} s; try again when it has ended",
                         self.path.display(),
-                        patience.as_secs()
+                        timeout.as_secs()
                     );
                     return Err(io::Error::new(io::ErrorKind::TimedOut, text));
                 }
@@ -126,7 +128,7 @@ impl OpenDir {
         }
     }
 
-    /// Reads a file in it; none if there is no such name.
+    /// Reads a file in the directory; `None` if there is no such name.
     ///
     /// # Errors
     /// As the file system says; [`io::ErrorKind::FileTooLarge`] for more than `octets_max`;
@@ -136,18 +138,19 @@ impl OpenDir {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        // Text, owner and mode of one file, whatever becomes of its name.
+        // Text, owner and mode of the same file, even if its name is replaced meanwhile.
         let facts = file.metadata()?;
         let like = OwnerAndMode { owner: facts.uid(), group: facts.gid(), mode: facts.mode() & 0o777 };
         Ok(Some(ExistingFile { text: openat::read_text_bounded(&file, octets_max)?, owner_and_mode: like }))
     }
 
-    /// Replaces a file in it as a whole, durably: readers see the old text or the new one. The new file
-    /// is like the `old` one; if there is none it gets the directory's owner and group, and `mode`.
-    /// Only root can give files away: what another user writes stays that user's.
+    /// Replaces a file in the directory as a whole, durably: readers see either the old text or the new text.
+    /// The new file has owner, group and mode of `old`; without an old file it gets owner and group of the
+    /// directory, and `mode`. Only root can change the owner: a file that another user writes stays that
+    /// user's.
     ///
     /// # Errors
-    /// As the file system says; the old file is then still there.
+    /// As the file system says; the old file is unchanged then.
     pub fn replace(
         &self,
         random: &dyn Random,
@@ -163,26 +166,26 @@ impl OpenDir {
                 OwnerAndMode { owner: dir.uid(), group: dir.gid(), mode }
             }
         };
-        let draft = self.create_temporary_file(random, name)?;
-        let published = draft.write(text, like).and_then(|()| draft.rename_into_place(name));
+        let temporary = self.create_temporary_file(random, name)?;
+        let published = temporary.write(text, like).and_then(|()| temporary.rename_into_place(name));
         if published.is_err() {
-            // The draft is worthless; its removal is only tidiness.
-            let _ = openat::remove(self.file.as_fd(), &draft.name);
+            // Only tidiness: nobody reads the temporary file.
+            let _ = openat::remove(self.file.as_fd(), &temporary.name);
         }
         published?;
         self.file.sync_all()
     }
 
     fn create_temporary_file(&self, random: &dyn Random, name: &str) -> io::Result<TemporaryFile<'_>> {
-        let draft = PathBuf::from(format!(".{name}.{:016x}", random.bits()));
-        Ok(TemporaryFile { dir: self, file: openat::create(self.file.as_fd(), &draft)?, name: draft })
+        let name = PathBuf::from(format!(".{name}.{:016x}", random.bits()));
+        Ok(TemporaryFile { dir: self, file: openat::create(self.file.as_fd(), &name)?, name })
     }
 
-    /// Makes a directory in it, with this mode, and with its own owner and group as far as we may give
-    /// it away. Whether it made one: not if the name is taken.
+    /// Creates a directory in this directory, with this mode, and with owner and group of this directory if the
+    /// process may set them. False if the name is taken.
     ///
     /// # Errors
-    /// As the file system says; if others put something else in the place of what was made.
+    /// As the file system says; also if another user replaced the new directory.
     pub fn create_dir(&self, name: &OsStr, mode: u32) -> io::Result<bool> {
         match mkdirat(&self.file, name, Mode::RWXU) {
             Err(Errno::EXIST) => Ok(false),
@@ -194,26 +197,26 @@ impl OpenDir {
         }
     }
 
-    /// Sees to owner and mode of a directory that we have just made.
+    /// Sets owner and mode of a directory that was just created.
     fn set_dir_owner_and_mode(&self, name: &OsStr, mode: u32) -> io::Result<()> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let made = openat::open_with_flags(self.file.as_fd(), Path::new(name), flags)?;
         let facts = made.metadata()?;
-        // Who may write here could have moved another directory of ours to this name.
+        // A user who may write here could have moved another directory of this process to this name.
         if facts.uid() != geteuid().as_raw() || !is_empty(&made)? {
             return Err(io::Error::other(
                 "others put another directory in the place of the one that was made",
             ));
         }
-        // A directory inherits the set-group-ID bit of the one above it: what is made in it later gets its
-        // group, too.
+        // A directory inherits the set-group-ID bit from the one above it, so that later files in it get its
+        // group.
         let mode = mode | (facts.mode() & 0o2000);
         let above = self.file.metadata()?;
         set_owner_and_mode(&made, OwnerAndMode { owner: above.uid(), group: above.gid(), mode })?;
         self.file.sync_all()
     }
 
-    /// Makes a directory in it that only our own user may enter.
+    /// Creates a directory in this directory that only the user of this process may enter.
     ///
     /// # Errors
     /// As the file system says, also if the name is taken.
@@ -222,7 +225,7 @@ impl OpenDir {
     }
 }
 
-/// A new file that has no name of its own yet.
+/// A new file that does not have its final name yet.
 struct TemporaryFile<'a> {
     dir: &'a OpenDir,
     file: File,
@@ -230,7 +233,7 @@ struct TemporaryFile<'a> {
 }
 
 impl TemporaryFile<'_> {
-    /// Others may have replaced its name: everything is done to the open file.
+    /// Works on the open file only, because another user may have replaced its name.
     fn write(&self, text: &str, like: OwnerAndMode) -> io::Result<()> {
         (&self.file).write_all(text.as_bytes())?;
         set_owner_and_mode(&self.file, like)?;
@@ -246,7 +249,7 @@ fn set_owner_and_mode(file: &File, like: OwnerAndMode) -> io::Result<()> {
     let facts = file.metadata()?;
     if (facts.uid(), facts.gid()) != (like.owner, like.group) {
         match fchown(file, Some(like.owner), Some(like.group)) {
-            // Only root may give files away; what is ours stays ours.
+            // Only root may change the owner: the file keeps its owner.
             Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {}
             other => other?,
         }
@@ -263,11 +266,11 @@ fn is_empty(dir: &File) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The way to a directory, name by name.
+/// Opens the directories of a path one by one.
 struct PathWalk {
     dir: File,
     resolved_path: PathBuf,
-    /// Names that are left, the next one last.
+    /// The names that are not entered yet; the next one is last.
     remaining_names: Vec<OsString>,
     links_followed: usize,
     exposure: Option<Exposure>,
@@ -286,7 +289,7 @@ impl PathWalk {
         Ok(walk)
     }
 
-    /// These names are before those that are left.
+    /// Puts the names of `path` before the remaining ones.
     fn push_path(&mut self, path: &Path) -> io::Result<()> {
         if path.is_absolute() {
             self.dir = openat::open_dir(CWD, Path::new("/"))?;
@@ -301,7 +304,7 @@ impl PathWalk {
     }
 
     fn enter(&mut self, name: &OsStr) -> io::Result<()> {
-        // Neither follows a link nor opens what may be a pipe or a device.
+        // O_PATH neither follows a link nor opens a pipe or a device.
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let next = openat::open_with_flags(self.dir.as_fd(), Path::new(name), flags)?;
         let (holder, facts) = (self.dir.metadata()?, next.metadata()?);
@@ -340,8 +343,8 @@ impl PathWalk {
     }
 }
 
-/// Whether others than root and our own user may put something else in the place of `entry` in this
-/// directory; without an entry, whether they may change anything in it.
+/// Whether users other than root and the user of this process may replace `entry` in this directory; without an
+/// entry, whether they may change anything in the directory.
 fn is_writable_by_others(dir: &Metadata, entry: Option<&Metadata>) -> bool {
     let is_trusted = |facts: &Metadata| facts.uid() == 0 || facts.uid() == geteuid().as_raw();
     let is_kept = dir.mode() & 0o1000 != 0 && entry.is_some_and(is_trusted);
@@ -367,7 +370,7 @@ mod tests {
     use super::*;
     use crate::sys::SystemRandom;
 
-    /// What others guess.
+    /// A name that other users can guess.
     struct FixedRandom;
 
     impl Random for FixedRandom {
@@ -376,7 +379,7 @@ mod tests {
         }
     }
 
-    /// Somebody who is neither root nor the user of the test.
+    /// A user other than root and the user of the test.
     const OTHER_UID: u32 = 65534;
 
     fn is_root() -> bool {
@@ -387,7 +390,7 @@ mod tests {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
-    /// A directory, and a file of our own elsewhere that only we may read.
+    /// A directory, and elsewhere a file that only the user of the test may read.
     fn dir_and_secret() -> (TempDir, TempDir, PathBuf) {
         let (dir, elsewhere) = (tempdir().unwrap(), tempdir().unwrap());
         let secret = elsewhere.path().join("secret");
@@ -404,14 +407,14 @@ mod tests {
         (facts.uid(), facts.gid(), facts.mode() & 0o7777)
     }
 
-    /// Only root can show that a file is given away; for another user owner and group are its own.
+    /// Owner and group. Only if the test runs as root do they differ from those of the test.
     fn owner_of(dir: &Path) -> (u32, u32) {
         let (owner, group, _) = owner_and_mode(dir);
         (owner, group)
     }
 
     #[test]
-    fn a_new_file_gets_the_owner_of_the_directory_and_a_later_one_that_of_the_old_file() {
+    fn a_new_file_gets_the_owner_of_the_directory_and_its_replacement_that_of_the_old_file() {
         let (dir, _elsewhere, _) = dir_and_secret();
         let (owner, group) = owner_of(dir.path());
         let open = OpenDir::open(dir.path()).unwrap();
@@ -427,14 +430,14 @@ mod tests {
         let old = open.read("users", 100).unwrap().unwrap();
         assert_eq!(old.text, "one");
         open.replace(&SystemRandom, "users", "two", Some(&old), 0o640).unwrap();
-        assert_eq!(owner_and_mode(&file), (owner, group, 0o604), "no set-uid bit goes to a new text");
+        assert_eq!(owner_and_mode(&file), (owner, group, 0o604), "the set-user-ID bit is not copied");
         assert_eq!(fs::read_to_string(&file).unwrap(), "two");
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft stays");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
         assert_eq!(open.read("users", 2).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
     }
 
     #[test]
-    fn a_link_a_pipe_and_a_directory_in_the_place_of_a_file_are_refused_at_once_and_stay() {
+    fn a_link_a_pipe_and_a_directory_in_the_place_of_a_file_are_refused() {
         let (dir, _elsewhere, secret) = dir_and_secret();
         let open = OpenDir::open(dir.path()).unwrap();
         symlink(&secret, dir.path().join("link")).unwrap();
@@ -445,7 +448,7 @@ mod tests {
             assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{name}: {error}");
         }
         assert!(open.read("link", 100).unwrap_err().to_string().contains("symbolic link"));
-        // Who has seen no file there replaces the link, and not what it leads to.
+        // Without an old file, the link itself is replaced, not its target.
         let before = owner_and_mode(&secret);
         open.replace(&SystemRandom, "link", "new", None, 0o644).unwrap();
         assert_eq!(
@@ -453,28 +456,28 @@ mod tests {
             (before, "secret")
         );
         assert!(open.replace(&SystemRandom, "directory", "new", None, 0o644).is_err());
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "no draft stays");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3, "no temporary file is left");
     }
 
     #[test]
-    fn a_draft_that_others_swap_for_a_link_gives_nothing_away() {
+    fn replacing_the_temporary_file_by_a_link_changes_no_other_file() {
         let (dir, _elsewhere, secret) = dir_and_secret();
         let before = owner_and_mode(&secret);
         let open = OpenDir::open(dir.path()).unwrap();
-        let draft = open.create_temporary_file(&SystemRandom, "users").unwrap();
-        let name = dir.path().join(&draft.name);
+        let temporary = open.create_temporary_file(&SystemRandom, "users").unwrap();
+        let name = dir.path().join(&temporary.name);
         fs::remove_file(&name).unwrap();
         symlink(&secret, &name).unwrap();
         let like = OwnerAndMode { owner: OTHER_UID, group: OTHER_UID, mode: 0o666 };
-        draft.write("text", like).unwrap();
-        draft.rename_into_place("users").unwrap();
+        temporary.write("text", like).unwrap();
+        temporary.rename_into_place("users").unwrap();
         assert_eq!(
             (owner_and_mode(&secret), fs::read_to_string(&secret).unwrap().as_str()),
             (before, "secret")
         );
-        // It is their link that has the name now, and the next command refuses it.
+        // The link has the name now, and the next command refuses it.
         assert!(open.read("users", 100).is_err());
-        // A link that is there before the draft is not written through, either.
+        // A link at the name of the temporary file is not followed, either.
         let taken = dir.path().join(format!(".users.{:016x}", FixedRandom.bits()));
         symlink(dir.path().join("nothing"), &taken).unwrap();
         let refused = open.replace(&FixedRandom, "users", "x", None, 0o644);
@@ -488,13 +491,17 @@ mod tests {
         let before = owner_and_mode(&secret);
         let file = dir.path().join("users");
         if fs::hard_link(&secret, &file).is_err() {
-            // The directories are on different file systems: then there is no such name.
+            // The directories are on different file systems, so there can be no hard link.
             fs::copy(&secret, &file).unwrap();
         }
         let open = OpenDir::open(dir.path()).unwrap();
         let old = open.read("users", 100).unwrap().unwrap();
         open.replace(&SystemRandom, "users", "secret and more", Some(&old), 0o644).unwrap();
-        assert_eq!(owner_and_mode(&file), before, "who could not read the text cannot read the copy");
+        assert_eq!(
+            owner_and_mode(&file),
+            before,
+            "the copy is not readable for more users than the text was"
+        );
         assert_eq!(
             (owner_and_mode(&secret), fs::read_to_string(&secret).unwrap().as_str()),
             (before, "secret")
@@ -502,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_on_the_way_is_followed_if_only_root_and_we_can_have_made_it() {
+    fn a_link_in_the_path_is_followed_if_no_other_user_can_have_made_it() {
         let base = tempdir().unwrap();
         let (ours, theirs, target) =
             (base.path().join("ours"), base.path().join("theirs"), base.path().join("target"));
@@ -531,7 +538,7 @@ mod tests {
     }
 
     #[test]
-    fn others_may_change_a_directory_if_they_may_write_it_or_one_above_it() {
+    fn a_directory_is_exposed_if_others_may_write_it_or_one_above_it() {
         let base = tempdir().unwrap();
         let (above, dir) = (base.path().join("above"), base.path().join("above/dir"));
         fs::create_dir_all(&dir).unwrap();
@@ -547,14 +554,14 @@ mod tests {
         ] {
             set_mode(&above, mode_above);
             set_mode(&dir, mode);
-            let said = exposure();
-            let ends = |name: &&str| said.as_ref().is_some_and(|said| said.ends_with(*name));
-            assert_eq!(said.is_some(), exposed.is_some(), "{mode_above:o} {mode:o}: {said:?}");
-            assert!(exposed.as_ref().is_none_or(ends), "{said:?}");
+            let reason = exposure();
+            let ends = |name: &&str| reason.as_ref().is_some_and(|reason| reason.ends_with(*name));
+            assert_eq!(reason.is_some(), exposed.is_some(), "{mode_above:o} {mode:o}: {reason:?}");
+            assert!(exposed.as_ref().is_none_or(ends), "{reason:?}");
         }
         if is_root() {
             chown(&dir, Some(OTHER_UID), None).unwrap();
-            // In a directory with the sticky bit, its owner may rename it.
+            // The owner of a directory may rename it although the directory above has the sticky bit.
             assert!(exposure().unwrap().starts_with("other users may write"));
             set_mode(&above, 0o755);
             assert!(exposure().unwrap().ends_with("above/dir belongs to user 65534"));
@@ -562,18 +569,18 @@ mod tests {
     }
 
     #[test]
-    fn a_new_directory_gets_owner_and_mode_unless_others_have_put_one_of_ours_in_its_place() {
+    fn a_new_directory_gets_owner_and_mode_unless_another_user_has_replaced_it() {
         let (dir, _elsewhere, _) = dir_and_secret();
         let (owner, group) = owner_of(dir.path());
         let open = OpenDir::open(dir.path()).unwrap();
         let make = |name: &str| open.create_dir(OsStr::new(name), 0o750);
         assert!(make("new.example").unwrap());
         assert_eq!(owner_and_mode(&dir.path().join("new.example")), (owner, group, 0o750));
-        assert!(!make("new.example").unwrap(), "it is there already");
+        assert!(!make("new.example").unwrap(), "the directory exists");
         symlink("nowhere", dir.path().join("link.example")).unwrap();
         assert!(!make("link.example").unwrap());
         assert!(!dir.path().join("nowhere").exists());
-        // What stands at the name is not what was made.
+        // Another directory has the name instead of the one that was created.
         let theirs = dir.path().join("theirs.example");
         fs::create_dir(&theirs).unwrap();
         set_mode(&theirs, 0o700);

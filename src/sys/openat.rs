@@ -1,10 +1,9 @@
-//! Files below a directory that is open: what a disk, on the whole file system or below one directory, asks of the
-//! system.
+//! System calls on files below an open directory, for the disks and [`super::OpenDir`].
 //!
-//! Each function takes the descriptor of a directory and a path relative to it; an absolute path is
-//! looked up from `/`, as the system does it. A symbolic link in the place of a file is an error: the
-//! server makes no links, so somebody else put it there. Links in the place of a directory on the way
-//! are followed: an operator may keep the spool or a Maildir on another disk.
+//! Each function takes the descriptor of a directory and a path relative to it; the system looks an absolute
+//! path up from `/`. A symbolic link in the place of a file is an error, because the server makes no links.
+//! Links in the place of a directory in the path are followed: an operator may keep the spool or a Maildir on
+//! another disk.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -21,11 +20,11 @@ use rustix::io::{Errno, retry_on_intr};
 use super::dir_entry::DirEntry;
 use crate::mail::Timestamp;
 
-/// A file that is there: without following a link, and without waiting for the other end of a pipe.
+/// For an existing file: does not follow a link, and does not wait for the other end of a pipe.
 const EXISTING_FILE_FLAGS: OFlags =
     OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
-/// Makes a new file, mode 0600, to read and write; fails if the name is taken, also by a link.
+/// Creates a file, mode 0600, for reading and writing; fails if the name is taken, also by a link.
 pub(super) fn create(dir: BorrowedFd<'_>, path: &Path) -> io::Result<File> {
     open_with_flags(
         dir,
@@ -34,8 +33,8 @@ pub(super) fn create(dir: BorrowedFd<'_>, path: &Path) -> io::Result<File> {
     )
 }
 
-/// Opens a regular file to read and write, or only to read if it may not be written: the error comes
-/// when somebody writes.
+/// Opens a regular file for reading and writing. A file that may not be written is opened for reading only, so
+/// that a later write fails.
 pub(super) fn open(dir: BorrowedFd<'_>, path: &Path) -> io::Result<File> {
     match open_with_flags(dir, path, OFlags::RDWR | EXISTING_FILE_FLAGS) {
         Err(e) if matches!(e.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) => {
@@ -45,12 +44,12 @@ pub(super) fn open(dir: BorrowedFd<'_>, path: &Path) -> io::Result<File> {
     }
 }
 
-/// Opens a regular file to read.
+/// Opens a regular file for reading.
 pub(super) fn open_to_read(dir: BorrowedFd<'_>, path: &Path) -> io::Result<File> {
     require_regular_file(open_with_flags(dir, path, OFlags::RDONLY | EXISTING_FILE_FLAGS)?)
 }
 
-/// Opens a regular file to write at its end, and makes it, mode 0600, if it is missing.
+/// Opens a regular file for appending, and creates it, mode 0600, if it is missing.
 pub(super) fn open_or_create(dir: BorrowedFd<'_>, path: &Path) -> io::Result<File> {
     require_regular_file(open_with_flags(
         dir,
@@ -64,7 +63,7 @@ pub(super) fn open_dir(dir: BorrowedFd<'_>, path: &Path) -> io::Result<File> {
     open_with_flags(dir, path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC)
 }
 
-/// What is given to a new file is mode 0600.
+/// Opens a file with these flags; one that is created gets mode 0600.
 pub(super) fn open_with_flags(dir: BorrowedFd<'_>, path: &Path, flags: OFlags) -> io::Result<File> {
     match retry_on_intr(|| openat(dir, path, flags, Mode::RUSR | Mode::WUSR)) {
         Err(Errno::LOOP) => Err(io::Error::new(
@@ -82,7 +81,7 @@ fn require_regular_file(file: File) -> io::Result<File> {
     Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file; move it away"))
 }
 
-/// Gives a file another name, replacing what had it.
+/// Renames a file; replaces a file of the new name.
 pub(super) fn rename(dir: BorrowedFd<'_>, from: &Path, to: &Path) -> io::Result<()> {
     Ok(renameat(dir, from, dir, to)?)
 }
@@ -92,14 +91,14 @@ pub(super) fn remove(dir: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     Ok(unlinkat(dir, path, AtFlags::empty())?)
 }
 
-/// Makes a directory, mode 0700. One that is there, or a link to one, stays as it is.
+/// Creates a directory, mode 0700. An existing directory, or a link to one, stays as it is.
 pub(super) fn create_dir(dir: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
-    let made = mkdirat(dir, path, Mode::RWXU);
+    let created = mkdirat(dir, path, Mode::RWXU);
     let is_dir = || {
         statx(dir, path, AtFlags::empty(), StatxFlags::TYPE)
             .is_ok_and(|found| FileType::from_raw_mode(found.stx_mode.into()).is_dir())
     };
-    match made {
+    match created {
         Err(Errno::EXIST) if is_dir() => Ok(()),
         other => Ok(other?),
     }
@@ -111,12 +110,12 @@ pub(super) fn list(dir: BorrowedFd<'_>, path: &Path) -> io::Result<Vec<DirEntry>
     let mut entries = Vec::new();
     for entry in Dir::read_from(&listed)? {
         let entry = entry?;
-        // Every name of ours is UTF-8; others are somebody else's.
+        // The server gives only UTF-8 names.
         let Ok(name) = entry.file_name().to_str() else { continue };
         let facts = StatxFlags::TYPE.union(StatxFlags::SIZE).union(StatxFlags::MTIME);
         let facts = match statx(&listed, name, AtFlags::SYMLINK_NOFOLLOW, facts) {
             Ok(facts) => facts,
-            // Removed between the listing and the look.
+            // The file was removed after it was listed.
             Err(Errno::NOENT) => continue,
             Err(e) => return Err(e.into()),
         };
@@ -133,7 +132,7 @@ pub(super) fn list(dir: BorrowedFd<'_>, path: &Path) -> io::Result<Vec<DirEntry>
     Ok(entries)
 }
 
-/// Sets when a file says it was last modified; the time of the last access stays.
+/// Sets the modification time of a file; the access time stays.
 pub(super) fn set_modified(dir: BorrowedFd<'_>, path: &Path, when: Timestamp) -> io::Result<()> {
     let millis = when.as_millis().max(0);
     let nanos = i32::try_from(millis % 1000 * 1_000_000).unwrap_or(0);
@@ -144,7 +143,7 @@ pub(super) fn set_modified(dir: BorrowedFd<'_>, path: &Path, when: Timestamp) ->
     Ok(utimensat(dir, path, &times, AtFlags::SYMLINK_NOFOLLOW)?)
 }
 
-/// Reads a whole file, refusing one over `octets_max`.
+/// Reads a whole text file of at most `octets_max` octets.
 pub(super) fn read_text_bounded(file: &File, octets_max: u64) -> io::Result<String> {
     if file.metadata()?.file_type().is_fifo() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "is a named pipe and not a regular file"));

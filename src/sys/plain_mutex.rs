@@ -4,13 +4,13 @@
 use std::sync::TryLockError;
 use std::sync::{MutexGuard, PoisonError};
 
-/// A mutex whose holder may panic.
+/// A mutex that stays usable after a thread has panicked while it held the lock.
 ///
-/// A session that panics ends alone. What it guarded is left at a statement's end by every
-/// section we have (they are short and do no input or output), so the next thread goes on.
+/// A session that panics must end alone, so the next thread takes the lock as usual. Code that holds a lock
+/// must therefore leave the value valid at the end of each statement.
 ///
-/// In a shipped program this is `sys::Mutex` itself. In test builds that one is a choice point on the actors
-/// of a scheduler, and this one never is: for what belongs to a test and not to the program.
+/// In a shipped program this is `sys::Mutex`. In a test build `sys::Mutex` is a point at which the scheduler
+/// may switch actors, and this type never is: it is for values that belong to the test itself.
 #[derive(Debug, Default)]
 pub struct PlainMutex<T>(std::sync::Mutex<T>);
 
@@ -20,12 +20,12 @@ impl<T> PlainMutex<T> {
         Self(std::sync::Mutex::new(value))
     }
 
-    /// Waits for the lock.
+    /// Waits for the lock and takes it.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The lock, if it is free.
+    /// Takes the lock if it is free.
     #[cfg(any(test, feature = "fakes"))]
     pub(super) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         match self.0.try_lock() {
@@ -35,29 +35,30 @@ impl<T> PlainMutex<T> {
         }
     }
 
-    /// The value, when nobody else can hold it any more.
+    /// The value, which no other thread can reach any more.
     pub fn into_inner(self) -> T {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Where threads that hold a [`PlainMutex`] wait for a change of what it guards. `sys::Condvar` in a shipped
-/// program.
+/// A condition variable for threads that wait until a value in a [`PlainMutex`] changes. `sys::Condvar` in a
+/// shipped program.
 #[derive(Debug, Default)]
 pub struct PlainCondvar(std::sync::Condvar);
 
 impl PlainCondvar {
-    /// Nobody waits yet.
+    /// A condition variable for which no thread waits.
     pub const fn new() -> Self {
         Self(std::sync::Condvar::new())
     }
 
-    /// Lets the lock go, waits to be woken (or not: look again), takes it back.
+    /// Releases the lock, waits until the thread is woken, and takes the lock again. The thread may wake up
+    /// without a reason: check the condition again.
     pub fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
         self.0.wait(guard).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes all who wait.
+    /// Wakes all waiting threads.
     pub fn notify_all(&self) {
         self.0.notify_all();
     }
@@ -71,7 +72,7 @@ mod tests {
     use crate::sys::spawn;
 
     #[test]
-    fn a_panic_under_the_lock_does_not_stop_the_others() {
+    fn a_lock_can_be_taken_after_its_holder_has_panicked() {
         let shared = Arc::new(PlainMutex::new(1));
         let theirs = Arc::clone(&shared);
         let thread = spawn("panics", move || {

@@ -1,4 +1,4 @@
-//! Octets that nobody can guess: for message ids, jitter and DNS query ids.
+//! Unpredictable numbers: for message ids, DNS query ids, salts, nonces, names of temporary files, and jitter.
 
 /// A source of randomness.
 pub trait Random: Send + Sync {
@@ -11,14 +11,14 @@ pub trait Random: Send + Sync {
     }
 }
 
-/// The system's generator. The cryptographic library has one of its own, whose first octets take tens
-/// of milliseconds: a start need not wait for that.
+/// The generator of the operating system. The generator of the cryptographic library takes tens of milliseconds
+/// for its first octets, which would delay the start.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemRandom;
 
 impl Random for SystemRandom {
     /// # Panics
-    /// If the system has no randomness to give: nothing we promise would hold then.
+    /// If the operating system gives no random octets: ids would not be unique then.
     fn bits(&self) -> u64 {
         #[expect(
             clippy::expect_used,

@@ -1,10 +1,10 @@
 //! The host's file system below one directory that is held open.
 //!
-//! A server must not write into another one's spool because its data directory was renamed and a new one
-//! made at its path. Every operation here starts at the descriptor of the directory that was opened,
-//! wherever it is moved; when it is removed, operations fail. The lock of the directory is taken below
-//! the same descriptor. `is_in_place` tells whether others find a file by its path: it is the only
-//! operation that starts at `/`.
+//! A server must not write into the spool of another server if its data directory is renamed and a new
+//! directory is made at the old path. So every operation starts at the descriptor of the directory that was
+//! opened, wherever that directory is moved; after its removal, operations fail. The lock of the directory is
+//! taken below the same descriptor. Only `is_file_at`, which checks whether other processes find a file by
+//! its path, starts at `/`.
 
 use std::fs::File;
 use std::io;
@@ -21,8 +21,8 @@ use super::openat;
 use super::system_disk::{SystemFile, path_leads_to};
 use crate::mail::Timestamp;
 
-/// The file system below a directory. Paths are those below the path by which it was opened; others are
-/// refused with [`io::ErrorKind::InvalidInput`].
+/// The file system below an open directory. Its paths begin with the path by which the directory was opened;
+/// other paths are refused with [`io::ErrorKind::InvalidInput`].
 #[derive(Debug)]
 pub struct RootedDisk {
     root: PathBuf,
@@ -30,7 +30,7 @@ pub struct RootedDisk {
 }
 
 impl RootedDisk {
-    /// Opens the directory at `root`, which must exist; links on the way are followed.
+    /// Opens the existing directory at `root`; symbolic links in `root` are followed.
     ///
     /// # Errors
     /// As the file system says.
@@ -38,7 +38,7 @@ impl RootedDisk {
         Ok(Self { root: root.to_owned(), dir: openat::open_dir(CWD, root)? })
     }
 
-    /// The descriptor to start from, and the way from there.
+    /// The descriptor to start from, and the path relative to it.
     fn resolve<'a>(&self, path: &'a Path) -> io::Result<(BorrowedFd<'_>, &'a Path)> {
         match path.strip_prefix(&self.root) {
             Ok(rest) if rest.as_os_str().is_empty() => Ok((self.dir.as_fd(), Path::new("."))),
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn it_does_below_its_root_what_the_whole_disk_does() {
+    fn below_its_root_it_works_like_the_whole_disk() {
         let (_base, root, disk) = data();
         let waiting = root.join("spool/waiting");
         let (one, two) = (waiting.join("one"), waiting.join("two"));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn after_its_root_was_renamed_it_writes_there_and_not_into_a_new_one_of_the_old_name() {
+    fn after_a_rename_of_its_root_it_writes_into_the_renamed_directory() {
         let (base, root, disk) = data();
         let (waiting, moved) = (root.join("spool/waiting"), base.path().join("moved"));
         let file = disk.create(&waiting.join("one")).unwrap();
@@ -199,7 +199,7 @@ mod tests {
         assert!(!disk.is_file_at(&waiting.join("two"), &*file).unwrap());
         fs::rename(&root, &moved).unwrap();
         assert!(!disk.is_file_at(&waiting.join("one"), &*file).unwrap());
-        // A second server, on a new directory.
+        // A second server starts in a new directory at the old path.
         let second = {
             fs::create_dir(&root).unwrap();
             RootedDisk::open(&root).unwrap()
@@ -226,7 +226,7 @@ mod tests {
             (vec!["one".to_owned()], vec!["waiting".to_owned()])
         );
 
-        // Back where it was.
+        // The renamed directory moves back to its old path.
         fs::rename(&root, base.path().join("other")).unwrap();
         fs::rename(&moved, &root).unwrap();
         let three = disk.open(&waiting.join("three")).unwrap();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn after_its_root_was_removed_nothing_is_made_or_in_place() {
+    fn after_the_removal_of_its_root_nothing_is_created_or_found() {
         let (_base, root, disk) = data();
         let path = root.join("spool/waiting/one");
         let file = disk.create(&path).unwrap();
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn the_lock_is_that_of_the_directory_and_not_of_its_path() {
+    fn the_lock_belongs_to_the_directory_and_not_to_its_path() {
         let (base, root, disk) = data();
         let _first = disk.lock(&root.join("lock")).unwrap();
         assert_eq!(disk.lock(&root.join("lock")).unwrap_err().kind(), io::ErrorKind::WouldBlock);
@@ -271,7 +271,7 @@ mod tests {
         let second = RootedDisk::open(&root).unwrap();
         let _second = second.lock(&root.join("lock")).unwrap();
         assert_eq!(disk.lock(&root.join("lock")).unwrap_err().kind(), io::ErrorKind::WouldBlock);
-        // The moved directory is still locked, by whatever path.
+        // The renamed directory is still locked, by its new path too.
         let third = RootedDisk::open(&moved).unwrap();
         assert_eq!(third.lock(&moved.join("lock")).unwrap_err().kind(), io::ErrorKind::WouldBlock);
     }

@@ -1,5 +1,5 @@
-//! The lock and the condition variable of test builds: choice points of a `scheduler` on its actors, and the
-//! plain ones of `thread` on all other threads.
+//! The lock and the condition variable of a test build. On an actor of a `scheduler`, each call is a point at
+//! which the scheduler may let another actor run; on all other threads they are those of `plain_mutex`.
 
 use std::ops::{Deref, DerefMut};
 use std::sync;
@@ -17,25 +17,25 @@ impl<T> Mutex<T> {
         Self(PlainMutex::new(value))
     }
 
-    /// Waits for the lock.
+    /// Waits for the lock and takes it.
     #[track_caller]
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        let Some(here) = current_actor() else { return self.guard(self.0.lock()) };
-        let doing = Operation::on::<T>("lock");
-        here.scheduling_point(doing.clone());
-        self.lock_as(&here, &doing)
+        let Some(actor) = current_actor() else { return self.guard(self.0.lock()) };
+        let operation = Operation::on::<T>("lock");
+        actor.scheduling_point(operation.clone());
+        self.lock_as(&actor, &operation)
     }
 
-    /// The value, when nobody else can hold it any more.
+    /// The value, which no other thread can reach any more.
     pub fn into_inner(self) -> T {
         self.0.into_inner()
     }
 
-    fn lock_as(&self, here: &CurrentActor, doing: &Operation) -> MutexGuard<'_, T> {
+    fn lock_as(&self, actor: &CurrentActor, operation: &Operation) -> MutexGuard<'_, T> {
         loop {
             match self.0.try_lock() {
                 Some(guard) => return self.guard(guard),
-                None => here.wait(WaitKey::of(self), doing, None),
+                None => actor.wait(WaitKey::of(self), operation, None),
             };
         }
     }
@@ -66,18 +66,20 @@ impl<T> DerefMut for MutexGuard<'_, T> {
     }
 }
 
-/// When it is dropped, those who wait for the lock look again.
+/// When it is dropped, actors that wait for the lock try again.
 struct UnlockNotifier<'a, T> {
     mutex: &'a Mutex<T>,
-    /// The lock is let go as a part of something else, not as a step of its own.
+    /// The lock is released as a part of [`Condvar::wait`], not as a step of its own.
     is_part_of_wait: bool,
 }
 
 impl<T> Drop for UnlockNotifier<'_, T> {
     fn drop(&mut self) {
         match current_actor() {
-            Some(here) if self.is_part_of_wait => here.wake(WaitKey::of(self.mutex)),
-            Some(here) => here.release(WaitKey::of(self.mutex), Operation::without_location::<T>("unlocked")),
+            Some(actor) if self.is_part_of_wait => actor.wake(WaitKey::of(self.mutex)),
+            Some(actor) => {
+                actor.release(WaitKey::of(self.mutex), Operation::without_location::<T>("unlocked"))
+            }
             None => {}
         }
     }
@@ -88,34 +90,34 @@ impl<T> Drop for UnlockNotifier<'_, T> {
 pub struct Condvar(PlainCondvar);
 
 impl Condvar {
-    /// Nobody waits yet.
+    /// A condition variable for which no thread waits.
     pub const fn new() -> Self {
         Self(PlainCondvar::new())
     }
 
-    /// Lets the lock go, waits to be woken (or not: look again), takes it back.
+    /// See [`PlainCondvar::wait`].
     #[track_caller]
     pub fn wait<'a, T>(&self, mut guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-        let Some(here) = current_actor() else {
+        let Some(actor) = current_actor() else {
             let MutexGuard { plain, unlock_notifier: unlocked } = guard;
             return MutexGuard { plain: self.0.wait(plain), unlock_notifier: unlocked };
         };
-        let doing = Operation::on::<T>("wait for");
-        here.scheduling_point(doing.clone());
+        let operation = Operation::on::<T>("wait for");
+        actor.scheduling_point(operation.clone());
         let mutex = guard.unlock_notifier.mutex;
-        // Nobody runs between the unlock and the wait: no notice is lost.
+        // No other actor runs between the unlock and the wait, so no notification is lost.
         guard.unlock_notifier.is_part_of_wait = true;
         drop(guard);
-        here.wait_for_notify(WaitKey::of(self), &doing);
-        mutex.lock_as(&here, &doing)
+        actor.wait_for_notify(WaitKey::of(self), &operation);
+        mutex.lock_as(&actor, &operation)
     }
 
-    /// Wakes all who wait.
+    /// Wakes all waiting threads.
     #[track_caller]
     pub fn notify_all(&self) {
-        if let Some(here) = current_actor() {
-            here.scheduling_point(Operation::on::<Self>("notify"));
-            here.wake(WaitKey::of(self));
+        if let Some(actor) = current_actor() {
+            actor.scheduling_point(Operation::on::<Self>("notify"));
+            actor.wake(WaitKey::of(self));
         }
         self.0.notify_all();
     }

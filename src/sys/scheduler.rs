@@ -1,21 +1,21 @@
 //! A seeded scheduler for tests of concurrent code.
 //!
-//! A test spawns *actors*: threads of the host, of which exactly one runs at a time. At each *choice point*
-//! (a lock, an unlock, a wait, a channel, a verb of the simulated disk) the scheduler may let another actor
-//! run, by numbers from a seed. So one seed is one schedule, which repeats: nothing depends on the host's
-//! scheduler, on its clock, on addresses or on the order of a hash map.
+//! A test spawns *actors*: threads of the host, of which exactly one runs at a time. At each *scheduling point*
+//! (a lock, an unlock, a wait, a channel, an operation of the simulated disk) the scheduler may let another
+//! actor run, by numbers from a seed. One seed gives one schedule, which can be repeated: it does not depend on
+//! the scheduler and the clock of the host, on addresses, or on the order of a hash map.
 //!
-//! It is chosen at run time: the locks and channels of `sys` ask whether the current thread is an actor. A
-//! thread that is none, in every other test, is not concerned. A shipped program has nothing of this.
+//! The locks and channels of `sys` check at run time whether the current thread is an actor. Other threads, and
+//! all other tests, are not affected. A shipped program does not contain the scheduler.
 //!
-//! The seed also decides how a schedule behaves as a whole: how often it switches, whether an actor may be
-//! stalled for long, and whether time passes while others could run. Different faults need different ones.
+//! The seed also chooses how often the schedule switches, whether an actor may be stalled for long, and whether
+//! time passes while actors could run: different faults need different schedules.
 //!
-//! Actors must not wait for each other by anything but `sys`: a lock of the standard library that is held
-//! across a choice point would block the only thread that runs. [`Scheduler::run`] reports that as
+//! Actors must wait for each other only through `sys`: a lock of the standard library that is held across a
+//! scheduling point would block the only running thread. [`Scheduler::run`] reports that as
 //! [`ScheduleEnd::Stuck`].
 //!
-//! Called by `thread`, `scheduled` and `channel` for the actors, and by model tests.
+//! Called by `thread`, `scheduled_mutex` and `channel` for the actors, and by model tests.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,14 +34,14 @@ pub(super) use actor::{CurrentActor, current_actor, is_actor_unwind};
 pub(super) use operation::{Operation, WaitKey};
 use state::{Actor, ActorState, ScheduleState};
 
-/// In [`Shared::turn`]: no actor runs, the thread in [`Scheduler::run`] does.
+/// In [`SharedSchedule::active_actor`]: the thread in [`Scheduler::run`] runs instead of an actor.
 const NO_ACTOR: usize = usize::MAX;
 
-/// A debug build needs more than a shipped one.
+/// Octets of the stack of an actor: a debug build needs more than a shipped program.
 const STACK_OCTETS: usize = 1024 * 1024;
 
-/// After so long without a step, an actor blocks in something that the scheduler does not know. Real time;
-/// an actor that computes takes far less.
+/// After this real time without a step, an actor must be blocked outside of the scheduler: computing takes far
+/// less.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// How a schedule ended.
@@ -49,33 +49,32 @@ const STUCK_AFTER: Duration = Duration::from_secs(60);
 pub enum ScheduleEnd {
     /// All actors have returned.
     AllFinished,
-    /// No actor can run, and none waits for a time: who waits for what.
+    /// No actor can run, and none waits for a deadline: the text lists which actor waits for what.
     Deadlock(String),
-    /// More choice points than [`Scheduler::limit`] allows.
+    /// More scheduling points than [`Scheduler::set_steps_max`] allows.
     StepLimitReached,
-    /// [`Scheduler::kill`].
+    /// [`Scheduler::kill`] was called.
     Killed,
-    /// [`Scheduler::fail`], and what it said.
+    /// [`Scheduler::fail`] was called with this text.
     Failed(String),
-    /// A panic left an actor: its name, and what the panic said.
+    /// An actor panicked: its name, and the message of the panic.
     Panicked(String, String),
-    /// An actor blocks in something that the scheduler does not know: what it did last. Its thread is left
-    /// behind.
+    /// An actor is blocked outside of the scheduler: its last operation. Its thread is abandoned.
     Stuck(String),
 }
 
-/// One schedule; clones share it.
+/// A schedule and its actors; clones share them.
 #[derive(Clone)]
 pub struct Scheduler(Arc<SharedSchedule>);
 
 struct SharedSchedule {
     state: PlainMutex<ScheduleState>,
-    /// The number of the actor that runs. Each thread waits until it is its own.
+    /// The number of the running actor. The thread of an actor waits until this is its number.
     active_actor: AtomicUsize,
 }
 
 impl Scheduler {
-    /// The schedule of this seed, without actors yet.
+    /// The schedule of this seed, still without actors.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(Arc::new(SharedSchedule {
@@ -84,8 +83,9 @@ impl Scheduler {
         }))
     }
 
-    /// The clock by which waits end: when no actor can run, it is advanced to the earliest deadline. Both are
-    /// called under the scheduler's lock and must not come back to it: no lock of `sys` but `PlainMutex`.
+    /// Sets the clock by which waits end: when no actor can run, it is advanced to the earliest deadline. Both
+    /// functions are called under the lock of the scheduler and must not call it: they may take a `PlainMutex`,
+    /// but no other lock of `sys`.
     pub fn set_clock(
         &self,
         now: impl Fn() -> Moment + Send + 'static,
@@ -94,16 +94,16 @@ impl Scheduler {
         self.state().set_clock(now, advance);
     }
 
-    /// How many choice points a schedule may have; 100,000 if nothing is said.
+    /// Sets how many scheduling points the schedule may have; the default is 100,000.
     pub fn set_steps_max(&self, steps: u64) {
         self.state().steps_max = steps;
     }
 
-    /// An actor. It begins when it is chosen, not before [`Scheduler::run`]; a scheduler with actors must be
-    /// run.
+    /// Adds an actor. It begins when it is chosen, after the call of [`Scheduler::run`]. A scheduler with actors
+    /// must be run.
     ///
     /// # Errors
-    /// When the host has no thread to give.
+    /// When the host cannot start a thread.
     pub fn spawn(&self, name: impl Into<String>, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let (number, handle) = self.start_actor(name.into(), body)?;
         if let Some(actor) = self.state().actors.get_mut(number) {
@@ -112,69 +112,69 @@ impl Scheduler {
         Ok(())
     }
 
-    /// At this choice point, or at the first after it: called on the actor that reached it, before it goes on.
+    /// Calls `act` at this scheduling point, or at the first one after it, on the actor that reached it.
     pub fn at_step(&self, step: u64, act: impl FnOnce() + Send + 'static) {
         self.state().events.entry(step).or_default().push(Box::new(act));
     }
 
-    /// At each choice point, with its number: called on the actor that reached it. For invariants; what
-    /// is wrong goes to [`Scheduler::fail`], for a panic may be caught by the code under test.
-    pub fn on_each_step(&self, look: impl FnMut(u64) + Send + 'static) {
-        self.state().each_step = Some(Box::new(look));
+    /// Calls `check` at each scheduling point with its number, on the actor that reached it. For invariants: a
+    /// violation is reported by [`Scheduler::fail`], because the code under test may catch a panic.
+    pub fn on_each_step(&self, check: impl FnMut(u64) + Send + 'static) {
+        self.state().each_step = Some(Box::new(check));
     }
 
-    /// Every actor ends at its next choice point, as if the process were killed: it is unwound. While it
-    /// unwinds nothing is a choice point, and it still waits for locks that others have to let go. Those
-    /// parts of the code under test that run then must have no effect: freeze the disk first.
+    /// Ends every actor at its next scheduling point by unwinding it, as if the process were killed. While an
+    /// actor unwinds it has no scheduling points, and still waits for locks that other actors hold. The
+    /// destructors that run then must have no effect: stop the disk first.
     pub fn kill(&self) {
         self.state().stop(ScheduleEnd::Killed);
     }
 
-    /// The test has found a fault: ends the schedule like [`Scheduler::kill`].
+    /// Ends the schedule like [`Scheduler::kill`], because the test has found a fault.
     pub fn fail(&self, why: impl Into<String>) {
         self.state().stop(ScheduleEnd::Failed(why.into()));
     }
 
-    /// Choice points so far.
+    /// How many scheduling points there have been.
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.state().steps
     }
 
-    /// The last 2,000 choice points, one line each: its number, the actor, what it was about to do.
+    /// The last 2,000 scheduling points, one line each: its number, the actor, and the operation that follows.
     #[must_use]
     pub fn trace(&self) -> Vec<String> {
-        let core = self.state();
-        core.trace.iter().map(|line| core.format_entry(line)).collect()
+        let state = self.state();
+        state.trace.iter().map(|line| state.format_entry(line)).collect()
     }
 
-    /// Runs all actors until the schedule ends; the first reason to end it counts. Called once, by the test's
-    /// thread, which is not an actor.
+    /// Runs all actors until the schedule ends, and returns the first reason to end it. Called once, by the
+    /// thread of the test, which is not an actor.
     #[must_use]
     pub fn run(&self) -> ScheduleEnd {
-        let mut core = self.state();
-        core.caller = Some(std::thread::current());
-        self.pass_turn(core);
+        let mut state = self.state();
+        state.caller = Some(std::thread::current());
+        self.pass_turn(state);
         let (mut seen, mut since) = (0, Instant::now());
         while self.0.active_actor.load(Ordering::Acquire) != NO_ACTOR {
             std::thread::park_timeout(STUCK_AFTER);
-            let core = self.state();
-            if core.steps != seen {
-                (seen, since) = (core.steps, Instant::now());
+            let state = self.state();
+            if state.steps != seen {
+                (seen, since) = (state.steps, Instant::now());
             } else if since.elapsed() >= STUCK_AFTER
                 && self.0.active_actor.load(Ordering::Acquire) != NO_ACTOR
             {
-                let last = core.trace.back().map(|line| core.format_entry(line)).unwrap_or_default();
+                let last = state.trace.back().map(|line| state.format_entry(line)).unwrap_or_default();
                 return ScheduleEnd::Stuck(last);
             }
         }
-        let mut core = self.state();
-        let over = core.actors.iter_mut().filter(|actor| matches!(actor.state, ActorState::Finished));
+        let mut state = self.state();
+        let over = state.actors.iter_mut().filter(|actor| matches!(actor.state, ActorState::Finished));
         let handles: Vec<_> = over.filter_map(|actor| actor.handle.take()).collect();
-        // What these hold may hold this scheduler.
-        let left = core.take_test_closures();
-        let end = core.end.clone().unwrap_or(ScheduleEnd::AllFinished);
-        drop(core);
+        // Values in these closures may hold this scheduler.
+        let left = state.take_test_closures();
+        let end = state.end.clone().unwrap_or(ScheduleEnd::AllFinished);
+        drop(state);
         drop(left);
         handles.into_iter().for_each(|handle| drop(handle.join()));
         end
@@ -189,21 +189,21 @@ impl Scheduler {
         name: String,
         body: impl FnOnce() + Send + 'static,
     ) -> io::Result<(usize, JoinHandle<()>)> {
-        let mut core = self.state();
-        let number = core.actors.len();
+        let mut state = self.state();
+        let number = state.actors.len();
         let here = CurrentActor { scheduler: self.clone(), number };
-        // It waits for its turn, which nobody gives while we hold the lock.
+        // The new thread waits for its turn, which it cannot get while the lock is held.
         let builder = Builder::new().name(name.clone()).stack_size(STACK_OCTETS);
         let handle = builder.spawn(move || here.run_thread(body))?;
-        core.actors.push(Actor::new(name, handle.thread().clone()));
+        state.actors.push(Actor::new(name, handle.thread().clone()));
         Ok((number, handle))
     }
 
-    /// Gives the turn to whom chance chooses, or back to [`Scheduler::run`] when that is over. The caller must
-    /// not go on before it is chosen again.
-    fn pass_turn(&self, mut core: MutexGuard<'_, ScheduleState>) {
-        if let (next, Some(thread)) = core.next_turn() {
-            drop(core);
+    /// Gives the turn to a random actor, or back to [`Scheduler::run`] at the end. The caller must not go on before
+    /// it is chosen again.
+    fn pass_turn(&self, mut state: MutexGuard<'_, ScheduleState>) {
+        if let (next, Some(thread)) = state.next_turn() {
+            drop(state);
             self.0.active_actor.store(next, Ordering::Release);
             thread.unpark();
         }

@@ -1,8 +1,8 @@
-//! Which user the process runs as, and what keeps that user from a file.
+//! Which user the process runs as, and which directories that user may not enter.
 //!
-//! Root may read every file, so a check by root says nothing about a server that runs as another user.
-//! [`ServiceUser::become_it`] gives root's rights up for good, and everything afterwards is judged by the
-//! kernel: owners, groups, access control lists, and every directory and link on the way.
+//! Root may read every file, so a check by root does not show what a server that runs as another user may
+//! read. [`ServiceUser::become_user`] gives up the rights of root permanently. From then on the kernel checks
+//! every access: owners, groups, access control lists, and every directory and link in a path.
 
 use std::collections::VecDeque;
 use std::ffi::CString;
@@ -14,7 +14,7 @@ use std::path::{Component, Path, PathBuf};
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, Gid, Uid, User, access, initgroups, setgid, setgroups, setuid};
 
-/// Most symbolic links that are followed on the way to a file, as Linux does.
+/// Most symbolic links that are followed in a path; Linux has the same limit.
 const LINKS_MAX: usize = 40;
 
 /// A user that the server may run as.
@@ -25,14 +25,14 @@ pub struct ServiceUser {
     name: Option<String>,
 }
 
-/// The process has root's rights.
+/// The process has the rights of root.
 #[must_use]
 pub fn is_root() -> bool {
     Uid::effective().is_root()
 }
 
 impl ServiceUser {
-    /// The account of this name; none if there is none.
+    /// The user of this name; `None` if there is no such user.
     ///
     /// # Errors
     /// When the accounts of this host cannot be read.
@@ -40,7 +40,7 @@ impl ServiceUser {
         Ok(User::from_name(name)?.map(Self::from))
     }
 
-    /// The owner of a file or directory; none if there is no such file.
+    /// The owner of a file or directory; `None` if the file does not exist.
     ///
     /// # Errors
     /// As the file system says, or when the accounts of this host cannot be read.
@@ -62,17 +62,17 @@ impl ServiceUser {
         Self { uid, gid, name }
     }
 
-    /// It is root.
+    /// This user is root.
     #[must_use]
     pub fn is_root(&self) -> bool {
         self.uid.is_root()
     }
 
-    /// Makes the process run as this user, with all groups of it, for good. For root, before there are
-    /// threads.
+    /// Makes the process run as this user, with all its groups, permanently. Called by root, before other threads
+    /// are started.
     ///
     /// # Errors
-    /// When the system refuses; the process must end then, because its rights are mixed.
+    /// When the system refuses. The process must end then, because it may have only a part of the new rights.
     pub fn become_user(&self) -> io::Result<()> {
         match &self.name {
             Some(name) => initgroups(&CString::new(name.as_bytes())?, self.gid)?,
@@ -98,14 +98,14 @@ impl std::fmt::Display for ServiceUser {
     }
 }
 
-/// The first directory on the way to `path` that the process may not enter, links followed; none if the
-/// way is free or ends before.
+/// The first directory in `path` that the process may not enter; links are followed. `None` if it may enter all
+/// of them, or if one does not exist.
 #[must_use]
 pub fn first_inaccessible_dir(path: &Path) -> Option<PathBuf> {
-    let mut left: VecDeque<PathBuf> = path.components().map(|part| part.as_os_str().into()).collect();
+    let mut remaining: VecDeque<PathBuf> = path.components().map(|part| part.as_os_str().into()).collect();
     let mut at = PathBuf::from(if path.is_absolute() { "/" } else { "." });
     let mut links = 0;
-    while let Some(part) = left.pop_front() {
+    while let Some(part) = remaining.pop_front() {
         match Path::new(&part).components().next() {
             Some(Component::RootDir) => {
                 at = PathBuf::from("/");
@@ -130,7 +130,7 @@ pub fn first_inaccessible_dir(path: &Path) -> Option<PathBuf> {
         if links > LINKS_MAX {
             return None;
         }
-        target.components().rev().for_each(|part| left.push_front(part.as_os_str().into()));
+        target.components().rev().for_each(|part| remaining.push_front(part.as_os_str().into()));
     }
     None
 }
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_way_to_a_file_is_followed_through_links() {
+    fn an_inaccessible_directory_is_found_through_links() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         fs::create_dir_all(path("live/here")).unwrap();
@@ -154,12 +154,12 @@ mod tests {
         for free in ["certs/key", "circle", "nothing/below"] {
             assert_eq!(first_inaccessible_dir(&path(free)), None, "{free}");
         }
-        // Not even root enters a file.
+        // Not even root may enter a file.
         assert_eq!(first_inaccessible_dir(&path("certs/key/below")), Some(path("archive/here/key")));
     }
 
     #[test]
-    fn a_user_is_known_by_name_and_as_an_owner() {
+    fn a_user_is_found_by_name_and_as_an_owner() {
         let root = ServiceUser::from_name("root").unwrap().unwrap();
         assert!(root.is_root() && root.to_string() == "root");
         assert_eq!(ServiceUser::from_name("no-such-user").unwrap(), None);

@@ -1,10 +1,11 @@
 //! A request to stop that can be waited for together with sockets.
 //!
-//! A pipe whose writing end is closed: everyone who polls the other end wakes up, and stays awake.
+//! The flag is a pipe. To raise it, the writing end is closed: every thread that polls the reading end wakes
+//! up, and later polls return at once.
 //!
-//! The request says until when work under way may go on. Work that waits for others, be it a program, a
-//! neighbour or a client, waits for the request as well. It then ends at once, or in time before that
-//! moment; what has not ended by then ends with the process.
+//! The request has a deadline for work that is under way. Work that waits for a program, another service or a
+//! client also waits for the request. It then ends at once, or before the deadline; work that has not ended by
+//! the deadline ends with the process.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::clock::{Clock as _, Moment, SystemClock};
 use super::plain_mutex::PlainMutex as Mutex;
 
-/// Asked once, heard by everyone, for ever.
+/// A request to stop, which cannot be taken back.
 #[derive(Debug)]
 pub struct StopFlag {
     reader: OwnedFd,
@@ -25,72 +26,73 @@ pub struct StopFlag {
     deadline: OnceLock<Moment>,
 }
 
-/// What work that waits for others does when the server stops.
+/// What happens to work that waits for others when the server stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnStop {
-    /// It ends at once: nothing that we have promised depends on it.
+    /// It ends at once: no accepted message depends on it.
     EndAtOnce,
-    /// It may go on until the moment that the request names.
+    /// It may go on until the deadline of the request.
     FinishByDeadline,
 }
 
-/// What a wait ended with.
+/// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitResult {
-    /// The descriptor can be read or accepted from.
+    /// The descriptor is ready.
     Ready,
-    /// It is time to stop.
+    /// The flag is raised.
     StopRequested,
-    /// Nothing happened in the time given.
+    /// Neither happened within the timeout.
     TimedOut,
 }
 
-/// How long a wait is that cannot hear the request.
+/// Longest wait if poll(2) fails, because such a wait does not notice the request.
 const POLL_FAILURE_WAIT_MAX: Duration = Duration::from_millis(100);
 
 impl StopFlag {
-    /// Not asked yet.
+    /// A flag that is not raised.
     ///
     /// # Errors
     /// When the host has no descriptors left.
     pub fn new() -> io::Result<Self> {
-        // A program that we start must not hold the writing end: nobody would wake until it ends.
+        // A program that the server starts must not inherit the writing end: no thread would wake up before
+        // that program ends.
         let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
         Ok(Self { reader, writer: Mutex::new(Some(writer)), deadline: OnceLock::new() })
     }
 
-    /// Everyone is to stop, and nothing may go on.
+    /// Requests a stop at once: the deadline is now.
     pub fn raise(&self) {
         self.raise_with_deadline(SystemClock.now());
     }
 
-    /// Everyone is to stop; what may be finished must be by `end`. The first request counts.
+    /// Requests a stop, with the deadline `end` for work that may be finished. Later calls change nothing.
     pub fn raise_with_deadline(&self, end: Moment) {
         self.deadline.get_or_init(|| end);
         drop(self.writer.lock().take());
     }
 
-    /// By when work under way must have ended; nothing before it was asked.
+    /// When work under way must have ended; `None` while the flag is not raised.
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
         self.deadline.get().copied().filter(|_| self.is_raised())
     }
 
-    /// Can be read when it was asked, and from then on.
+    /// A descriptor that is readable once the flag is raised.
     pub(super) fn descriptor(&self) -> BorrowedFd<'_> {
         self.reader.as_fd()
     }
 
-    /// It was asked.
+    /// The flag is raised.
     #[must_use]
     pub fn is_raised(&self) -> bool {
         self.writer.lock().is_none()
     }
 
-    /// Waits until `descriptor` has something, or it is time to stop, or `timeout` is over.
+    /// Waits until `descriptor` is readable, the flag is raised, or `timeout` has passed.
     ///
     /// # Errors
-    /// As poll(2) says; an interrupted wait is [`Woken::Nothing`].
+    /// As poll(2) says; an interrupted wait is [`WaitResult::TimedOut`].
     pub fn wait_until_readable(
         &self,
         descriptor: BorrowedFd<'_>,
@@ -99,7 +101,7 @@ impl StopFlag {
         self.poll_with(PollFd::new(descriptor, PollFlags::POLLIN), timeout)
     }
 
-    /// The same, until `descriptor` can be written to, or is connected.
+    /// Waits until `descriptor` is writable or connected, the flag is raised, or `timeout` has passed.
     pub(super) fn wait_until_writable(
         &self,
         descriptor: BorrowedFd<'_>,
@@ -126,12 +128,11 @@ impl StopFlag {
         })
     }
 
-    /// Waits for `timeout`; true if it is time to stop.
+    /// Waits for `timeout`, or until the flag is raised; true if it is raised.
     pub fn wait(&self, timeout: Duration) -> bool {
-        // The pipe itself is the only descriptor of interest.
         match self.wait_until_readable(self.reader.as_fd(), Some(timeout)) {
             Ok(woken) => woken == WaitResult::StopRequested,
-            // Without poll(2), for want of memory, the caller must not run in circles.
+            // If poll(2) fails, for want of memory, the caller must not loop without a pause.
             Err(_) => {
                 std::thread::sleep(timeout.min(POLL_FAILURE_WAIT_MAX));
                 self.is_raised()
@@ -147,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everyone_who_waits_hears_the_request_and_goes_on_hearing_it() {
+    fn a_raised_flag_wakes_every_wait_and_later_waits_return_at_once() {
         let stop = Arc::new(StopFlag::new().unwrap());
         assert!(!stop.wait(Duration::from_millis(1)));
         let theirs = Arc::clone(&stop);

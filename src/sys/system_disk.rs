@@ -1,4 +1,4 @@
-//! The host's file system.
+//! The file system of the host, by paths from `/` or from the working directory.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -14,7 +14,7 @@ use super::file_lock::FileLock;
 use super::openat;
 use crate::mail::Timestamp;
 
-/// The host's file system.
+/// The whole file system of the host.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemDisk;
 
@@ -60,7 +60,7 @@ impl Disk for SystemDisk {
     }
 }
 
-/// A file of the host's file system.
+/// An open file of the host's file system.
 pub(super) struct SystemFile(pub(super) File);
 
 impl DiskFile for SystemFile {
@@ -93,23 +93,23 @@ fn identity(metadata: &Metadata) -> FileIdentity {
     FileIdentity { device: metadata.dev(), inode: metadata.ino(), links: metadata.nlink() }
 }
 
-/// Whether `path` leads to this file; a symbolic link in its place does not.
+/// Whether `path` leads to this file; false if `path` is a symbolic link.
 pub(super) fn path_leads_to(path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
-    let there = match fs::symlink_metadata(path) {
+    let found = match fs::symlink_metadata(path) {
         Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
             return Ok(false);
         }
         other => identity(&other?),
     };
-    let ours = file.identity()?;
-    Ok((there.device, there.inode) == (ours.device, ours.inode) && ours.links > 0)
+    let open = file.identity()?;
+    Ok((found.device, found.inode) == (open.device, open.inode) && open.links > 0)
 }
 
-/// Reads a whole file, refusing one over `octets_max`: what people write by hand is small.
+/// Reads a whole text file of at most `octets_max` octets.
 ///
 /// # Errors
-/// As the file system says, [`io::ErrorKind::FileTooLarge`], or [`io::ErrorKind::InvalidInput`] for a
-/// named pipe, which would keep us waiting for its other end.
+/// As the file system says; [`io::ErrorKind::FileTooLarge`] for a longer file; [`io::ErrorKind::InvalidInput`]
+/// for a named pipe, because a read would wait for its other end.
 pub fn read_text(path: &Path, octets_max: u64) -> io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     openat::read_text_bounded(&openat::open_with_flags(CWD, path, flags)?, octets_max)
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn neither_a_link_nor_a_pipe_is_taken_for_a_file_of_ours() {
+    fn a_link_or_a_pipe_is_not_opened_as_a_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         fs::write(path("elsewhere"), "theirs").unwrap();
@@ -140,29 +140,29 @@ mod tests {
         assert!(crate::sys::FileLock::acquire(&path("dangling")).is_err());
         assert!(!path("nothing").exists());
         assert_eq!(kind(SystemDisk.open(&path("nothing"))), io::ErrorKind::NotFound);
-        // A configuration may be linked, but not wait for the other end of a pipe.
+        // A configuration file may be a link, but a read must not wait for the other end of a pipe.
         assert_eq!(read_text(&path("link"), 100).unwrap(), "theirs");
         assert_eq!(read_text(&path("pipe"), 100).unwrap_err().kind(), io::ErrorKind::InvalidInput);
     }
 
     #[test]
-    fn a_file_is_in_place_while_its_path_leads_to_it() {
+    fn a_file_is_at_its_path_until_it_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         let (one, other) =
             (SystemDisk.create(&path("one")).unwrap(), SystemDisk.create(&path("other")).unwrap());
-        let is_in_place = |name: &str| SystemDisk.is_file_at(&path(name), &*one).unwrap();
-        assert!(is_in_place("one") && !is_in_place("other") && !is_in_place("nothing"));
-        assert!(!is_in_place("one/below"), "it is not a directory");
+        let is_at = |name: &str| SystemDisk.is_file_at(&path(name), &*one).unwrap();
+        assert!(is_at("one") && !is_at("other") && !is_at("nothing"));
+        assert!(!is_at("one/below"), "it is not a directory");
         symlink("one", path("link")).unwrap();
-        assert!(!is_in_place("link"));
+        assert!(!is_at("link"));
         SystemDisk.rename(&path("other"), &path("one")).unwrap();
-        assert!(!is_in_place("one") && SystemDisk.is_file_at(&path("one"), &*other).unwrap());
+        assert!(!is_at("one") && SystemDisk.is_file_at(&path("one"), &*other).unwrap());
         assert_eq!(one.identity().unwrap().links, 0);
     }
 
     #[test]
-    fn the_time_of_a_file_is_set_and_listed_and_links_and_directories_are_not_listed() {
+    fn only_regular_files_are_listed_with_the_time_that_was_set() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         SystemDisk.create(&path).unwrap().append(b"12345").unwrap();

@@ -7,7 +7,7 @@ use std::thread::{Builder, JoinHandle};
 #[cfg(any(test, feature = "fakes"))]
 use super::scheduler;
 
-/// Virtual; only what is touched counts.
+/// Octets of virtual memory: only pages that were touched take memory.
 const STACK_OCTETS: usize = 256 * 1024;
 
 /// A TLS handshake needs 32 KiB in a release build and over 64 KiB in a debug build. Smaller than
@@ -15,18 +15,18 @@ const STACK_OCTETS: usize = 256 * 1024;
 /// are large enough, with every page that was touched.
 const TEMPORARY_THREAD_STACK_OCTETS: usize = 128 * 1024;
 
-/// Starts a named thread. Linux keeps fifteen characters of the name. On an actor of a test's scheduler, the
-/// thread becomes one too.
+/// Starts a named thread. Linux keeps fifteen characters of the name. If an actor of a test's scheduler calls
+/// this, the new thread is an actor as well.
 ///
 /// # Errors
-/// When the host has no thread to give.
+/// When the host cannot start a thread.
 pub fn spawn<F>(name: impl Into<String>, body: F) -> io::Result<JoinHandle<()>>
 where
     F: FnOnce() + Send + 'static,
 {
     #[cfg(any(test, feature = "fakes"))]
-    if let Some(here) = scheduler::current_actor() {
-        return here.spawn(name.into(), body);
+    if let Some(actor) = scheduler::current_actor() {
+        return actor.spawn(name.into(), body);
     }
     Builder::new().name(name.into()).stack_size(STACK_OCTETS).spawn(body)
 }
@@ -38,13 +38,13 @@ where
 /// The panic that ended it.
 pub fn join<T>(thread: JoinHandle<T>) -> std::thread::Result<T> {
     #[cfg(any(test, feature = "fakes"))]
-    if let Some(here) = scheduler::current_actor() {
-        here.join(thread.thread().id());
+    if let Some(actor) = scheduler::current_actor() {
+        actor.join(thread.thread().id());
     }
     thread.join()
 }
 
-/// Does something that may panic. When a test's scheduler ends an actor, by unwinding it, that goes on.
+/// Calls `body`, which may panic. The unwinding by which a test's scheduler ends an actor is not caught.
 ///
 /// # Errors
 /// The panic.
@@ -61,24 +61,24 @@ pub fn catch_panic<T>(body: impl FnOnce() -> T) -> std::thread::Result<T> {
     result
 }
 
-/// Where a test's scheduler may let another actor run: before something that others can see and that is
-/// neither a lock nor a channel. Nothing on any other thread, and in a shipped program.
+/// A point at which a test's scheduler may let another actor run: before an operation that other threads can
+/// observe and that is neither a lock nor a channel. Does nothing on other threads and in a shipped program.
 #[inline]
-pub fn scheduling_point(what: impl FnOnce() -> String) {
+pub fn scheduling_point(describe: impl FnOnce() -> String) {
     #[cfg(any(test, feature = "fakes"))]
-    if let Some(here) = scheduler::current_actor() {
-        here.scheduling_point(scheduler::Operation::from_text(what()));
+    if let Some(actor) = scheduler::current_actor() {
+        actor.scheduling_point(scheduler::Operation::from_text(describe()));
     }
     #[cfg(not(any(test, feature = "fakes")))]
-    let _ = what;
+    let _ = describe;
 }
 
-/// Does something on a short-lived thread and waits for it: what needs much stack, and other memory that
-/// the libraries keep for each thread, and is done by a thread that then waits for a long time. It is all
-/// given back.
+/// Calls `body` on a short-lived thread and waits for its end. For work that needs much stack, or memory that
+/// libraries keep for each thread, when the calling thread waits for a long time afterwards: all of that
+/// memory is freed.
 ///
 /// # Errors
-/// When the host has no thread to give.
+/// When the host cannot start a thread.
 pub fn run_on_temporary_thread<F, T>(name: &str, body: F) -> io::Result<T>
 where
     F: FnOnce() -> T + Send,
@@ -95,10 +95,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_done_aside_comes_back_be_it_a_value_or_a_panic() {
+    fn a_temporary_thread_returns_its_value_or_its_panic() {
         let borrowed = String::from("here");
-        assert_eq!(run_on_temporary_thread("aside", || borrowed.len()).unwrap(), 4);
-        let caught = std::panic::catch_unwind(|| run_on_temporary_thread("aside", || panic!("on purpose")));
+        assert_eq!(run_on_temporary_thread("temporary", || borrowed.len()).unwrap(), 4);
+        let caught =
+            std::panic::catch_unwind(|| run_on_temporary_thread("temporary", || panic!("on purpose")));
         assert_eq!(caught.unwrap_err().downcast_ref(), Some(&"on purpose"));
     }
 }

@@ -1,8 +1,8 @@
-//! Is a thread stuck?
+//! Detects a thread that is stuck.
 //!
-//! A thread that all others wait for says when it has something in hand and when it waits for
-//! something to do; whoever looks sees how long it has been at it. So nobody wakes up only to say that
-//! all is well, and a lock that never opens or a disk that never answers is noticed all the same.
+//! An important thread records when it begins a piece of work and when it waits for the next one. The watchdog
+//! checks how long the current piece has taken. So the thread need not wake up only to report that it is
+//! alive, and a lock that is never released or a disk that never answers is noticed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +10,16 @@ use std::time::Duration;
 use super::clock::{Clock, Moment, SystemClock};
 use super::plain_mutex::PlainMutex as Mutex;
 
-/// What is known of one thread.
+/// What one thread is doing: whether it works, and since when.
 pub struct ThreadActivity {
     name: String,
     clock: Arc<dyn Clock>,
-    /// When it took in hand what it is at; `None` while it waits.
+    /// When the current piece of work began; `None` while the thread waits.
     busy_since: Mutex<Option<Moment>>,
 }
 
 impl ThreadActivity {
-    /// A thread that waits.
+    /// The activity of a thread that waits for work.
     #[must_use]
     pub fn new(name: impl Into<String>) -> Arc<Self> {
         Self::with_clock(name, Arc::new(SystemClock))
@@ -29,28 +29,27 @@ impl ThreadActivity {
         Arc::new(Self { name: name.into(), clock, busy_since: Mutex::default() })
     }
 
-    /// The thread's name.
+    /// The name of the thread.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// It has something new in hand.
+    /// The thread begins a piece of work.
     pub fn set_busy(&self) {
         *self.busy_since.lock() = Some(self.clock.now());
     }
 
-    /// It waits for something to do. A thread that ends in any other way than by being told never
-    /// says so again, and is as good as stuck.
+    /// The thread waits for work. A thread that ends by a fault does not call this, and so counts as stuck.
     pub fn set_idle(&self) {
         *self.busy_since.lock() = None;
     }
 
-    /// It has been at one thing for this long.
+    /// The current piece of work has taken `busy_max` or longer.
     #[must_use]
-    pub fn is_stuck(&self, patience: Duration) -> bool {
+    pub fn is_stuck(&self, busy_max: Duration) -> bool {
         let since = *self.busy_since.lock();
-        since.is_some_and(|since| self.clock.now().since(since) >= patience)
+        since.is_some_and(|since| self.clock.now().since(since) >= busy_max)
     }
 }
 
@@ -60,20 +59,20 @@ mod tests {
     use crate::fakes::TestClock;
 
     #[test]
-    fn a_thread_is_stuck_when_it_is_at_one_thing_for_too_long_and_never_while_it_waits() {
+    fn a_thread_is_stuck_when_one_piece_of_work_takes_too_long_and_never_while_it_waits() {
         let clock = Arc::new(TestClock::default());
-        let pulse = ThreadActivity::with_clock("queue", clock.clone());
-        let patience = Duration::from_secs(60);
-        clock.advance(patience * 2);
-        assert!(!pulse.is_stuck(patience), "it waits");
-        pulse.set_busy();
-        clock.advance(patience / 2);
-        pulse.set_busy();
-        clock.advance(patience / 2);
-        assert!(!pulse.is_stuck(patience), "one thing after the other");
-        clock.advance(patience / 2);
-        assert!(pulse.is_stuck(patience));
-        pulse.set_idle();
-        assert!(!pulse.is_stuck(patience));
+        let activity = ThreadActivity::with_clock("queue", clock.clone());
+        let busy_max = Duration::from_secs(60);
+        clock.advance(busy_max * 2);
+        assert!(!activity.is_stuck(busy_max), "the thread waits");
+        activity.set_busy();
+        clock.advance(busy_max / 2);
+        activity.set_busy();
+        clock.advance(busy_max / 2);
+        assert!(!activity.is_stuck(busy_max), "these are two pieces of work");
+        clock.advance(busy_max / 2);
+        assert!(activity.is_stuck(busy_max));
+        activity.set_idle();
+        assert!(!activity.is_stuck(busy_max));
     }
 }

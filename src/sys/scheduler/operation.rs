@@ -1,12 +1,12 @@
-//! What actors do and wait for.
+//! The operations of actors, and the keys of what actors wait for.
 
 use std::fmt;
 use std::panic::Location;
 
-/// What an actor waits for. Compared only with what others wait for at the same time.
+/// Identifies what an actor waits for. Compared only with the keys of other waits at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sys) enum WaitKey {
-    /// The address of a lock, a condition variable, or what the ends of a channel share.
+    /// The address of a lock, of a condition variable, or of the value that the ends of a channel share.
     Object(usize),
     /// The end of an actor.
     ActorEnd(usize),
@@ -18,10 +18,10 @@ impl WaitKey {
     }
 }
 
-/// What an actor is about to do, for the trace.
+/// The operation that follows a scheduling point, for the trace.
 #[derive(Clone)]
 pub(in crate::sys) struct Operation {
-    verb: &'static str,
+    name: &'static str,
     subject: OperationSubject,
     location: Option<&'static Location<'static>>,
 }
@@ -33,30 +33,30 @@ enum OperationSubject {
 }
 
 impl Operation {
-    /// Something with a lock or a channel of this type, called by the caller's caller.
+    /// An operation on a lock or a channel of this type, at the location of the caller's caller.
     #[track_caller]
-    pub(in crate::sys) fn on<T>(verb: &'static str) -> Self {
-        Self { location: Some(Location::caller()), ..Self::without_location::<T>(verb) }
+    pub(in crate::sys) fn on<T>(name: &'static str) -> Self {
+        Self { location: Some(Location::caller()), ..Self::without_location::<T>(name) }
     }
 
-    /// The same where the caller is not known.
-    pub(in crate::sys) fn without_location<T>(verb: &'static str) -> Self {
-        Self { verb, subject: OperationSubject::Type(std::any::type_name::<T>()), location: None }
+    /// An operation on a lock or a channel of this type, at an unknown location.
+    pub(in crate::sys) fn without_location<T>(name: &'static str) -> Self {
+        Self { name, subject: OperationSubject::Type(std::any::type_name::<T>()), location: None }
     }
 
     pub(in crate::sys) fn from_text(text: String) -> Self {
-        Self { verb: "", subject: OperationSubject::Text(text), location: None }
+        Self { name: "", subject: OperationSubject::Text(text), location: None }
     }
 }
 
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.subject {
-            OperationSubject::Type(name) => write!(f, "{} {}", self.verb, name.replace("postrider::", ""))?,
+            OperationSubject::Type(name) => write!(f, "{} {}", self.name, name.replace("postrider::", ""))?,
             OperationSubject::Text(text) => write!(f, "{text}")?,
         }
         match self.location {
-            Some(place) => write!(f, " at {}:{}", place.file(), place.line()),
+            Some(location) => write!(f, " at {}:{}", location.file(), location.line()),
             None => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! The state of a schedule, and whose turn it is: no threads, no waiting.
+//! The state of a schedule, and the choice of the next actor. Has no threads and does not wait.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::thread::{JoinHandle, Thread};
@@ -7,10 +7,10 @@ use std::time::Duration;
 use super::super::clock::Moment;
 use super::{NO_ACTOR, Operation, ScheduleEnd, WaitKey};
 
-/// Choices that are kept for [`Scheduler::trace`].
+/// Scheduling points that are kept for the trace.
 const TRACE_LINES: usize = 2_000;
 
-/// Unless a test says otherwise.
+/// The limit of scheduling points unless a test sets another one.
 const STEPS_MAX_DEFAULT: u64 = 100_000;
 
 pub(super) type StepEvent = Box<dyn FnOnce() + Send>;
@@ -18,11 +18,11 @@ pub(super) type StepCheck = Box<dyn FnMut(u64) + Send>;
 
 pub(super) struct ScheduleState {
     pub(super) random: u64,
-    /// A choice point switches once in so many.
+    /// One in so many scheduling points switches actors.
     pub(super) switch_one_in: u64,
-    /// A switch stalls the actor that it leaves once in so many; never if 0.
+    /// One in so many switches stalls the actor that it leaves; none if 0.
     pub(super) stall_one_in: u64,
-    /// At a switch the earliest deadline passes once in so many; never if 0.
+    /// At one in so many switches the earliest deadline passes; at none if 0.
     pub(super) early_timeout_one_in: u64,
     pub(super) steps: u64,
     pub(super) steps_max: u64,
@@ -31,7 +31,7 @@ pub(super) struct ScheduleState {
     pub(super) each_step: Option<StepCheck>,
     pub(super) clock: Box<dyn TimeSource>,
     pub(super) trace: VecDeque<TraceEntry>,
-    /// Once this is set, every actor unwinds.
+    /// Why the schedule ends. Once it is set, every actor unwinds.
     pub(super) end: Option<ScheduleEnd>,
     pub(super) caller: Option<Thread>,
 }
@@ -39,12 +39,12 @@ pub(super) struct ScheduleState {
 pub(super) struct Actor {
     pub(super) name: String,
     pub(super) state: ActorState,
-    /// It became ready because its deadline passed.
+    /// The actor became ready because its deadline passed.
     pub(super) is_timed_out: bool,
-    /// It is not chosen before this step, unless nobody else can run.
+    /// The actor is not chosen before this step, unless no other actor can run.
     pub(super) stalled_until: u64,
     pub(super) thread: Thread,
-    /// Of those that the test spawned; an actor has the handles of those that it spawned.
+    /// Set if the test spawned the actor; an actor has the handles of the actors that it spawned.
     pub(super) handle: Option<JoinHandle<()>>,
 }
 
@@ -60,13 +60,13 @@ pub(super) struct TraceEntry {
     pub(super) operation: Operation,
 }
 
-/// What the scheduler needs of a test's clock.
+/// The clock of a schedule.
 pub(super) trait TimeSource: Send {
     fn now(&self) -> Moment;
     fn advance(&mut self, by: Duration);
 }
 
-/// The clock of a schedule whose test has none.
+/// The clock of a schedule whose test sets none.
 #[derive(Default)]
 struct DefaultTime(Moment);
 
@@ -100,7 +100,7 @@ impl Actor {
 
 impl ScheduleState {
     pub(super) fn new(seed: u64) -> Self {
-        let mut core = Self {
+        let mut state = Self {
             random: seed,
             switch_one_in: 2,
             stall_one_in: 0,
@@ -115,10 +115,10 @@ impl ScheduleState {
             end: None,
             caller: None,
         };
-        core.switch_one_in = core.pick_one([2, 8, 32]);
-        core.stall_one_in = core.pick_one([0, 16, 4]);
-        core.early_timeout_one_in = core.pick_one([0, 256, 32]);
-        core
+        state.switch_one_in = state.pick_one([2, 8, 32]);
+        state.stall_one_in = state.pick_one([0, 16, 4]);
+        state.early_timeout_one_in = state.pick_one([0, 256, 32]);
+        state
     }
 
     pub(super) fn set_clock(
@@ -129,14 +129,14 @@ impl ScheduleState {
         self.clock = Box::new(TestTime(now, advance));
     }
 
-    /// All that belongs to the test.
+    /// Takes out everything that belongs to the test.
     pub(super) fn take_test_closures(&mut self) -> impl Sized + use<> {
         let own: Box<dyn TimeSource> = Box::<DefaultTime>::default();
         let clock = std::mem::replace(&mut self.clock, own);
         (std::mem::take(&mut self.events), self.each_step.take(), clock)
     }
 
-    /// SplitMix64.
+    /// The next number of SplitMix64.
     fn random_bits(&mut self) -> u64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.random;
@@ -145,7 +145,7 @@ impl ScheduleState {
         z ^ (z >> 31)
     }
 
-    /// Below `n`, which is not 0.
+    /// A random number below `n`, which must not be 0.
     pub(super) fn random_below(&mut self, n: u64) -> u64 {
         self.random_bits() % n
     }
@@ -159,11 +159,11 @@ impl ScheduleState {
         choices.get(choice).copied().unwrap_or_default()
     }
 
-    pub(super) fn record(&mut self, actor: Option<usize>, doing: Operation) {
+    pub(super) fn record(&mut self, actor: Option<usize>, operation: Operation) {
         if self.trace.len() == TRACE_LINES {
             self.trace.pop_front();
         }
-        self.trace.push_back(TraceEntry { step: self.steps, actor, operation: doing });
+        self.trace.push_back(TraceEntry { step: self.steps, actor, operation });
     }
 
     pub(super) fn format_entry(&self, line: &TraceEntry) -> String {
@@ -172,7 +172,7 @@ impl ScheduleState {
         format!("{} {name}: {}", line.step, line.operation)
     }
 
-    /// The first reason counts. All actors run once more, to unwind.
+    /// Ends the schedule; the first reason counts. All actors run once more, to unwind.
     pub(super) fn stop(&mut self, end: ScheduleEnd) {
         self.end.get_or_insert(end);
         for actor in &mut self.actors {
@@ -198,7 +198,7 @@ impl ScheduleState {
         deadlines.min()
     }
 
-    /// Lets time pass until `deadline`, and those run whose deadline has passed.
+    /// Advances the clock to `deadline`, and makes the actors ready whose deadline has passed.
     fn advance_to(&mut self, deadline: Moment) {
         let missing = deadline.since(self.clock.now());
         if !missing.is_zero() {
@@ -218,10 +218,10 @@ impl ScheduleState {
         }
     }
 
-    /// Who runs next, and its thread.
+    /// The number of the actor that runs next, and its thread.
     pub(super) fn next_turn(&mut self) -> (usize, Option<Thread>) {
         if self.earliest_deadline().is_some() {
-            // An actor may have turned the clock.
+            // An actor may have advanced the clock.
             self.expire_waits();
         }
         if let Some(deadline) = self.earliest_deadline()
@@ -231,7 +231,7 @@ impl ScheduleState {
         }
         if !self.has_ready() && self.actors.iter().any(|actor| !matches!(actor.state, ActorState::Finished)) {
             if self.end.is_some() {
-                // They unwind, and wait for each other: their threads are left behind.
+                // The actors unwind and wait for each other: their threads are abandoned.
                 return (NO_ACTOR, self.caller.clone());
             }
             let waits = self.describe_waits();
@@ -247,7 +247,7 @@ impl ScheduleState {
         self.actors.iter().any(|actor| matches!(actor.state, ActorState::Ready))
     }
 
-    /// One of those who can run; who is stalled only if all of them are.
+    /// A random actor that can run; a stalled one only if all others are stalled too.
     fn choose_actor(&mut self) -> Option<usize> {
         let steps = self.steps;
         let is_ready = |actor: &Actor| matches!(actor.state, ActorState::Ready);
@@ -265,7 +265,7 @@ impl ScheduleState {
 
     fn describe_waits(&self) -> String {
         let waits = self.actors.iter().filter_map(|actor| match &actor.state {
-            ActorState::Waiting { operation: doing, .. } => Some(format!("{} waits: {doing}", actor.name)),
+            ActorState::Waiting { operation, .. } => Some(format!("{} waits: {operation}", actor.name)),
             ActorState::Ready | ActorState::Finished => None,
         });
         waits.collect::<Vec<_>>().join("; ")

@@ -1,4 +1,4 @@
-//! Small programs under the scheduler, with faults that it has to find.
+//! Small programs under the scheduler, with faults that it must find.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::super::{
 };
 use super::{ScheduleEnd, Scheduler};
 
-/// Three actors that use all there is.
+/// Runs three actors that use locks, channels and scheduling points.
 fn run_three_actors(seed: u64) -> (ScheduleEnd, Vec<String>) {
     let scheduler = Scheduler::new(seed);
     let (sender, receiver) = channel();
@@ -38,7 +38,7 @@ fn run_three_actors(seed: u64) -> (ScheduleEnd, Vec<String>) {
 }
 
 #[test]
-fn a_seed_repeats_its_schedule_and_another_seed_is_another_one() {
+fn a_seed_repeats_its_schedule_and_another_seed_gives_another_schedule() {
     let mut schedules = BTreeSet::new();
     for seed in 0..20 {
         let (end, trace) = run_three_actors(seed);
@@ -50,7 +50,7 @@ fn a_seed_repeats_its_schedule_and_another_seed_is_another_one() {
 }
 
 #[test]
-fn a_trace_says_who_does_what_and_where() {
+fn a_trace_names_actor_operation_and_location() {
     let (_, trace) = run_three_actors(1);
     assert!(
         trace.iter().any(|line| line.contains(" adds: lock i32 at src/sys/scheduler/tests.rs:")),
@@ -81,7 +81,7 @@ fn a_lost_update_is_found() {
 }
 
 #[test]
-fn a_deadlock_is_reported_with_who_waits_for_what() {
+fn a_deadlock_is_reported_with_what_each_actor_waits_for() {
     struct First;
     struct Second;
     let end = |seed| {
@@ -112,15 +112,15 @@ fn a_deadlock_is_reported_with_who_waits_for_what() {
 }
 
 #[test]
-fn a_deadline_comes_when_nobody_can_run_and_turns_the_clock() {
+fn the_clock_advances_to_the_next_deadline_when_no_actor_can_run() {
     let clock = Arc::new(PlainMutex::new(Moment::default()));
     let (scheduler, (sender, receiver)) = (Scheduler::new(1), channel::<()>());
-    let (read, turned) = (Arc::clone(&clock), Arc::clone(&clock));
+    let (read, advanced) = (Arc::clone(&clock), Arc::clone(&clock));
     scheduler.set_clock(
         move || *read.lock(),
         move |by| {
-            let mut hand = turned.lock();
-            *hand = *hand + by;
+            let mut now = advanced.lock();
+            *now = *now + by;
         },
     );
     let waits = move || {
@@ -142,14 +142,14 @@ fn a_deadline_comes_when_nobody_can_run_and_turns_the_clock() {
 }
 
 #[test]
-fn time_may_pass_while_others_could_run() {
+fn a_deadline_may_pass_while_other_actors_could_run() {
     let is_late = |seed| {
         let (scheduler, (sender, receiver)) = (Scheduler::new(seed), channel());
         let is_late = Arc::new(AtomicBool::new(false));
         let noted = Arc::clone(&is_late);
         let waits = move || {
-            let heard = receiver.recv_timeout(Duration::from_secs(5));
-            noted.store(heard == Err(RecvTimeoutError::Timeout), Relaxed);
+            let received = receiver.recv_timeout(Duration::from_secs(5));
+            noted.store(received == Err(RecvTimeoutError::Timeout), Relaxed);
         };
         scheduler.spawn("waits", waits).unwrap();
         let sends = move || {
@@ -165,7 +165,7 @@ fn time_may_pass_while_others_could_run() {
 }
 
 #[test]
-fn a_kill_unwinds_everybody_through_locks_and_destructors() {
+fn a_kill_unwinds_every_actor_through_locks_and_destructors() {
     /// Takes a lock when it is dropped.
     struct Last(Arc<Mutex<usize>>);
     impl Drop for Last {
@@ -226,8 +226,8 @@ fn a_thread_that_an_actor_starts_is_an_actor_and_can_be_joined() {
 }
 
 #[test]
-fn a_notice_wakes_those_who_wait_and_a_condition_that_is_not_looked_at_again_is_found() {
-    let runs = |seed, looks_again: bool| {
+fn a_notification_wakes_waiting_actors_and_a_condition_that_is_not_checked_again_is_found() {
+    let runs = |seed, checks_again: bool| {
         let scheduler = Scheduler::new(seed);
         let shared = Arc::new((Mutex::new(false), Condvar::new()));
         for name in ["first", "second"] {
@@ -236,7 +236,7 @@ fn a_notice_wakes_those_who_wait_and_a_condition_that_is_not_looked_at_again_is_
                 let mut is_set = shared.0.lock();
                 while !*is_set {
                     is_set = shared.1.wait(is_set);
-                    if !looks_again {
+                    if !checks_again {
                         break;
                     }
                 }
@@ -269,7 +269,7 @@ fn a_panic_ends_the_schedule_and_is_reported() {
 }
 
 #[test]
-fn what_an_invariant_finds_ends_the_schedule_though_the_program_catches_panics() {
+fn a_violated_invariant_ends_the_schedule_although_the_program_catches_panics() {
     let (scheduler, steps) = (Scheduler::new(1), Arc::new(AtomicUsize::new(0)));
     let loops = || loop {
         let _caught = catch_panic(|| scheduling_point(|| "goes on".to_owned()));
@@ -302,7 +302,7 @@ fn a_schedule_that_does_not_end_is_cut_off() {
 }
 
 #[test]
-fn a_thread_that_is_no_actor_waits_and_is_woken_as_ever() {
+fn locks_and_channels_work_on_a_thread_that_is_not_an_actor() {
     let shared = Arc::new((Mutex::new(false), Condvar::new()));
     let (theirs, (sender, receiver)) = (Arc::clone(&shared), channel());
     let thread = spawn("sets", move || {
