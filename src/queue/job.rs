@@ -46,7 +46,7 @@ impl ActiveMessage {
             let mut state = self.state.lock();
             let record = record(&state.progress);
             state.progress.apply(&record);
-            let record = if state.is_unsaved { state.progress.to_record() } else { record };
+            let record = if state.is_unsaved { state.progress.to_update() } else { record };
             (record, state.progress.clone())
         };
         let noted = match spool.record_update(&lease, &self.envelope, &record, &after) {
@@ -72,7 +72,7 @@ impl ActiveMessage {
         let record = match is_unsaved {
             true => {
                 let ProgressUpdate { held, routes, .. } = record;
-                ProgressUpdate { held, routes, by_operator: true, ..after.to_record() }
+                ProgressUpdate { held, routes, by_operator: true, ..after.to_update() }
             }
             false => record,
         };
@@ -90,7 +90,7 @@ impl ActiveMessage {
         if !is_unsaved {
             return Ok(());
         }
-        self.record_attempt(spool, MessageProgress::to_record).map(drop)
+        self.record_attempt(spool, MessageProgress::to_update).map(drop)
     }
 
     /// The disk has refused something that is known in memory.

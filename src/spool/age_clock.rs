@@ -1,18 +1,18 @@
-//! The clock by which messages age.
+//! The age clock: the clock for the ages and due times of messages.
 //!
-//! It never jumps, it goes on across restarts of the server, and it counts the time in which the server
-//! or the host was down. So neither a restart nor a wall clock that is set changes the age of a message
-//! or the time of its next attempt. Its times are milliseconds, near those of the wall clock, and not to
-//! be compared with them.
+//! The age clock never jumps, continues across restarts of the server, and counts the time in which the server
+//! or the host was down. So neither a restart nor a change of the wall clock changes the age of a message or
+//! the time of its next attempt. Its times are in milliseconds. They are near those of the wall clock, but must
+//! not be compared with them.
 //!
-//! While the host is up, this is the host's uptime and a constant offset, which stands with the boot's id
-//! in `DATA/spool/clock`: nothing else is needed after a restart of the server. After a restart of the
-//! host only the wall clock knows how long it was down, and at a boot that clock may be wrong by years.
-//! So the time since this clock was last written down counts as the wall clock says, but for no more than
-//! a day, and never backwards: a wrong wall clock makes no message older than an outage of a day does.
+//! While the host is up, the age clock is the host's uptime plus a constant offset. The offset and the id of
+//! the boot are in `DATA/spool/clock`, which is all that a restart of the server needs. After a restart of the
+//! host, only the wall clock shows how long the host was down, and at a boot the wall clock may be wrong by
+//! years. So the time since the age clock was last saved counts as the wall clock shows it, but for at most a
+//! day, and never backwards: a wrong wall clock makes no message older than an outage of a day does.
 //!
-//! The file is written soon after the start, at the stop, and now and then in between. It is a help and not a
-//! condition: if it is missing or damaged, this clock begins with the wall clock's time.
+//! The file is written soon after the start, at the stop, and every few minutes in between. If it is missing or
+//! damaged, the age clock begins with the time of the wall clock.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,37 +25,43 @@ use super::message_file::create_replacing;
 use crate::mail::{Envelope, Timestamp};
 use crate::sys::{Clock, Disk};
 
-/// An outage of the host counts for no more.
+/// An outage of the host counts for at most this long.
 const OUTAGE_MAX: Duration = Duration::from_secs(24 * 3600);
-/// Its file is shorter.
+/// The file is not longer than this.
 const FILE_OCTETS_MAX: usize = 1000;
 
+/// The name of the file in the spool's directory.
+const FILE_NAME: &str = "clock";
+/// The name of the file while it is written; an earlier process may have left half a file.
+const TEMPORARY_NAME: &str = "clock.new";
+
+/// The clock for the ages and due times of messages.
 pub(crate) struct AgeClock {
     disk: Arc<dyn Disk>,
     clock: Arc<dyn Clock>,
-    /// The spool's.
+    /// The spool's directory.
     dir: PathBuf,
     boot_id: String,
-    /// Between the uptime and this clock.
+    /// The difference between this clock and the uptime.
     offset_ms: i64,
-    /// What an earlier process wrote down last.
+    /// The time that an earlier process saved last.
     last_saved: Option<Timestamp>,
 }
 
-/// What is written down.
+/// The content of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct SavedClock {
     boot: String,
     offset_ms: i64,
-    /// This clock when it was written down.
+    /// The time of this clock when it was saved.
     last_ms: i64,
-    /// The wall clock at that moment.
+    /// The time of the wall clock at that moment.
     wall_ms: i64,
 }
 
 impl AgeClock {
-    /// Goes on from what the last process wrote down below `dir`; writes nothing.
+    /// Continues the clock that the last process saved in `dir`. Writes nothing.
     pub(super) fn open(disk: Arc<dyn Disk>, clock: Arc<dyn Clock>, dir: &Path) -> Self {
         let saved = match read(disk.as_ref(), &dir.join(FILE_NAME)) {
             Ok(saved) => Some(saved),
@@ -74,7 +80,7 @@ impl AgeClock {
             None => wall.as_millis(),
             Some(saved) => {
                 let steady = uptime.saturating_add(saved.offset_ms);
-                // A container may count the uptime of the same boot from another moment.
+                // A container may count the uptime of the same boot from another moment on.
                 if saved.boot == boot && !boot.is_empty() && steady >= saved.last_ms {
                     steady
                 } else {
@@ -83,33 +89,33 @@ impl AgeClock {
                 }
             }
         };
-        let before = saved.map(|saved| Timestamp::from_millis(saved.last_ms));
+        let last_saved = saved.map(|saved| Timestamp::from_millis(saved.last_ms));
         let offset_ms = now.saturating_sub(uptime);
-        Self { disk, clock, dir: dir.to_owned(), boot_id: boot, offset_ms, last_saved: before }
+        Self { disk, clock, dir: dir.to_owned(), boot_id: boot, offset_ms, last_saved }
     }
 
-    /// The time by this clock.
+    /// The time of this clock.
     pub(crate) fn now(&self) -> Timestamp {
         Timestamp::from_millis(millis(self.clock.uptime()).saturating_add(self.offset_ms))
     }
 
-    /// How long a message has waited.
+    /// The age of a message.
     pub(crate) fn age(&self, envelope: &Envelope) -> Duration {
         self.now().since(envelope.age_start())
     }
 
-    /// How long it had waited when an earlier process was last known to run; zero if it came later.
+    /// The age of a message when an earlier process last saved the clock; zero if the message is younger.
     pub(crate) fn age_at_last_save(&self, envelope: &Envelope) -> Duration {
         self.last_saved.map_or(Duration::ZERO, |before| before.since(envelope.age_start()))
     }
 
-    /// A time of this clock, on the wall clock; nothing if it has come.
+    /// Converts a time of this clock to wall time; `None` if it is past.
     pub(crate) fn to_wall(&self, time: Timestamp) -> Option<Timestamp> {
         let left = time.since(self.now());
         (!left.is_zero()).then(|| self.clock.wall_time().after(left))
     }
 
-    /// Writes it down, for the next start of the host.
+    /// Saves the time, for the next start.
     pub(crate) fn write(&self) {
         let saved = SavedClock {
             boot: self.boot_id.clone(),
@@ -118,27 +124,22 @@ impl AgeClock {
             wall_ms: self.clock.wall_time().as_millis(),
         };
         if let Err(e) = self.replace(&saved) {
-            // The disk may be full, and what was written last is good enough.
+            // The disk may be full, and the file that was written last is good enough.
             log::debug!(target: "queue", "{} cannot be written: {e}", self.dir.join(FILE_NAME).display());
         }
     }
 
     fn replace(&self, saved: &SavedClock) -> io::Result<()> {
-        let draft = self.dir.join(TEMPORARY_NAME);
-        let file = create_replacing(self.disk.as_ref(), &draft)?;
+        let temporary = self.dir.join(TEMPORARY_NAME);
+        let file = create_replacing(self.disk.as_ref(), &temporary)?;
         let mut text = serde_json::to_vec(saved)?;
         text.push(b'\n');
         file.append(&text)?;
         file.sync()?;
-        self.disk.rename(&draft, &self.dir.join(FILE_NAME))?;
+        self.disk.rename(&temporary, &self.dir.join(FILE_NAME))?;
         self.disk.sync_dir(&self.dir)
     }
 }
-
-/// In the spool's directory.
-const FILE_NAME: &str = "clock";
-/// What is to be the file; half of one may be there.
-const TEMPORARY_NAME: &str = "clock.new";
 
 fn read(disk: &dyn Disk, path: &Path) -> io::Result<SavedClock> {
     let file = disk.open(path)?;
@@ -190,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn it_begins_with_the_wall_clock_and_does_not_follow_it() {
+    fn the_clock_begins_with_the_wall_time_and_does_not_follow_it() {
         let host = TestHost::new();
         let ages = host.open();
         let began = ages.now();
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_of_the_server_changes_nothing_whatever_the_wall_clock_does() {
+    fn a_restart_of_the_server_changes_nothing_however_the_wall_clock_is_set() {
         let host = TestHost::new();
         let began = host.open().now();
         for n in 1..10 {
@@ -231,23 +232,23 @@ mod tests {
     }
 
     #[test]
-    fn a_wall_clock_that_is_wrong_after_a_boot_counts_for_a_day_once_and_never_backwards() {
+    fn a_wrong_wall_clock_after_a_boot_counts_for_at_most_a_day_and_never_backwards() {
         let host = TestHost::new();
         let began = host.open().now();
         host.clock.reboot(HOUR);
         host.set_wall_back(YEARS);
         assert_eq!(host.open().now(), began, "back");
         host.clock.reboot(HOUR);
-        assert_eq!(host.open().now(), began.after(HOUR), "and it stays so");
+        assert_eq!(host.open().now(), began.after(HOUR), "and the next boot changes nothing");
         host.set_wall_forward(2 * YEARS);
         host.clock.reboot(HOUR);
         assert_eq!(host.open().now(), began.after(HOUR + DAY), "forward");
         host.clock.reboot(HOUR);
-        assert_eq!(host.open().now(), began.after(2 * HOUR + DAY), "and it stays so");
+        assert_eq!(host.open().now(), began.after(2 * HOUR + DAY), "and the next boot changes nothing");
     }
 
     #[test]
-    fn what_passed_between_two_writes_is_not_lost_with_the_host() {
+    fn the_time_between_two_saves_is_not_lost_when_the_host_restarts() {
         let host = TestHost::new();
         let ages = host.open();
         let began = ages.now();
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_down_outlives_a_power_cut_and_half_a_write_the_one_before() {
+    fn a_saved_time_outlives_a_power_cut_and_a_save_that_failed() {
         let host = TestHost::new();
         let ages = host.open();
         let began = ages.now();
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_does_not_name_its_boots_and_an_uptime_that_went_back_are_other_boots() {
+    fn without_a_boot_id_or_with_a_smaller_uptime_the_host_counts_as_restarted() {
         let host = TestHost::new();
         let began = host.open().now();
         let path = Path::new("/spool/clock");
@@ -296,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_damaged_or_cannot_be_written_is_no_obstacle() {
+    fn a_file_that_is_damaged_or_cannot_be_written_does_not_stop_the_clock() {
         let host = TestHost::new();
         let path = Path::new("/spool/clock");
         for damaged in [&b""[..], b"{", b"{}", b"\xff\0", &[b'9'; 5000], b"null"] {
@@ -317,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_that_has_come_is_none_on_the_wall_clock() {
+    fn a_past_time_has_no_wall_time() {
         let host = TestHost::new();
         let ages = host.open();
         host.set_wall_back(YEARS);

@@ -1,31 +1,31 @@
-//! Which messages are in our care, and where on disk each of them is.
+//! Which messages are in the spool, and where each of them is on disk.
 //!
-//! In memory; a start builds it from what it finds. The gauge of the queue's length follows it.
+//! Kept in memory; a start builds it from the files that it finds. The gauge of the number of messages follows it.
 
 use std::collections::BTreeMap;
 
 use super::journal::{JournalPosition, NoteHandle};
-use super::message_progress::ProgressUpdate;
+use super::progress_update::ProgressUpdate;
 use crate::mail::MessageId;
 use crate::observe::Gauge;
 use crate::sys::Mutex;
 
-/// Where a message is kept.
+/// Where a message is on disk.
 #[derive(Clone)]
 pub(super) enum MessageLocation {
     Journal {
         position: JournalPosition,
-        /// Notes about it, which stand elsewhere in the journal. Mostly empty.
+        /// Updates, whose notes are elsewhere in the journal. Usually none.
         updates: Vec<ProgressUpdate>,
     },
     File {
         octets: u64,
-        /// The note that must be durable before the parcel may go.
+        /// The note `moved`, which must be durable before the file may be removed.
         moved_note: Option<NoteHandle>,
     },
 }
 
-/// All of them, by age.
+/// All messages, by age.
 pub(super) struct Index {
     locations: Mutex<BTreeMap<MessageId, MessageLocation>>,
     length: Gauge,
@@ -53,42 +53,42 @@ impl Index {
         self.locations.lock().get(id).cloned()
     }
 
-    /// From now on it is there.
-    pub(super) fn insert(&self, id: &MessageId, kept: MessageLocation) {
+    /// Adds a message, or replaces its location.
+    pub(super) fn insert(&self, id: &MessageId, location: MessageLocation) {
         let mut index = self.locations.lock();
-        index.insert(*id, kept);
+        index.insert(*id, location);
         self.update_gauge(&index);
     }
 
-    /// From now on it is not there; says where it was.
+    /// Removes a message. Returns where it was.
     pub(super) fn remove(&self, id: &MessageId) -> Option<MessageLocation> {
         let mut index = self.locations.lock();
-        let kept = index.remove(id);
+        let location = index.remove(id);
         self.update_gauge(&index);
-        kept
+        location
     }
 
-    /// A message of the journal is in a file of its own from now on, unless it is not at `place` any
-    /// more: false then, and nothing has changed.
+    /// Records that a message of the journal is now in a file of its own. Changes nothing and returns false if
+    /// the message is not at `position` any more.
     pub(super) fn move_from(
         &self,
         id: &MessageId,
-        place: JournalPosition,
-        moved: Option<NoteHandle>,
+        position: JournalPosition,
+        moved_note: Option<NoteHandle>,
     ) -> bool {
         let mut index = self.locations.lock();
-        let Some(kept) = index.get_mut(id) else { return false };
-        let is_there = matches!(kept, MessageLocation::Journal { position: now, .. } if *now == place);
+        let Some(location) = index.get_mut(id) else { return false };
+        let is_there = matches!(location, MessageLocation::Journal { position: now, .. } if *now == position);
         if is_there {
-            *kept = MessageLocation::File { octets: place.octets, moved_note: moved };
+            *location = MessageLocation::File { octets: position.octets, moved_note };
         }
         is_there
     }
 
-    /// One more note about a message in the journal.
-    pub(super) fn add_update(&self, id: &MessageId, record: &ProgressUpdate) {
-        if let Some(MessageLocation::Journal { updates: records, .. }) = self.locations.lock().get_mut(id) {
-            records.push(record.clone());
+    /// Adds an update to a message in the journal.
+    pub(super) fn add_update(&self, id: &MessageId, update: &ProgressUpdate) {
+        if let Some(MessageLocation::Journal { updates, .. }) = self.locations.lock().get_mut(id) {
+            updates.push(update.clone());
         }
     }
 
@@ -100,13 +100,13 @@ impl Index {
         may_move: impl Fn(&MessageId) -> bool,
     ) -> Vec<MessageId> {
         let index = self.locations.lock();
-        let tenants = index.iter().filter_map(|(id, kept)| match kept {
-            MessageLocation::Journal { position: place, .. } if place.segment == segment && may_move(id) => {
+        let found = index.iter().filter_map(|(id, location)| match location {
+            MessageLocation::Journal { position, .. } if position.segment == segment && may_move(id) => {
                 Some(*id)
             }
             MessageLocation::Journal { .. } | MessageLocation::File { .. } => None,
         });
-        tenants.take(at_most).collect()
+        found.take(at_most).collect()
     }
 
     fn update_gauge(&self, index: &BTreeMap<MessageId, MessageLocation>) {

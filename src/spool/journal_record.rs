@@ -1,38 +1,37 @@
-//! One record of the journal, framed.
+//! One record of the journal, with its checksums.
 //!
-//! A head line in ASCII, then a text (JSON), then octets, then a line end:
+//! A record is a head line in ASCII, then a text (JSON), then octets, then a line end:
 //!
 //! ```text
 //! postrider-2 KIND ID TEXT-OCTETS MESSAGE-OCTETS HEAD-CRC32 CRC32␊
 //! ```
 //!
-//! The first checksum covers the head line before it, the second that, the text and the octets;
-//! both also a salt that stands in the segment's file name and nowhere else. A message may hold
-//! anything, also something that looks like a record; when reading goes on behind a torn record
-//! and passes through such a message, the salt, which no client knows, keeps it from being taken
-//! for one of ours. A segment that is used again still holds what it held, behind what is written
-//! over it: the first checksum tells that these are not this segment's records, at little cost.
+//! The first checksum covers the head line before it, the second covers that, the text and the octets.
+//! Both also cover a salt that is only in the segment's file name. A message may contain octets that look like a
+//! record. When reading continues after a torn record and passes through such a message, the checksums do not
+//! match, because no client can find out the salt. A segment that is written over still has its old records
+//! after the new ones: the first checksum shows, at little cost, that they are not records of this segment.
 //!
-//! Reading costs time in proportion to the octets, whatever a message says: no octet is summed up
-//! twice. Only what has the form of a head line is summed up, and no such line begins within another.
-//! The lengths in a sound head line hold: no record of this segment begins within what it heads.
+//! Reading takes time in proportion to the octets, whatever messages contain: no octet is read more than twice
+//! for checksums. A checksum is computed only for text that has the form of a head line, and no such line begins
+//! within another. If a head line is sound, so are its lengths: no record of this segment begins within them.
 
 use std::ops::Range;
 
 use crate::mail::MessageId;
 
-/// What a record says.
+/// The kinds of records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RecordKind {
     /// A message: envelope and octets.
     Put,
-    /// News of a message: a record as JSON.
+    /// A change of a message's progress, as JSON.
     Note,
-    /// The message is in a file of its own now.
+    /// The message is now in a file of its own.
     Moved,
-    /// Nothing is left to do for it.
+    /// The message is settled.
     Done,
-    /// It was put but not promised, because a sync failed.
+    /// The message was written but not accepted, because a sync failed.
     Cancel,
 }
 
@@ -45,44 +44,43 @@ const RECORD_KIND_NAMES: [(RecordKind, &str); 5] = [
 ];
 const VERSION: u32 = 2;
 const MAGIC: &[u8] = b"postrider-";
-/// No head line is longer.
+/// A head line is not longer than this.
 const HEAD_OCTETS_MAX: usize = 120;
 
-/// A record that was found, with its place in what was scanned.
+/// A record that was found, and where it is in the segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct JournalRecord {
     pub(super) kind: RecordKind,
     pub(super) id: MessageId,
     pub(super) text: Range<usize>,
     pub(super) octets: Range<usize>,
-    /// Behind its line end.
+    /// The position after its line end.
     pub(super) end: usize,
 }
 
-/// What stands at a position of a segment.
+/// What is at a position of a segment.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum ScanResult {
     /// A sound record.
-    Frame(JournalRecord),
-    /// Octets that are no record, with one behind them: damage.
+    Record(JournalRecord),
+    /// Damage: octets that are no record, with a record after them.
     Damaged(Range<usize>),
-    /// A record of full length whose checksum is wrong, and none behind it: a torn write, or
-    /// damage to a promised message.
+    /// A record of full length whose checksum is wrong, with no record after it: a torn write, or damage to an
+    /// accepted message.
     ChecksumMismatch(Range<usize>),
     /// Records of a later version of this program.
     Newer(u32),
-    /// Nothing more, apart from a torn write or what the segment held before it was used again.
+    /// No more records; there may be a torn write, or old octets of a file that is written over.
     End,
 }
 
-/// A record that is ready but for its segment's salt: copied and summed up, so that little is left
-/// to do where others wait.
+/// A record without its segment's salt. It is copied and its checksum is computed before the journal is locked.
 pub(super) struct PreparedRecord {
-    /// Room for the head line, then the rest.
+    /// Room for the head line, then text, octets and line end.
     record: Vec<u8>,
     /// The head line without its checksums.
     head: String,
-    /// Of what follows the head line.
+    /// The checksum of text and octets.
     crc: crc32fast::Hasher,
 }
 
@@ -101,7 +99,7 @@ impl PreparedRecord {
         Self { record, head, crc }
     }
 
-    /// The record as it stands in a segment with this salt, and where its text begins in it.
+    /// The record for a segment with this salt, and where its text begins in the record.
     pub(super) fn finish_with_salt(&mut self, salt: u32) -> (&[u8], usize) {
         let mut hasher = crc32fast::Hasher::new();
         hasher.update(&salt.to_be_bytes());
@@ -109,7 +107,7 @@ impl PreparedRecord {
         let head_sum = hasher.clone().finalize();
         hasher.combine(&self.crc);
         let line = format!("{} {head_sum:08x} {:08x}\n", self.head, hasher.finalize());
-        // The line ends where the text begins.
+        // The head line is right before the text.
         let start = HEAD_OCTETS_MAX.saturating_sub(line.len());
         let room = self.record.iter_mut().skip(start);
         room.zip(line.bytes()).for_each(|(slot, octet)| *slot = octet);
@@ -121,33 +119,33 @@ impl PreparedRecord {
 pub(super) struct Scanner<'a> {
     segment: &'a [u8],
     salt: u32,
-    /// What stands behind damage, found when its end was.
+    /// The candidate after damage, examined when the end of the damage was searched.
     lookahead: Option<(usize, Candidate)>,
-    /// Octets of the segment that were summed up.
+    /// Octets of the segment that went into checksums so far.
     hashed: u64,
 }
 
-/// What a position of a segment looks like by itself.
+/// What a position of a segment looks like, without regard to the records before and after it.
 enum Candidate {
     Valid(JournalRecord),
     /// Of a later version.
     Newer(u32),
-    /// A sound head line whose record ends here and is not what was written.
+    /// A sound head line; the record that ends here has a wrong checksum.
     ChecksumMismatch {
         end: usize,
     },
-    /// A sound head line whose record is longer than the segment.
+    /// A sound head line; the record is longer than the rest of the segment.
     Torn,
     NoRecord,
 }
 
-/// What has the form of a head line.
+/// Text that has the form of a head line.
 struct RecordHeader<'a> {
     kind: RecordKind,
     id: MessageId,
     text_octets: usize,
     message_octets: usize,
-    /// What the checksums cover.
+    /// The part of the line that the checksums cover.
     checksummed: &'a str,
     header_crc: u32,
     record_crc: u32,
@@ -158,19 +156,19 @@ impl<'a> Scanner<'a> {
         Self { segment, salt, lookahead: None, hashed: 0 }
     }
 
-    /// What stands at `position`: 0, or behind what this found last.
+    /// What is at `position`, which is 0 or the end of the last result.
     pub(super) fn scan(&mut self, position: usize) -> ScanResult {
         if position >= self.segment.len() {
             return ScanResult::End;
         }
-        let look = match self.lookahead.take() {
-            Some((at, look)) if at == position => look,
+        let candidate = match self.lookahead.take() {
+            Some((at, candidate)) if at == position => candidate,
             _ => self.examine(position),
         };
-        let is_wrong = matches!(look, Candidate::ChecksumMismatch { .. });
-        let mut next = match look {
-            Candidate::Valid(frame) => return ScanResult::Frame(frame),
-            // A whole segment is written by one version: only its first record is believed.
+        let is_wrong = matches!(candidate, Candidate::ChecksumMismatch { .. });
+        let mut next = match candidate {
+            Candidate::Valid(record) => return ScanResult::Record(record),
+            // One version writes a whole segment, so only the version of the first record counts.
             Candidate::Newer(version) if position == 0 => return ScanResult::Newer(version),
             Candidate::Torn => return ScanResult::End,
             Candidate::ChecksumMismatch { end } => end,
@@ -178,8 +176,8 @@ impl<'a> Scanner<'a> {
         };
         while let Some(found) = find_magic(self.segment, next) {
             match self.examine(found) {
-                look @ (Candidate::Valid(_) | Candidate::ChecksumMismatch { .. }) => {
-                    self.lookahead = Some((found, look));
+                candidate @ (Candidate::Valid(_) | Candidate::ChecksumMismatch { .. }) => {
+                    self.lookahead = Some((found, candidate));
                     return ScanResult::Damaged(position..found);
                 }
                 Candidate::Torn => break,
@@ -236,7 +234,7 @@ impl<'a> Scanner<'a> {
 }
 
 impl<'a> RecordHeader<'a> {
-    /// Reads a line without its end. Sums up nothing.
+    /// Reads a line without its line end. Computes no checksum.
     fn parse(line: &'a str) -> Option<Self> {
         let (head, sum) = line.rsplit_once(' ')?;
         let (covered, head_sum) = head.rsplit_once(' ')?;
@@ -261,7 +259,7 @@ fn parse_decimal(word: &str) -> Option<usize> {
     word.bytes().all(|octet| octet.is_ascii_digit()).then(|| word.parse().ok())?
 }
 
-/// Of a checksum: eight digits.
+/// Reads a checksum: eight hexadecimal digits in lower case.
 fn parse_crc(word: &str) -> Option<u32> {
     let is_form = word.len() == 8 && word.bytes().all(|octet| matches!(octet, b'0'..=b'9' | b'a'..=b'f'));
     is_form.then(|| u32::from_str_radix(word, 16).ok())?
@@ -292,11 +290,11 @@ mod tests {
 
     #[test]
     fn a_record_can_be_written_again_to_another_segment() {
-        let mut blank = PreparedRecord::new(RecordKind::Put, &id(1), b"{}", b"Subject: x\r\n\r\n");
+        let mut prepared = PreparedRecord::new(RecordKind::Put, &id(1), b"{}", b"Subject: x\r\n\r\n");
         for salt in [SALT, SALT + 1] {
-            let (record, text_at) = blank.finish_with_salt(salt);
-            let ScanResult::Frame(frame) = scan(record, salt, 0) else { panic!("{salt}") };
-            assert_eq!((frame.text.start, frame.end), (text_at, record.len()));
+            let (octets, text_at) = prepared.finish_with_salt(salt);
+            let ScanResult::Record(record) = scan(octets, salt, 0) else { panic!("{salt}") };
+            assert_eq!((record.text.start, record.end), (text_at, octets.len()));
         }
     }
 
@@ -310,15 +308,15 @@ mod tests {
         (out, second, third)
     }
 
-    /// Records, stretches of damage, and where reading ended. Reading may not cost more than it should.
+    /// The records, the number of damaged ranges, and where reading ended. Checks how many octets were read.
     fn ids(segment: &[u8]) -> (Vec<MessageId>, usize, usize) {
         let (mut ids, mut damaged, mut position) = (Vec::new(), 0, 0);
         let mut scanner = Scanner::new(segment, SALT);
         loop {
             match scanner.scan(position) {
-                ScanResult::Frame(frame) => {
-                    ids.push(frame.id);
-                    position = frame.end;
+                ScanResult::Record(record) => {
+                    ids.push(record.id);
+                    position = record.end;
                 }
                 ScanResult::Damaged(range) => {
                     damaged += 1;
@@ -332,26 +330,26 @@ mod tests {
             }
         }
         let (hashed, octets) = (scanner.hashed, segment.len() as u64);
-        assert!(hashed <= 2 * octets, "{hashed} octets summed up for {octets}");
+        assert!(hashed <= 2 * octets, "checksums of {hashed} octets for {octets}");
         (ids, damaged, position)
     }
 
     #[test]
-    fn what_is_written_is_read_again() {
+    fn records_that_are_written_can_be_read() {
         let (octets, ..) = segment();
-        let ScanResult::Frame(frame) = scan(&octets, SALT, 0) else { panic!() };
-        assert_eq!(&octets[frame.octets], b"Subject: x\r\n\r\n");
+        let ScanResult::Record(record) = scan(&octets, SALT, 0) else { panic!() };
+        assert_eq!(&octets[record.octets], b"Subject: x\r\n\r\n");
         assert_eq!(ids(&octets), (vec![id(1), id(2), id(1)], 0, octets.len()));
     }
 
     #[test]
-    fn what_version_1_wrote_is_damage() {
+    fn records_of_version_1_count_as_damage() {
         let mut octets = format!("postrider-1 put {} 2 3 0123abcd\n{{}}two\n", id(1)).into_bytes();
         encode(&mut octets, SALT, RecordKind::Done, &id(2), b"", b"");
         assert_eq!(ids(&octets), (vec![id(2)], 1, octets.len()));
     }
 
-    /// Bodies that look like the journal's own records, about 60 KB each.
+    /// Bodies that look like records of the journal, about 60 KB each.
     fn hostile_bodies() -> Vec<Vec<u8>> {
         const OCTETS: usize = 60_000;
         let fill = |line: &dyn Fn(u64) -> Vec<u8>| {
@@ -389,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn no_octet_is_summed_up_more_than_twice_whatever_messages_say() {
+    fn no_octet_is_read_more_than_twice_for_checksums_whatever_messages_contain() {
         for (number, body) in hostile_bodies().iter().enumerate() {
             let mut octets = Vec::new();
             let mut starts = Vec::new();
@@ -419,7 +417,7 @@ mod tests {
             assert_eq!(ids(&heads), (vec![id(3)], 1, octets.len()), "{number}: no head");
             assert_eq!(ids(&bodies), (vec![id(3)], 3, octets.len()), "{number}: no body");
 
-            // Written over: what it held before stands behind the end.
+            // Written over: the old octets are after the end.
             let mut over = Vec::new();
             encode(&mut over, SALT, RecordKind::Put, &id(9), b"{}", b"new");
             let end = over.len();
@@ -433,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_in_two_records_that_follow_each_other_is_seen_in_both() {
+    fn damage_in_two_adjacent_records_is_found_in_both() {
         let (mut octets, second, third) = segment();
         octets.truncate(third);
         octets[30] ^= 1;
@@ -447,17 +445,17 @@ mod tests {
     }
 
     #[test]
-    fn behind_the_last_record_of_a_segment_that_is_used_again_nothing_is_found() {
+    fn nothing_is_found_after_the_last_record_of_a_segment_that_is_written_over() {
         let (mut octets, ..) = segment();
         let length = octets.len();
-        // It held whole records, one of which begins where the new ones end.
+        // The file had whole records before, one of which begins where the new records end.
         encode(&mut octets, SALT + 1, RecordKind::Put, &id(3), b"{}", b"old");
         octets.extend_from_slice(b"and the rest of one");
         assert_eq!(ids(&octets), (vec![id(1), id(2), id(1)], 0, length));
     }
 
     #[test]
-    fn a_torn_tail_spoils_nothing_but_itself_wherever_it_is_torn() {
+    fn a_torn_tail_costs_no_other_record_wherever_it_is_torn() {
         let (octets, second, third) = segment();
         for end in third + 1..octets.len() {
             assert_eq!(ids(&octets[..end]), (vec![id(1), id(2)], 0, third), "{end}");
@@ -468,7 +466,7 @@ mod tests {
     }
 
     #[test]
-    fn damage_to_any_octet_spoils_one_record() {
+    fn damage_to_one_octet_costs_one_record() {
         let (octets, second, third) = segment();
         for at in second..third {
             let mut octets = octets.clone();
@@ -478,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_inside_a_message_is_not_taken_for_one_of_ours() {
+    fn a_record_inside_a_message_does_not_count() {
         let mut forged = Vec::new();
         encode(&mut forged, 0, RecordKind::Put, &id(66), b"{}", b"forged");
         let mut octets = Vec::new();
@@ -488,7 +486,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_is_recognised_at_the_head_of_a_segment() {
+    fn a_later_version_is_recognised_at_the_start_of_a_segment() {
         assert_eq!(scan(b"postrider-3 what ever 1 2 3\n", SALT, 0), ScanResult::Newer(3));
     }
 }

@@ -1,12 +1,10 @@
 //! The right to change one queued message on disk.
 //!
-//! A message has one lease at a time. Whoever holds it may write down outcomes, move the message,
-//! settle it or set it aside; every function of the spool that does so asks for the lease. Reading
-//! needs none.
+//! A message has one lease at a time. Every function of the spool that records an update, moves the message,
+//! settles it or sets it aside takes the lease as an argument. Reading needs no lease.
 //!
-//! [`Leases`] makes them. There is one for each spool, returned by the opening of the spool: first the
-//! opening has it, then the queue manager, and nobody else can lease a message. Dropping a lease gives
-//! the message back.
+//! [`Leases`] makes them. There is one [`Leases`] for each spool: the opening of the spool returns it, and then
+//! the queue manager owns it, so that no other thread can lease a message. A lease ends when it is dropped.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -17,24 +15,24 @@ use crate::sys::Mutex;
 /// Messages that are leased.
 type LeasedIds = Arc<Mutex<HashSet<MessageId>>>;
 
-/// Makes leases.
+/// Makes the leases of one spool.
 pub(crate) struct Leases {
     leased: LeasedIds,
 }
 
 impl Leases {
-    /// For a spool that is being opened.
+    /// No message is leased.
     pub(super) fn new() -> Self {
         Self { leased: LeasedIds::default() }
     }
 
-    /// The lease of a message; nothing if somebody holds it. The message need not be in the queue.
+    /// The lease of a message; `None` while another lease of it exists. The message need not be in the spool.
     pub(crate) fn take(&mut self, id: &MessageId) -> Option<Lease> {
         let is_free = self.leased.lock().insert(*id);
         is_free.then(|| Lease { id: *id, leased: Arc::clone(&self.leased) })
     }
 
-    /// Whether somebody holds the lease of a message.
+    /// Whether a lease of the message exists.
     pub(super) fn is_leased(&self, id: &MessageId) -> bool {
         self.leased.lock().contains(id)
     }
@@ -47,7 +45,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// Of which message.
+    /// The message that the lease is for.
     pub(crate) fn id(&self) -> &MessageId {
         &self.id
     }
@@ -65,7 +63,7 @@ mod tests {
     use crate::mail::Timestamp;
 
     #[test]
-    fn a_message_has_one_lease_until_it_is_dropped() {
+    fn a_message_has_at_most_one_lease_until_it_is_dropped() {
         let mut leases = Leases::new();
         let [first, second] = [1, 2].map(|n| MessageId::new(Timestamp::from_millis(0), n));
         let lease = leases.take(&first).unwrap();

@@ -1,7 +1,7 @@
-//! A message is read: its envelope, what became of it so far, and where its octets stand.
+//! Reads a message: its envelope, its progress, and where its octets are.
 //!
-//! Whoever reads looks up a place and then opens the file there. Between the two, the message may move
-//! and its segment go. It moves once, so that looking again is enough.
+//! A reader looks up a location and then opens the file there. Between the two, the message may move and its
+//! segment may be removed. A message moves at most once, so one more look-up is enough.
 
 use std::io;
 use std::sync::Arc;
@@ -10,8 +10,9 @@ use super::extent::Extent;
 use super::index::MessageLocation;
 use super::lease::Lease;
 use super::message_file::{self, MessageFileError};
-use super::message_progress::{MessageProgress, ProgressUpdate};
+use super::message_progress::MessageProgress;
 use super::message_store::Spool;
+use super::progress_update::ProgressUpdate;
 use crate::mail::{Envelope, MessageId};
 
 /// A message, read from disk.
@@ -19,7 +20,7 @@ pub(crate) struct LoadedMessage {
     pub(crate) envelope: Arc<Envelope>,
     pub(crate) progress: MessageProgress,
     pub(crate) octets: u64,
-    /// What `progress` is the sum of.
+    /// The updates of which `progress` is the sum.
     pub(crate) updates: Vec<ProgressUpdate>,
 }
 
@@ -62,15 +63,15 @@ impl Spool {
         }
     }
 
-    /// Its parcel is not where it should be, though the place is: somebody removed it by hand. A
-    /// file system that is not mounted has no place.
+    /// The message's file is not in its directory, although the directory can be listed: somebody removed the
+    /// file by hand. If the file system is not mounted, the directory cannot be listed.
     fn is_missing(&self, id: &MessageId) -> bool {
         let Some(MessageLocation::File { octets, .. }) = self.index.get(id) else { return false };
         let name = message_file::file_name(id, octets);
         self.disk.list(&self.dirs.waiting).is_ok_and(|files| files.iter().all(|file| file.name != name))
     }
 
-    /// Forgets a message whose parcel somebody removed by hand; says whether that is so.
+    /// Forgets a message if somebody removed its file by hand. Returns whether that is so.
     pub(crate) fn forget_missing(&self, lease: &Lease) -> bool {
         let id = lease.id();
         let is_missing = self.is_missing(id);
@@ -81,7 +82,7 @@ impl Spool {
         is_missing
     }
 
-    /// Where the octets of a message stand now.
+    /// Where the octets of a message are now.
     pub(crate) fn extent(&self, id: &MessageId) -> io::Result<Extent> {
         match self.extent_once(id) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => self.extent_once(id),
@@ -90,11 +91,11 @@ impl Spool {
     }
 
     fn load_once(&self, id: &MessageId) -> Result<LoadedMessage, LoadError> {
-        let (envelope, records, octets) = match self.index.get(id).ok_or(LoadError::NotQueued)? {
-            MessageLocation::Journal { position: place, updates: records } => {
-                let file = self.journal.file(place.segment)?;
-                let json = file.read_range(place.offset, place.envelope_octets as usize)?;
-                (message_file::read_envelope(&json)?, records, place.octets)
+        let (envelope, updates, octets) = match self.index.get(id).ok_or(LoadError::NotQueued)? {
+            MessageLocation::Journal { position, updates } => {
+                let file = self.journal.file(position.segment)?;
+                let json = file.read_range(position.offset, position.envelope_octets as usize)?;
+                (message_file::read_envelope(&json)?, updates, position.octets)
             }
             MessageLocation::File { octets, .. } => {
                 let path = self.message_file_path(id, octets);
@@ -105,22 +106,22 @@ impl Spool {
                     other => other?,
                 };
                 let lines = message_file::read(file.as_ref(), octets)?;
-                (lines.envelope, lines.records, octets)
+                (lines.envelope, lines.updates, octets)
             }
         };
         let mut progress = MessageProgress::new(&envelope);
-        records.iter().for_each(|record| progress.apply(record));
-        // Only a parcel has been rerouted, and its envelope is not written again.
+        updates.iter().for_each(|update| progress.apply(update));
+        // Only messages in files are rerouted, and an envelope is not written again.
         let envelope = Arc::new(progress.rerouted(envelope));
-        Ok(LoadedMessage { envelope, progress, octets, updates: records })
+        Ok(LoadedMessage { envelope, progress, octets, updates })
     }
 
     fn extent_once(&self, id: &MessageId) -> io::Result<Extent> {
         match self.index.get(id).ok_or(io::ErrorKind::NotFound)? {
-            MessageLocation::Journal { position: place, .. } => Ok(Extent {
-                file: self.journal.file(place.segment)?,
-                offset: place.offset + u64::from(place.envelope_octets),
-                octets: place.octets,
+            MessageLocation::Journal { position, .. } => Ok(Extent {
+                file: self.journal.file(position.segment)?,
+                offset: position.offset + u64::from(position.envelope_octets),
+                octets: position.octets,
             }),
             MessageLocation::File { octets, .. } => {
                 Ok(Extent { file: self.disk.open(&self.message_file_path(id, octets))?, offset: 0, octets })

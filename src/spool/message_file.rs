@@ -1,14 +1,13 @@
-//! A message in a plain file of its own: what is large, or must wait.
+//! A message in a file of its own, for large messages and for those that wait.
 //!
-//! `waiting/ID.OCTETS`: first the octets, exactly as they go out without our stamp, so that they
-//! are written once and never again; then lines, each a checksum and a JSON object: the envelope,
-//! and one record for each attempt that changed something. The name says how long the octets are,
-//! so that nobody has to open a file to know where its lines begin; the time of modification is
-//! when the message is due, so that nobody has to open it to know that either. A torn last line
-//! is passed over. `head -c`, `tail -n`, `ls -l` and `jq` read all of it.
+//! `waiting/ID.OCTETS` begins with the octets of the message, exactly as they are sent but without the fields
+//! that the server adds, so that they are written once. Lines follow, each a checksum and a JSON object: the
+//! envelope, and one line for each update of the message's progress (`progress_update`). A torn last line is
+//! ignored. The file name has the number of octets, and the time of modification is the due time of the
+//! message, so that a start need not open the file. `head -c`, `tail -n`, `ls -l` and `jq` can read everything.
 //!
-//! A parcel is written under `incoming/ID.NUMBER` and renamed when it is whole and synced: what is found
-//! in `incoming/` at a start was never promised.
+//! The file is written as `incoming/ID.NUMBER` and renamed when it is whole and synced: a file that a start
+//! finds in `incoming/` was never accepted.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,16 +16,16 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::extent::Extent;
-use super::message_progress::ProgressUpdate;
+use super::progress_update::ProgressUpdate;
 use crate::mail::{Envelope, MessageId, Timestamp};
 use crate::sys::{Disk, DiskFile};
 
-/// Small writes are collected up to here.
+/// Small writes are collected up to this size.
 const BUFFER_OCTETS: usize = 32 * 1024;
-/// No parcel has more lines than this, in octets; a longer one is damaged.
+/// The lines of a file have at most this many octets; a file with more is damaged.
 const LINES_OCTETS_MAX: u64 = 256 * 1024 * 1024;
 
-/// A parcel being written. Removed when dropped before [`Draft::finish`].
+/// Writes a message file. Dropped before [`MessageFileWriter::finish`], it removes the file.
 pub(crate) struct MessageFileWriter {
     disk: Arc<dyn Disk>,
     id: MessageId,
@@ -37,7 +36,7 @@ pub(crate) struct MessageFileWriter {
     is_finished: bool,
 }
 
-/// Makes a file of which half may be there from an attempt that failed; its name is nobody else's.
+/// Creates a file; removes half a file that a failed attempt may have left under this name.
 pub(super) fn create_replacing(disk: &dyn Disk, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
     match disk.create(path) {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
@@ -49,7 +48,7 @@ pub(super) fn create_replacing(disk: &dyn Disk, path: &Path) -> io::Result<Arc<d
 }
 
 impl MessageFileWriter {
-    /// Begins a parcel in `incoming`; `number` is this writer's own.
+    /// Begins a file in `incoming`. No two writers may have the same `number`.
     pub(super) fn create(
         disk: &Arc<dyn Disk>,
         incoming: &Path,
@@ -82,7 +81,7 @@ impl MessageFileWriter {
         Ok(())
     }
 
-    /// What has been appended so far, to be read.
+    /// The octets appended so far, to be read.
     pub(crate) fn extent(&mut self) -> io::Result<Extent> {
         self.flush()?;
         Ok(Extent { file: Arc::clone(&self.file), offset: 0, octets: self.octets })
@@ -93,25 +92,25 @@ impl MessageFileWriter {
         self.octets
     }
 
-    /// Adds the lines, makes it durable, and gives it its name in `waiting`: returns its path there, and the
+    /// Adds the lines, makes the file durable, and renames it into `waiting`. Returns its path there, and the
     /// open file. Two syncs.
     ///
-    /// On an error nothing is left, as far as the disk lets us; what is left is whole.
+    /// On an error the file is removed. If the disk refuses that too, a whole file is left.
     pub(super) fn finish(
         mut self,
         waiting: &Path,
         envelope: &Envelope,
-        record: Option<&ProgressUpdate>,
+        update: Option<&ProgressUpdate>,
         due: Timestamp,
     ) -> io::Result<(PathBuf, Arc<dyn DiskFile>)> {
         let mut lines = line(envelope)?;
-        if let Some(record) = record {
-            lines.extend_from_slice(&line(record)?);
+        if let Some(update) = update {
+            lines.extend_from_slice(&line(update)?);
         }
         self.buffer.extend_from_slice(&lines);
         self.flush()?;
         self.file.sync()?;
-        // A hint: a wrong one costs an attempt too early or too late by one restart.
+        // A hint: if it is wrong, one attempt after the next restart is too early or too late.
         let _ = self.disk.set_modified(&self.path, due);
         let path = waiting.join(file_name(&self.id, self.octets));
         self.disk.rename(&self.path, &path)?;
@@ -136,25 +135,25 @@ impl MessageFileWriter {
 impl Drop for MessageFileWriter {
     fn drop(&mut self) {
         if !self.is_finished {
-            // Never promised; the next start would remove it too.
+            // Never accepted; the next start would remove it too.
             let _ = self.disk.remove(&self.path);
         }
     }
 }
 
-/// The name of a parcel in `waiting`.
+/// The name of a message file in `waiting`.
 pub(super) fn file_name(id: &MessageId, octets: u64) -> String {
     format!("{id}.{octets}")
 }
 
-/// The other way round.
+/// Reads the name of a message file: the id, and the length of the message.
 pub(super) fn parse_name(name: &str) -> Option<(MessageId, u64)> {
     let (id, octets) = name.split_once('.')?;
     let (id, octets): (MessageId, u64) = (id.parse().ok()?, octets.parse().ok()?);
     (file_name(&id, octets) == name).then_some((id, octets))
 }
 
-/// One line: checksum, space, JSON.
+/// One line: checksum, space, JSON, line end.
 fn line<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
     let json = serde_json::to_vec(value)?;
     let mut line = format!("{:08x} ", crc32fast::hash(&json)).into_bytes();
@@ -163,16 +162,16 @@ fn line<T: Serialize>(value: &T) -> io::Result<Vec<u8>> {
     Ok(line)
 }
 
-/// The lines of a parcel.
+/// The lines of a message file.
 #[derive(Debug)]
 pub(super) struct MessageFileLines {
     pub(super) envelope: Envelope,
-    pub(super) records: Vec<ProgressUpdate>,
-    /// The last line is whole: the next can be appended as it is.
+    pub(super) updates: Vec<ProgressUpdate>,
+    /// The last line is whole: another line can be appended.
     is_last_line_whole: bool,
 }
 
-/// Why a parcel's lines cannot be read.
+/// Why the lines of a message file cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MessageFileError {
     #[error(transparent)]
@@ -183,7 +182,7 @@ pub(super) enum MessageFileError {
     Newer(u64),
 }
 
-/// Reads the lines behind the octets.
+/// Reads the lines after the octets of the message.
 pub(super) fn read(file: &dyn DiskFile, octets: u64) -> Result<MessageFileLines, MessageFileError> {
     let length = file.length()?;
     let lines_octets = length.checked_sub(octets).filter(|n| *n <= LINES_OCTETS_MAX);
@@ -192,17 +191,17 @@ pub(super) fn read(file: &dyn DiskFile, octets: u64) -> Result<MessageFileLines,
     let mut lines = text.split_inclusive(|&b| b == b'\n').map(checked_json);
     let first = lines.next().flatten().ok_or(MessageFileError::Damaged)?;
     let envelope = read_envelope(first)?;
-    let mut records = Vec::new();
-    let mut is_clean = true;
+    let mut updates = Vec::new();
+    let mut is_last_line_whole = true;
     for json in lines {
-        is_clean = json.is_some();
-        // A line that is not sound is torn, or damaged: an attempt's news, never the message.
-        records.extend(json.and_then(|json| serde_json::from_slice(json).ok()));
+        is_last_line_whole = json.is_some();
+        // A line that is not sound is torn or damaged: it was an update, never the message.
+        updates.extend(json.and_then(|json| serde_json::from_slice(json).ok()));
     }
-    Ok(MessageFileLines { envelope, records, is_last_line_whole: is_clean })
+    Ok(MessageFileLines { envelope, updates, is_last_line_whole })
 }
 
-/// An envelope of a version that we know.
+/// Reads an envelope, unless a later version of the program wrote it.
 pub(super) fn read_envelope(json: &[u8]) -> Result<Envelope, MessageFileError> {
     #[derive(serde::Deserialize)]
     struct Versioned {
@@ -222,22 +221,22 @@ fn checked_json(line: &[u8]) -> Option<&[u8]> {
     (u32::from_str_radix(crc, 16).ok()? == crc32fast::hash(json)).then_some(json)
 }
 
-/// Adds one record; durable if `is_synced`.
+/// Appends one update; durable on return if `is_synced`.
 pub(super) fn append_update(
     disk: &dyn Disk,
     path: &Path,
     octets: u64,
-    record: &ProgressUpdate,
+    update: &ProgressUpdate,
     is_synced: bool,
 ) -> io::Result<()> {
     let file = disk.open(path)?;
     let mut text = Vec::new();
     match read(file.as_ref(), octets) {
         Ok(lines) if lines.is_last_line_whole => {}
-        // A torn line must not swallow this one.
+        // Otherwise this line would become part of a torn one.
         _ => text.push(b'\n'),
     }
-    text.extend_from_slice(&line(record)?);
+    text.extend_from_slice(&line(update)?);
     file.append(&text)?;
     if is_synced { file.sync() } else { Ok(()) }
 }

@@ -1,122 +1,38 @@
-//! One queued message: what became of each recipient, and when it is due.
+//! The progress of one queued message: the state of each recipient, and when the message is due.
 //!
-//! A record is one attempt's news; the state of a message is its envelope and its records in
-//! order. Records only ever add: a delivered recipient is never waiting again.
+//! The progress is the sum of the message's updates (`progress_update`), in order. An update only adds: a
+//! delivered recipient never waits again.
 //!
-//! When it is due is a time of the clock by which it ages, `age_clock`, which neither jumps nor forgets
-//! at a restart. Wall time is written down for people only.
+//! The due time is a time of the age clock (`age_clock`), which does not jump and continues across restarts.
+//! Wall time is only for people.
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use super::progress_update::ProgressUpdate;
+use super::recipient_state::{Notice, RecipientState};
+use crate::mail::{Destination, Envelope, Timestamp};
 
-use crate::mail::{Destination, Envelope, Outcome, Reason, Timestamp};
-
-/// Where one recipient stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RecipientState {
-    /// To be tried, again if there is a reason.
-    Waiting(Option<Reason>),
-    /// The next hop has it.
-    Delivered(Reason),
-    /// It will never arrive; the sender was told, if that is owed.
-    Failed(Reason),
-    /// The lifetime ended while it was waiting for this reason; reported as 4.4.7.
-    Expired(Reason),
-}
-
-impl RecipientState {
-    /// Nothing is left to do.
-    #[must_use]
-    pub fn is_settled(&self) -> bool {
-        !matches!(self, Self::Waiting(_))
-    }
-
-    /// What was heard last.
-    #[must_use]
-    pub fn reason(&self) -> Option<&Reason> {
-        match self {
-            Self::Waiting(reason) => reason.as_ref(),
-            Self::Delivered(reason) | Self::Failed(reason) | Self::Expired(reason) => Some(reason),
-        }
-    }
-}
-
-impl From<Outcome> for RecipientState {
-    fn from(outcome: Outcome) -> Self {
-        match outcome {
-            Outcome::Delivered(reason) => Self::Delivered(reason),
-            Outcome::Deferred(reason) => Self::Waiting(Some(reason)),
-            Outcome::Failed(reason) => Self::Failed(reason),
-        }
-    }
-}
-
-/// What one attempt changed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ProgressUpdate {
-    /// Wall time when it was written.
-    pub(crate) at: Timestamp,
-    /// Rounds of attempts so far, this one included.
-    pub(crate) attempts: u32,
-    /// When the recipients that still wait are due, by the age clock.
-    pub(crate) due: Timestamp,
-    /// New states, by the recipient's position in the envelope.
-    pub(crate) states: Vec<(usize, RecipientState)>,
-    /// What the sender has been told of recipients that this settled nothing for.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) told: Vec<(usize, Notice)>,
-    /// An operator holds the message, or releases it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) held: Option<bool>,
-    /// Where an operator sends recipients instead, by position; nothing: where their envelope says.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) routes: Vec<(usize, Option<Destination>)>,
-    /// A person waits for it to be durable: it goes to a file that lasts, synced.
-    #[serde(skip)]
-    pub(crate) by_operator: bool,
-}
-
-impl ProgressUpdate {
-    /// One that changes nothing yet.
-    pub(crate) fn new(at: Timestamp, attempts: u32, due: Timestamp) -> Self {
-        let (states, told, routes) = (Vec::new(), Vec::new(), Vec::new());
-        Self { at, attempts, due, states, told, held: None, routes, by_operator: false }
-    }
-}
-
-/// What a sender is told once, though the message goes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Notice {
-    /// The recipient is delayed.
-    Delayed,
-    /// An alias made several of it.
-    Expanded,
-}
-
-/// Where a message stands: the sum of its records.
+/// The progress of a message: the sum of its updates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MessageProgress {
     /// One for each recipient of the envelope, in its order.
     pub states: Vec<RecipientState>,
     /// Rounds of attempts so far.
     pub attempts: u32,
-    /// Wall time of the last record, or of arrival.
+    /// Wall time of the last update, or of arrival.
     pub last_updated: Timestamp,
-    /// When it is due, by the age clock, as last written down; when it was put if no attempt was made.
+    /// When the message is due, by the age clock, as last written; the time of arrival before the first attempt.
     pub due: Timestamp,
-    /// What the sender has been told of recipients, by position, while the message went on.
+    /// Notices that the sender has got, by the recipient's position.
     pub notices: Vec<(usize, Notice)>,
-    /// It is not tried before an operator releases it.
+    /// The message is not tried before an operator releases it.
     pub is_held: bool,
-    /// Where an operator sends recipients instead of where their envelope says, by position.
+    /// Destinations that an operator chose instead of those in the envelope, by position.
     pub routes: BTreeMap<usize, Destination>,
 }
 
 impl MessageProgress {
-    /// Nothing has happened yet.
+    /// The progress of a message that was just put.
     #[must_use]
     pub fn new(envelope: &Envelope) -> Self {
         Self {
@@ -130,8 +46,8 @@ impl MessageProgress {
         }
     }
 
-    /// The envelope with recipients going where an operator sends them. Never written down: a
-    /// record can be taken back, an envelope cannot.
+    /// The envelope with the destinations that an operator chose. Never written to disk: a later update can
+    /// take a destination back, and nothing changes an envelope.
     pub(crate) fn rerouted(&self, mut envelope: Envelope) -> Envelope {
         for (position, destination) in &self.routes {
             if let Some(recipient) = envelope.recipients.get_mut(*position) {
@@ -141,40 +57,40 @@ impl MessageProgress {
         envelope
     }
 
-    /// Adds one record. Positions outside the envelope are passed over.
-    pub(crate) fn apply(&mut self, record: &ProgressUpdate) {
-        for (position, state) in &record.states {
+    /// Adds one update. Positions outside the envelope are ignored.
+    pub(crate) fn apply(&mut self, update: &ProgressUpdate) {
+        for (position, state) in &update.states {
             if let Some(slot) = self.states.get_mut(*position)
                 && !slot.is_settled()
             {
                 *slot = state.clone();
             }
         }
-        for notice in &record.told {
+        for notice in &update.told {
             if !self.notices.contains(notice) {
                 self.notices.push(*notice);
             }
         }
-        self.is_held = record.held.unwrap_or(self.is_held);
-        for (position, destination) in &record.routes {
+        self.is_held = update.held.unwrap_or(self.is_held);
+        for (position, destination) in &update.routes {
             match destination {
                 Some(destination) => self.routes.insert(*position, destination.clone()),
                 None => self.routes.remove(position),
             };
         }
-        self.attempts = self.attempts.max(record.attempts);
-        self.last_updated = record.at;
-        self.due = record.due;
+        self.attempts = self.attempts.max(update.attempts);
+        self.last_updated = update.at;
+        self.due = update.due;
     }
 
-    /// Everything at once, as one record.
-    pub(crate) fn to_record(&self) -> ProgressUpdate {
+    /// One update that has the same effect as all updates so far.
+    pub(crate) fn to_update(&self) -> ProgressUpdate {
         let states = self.states.iter().cloned().enumerate();
         let states = states.filter(|(_, state)| *state != RecipientState::Waiting(None)).collect();
-        let record = ProgressUpdate::new(self.last_updated, self.attempts, self.due);
+        let update = ProgressUpdate::new(self.last_updated, self.attempts, self.due);
         let routes = self.routes.iter().map(|(position, to)| (*position, Some(to.clone())));
         let (told, held) = (self.notices.clone(), self.is_held.then_some(true));
-        ProgressUpdate { states, told, held, routes: routes.collect(), ..record }
+        ProgressUpdate { states, told, held, routes: routes.collect(), ..update }
     }
 
     /// No recipient waits any more.
@@ -192,7 +108,7 @@ impl MessageProgress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{Mailbox, MessageId, Recipient, ReversePath};
+    use crate::mail::{Mailbox, MessageId, Reason, Recipient, ReversePath};
 
     fn envelope() -> Envelope {
         let at = Timestamp::from_millis(1_000_000);
@@ -202,21 +118,21 @@ mod tests {
     }
 
     #[test]
-    fn records_add_up_and_nothing_settled_waits_again() {
+    fn updates_add_up_and_a_settled_recipient_never_waits_again() {
         let mut progress = MessageProgress::new(&envelope());
         let busy = Reason::new(4, 1, "busy");
         let [at, due] = [2_000_000, 3_000_000].map(Timestamp::from_millis);
-        let record = |states| ProgressUpdate {
+        let update = |states| ProgressUpdate {
             states,
             told: vec![(1, Notice::Delayed)],
             held: Some(true),
             ..ProgressUpdate::new(at, 1, due)
         };
-        progress.apply(&record(vec![
+        progress.apply(&update(vec![
             (0, RecipientState::Delivered(busy.clone())),
             (9, RecipientState::Waiting(None)),
         ]));
-        progress.apply(&record(vec![
+        progress.apply(&update(vec![
             (0, RecipientState::Waiting(None)),
             (1, RecipientState::Waiting(Some(busy.clone()))),
         ]));
@@ -225,7 +141,7 @@ mod tests {
         assert_eq!(progress.notices, [(1, Notice::Delayed)], "once");
 
         let mut copy = MessageProgress::new(&envelope());
-        copy.apply(&progress.to_record());
+        copy.apply(&progress.to_update());
         assert_eq!(copy, progress);
         assert!(copy.is_held);
         copy.apply(&ProgressUpdate { held: Some(false), ..ProgressUpdate::new(at, 1, due) });
@@ -236,7 +152,7 @@ mod tests {
         copy.apply(&route(Some(elsewhere.clone())));
         assert_eq!(copy.rerouted(envelope()).recipients[1].destination, elsewhere);
         let mut again = MessageProgress::new(&envelope());
-        again.apply(&copy.to_record());
+        again.apply(&copy.to_update());
         assert_eq!(again.routes, copy.routes);
         copy.apply(&route(None));
         assert_eq!(copy.rerouted(envelope()), envelope());

@@ -1,7 +1,7 @@
-//! What a start finds in the spool.
+//! What a start finds in the spool's directories.
 //!
-//! Clears `incoming/`, lists `waiting/` without opening a file, replays the journal, and sets aside
-//! what is damaged. Which of two traces of a message counts is `spool`'s business.
+//! Empties `incoming/`, lists `waiting/` without opening a file, replays the journal, and sets damaged files
+//! aside. If a message is in both, `open` decides.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -11,8 +11,9 @@ use std::sync::Arc;
 use super::journal::{Journal, JournalPosition, ReplayProblem, ReplayedRecord};
 use super::journal_record::RecordKind;
 use super::message_file;
-use super::message_progress::ProgressUpdate;
-use super::message_store::{OpenError, SpoolDirs, SpoolParts};
+use super::open_error::OpenError;
+use super::parts::{SpoolDirs, SpoolParts};
+use super::progress_update::ProgressUpdate;
 use crate::mail::{MessageId, Timestamp};
 use crate::observe::Counter;
 use crate::sys::Disk;
@@ -20,10 +21,10 @@ use crate::sys::Disk;
 /// The version of the layout that this program writes.
 const VERSION: &str = "1";
 
-/// Messages of the journal that are neither settled nor moved, with the notes about them.
+/// Messages of the journal that are neither settled nor moved, with their updates.
 pub(super) type JournaledMessages = HashMap<MessageId, (JournalPosition, Vec<ProgressUpdate>)>;
 
-/// Refuses a spool of a later version; marks a new one with ours.
+/// Refuses a spool of a later version. Writes the version of a new spool.
 pub(super) fn check_version(parts: &SpoolParts, root: &Path) -> Result<(), OpenError> {
     let path = root.join("version");
     let fail = |error| OpenError::Io { path: path.clone(), error };
@@ -31,7 +32,7 @@ pub(super) fn check_version(parts: &SpoolParts, root: &Path) -> Result<(), OpenE
         Ok(file) => {
             let text = file.read_range(0, 32).map_err(fail)?;
             let version = String::from_utf8_lossy(&text).trim().to_owned();
-            // An empty one was being written when the machine stopped; nothing was promised then.
+            // An empty file: the machine stopped while a new spool was made, before a message was accepted.
             if version == VERSION || version.is_empty() {
                 return Ok(());
             }
@@ -46,7 +47,7 @@ pub(super) fn check_version(parts: &SpoolParts, root: &Path) -> Result<(), OpenE
     }
 }
 
-/// What a start finds.
+/// The recovery of a spool at a start.
 pub(super) struct SpoolRecovery<'a> {
     pub(super) disk: &'a Arc<dyn Disk>,
     pub(super) dirs: &'a SpoolDirs,
@@ -56,7 +57,7 @@ pub(super) struct SpoolRecovery<'a> {
 }
 
 impl SpoolRecovery<'_> {
-    /// Clears `incoming`, and lists `waiting` without opening a file.
+    /// Empties `incoming`, and lists `waiting` without opening a file.
     pub(super) fn list(&self) -> io::Result<Vec<(MessageId, u64, Timestamp)>> {
         for entry in self.disk.list(&self.dirs.incoming)? {
             self.disk.remove(&self.dirs.incoming.join(&entry.name))?;
@@ -71,7 +72,7 @@ impl SpoolRecovery<'_> {
                 _ => self.set_aside(&entry.name)?,
             }
         }
-        // Names that the last process made may not be durable yet; from here on they count.
+        // Names that the last process made count from here on, so they must be durable.
         self.disk.sync_dir(&self.dirs.waiting)?;
         Ok(waiting)
     }
@@ -81,27 +82,27 @@ impl SpoolRecovery<'_> {
         let to = self.dirs.damaged.join(name);
         log::error!(target: "queue", "a damaged file of the queue was set aside as {}", to.display());
         self.disk.rename(&self.dirs.waiting.join(name), &to)?;
-        // There before it is gone from where it was.
+        // The new name must be durable before the old one is gone.
         self.disk.sync_dir(&self.dirs.damaged)
     }
 
     pub(super) fn replay(&mut self, parts: &SpoolParts, dir: &Path) -> io::Result<Journal> {
-        let (puts, newer) = (&mut self.journaled, &mut self.newer_segment);
-        let (disk, damaged, aside) = (self.disk, self.damaged, &self.dirs.damaged);
+        let (journaled, newer) = (&mut self.journaled, &mut self.newer_segment);
+        let (disk, damaged, damaged_dir) = (self.disk, self.damaged, &self.dirs.damaged);
         Journal::open(
             Arc::clone(disk),
             Arc::clone(&parts.random),
             dir,
-            aside,
+            damaged_dir,
             parts.segment_octets,
-            &mut |record| apply_record(puts, &record),
-            &mut |oddity| match oddity {
+            &mut |record| apply_record(journaled, &record),
+            &mut |problem| match problem {
                 ReplayProblem::Newer { segment, version } => {
                     *newer = Some((segment, version));
                     Ok(())
                 }
                 ReplayProblem::Damaged { segment, octets, offset } => {
-                    copy_damaged_octets(disk.as_ref(), aside, &segment, &octets, offset, damaged)
+                    copy_damaged_octets(disk.as_ref(), damaged_dir, &segment, &octets, offset, damaged)
                 }
                 ReplayProblem::Unreadable { segment, octets, error } => {
                     damaged.add_one();
@@ -111,7 +112,7 @@ impl SpoolRecovery<'_> {
                          read is in the queue",
                         octets,
                         segment.display(),
-                        aside.display()
+                        damaged_dir.display()
                     );
                     Ok(())
                 }
@@ -120,25 +121,25 @@ impl SpoolRecovery<'_> {
     }
 }
 
-fn apply_record(puts: &mut JournaledMessages, record: &ReplayedRecord<'_>) {
+fn apply_record(journaled: &mut JournaledMessages, record: &ReplayedRecord<'_>) {
     match record.kind {
         RecordKind::Put => {
-            puts.insert(record.id, (record.position, Vec::new()));
+            journaled.insert(record.id, (record.position, Vec::new()));
         }
         RecordKind::Note => {
-            if let (Some((_, records)), Ok(news)) =
-                (puts.get_mut(&record.id), serde_json::from_slice(record.text))
+            if let (Some((_, updates)), Ok(update)) =
+                (journaled.get_mut(&record.id), serde_json::from_slice(record.text))
             {
-                records.push(news);
+                updates.push(update);
             }
         }
         RecordKind::Moved | RecordKind::Done | RecordKind::Cancel => {
-            puts.remove(&record.id);
+            journaled.remove(&record.id);
         }
     }
 }
 
-/// Copies damaged octets of a segment aside, once: the name says where they stood.
+/// Copies damaged octets of a segment to `damaged`, once: the name of the copy has their offset.
 fn copy_damaged_octets(
     disk: &dyn Disk,
     dir: &Path,
@@ -149,7 +150,7 @@ fn copy_damaged_octets(
 ) -> io::Result<()> {
     let name = segment.file_name().unwrap_or_default().to_string_lossy();
     let path = dir.join(format!("{name}.{offset}"));
-    // A start that failed may have left half a copy.
+    // An earlier start may have failed and left half a copy.
     let is_there =
         disk.open(&path).and_then(|copy| copy.length()).is_ok_and(|length| length >= octets.len() as u64);
     if is_there {

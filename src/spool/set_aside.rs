@@ -1,4 +1,4 @@
-//! What we cannot deal with is set aside, where the operator finds it, and never removed by us.
+//! Moves a message that cannot be read to `damaged`, where the operator finds it. The server never removes it.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,18 +11,18 @@ use super::message_store::Spool;
 use crate::mail::MessageId;
 
 impl Spool {
-    /// Moves a message aside, a copy of it if it is in the journal, and forgets it; `why` is for the
-    /// log. If the disk refuses, it stays where it is, to be set aside later.
+    /// Moves a message to `damaged`, or copies it there from the journal, and forgets it; `why` is for the log.
+    /// If the disk refuses, the message stays in the spool, and can be set aside later.
     pub(crate) fn set_aside(&self, lease: &Lease, why: &str) -> io::Result<()> {
         let id = lease.id();
-        let aside = match self.index.get(id) {
+        let set_aside = match self.index.get(id) {
             None => return Ok(()),
             Some(MessageLocation::File { octets, moved_note }) => {
                 self.move_to_damaged(id, octets, moved_note.as_ref())
             }
-            Some(MessageLocation::Journal { position: place, .. }) => self.copy_from_journal(id, place),
+            Some(MessageLocation::Journal { position, .. }) => self.copy_from_journal(id, position),
         };
-        match aside {
+        match set_aside {
             Ok(path) => {
                 self.damaged.add_one();
                 log::error!(target: "queue", "{id} was set aside as {}: {why}", path.display());
@@ -36,9 +36,9 @@ impl Spool {
         }
     }
 
-    /// Moves the file of a message to the damaged ones. The journal may still have the message as it was
-    /// before it got its file: the note that it moved is synced first, or that older copy, without what
-    /// commands and attempts have changed since, would be in the queue after a power cut.
+    /// Moves the file of a message to `damaged`. The journal may still hold the message as it was before the
+    /// move to the file. So the note of that move is synced first: without it, a power cut would bring the
+    /// older copy back into the queue, without the changes of later commands and attempts.
     fn move_to_damaged(
         &self,
         id: &MessageId,
@@ -53,11 +53,11 @@ impl Spool {
         self.disk.rename(&self.dirs.waiting.join(&name), &to).map(|()| to)
     }
 
-    /// Copies what the journal has of a message to the damaged ones.
-    fn copy_from_journal(&self, id: &MessageId, place: JournalPosition) -> io::Result<PathBuf> {
-        let octets = usize::try_from(place.octets).unwrap_or(usize::MAX);
-        let octets = octets.saturating_add(place.envelope_octets as usize);
-        let copy = self.journal.file(place.segment)?.read_range(place.offset, octets)?;
+    /// Copies the envelope and the octets of a message from the journal to `damaged`.
+    fn copy_from_journal(&self, id: &MessageId, position: JournalPosition) -> io::Result<PathBuf> {
+        let octets = usize::try_from(position.octets).unwrap_or(usize::MAX);
+        let octets = octets.saturating_add(position.envelope_octets as usize);
+        let copy = self.journal.file(position.segment)?.read_range(position.offset, octets)?;
         let path = self.dirs.damaged.join(id.as_str());
         let file = message_file::create_replacing(self.disk.as_ref(), &path)?;
         file.append(&copy)?;

@@ -1,6 +1,6 @@
-//! Clearing away: what settled messages leave behind, and what crowds the journal.
+//! Removes what settled messages leave behind, and moves messages out of old segments.
 //!
-//! When to sweep, and for how long, is the manager's business.
+//! The queue manager decides when to sweep, and for how long.
 
 use std::io;
 
@@ -9,12 +9,12 @@ use super::load::LoadError;
 use super::message_store::Spool;
 use crate::sys::Moment;
 
-/// How far a sweep came.
+/// Whether a sweep finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SweepResult {
-    /// As far as it can.
+    /// It did everything that the disk allows.
     Complete,
-    /// Its time was over.
+    /// It stopped because its time was over.
     Partial,
 }
 
@@ -22,9 +22,9 @@ pub(crate) enum SweepResult {
 const MOVES_PER_SWEEP: usize = 100;
 
 impl Spool {
-    /// Clears away: old segments, and what could not be removed earlier. When there are more
-    /// than `segments_max`, messages of the oldest move to files of their own, apart from those that
-    /// somebody has leased. Stops soon after `until`. For the manager's thread only.
+    /// Removes finished segments, and files that could not be removed earlier. If there are more than
+    /// `segments_max` segments, messages of the oldest move to files of their own, except those that are
+    /// leased. Stops soon after `until`. To be called by the manager's thread only.
     pub(crate) fn sweep(
         &self,
         segments_max: usize,
@@ -35,14 +35,14 @@ impl Spool {
         // If the disk is still full, the next sweep tries again.
         let _ = self.journal.retry_unwritten_notes();
         let swept = self.journal.remove_finished_segments(&is_late);
-        // Also if a segment cannot go, or no mail would ever be taken again.
+        // Also if a segment cannot be removed: without a reserve no mail is accepted.
         self.ensure_reserve();
         swept?;
         self.remove_leftovers(&is_late);
         let Some(oldest) = self.journal.oldest_excess_segment(segments_max) else {
             return Ok(if is_late() { SweepResult::Partial } else { SweepResult::Complete });
         };
-        // One that cannot be moved must not keep those behind it here.
+        // A message that cannot be moved must not keep the later ones in the segment.
         let mut refused = Ok(());
         // At least one, however late it is.
         for id in self.index.messages_in_segment(oldest, MOVES_PER_SWEEP, |id| !leases.is_leased(id)) {
@@ -67,10 +67,10 @@ impl Spool {
         Ok(if is_late() { SweepResult::Partial } else { SweepResult::Complete })
     }
 
-    /// Writes and syncs what the disk has refused so far.
+    /// Writes and syncs everything that the disk has refused so far.
     ///
     /// # Errors
-    /// The disk refuses still: after a restart some recipients may be delivered to again.
+    /// The disk still refuses: after a restart some recipients may get their message again.
     pub(crate) fn write_unsaved(&self) -> io::Result<()> {
         self.journal.sync_notes()?;
         self.remove_leftovers(&|| false);
@@ -81,7 +81,7 @@ impl Spool {
         self.disk.sync_dir(&self.dirs.waiting)
     }
 
-    /// Keeps room for notes when the disk is full. What stands against it is tried again by a later sweep.
+    /// Makes the reserve for notes when the disk is full. If it cannot be made, a later sweep tries again.
     pub(crate) fn ensure_reserve(&self) {
         if let Err(e) = self.journal.ensure_reserve() {
             log::warn!(target: "queue", "there is no reserve for a full disk yet: {e}");
@@ -91,21 +91,21 @@ impl Spool {
     fn remove_leftovers(&self, is_late: &dyn Fn() -> bool) {
         let mut leftovers = std::mem::take(&mut *self.leftovers.lock()).into_iter();
         let mut refused = Vec::new();
-        for (path, moved) in leftovers.by_ref() {
-            let removed = self.remove_message_file(&path, moved.as_ref());
+        for (path, moved_note) in leftovers.by_ref() {
+            let removed = self.remove_message_file(&path, moved_note.as_ref());
             if removed.is_err_and(|e| e.kind() != io::ErrorKind::NotFound) {
-                refused.push((path, moved));
+                refused.push((path, moved_note));
             }
             if is_late() {
                 break;
             }
         }
-        // What was refused is tried again after what was not tried yet.
+        // The files that were not tried yet come first the next time.
         self.leftovers.lock().extend(leftovers.chain(refused));
     }
 
-    /// Whether there is something that a later sweep might get rid of though nothing new is
-    /// settled: what the disk refused, a reserve to be made, or more than `segments_max` segments.
+    /// Whether a sweep may have something to do although no message was settled since the last one: files that
+    /// the disk refused to remove, a reserve to be made, or more than `segments_max` segments.
     pub(crate) fn has_sweep_work(&self, segments_max: usize) -> bool {
         !self.leftovers.lock().is_empty()
             || self.journal.is_reserve_missing()

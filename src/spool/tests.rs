@@ -1,11 +1,12 @@
-//! A sweep that meets a slow disk, and messages that cannot be moved.
+//! Sweeps on a slow disk, and with messages that cannot be moved.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::lease::Leases;
-use super::message_store::{Spool, SpoolParts};
+use super::message_store::Spool;
+use super::parts::SpoolParts;
 use super::sweep::SweepResult;
 use crate::fakes::{SeededRandom, SimulatedDisk, TestClock, WatchedDisk};
 use crate::mail::{Envelope, Mailbox, MessageId, Recipient, ReversePath};
@@ -14,7 +15,7 @@ use crate::sys::{Clock, Disk};
 
 const SYNC: Duration = Duration::from_millis(10);
 
-/// A spool with so many messages that they fill more than one small segment.
+/// A spool whose messages fill more than one small segment.
 fn spool_with_excess_segments(
     disk: Arc<dyn Disk>,
     clock: &Arc<TestClock>,
@@ -40,7 +41,7 @@ fn spool_with_excess_segments(
 }
 
 #[test]
-fn a_sweep_on_a_slow_disk_comes_back_in_time_and_goes_on_later() {
+fn a_sweep_on_a_slow_disk_returns_in_time_and_continues_later() {
     let clock = Arc::<TestClock>::default();
     let time = Arc::clone(&clock);
     let disk = WatchedDisk::new(SimulatedDisk::default(), move |verb, _| {
@@ -51,7 +52,7 @@ fn a_sweep_on_a_slow_disk_comes_back_in_time_and_goes_on_later() {
     });
     let (spool, mut leases, _) = spool_with_excess_segments(Arc::new(disk), &clock, 100);
     for slice in 0.. {
-        assert!(slice < 100, "it never ends");
+        assert!(slice < 100, "the sweep never ends");
         let began = clock.now();
         let swept = spool.sweep(1, &mut leases, began + 5 * SYNC).unwrap();
         // One move may begin in time and end late.
@@ -64,11 +65,11 @@ fn a_sweep_on_a_slow_disk_comes_back_in_time_and_goes_on_later() {
 }
 
 #[test]
-fn one_message_that_cannot_be_moved_holds_up_nobody() {
+fn one_message_that_cannot_be_moved_does_not_keep_the_others_in_the_segment() {
     let clock = Arc::<TestClock>::default();
     let disk = Arc::new(SimulatedDisk::default());
     let (spool, mut leases, ids) = spool_with_excess_segments(Arc::clone(&disk) as Arc<dyn Disk>, &clock, 40);
-    // The second one's envelope has rotted, and half a copy of it is aside already.
+    // The envelope of the second message is damaged, and half a copy of it is set aside already.
     disk.create(&PathBuf::from("/data/spool/damaged").join(ids[1].as_str())).unwrap();
     let segment = disk.file_paths().into_iter().find(|path| path.starts_with("/data/spool/journal")).unwrap();
     let octets = disk.contents(&segment).unwrap();
@@ -81,8 +82,8 @@ fn one_message_that_cannot_be_moved_holds_up_nobody() {
     for _ in 0..10 {
         spool.sweep(1, &mut leases, late).unwrap();
     }
-    assert!(spool.journal.oldest_excess_segment(1).is_none(), "nothing is left in old segments");
+    assert!(spool.journal.oldest_excess_segment(1).is_none(), "no message is left in old segments");
     assert_eq!(spool.count(), 39, "all but the damaged one");
-    let aside = disk.contents(&PathBuf::from("/data/spool/damaged").join(ids[1].as_str())).unwrap();
-    assert!(aside.ends_with(b"Subject: hello\r\n\r\n"), "the whole of it");
+    let copy = disk.contents(&PathBuf::from("/data/spool/damaged").join(ids[1].as_str())).unwrap();
+    assert!(copy.ends_with(b"Subject: hello\r\n\r\n"), "the whole message");
 }

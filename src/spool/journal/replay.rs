@@ -1,17 +1,18 @@
-//! What the segments hold, read at the start.
+//! Reads the segments at a start.
 //!
-//! A segment is read as far as the disk gives it back; what is sound in it counts, and of what is not
-//! somebody hears.
+//! A segment is read as far as the disk returns it. Sound records count; everything else is reported to the
+//! caller.
 
 use std::io;
 use std::path::PathBuf;
 
-use super::{JournalPosition, Segment};
+use super::JournalPosition;
+use super::contents::Segment;
 use crate::mail::MessageId;
 use crate::spool::journal_record::{RecordKind, ScanResult, Scanner};
 use crate::sys::DiskFile;
 
-/// What was found in the segments at the start.
+/// A sound record of a segment.
 pub(in crate::spool) struct ReplayedRecord<'a> {
     pub(in crate::spool) kind: RecordKind,
     pub(in crate::spool) id: MessageId,
@@ -19,11 +20,11 @@ pub(in crate::spool) struct ReplayedRecord<'a> {
     pub(in crate::spool) position: JournalPosition,
 }
 
-/// What a start must tell the operator.
+/// What is wrong with a segment, for the operator.
 pub(in crate::spool) enum ReplayProblem {
-    /// These octets of a segment are no record; they are to be copied aside.
+    /// These octets of a segment are no record; the caller copies them to `damaged`.
     Damaged { segment: PathBuf, octets: Vec<u8>, offset: u64 },
-    /// The disk does not give so many octets of a segment back.
+    /// The disk does not return so many octets of a segment.
     Unreadable { segment: PathBuf, octets: usize, error: io::Error },
     /// A segment was written by a later version.
     Newer { segment: PathBuf, version: u32 },
@@ -39,7 +40,7 @@ pub(super) fn replay(
     segment: &mut Segment,
     file: &dyn DiskFile,
     each: &mut dyn FnMut(ReplayedRecord<'_>),
-    odd: &mut dyn FnMut(ReplayProblem) -> io::Result<()>,
+    on_problem: &mut dyn FnMut(ReplayProblem) -> io::Result<()>,
 ) -> io::Result<()> {
     let length = usize::try_from(segment.length).unwrap_or(usize::MAX);
     let octets = match file.read_range(0, length) {
@@ -47,7 +48,7 @@ pub(super) fn replay(
         Err(error) => {
             let (octets, missing) = read_skipping_errors(file, length);
             segment.is_unreadable = true;
-            odd(ReplayProblem::Unreadable { segment: segment.path.clone(), octets: missing, error })?;
+            on_problem(ReplayProblem::Unreadable { segment: segment.path.clone(), octets: missing, error })?;
             octets
         }
     };
@@ -61,30 +62,35 @@ pub(super) fn replay(
         match scanner.scan(position) {
             ScanResult::End => return Ok(()),
             ScanResult::Newer(version) => {
-                return odd(ReplayProblem::Newer { segment: segment.path.clone(), version });
+                return on_problem(ReplayProblem::Newer { segment: segment.path.clone(), version });
             }
             ScanResult::Damaged(range) => {
-                odd(damaged(&range))?;
+                on_problem(damaged(&range))?;
                 position = range.end;
             }
-            ScanResult::ChecksumMismatch(range) => return odd(damaged(&range)),
-            ScanResult::Frame(frame) => {
-                let place = JournalPosition {
+            ScanResult::ChecksumMismatch(range) => return on_problem(damaged(&range)),
+            ScanResult::Record(record) => {
+                let position_in_journal = JournalPosition {
                     segment: number,
-                    offset: frame.text.start as u64,
-                    envelope_octets: u32::try_from(frame.text.len()).unwrap_or(u32::MAX),
-                    octets: frame.octets.len() as u64,
+                    offset: record.text.start as u64,
+                    envelope_octets: u32::try_from(record.text.len()).unwrap_or(u32::MAX),
+                    octets: record.octets.len() as u64,
                 };
-                let text = octets.get(frame.text).unwrap_or_default();
-                each(ReplayedRecord { kind: frame.kind, id: frame.id, text, position: place });
-                position = frame.end;
+                let text = octets.get(record.text).unwrap_or_default();
+                each(ReplayedRecord {
+                    kind: record.kind,
+                    id: record.id,
+                    text,
+                    position: position_in_journal,
+                });
+                position = record.end;
             }
         }
     }
 }
 
-/// What can be read of a file that cannot be read as a whole, with zeros for the rest; and how much
-/// that is.
+/// Reads a file that cannot be read as a whole. Returns its octets, with zeros for those that are missing, and how
+/// many are missing.
 fn read_skipping_errors(file: &dyn DiskFile, length: usize) -> (Vec<u8>, usize) {
     const PAGE: usize = 4096;
     let (mut all, mut missing) = (Vec::with_capacity(length), 0);

@@ -1,40 +1,41 @@
-//! A file kept for notes when the disk is full.
+//! The reserve: a file with room for notes when the disk is full.
 //!
-//! As long as a segment like any other, written in full and synced, so that records can be written over
-//! it without more room. Made soon after the first start, and held from then on. When a note finds the disk full, the reserve becomes the
-//! current segment; from then on no message is put until there is room for another reserve. So outcomes
-//! of messages that are being delivered while the disk is full are still written down.
+//! The reserve is as long as a segment, and is written in full and synced, so that records can be written over
+//! it without more room. It is made soon after the first start. When a note cannot be written because the disk
+//! is full, the reserve becomes the current segment, and no message is put until there is room for another
+//! reserve. So outcomes of attempts that end while the disk is full are still written.
 
 use std::io;
 use std::path::Path;
 use std::sync::atomic::Ordering;
 
-use super::{Journal, JournalContents};
+use super::Journal;
+use super::contents::JournalContents;
 use crate::spool::message_file::create_replacing;
 use crate::sys::{Disk, MutexGuard};
 
-/// Its name in the journal's directory, once it is whole and synced.
+/// The name of the reserve in the journal's directory, when it is whole and synced.
 pub(super) const RESERVE_NAME: &str = "reserve";
-/// Its name before that.
+/// The name of the reserve while it is written.
 const RESERVE_TEMPORARY_NAME: &str = "reserve.new";
 /// Written at once.
 const CHUNK_OCTETS: usize = 64 * 1024;
 
-/// The disk has no room, or the user's quota is used up.
+/// Whether the disk has no room, or the user's quota is used up.
 pub(crate) fn is_disk_full_error(kind: io::ErrorKind) -> bool {
     matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl Journal {
-    /// Notes stand in the reserve, and there is no other: no message may be put.
+    /// The reserve is used, and there is no other: no message may be put.
     pub(in crate::spool) fn is_disk_full(&self) -> bool {
         self.is_disk_full.load(Ordering::Acquire)
     }
 
-    /// Makes the reserve, if there is none. For one thread only.
+    /// Makes the reserve, if there is none. To be called by one thread only.
     ///
     /// # Errors
-    /// The disk refused; with [`is_full`], no message may be put before this succeeds.
+    /// The disk refused. If it is full, no message may be put before this succeeds.
     pub(in crate::spool) fn ensure_reserve(&self) -> io::Result<()> {
         if self.contents.lock().has_reserve {
             return Ok(());
@@ -45,20 +46,20 @@ impl Journal {
             }
             return Err(e);
         }
-        let mut state = self.contents.lock();
-        // Together: a note that needs the reserve at once finds both as they are.
-        state.has_reserve = true;
+        let mut contents = self.contents.lock();
+        // Both under the lock: a note may need the reserve at once.
+        contents.has_reserve = true;
         let was_short = self.is_disk_full.swap(false, Ordering::AcqRel);
-        drop(state);
+        drop(contents);
         if was_short {
             log::info!(target: "queue", "there is room on the disk again: mail is taken");
         }
         Ok(())
     }
 
-    /// Of a spare that is long enough, or of new room.
+    /// Makes the reserve of a spare that is long enough, or of a new file.
     fn make_reserve(&self) -> io::Result<()> {
-        let (reserve, draft) = (self.dir.join(RESERVE_NAME), self.dir.join(RESERVE_TEMPORARY_NAME));
+        let (reserve, temporary) = (self.dir.join(RESERVE_NAME), self.dir.join(RESERVE_TEMPORARY_NAME));
         let spare = self.contents.lock().spares.pop();
         if let Some(spare) = spare {
             let length = self.disk.open(&spare).and_then(|file| file.length());
@@ -69,28 +70,28 @@ impl Journal {
             }
             self.contents.lock().spares.push(spare);
         }
-        let made = write_zeros(self.disk.as_ref(), &draft, self.segment_octets)
-            .and_then(|()| self.disk.rename(&draft, &reserve));
+        let made = write_zeros(self.disk.as_ref(), &temporary, self.segment_octets)
+            .and_then(|()| self.disk.rename(&temporary, &reserve));
         if let Err(e) = made {
-            // Half of it would only take room from others.
-            let _ = self.disk.remove(&draft);
+            // Half a reserve would only use up room.
+            let _ = self.disk.remove(&temporary);
             return Err(e);
         }
         self.disk.sync_dir(&self.dir)
     }
 
-    /// Whether [`Journal::hold_reserve`] has something to do.
+    /// Whether [`Journal::ensure_reserve`] has something to do.
     pub(in crate::spool) fn is_reserve_missing(&self) -> bool {
         !self.contents.lock().has_reserve
     }
 
-    /// A note found the disk full: it goes to the reserve. False if there is none.
-    pub(super) fn use_reserve(&self, state: &mut MutexGuard<'_, JournalContents>) -> bool {
-        // Whatever comes of it, there is none any more that can be relied on.
-        if !std::mem::take(&mut state.has_reserve) {
+    /// Makes the reserve the current segment, because a note found the disk full. Returns false if there is none.
+    pub(super) fn use_reserve(&self, contents: &mut MutexGuard<'_, JournalContents>) -> bool {
+        // Even if the reserve cannot be used: it is not there for another note.
+        if !std::mem::take(&mut contents.has_reserve) {
             return false;
         }
-        if let Err(e) = self.begin_segment(state, Some(self.dir.join(RESERVE_NAME))) {
+        if let Err(e) = self.begin_segment(contents, Some(self.dir.join(RESERVE_NAME))) {
             log::error!(target: "queue", "the reserve for a full disk cannot be used: {e}");
             return false;
         }
@@ -100,7 +101,7 @@ impl Journal {
     }
 }
 
-/// Writes the file, durably.
+/// Writes a file of zeros, durably.
 fn write_zeros(disk: &dyn Disk, path: &Path, octets: u64) -> io::Result<()> {
     let file = create_replacing(disk, path)?;
     let mut written = 0;

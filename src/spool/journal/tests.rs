@@ -9,7 +9,7 @@ fn id(n: u64) -> MessageId {
     MessageId::new(Timestamp::from_millis(0), n)
 }
 
-/// The journal on `disk`, and what it found there.
+/// Opens the journal on `disk`. Returns the records that it found, too.
 fn open(disk: &SimulatedDisk) -> (Journal, Vec<(RecordKind, MessageId)>) {
     let dir = Path::new("/journal");
     disk.create_dir(dir).unwrap();
@@ -32,14 +32,14 @@ fn paths_with_extension(disk: &SimulatedDisk, extension: &str) -> Vec<PathBuf> {
     disk.file_paths().into_iter().filter(has).collect()
 }
 
-/// Puts messages that fill more than a segment.
+/// Puts messages that need more than one segment.
 fn fill(journal: &Journal, first: u64) -> Vec<(MessageId, JournalPosition)> {
     let put = |n| (id(n), journal.put(&id(n), b"{}", &[b'x'; 350]).unwrap());
     (first..first + 3).map(put).collect()
 }
 
-/// Nothing is left to do for these, and the segments go in which nothing else is.
-fn empty(journal: &Journal, messages: &[(MessageId, JournalPosition)]) {
+/// Settles these messages, and removes the segments in which nothing else is.
+fn settle(journal: &Journal, messages: &[(MessageId, JournalPosition)]) {
     for (id, place) in messages {
         journal.note(RecordKind::Done, id, b"");
         journal.decrement_live(place.segment);
@@ -48,15 +48,15 @@ fn empty(journal: &Journal, messages: &[(MessageId, JournalPosition)]) {
 }
 
 #[test]
-fn a_segment_that_goes_is_written_over_and_nothing_of_it_is_found_again() {
+fn the_file_of_a_removed_segment_is_written_over_and_its_records_are_not_found_again() {
     for crash in [Crash::ProcessKilled, Crash::UnsyncedLost] {
         let disk = SimulatedDisk::default();
         let (journal, _) = open(&disk);
-        (0..3).for_each(|n| empty(&journal, &fill(&journal, 10 * n)));
+        (0..3).for_each(|n| settle(&journal, &fill(&journal, 10 * n)));
         assert_eq!(
             (disk.operation_count("create"), paths_with_extension(&disk, SPARE_EXTENSION).len()),
             (2, 1),
-            "two take turns"
+            "two files are used in turn"
         );
         fill(&journal, 100);
         assert_eq!(
@@ -72,23 +72,23 @@ fn a_segment_that_goes_is_written_over_and_nothing_of_it_is_found_again() {
 }
 
 #[test]
-fn what_somebody_still_reads_is_not_written_over() {
+fn a_segment_that_is_still_being_read_is_not_written_over() {
     let disk = SimulatedDisk::default();
     let (journal, _) = open(&disk);
     let messages = fill(&journal, 1);
     let place = messages[0].1;
     let read = journal.file(place.segment).unwrap();
-    empty(&journal, &messages);
+    settle(&journal, &messages);
     assert!(paths_with_extension(&disk, SPARE_EXTENSION).is_empty());
     fill(&journal, 4);
     assert_eq!(read.read_range(place.offset, 5).unwrap(), b"{}xxx");
 }
 
 #[test]
-fn a_name_without_a_record_is_an_empty_segment_and_spares_are_few() {
+fn a_file_without_a_record_is_an_empty_segment_and_surplus_spares_are_removed() {
     let disk = SimulatedDisk::default();
     let (journal, _) = open(&disk);
-    empty(&journal, &fill(&journal, 1));
+    settle(&journal, &fill(&journal, 1));
     // As after a crash between the new name and the first record under it.
     disk.rename(
         &paths_with_extension(&disk, SPARE_EXTENSION)[0],
@@ -103,7 +103,7 @@ fn a_name_without_a_record_is_an_empty_segment_and_spares_are_few() {
     assert_eq!(paths_with_extension(&disk, SPARE_EXTENSION).len(), SPARES_MAX);
 }
 
-/// A file on which a verb panics.
+/// A file on which one operation panics.
 #[derive(Clone, Copy, PartialEq)]
 enum PanickingFile {
     Write,
@@ -132,7 +132,7 @@ impl DiskFile for PanickingFile {
 }
 
 #[test]
-fn a_sync_that_panics_refuses_and_the_next_is_led_again() {
+fn after_a_sync_that_panics_the_message_is_refused_and_another_sync_succeeds() {
     let disk = SimulatedDisk::default();
     let (journal, _) = open(&disk);
     journal.put(&id(1), b"{}", b"").unwrap();
@@ -144,7 +144,7 @@ fn a_sync_that_panics_refuses_and_the_next_is_led_again() {
 }
 
 #[test]
-fn a_note_whose_write_panics_is_owed_and_not_lost() {
+fn a_note_whose_write_panics_is_written_later() {
     let disk = SimulatedDisk::default();
     let (journal, _) = open(&disk);
     journal.put(&id(1), b"{}", b"").unwrap();
@@ -160,19 +160,19 @@ fn a_note_whose_write_panics_is_owed_and_not_lost() {
 }
 
 #[test]
-fn a_note_that_was_owed_is_durable_when_it_is_and_not_before() {
+fn a_note_that_was_written_late_is_durable_after_one_sync() {
     let disk = SimulatedDisk::default();
     let (journal, _) = open(&disk);
     journal.put(&id(1), b"{}", b"").unwrap();
     disk.fail_after(0, io::ErrorKind::StorageFull);
     let moved = journal.note(RecordKind::Moved, &id(1), b"");
-    // This writes both, and syncs none.
+    // This writes both notes, and syncs neither.
     journal.note(RecordKind::Done, &id(2), b"");
     let syncs = disk.operation_count("sync");
     journal.sync(&moved).unwrap();
     assert_eq!(disk.operation_count("sync"), syncs + 1);
     journal.sync(&moved).unwrap();
-    assert_eq!(disk.operation_count("sync"), syncs + 1, "once is enough");
+    assert_eq!(disk.operation_count("sync"), syncs + 1, "one sync is enough");
     disk.crash(Crash::UnsyncedLost);
     assert_eq!(
         open(&disk).1,
@@ -181,14 +181,14 @@ fn a_note_that_was_owed_is_durable_when_it_is_and_not_before() {
 }
 
 #[test]
-fn a_note_that_a_failed_sync_lost_is_written_again_in_its_order() {
+fn notes_that_a_failed_sync_lost_are_written_again_in_order() {
     let disk = SimulatedDisk::default();
     let (journal, _) = open(&disk);
     journal.put(&id(1), b"{}", b"").unwrap();
     let moved = journal.note(RecordKind::Moved, &id(1), b"");
     disk.fail_after(1, io::ErrorKind::Other);
     journal.put(&id(2), b"{}", b"").unwrap_err();
-    // Its cut left an empty tail: a sync of that says nothing about the note.
+    // The segment was cut back, so a sync of it makes no note durable.
     journal.sync(&moved).unwrap();
     disk.crash(Crash::UnsyncedLost);
     assert_eq!(
@@ -198,7 +198,7 @@ fn a_note_that_a_failed_sync_lost_is_written_again_in_its_order() {
 }
 
 #[test]
-fn a_note_that_is_written_becomes_durable_though_others_are_owed() {
+fn a_written_note_becomes_durable_although_others_cannot_be_written() {
     let disk = SimulatedDisk::default();
     let (journal, _) = open(&disk);
     journal.put(&id(1), b"{}", b"").unwrap();
@@ -212,7 +212,7 @@ fn a_note_that_is_written_becomes_durable_though_others_are_owed() {
 }
 
 #[test]
-fn notes_of_a_full_disk_stand_in_the_reserve_and_are_durable() {
+fn notes_on_a_full_disk_are_written_to_the_reserve_and_are_durable() {
     let disk = SimulatedDisk::default();
     let (journal, _) = open(&disk);
     journal.ensure_reserve().unwrap();
@@ -234,7 +234,7 @@ fn notes_of_a_full_disk_stand_in_the_reserve_and_are_durable() {
 }
 
 #[test]
-fn a_start_on_a_full_disk_takes_no_message_before_there_is_a_reserve() {
+fn after_a_start_on_a_full_disk_no_message_is_accepted_before_there_is_a_reserve() {
     let disk = SimulatedDisk::default();
     disk.create_dir(Path::new("/journal")).unwrap();
     disk.set_full(true);
@@ -245,37 +245,37 @@ fn a_start_on_a_full_disk_takes_no_message_before_there_is_a_reserve() {
     journal.put(&id(1), b"{}", b"").unwrap();
 }
 
-/// Whoever waits for a sync that fails hears of its own record, whoever leads and whoever wakes first.
+/// Every thread that waits for a sync that fails gets the result of its own record, whichever thread leads.
 #[test]
-fn what_is_said_to_be_durable_is_so_although_syncs_fail_between_several_who_wait() {
+fn a_record_that_is_confirmed_is_durable_although_syncs_fail_while_several_threads_wait() {
     for seed in 0..2000 {
         let disk = SimulatedDisk::default();
         let journal = Arc::new(open(&disk).0);
         journal.put(&id(1), b"{}", b"").unwrap();
         disk.fail_after(usize::try_from(1 + seed % 4).unwrap(), io::ErrorKind::Other);
-        let said = Arc::<PlainMutex<Vec<(RecordKind, MessageId)>>>::default();
+        let confirmed = Arc::<PlainMutex<Vec<(RecordKind, MessageId)>>>::default();
         let scheduler = Scheduler::new(seed);
         for n in 2..4 {
-            let (journal, said) = (Arc::clone(&journal), Arc::clone(&said));
+            let (journal, confirmed) = (Arc::clone(&journal), Arc::clone(&confirmed));
             let put = move || {
                 if journal.put(&id(n), b"{}", b"").is_ok() {
-                    said.lock().push((RecordKind::Put, id(n)));
+                    confirmed.lock().push((RecordKind::Put, id(n)));
                 }
             };
             scheduler.spawn(format!("put-{n}"), put).unwrap();
         }
-        let (theirs, noted) = (Arc::clone(&journal), Arc::clone(&said));
+        let (stopping, stop_confirmed) = (Arc::clone(&journal), Arc::clone(&confirmed));
         let stop = move || {
-            theirs.note(RecordKind::Done, &id(1), b"");
-            if theirs.sync_notes().is_ok() {
-                noted.lock().push((RecordKind::Done, id(1)));
+            stopping.note(RecordKind::Done, &id(1), b"");
+            if stopping.sync_notes().is_ok() {
+                stop_confirmed.lock().push((RecordKind::Done, id(1)));
             }
         };
         scheduler.spawn("stop", stop).unwrap();
         assert_eq!(scheduler.run(), ScheduleEnd::AllFinished, "seed {seed}");
         disk.crash(Crash::UnsyncedLost);
         let found = open(&disk).1;
-        for one in said.lock().iter() {
+        for one in confirmed.lock().iter() {
             assert!(found.contains(one), "seed {seed}: {one:?} is not there, but {found:?}");
         }
     }

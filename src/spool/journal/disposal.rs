@@ -1,0 +1,68 @@
+//! Removes segments in which nothing is left to do.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Journal, SPARE_EXTENSION, SPARES_MAX};
+
+/// What becomes of a segment's file.
+enum Disposal {
+    Spare(PathBuf),
+    SetAside(PathBuf),
+    Removed,
+}
+
+impl Journal {
+    /// Removes segments in which nothing is left to do, the oldest first, until `is_late`. To be called by one
+    /// thread only.
+    pub(in crate::spool) fn remove_finished_segments(&self, is_late: &dyn Fn() -> bool) -> io::Result<()> {
+        while let Some((number, path, disposal)) = self.next_disposable() {
+            let disposed = match &disposal {
+                Disposal::Spare(to) => self.disk.rename(&path, to),
+                Disposal::SetAside(to) => {
+                    self.disk.rename(&path, to).and_then(|()| self.disk.sync_dir(&self.damaged_dir))
+                }
+                Disposal::Removed => self.disk.remove(&path),
+            };
+            match disposed {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => self.disk.sync_dir(&self.dir)?,
+            }
+            let mut contents = self.contents.lock();
+            contents.segments.remove(&number);
+            if let (Ok(()), Disposal::Spare(path)) = (disposed, disposal) {
+                contents.spares.push(path);
+            }
+            drop(contents);
+            if is_late() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The oldest segment, if nothing is left to do in it, and what becomes of its file.
+    fn next_disposable(&self) -> Option<(u64, PathBuf, Disposal)> {
+        let mut contents = self.contents.lock();
+        let (is_spare_wanted, current) = (contents.spares.len() < SPARES_MAX, contents.current);
+        let mut oldest = contents.segments.first_entry()?;
+        let number = *oldest.key();
+        let segment = oldest.get_mut();
+        if segment.live > 0 || current == Some(number) {
+            return None;
+        }
+        let path = segment.path.clone();
+        // A thread that still reads in the file must not read what is written over it.
+        let is_free = segment.file.as_ref().is_none_or(|file| Arc::strong_count(file) == 1);
+        let disposal = if segment.is_unreadable {
+            Disposal::SetAside(self.damaged_dir.join(path.file_name()?))
+        } else if is_spare_wanted && is_free {
+            segment.file = None;
+            Disposal::Spare(path.with_extension(SPARE_EXTENSION))
+        } else {
+            Disposal::Removed
+        };
+        Some((number, path, disposal))
+    }
+}
