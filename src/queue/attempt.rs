@@ -1,23 +1,25 @@
-//! One attempt, and what is written down of it.
+//! Makes one attempt and records its outcomes.
 //!
-//! Runs the job's courier, writes down what became of each recipient, and says when those who
-//! still wait are due. The order: a report is put first (durable), then what it is about is noted,
-//! so that a crash between the two sends a second report and never none. A report of failures that
-//! cannot be put leaves its recipients waiting; one of delays is owed until the next attempt; one
-//! of successes is lost, because nobody is delivered to twice for it.
+//! Calls the courier of the job's route, records the outcome of each recipient, and computes when the recipients
+//! that still wait are due. A bounce is queued, durably, before the outcomes are recorded: a crash between the two
+//! leads to a second bounce, never to none. If a failure bounce cannot be queued, its recipients wait on; a delay
+//! notice is tried again after the next attempt; a success notice is lost, because a second delivery would be
+//! worse.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::attempt_job::{AttemptJob, AttemptSummary};
 use super::bounce::{self, AttemptChanges, BounceKind};
 use super::bounce_writer::BounceWriter;
-use super::delivery_threads::{DeliveryParts, panic_message};
+use super::delivery_parts::DeliveryParts;
+use super::delivery_pool::DeliveryPool;
 use super::destination_state::ContactResult;
-use super::handle::QueueShared;
-use super::job::AttemptJob;
 use super::operator::Operator;
 use super::outgoing_content::OutgoingContent;
-use super::schedule::{DeliveryPool, SkipReason};
+use super::panic_message::panic_message;
+use super::queue_shared::QueueShared;
+use super::recipient_batch::SkipReason;
 use crate::courier::{Courier, Delivery};
 use crate::dsn::Action;
 use crate::mail::{FailureScope, Outcome, Reason, Recipient};
@@ -25,10 +27,10 @@ use crate::observe::maillog::{self, AttemptEvent};
 use crate::observe::{Counter, CounterFamily, Metrics, Trace};
 use crate::route::Transport;
 use crate::spool::{Notice, ProgressUpdate, RecipientState};
-use crate::sys::{Moment, catch_panic};
+use crate::sys::catch_panic;
 
-/// The last attempt before the lifetime ends is not closer than this to the one before.
-const PAUSE_MIN: Duration = Duration::from_secs(1);
+/// The least wait between two attempts, also before the last one at the end of the lifetime.
+const RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
 
 /// Makes attempts. Shared by the delivery threads.
 pub(super) struct AttemptRunner {
@@ -40,42 +42,34 @@ pub(super) struct AttemptRunner {
     pub(super) panics: Counter,
 }
 
-/// What the manager is to know of an attempt that is over.
-pub(super) struct AttemptSummary {
-    /// When those who still wait are due, if anybody does.
-    pub(super) due: Option<Moment>,
-    /// What it says of the destination; nothing if the job was only to put off.
-    pub(super) contact_result: Option<ContactResult>,
-}
-
-/// When an attempt ended, and what that means for those who wait.
+/// The age of the message when an attempt ended, and when the next attempt is.
 struct RetryTiming {
     age: Duration,
-    /// Until the next attempt; nothing if the lifetime is over.
+    /// Until the next attempt; `None` if the lifetime is over.
     retry_delay: Option<Duration>,
 }
 
 impl AttemptRunner {
-    pub(super) fn new(shared: Arc<QueueShared>, crew: DeliveryParts, metrics: &Metrics) -> Self {
+    pub(super) fn new(shared: Arc<QueueShared>, parts: DeliveryParts, metrics: &Metrics) -> Self {
         Self {
-            bounce_writer: BounceWriter::new(Arc::clone(&shared), crew.clone(), metrics),
+            bounce_writer: BounceWriter::new(Arc::clone(&shared), parts.clone(), metrics),
             shared,
-            parts: crew,
+            parts,
             attempts: metrics.counter_family("queue_attempts", "Attempts made, by courier", "courier"),
-            outcomes: metrics.counter_family("queue_outcomes", "Outcomes of recipients, by kind", "result"),
+            outcomes: metrics.counter_family("queue_outcomes", "Outcomes of recipients, by result", "result"),
             panics: metrics.counter("queue_attempt_panics", "Attempts that ended in a panic"),
         }
     }
 
-    /// Whoever changes the queue for a person writes reports in the same name.
+    /// Shows the queue to an operator and changes it; writes bounces as attempts do.
     pub(super) fn queue_control(&self) -> Operator {
         Operator::new(Arc::clone(&self.shared), self.bounce_writer.clone(), &self.parts)
     }
 
-    /// Makes one attempt and writes down what came of it.
+    /// Makes one attempt and records its outcomes.
     pub(super) fn run(&self, job: &AttemptJob) -> AttemptSummary {
         let envelope = &job.message.envelope;
-        let courier = self.parts.couriers.for_carrier(job.route.transport);
+        let courier = self.parts.couriers.for_transport(job.route.transport);
         let found = job.recipients.iter().filter_map(|position| envelope.recipients.get(*position));
         let recipients: Vec<&Recipient> = found.collect();
         let began = self.shared.clock.now();
@@ -86,32 +80,32 @@ impl AttemptRunner {
             Some(SkipReason::Overdue) => overdue_outcomes(job, &trace),
             None => self.call_courier(job, courier, &recipients, &trace),
         };
-        let contact = job.skip_reason.is_none().then(|| contact_result(&outcomes));
+        let contact_result = job.skip_reason.is_none().then(|| contact_result(&outcomes));
         let now = self.shared.clock.now();
-        let mut ended = self.retry_timing(job);
+        let mut timing = self.retry_timing(job);
         if job.skip_reason != Some(SkipReason::Overdue) {
             for (recipient, outcome) in recipients.iter().zip(&outcomes) {
-                self.log_outcome(job, courier, recipient, outcome, now.since(began), &ended, &trace);
+                self.log_outcome(job, courier, recipient, outcome, now.since(began), &timing, &trace);
             }
         }
         let mut states: Vec<(usize, RecipientState)> =
             job.recipients.iter().copied().zip(outcomes.into_iter().map(RecipientState::from)).collect();
-        if ended.retry_delay.is_none() {
+        if timing.retry_delay.is_none() {
             self.expire(job, &mut states);
         }
-        let told = self.put_bounces(job, &mut states, &ended);
-        if job.skip_reason == Some(SkipReason::Overdue) && !told.is_empty() {
-            // That was all that stood before an attempt.
-            ended.retry_delay = ended.retry_delay.map(|_| PAUSE_MIN);
+        let notices = self.put_bounces(job, &mut states, &timing);
+        if job.skip_reason == Some(SkipReason::Overdue) && !notices.is_empty() {
+            // The attempt itself comes next.
+            timing.retry_delay = timing.retry_delay.map(|_| RETRY_DELAY_MIN);
         }
         let waits = states.iter().any(|(_, state)| !state.is_settled());
-        let is_saved = self.record_states(job, states, told, &ended);
-        let pause = ended.retry_delay.unwrap_or_else(|| self.retry_delay(job));
-        let due = (waits || !is_saved).then(|| now + pause);
-        AttemptSummary { due, contact_result: contact }
+        let is_saved = self.record_states(job, states, notices, &timing);
+        let delay = timing.retry_delay.unwrap_or_else(|| self.retry_delay(job));
+        let due = (waits || !is_saved).then(|| now + delay);
+        AttemptSummary { due, contact_result }
     }
 
-    /// One outcome for each recipient, whatever the courier does.
+    /// Calls the courier. Returns one outcome for each recipient, even if the courier panics.
     fn call_courier(
         &self,
         job: &AttemptJob,
@@ -126,7 +120,7 @@ impl AttemptRunner {
         };
         let envelope = &job.message.envelope;
         let settings = &self.shared.settings;
-        let allowed = match job.pool() {
+        let timeout = match job.pool() {
             DeliveryPool::Local => settings.local_attempt_timeout,
             DeliveryPool::Remote => settings.remote_attempt_timeout,
         };
@@ -136,7 +130,7 @@ impl AttemptRunner {
             Ok(message) => message,
             Err(e) => return defer(format!("the message cannot be read from the spool: {e}")),
         };
-        let deadline = self.shared.clock.now() + allowed;
+        let deadline = self.shared.clock.now() + timeout;
         let delivery = Delivery {
             envelope,
             recipients,
@@ -164,13 +158,13 @@ impl AttemptRunner {
     fn retry_timing(&self, job: &AttemptJob) -> RetryTiming {
         let age = self.shared.spool.age_clock.age(&job.message.envelope);
         let left = self.shared.settings.lifetime.checked_sub(age).filter(|left| !left.is_zero());
-        // The last attempt falls on the end of the lifetime, not some way before it; and if a delay
-        // is to be reported, one falls on the time for that.
-        let until_report = self.shared.settings.delay_notice_after.checked_sub(age);
-        let until_report = until_report.filter(|left| !left.is_zero() && self.wants_delay_notice(job));
-        let until_report = until_report.unwrap_or(Duration::MAX);
-        let pause = |left| self.retry_delay(job).min(left).min(until_report).max(PAUSE_MIN);
-        RetryTiming { age, retry_delay: left.map(pause) }
+        // The last attempt is at the end of the lifetime. If the sender wants a delay notice, one attempt is at the
+        // time of that.
+        let until_notice = self.shared.settings.delay_notice_after.checked_sub(age);
+        let until_notice = until_notice.filter(|left| !left.is_zero() && self.wants_delay_notice(job));
+        let until_notice = until_notice.unwrap_or(Duration::MAX);
+        let delay = |left| self.retry_delay(job).min(left).min(until_notice).max(RETRY_DELAY_MIN);
+        RetryTiming { age, retry_delay: left.map(delay) }
     }
 
     fn wants_delay_notice(&self, job: &AttemptJob) -> bool {
@@ -183,7 +177,7 @@ impl AttemptRunner {
         self.shared.settings.retry_delay(job.attempt_number, self.shared.random.as_ref())
     }
 
-    /// One outcome to the log, the trace and the counters.
+    /// Writes one outcome to the log, the trace and the counters.
     #[expect(clippy::too_many_arguments, reason = "each is a different thing, and all are on the log line")]
     fn log_outcome(
         &self,
@@ -192,11 +186,11 @@ impl AttemptRunner {
         recipient: &Recipient,
         outcome: &Outcome,
         took: Duration,
-        ended: &RetryTiming,
+        timing: &RetryTiming,
         trace: &Trace,
     ) {
         let envelope = &job.message.envelope;
-        let next = ended.retry_delay.filter(|_| !outcome.is_final());
+        let next = timing.retry_delay.filter(|_| !outcome.is_final());
         maillog::attempted(&AttemptEvent {
             id: &envelope.id,
             reverse_path: &envelope.reverse_path,
@@ -220,7 +214,7 @@ impl AttemptRunner {
         }
     }
 
-    /// The lifetime is over: who still waits has failed.
+    /// The lifetime is over: the recipients that still wait have failed.
     fn expire(&self, job: &AttemptJob, states: &mut [(usize, RecipientState)]) {
         let envelope = &job.message.envelope;
         for (position, state) in states {
@@ -235,65 +229,68 @@ impl AttemptRunner {
         }
     }
 
-    /// Puts the reports that are owed; says what the sender has been told of those who go on.
+    /// Queues the bounces that are due. Returns the notices that the sender gets about recipients that still wait.
     fn put_bounces(
         &self,
         job: &AttemptJob,
         states: &mut [(usize, RecipientState)],
-        ended: &RetryTiming,
+        timing: &RetryTiming,
     ) -> Vec<(usize, Notice)> {
         let envelope = &job.message.envelope;
         let settings = &self.shared.settings;
-        let owed = bounce::decide_bounces(&AttemptChanges {
+        let decision = bounce::decide_bounces(&AttemptChanges {
             envelope,
             states,
             notices: &job.message.state.lock().progress.notices.clone(),
-            is_last_hop: job.route.transport != Transport::Smtp,
-            is_delayed: ended.age >= settings.delay_notice_after,
+            is_final_delivery: job.route.transport != Transport::Smtp,
+            is_delayed: timing.age >= settings.delay_notice_after,
         });
-        if let Some(why) = owed.suppression_reason {
+        if let Some(why) = decision.suppression_reason {
             maillog::bounce_suppressed(&envelope.id, why);
         }
-        let until = self.shared.clock.wall_time().after(settings.lifetime.saturating_sub(ended.age));
-        let mut told = Vec::new();
-        for due in owed.bounces {
-            let is_put = self.bounce_writer.put_bounce(envelope, &due, until);
-            for (position, action, reason) in due.entries {
-                match (action, due.kind) {
-                    (Action::Delayed, _) if is_put => told.push((position, Notice::Delayed)),
-                    (Action::Expanded, _) if is_put => told.push((position, Notice::Expanded)),
-                    // It fails again, and is reported then.
+        let until = self.shared.clock.wall_time().after(settings.lifetime.saturating_sub(timing.age));
+        let mut notices = Vec::new();
+        for planned in decision.bounces {
+            let is_put = self.bounce_writer.put_bounce(envelope, &planned, until);
+            for (position, action, reason) in planned.entries {
+                match (action, planned.kind) {
+                    (Action::Delayed, _) if is_put => notices.push((position, Notice::Delayed)),
+                    (Action::Expanded, _) if is_put => notices.push((position, Notice::Expanded)),
+                    // The recipient fails again, and is reported then.
                     (_, BounceKind::Failure) if !is_put => mark_waiting(states, position, reason),
                     _ => {}
                 }
             }
         }
-        told
+        notices
     }
 
-    /// Adds the states to the message's progress, on disk and in memory. False if the disk refuses.
+    /// Adds the states to the message's progress, in memory and on disk. Returns false if the disk refuses.
     fn record_states(
         &self,
         job: &AttemptJob,
         states: Vec<(usize, RecipientState)>,
-        told: Vec<(usize, Notice)>,
-        ended: &RetryTiming,
+        notices: Vec<(usize, Notice)>,
+        timing: &RetryTiming,
     ) -> bool {
         let (wall, now) = (self.shared.clock.wall_time(), self.shared.spool.age_clock.now());
-        let due = now.after(ended.retry_delay.unwrap_or_else(|| self.retry_delay(job)));
+        let due = now.after(timing.retry_delay.unwrap_or_else(|| self.retry_delay(job)));
         let id = &job.message.envelope.id;
-        let noted = job.message.record_attempt(&self.shared.spool, |before| {
-            let mut record =
-                ProgressUpdate { states, told, ..ProgressUpdate::new(wall, job.attempt_number, due) };
-            // What a restart goes by is when the first of those who wait is due.
+        let recorded = job.message.record_attempt(&self.shared.spool, |before| {
+            let mut update = ProgressUpdate {
+                states,
+                told: notices,
+                ..ProgressUpdate::new(wall, job.attempt_number, due)
+            };
+            // A restart uses the time when the first of the waiting recipients is due.
             if before.due > now
                 && before.waiting_positions().any(|position| !job.recipients.contains(&position))
             {
-                record.due = record.due.min(before.due);
+                update.due = update.due.min(before.due);
             }
-            record
+            update
         });
-        match noted {
+        match recorded {
             Ok(is_settled) => {
                 if is_settled {
                     maillog::done(id);
@@ -314,7 +311,7 @@ fn mark_waiting(states: &mut [(usize, RecipientState)], position: usize, reason:
     }
 }
 
-/// What these outcomes say of the destination.
+/// What these outcomes show of the destination.
 fn contact_result(outcomes: &[Outcome]) -> ContactResult {
     let is_answer = |outcome: &Outcome| {
         let reason = outcome.reason();
@@ -324,12 +321,13 @@ fn contact_result(outcomes: &[Outcome]) -> ContactResult {
     if outcomes.iter().any(is_answer) {
         return ContactResult::Answered;
     }
-    let silent =
+    let unresponsive =
         outcomes.iter().map(Outcome::reason).find(|reason| reason.scope == FailureScope::Destination);
-    silent.map_or(ContactResult::NotContacted, |reason| ContactResult::Unresponsive(Arc::new(reason.clone())))
+    unresponsive
+        .map_or(ContactResult::NotContacted, |reason| ContactResult::Unresponsive(Arc::new(reason.clone())))
 }
 
-/// Nobody is asked, and why.
+/// Outcomes of recipients that are not tried, because their destination does not answer.
 fn skipped_outcomes(why: &Reason, recipients: &[&Recipient], trace: &Trace) -> Vec<Outcome> {
     let text = format!("not tried, because the destination does not answer: {}", why.text);
     trace.add_error(text.clone());
@@ -337,8 +335,8 @@ fn skipped_outcomes(why: &Reason, recipients: &[&Recipient], trace: &Trace) -> V
     vec![Outcome::Deferred(reason); recipients.len()]
 }
 
-/// Nobody is asked, because an earlier process should have done what is done now. What was heard last
-/// stands.
+/// Outcomes of recipients that are not tried, because they were to be given up, or reported as delayed, before this
+/// process began: the reasons of their last outcomes.
 fn overdue_outcomes(job: &AttemptJob, trace: &Trace) -> Vec<Outcome> {
     trace.add_event("not tried: it was to be given up or reported as delayed before this start");
     let states = job.message.state.lock().progress.states.clone();

@@ -1,19 +1,18 @@
-//! When a report is owed, about whom, and what of.
+//! Decides which bounces (DSNs) an attempt leads to, and for which recipients.
 //!
-//! Reports are owed for each attempt: at once when a recipient fails, not when the last one is
-//! done; those of one kind that an attempt brings about are one report. Never to a null
-//! reverse-path (RFC 5321 §6.1), and only what the sender asked for (RFC 3461 §4.1). How a report
-//! looks is `dsn`'s business, who writes and puts it `clerk`'s.
+//! A bounce is due after each attempt: at once when a recipient fails, not when the last recipient is settled. The
+//! recipients of one kind are in one bounce. No bounce goes to a null reverse-path (RFC 5321 §6.1), and only those
+//! that the sender asked for are sent (RFC 3461 §4.1). `dsn` writes the text, `bounce_writer` queues it.
 //!
 //! | NOTIFY | failed, expired | delayed | delivered, relayed, expanded |
 //! |---|---|---|---|
-//! | none | yes | mail that a user of ours submitted | no |
+//! | none | yes | if a local user submitted the message | no |
 //! | `NEVER` | no | no | no |
 //! | `FAILURE`, `DELAY`, `SUCCESS` | if named | if named | if named |
 //!
-//! A success is ours to report when we delivered (*delivered*), or when the next hop does not do
-//! DSN (*relayed*). Behind an alias with several targets it is reported once, when they have been
-//! found (*expanded*), and not for each of them (RFC 3461 §5.2.7.2).
+//! A success is reported when this host delivered the message (*delivered*), or when the next hop does not support
+//! DSN (*relayed*). For an alias with several targets it is reported once, when the targets are known
+//! (*expanded*), and not for each target (RFC 3461 §5.2.7.2).
 
 use std::io::{self, Read as _};
 
@@ -22,36 +21,36 @@ use crate::dsn::{Action, ReturnedContent};
 use crate::mail::{Envelope, HeaderFields, Notify, Reason, Recipient, Ret};
 use crate::spool::{Notice, RecipientState};
 
-/// What an attempt changed, as far as a sender may hear of it.
+/// What an attempt changed, as far as bounces are concerned.
 pub(super) struct AttemptChanges<'a> {
     pub(super) envelope: &'a Envelope,
     /// New states, by position.
     pub(super) states: &'a [(usize, RecipientState)],
-    /// What was reported of positions before, though it settled nothing.
+    /// Notices that the sender got before, by position.
     pub(super) notices: &'a [(usize, Notice)],
-    /// The next hop is the last: a mailbox here, or a program.
-    pub(super) is_last_hop: bool,
-    /// The message has waited for so long that who waits on is delayed.
+    /// The courier delivers to a mailbox of this host or to a program.
+    pub(super) is_final_delivery: bool,
+    /// The message has waited for so long that its waiting recipients are delayed.
     pub(super) is_delayed: bool,
 }
 
-/// What is to be reported.
+/// The bounces to be sent.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct BounceDecision {
-    /// Up to three reports: of failures, of delays, of successes. None is empty.
+    /// Up to three bounces: for failures, delays and successes. None of them is empty.
     pub(super) bounces: Vec<PlannedBounce>,
-    /// Somebody failed, and this stands against a report.
+    /// Why no bounce is sent, although a recipient failed.
     pub(super) suppression_reason: Option<&'static str>,
 }
 
-/// One report to be written.
+/// One bounce to be written.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct PlannedBounce {
     pub(super) kind: BounceKind,
     pub(super) entries: Vec<(usize, Action, Reason)>,
 }
 
-/// What a report is about.
+/// The kinds of bounces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BounceKind {
     Failure,
@@ -60,7 +59,7 @@ pub(super) enum BounceKind {
 }
 
 impl BounceKind {
-    /// For counters and the log.
+    /// The name in counters and in the log.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Failure => "failure",
@@ -70,22 +69,22 @@ impl BounceKind {
     }
 }
 
-/// A report of delays is owed for this recipient, when its time has come.
+/// Whether the sender gets a delay notice about this recipient, when it is time for that.
 pub(super) fn wants_delay_notice(envelope: &Envelope, notify: Notify) -> bool {
-    // Left to us when the sender did not say. A user of ours can do something about it, others
-    // have mail servers that tell them.
+    // If the sender did not specify, the server decides: local users get notices, others get them from their own
+    // mail servers.
     !envelope.reverse_path.is_null() && notify.includes_delay(envelope.authenticated_user.is_some())
 }
 
-/// What an attempt's states ask for.
+/// Decides which bounces the changes of an attempt lead to.
 pub(super) fn decide_bounces(changes: &AttemptChanges<'_>) -> BounceDecision {
     let AttemptChanges { envelope, states, .. } = changes;
     let has_failed = states
         .iter()
         .any(|(_, state)| matches!(state, RecipientState::Failed(_) | RecipientState::Expired(_)));
     if envelope.reverse_path.is_null() {
-        let silence = has_failed.then_some("the reverse-path is null");
-        return BounceDecision { suppression_reason: silence, ..BounceDecision::default() };
+        let suppression_reason = has_failed.then_some("the reverse-path is null");
+        return BounceDecision { suppression_reason, ..BounceDecision::default() };
     }
     let [mut failures, mut delays, mut successes] = [const { Vec::new() }; 3];
     for (position, state) in *states {
@@ -111,21 +110,22 @@ pub(super) fn decide_bounces(changes: &AttemptChanges<'_>) -> BounceDecision {
             {
                 add(&mut delays, Action::Delayed, reason);
             }
-            // Also a server that keeps our mailboxes may take it upon itself.
+            // Also the LMTP server of the local mailboxes may support DSN, and then reports itself.
             RecipientState::Delivered(reason) if notify.includes_success() && !has_dsn_support(reason) => {
-                let action = if changes.is_last_hop { Action::Delivered } else { Action::Relayed };
+                let action = if changes.is_final_delivery { Action::Delivered } else { Action::Relayed };
                 add(&mut successes, action, reason);
             }
             _ => {}
         }
     }
-    let silence = (has_failed && failures.is_empty()).then_some("the sender asked for none (NOTIFY)");
+    let suppression_reason =
+        (has_failed && failures.is_empty()).then_some("the sender asked for none (NOTIFY)");
     let lists =
         [(BounceKind::Failure, failures), (BounceKind::Delay, delays), (BounceKind::Success, successes)];
-    let reports = lists.into_iter().filter(|(_, entries)| !entries.is_empty());
+    let due = lists.into_iter().filter(|(_, entries)| !entries.is_empty());
     BounceDecision {
-        bounces: reports.map(|(kind, entries)| PlannedBounce { kind, entries }).collect(),
-        suppression_reason: silence,
+        bounces: due.map(|(kind, entries)| PlannedBounce { kind, entries }).collect(),
+        suppression_reason,
     }
 }
 
@@ -133,20 +133,20 @@ fn has_dsn_support(reason: &Reason) -> bool {
     reason.response.as_ref().is_some_and(|remote| remote.has_accepted_dsn)
 }
 
-/// The first of those behind an alias speaks for all of them, once.
+/// Whether the success of an alias with several targets is reported now: once, with its first target.
 fn is_newly_expanded(changes: &AttemptChanges<'_>, position: usize, recipient: &Recipient) -> bool {
-    let AttemptChanges { envelope, notices: told, .. } = changes;
+    let AttemptChanges { envelope, notices, .. } = changes;
     recipient.notify.includes_success()
-        && !told.contains(&(position, Notice::Expanded))
+        && !notices.contains(&(position, Notice::Expanded))
         && envelope.is_expanded(recipient)
         && envelope.recipients.iter().position(|one| one.forward_path == recipient.forward_path)
             == Some(position)
 }
 
-/// More of a message than this is not returned.
+/// A longer message is not returned as a whole.
 const RETURNED_OCTETS_MAX: u64 = 64 * 1024;
 
-/// As much of the message as is returned.
+/// The part of the message that a bounce returns.
 pub(super) fn returned_content(
     envelope: &Envelope,
     message: &dyn Message,
@@ -154,8 +154,8 @@ pub(super) fn returned_content(
 ) -> io::Result<ReturnedContent> {
     let mut octets = Vec::new();
     message.open()?.take(RETURNED_OCTETS_MAX).read_to_end(&mut octets)?;
-    // RET is about failures; other reports return the header (RFC 3461 §4.3). What may travel
-    // over TLS only does not come back over who knows what (RFC 8689 §5).
+    // RET applies to failures; other bounces return the header section (RFC 3461 §4.3). A message that requires TLS
+    // is not returned as a whole, because the bounce may travel without TLS (RFC 8689 §5).
     let may_be_whole =
         kind == BounceKind::Failure && envelope.ret != Some(Ret::Headers) && !envelope.requiretls;
     if message.octets() <= RETURNED_OCTETS_MAX && may_be_whole {
@@ -195,7 +195,7 @@ mod tests {
         }
     }
 
-    /// Every report that is owed, with its actions: `failure failed; success relayed`.
+    /// The bounces, with their actions: `failure failed; success relayed`.
     fn shown(changes: &AttemptChanges<'_>) -> String {
         let one = |due: &PlannedBounce| {
             let words: Vec<_> = due.entries.iter().map(|(_, action, _)| action.as_str()).collect();
@@ -205,14 +205,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_reported_follows_from_notify_the_next_hop_and_the_outcome() {
-        let said = |takes_dsn: bool| {
+    fn bounces_follow_from_notify_the_next_hop_and_the_outcome() {
+        let accepted = |has_dsn: bool| {
             let reason = Reason::new(0, 0, "accepted").with_response("mx.there.example", "250 2.0.0 ok");
-            if takes_dsn { reason.with_dsn_accepted() } else { reason }
+            if has_dsn { reason.with_dsn_accepted() } else { reason }
         };
         let no = Reason::new(1, 1, "no such mailbox");
-        // By NOTIFY: a failure, a delay, delivery here, by a hop without and by a hop with DSN. To a
-        // server here with DSN, nothing.
+        // By NOTIFY: a failure, a delay, local delivery, a hop without and a hop with DSN. A local server with DSN
+        // reports itself.
         let table = [
             ("", ["failure failed", "", "", "", ""]),
             ("never", ["", "", "", "", ""]),
@@ -231,11 +231,13 @@ mod tests {
                 (RecipientState::Failed(no.clone()), false),
                 (RecipientState::Waiting(Some(no.clone())), false),
                 (RecipientState::Delivered(no.clone()), true),
-                (RecipientState::Delivered(said(false)), false),
-                (RecipientState::Delivered(said(true)), false),
-                (RecipientState::Delivered(said(true)), true),
+                (RecipientState::Delivered(accepted(false)), false),
+                (RecipientState::Delivered(accepted(true)), false),
+                (RecipientState::Delivered(accepted(true)), true),
             ];
-            for ((state, is_last_hop), expected) in states.into_iter().zip(expected.into_iter().chain([""])) {
+            for ((state, is_final_delivery), expected) in
+                states.into_iter().zip(expected.into_iter().chain([""]))
+            {
                 let states = [(0, state)];
                 for from in ["ana@here.example", ""] {
                     let envelope = &envelope(from, when(notify));
@@ -243,7 +245,7 @@ mod tests {
                         envelope,
                         states: &states,
                         notices: &[],
-                        is_last_hop,
+                        is_final_delivery,
                         is_delayed: LATE,
                     };
                     let expected = if from.is_empty() { "" } else { expected };
@@ -254,50 +256,44 @@ mod tests {
     }
 
     #[test]
-    fn an_expired_recipient_is_a_failure_and_a_failure_nobody_hears_of_says_why() {
+    fn an_expired_recipient_is_a_failure_and_a_failure_without_a_bounce_has_a_reason() {
         let expired = [(0, RecipientState::Expired(Reason::new(4, 1, "busy")))];
         let of = |envelope: &Envelope| {
             decide_bounces(&AttemptChanges {
                 envelope,
                 states: &expired,
                 notices: &[],
-                is_last_hop: false,
+                is_final_delivery: false,
                 is_delayed: LATE,
             })
         };
-        let report = of(&envelope("ana@here.example", Notify::Unspecified));
-        assert_eq!(report.bounces[0].entries[0].1, Action::Expired);
-        assert_eq!(report.suppression_reason, None);
+        let decision = of(&envelope("ana@here.example", Notify::Unspecified));
+        assert_eq!(decision.bounces[0].entries[0].1, Action::Expired);
+        assert_eq!(decision.suppression_reason, None);
         for (from, notify) in [("", ""), ("ana@here.example", "never"), ("ana@here.example", "success,delay")]
         {
-            let owed = of(&envelope(from, when(notify)));
-            assert!(owed.bounces.is_empty() && owed.suppression_reason.is_some(), "{from} {notify}");
+            let decision = of(&envelope(from, when(notify)));
+            assert!(decision.bounces.is_empty() && decision.suppression_reason.is_some(), "{from} {notify}");
         }
     }
 
     #[test]
-    fn a_delay_is_told_once_when_it_is_long_and_unasked_only_to_our_users() {
+    fn a_long_delay_is_reported_once_and_without_notify_only_to_local_users() {
         let busy = [(0, RecipientState::Waiting(Some(Reason::new(4, 1, "busy"))))];
-        let told = [(0, Notice::Delayed)];
+        let notices = [(0, Notice::Delayed)];
         let mut ana = envelope("ana@here.example", Notify::Unspecified);
-        let of = |envelope: &Envelope, told: &[_], is_late| {
-            shown(&AttemptChanges {
-                envelope,
-                states: &busy,
-                notices: told,
-                is_last_hop: false,
-                is_delayed: is_late,
-            })
+        let of = |envelope: &Envelope, notices: &[_], is_delayed| {
+            shown(&AttemptChanges { envelope, states: &busy, notices, is_final_delivery: false, is_delayed })
         };
         assert_eq!(of(&ana, &[], LATE), "");
         ana.authenticated_user = Some(Mailbox::parse("ana@here.example").unwrap());
         assert_eq!(of(&ana, &[], LATE), "delay delayed");
-        assert_eq!(of(&ana, &told, LATE), "");
+        assert_eq!(of(&ana, &notices, LATE), "");
         assert_eq!(of(&ana, &[], !LATE), "");
     }
 
     #[test]
-    fn an_alias_of_several_is_reported_once_and_its_failures_are_all() {
+    fn an_alias_of_several_is_reported_once_and_all_its_failures_are() {
         let mut list = envelope("ana@here.example", when("success,failure"));
         for raw in ["cy@there.example", "eve@there.example"] {
             let mut other = list.recipients[0].clone();
@@ -306,19 +302,19 @@ mod tests {
         }
         let yes = RecipientState::Delivered(Reason::new(0, 0, "taken"));
         let no = RecipientState::Failed(Reason::new(1, 1, "no such mailbox"));
-        let of = |states: &[(usize, RecipientState)], told: &[_]| {
+        let of = |states: &[(usize, RecipientState)], notices: &[_]| {
             shown(&AttemptChanges {
                 envelope: &list,
                 states,
-                notices: told,
-                is_last_hop: true,
+                notices,
+                is_final_delivery: true,
                 is_delayed: LATE,
             })
         };
         let all = [(0, yes.clone()), (1, no.clone()), (2, no)];
         assert_eq!(of(&all, &[]), "failure failed failed; success expanded");
         assert_eq!(of(&all, &[(0, Notice::Expanded)]), "failure failed failed");
-        assert_eq!(of(&[(1, yes)], &[]), "", "the first speaks for them");
+        assert_eq!(of(&[(1, yes)], &[]), "", "only with the first target");
     }
 
     struct TestMessage(Vec<u8>);
@@ -334,32 +330,32 @@ mod tests {
     }
 
     #[test]
-    fn the_message_comes_back_whole_unless_it_is_long_or_its_head_was_asked_for() {
+    fn a_message_is_returned_whole_unless_it_is_long_or_ret_asks_for_the_header() {
         const HEAD: &[u8] = b"Subject: hello\r\n\r\n";
-        let letter = |octets: u64| {
+        let message = |octets: u64| {
             let mut all = HEAD.to_vec();
             all.resize(usize::try_from(octets).unwrap(), b'x');
             TestMessage(all)
         };
         let mut ana = envelope("ana@here.example", Notify::default());
-        let of = |envelope: &Envelope, letter: &TestMessage| {
-            returned_content(envelope, letter, BounceKind::Failure).unwrap()
+        let of = |envelope: &Envelope, message: &TestMessage| {
+            returned_content(envelope, message, BounceKind::Failure).unwrap()
         };
-        let whole = letter(RETURNED_OCTETS_MAX);
+        let whole = message(RETURNED_OCTETS_MAX);
         assert_eq!(of(&ana, &whole), ReturnedContent::FullMessage(whole.0.clone()));
         let head = || ReturnedContent::Headers(HEAD.to_vec());
-        assert_eq!(of(&ana, &letter(RETURNED_OCTETS_MAX + 1)), head());
+        assert_eq!(of(&ana, &message(RETURNED_OCTETS_MAX + 1)), head());
         ana.ret = Some(Ret::Headers);
-        assert_eq!(of(&ana, &letter(100)), head());
+        assert_eq!(of(&ana, &message(100)), head());
         ana.ret = Some(Ret::Full);
-        assert_eq!(of(&ana, &letter(20)), ReturnedContent::FullMessage(letter(20).0));
-        assert_eq!(of(&ana, &letter(RETURNED_OCTETS_MAX + 1)), head(), "our limit comes first");
+        assert_eq!(of(&ana, &message(20)), ReturnedContent::FullMessage(message(20).0));
+        assert_eq!(of(&ana, &message(RETURNED_OCTETS_MAX + 1)), head(), "the limit has priority");
         assert_eq!(
-            returned_content(&ana, &letter(20), BounceKind::Success).unwrap(),
+            returned_content(&ana, &message(20), BounceKind::Success).unwrap(),
             head(),
-            "RET is about failures"
+            "RET applies to failures"
         );
         ana.requiretls = true;
-        assert_eq!(of(&ana, &letter(20)), head(), "what may not travel in the clear stays here");
+        assert_eq!(of(&ana, &message(20)), head(), "a message that requires TLS is not returned");
     }
 }

@@ -1,19 +1,20 @@
-//! Writes reports in our name, and puts them through the door for our own mail.
+//! Writes bounces and queues them.
 
 use std::sync::Arc;
 
 use super::bounce::{self, PlannedBounce};
-use super::delivery_threads::{DeliveryParts, panic_message};
+use super::delivery_parts::DeliveryParts;
 use super::generated_mail::OutgoingBounce;
-use super::handle::QueueShared;
 use super::outgoing_content::OutgoingContent;
+use super::panic_message::panic_message;
+use super::queue_shared::QueueShared;
 use crate::dsn::{Bounce, BounceRecipient, ReturnedContent};
 use crate::mail::{Envelope, MessageId, Notify, Recipient, ReversePath, Timestamp};
 use crate::observe::maillog;
 use crate::observe::{CounterFamily, Metrics};
 use crate::sys::catch_panic;
 
-/// Whoever writes reports. Cheap to clone.
+/// Writes bounces and queues them. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct BounceWriter {
     shared: Arc<QueueShared>,
@@ -22,25 +23,26 @@ pub(super) struct BounceWriter {
 }
 
 impl BounceWriter {
-    pub(super) fn new(shared: Arc<QueueShared>, crew: DeliveryParts, metrics: &Metrics) -> Self {
-        let reports = metrics.counter_family("queue_reports", "Reports put, by what they are about", "kind");
-        Self { shared, parts: crew, bounces_put: reports }
+    pub(super) fn new(shared: Arc<QueueShared>, parts: DeliveryParts, metrics: &Metrics) -> Self {
+        let bounces_put =
+            metrics.counter_family("queue_reports", "Reports put, by what they are about", "kind");
+        Self { shared, parts, bounces_put }
     }
 
-    /// Writes one report and puts it; `until` is when we give up on those who are delayed. False
-    /// if it could not be put: it is owed still.
-    pub(super) fn put_bounce(&self, envelope: &Envelope, due: &PlannedBounce, until: Timestamp) -> bool {
-        // A panic here must not cost what else the attempt has found out: that a recipient has it.
-        let put = catch_panic(|| match self.compose(envelope, due, until) {
-            Some(letter) => self.parts.generated_mail.put(letter).map_err(|e| e.to_string()),
+    /// Writes one bounce and queues it; `until` is when delayed recipients are given up. Returns false if it could
+    /// not be queued: the caller tries again.
+    pub(super) fn put_bounce(&self, envelope: &Envelope, planned: &PlannedBounce, until: Timestamp) -> bool {
+        // After a panic here, the other outcomes of the attempt must still be recorded: deliveries above all.
+        let put = catch_panic(|| match self.compose(envelope, planned, until) {
+            Some(bounce) => self.parts.generated_mail.put(bounce).map_err(|e| e.to_string()),
             None => Ok(None),
         })
         .unwrap_or_else(|panic| Err(panic_message(panic.as_ref())));
         let Envelope { id, reverse_path, .. } = envelope;
         match put {
-            Ok(Some(report)) => {
-                self.bounces_put.add_one(due.kind.name());
-                maillog::bounce_queued(id, reverse_path, &report, due.kind.name());
+            Ok(Some(bounce_id)) => {
+                self.bounces_put.add_one(planned.kind.name());
+                maillog::bounce_queued(id, reverse_path, &bounce_id, planned.kind.name());
                 true
             }
             Ok(None) => {
@@ -48,26 +50,31 @@ impl BounceWriter {
                 true
             }
             Err(e) => {
-                log::error!(target: "queue", "{id}: the report of a {} cannot be put: {e}", due.kind.name());
+                log::error!(target: "queue", "{id}: the report of a {} cannot be put: {e}", planned.kind.name());
                 false
             }
         }
     }
 
-    /// The report; nothing for a null reverse-path.
-    fn compose(&self, envelope: &Envelope, due: &PlannedBounce, until: Timestamp) -> Option<OutgoingBounce> {
+    /// Composes the bounce; `None` for a null reverse-path.
+    fn compose(
+        &self,
+        envelope: &Envelope,
+        planned: &PlannedBounce,
+        until: Timestamp,
+    ) -> Option<OutgoingBounce> {
         let to = envelope.reverse_path.mailbox()?;
         let hostname = &self.parts.hostname;
         let date = self.shared.clock.wall_time();
-        // A sender of ours hears from its own domain; others from the name that we say in EHLO when
-        // the reverse-path is null, so that SPF vouches for the address in From (RFC 7208 §2.4).
-        let is_ours = self.parts.router.load().is_local(&to.domain);
-        let entries = due.entries.iter().filter_map(|(position, action, reason)| {
+        // To a local sender, From has the sender's own domain. To others it has the server's name, which EHLO has
+        // too: with a null reverse-path SPF checks that name (RFC 7208 §2.4).
+        let is_local = self.parts.router.load().is_local(&to.domain);
+        let entries = planned.entries.iter().filter_map(|(position, action, reason)| {
             let recipient = envelope.recipients.get(*position)?;
             Some(BounceRecipient { recipient, action: *action, reason })
         });
-        let report = Bounce {
-            from_domain: if is_ours { &to.domain } else { hostname },
+        let bounce = Bounce {
+            from_domain: if is_local { &to.domain } else { hostname },
             hostname,
             id: MessageId::new(date, self.shared.random.bits()),
             date,
@@ -75,9 +82,9 @@ impl BounceWriter {
             envelope,
             recipients: entries.collect(),
             retry_until: until,
-            returned: self.returned_content(envelope, due),
+            returned: self.returned_content(envelope, planned),
         };
-        let written = report.write();
+        let written = bounce.write();
         Some(OutgoingBounce {
             reverse_path: ReversePath::Null,
             recipients: vec![Recipient { notify: Notify::Never, ..Recipient::for_mailbox(to.clone()) }],
@@ -88,11 +95,11 @@ impl BounceWriter {
         })
     }
 
-    fn returned_content(&self, envelope: &Envelope, due: &PlannedBounce) -> ReturnedContent {
+    fn returned_content(&self, envelope: &Envelope, planned: &PlannedBounce) -> ReturnedContent {
         let message =
             self.shared.spool.extent(&envelope.id).and_then(|extent| OutgoingContent::new(extent, envelope));
-        // Who sent it hears that it failed, though not a word of it can be read any more.
-        message.and_then(|message| bounce::returned_content(envelope, &message, due.kind)).unwrap_or_else(
+        // The sender gets the bounce although the message cannot be read any more.
+        message.and_then(|message| bounce::returned_content(envelope, &message, planned.kind)).unwrap_or_else(
             |e| {
                 log::error!(target: "queue", "{}: the message cannot be returned: {e}", envelope.id);
                 ReturnedContent::Unreadable

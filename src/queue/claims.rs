@@ -1,31 +1,30 @@
-//! Messages that an operator's command wants for itself, or has.
+//! Messages that an operator's command changes.
 //!
-//! A command may change a message only while nothing of it is under way. So it asks for it: the
-//! manager takes it out of the schedule, waits for the attempts under way, and hands over a
-//! [`Claim`]. As long as that lives no attempt begins; dropped, it tells the manager how to go on.
-//! What the command writes to disk meanwhile is written on its own thread.
+//! A command may change a message only while no attempt of it is under way. So it sends the queue manager a
+//! [`ClaimRequest`]. The manager takes the message out of the schedule, waits until the attempts under way have
+//! ended, and sends a [`Claim`]. No attempt of the message begins while the claim exists; when it is dropped, the
+//! manager is told how to go on. The command writes its change to disk on its own thread.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
-use super::handle::{ManagerEvent, QueueShared};
-use super::job::ActiveMessage;
+use super::active_message::ActiveMessage;
 use crate::mail::{Envelope, MessageId};
-use crate::spool::{Lease, LoadError, MessageProgress, ProgressUpdate};
+use crate::spool::{Lease, LoadError, MessageProgress, ProgressUpdate, Spool};
 use crate::sys::{Moment, Sender};
 
-/// What a command hears of a message that it asked for.
+/// The manager's answer to a [`ClaimRequest`].
 pub(super) enum ClaimReply {
-    /// It is the command's.
+    /// The command may change the message.
     Granted(Claim),
-    /// An attempt is under way; `Yours` or `Gone` follows when it is back.
+    /// An attempt is under way; `Granted` or `NotQueued` follows when it has ended.
     Pending(MessageId),
-    /// It is not in our care, or not any more.
+    /// The message is not in the queue, or not any more.
     NotQueued(MessageId),
-    /// Another command has it or waits for it.
+    /// Another command or another thread has the message, or waits for it.
     ClaimedByOther(MessageId),
-    /// An attempt is under way, and the server stops: nobody waits for it any more.
+    /// An attempt is under way, and the server stops, so the command cannot wait for it.
     Stopping(MessageId),
 }
 
@@ -38,121 +37,139 @@ impl ClaimReply {
     }
 }
 
-/// How the manager goes on with a message.
+/// How the manager goes on with a message after a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AfterClaim {
-    /// As before.
+    /// As before the claim.
     Unchanged,
-    /// It is due now.
+    /// The message is due now.
     RetryNow,
-    /// It is due when somebody releases it.
+    /// The message is due when an operator releases it.
     Hold,
-    /// It has left the spool.
+    /// The message has left the spool.
     Removed,
 }
 
-/// A message of which nothing is under way, for one command.
+/// Lets one command change a message of which no attempt is under way.
 pub(super) struct Claim {
     pub(super) id: MessageId,
-    // Dropped in this order: the lease is free when the manager hears that the command is done.
+    // Dropped in this order: the lease is free when the manager is told that the command is done.
     pub(super) message: ClaimedMessage,
     pub(super) on_return: ClaimReturn,
 }
 
-/// The right to change the message.
+/// A claimed message, with the right to change it.
 pub(super) enum ClaimedMessage {
-    /// With what is kept of it in memory.
+    /// The manager has it in memory.
     InMemory(Arc<ActiveMessage>),
-    /// The message is to be read from disk.
+    /// It is read from disk.
     OnDisk(Lease),
 }
 
-/// Tells the manager, when it is dropped, how to go on.
-pub(super) struct ClaimReturn {
+/// A claim that has ended.
+pub(super) struct ReturnedClaim {
     pub(super) id: MessageId,
-    /// When the message would have been due; nothing if it is held.
+    /// When the message would have been due; `None` if it is held.
     pub(super) due: Option<Moment>,
+    pub(super) next_step: AfterClaim,
+}
+
+/// Sends the manager a claim that has ended.
+pub(super) type ReturnFn = Box<dyn FnOnce(ReturnedClaim) + Send>;
+
+/// Tells the manager how to go on, when it is dropped.
+pub(super) struct ClaimReturn {
+    id: MessageId,
+    due: Option<Moment>,
     /// Set by the command.
     pub(super) next_step: AfterClaim,
-    pub(super) events: Sender<ManagerEvent>,
+    send: Option<ReturnFn>,
 }
 
 impl Claim {
-    /// Envelope and progress as they are now.
-    pub(super) fn load(&self, shared: &QueueShared) -> Result<(Arc<Envelope>, MessageProgress), LoadError> {
+    /// The envelope and the progress of the message.
+    pub(super) fn load(&self, spool: &Spool) -> Result<(Arc<Envelope>, MessageProgress), LoadError> {
         match &self.message {
             ClaimedMessage::InMemory(active) => {
                 Ok((Arc::clone(&active.envelope), active.state.lock().progress.clone()))
             }
             ClaimedMessage::OnDisk(lease) => {
-                shared.spool.load(lease.id()).map(|loaded| (loaded.envelope, loaded.progress))
+                spool.load(lease.id()).map(|loaded| (loaded.envelope, loaded.progress))
             }
         }
     }
 
-    /// A record that changes nothing yet, for an operator's hand.
-    pub(super) fn record(&self, shared: &QueueShared, progress: &MessageProgress) -> ProgressUpdate {
-        let wall = shared.clock.wall_time();
-        ProgressUpdate { by_operator: true, ..ProgressUpdate::new(wall, progress.attempts, progress.due) }
-    }
-
-    /// Writes it down, durably.
+    /// Writes down an update, durably.
     pub(super) fn record_update(
         &self,
-        shared: &QueueShared,
+        spool: &Spool,
         envelope: &Envelope,
-        record: ProgressUpdate,
+        update: ProgressUpdate,
     ) -> io::Result<()> {
         match &self.message {
-            ClaimedMessage::InMemory(active) => active.record_command(&shared.spool, record),
+            ClaimedMessage::InMemory(active) => active.record_command(spool, update),
             ClaimedMessage::OnDisk(lease) => {
-                let mut after = shared.spool.load(lease.id()).map_err(io::Error::other)?.progress;
-                after.apply(&record);
-                shared.spool.record_update(lease, envelope, &record, &after)
+                let mut after = spool.load(lease.id()).map_err(io::Error::other)?.progress;
+                after.apply(&update);
+                spool.record_update(lease, envelope, &update, &after)
             }
         }
     }
 
-    /// Nothing is left to do for the message; durable on return.
-    pub(super) fn settle_durably(&self, shared: &QueueShared, record: &ProgressUpdate) -> io::Result<()> {
+    /// Removes the message from the spool; durable on return.
+    pub(super) fn settle_durably(&self, spool: &Spool, update: &ProgressUpdate) -> io::Result<()> {
         match &self.message {
-            ClaimedMessage::InMemory(active) => shared.spool.settle_durably(&active.lease.lock(), record),
-            ClaimedMessage::OnDisk(lease) => shared.spool.settle_durably(lease, record),
+            ClaimedMessage::InMemory(active) => spool.settle_durably(&active.lease.lock(), update),
+            ClaimedMessage::OnDisk(lease) => spool.settle_durably(lease, update),
         }
     }
 }
 
 impl Drop for ClaimReturn {
     fn drop(&mut self) {
-        // A manager that has ended does not hear; the next one reads the disk.
-        let _ = self.events.send(ManagerEvent::ClaimReturned {
-            id: self.id,
-            due: self.due,
-            next_step: self.next_step,
-        });
+        if let Some(send) = self.send.take() {
+            send(ReturnedClaim { id: self.id, due: self.due, next_step: self.next_step });
+        }
     }
 }
 
-/// A command that asked for a message.
+/// A command's request to change a message.
 pub(super) struct ClaimRequest {
     pub(super) reply_to: Sender<ClaimReply>,
-    /// For the claim that it gets.
-    pub(super) events: Sender<ManagerEvent>,
+    /// For the claim that is granted.
+    pub(super) on_return: ReturnFn,
 }
 
 impl ClaimRequest {
-    pub(super) fn reply(&self, grant: ClaimReply) {
-        // Whoever asked may have left; a claim is then dropped here, and the message goes on.
-        let _ = self.reply_to.send(grant);
+    /// Refuses the request.
+    pub(super) fn refuse(self, reply: ClaimReply) {
+        send(&self.reply_to, reply);
+    }
+
+    /// Tells the command that it must wait.
+    pub(super) fn defer(&self, id: MessageId) {
+        send(&self.reply_to, ClaimReply::Pending(id));
+    }
+
+    /// Grants the request; `due` is when the message would have been due.
+    pub(super) fn grant(self, id: MessageId, message: ClaimedMessage, due: Option<Moment>) {
+        let next_step = AfterClaim::Unchanged;
+        let on_return = ClaimReturn { id, due, next_step, send: Some(self.on_return) };
+        send(&self.reply_to, ClaimReply::Granted(Claim { id, message, on_return }));
     }
 }
 
-/// The manager's list of them.
+fn send(reply_to: &Sender<ClaimReply>, reply: ClaimReply) {
+    // The command may have ended. A claim is then dropped here, and the manager goes on with the message.
+    let _ = reply_to.send(reply);
+}
+
+/// The manager's list of requests and claims.
 #[derive(Default)]
 pub(super) struct Claims {
-    /// Commands that wait for an attempt under way, or for the news that a message was put.
+    /// Requests that wait for an attempt under way, or for the event of the put.
     pub(super) waiting: HashMap<MessageId, ClaimRequest>,
-    /// In a command's hands.
+    /// Messages with a claim.
     pub(super) granted: HashSet<MessageId>,
 }
 
@@ -161,18 +178,18 @@ impl Claims {
         self.waiting.contains_key(id) || self.granted.contains(id)
     }
 
-    /// The server stops: nobody waits any more.
+    /// The server stops: refuses the requests that wait.
     pub(super) fn stop(&mut self) {
-        for (id, waiting) in self.waiting.drain() {
-            waiting.reply(ClaimReply::Stopping(id));
+        for (id, request) in self.waiting.drain() {
+            request.refuse(ClaimReply::Stopping(id));
         }
     }
 
-    /// The message is not in our care any more.
+    /// The message is not in the queue any more.
     pub(super) fn forget(&mut self, id: &MessageId) {
         self.granted.remove(id);
-        if let Some(waiting) = self.waiting.remove(id) {
-            waiting.reply(ClaimReply::NotQueued(*id));
+        if let Some(request) = self.waiting.remove(id) {
+            request.refuse(ClaimReply::NotQueued(*id));
         }
     }
 }

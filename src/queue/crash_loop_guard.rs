@@ -1,9 +1,9 @@
-//! A message over which the manager stumbles does not bring every start down.
+//! Prevents that one message makes the queue manager panic at every start.
 //!
-//! The manager notes which message it is busy with. When it panics, that name is written to
-//! `DATA/spool/culprits`, one a line, before the process ends. A start that finds a name there twice
-//! sets the message aside, where the operator finds it, and goes on with the others. Once may have
-//! been somebody else's fault, and costs a restart.
+//! When the manager panics, the id of the message that it was handling is appended to `DATA/spool/culprits`, one
+//! id a line, before the process ends. A start that finds an id there twice sets the message aside, where the
+//! operator finds it, and continues with the others. One panic may have had another cause, and only costs a
+//! restart.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ use crate::mail::MessageId;
 use crate::spool::{Leases, RecoveredMessage, Spool, SpoolParts};
 use crate::sys::{Disk, Random, replace_file};
 
-/// The list of names.
+/// The list of the messages over which the manager panicked.
 pub(super) struct CrashLoopGuard {
     disk: Arc<dyn Disk>,
     random: Arc<dyn Random>,
     path: PathBuf,
 }
 
-/// More of the list is not read.
+/// Only so much of the list is read.
 const LIST_OCTETS_MAX: usize = 64 * 1024;
 
 impl CrashLoopGuard {
@@ -29,39 +29,39 @@ impl CrashLoopGuard {
         Self { disk: Arc::clone(&parts.disk), random: Arc::clone(&parts.random), path }
     }
 
-    /// The manager panicked while it was busy with this message.
+    /// Records that the manager panicked while it handled this message.
     pub(super) fn record(&self, id: &MessageId) {
-        let mut names = self.recorded_ids();
-        names.push(*id);
-        if let Err(e) = self.write(&names) {
+        let mut ids = self.recorded_ids();
+        ids.push(*id);
+        if let Err(e) = self.write(&ids) {
             log::error!(target: "queue", "{id} cannot be noted in {}: {e}", self.path.display());
         }
     }
 
-    /// Sets aside who was accused twice; those who remain.
+    /// Sets aside the messages that were recorded twice. Returns the others.
     pub(super) fn filter(
         &self,
         spool: &Spool,
         leases: &mut Leases,
-        mut survivors: Vec<RecoveredMessage>,
+        mut recovered: Vec<RecoveredMessage>,
     ) -> Vec<RecoveredMessage> {
-        let names = self.recorded_ids();
-        if names.is_empty() {
-            return survivors;
+        let ids = self.recorded_ids();
+        if ids.is_empty() {
+            return recovered;
         }
-        let is_guilty = |id: &MessageId| names.iter().filter(|name| *name == id).count() > 1;
-        // Who cannot be set aside is tried again: better than no start.
+        let is_recorded_twice = |id: &MessageId| ids.iter().filter(|other| *other == id).count() > 1;
+        // A message that cannot be set aside is tried again: better than no start.
         let why = "the queue manager panicked over it twice";
-        survivors.retain(|survivor| {
-            let lease = if is_guilty(&survivor.id) { leases.take(&survivor.id) } else { None };
+        recovered.retain(|message| {
+            let lease = if is_recorded_twice(&message.id) { leases.take(&message.id) } else { None };
             lease.is_none_or(|lease| spool.set_aside(&lease, why).is_err())
         });
-        let is_left = |id: &&MessageId| survivors.iter().any(|survivor| survivor.id == **id);
-        let left: Vec<_> = names.iter().filter(is_left).copied().collect();
+        let is_left = |id: &&MessageId| recovered.iter().any(|message| message.id == **id);
+        let left: Vec<_> = ids.iter().filter(is_left).copied().collect();
         if let Err(e) = self.write(&left) {
             log::error!(target: "queue", "{} cannot be written: {e}", self.path.display());
         }
-        survivors
+        recovered
     }
 
     fn recorded_ids(&self) -> Vec<MessageId> {
@@ -70,11 +70,11 @@ impl CrashLoopGuard {
         String::from_utf8_lossy(&text).lines().filter_map(|line| line.parse().ok()).collect()
     }
 
-    fn write(&self, names: &[MessageId]) -> io::Result<()> {
-        if names.is_empty() {
+    fn write(&self, ids: &[MessageId]) -> io::Result<()> {
+        if ids.is_empty() {
             return remove(self.disk.as_ref(), &self.path);
         }
-        let text: String = names.iter().map(|name| format!("{name}\n")).collect();
+        let text: String = ids.iter().map(|id| format!("{id}\n")).collect();
         replace_file(self.disk.as_ref(), self.random.as_ref(), &self.path, text.as_bytes())
     }
 }
@@ -109,53 +109,53 @@ mod tests {
     }
 
     #[test]
-    fn a_message_is_set_aside_when_the_manager_has_died_of_it_twice() {
+    fn a_message_is_set_aside_after_the_manager_panicked_over_it_twice() {
         let disk = SimulatedDisk::default();
         let parts = || parts(&disk);
         let (spool, ..) = Spool::open(&parts()).unwrap();
-        let [guilty, other] = [1, 2].map(id);
-        for id in [guilty, other] {
+        let [crashing, other] = [1, 2].map(id);
+        for id in [crashing, other] {
             let recipient = Recipient::for_mailbox(Mailbox::parse("bo@here.example").unwrap());
             let envelope = Envelope::new(id, id.arrived_at(), ReversePath::Null, vec![recipient]);
             spool.put_in_journal(&envelope, b"Subject: hello\r\n\r\n").unwrap();
         }
         let start = || {
-            let (spool, mut leases, survivors) = Spool::open(&parts()).unwrap();
-            let left = CrashLoopGuard::new(&parts()).filter(&spool, &mut leases, survivors);
-            left.into_iter().map(|survivor| survivor.id).collect::<Vec<_>>()
+            let (spool, mut leases, recovered) = Spool::open(&parts()).unwrap();
+            let left = CrashLoopGuard::new(&parts()).filter(&spool, &mut leases, recovered);
+            left.into_iter().map(|message| message.id).collect::<Vec<_>>()
         };
-        let culprits = CrashLoopGuard::new(&parts());
-        culprits.record(&guilty);
-        assert_eq!(start(), [guilty, other], "once is no proof");
-        culprits.record(&other);
-        culprits.record(&guilty);
+        let guard = CrashLoopGuard::new(&parts());
+        guard.record(&crashing);
+        assert_eq!(start(), [crashing, other], "once is not enough");
+        guard.record(&other);
+        guard.record(&crashing);
         assert_eq!(start(), [other]);
-        assert!(disk.file_paths().iter().any(|path| path.ends_with(format!("damaged/{guilty}"))));
-        assert_eq!(start(), [other], "and that is the end of it");
-        assert_eq!(culprits.recorded_ids(), [other]);
+        assert!(disk.file_paths().iter().any(|path| path.ends_with(format!("damaged/{crashing}"))));
+        assert_eq!(start(), [other], "it stays set aside");
+        assert_eq!(guard.recorded_ids(), [other]);
     }
 
     #[test]
     fn an_empty_list_needs_no_file_and_a_file_that_cannot_be_removed_is_an_error() {
         let disk = SimulatedDisk::default();
         drop(Spool::open(&parts(&disk)).unwrap());
-        let culprits = CrashLoopGuard::new(&parts(&disk));
-        culprits.write(&[]).unwrap();
-        culprits.write(&[id(1)]).unwrap();
+        let guard = CrashLoopGuard::new(&parts(&disk));
+        guard.write(&[]).unwrap();
+        guard.write(&[id(1)]).unwrap();
         disk.fail_after(0, io::ErrorKind::ReadOnlyFilesystem);
-        assert_eq!(culprits.write(&[]).unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem);
-        assert_eq!(culprits.recorded_ids(), [id(1)]);
-        culprits.write(&[]).unwrap();
-        assert_eq!(culprits.recorded_ids(), []);
+        assert_eq!(guard.write(&[]).unwrap_err().kind(), io::ErrorKind::ReadOnlyFilesystem);
+        assert_eq!(guard.recorded_ids(), [id(1)]);
+        guard.write(&[]).unwrap();
+        assert_eq!(guard.recorded_ids(), []);
     }
 
     #[test]
-    fn a_long_list_is_read_as_a_whole() {
+    fn a_long_list_is_read_completely() {
         let disk = SimulatedDisk::default();
         drop(Spool::open(&parts(&disk)).unwrap());
-        let culprits = CrashLoopGuard::new(&parts(&disk));
-        let names: Vec<_> = (0..1000).map(id).collect();
-        culprits.write(&names).unwrap();
-        assert_eq!(culprits.recorded_ids(), names);
+        let guard = CrashLoopGuard::new(&parts(&disk));
+        let ids: Vec<_> = (0..1000).map(id).collect();
+        guard.write(&ids).unwrap();
+        assert_eq!(guard.recorded_ids(), ids);
     }
 }

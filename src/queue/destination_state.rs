@@ -1,57 +1,55 @@
-//! One destination: who waits for it, and what its results have taught us.
+//! One destination: the batches that wait for it, and what earlier attempts showed of it.
 //!
-//! **Standing.** A destination is *new* until somebody there has answered, then *proven*; when it stays
-//! silent (no connection, a timeout, 421) it is *suspect*, and its mail waits for one probe at a time,
-//! each wait twice as long as the one before. One probe finds out for all.
+//! **Reachability.** A destination is *new* until it answers, then *proven*. When it does not answer (no
+//! connection, a timeout, 421) it becomes *suspect*: its batches wait, and one at a time is tried as a probe,
+//! each wait twice as long as the one before.
 //!
-//! **Window.** How many attempts may be under way at once. It begins at one, grows by one whenever as
-//! many attempts as it is wide were answered, and is halved by silence: what a peer can bear is found
-//! out and not configured.
-//!
-//! **Line.** Legs wait in one queue for each sender, and senders take turns, so that thousands of
-//! messages of one do not stand before a single one of another. Whoever knows a leg's sender and ticket
-//! takes it out without a search: an operator may want every message of a long line, one by one.
+//! **Window.** The number of attempts that may be under way at once. It begins at one, grows by one whenever as
+//! many attempts as it is wide were answered, and is halved by an attempt without an answer. So the server finds
+//! out how many connections a peer accepts, up to the configured concurrency limit.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::schedule::RecipientBatch;
+use super::jitter::shorten_with_jitter;
+use super::recipient_batch::RecipientBatch;
+use super::sender_queue::{BatchNumber, SenderQueue};
 use crate::mail::{MessageId, Reason};
 use crate::sys::{Moment, Random};
 
-/// Number of a leg, in the order in which they came; no two of a lane have the same.
-pub(super) type BatchNumber = u64;
-
-/// What an attempt says of its destination.
+/// What an attempt showed of its destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ContactResult {
-    /// Somebody there answered: whatever that means for this mail, the destination lives.
+    /// A host of the destination answered, whatever became of the message.
     Answered,
-    /// Nobody did, or only to say that nobody may come now; and why.
+    /// No host answered, or the answer was that it accepts no connection now; and why.
     Unresponsive(Arc<Reason>),
-    /// Nothing: it was not asked.
+    /// The attempt showed nothing: it contacted no host, it failed on this host, or it panicked.
     NotContacted,
 }
 
-/// How a destination stands with us.
+/// Whether a destination answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reachability {
+    /// The last attempts were answered.
     Proven,
+    /// Nothing is known.
     New,
+    /// The last attempts were not answered.
     Suspect,
 }
 
-/// What changed, for the log.
+/// A change of reachability, for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ReachabilityChange {
     Unchanged,
-    /// It has become, or stays, suspect; the next probe is after this wait.
+    /// The destination has become, or is still, suspect; the next probe is after this wait.
     BecameSuspect {
         probe_delay: Duration,
         reason: Arc<Reason>,
     },
-    /// It was suspect and answers again.
+    /// The destination was suspect and answers again.
     Recovered,
 }
 
@@ -61,38 +59,38 @@ pub(super) struct DestinationState {
     under_way: usize,
     reachability: Reachability,
     window: usize,
-    /// Attempts that were answered since the window last changed.
+    /// Attempts that were answered since the window last grew.
     answered_since_growth: usize,
-    /// Attempts in a row that nobody answered.
+    /// The last attempts that were not answered, in a row.
     unanswered_in_a_row: u32,
-    /// Of a suspect one.
+    /// The next probe, if the destination is suspect.
     probe: Probe,
-    /// When an attempt last came back.
+    /// When an attempt last ended.
     last_attempt_ended: Moment,
-    /// It stands in the line of destinations.
+    /// The destination is in the ready queue.
     pub(super) is_queued: bool,
 }
 
 #[derive(Default)]
 struct Probe {
-    /// Not before this.
+    /// The next probe is not earlier.
     not_before: Moment,
-    /// How often it was in vain.
+    /// Probes in a row that were not answered.
     failures: u32,
     is_under_way: bool,
 }
 
-/// Attempts under way to a destination of which nothing is known.
+/// The window of a destination of which nothing is known.
 const WINDOW_INITIAL: usize = 1;
-/// A proven destination is suspect after so many attempts in a row that nobody answered.
+/// After so many attempts in a row without an answer, a proven destination is suspect.
 const UNANSWERED_IN_A_ROW_MAX: u32 = 3;
-/// Until the first probe; each wait after that is twice as long, up to `Settings::backoff_max`.
+/// The wait before the first probe; each later wait is twice as long, up to `Settings::backoff_max`.
 const PROBE_DELAY_INITIAL: Duration = Duration::from_secs(60);
-/// Who had an attempt so short a time ago is likely to have another.
+/// After an attempt that ended so short a time ago, another is likely.
 const RECENT_ATTEMPT_PERIOD: Duration = Duration::from_secs(2);
 
 impl DestinationState {
-    /// One that nothing is known of.
+    /// A destination of which nothing is known.
     pub(super) fn unknown() -> Self {
         Self {
             waiting_batches: SenderQueue::default(),
@@ -107,7 +105,7 @@ impl DestinationState {
         }
     }
 
-    /// One on this host: nothing has to be found out.
+    /// A destination on this host, which always answers.
     pub(super) fn local() -> Self {
         Self { reachability: Reachability::Proven, window: usize::MAX, ..Self::unknown() }
     }
@@ -120,50 +118,50 @@ impl DestinationState {
         self.under_way
     }
 
-    /// Legs that wait.
+    /// The number of batches that wait.
     pub(super) fn waiting_count(&self) -> usize {
-        self.waiting_batches.batches.len()
+        self.waiting_batches.len()
     }
 
     pub(super) fn last_attempt_ended(&self) -> Moment {
         self.last_attempt_ended
     }
 
-    /// Nobody waits and nothing is under way.
+    /// No batch waits and no attempt is under way.
     pub(super) fn is_idle(&self) -> bool {
-        self.waiting_batches.batches.is_empty() && self.under_way == 0
+        self.waiting_batches.is_empty() && self.under_way == 0
     }
 
-    /// More mail is likely to follow the leg that leaves now.
+    /// More mail is likely to follow the batch that is tried now.
     pub(super) fn is_more_mail_expected(&self, now: Moment) -> bool {
-        !self.waiting_batches.batches.is_empty()
+        !self.waiting_batches.is_empty()
             || (self.last_attempt_ended > Moment::default()
                 && now.since(self.last_attempt_ended) < RECENT_ATTEMPT_PERIOD)
     }
 
-    pub(super) fn push(&mut self, ticket: BatchNumber, leg: RecipientBatch) {
-        self.waiting_batches.push(ticket, leg);
+    pub(super) fn push(&mut self, number: BatchNumber, batch: RecipientBatch) {
+        self.waiting_batches.push(number, batch);
     }
 
-    /// A leg may leave now; `cap` bounds the window.
-    pub(super) fn can_dispatch(&self, cap: usize, now: Moment) -> bool {
-        !self.waiting_batches.batches.is_empty()
+    /// Whether a batch can be tried now; `attempts_max` is the concurrency limit.
+    pub(super) fn can_dispatch(&self, attempts_max: usize, now: Moment) -> bool {
+        !self.waiting_batches.is_empty()
             && match self.reachability {
-                Reachability::Proven | Reachability::New => self.under_way < self.window.min(cap),
-                // Attempts from better days are as good as a probe.
+                Reachability::Proven | Reachability::New => self.under_way < self.window.min(attempts_max),
+                // An attempt that began earlier is as good as a probe.
                 Reachability::Suspect => self.under_way == 0 && self.probe.not_before <= now,
             }
     }
 
-    /// When a probe may leave, if legs wait for one.
+    /// When the next probe is due, if a batch waits for one.
     pub(super) fn probe_due(&self) -> Option<Moment> {
         (self.reachability == Reachability::Suspect
-            && !self.waiting_batches.batches.is_empty()
+            && !self.waiting_batches.is_empty()
             && self.under_way == 0)
             .then_some(self.probe.not_before)
     }
 
-    /// The next leg leaves.
+    /// Takes the next batch, and counts it as under way.
     pub(super) fn dispatch_next(&mut self) -> Option<(BatchNumber, RecipientBatch)> {
         let next = self.waiting_batches.pop()?;
         self.under_way += 1;
@@ -171,7 +169,7 @@ impl DestinationState {
         Some(next)
     }
 
-    /// A leg is back.
+    /// An attempt ended.
     pub(super) fn attempt_finished(
         &mut self,
         contact: &ContactResult,
@@ -185,16 +183,16 @@ impl DestinationState {
         match contact {
             ContactResult::NotContacted => ReachabilityChange::Unchanged,
             ContactResult::Answered => self.record_answer(),
-            ContactResult::Unresponsive(why) => {
+            ContactResult::Unresponsive(reason) => {
                 self.answered_since_growth = 0;
                 self.unanswered_in_a_row = self.unanswered_in_a_row.saturating_add(1);
                 self.window = (self.window / 2).max(1);
-                let is_lost = match self.reachability {
+                let is_suspect = match self.reachability {
                     Reachability::Suspect => was_probe,
                     Reachability::New => true,
                     Reachability::Proven => self.unanswered_in_a_row >= UNANSWERED_IN_A_ROW_MAX,
                 };
-                if !is_lost {
+                if !is_suspect {
                     return ReachabilityChange::Unchanged;
                 }
                 self.reachability = Reachability::Suspect;
@@ -202,7 +200,7 @@ impl DestinationState {
                 let wait = shorten_with_jitter(doubled.min(backoff_max), random);
                 self.probe.failures = self.probe.failures.saturating_add(1);
                 self.probe.not_before = now + wait;
-                ReachabilityChange::BecameSuspect { probe_delay: wait, reason: Arc::clone(why) }
+                ReachabilityChange::BecameSuspect { probe_delay: wait, reason: Arc::clone(reason) }
             }
         }
     }
@@ -221,101 +219,27 @@ impl DestinationState {
         }
     }
 
-    /// An operator thinks that it is worth a try.
+    /// An operator wants a probe now.
     pub(super) fn allow_probe_now(&mut self) {
         self.probe.not_before = Moment::default();
     }
 
-    /// A leg that has not left will not.
-    pub(super) fn withdraw(&mut self, sender: u64, ticket: BatchNumber) {
-        self.waiting_batches.withdraw(sender, ticket);
+    /// Removes a batch that waits.
+    pub(super) fn withdraw(&mut self, sender: u64, number: BatchNumber) {
+        self.waiting_batches.withdraw(sender, number);
     }
 
-    /// One of these messages has a leg here that has not left.
+    /// Whether one of these messages has a batch that waits here.
     pub(super) fn has_batch_of(&self, ids: &HashSet<MessageId>) -> bool {
-        self.waiting_batches.batches.values().any(|leg| ids.contains(&leg.id))
+        self.waiting_batches.has_batch_of(ids)
     }
 
-    /// Legs that have waited here for as long as they may.
+    /// Takes out the batches that have waited for as long as they may.
     pub(super) fn take_timed_out(
         &mut self,
         now: Moment,
     ) -> impl Iterator<Item = (BatchNumber, RecipientBatch)> {
-        self.waiting_batches.take_timed_out(now).into_iter().map(|((_, ticket), leg)| (ticket, leg))
-    }
-}
-
-/// Up to 15 % earlier than `wait`, so that what failed together does not come back together.
-pub(super) fn shorten_with_jitter(wait: Duration, random: &dyn Random) -> Duration {
-    let jitter = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_mul(15) / 100;
-    wait.saturating_sub(Duration::from_millis(random.below(jitter + 1)))
-}
-
-/// Legs that wait, fair to their senders.
-#[derive(Default)]
-struct SenderQueue {
-    /// By sender; each sender's in the order in which they came.
-    batches: BTreeMap<(u64, BatchNumber), RecipientBatch>,
-    /// Senders, once each: all with a leg that waits, and some whose legs were withdrawn, who lose
-    /// their place only when their turn comes.
-    sender_order: VecDeque<u64>,
-    /// The same: nobody is in there twice.
-    senders_in_order: HashSet<u64>,
-    /// Nobody's time is up before this: spares looking through a long line after each probe.
-    earliest_timeout: Option<Moment>,
-}
-
-impl SenderQueue {
-    fn push(&mut self, ticket: BatchNumber, leg: RecipientBatch) {
-        if self.senders_in_order.insert(leg.sender) {
-            self.sender_order.push_back(leg.sender);
-        }
-        self.earliest_timeout =
-            Some(self.earliest_timeout.map_or(leg.wait_until, |end| end.min(leg.wait_until)));
-        self.batches.insert((leg.sender, ticket), leg);
-    }
-
-    fn pop(&mut self) -> Option<(BatchNumber, RecipientBatch)> {
-        while let Some(sender) = self.sender_order.pop_front() {
-            let mut places =
-                self.batches.range((sender, 0)..=(sender, BatchNumber::MAX)).map(|(place, _)| *place);
-            let (first, second) = (places.next(), places.next());
-            if second.is_some() {
-                self.sender_order.push_back(sender);
-            } else {
-                self.senders_in_order.remove(&sender);
-            }
-            if let Some(place) = first {
-                return self.batches.remove(&place).map(|leg| (place.1, leg));
-            }
-        }
-        None
-    }
-
-    fn withdraw(&mut self, sender: u64, ticket: BatchNumber) {
-        self.batches.remove(&(sender, ticket));
-        self.clear_if_empty();
-    }
-
-    /// Takes out those who have waited for as long as they may.
-    fn take_timed_out(&mut self, now: Moment) -> BTreeMap<(u64, BatchNumber), RecipientBatch> {
-        if self.earliest_timeout.is_none_or(|end| end > now) {
-            return BTreeMap::new();
-        }
-        let all = std::mem::take(&mut self.batches).into_iter();
-        let (tired, stay) = all.partition(|(_, leg)| leg.wait_until <= now);
-        self.batches = stay;
-        self.earliest_timeout = self.batches.values().map(|leg| leg.wait_until).min();
-        self.clear_if_empty();
-        tired
-    }
-
-    /// Nobody keeps a place in a line in which nobody waits.
-    fn clear_if_empty(&mut self) {
-        if self.batches.is_empty() {
-            self.sender_order.clear();
-            self.senders_in_order.clear();
-        }
+        self.waiting_batches.take_timed_out(now).into_iter().map(|((_, number), batch)| (number, batch))
     }
 }
 
@@ -325,10 +249,10 @@ mod tests {
     use crate::fakes::SeededRandom;
     use crate::mail::Timestamp;
 
-    const CAP: usize = 4;
+    const ATTEMPTS_MAX: usize = 4;
     const MAX: Duration = Duration::from_secs(900);
 
-    fn leg(n: u64, sender: u64) -> RecipientBatch {
+    fn batch(n: u64, sender: u64) -> RecipientBatch {
         RecipientBatch { sender, ..RecipientBatch::for_test(MessageId::new(Timestamp::from_millis(0), n)) }
     }
 
@@ -336,80 +260,87 @@ mod tests {
         Moment::new(Duration::from_secs(seconds))
     }
 
-    fn silent() -> ContactResult {
+    fn unresponsive() -> ContactResult {
         ContactResult::Unresponsive(Arc::new(Reason::new(4, 1, "no answer")))
     }
 
-    fn crowded() -> DestinationState {
+    fn with_waiting_batches() -> DestinationState {
         let mut destination = DestinationState::unknown();
-        (0..1000).for_each(|n| destination.push(n, leg(n, 1)));
+        (0..1000).for_each(|n| destination.push(n, batch(n, 1)));
         destination
     }
 
-    /// How many leave at once.
+    /// Dispatches every batch that can be tried now, and counts them.
     fn dispatch_all(destination: &mut DestinationState, now: Moment) -> usize {
         let mut count = 0;
-        while destination.can_dispatch(CAP, now) {
+        while destination.can_dispatch(ATTEMPTS_MAX, now) {
             destination.dispatch_next().unwrap();
             count += 1;
         }
         count
     }
 
-    fn back(destination: &mut DestinationState, contact: &ContactResult, now: Moment) -> ReachabilityChange {
+    fn attempt_finished(
+        destination: &mut DestinationState,
+        contact: &ContactResult,
+        now: Moment,
+    ) -> ReachabilityChange {
         destination.attempt_finished(contact, now, MAX, &SeededRandom::new(1))
     }
 
     #[test]
-    fn the_window_opens_with_success_up_to_the_cap() {
-        let mut destination = crowded();
+    fn the_window_grows_with_answers_up_to_the_concurrency_limit() {
+        let mut destination = with_waiting_batches();
         assert_eq!(dispatch_all(&mut destination, at(1)), 1);
         for _ in 0..20 {
             assert_eq!(
-                back(&mut destination, &ContactResult::Answered, at(2)),
+                attempt_finished(&mut destination, &ContactResult::Answered, at(2)),
                 ReachabilityChange::Unchanged
             );
             dispatch_all(&mut destination, at(2));
         }
-        assert_eq!(destination.under_way(), CAP);
+        assert_eq!(destination.under_way(), ATTEMPTS_MAX);
     }
 
     #[test]
-    fn silence_halves_the_window_and_the_third_in_a_row_makes_suspect() {
-        let mut destination = crowded();
+    fn a_missing_answer_halves_the_window_and_the_third_in_a_row_makes_the_destination_suspect() {
+        let mut destination = with_waiting_batches();
         for _ in 0..20 {
             dispatch_all(&mut destination, at(1));
-            back(&mut destination, &ContactResult::Answered, at(1));
+            attempt_finished(&mut destination, &ContactResult::Answered, at(1));
         }
         dispatch_all(&mut destination, at(1));
-        assert_eq!(back(&mut destination, &silent(), at(2)), ReachabilityChange::Unchanged);
-        back(&mut destination, &ContactResult::Answered, at(2));
-        assert_eq!(back(&mut destination, &silent(), at(2)), ReachabilityChange::Unchanged);
-        assert_eq!(back(&mut destination, &silent(), at(2)), ReachabilityChange::Unchanged);
+        assert_eq!(attempt_finished(&mut destination, &unresponsive(), at(2)), ReachabilityChange::Unchanged);
+        attempt_finished(&mut destination, &ContactResult::Answered, at(2));
+        assert_eq!(attempt_finished(&mut destination, &unresponsive(), at(2)), ReachabilityChange::Unchanged);
+        assert_eq!(attempt_finished(&mut destination, &unresponsive(), at(2)), ReachabilityChange::Unchanged);
         assert_eq!(destination.reachability(), Reachability::Proven);
         dispatch_all(&mut destination, at(2));
-        assert_eq!(destination.under_way(), 1, "of a window of one");
-        assert!(matches!(back(&mut destination, &silent(), at(3)), ReachabilityChange::BecameSuspect { .. }));
+        assert_eq!(destination.under_way(), 1, "the window is one");
+        assert!(matches!(
+            attempt_finished(&mut destination, &unresponsive(), at(3)),
+            ReachabilityChange::BecameSuspect { .. }
+        ));
         assert_eq!(destination.reachability(), Reachability::Suspect);
     }
 
     #[test]
-    fn one_probe_at_a_time_finds_out_and_waits_grow() {
-        let mut destination = crowded();
+    fn one_probe_at_a_time_is_made_and_the_waits_grow() {
+        let mut destination = with_waiting_batches();
         assert_eq!(dispatch_all(&mut destination, at(0)), 1);
         assert!(matches!(
-            back(&mut destination, &silent(), at(300)),
+            attempt_finished(&mut destination, &unresponsive(), at(300)),
             ReachabilityChange::BecameSuspect { .. }
         ));
         let mut now = 300;
         let mut waits = Vec::new();
         for _ in 0..6 {
             let due = destination.probe_due().unwrap();
-            assert!(!destination.can_dispatch(CAP, at(now)));
+            assert!(!destination.can_dispatch(ATTEMPTS_MAX, at(now)));
             waits.push(due.since(at(now)).as_secs());
             now += due.since(at(now)).as_secs() + 1;
             assert_eq!(dispatch_all(&mut destination, at(now)), 1);
-            back(&mut destination, &silent(), at(now));
+            attempt_finished(&mut destination, &unresponsive(), at(now));
         }
         let expected = [60, 120, 240, 480, 900, 900];
         for (wait, most) in waits.iter().zip(expected) {
@@ -417,50 +348,50 @@ mod tests {
         }
         assert_eq!(dispatch_all(&mut destination, at(now + 901)), 1);
         assert_eq!(
-            back(&mut destination, &ContactResult::Answered, at(now + 902)),
+            attempt_finished(&mut destination, &ContactResult::Answered, at(now + 902)),
             ReachabilityChange::Recovered
         );
-        assert_eq!(dispatch_all(&mut destination, at(now + 902)), 2, "gradually");
+        assert_eq!(dispatch_all(&mut destination, at(now + 902)), 2, "the window grows by one");
     }
 
     #[test]
-    fn a_single_message_does_not_wait_behind_the_thousands_of_another_sender() {
-        let mut destination = crowded();
-        destination.push(5000, leg(5000, 2));
+    fn a_single_message_does_not_wait_for_the_thousands_of_another_sender() {
+        let mut destination = with_waiting_batches();
+        destination.push(5000, batch(5000, 2));
         let order: Vec<_> = (0..3).map(|_| destination.dispatch_next().unwrap().1.sender).collect();
         assert_eq!(order, [1, 2, 1]);
         assert_eq!(destination.waiting_count(), 998);
     }
 
     #[test]
-    fn who_is_taken_out_of_the_line_holds_up_nobody() {
+    fn a_batch_that_is_withdrawn_delays_no_other() {
         let mut destination = DestinationState::unknown();
         for (n, sender) in [(1, 1), (2, 1), (3, 2), (4, 3)] {
-            destination.push(n, leg(n, sender));
+            destination.push(n, batch(n, sender));
         }
         destination.withdraw(2, 3);
         destination.withdraw(1, 1);
         assert_eq!(destination.waiting_count(), 2);
-        destination.push(5, leg(5, 2));
-        destination.push(6, leg(6, 1));
+        destination.push(5, batch(5, 2));
+        destination.push(6, batch(6, 1));
         let order: Vec<_> =
-            std::iter::from_fn(|| destination.dispatch_next()).map(|(ticket, _)| ticket).collect();
-        assert_eq!(order, [2, 5, 4, 6], "and nobody has two turns");
+            std::iter::from_fn(|| destination.dispatch_next()).map(|(number, _)| number).collect();
+        assert_eq!(order, [2, 5, 4, 6], "no sender has two turns");
         assert_eq!(destination.waiting_count(), 0);
     }
 
     #[test]
-    fn each_is_tired_in_its_own_time() {
+    fn each_batch_times_out_at_its_own_time() {
         let mut destination = DestinationState::unknown();
         for (n, sender, until) in [(1, 1, 300), (2, 2, 100), (3, 1, 200)] {
-            destination.push(n, RecipientBatch { wait_until: at(until), ..leg(n, sender) });
+            destination.push(n, RecipientBatch { wait_until: at(until), ..batch(n, sender) });
         }
         for (now, expected) in [(99, vec![]), (100, vec![2]), (199, vec![]), (300, vec![1, 3])] {
-            let tired: Vec<_> = destination.take_timed_out(at(now)).map(|(ticket, _)| ticket).collect();
-            assert_eq!(tired, expected, "{now}");
+            let timed_out: Vec<_> = destination.take_timed_out(at(now)).map(|(number, _)| number).collect();
+            assert_eq!(timed_out, expected, "{now}");
         }
-        destination.push(4, RecipientBatch { wait_until: at(400), ..leg(4, 2) });
-        assert_eq!(destination.dispatch_next().unwrap().0, 4, "a sender who comes again has a turn");
+        destination.push(4, RecipientBatch { wait_until: at(400), ..batch(4, 2) });
+        assert_eq!(destination.dispatch_next().unwrap().0, 4, "a sender that comes again has a turn");
         assert!(destination.dispatch_next().is_none());
     }
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 
 use crate::mail::{BodyType, Domain, Envelope, Mailbox, MessageId, Notify, Recipient, ReversePath};
 
-use super::handle::{Handle, PutError};
+use super::handle::Handle;
+use super::incoming_message::PutError;
 use crate::observe::maillog;
 
 /// A message of our own, complete but for what the door adds.

@@ -1,20 +1,20 @@
-//! The queue manager: when and whither.
+//! The queue manager: decides when each message is attempted and by which route.
 //!
-//! Hears news (a message was put, an attempt is over, an operator asks), watches the timetable,
-//! and hands out jobs. It has no thread, no channel and no wait of its own: [`Manager::hear`],
-//! [`Manager::tick`], [`Manager::next_job`] and [`Manager::clear_up`] are called by the thread
-//! `queue` in `worker`, or by a test that turns the clock. A panic in here aborts the process (see
-//! `worker`): the disk is the truth, and the next process reads it.
+//! Handles events (a message was put, an attempt ended, an operator gave a command), watches the timetable, and
+//! hands out jobs. The manager has no thread, no channel and no wait of its own: its thread (`delivery_threads`), or
+//! a test that turns the clock (`stepped_queue`), calls its functions. A panic in the manager aborts the process,
+//! and the next process continues with what is on disk.
 //!
-//! - `entry`: what is known of one message
-//! - `survivors`: when those come in that an earlier process promised
-//! - `rounds`: a message is read, and its recipients made ready to leave
-//! - `legs`: who leaves together
-//! - `commands`: what an operator's command asks for
-//! - `sweep`: when the spool is cleared up
+//! - `entry`: what the manager has in memory of one message
+//! - `recovered_messages`: when messages of an earlier process are due
+//! - `rounds`: reads a message and makes its recipients ready for attempts
+//! - `recipient_batches`: which recipients are tried in one attempt
+//! - `commands`: requests of operators' commands
+//! - `sweep_timer`: when the spool is swept
 //!
-//! Here is the way of every message: put, handed out as jobs, back, due again, forgotten. After an
-//! outage nothing stampedes: of ours, see `survivors`; of a destination, see `destination`.
+//! This file has the life of a message: put, handed out as jobs, attempted, due again, forgotten. After an outage
+//! attempts are spread over time: see `recovered_messages` for one of this server, `destination_state` for one of a
+//! destination.
 
 mod commands;
 mod entry;
@@ -32,19 +32,22 @@ use arc_swap::ArcSwap;
 
 use self::entry::{DeferredBatch, MessageEntry};
 use self::sweep_timer::SweepTimer;
+use super::active_message::ActiveMessage;
+use super::attempt_job::{AttemptJob, AttemptResult};
 use super::claims::Claims;
-use super::delivery_threads::AttemptResult;
+use super::delivery_pool::DeliveryPool;
 use super::destination_state::{ContactResult, ReachabilityChange};
-use super::handle::ManagerEvent;
-use super::job::{ActiveMessage, AttemptJob};
+use super::manager_event::ManagerEvent;
 use super::ready_queue::Dispatch;
-use super::schedule::{DeliveryPool, Schedule, Settings};
+use super::recipient_batch::RecipientBatch;
+use super::schedule::Schedule;
+use super::settings::Settings;
 use crate::mail::{Envelope, MessageId};
 use crate::route::{Route, Router};
 use crate::spool::{Leases, MessageProgress, RecoveredMessage, Spool};
 use crate::sys::{Clock, Moment, Random};
 
-/// The manager's state.
+/// The queue manager.
 pub struct Manager {
     spool: Arc<Spool>,
     leases: Leases,
@@ -55,24 +58,24 @@ pub struct Manager {
     schedule: Schedule,
     entries: HashMap<MessageId, MessageEntry>,
     claims: Claims,
-    /// Entries that keep an envelope.
+    /// Entries with an active message.
     active_count: usize,
     under_way: usize,
     is_stopping: bool,
     sweep: SweepTimer,
-    /// When the age clock was last written down; nothing if this process has not done so yet.
+    /// When the age clock was last saved; `None` if this process has not done so yet.
     age_clock_saved_at: Option<Moment>,
-    /// The message that is being looked at.
+    /// The message that is being handled.
     current_message: Option<MessageId>,
 }
 
-/// Envelopes kept for messages whose first legs wait.
+/// Messages that were just put and stay in memory until their first attempt, at most.
 const ACTIVE_MESSAGES_MAX: usize = 500;
-/// Messages whose rounds begin at once; then jobs are handed out before more begin.
+/// Messages whose rounds begin in one tick; then jobs are handed out before more begin.
 const ROUNDS_PER_TICK: usize = 100;
-/// While there is anything to do, the age clock is written down so often.
+/// While there is anything to do, the age clock is saved so often.
 const AGE_CLOCK_SAVE_INTERVAL: Duration = Duration::from_secs(600);
-/// After the disk failed to show a message.
+/// The wait after a message could not be read.
 const READ_RETRY_DELAY: Duration = Duration::from_secs(60);
 
 impl Manager {
@@ -82,13 +85,13 @@ impl Manager {
         random: Arc<dyn Random>,
         router: Arc<ArcSwap<Router>>,
         settings: Settings,
-        (leases, survivors): (Leases, Vec<RecoveredMessage>),
+        (leases, recovered): (Leases, Vec<RecoveredMessage>),
     ) -> Self {
         let now = clock.now();
         let schedule = Schedule::new(&settings);
-        let entries = HashMap::with_capacity(survivors.len());
+        let entries = HashMap::with_capacity(recovered.len());
         let sweep = SweepTimer::new(Arc::clone(&spool), Arc::clone(&clock), settings.segments_max);
-        let survivors = recovered_messages::due_times(survivors, &settings, spool.age_clock.now(), now);
+        let due_times = recovered_messages::due_times(recovered, &settings, spool.age_clock.now(), now);
         let mut manager = Self {
             spool,
             leases,
@@ -106,25 +109,24 @@ impl Manager {
             age_clock_saved_at: None,
             current_message: None,
         };
-        for (id, due) in survivors {
+        for (id, due) in due_times {
             manager.entries.insert(id, MessageEntry::new());
             manager.schedule_at(id, due);
         }
         manager
     }
 
-    /// Takes in one piece of news.
-    pub(super) fn handle_event(&mut self, news: ManagerEvent) {
-        self.current_message = match &news {
-            ManagerEvent::Put { id, .. }
-            | ManagerEvent::Claim { id, .. }
-            | ManagerEvent::ClaimReturned { id, .. } => Some(*id),
-            ManagerEvent::AttemptFinished(report) => Some(report.message.envelope.id),
+    /// Handles one event.
+    pub(super) fn handle_event(&mut self, event: ManagerEvent) {
+        self.current_message = match &event {
+            ManagerEvent::Put { id, .. } | ManagerEvent::Claim(id, _) => Some(*id),
+            ManagerEvent::ClaimReturned(claim) => Some(claim.id),
+            ManagerEvent::AttemptFinished(result) => Some(result.message.envelope.id),
             ManagerEvent::Retry(_) | ManagerEvent::Stop => None,
         };
-        match news {
-            ManagerEvent::Put { id, envelope, arrived_at: since } => self.message_put(id, envelope, since),
-            ManagerEvent::AttemptFinished(report) => self.attempt_finished(report),
+        match event {
+            ManagerEvent::Put { id, envelope, arrived_at } => self.message_put(id, envelope, arrived_at),
+            ManagerEvent::AttemptFinished(result) => self.attempt_finished(result),
             ManagerEvent::Retry(ids) => {
                 self.schedule.probe_at_once(&ids, self.clock.now());
                 for id in ids {
@@ -132,8 +134,8 @@ impl Manager {
                     self.retry(id);
                 }
             }
-            ManagerEvent::Claim { id, reply_to: to, events: news } => self.claim(id, to, news),
-            ManagerEvent::ClaimReturned { id, due, next_step: then } => self.claim_returned(id, due, then),
+            ManagerEvent::Claim(id, request) => self.claim(id, request),
+            ManagerEvent::ClaimReturned(claim) => self.claim_returned(&claim),
             ManagerEvent::Stop => {
                 self.is_stopping = true;
                 self.claims.stop();
@@ -143,7 +145,7 @@ impl Manager {
         }
     }
 
-    /// Does what is due: begins rounds.
+    /// Begins the rounds of attempts that are due.
     pub fn tick(&mut self) {
         let now = self.clock.now();
         if !self.is_stopping {
@@ -156,38 +158,38 @@ impl Manager {
         }
     }
 
-    /// Clears away what is settled, for a short while. To be called after the jobs were handed
-    /// out, which should not wait for it.
+    /// Sweeps the spool for a short while, if it is time. To be called after the jobs were handed out, so that they do
+    /// not wait for it.
     pub fn run_maintenance(&mut self) {
         self.current_message = None;
         self.sweep.run(&mut self.leases);
         let now = self.clock.now();
         if self.age_clock_saved_at.is_none() {
-            // Nobody who waits for the greeting need wait for it.
+            // Made here and not before the start, so that clients do not wait for it.
             self.spool.ensure_reserve();
         }
-        if self.age_clock_saved_at.is_none_or(|noted| now.since(noted) >= AGE_CLOCK_SAVE_INTERVAL) {
+        if self.age_clock_saved_at.is_none_or(|saved| now.since(saved) >= AGE_CLOCK_SAVE_INTERVAL) {
             self.age_clock_saved_at = Some(now);
             self.spool.age_clock.write();
         }
     }
 
-    /// What is ready to leave does not leave any more: the legs that are left are under way.
+    /// Removes the batches that are ready: the outstanding ones that are left are under way.
     fn withdraw_ready_batches(&mut self) {
         for (id, entry) in self.entries.iter_mut().filter(|(_, entry)| entry.batches_outstanding > 0) {
             entry.batches_outstanding = entry.batches_outstanding.saturating_sub(self.schedule.withdraw(*id));
         }
     }
 
-    /// Writes and syncs what the disk has refused, apart from messages with something under way. To be
-    /// called before the process ends.
+    /// Writes and syncs what the disk has refused, apart from messages with an attempt under way. To be called before
+    /// the process ends.
     ///
     /// # Errors
-    /// The disk refuses still.
+    /// The disk still refuses.
     pub(super) fn write_unsaved(&mut self) -> io::Result<()> {
         self.current_message = None;
-        // Delivery threads hold the leases of what is under way, and write it down with their next outcome.
-        // Commands hold those of what they have.
+        // A delivery thread holds the lease of a message with an attempt under way, and writes with its next outcome
+        // what the disk refused. A command holds the lease of a claimed message.
         let claims = &self.claims;
         let is_at_rest = |(id, entry): &(&MessageId, &MessageEntry)| {
             entry.batches_outstanding == 0 && !claims.granted.contains(*id)
@@ -206,7 +208,7 @@ impl Manager {
         }
     }
 
-    /// How long until `tick` or `clear_up` has something to do; nothing if only news can bring work.
+    /// The time until `tick` or `run_maintenance` has something to do; `None` if only an event can bring work.
     #[must_use]
     pub fn time_until_work(&self) -> Option<Duration> {
         let now = self.clock.now();
@@ -214,36 +216,36 @@ impl Manager {
         due.into_iter().chain(self.sweep.due()).min().map(|moment| moment.since(now))
     }
 
-    /// The message that is being looked at, or was last: who is to blame for a panic.
+    /// The message that is being handled, or was last: the likely cause of a panic.
     pub(super) fn current_message(&self) -> Option<MessageId> {
         self.current_message
     }
 
-    /// Attempts that are not back.
+    /// Attempts that have not ended.
     #[must_use]
     pub fn under_way(&self) -> usize {
         self.under_way
     }
 
-    /// We are stopping: no job will be handed out any more.
+    /// The server stops: no more jobs are handed out.
     #[must_use]
     pub fn is_stopping(&self) -> bool {
         self.is_stopping
     }
 
-    /// The next job for a lane's free thread.
-    pub fn next_job(&mut self, lane: DeliveryPool) -> Option<AttemptJob> {
+    /// The next job for an idle thread of this pool.
+    pub fn next_job(&mut self, pool: DeliveryPool) -> Option<AttemptJob> {
         while !self.is_stopping {
             let now = self.clock.now();
-            let departure = self.schedule.dispatch_next(lane, now)?;
-            let (route, id, is_put_off) =
-                (Arc::clone(&departure.route), departure.batch.id, departure.skip_reason.is_some());
+            let dispatch = self.schedule.dispatch_next(pool, now)?;
+            let (route, id, is_skipped) =
+                (Arc::clone(&dispatch.route), dispatch.batch.id, dispatch.skip_reason.is_some());
             self.current_message = Some(id);
-            if let Some(job) = self.job(departure, now) {
+            if let Some(job) = self.job(dispatch, now) {
                 self.under_way += 1;
                 return Some(job);
             }
-            if !is_put_off {
+            if !is_skipped {
                 self.schedule.attempt_finished(&route, &ContactResult::NotContacted, now, &*self.random);
             }
             self.batch_finished(id);
@@ -251,27 +253,27 @@ impl Manager {
         None
     }
 
-    fn job(&mut self, departure: Dispatch, now: Moment) -> Option<AttemptJob> {
-        let Dispatch { route, batch: leg, is_more_mail_expected: is_busy, skip_reason: put_off } = departure;
-        let entry = self.entries.get_mut(&leg.id)?;
+    /// Makes a job. If the message cannot be read, its recipients wait, and there is no job.
+    fn job(&mut self, dispatch: Dispatch, now: Moment) -> Option<AttemptJob> {
+        let Dispatch { route, batch, is_more_mail_expected, skip_reason } = dispatch;
+        let entry = self.entries.get_mut(&batch.id)?;
         let active = match &entry.active_message {
             Some(active) => Arc::clone(active),
             None => {
-                let lease = self.leases.take(&leg.id).ok_or_else(|| "another thread changes it".to_owned());
-                let read = lease.and_then(|lease| match self.spool.load(&leg.id) {
+                let lease = self.leases.take(&batch.id).ok_or_else(|| "another thread changes it".to_owned());
+                let read = lease.and_then(|lease| match self.spool.load(&batch.id) {
                     Ok(loaded) => Ok(ActiveMessage::new(lease, loaded.envelope, loaded.progress)),
                     Err(e) => Err(e.to_string()),
                 });
                 let active = match read {
                     Ok(active) => active,
                     Err(e) => {
-                        // The next round looks again, and decides.
-                        log::error!(target: "queue", "{} cannot be read: {e}", leg.id);
-                        let round = leg.attempt_number.saturating_sub(1);
+                        // The next round reads it again, and decides.
+                        log::error!(target: "queue", "{} cannot be read: {e}", batch.id);
                         entry.deferred_batches.push(DeferredBatch {
                             due: now + READ_RETRY_DELAY,
-                            recipients: leg.recipients,
-                            attempt_number: round,
+                            recipients: batch.recipients,
+                            attempt_number: batch.attempt_number.saturating_sub(1),
                         });
                         return None;
                     }
@@ -281,18 +283,12 @@ impl Manager {
                 active
             }
         };
-        let (recipients, round) = (leg.recipients, leg.attempt_number);
-        Some(AttemptJob {
-            message: active,
-            route,
-            recipients,
-            attempt_number: round,
-            is_more_mail_expected: is_busy,
-            skip_reason: put_off,
-        })
+        let RecipientBatch { recipients, attempt_number, .. } = batch;
+        let message = active;
+        Some(AttemptJob { message, route, recipients, attempt_number, is_more_mail_expected, skip_reason })
     }
 
-    fn message_put(&mut self, id: MessageId, envelope: Arc<Envelope>, since: Moment) {
+    fn message_put(&mut self, id: MessageId, envelope: Arc<Envelope>, arrived_at: Moment) {
         let mut entry = MessageEntry::new();
         let progress = MessageProgress::new(&envelope);
         if self.active_count < ACTIVE_MESSAGES_MAX
@@ -304,31 +300,27 @@ impl Manager {
         self.entries.insert(id, entry);
         match self.claims.waiting.remove(&id) {
             None => self.queue_batches(id, &envelope, &progress, None),
-            Some(claim) => {
-                self.schedule_at(id, since);
-                self.grant(id, claim);
+            Some(request) => {
+                self.schedule_at(id, arrived_at);
+                self.grant(id, request);
             }
         }
     }
 
-    fn attempt_finished(&mut self, report: AttemptResult) {
+    fn attempt_finished(&mut self, result: AttemptResult) {
         self.under_way = self.under_way.saturating_sub(1);
         self.sweep.request();
-        if let Some(contact) = &report.contact_result {
-            let change =
-                self.schedule.attempt_finished(&report.route, contact, self.clock.now(), &*self.random);
-            self.log_reachability_change(&report.route, change);
+        let AttemptResult { message, route, recipients, attempt_number, summary } = result;
+        if let Some(contact) = &summary.contact_result {
+            let change = self.schedule.attempt_finished(&route, contact, self.clock.now(), &*self.random);
+            self.log_reachability_change(&route, change);
         }
-        let AttemptResult { message: active, recipients, attempt_number: round, due, .. } = report;
-        let id = active.envelope.id;
-        drop(active);
+        let id = message.envelope.id;
+        drop(message);
         if let Some(entry) = self.entries.get_mut(&id) {
-            entry.attempts = entry.attempts.max(round);
-            entry.deferred_batches.extend(due.map(|due| DeferredBatch {
-                due,
-                recipients,
-                attempt_number: round,
-            }));
+            entry.attempts = entry.attempts.max(attempt_number);
+            let deferred = summary.due.map(|due| DeferredBatch { due, recipients, attempt_number });
+            entry.deferred_batches.extend(deferred);
         }
         self.batch_finished(id);
     }
@@ -338,10 +330,10 @@ impl Manager {
         let destination = &route.destination;
         match change {
             ReachabilityChange::Unchanged => {}
-            ReachabilityChange::BecameSuspect { probe_delay: wait, reason: why } => log::warn!(
+            ReachabilityChange::BecameSuspect { probe_delay, reason } => log::warn!(
                 target: "queue",
-                "{destination} does not answer ({why}); {waiting} wait for it, and the next try is in {} s",
-                wait.as_secs()
+                "{destination} does not answer ({reason}); {waiting} wait for it, and the next try is in {} s",
+                probe_delay.as_secs()
             ),
             ReachabilityChange::Recovered => {
                 log::info!(target: "queue", "{destination} answers again; {waiting} wait for it");
@@ -349,7 +341,7 @@ impl Manager {
         }
     }
 
-    /// One leg less.
+    /// A batch is not outstanding any more.
     fn batch_finished(&mut self, id: MessageId) {
         let Some(entry) = self.entries.get_mut(&id) else { return };
         entry.batches_outstanding = entry.batches_outstanding.saturating_sub(1);
@@ -357,12 +349,12 @@ impl Manager {
             return self.schedule_deferred(id);
         }
         self.all_batches_finished(id);
-        if let Some(claim) = self.claims.waiting.remove(&id) {
-            self.grant(id, claim);
+        if let Some(request) = self.claims.waiting.remove(&id) {
+            self.grant(id, request);
         }
     }
 
-    /// Nothing of it is ready or under way.
+    /// No batch of the message is ready or under way.
     fn all_batches_finished(&mut self, id: MessageId) {
         if !self.spool.has(&id) {
             return self.forget(id);
@@ -376,17 +368,17 @@ impl Manager {
         }
     }
 
-    /// What is kept of it in memory is read again when it is wanted.
+    /// Drops the message from memory; it is read again when it is needed.
     fn drop_active(&mut self, id: &MessageId) {
         let Some(entry) = self.entries.get_mut(id) else { return };
-        // What the disk refused lives on in memory, so that nobody is delivered to again for it.
+        // What the disk refused stays in memory: otherwise a recipient might get the message again.
         let is_saved = entry.active_message.as_ref().is_none_or(|active| !active.is_unsaved());
         if is_saved && entry.active_message.take().is_some() {
             self.active_count = self.active_count.saturating_sub(1);
         }
     }
 
-    /// The message is due then, and not when it was to be before.
+    /// Makes the message due at this time, and not at an earlier set one.
     fn schedule_at(&mut self, id: MessageId, due: Moment) {
         self.unschedule(id);
         if let Some(entry) = self.entries.get_mut(&id) {
@@ -395,14 +387,14 @@ impl Manager {
         }
     }
 
-    /// The message is not due any more; says when it would have been.
+    /// Removes the message from the timetable. Returns when it would have been due.
     fn unschedule(&mut self, id: MessageId) -> Option<Moment> {
         let due = self.entries.get_mut(&id)?.due.take()?;
         self.schedule.forget(id, due);
         Some(due)
     }
 
-    /// The message is due when the first of its parts is.
+    /// Makes the message due when the first of its deferred batches is.
     fn schedule_deferred(&mut self, id: MessageId) {
         if self.claims.is_claimed(&id) {
             return;

@@ -1,57 +1,81 @@
-//! Mail that we have promised to look after.
+//! Decides when each accepted message is attempted and by which route, and makes the attempts.
 //!
-//! - `handle`: what other modules hold: put, list, retry, remove, count, stop
-//! - `age_clock`: the clock by which messages age, which goes on across restarts
-//! - `item`: one queued message: its recipients, and what became of each
-//! - `spool`: items on disk; the table of states is at its head
-//! - `journal`: append-only segments with a shared sync, for what is small and soon gone
-//! - `frame`: one record of the journal, with its checksum
-//! - `parcel`: a message in a plain file of its own, for what is large or must wait
-//! - `octets`: a message as a courier reads it
-//! - `recovery`: what a start finds in the spool
+//! - `handle`: the queue as other modules use it: put a message, show one, count, stop
+//! - `incoming_message`: a message that arrives and is not accepted yet
+//! - `queued_message`: a queued message, as an operator sees it
+//! - `operator`: shows queued messages to an operator and changes them
+//! - `selection`: selects messages and recipients for an operator
+//! - `open`: opens the queue and starts its threads
+//! - `running_queue`, `stepped_queue`: the queue with threads, and without them for tests
+//! - `delivery_threads`: the main functions of the manager's thread and of the delivery threads
+//! - `manager`: the queue manager, which decides when each message is attempted
+//! - `manager_event`: the events that the queue manager handles
+//! - `claims`: messages that an operator's command changes
 //! - `schedule`: what is due next
-//! - `platform`: the legs that could leave now, and whose turn it is
-//! - `destination`: who waits for one destination, and what its results have taught us
-//! - `job`: one attempt to be made, and the message that it is about
-//! - `manager`: the thread that decides when and whither
-//! - `culprit`: a message over which the manager stumbled
-//! - `worker`: the threads: opening, starting, stopping
-//! - `attempt`: one attempt, and what is written down of it
-//! - `bounce`: when a report is owed, about whom, and what of
-//! - `claims`: messages that an operator's command has for itself
-//! - `clerk`: writes reports and puts them
-//! - `operator`: what a person does to messages that wait
-//! - `selection`: which messages a person means
-//! - `own_mail`: the one door for mail that we write ourselves
+//! - `ready_queue`: the batches of one pool that can be tried now, and their order
+//! - `destination_state`: whether a destination answers, and how many attempts it may have at once
+//! - `sender_queue`: the batches that wait for one destination, by sender
+//! - `recipient_batch`: the recipients of one message that are tried in one attempt
+//! - `active_message`: a message in memory, with the right to change it on disk
+//! - `attempt_job`: one attempt to be made, and its result
+//! - `attempt`: makes one attempt and records its outcomes
+//! - `outgoing_content`: the octets of a message as a courier reads them
+//! - `bounce`: decides which bounces an attempt leads to
+//! - `bounce_writer`: writes bounces and queues them
+//! - `generated_mail`: queues messages that the server generates
+//! - `crash_loop_guard`: sets aside a message over which the manager panicked twice
+//! - `settings`, `queue_parts`, `delivery_parts`: what the queue is configured with and opened with
+//! - `queue_shared`: what all handles and threads share
+//! - `delivery_pool`, `jitter`, `panic_message`: small parts of the others
 
+mod active_message;
 mod attempt;
+mod attempt_job;
 mod bounce;
 mod bounce_writer;
 mod claims;
 mod crash_loop_guard;
+mod delivery_parts;
+mod delivery_pool;
 mod delivery_threads;
 mod destination_state;
 mod generated_mail;
 mod handle;
-mod job;
+mod incoming_message;
+mod jitter;
 mod manager;
+mod manager_event;
+mod open;
 mod operator;
 mod outgoing_content;
+mod panic_message;
+mod queue_parts;
+mod queue_shared;
+mod queued_message;
 mod ready_queue;
+mod recipient_batch;
+mod running_queue;
 mod schedule;
 mod selection;
+mod sender_queue;
+mod settings;
+mod stepped_queue;
 #[cfg(test)]
 mod tests;
 
+pub use self::open::{OpenQueue, open, open_unlocked};
 pub use crate::spool::{MessageProgress, OpenError, RecipientState};
-pub use delivery_threads::{
-    Couriers, DeliveryParts, OpenQueue, QueueParts, RunningQueue, SteppedQueue, StopResult, open,
-    open_unlocked,
-};
+pub use attempt_job::AttemptJob;
+pub use delivery_parts::{Couriers, DeliveryParts};
+pub use delivery_pool::DeliveryPool;
 pub use generated_mail::{AliasesResolved, GeneratedMail, OutgoingBounce, QueuedDirectly, RecipientResolver};
-pub use handle::{Handle, IncomingMessage, PutError, QueuedMessage, QueuedRecipient};
-pub use job::AttemptJob;
+pub use handle::Handle;
+pub use incoming_message::{IncomingMessage, PutError};
 pub use manager::Manager;
 pub use operator::{ChangeResult, MessageDetail, Operator, QueueChange, StateChange};
-pub use schedule::{DeliveryPool, Settings};
+pub use queue_parts::QueueParts;
+pub use queued_message::{QueuedMessage, QueuedRecipient};
+pub use running_queue::{RunningQueue, StopResult};
 pub use selection::{AddressPattern, AddressPatternError, Selection};
+pub use settings::Settings;
+pub use stepped_queue::SteppedQueue;

@@ -1,5 +1,5 @@
-//! The octets of a queued message as a courier reads them: our stamp first, what is to be left
-//! out left out, and a line end at the end, through whatever buffer the courier has.
+//! The octets of a queued message as a courier reads them: added fields first, without the removed ranges, and with
+//! a line end at the end.
 
 use std::io::{self, Read};
 
@@ -8,25 +8,25 @@ use crate::mail::Envelope;
 use crate::spool::Extent;
 use crate::sys::DiskFile;
 
-/// An extent, with what its envelope adds and leaves out.
+/// A message on disk, with the fields that its envelope adds and the ranges that it removes.
 pub(super) struct OutgoingContent {
     extent: Extent,
     added_fields: String,
     /// Ranges of the file that are sent, in order.
     sent_ranges: Vec<(u64, u64)>,
-    /// What makes a line end of the last octets.
+    /// The octets that complete the last line end.
     final_line_end: &'static [u8],
 }
 
 impl OutgoingContent {
-    /// Looks at the last two octets only.
+    /// Reads the last two octets only.
     pub(super) fn new(extent: Extent, envelope: &Envelope) -> io::Result<Self> {
         let mut parts = sent_ranges(envelope, extent.octets);
         for (start, end) in &mut parts {
             *start += extent.offset;
             *end += extent.offset;
         }
-        // BDAT need not end with a line end (RFC 3030 §3); every next hop wants one.
+        // Content that came by BDAT need not end with a line end (RFC 3030 §3), but every next hop needs one.
         let ending: &[u8] = match parts.last() {
             Some((_, end)) => {
                 let mut last = [0; 2];
@@ -60,7 +60,7 @@ impl Message for OutgoingContent {
     }
 }
 
-/// The ranges of a message of `octets` that are not left out, in order.
+/// The ranges of a message of `octets` that are sent, in order.
 pub(super) fn sent_ranges(envelope: &Envelope, octets: u64) -> Vec<(u64, u64)> {
     let mut parts = Vec::with_capacity(envelope.removed_ranges.len() + 1);
     let mut from = 0;
@@ -79,7 +79,7 @@ pub(super) fn sent_ranges(envelope: &Envelope, octets: u64) -> Vec<(u64, u64)> {
 
 struct RangeReader<'a> {
     file: &'a dyn DiskFile,
-    /// What is left of the part that is being read.
+    /// The rest of the range that is being read.
     current_range: Option<(u64, u64)>,
     rest: &'a [(u64, u64)],
 }
@@ -99,7 +99,7 @@ impl Read for RangeReader<'_> {
             return Ok(0);
         };
         match self.file.read_at(buffer, start)? {
-            // Shorter than its envelope says: never send half a message as if it were whole.
+            // The file is shorter than the index says. Half a message must not be sent as if it were whole.
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             n => {
                 let start = start + n as u64;
@@ -116,7 +116,7 @@ mod tests {
     use crate::mail::{MessageId, ReversePath, Timestamp};
     use crate::sys::{Disk as _, SystemDisk};
 
-    fn sent(stored: &[u8], stamp: &str, skip: &[(u64, u64)]) -> String {
+    fn sent(stored: &[u8], added: &str, removed: &[(u64, u64)]) -> String {
         let dir = tempfile::tempdir().unwrap();
         let file = SystemDisk.create(&dir.path().join("f")).unwrap();
         file.append(b"before").unwrap();
@@ -124,25 +124,25 @@ mod tests {
         file.append(b"behind").unwrap();
         let at = Timestamp::from_millis(0);
         let mut envelope = Envelope::new(MessageId::new(at, 0), at, ReversePath::Null, Vec::new());
-        envelope.added_fields = stamp.to_owned();
-        envelope.removed_ranges = skip.to_vec();
-        let octets =
+        envelope.added_fields = added.to_owned();
+        envelope.removed_ranges = removed.to_vec();
+        let content =
             OutgoingContent::new(Extent { file, offset: 6, octets: stored.len() as u64 }, &envelope).unwrap();
         let mut text = String::new();
-        octets.open().unwrap().read_to_string(&mut text).unwrap();
-        assert_eq!(octets.octets(), text.len() as u64);
+        content.open().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(content.octets(), text.len() as u64);
         text
     }
 
     #[test]
-    fn the_stamp_comes_first_and_what_is_to_be_left_out_is_left_out() {
+    fn added_fields_come_first_and_removed_ranges_are_left_out() {
         assert_eq!(sent(b"A: b\r\nC: d\r\n\r\nx\r\n", "R: s\r\n", &[]), "R: s\r\nA: b\r\nC: d\r\n\r\nx\r\n");
         assert_eq!(sent(b"A: b\r\nC: d\r\n\r\nx\r\n", "", &[(0, 6), (15, 15)]), "C: d\r\n\r\nx\r\n");
         assert_eq!(sent(b"A: b\r\nC: d\r\n\r\nx\r\n", "", &[(6, 12)]), "A: b\r\n\r\nx\r\n");
     }
 
     #[test]
-    fn a_message_ends_with_a_line_end_also_when_it_came_without() {
+    fn a_message_is_sent_with_a_line_end_even_if_it_arrived_without() {
         assert_eq!(sent(b"A: b\r\n\r\nx", "", &[]), "A: b\r\n\r\nx\r\n");
         assert_eq!(sent(b"x", "", &[]), "x\r\n");
         assert_eq!(sent(b"", "R: s\r\n", &[]), "R: s\r\n");

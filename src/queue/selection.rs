@@ -1,4 +1,4 @@
-//! Which messages a person means.
+//! Selects messages and recipients for an operator.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,28 +9,28 @@ use crate::mail::{Destination, Domain, Envelope, Mailbox, MessageId, Recipient, 
 use crate::route::{Router, Transport};
 use crate::spool::{MessageProgress, RecipientState};
 
-/// Messages, and of each the recipients that still wait: those who match all that is said here.
+/// Selects messages, and of each the recipients that still wait and match all conditions.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Selection {
-    /// These; if there are none, every message.
+    /// These messages; if the list is empty, every message.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ids: Vec<MessageId>,
-    /// From this sender.
+    /// Messages from this sender.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<AddressPattern>,
-    /// For this recipient, before or after aliases.
+    /// This recipient, before or after aliases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<AddressPattern>,
-    /// For this destination: a domain, a host that was named for it, or `local`.
+    /// This destination: a domain, a host that was named for it, or `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub destination: Option<String>,
-    /// Only those that are held.
+    /// Only messages that are held.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
 }
 
-/// Somebody, or everybody of a domain.
+/// A mailbox, or all mailboxes of a domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
 pub enum AddressPattern {
@@ -42,7 +42,7 @@ pub enum AddressPattern {
     Domain(Domain),
 }
 
-/// The text names nobody.
+/// The text is neither an address nor a domain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is neither an address nor a domain; write ana@here.example, here.example, or <> for reports")]
 pub struct AddressPatternError(String);
@@ -72,8 +72,8 @@ impl TryFrom<String> for AddressPattern {
 }
 
 impl From<AddressPattern> for String {
-    fn from(who: AddressPattern) -> Self {
-        who.to_string()
+    fn from(pattern: AddressPattern) -> Self {
+        pattern.to_string()
     }
 }
 
@@ -105,44 +105,44 @@ impl AddressPattern {
 }
 
 impl Selection {
-    /// Nothing is left out.
+    /// Selects every message.
     #[must_use]
     pub fn is_all(&self) -> bool {
         *self == Self::default()
     }
 
-    /// Messages are named, and whatever waits of them is meant.
+    /// Has no condition but the ids.
     #[must_use]
     pub fn has_ids_only(&self) -> bool {
         Self { ids: Vec::new(), ..self.clone() }.is_all()
     }
 
-    /// Positions of the recipients that are meant and still wait; if there are none, the message is
-    /// not meant.
+    /// Positions of the selected recipients that still wait; if there are none, the message is not selected.
     pub(super) fn positions(
         &self,
         envelope: &Envelope,
         progress: &MessageProgress,
         router: &Router,
     ) -> Vec<usize> {
-        let from = self.from.as_ref().is_none_or(|who| who.matches_reverse_path(&envelope.reverse_path));
+        let from =
+            self.from.as_ref().is_none_or(|pattern| pattern.matches_reverse_path(&envelope.reverse_path));
         if !from || (self.held && !progress.is_held) {
             return Vec::new();
         }
-        let is_meant = |(recipient, state): &(&Recipient, &RecipientState)| {
-            let to = |who: &AddressPattern| {
-                who.matches(&recipient.forward_path) || who.matches(recipient.final_mailbox())
+        let is_selected = |(recipient, state): &(&Recipient, &RecipientState)| {
+            let to = |pattern: &AddressPattern| {
+                pattern.matches(&recipient.forward_path) || pattern.matches(recipient.final_mailbox())
             };
             !state.is_settled()
                 && self.to.as_ref().is_none_or(to)
                 && self.destination.as_deref().is_none_or(|name| is_routed_to(name, recipient, router))
         };
         let all = envelope.recipients.iter().zip(&progress.states).enumerate();
-        all.filter(|(_, one)| is_meant(one)).map(|(position, _)| position).collect()
+        all.filter(|(_, one)| is_selected(one)).map(|(position, _)| position).collect()
     }
 }
 
-/// As the route says, by its domain although an operator sent it another way, or by one of its hosts.
+/// Whether `name` is the destination of the route, one of its hosts, or the domain of a recipient that goes by SMTP.
 fn is_routed_to(name: &str, recipient: &Recipient, router: &Router) -> bool {
     let route = router.route(recipient);
     if route.destination == name {
@@ -163,7 +163,7 @@ mod tests {
     use crate::mail::{Reason, Timestamp};
 
     #[test]
-    fn who_is_meant_is_read_and_written() {
+    fn a_pattern_is_read_and_written() {
         for (raw, shown) in [
             ("ana@here.example", "ana@here.example"),
             ("<ana@here.example>", "ana@here.example"),
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_said_must_match_and_only_who_waits_is_meant() {
+    fn all_conditions_must_match_and_only_waiting_recipients_are_selected() {
         let mailbox = |raw: &str| Mailbox::parse(raw).unwrap();
         let at = Timestamp::from_millis(0);
         let to = ["Bo@there.example", "cy@here.example", "eve@there.example"];
@@ -189,21 +189,21 @@ mod tests {
         let mut progress = MessageProgress::new(&envelope);
         progress.states[2] = RecipientState::Delivered(Reason::new(0, 0, "taken"));
         let router = Router::new([Domain::parse("here.example").unwrap()]);
-        let who = |raw: &str| Some(raw.parse::<AddressPattern>().unwrap());
+        let pattern = |raw: &str| Some(raw.parse::<AddressPattern>().unwrap());
         let every = Selection::default;
         for (selection, expected) in [
             (every(), vec![0, 1]),
-            (Selection { from: who("ana@here.example"), ..every() }, vec![0, 1]),
-            (Selection { from: who("there.example"), ..every() }, vec![]),
-            (Selection { from: who("<>"), ..every() }, vec![]),
-            (Selection { to: who("bo@there.example"), ..every() }, vec![0]),
-            (Selection { to: who("there.example"), ..every() }, vec![0]),
+            (Selection { from: pattern("ana@here.example"), ..every() }, vec![0, 1]),
+            (Selection { from: pattern("there.example"), ..every() }, vec![]),
+            (Selection { from: pattern("<>"), ..every() }, vec![]),
+            (Selection { to: pattern("bo@there.example"), ..every() }, vec![0]),
+            (Selection { to: pattern("there.example"), ..every() }, vec![0]),
             (Selection { destination: Some("local".to_owned()), ..every() }, vec![1]),
             (Selection { destination: Some("THERE.example".to_owned()), ..every() }, vec![0]),
             (Selection { destination: Some("here.example".to_owned()), ..every() }, vec![]),
             (
                 Selection {
-                    to: who("here.example"),
+                    to: pattern("here.example"),
                     destination: Some("there.example".to_owned()),
                     ..every()
                 },

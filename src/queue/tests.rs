@@ -1,4 +1,4 @@
-//! The pool of delivery threads in simulated time: who gets how much of it.
+//! How the pools of delivery threads are shared, in simulated time.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::Read as _;
@@ -8,38 +8,38 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::delivery_threads::{Couriers, DeliveryParts, QueueParts, SteppedQueue, open_unlocked};
-use super::handle::{Handle, ManagerEvent};
-use super::job::AttemptJob;
-use super::schedule::{DeliveryPool, Settings};
+use super::manager_event::ManagerEvent;
+use super::{
+    AttemptJob, Couriers, DeliveryParts, DeliveryPool, Handle, QueueParts, QueuedDirectly, Settings,
+    SteppedQueue, open_unlocked,
+};
 use crate::courier::{Courier, Delivery};
 use crate::fakes::{Crash, SeededRandom, SimulatedDisk, TestClock};
 use crate::mail::{Domain, Envelope, Mailbox, MessageId, Outcome, Reason, Recipient, ReversePath};
 use crate::observe::{Metrics, Traces};
-use crate::queue::QueuedDirectly;
 use crate::route::{Router, Transport};
 use crate::sys::{Clock, Moment, Mutex};
 
-/// How long a peer that says nothing holds an attempt.
-const SILENCE: Duration = Duration::from_secs(300);
+/// An attempt at a peer that does not answer takes this long.
+const UNANSWERED: Duration = Duration::from_secs(300);
 const REMOTE: Duration = Duration::from_millis(200);
 const LOCAL: Duration = Duration::from_millis(10);
 
-/// Every destination there is.
+/// The courier for all destinations.
 #[derive(Default)]
 struct SimulatedDestinations {
     clock: Arc<TestClock>,
-    /// Domains that take connections and say nothing.
+    /// Domains that accept connections and do not answer.
     unresponsive_domains: Mutex<BTreeSet<String>>,
     delivered: Mutex<HashMap<MessageId, Moment>>,
     unanswered_attempts: Mutex<BTreeMap<String, usize>>,
-    /// Texts of the reports that came to mailboxes here.
+    /// Texts of the bounces that were delivered.
     bounces: Mutex<Vec<String>>,
 }
 
 impl Courier for SimulatedDestinations {
     fn name(&self) -> &'static str {
-        "world"
+        "simulated"
     }
 
     fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
@@ -54,18 +54,18 @@ impl Courier for SimulatedDestinations {
                 delivery.message.open().unwrap().read_to_string(&mut text).unwrap();
                 self.bounces.lock().push(text);
             }
-            Outcome::Delivered(Reason::new(0, 0, "taken"))
+            Outcome::Delivered(Reason::new(0, 0, "accepted"))
         };
         vec![outcome; delivery.recipients.len()]
     }
 }
 
-/// A queue with a pool of threads that take simulated time.
+/// A queue whose delivery threads take simulated time.
 struct TestQueue {
-    world: Arc<SimulatedDestinations>,
+    destinations: Arc<SimulatedDestinations>,
     handle: Handle,
     stepped: SteppedQueue,
-    /// Attempts under way, by when they will be over.
+    /// Attempts under way, by when they end.
     under_way: BTreeMap<(Moment, u64), AttemptJob>,
     jobs: u64,
     put_at: HashMap<MessageId, Moment>,
@@ -78,27 +78,32 @@ impl TestQueue {
         Self::open(Arc::default(), SimulatedDisk::default(), settings, 1)
     }
 
-    /// Another process, in this world.
-    fn open(world: Arc<SimulatedDestinations>, disk: SimulatedDisk, settings: Settings, seed: u64) -> Self {
+    /// Another process with the same disk and destinations.
+    fn open(
+        destinations: Arc<SimulatedDestinations>,
+        disk: SimulatedDisk,
+        settings: Settings,
+        seed: u64,
+    ) -> Self {
         let (handle, opened) = open_unlocked(QueueParts {
             disk: Arc::new(disk),
             data_dir: PathBuf::from("/data"),
-            clock: Arc::clone(&world.clock) as Arc<dyn Clock>,
+            clock: Arc::clone(&destinations.clock) as Arc<dyn Clock>,
             random: Arc::new(SeededRandom::new(seed)),
             metrics: Arc::new(Metrics::default()),
             settings,
         })
         .unwrap();
-        let courier = || Arc::clone(&world) as Arc<dyn Courier>;
+        let courier = || Arc::clone(&destinations) as Arc<dyn Courier>;
         let stepped = opened.into_stepped(DeliveryParts {
             router: Arc::new(ArcSwap::from_pointee(Router::new([Domain::parse("here.example").unwrap()]))),
             couriers: Couriers { local: courier(), program: courier(), smtp: courier() },
             generated_mail: Arc::new(QueuedDirectly(handle.clone())),
-            traces: Traces::new(Arc::clone(&world.clock) as Arc<dyn Clock>),
+            traces: Traces::new(Arc::clone(&destinations.clock) as Arc<dyn Clock>),
             hostname: Domain::parse("mail.here.example").unwrap(),
         });
         let (under_way, came) = (BTreeMap::new(), HashMap::new());
-        Self { world, handle, stepped, under_way, jobs: 0, put_at: came }
+        Self { destinations, handle, stepped, under_way, jobs: 0, put_at: came }
     }
 
     fn put(&mut self, from: &str, to: &str) -> MessageId {
@@ -115,7 +120,7 @@ impl TestQueue {
         let mut envelope = Envelope::new(id, self.handle.wall(), from, recipients);
         edit(&mut envelope);
         incoming.commit(envelope).unwrap();
-        self.put_at.insert(id, self.world.clock.now());
+        self.put_at.insert(id, self.destinations.clock.now());
         id
     }
 
@@ -123,142 +128,144 @@ impl TestQueue {
         match job.route.transport {
             _ if job.skip_reason.is_some() => Duration::from_millis(1),
             Transport::Local | Transport::Program => LOCAL,
-            Transport::Smtp if self.world.unresponsive_domains.lock().contains(&job.route.destination) => {
-                SILENCE
+            Transport::Smtp
+                if self.destinations.unresponsive_domains.lock().contains(&job.route.destination) =>
+            {
+                UNANSWERED
             }
             Transport::Smtp => REMOTE,
         }
     }
 
-    /// Lets time pass.
+    /// Lets time pass, and runs the attempts.
     fn run(&mut self, time: Duration) {
-        let end = self.world.clock.now() + time;
+        let end = self.destinations.clock.now() + time;
         loop {
-            let now = self.world.clock.now();
+            let now = self.destinations.clock.now();
             while let Some(job) = self.under_way.first_entry().filter(|entry| entry.key().0 <= now) {
                 let job = job.remove();
-                let carried = self.stepped.attempt_runner.run(&job);
-                self.stepped.manager.handle_event(ManagerEvent::AttemptFinished(job.into_result(carried)));
+                let summary = self.stepped.attempt_runner.run(&job);
+                self.stepped.manager.handle_event(ManagerEvent::AttemptFinished(job.into_result(summary)));
             }
-            while let Ok(news) = self.stepped.events.try_recv() {
-                self.stepped.manager.handle_event(news);
+            while let Ok(event) = self.stepped.events.try_recv() {
+                self.stepped.manager.handle_event(event);
             }
             self.stepped.manager.tick();
-            for (lane, threads) in [(DeliveryPool::Local, 4), (DeliveryPool::Remote, 16)] {
-                while self.under_way.values().filter(|job| job.pool() == lane).count() < threads
-                    && let Some(job) = self.stepped.manager.next_job(lane)
+            for (pool, threads) in [(DeliveryPool::Local, 4), (DeliveryPool::Remote, 16)] {
+                while self.under_way.values().filter(|job| job.pool() == pool).count() < threads
+                    && let Some(job) = self.stepped.manager.next_job(pool)
                 {
                     self.jobs += 1;
                     self.under_way.insert((now + self.attempt_duration(&job), self.jobs), job);
                 }
             }
             self.stepped.manager.run_maintenance();
-            let next = self.under_way.first_key_value().map(|((over, _), _)| *over);
+            let next = self.under_way.first_key_value().map(|((end, _), _)| *end);
             let idle =
                 self.stepped.manager.time_until_work().map(|idle| now + idle.max(Duration::from_millis(1)));
             let next = next.into_iter().chain(idle).min().unwrap_or(end).min(end);
             if now >= end {
                 return;
             }
-            self.world.clock.advance(next.since(now));
+            self.destinations.clock.advance(next.since(now));
         }
     }
 
     fn latency(&self, id: MessageId) -> Option<Duration> {
-        Some(self.world.delivered.lock().get(&id)?.since(*self.put_at.get(&id)?))
+        Some(self.destinations.delivered.lock().get(&id)?.since(*self.put_at.get(&id)?))
     }
 
-    fn set_unresponsive(&self, domain: &str, is_silent: bool) {
-        let mut silent = self.world.unresponsive_domains.lock();
-        if is_silent {
-            silent.insert(domain.to_owned())
+    fn set_unresponsive(&self, domain: &str, is_unresponsive: bool) {
+        let mut unresponsive = self.destinations.unresponsive_domains.lock();
+        if is_unresponsive {
+            unresponsive.insert(domain.to_owned())
         } else {
-            silent.remove(domain)
+            unresponsive.remove(domain)
         };
     }
 
     fn unanswered_attempts(&self, domain: &str) -> usize {
-        self.world.unanswered_attempts.lock().get(domain).copied().unwrap_or(0)
+        self.destinations.unanswered_attempts.lock().get(domain).copied().unwrap_or(0)
     }
 }
 
 /// Mail to fifty healthy destinations and to local users, one of each in every second.
-fn put_usual_mail(house: &mut TestQueue, seconds: usize) -> Vec<MessageId> {
+fn put_usual_mail(queue: &mut TestQueue, seconds: usize) -> Vec<MessageId> {
     let mut ids = Vec::new();
     for second in 0..seconds {
-        ids.push(house.put("ana@here.example", &format!("bo@healthy{}.example", second % 50)));
-        ids.push(house.put("ana@here.example", "cy@here.example"));
-        house.run(Duration::from_secs(1));
+        ids.push(queue.put("ana@here.example", &format!("bo@healthy{}.example", second % 50)));
+        ids.push(queue.put("ana@here.example", "cy@here.example"));
+        queue.run(Duration::from_secs(1));
     }
     ids
 }
 
-fn slowest(house: &TestQueue, ids: &[MessageId]) -> Duration {
-    ids.iter().map(|id| house.latency(*id).unwrap_or(Duration::MAX)).max().unwrap()
+fn slowest(queue: &TestQueue, ids: &[MessageId]) -> Duration {
+    ids.iter().map(|id| queue.latency(*id).unwrap_or(Duration::MAX)).max().unwrap()
 }
 
 #[test]
-fn thousands_of_messages_to_a_silent_destination_slow_down_nobody_else() {
-    let mut house = TestQueue::new();
-    house.set_unresponsive("silent.example", true);
-    let pile: Vec<_> = (0..5000).map(|_| house.put("list@here.example", "bo@silent.example")).collect();
-    let usual = put_usual_mail(&mut house, 900);
-    assert!(slowest(&house, &usual) <= REMOTE, "{:?}", slowest(&house, &usual));
-    let asked = house.unanswered_attempts("silent.example");
-    assert!((1..=3).contains(&asked), "one probe finds out for all, not {asked}");
+fn thousands_of_messages_to_a_destination_that_does_not_answer_delay_no_other_mail() {
+    let mut queue = TestQueue::new();
+    queue.set_unresponsive("silent.example", true);
+    let backlog: Vec<_> = (0..5000).map(|_| queue.put("list@here.example", "bo@silent.example")).collect();
+    let usual = put_usual_mail(&mut queue, 900);
+    assert!(slowest(&queue, &usual) <= REMOTE, "{:?}", slowest(&queue, &usual));
+    let attempts = queue.unanswered_attempts("silent.example");
+    assert!((1..=3).contains(&attempts), "a few probes for all messages, not {attempts}");
 
-    house.set_unresponsive("silent.example", false);
-    let usual = put_usual_mail(&mut house, 900);
-    assert!(slowest(&house, &usual) <= REMOTE, "{:?}", slowest(&house, &usual));
-    assert!(pile.iter().all(|id| house.latency(*id).is_some()), "and then it has its mail");
+    queue.set_unresponsive("silent.example", false);
+    let usual = put_usual_mail(&mut queue, 900);
+    assert!(slowest(&queue, &usual) <= REMOTE, "{:?}", slowest(&queue, &usual));
+    assert!(backlog.iter().all(|id| queue.latency(*id).is_some()), "the destination got its mail");
 }
 
 #[test]
-fn many_silent_destinations_do_not_hold_the_pool_either() {
-    let mut house = TestQueue::new();
-    put_usual_mail(&mut house, 50);
+fn many_destinations_that_do_not_answer_do_not_occupy_the_pool() {
+    let mut queue = TestQueue::new();
+    put_usual_mail(&mut queue, 50);
     for n in 0..5000 {
-        house.set_unresponsive(&format!("silent{}.example", n % 40), true);
-        house.put("list@here.example", &format!("bo@silent{}.example", n % 40));
+        queue.set_unresponsive(&format!("silent{}.example", n % 40), true);
+        queue.put("list@here.example", &format!("bo@silent{}.example", n % 40));
     }
-    let usual = put_usual_mail(&mut house, 900);
-    assert!(slowest(&house, &usual) <= REMOTE, "{:?}", slowest(&house, &usual));
+    let usual = put_usual_mail(&mut queue, 900);
+    assert!(slowest(&queue, &usual) <= REMOTE, "{:?}", slowest(&queue, &usual));
 }
 
 #[test]
-fn a_recipient_is_tried_again_in_its_own_time_while_another_hangs() {
-    let mut house = TestQueue::new();
-    house.set_unresponsive("silent.example", true);
-    house.set_unresponsive("greylisting.example", true);
-    let id = house.put("ana@here.example", "bo@silent.example cy@here.example dee@greylisting.example");
-    house.run(SILENCE + Duration::from_secs(1));
-    house.set_unresponsive("greylisting.example", false);
-    house.run(Duration::from_secs(70));
-    assert_eq!(house.unanswered_attempts("greylisting.example"), 1);
+fn a_recipient_is_tried_again_at_its_own_time_while_another_does_not_answer() {
+    let mut queue = TestQueue::new();
+    queue.set_unresponsive("silent.example", true);
+    queue.set_unresponsive("greylisting.example", true);
+    let id = queue.put("ana@here.example", "bo@silent.example cy@here.example dee@greylisting.example");
+    queue.run(UNANSWERED + Duration::from_secs(1));
+    queue.set_unresponsive("greylisting.example", false);
+    queue.run(Duration::from_secs(70));
+    assert_eq!(queue.unanswered_attempts("greylisting.example"), 1);
     // Of the last one: it came with the first retry, and not when the other's attempt was over.
-    let latency = house.latency(id).unwrap();
-    assert!(latency > SILENCE && latency < SILENCE + Duration::from_secs(62), "{latency:?}");
+    let latency = queue.latency(id).unwrap();
+    assert!(latency > UNANSWERED && latency < UNANSWERED + Duration::from_secs(62), "{latency:?}");
 }
 
 #[test]
-fn mail_that_waits_for_a_probe_expires_in_its_time() {
-    let mut house = TestQueue::new();
-    house.set_unresponsive("silent.example", true);
+fn mail_that_waits_for_a_probe_expires_at_its_time() {
+    let mut queue = TestQueue::new();
+    queue.set_unresponsive("silent.example", true);
     for _ in 0..20 {
-        house.put("ana@here.example", "bo@silent.example");
+        queue.put("ana@here.example", "bo@silent.example");
     }
-    house.run(Duration::from_secs(5 * 24 * 3600 - 3600));
-    assert_eq!(house.handle.count(), 20);
-    house.run(Duration::from_secs(2 * 3600));
-    assert_eq!(house.handle.count(), 0, "given up");
-    let asked = house.unanswered_attempts("silent.example");
-    assert!(asked < 700, "{asked} attempts in five days, and not twenty times as many");
+    queue.run(Duration::from_secs(5 * 24 * 3600 - 3600));
+    assert_eq!(queue.handle.count(), 20);
+    queue.run(Duration::from_secs(2 * 3600));
+    assert_eq!(queue.handle.count(), 0, "given up");
+    let attempts = queue.unanswered_attempts("silent.example");
+    assert!(attempts < 700, "{attempts} attempts in five days, and not twenty times as many");
 }
 
 #[test]
-fn servers_that_live_shorter_than_an_attempt_takes_report_and_give_up_in_time() {
+fn processes_that_end_before_an_attempt_does_report_and_give_up_in_time() {
     const LIFE: Duration = Duration::from_secs(47);
-    let (world, disk) = (Arc::<SimulatedDestinations>::default(), SimulatedDisk::default());
+    let (destinations, disk) = (Arc::<SimulatedDestinations>::default(), SimulatedDisk::default());
     let settings = Settings {
         lifetime: Duration::from_secs(120),
         delay_notice_after: Duration::from_secs(30),
@@ -266,25 +273,25 @@ fn servers_that_live_shorter_than_an_attempt_takes_report_and_give_up_in_time() 
         segment_octets: 50_000,
         ..Settings::default()
     };
-    let open = |seed| TestQueue::open(Arc::clone(&world), disk.clone(), settings.clone(), seed);
-    world.unresponsive_domains.lock().extend((0..30).map(|n| format!("silent{n}.example")));
-    let mut house = open(1);
+    let open = |seed| TestQueue::open(Arc::clone(&destinations), disk.clone(), settings.clone(), seed);
+    destinations.unresponsive_domains.lock().extend((0..30).map(|n| format!("silent{n}.example")));
+    let mut queue = open(1);
     for n in 0..300 {
-        house.put_with("ana@here.example", &format!("bo@silent{}.example", n % 30), |envelope| {
+        queue.put_with("ana@here.example", &format!("bo@silent{}.example", n % 30), |envelope| {
             envelope.authenticated_user = Some(Mailbox::parse("ana@here.example").unwrap());
         });
     }
-    let count = |what: &str| world.bounces.lock().iter().filter(|text| text.contains(what)).count();
+    let count = |what: &str| destinations.bounces.lock().iter().filter(|text| text.contains(what)).count();
     let mut history = Vec::new();
     for seed in 2..8 {
-        house.run(LIFE);
+        queue.run(LIFE);
         history.push((count("Action: delayed"), count("Status: 4.4.7")));
-        drop(house);
+        drop(queue);
         disk.crash(Crash::ProcessKilled);
-        house = open(seed);
+        queue = open(seed);
     }
     // The third process finds what the second was to report, the fifth what the fourth was to give up.
     assert_eq!(history, [(0, 0), (0, 0), (300, 0), (300, 0), (300, 300), (300, 300)]);
-    assert_eq!(house.handle.count(), 0);
-    assert!(world.unanswered_attempts.lock().is_empty(), "no attempt came to an end");
+    assert_eq!(queue.handle.count(), 0);
+    assert!(destinations.unanswered_attempts.lock().is_empty(), "no attempt came to an end");
 }

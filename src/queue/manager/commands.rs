@@ -1,40 +1,37 @@
-//! What an operator's command asks of the manager: to try a message now, or to have it for itself.
+//! Requests of operators' commands: to try a message now, or to change it.
 //!
-//! See `claims` for what a command does with a message that it has. Here the message leaves the
-//! schedule for it, once nothing of it is under way, and comes back.
+//! A message is granted to a command (`claims`) once no attempt of it is under way. Until the claim is returned the
+//! message is not in the schedule.
 
 use std::sync::Arc;
 
 use super::Manager;
 use crate::mail::MessageId;
-use crate::queue::claims::{AfterClaim, Claim, ClaimReply, ClaimRequest, ClaimReturn, ClaimedMessage};
-use crate::queue::handle::ManagerEvent;
-use crate::sys::{Moment, Sender};
+use crate::queue::claims::{AfterClaim, ClaimReply, ClaimRequest, ClaimedMessage, ReturnedClaim};
 
 impl Manager {
-    /// An operator wants it to be tried now.
+    /// Makes a message due now.
     pub(super) fn retry(&mut self, id: MessageId) {
         let now = self.clock.now();
         let Some(entry) = self.entries.get_mut(&id) else { return };
-        entry.deferred_batches.iter_mut().for_each(|part| part.due = now);
-        // What is ready or under way is being tried already.
+        entry.deferred_batches.iter_mut().for_each(|batch| batch.due = now);
+        // Batches that are ready or under way are being tried already.
         if entry.due.is_some() {
             entry.is_retry_requested = true;
             self.schedule_at(id, now);
         }
     }
 
-    /// A command wants it for itself.
-    pub(super) fn claim(&mut self, id: MessageId, to: Sender<ClaimReply>, news: Sender<ManagerEvent>) {
-        let claim = ClaimRequest { reply_to: to, events: news };
+    /// Grants a message to a command, or makes the command wait, or refuses.
+    pub(super) fn claim(&mut self, id: MessageId, request: ClaimRequest) {
         if self.claims.is_claimed(&id) {
-            return claim.reply(ClaimReply::ClaimedByOther(id));
+            return request.refuse(ClaimReply::ClaimedByOther(id));
         }
         let Some(entry) = self.entries.get_mut(&id) else {
-            // It may be in the spool already, and the news of it behind this.
+            // The message may be in the spool, and the event of its put come after this one.
             return match self.spool.has(&id) {
-                true => drop(self.claims.waiting.insert(id, claim)),
-                false => claim.reply(ClaimReply::NotQueued(id)),
+                true => drop(self.claims.waiting.insert(id, request)),
+                false => request.refuse(ClaimReply::NotQueued(id)),
             };
         };
         if entry.batches_outstanding > 0 {
@@ -42,46 +39,46 @@ impl Manager {
             entry.batches_outstanding = entry.batches_outstanding.saturating_sub(withdrawn);
             entry.is_due_as_whole |= withdrawn > 0;
             if entry.batches_outstanding > 0 {
-                // No other leg of it begins before the command has had it.
+                // No other batch of the message begins before the command has had it.
                 entry.is_due_as_whole = true;
                 self.unschedule(id);
                 if self.is_stopping {
-                    return claim.reply(ClaimReply::Stopping(id));
+                    return request.refuse(ClaimReply::Stopping(id));
                 }
-                claim.reply(ClaimReply::Pending(id));
-                self.claims.waiting.insert(id, claim);
+                request.defer(id);
+                self.claims.waiting.insert(id, request);
                 return;
             }
             self.all_batches_finished(id);
         }
-        self.grant(id, claim);
+        self.grant(id, request);
     }
 
-    /// Nothing of it is under way: it is the command's.
-    pub(super) fn grant(&mut self, id: MessageId, to: ClaimRequest) {
+    /// Grants a message to a command: no attempt of it is under way.
+    pub(super) fn grant(&mut self, id: MessageId, request: ClaimRequest) {
         let due = self.unschedule(id);
-        let Some(entry) = self.entries.get(&id) else { return to.reply(ClaimReply::NotQueued(id)) };
+        let Some(entry) = self.entries.get(&id) else { return request.refuse(ClaimReply::NotQueued(id)) };
         let message = match &entry.active_message {
             Some(active) => ClaimedMessage::InMemory(Arc::clone(active)),
             None => match self.leases.take(&id) {
                 Some(lease) => ClaimedMessage::OnDisk(lease),
                 None => {
                     due.into_iter().for_each(|due| self.schedule_at(id, due));
-                    return to.reply(ClaimReply::ClaimedByOther(id));
+                    return request.refuse(ClaimReply::ClaimedByOther(id));
                 }
             },
         };
         self.claims.granted.insert(id);
-        let back = ClaimReturn { id, due, next_step: AfterClaim::Unchanged, events: to.events.clone() };
-        to.reply(ClaimReply::Granted(Claim { id, message, on_return: back }));
+        request.grant(id, message, due);
     }
 
-    /// The command is done with it.
-    pub(super) fn claim_returned(&mut self, id: MessageId, due: Option<Moment>, then: AfterClaim) {
+    /// Goes on with a message after a command.
+    pub(super) fn claim_returned(&mut self, claim: &ReturnedClaim) {
+        let id = claim.id;
         self.claims.granted.remove(&id);
-        // The command may have written to the disk.
+        // The command may have changed the message on disk.
         self.drop_active(&id);
-        match (then, due) {
+        match (claim.next_step, claim.due) {
             (AfterClaim::Unchanged, Some(due)) => self.schedule_at(id, due),
             (AfterClaim::Unchanged, None) | (AfterClaim::Hold, _) => {}
             (AfterClaim::RetryNow, _) => {

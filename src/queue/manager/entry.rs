@@ -1,42 +1,42 @@
-//! What the manager knows of one message.
+//! What the manager has in memory of one message.
 //!
-//! Recipients of a leg that are deferred are a **part** of the message from then on, with a due time
-//! of their own. A message whose recipients all wait together has no parts, and costs no memory for
-//! them: id, due time and counts are all there is. Its envelope is read when a leg leaves, and
-//! kept while one is under way; a message just put keeps its own for its first legs, as long as not
-//! too many do.
+//! Recipients that an attempt deferred, or whose message could not be read, are a deferred batch from then on, with a
+//! due time of their own. If all waiting recipients of a message are due together, there are no deferred batches,
+//! and the entry has only a due time and counts. The message is read when a batch is dispatched, and stays in memory
+//! while an attempt is under way. A message that was just put stays in memory until its first attempts, if there are
+//! not too many such messages.
 
 use std::sync::Arc;
 
 use super::READ_RETRY_DELAY;
-use crate::queue::job::ActiveMessage;
+use crate::queue::active_message::ActiveMessage;
 use crate::sys::Moment;
 
-/// A message in our care.
+/// A message in the queue.
 pub(super) struct MessageEntry {
-    /// When the next part, or the whole message, is due; nothing if all of it is ready or under way.
+    /// When the next deferred batch, or the whole message, is due; `None` if all of it is ready or under way.
     pub(super) due: Option<Moment>,
-    /// Those who wait, if not all of them do so together.
+    /// The recipients that wait, if they are not all due together.
     pub(super) deferred_batches: Vec<DeferredBatch>,
     pub(super) active_message: Option<Arc<ActiveMessage>>,
-    /// Legs that are ready or under way.
+    /// Batches that are ready or under way.
     pub(super) batches_outstanding: usize,
-    /// Attempts that were made for one of its recipients at most, as far as this process knows.
+    /// The highest number of attempts for one recipient in this process.
     pub(super) attempts: u32,
-    /// A command took back some of its legs: it waits as a whole when the others are back.
+    /// A command withdrew some of its batches: the whole message is due when the other batches have ended.
     pub(super) is_due_as_whole: bool,
-    /// An operator wants it to be tried, whatever is known of its destinations.
+    /// An operator wants the message to be tried, even if its destinations do not answer.
     pub(super) is_retry_requested: bool,
-    /// A round of it has begun in this process.
+    /// A round of attempts has begun in this process.
     pub(super) has_begun: bool,
 }
 
-/// Recipients of one leg that was put off.
+/// Recipients that wait together.
 pub(super) struct DeferredBatch {
     pub(super) due: Moment,
     /// Positions in the envelope.
     pub(super) recipients: Vec<usize>,
-    /// Attempts that were made.
+    /// Attempts made so far.
     pub(super) attempt_number: u32,
 }
 
@@ -54,27 +54,27 @@ impl MessageEntry {
         }
     }
 
-    /// A round begins: the parts whose time has come leave the list; nothing if it has none, and all
-    /// who wait begin together.
+    /// Takes the deferred batches that are due, for a round of attempts; `None` if there are no deferred batches, and all
+    /// recipients that wait are due together.
     pub(super) fn take_due_batches(&mut self, now: Moment) -> Option<Vec<DeferredBatch>> {
         self.due = None;
         if self.deferred_batches.is_empty() {
             return None;
         }
         let (due, later) =
-            std::mem::take(&mut self.deferred_batches).into_iter().partition(|part| part.due <= now);
+            std::mem::take(&mut self.deferred_batches).into_iter().partition(|batch| batch.due <= now);
         self.deferred_batches = later;
         Some(due)
     }
 
-    /// Nothing of it is ready or under way any more: if all who wait are due together, the parts are
-    /// one again, and this is when.
+    /// No batch is ready or under way any more. If all recipients that wait are due together, drops the deferred batches and
+    /// returns when.
     pub(super) fn merge_deferred(&mut self, now: Moment) -> Option<Moment> {
         let due = match self.deferred_batches.as_slice() {
             _ if std::mem::take(&mut self.is_due_as_whole) => Some(now),
             [] => Some(now + READ_RETRY_DELAY),
-            // Everybody who waits does so together, and was tried as often as the disk says.
-            [part] if part.attempt_number == self.attempts => Some(part.due),
+            // All recipients that wait are in this batch, and were tried as often as the disk says.
+            [batch] if batch.attempt_number == self.attempts => Some(batch.due),
             _ => None,
         };
         if due.is_some() {
@@ -83,8 +83,8 @@ impl MessageEntry {
         due
     }
 
-    /// When the first of its parts is due.
+    /// When the first of the deferred batches is due.
     pub(super) fn first_deferred_due(&self) -> Option<Moment> {
-        self.deferred_batches.iter().map(|part| part.due).min()
+        self.deferred_batches.iter().map(|batch| batch.due).min()
     }
 }

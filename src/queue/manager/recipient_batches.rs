@@ -1,7 +1,7 @@
-//! Who leaves together, and in whose name.
+//! Which recipients of a message are tried in one attempt.
 //!
-//! Recipients of one message that share a route leave as one **leg**; local ones in legs of a few, so
-//! that a crash repeats little and threads share the work.
+//! Recipients of one message that have the same route are one batch. Local ones are split into batches of a few, so that
+//! a crash repeats few deliveries and several threads share the work.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -11,55 +11,54 @@ use crate::mail::Envelope;
 use crate::route::{Route, Router, Transport};
 use crate::spool::MessageProgress;
 
-/// Local recipients that leave in one leg at most: a crash in the middle of one may deliver to so many
-/// twice.
+/// Local recipients of one batch at most: a crash during an attempt may repeat the delivery to so many.
 const LOCAL_BATCH_RECIPIENTS_MAX: usize = 16;
 
-/// Those of these parts who wait, or of the whole message: by route, and by how often they were tried.
-/// With each leg goes the number of the attempt to come.
+/// Splits the waiting recipients of these deferred batches, or of the whole message, by route and by the number of
+/// attempts. Each batch comes with the number of its next attempt.
 pub(super) fn split_into_batches(
     envelope: &Envelope,
     progress: &MessageProgress,
     router: &Router,
-    parts: Option<Vec<DeferredBatch>>,
+    deferred: Option<Vec<DeferredBatch>>,
 ) -> Vec<(Route, Vec<usize>, u32)> {
     let first = progress.attempts.saturating_add(1);
-    let rounds: Option<HashMap<usize, u32>> = parts.map(|parts| {
-        let rounds = |part: DeferredBatch| {
-            part.recipients.into_iter().map(move |position| (position, part.attempt_number))
+    let attempts: Option<HashMap<usize, u32>> = deferred.map(|batches| {
+        let attempts = |batch: DeferredBatch| {
+            batch.recipients.into_iter().map(move |position| (position, batch.attempt_number))
         };
-        parts.into_iter().flat_map(rounds).collect()
+        batches.into_iter().flat_map(attempts).collect()
     });
     let mut groups: BTreeMap<(Route, u32), Vec<usize>> = BTreeMap::new();
     for position in progress.waiting_positions() {
-        let round = match &rounds {
+        let attempt_number = match &attempts {
             None => first,
-            Some(rounds) => match rounds.get(&position) {
-                Some(round) => round.saturating_add(1),
+            Some(attempts) => match attempts.get(&position) {
+                Some(attempts) => attempts.saturating_add(1),
                 None => continue,
             },
         };
         if let Some(recipient) = envelope.recipients.get(position) {
-            groups.entry((router.route(recipient), round)).or_default().push(position);
+            groups.entry((router.route(recipient), attempt_number)).or_default().push(position);
         }
     }
-    let mut legs = Vec::with_capacity(groups.len());
-    for ((route, round), positions) in groups {
+    let mut batches = Vec::with_capacity(groups.len());
+    for ((route, attempt_number), positions) in groups {
         if route.transport == Transport::Local && positions.len() > LOCAL_BATCH_RECIPIENTS_MAX {
-            let some = positions.chunks(LOCAL_BATCH_RECIPIENTS_MAX);
-            legs.extend(some.map(|positions| (route.clone(), positions.to_vec(), round)));
+            let chunks = positions.chunks(LOCAL_BATCH_RECIPIENTS_MAX);
+            batches.extend(chunks.map(|positions| (route.clone(), positions.to_vec(), attempt_number)));
         } else {
-            legs.push((route, positions, round));
+            batches.push((route, positions, attempt_number));
         }
     }
-    legs
+    batches
 }
 
-/// Whose mail it is: the user who submitted it, or else the reverse-path.
+/// A hash of the sender: the user who submitted the message, or else the reverse-path.
 pub(super) fn sender(envelope: &Envelope) -> u64 {
     let mut hasher = DefaultHasher::new();
     match &envelope.authenticated_user {
-        Some(login) => login.hash(&mut hasher),
+        Some(user) => user.hash(&mut hasher),
         None => envelope.reverse_path.hash(&mut hasher),
     }
     hasher.finish()

@@ -1,7 +1,7 @@
-//! When the spool is cleared up.
+//! When the spool is swept.
 //!
-//! Soon after something was settled, in slices that leave news and jobs their turn; and again, after
-//! a pause, for what the disk refused or while there is more in the spool than there should be.
+//! A sweep is soon after a message was settled, in slices, so that events and jobs do not wait for long. There is another
+//! one, after a pause, if the disk refused something, or while there are too many journal segments.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,20 +12,20 @@ use crate::sys::{Clock, Moment};
 pub(super) struct SweepTimer {
     spool: Arc<Spool>,
     clock: Arc<dyn Clock>,
-    /// Journal segments that are no crowd.
+    /// Messages of older segments move to files if there are more segments than this.
     segments_max: usize,
-    /// Something was settled since the last one.
+    /// A message was settled since the last sweep.
     is_requested: bool,
-    /// When the last one was.
+    /// When the last sweep ended.
     last: Moment,
-    /// Not sooner after it than this.
+    /// The least time between the last sweep and the next.
     delay: Duration,
 }
 
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
-/// A sweep stops after this, and news and jobs have their turn for as long.
+/// A sweep stops after this time, and the next one begins not earlier than after the same time.
 const SWEEP_TIME_MAX: Duration = Duration::from_millis(50);
-/// After the disk refused to clear up, and while there is more in the spool than there should be.
+/// The wait after the disk refused something, or while there are too many segments.
 const SWEEP_RETRY_DELAY: Duration = Duration::from_secs(10);
 
 impl SweepTimer {
@@ -34,12 +34,12 @@ impl SweepTimer {
         Self { spool, clock, segments_max, is_requested: true, last, delay: SWEEP_EVERY }
     }
 
-    /// Something was settled.
+    /// A message was settled: sweep soon.
     pub(super) fn request(&mut self) {
         self.is_requested = true;
     }
 
-    /// When the next one is; nothing if there is nothing to clear away.
+    /// When the next sweep is; `None` if there is nothing to sweep.
     pub(super) fn due(&self) -> Option<Moment> {
         if self.is_requested {
             return Some(self.last + self.delay);

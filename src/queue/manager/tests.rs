@@ -1,4 +1,4 @@
-//! What the manager does with news that comes in an unusual order.
+//! The manager with events in an unusual order.
 
 use std::path::PathBuf;
 
@@ -6,9 +6,10 @@ use super::*;
 use crate::fakes::{SeededRandom, SimulatedDisk, TestClock};
 use crate::mail::{Domain, Mailbox, Recipient, ReversePath, Timestamp};
 use crate::observe::Metrics;
-use crate::queue::attempt::AttemptSummary;
-use crate::queue::claims::ClaimReply;
+use crate::queue::attempt_job::AttemptSummary;
+use crate::queue::claims::{ClaimReply, ClaimRequest};
 use crate::spool::SpoolParts;
+use crate::sys::Sender;
 
 fn manager() -> Manager {
     manager_on(SimulatedDisk::default(), Arc::default(), Settings::default())
@@ -24,11 +25,18 @@ fn manager_on(disk: SimulatedDisk, clock: Arc<TestClock>, settings: Settings) ->
         metrics: Arc::new(Metrics::default()),
         segment_octets: settings.segment_octets,
     };
-    let (spool, leases, survivors) = Spool::open(&parts).unwrap();
+    let (spool, leases, recovered) = Spool::open(&parts).unwrap();
     let router = Router::new([Domain::parse("here.example").unwrap()]);
     let router = Arc::new(ArcSwap::from_pointee(router));
     let random = Arc::new(SeededRandom::new(2));
-    Manager::new(Arc::new(spool), clock, random, router, settings, (leases, survivors))
+    Manager::new(Arc::new(spool), clock, random, router, settings, (leases, recovered))
+}
+
+/// Requests a message for a command.
+fn claim(id: MessageId, reply_to: &Sender<ClaimReply>, events: &Sender<ManagerEvent>) -> ManagerEvent {
+    let events = events.clone();
+    let on_return = Box::new(move |claim| drop(events.send(ManagerEvent::ClaimReturned(claim))));
+    ManagerEvent::Claim(id, ClaimRequest { reply_to: reply_to.clone(), on_return })
 }
 
 /// Puts a message of about `octets` for a mailbox of this host.
@@ -42,12 +50,12 @@ fn put(manager: &Manager, n: u64, octets: usize) -> Envelope {
 }
 
 #[test]
-fn a_sweep_does_not_move_a_message_that_a_command_has() {
+fn a_sweep_does_not_move_a_message_that_is_claimed() {
     let (disk, clock) = (SimulatedDisk::default(), Arc::<TestClock>::default());
     let settings = Settings { segment_octets: 3000, segments_max: 1, ..Settings::default() };
     let mut manager = manager_on(disk.clone(), Arc::clone(&clock), settings);
     let ids: Vec<_> = (0..12).map(|n| put(&manager, n, 900).id).collect();
-    // The manager has read the messages from disk, and keeps none of them in memory.
+    // The manager has none of the messages in memory.
     for id in &ids {
         manager.entries.insert(*id, MessageEntry::new());
     }
@@ -55,17 +63,17 @@ fn a_sweep_does_not_move_a_message_that_a_command_has() {
         let name = format!("/data/spool/waiting/{id}.");
         disk.file_paths().iter().any(|path| path.to_string_lossy().starts_with(&name))
     };
-    let (to, grants) = crate::sys::channel();
-    let (news, heard) = crate::sys::channel();
-    manager.handle_event(ManagerEvent::Claim { id: ids[0], reply_to: to, events: news });
-    let Ok(ClaimReply::Granted(claim)) = grants.try_recv() else { panic!("it is not granted") };
+    let (reply_to, replies) = crate::sys::channel();
+    let (events, received) = crate::sys::channel();
+    manager.handle_event(claim(ids[0], &reply_to, &events));
+    let Ok(ClaimReply::Granted(granted)) = replies.try_recv() else { panic!("it is not granted") };
     for _ in 0..3 {
         clock.advance(Duration::from_secs(20));
         manager.run_maintenance();
     }
     assert!(has_file(&ids[1]) && !has_file(&ids[0]));
-    drop(claim);
-    manager.handle_event(heard.try_recv().unwrap());
+    drop(granted);
+    manager.handle_event(received.try_recv().unwrap());
     clock.advance(Duration::from_secs(20));
     manager.run_maintenance();
     assert!(has_file(&ids[0]));
@@ -85,7 +93,7 @@ fn the_manager_does_not_wait_for_an_outcome_that_is_being_written() {
     manager.tick();
     let [first, second] = [1, 2].map(|_| manager.next_job(DeliveryPool::Remote).unwrap());
 
-    // The outcome of the first is being synced; the second comes back and is due again meanwhile.
+    // The outcome of the first is being synced; meanwhile the second ends and is due again.
     let (active, recipients) = (Arc::clone(&first.message), second.recipients.clone());
     let lease = active.lease.lock();
     let due = Some(clock.now() + Duration::from_secs(60));
@@ -100,13 +108,13 @@ fn the_manager_does_not_wait_for_an_outcome_that_is_being_written() {
 }
 
 #[test]
-fn a_message_that_is_claimed_before_its_arrival_is_heard_of_does_not_leave() {
+fn a_message_that_is_claimed_before_the_event_of_its_put_is_not_attempted() {
     let mut manager = manager();
     let [first, second] = [1, 2].map(|n| put(&manager, n, 10));
-    let (to, grants) = crate::sys::channel();
-    let (news, heard) = crate::sys::channel();
-    manager.handle_event(ManagerEvent::Claim { id: first.id, reply_to: to.clone(), events: news.clone() });
-    assert!(grants.is_empty());
+    let (reply_to, replies) = crate::sys::channel();
+    let (events, received) = crate::sys::channel();
+    manager.handle_event(claim(first.id, &reply_to, &events));
+    assert!(replies.is_empty());
     for envelope in [&first, &second] {
         let since = manager.clock.now();
         manager.handle_event(ManagerEvent::Put {
@@ -115,15 +123,15 @@ fn a_message_that_is_claimed_before_its_arrival_is_heard_of_does_not_leave() {
             arrived_at: since,
         });
     }
-    manager.handle_event(ManagerEvent::Claim { id: first.id, reply_to: to, events: news });
+    manager.handle_event(claim(first.id, &reply_to, &events));
     manager.tick();
     let job = manager.next_job(DeliveryPool::Local).unwrap();
     assert_eq!(job.message.envelope.id, second.id);
     assert!(manager.next_job(DeliveryPool::Local).is_none());
-    let Ok(ClaimReply::Granted(claim)) = grants.try_recv() else { panic!("it is not granted") };
-    assert!(matches!(grants.try_recv(), Ok(ClaimReply::ClaimedByOther(_))), "one command at a time");
-    drop(claim);
-    manager.handle_event(heard.try_recv().unwrap());
+    let Ok(ClaimReply::Granted(granted)) = replies.try_recv() else { panic!("it is not granted") };
+    assert!(matches!(replies.try_recv(), Ok(ClaimReply::ClaimedByOther(_))), "one command at a time");
+    drop(granted);
+    manager.handle_event(received.try_recv().unwrap());
     manager.tick();
     assert_eq!(manager.next_job(DeliveryPool::Local).unwrap().message.envelope.id, first.id);
 }

@@ -1,0 +1,47 @@
+//! What the queue needs to deliver mail.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::generated_mail::GeneratedMail;
+use crate::courier::Courier;
+use crate::mail::Domain;
+use crate::observe::Traces;
+use crate::route::{Router, Transport};
+
+/// The couriers, one for each transport.
+#[derive(Clone)]
+pub struct Couriers {
+    /// For mailboxes on this host.
+    pub local: Arc<dyn Courier>,
+    /// For programs that an alias file names.
+    pub program: Arc<dyn Courier>,
+    /// For other servers.
+    pub smtp: Arc<dyn Courier>,
+}
+
+impl Couriers {
+    pub(super) fn for_transport(&self, transport: Transport) -> &dyn Courier {
+        match transport {
+            Transport::Local => self.local.as_ref(),
+            Transport::Program => self.program.as_ref(),
+            Transport::Smtp => self.smtp.as_ref(),
+        }
+    }
+}
+
+/// What the queue needs to deliver mail, beyond the spool.
+#[derive(Clone)]
+pub struct DeliveryParts {
+    /// Chooses routes; a reload stores a new one.
+    pub router: Arc<ArcSwap<Router>>,
+    /// The couriers.
+    pub couriers: Couriers,
+    /// Queues bounces.
+    pub generated_mail: Arc<dyn GeneratedMail>,
+    /// Traces of attempts.
+    pub traces: Arc<Traces>,
+    /// The server's name, for bounces.
+    pub hostname: Domain,
+}
