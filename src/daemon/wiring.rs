@@ -128,7 +128,12 @@ pub(super) fn build(
     let rates = Arc::new(RateLimits::new(hourly_max(config), Arc::clone(&clock), &metrics));
     let policy = ConfiguredPolicy {
         rate_limits: Arc::clone(&rates),
-        reverse_path_policy: ReversePathPolicy::new(Arc::new(Unchecked), Arc::clone(&domaininfo), &metrics),
+        reverse_path_policy: ReversePathPolicy::new(
+            ReverseNames::new(Arc::new(stub().interruptible_by(Arc::clone(stop))), Arc::clone(&clock)),
+            Arc::new(Unchecked),
+            Arc::clone(&domaininfo),
+            &metrics,
+        ),
         sender_login_policy: SenderLoginPolicy::new(
             Arc::clone(&directory) as _,
             Arc::clone(&directory) as _,
@@ -149,10 +154,6 @@ pub(super) fn build(
     let services = SessionServices {
         settings: session_settings(config),
         policy: Arc::new(policy),
-        reverse_names: ReverseNames::new(
-            Arc::new(stub().interruptible_by(Arc::clone(stop))),
-            Arc::clone(&clock),
-        ),
         hooks: SessionHooks::new(
             hook_settings(config, config_dir, stop),
             Arc::clone(&chores.lookup_tables) as _,

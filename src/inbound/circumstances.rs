@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::mail::{Client, Domain, Mailbox, ReversePath, TlsInfo};
+use crate::mail::{Client, Domain, Mailbox, ReversePath, SenderFacts, TlsInfo};
 
 /// What a session has learned about its client so far.
 #[derive(Debug, Clone, Copy)]
@@ -26,8 +26,8 @@ pub struct Circumstances<'a> {
     pub login: Option<&'a Mailbox>,
     /// The reverse-path of the transaction, once MAIL is accepted.
     pub reverse_path: Option<&'a ReversePath>,
-    /// The confirmed name of the client's address in DNS.
-    pub reverse_name: Option<&'a Domain>,
+    /// What was looked up about the sender, once MAIL is accepted.
+    pub sender: Option<&'a SenderFacts>,
 }
 
 impl Circumstances<'_> {
@@ -43,7 +43,7 @@ impl Circumstances<'_> {
             channel_binding: None,
             login: None,
             reverse_path: None,
-            reverse_name: None,
+            sender: None,
         }
     }
 
@@ -51,6 +51,11 @@ impl Circumstances<'_> {
     #[must_use]
     pub fn address(&self) -> IpAddr {
         self.peer.ip()
+    }
+
+    /// The confirmed name of the client's address in DNS, if it was looked up and there is one.
+    pub(super) fn reverse_name(&self) -> Option<&Domain> {
+        self.sender.and_then(|facts| facts.reverse_name.as_ref())
     }
 
     /// A message of this client is a submission: it is new, and we are its first server.

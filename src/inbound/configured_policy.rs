@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::circumstances::Circumstances;
+use super::decision::Decision;
 use super::login::LoginPolicy;
 use super::originator_field::OriginatorField;
 use super::policy::Policy;
@@ -10,7 +11,7 @@ use super::rate_limits::RateLimits;
 use super::recipient::RecipientPolicy;
 use super::sender::ReversePathPolicy;
 use super::sender_login::SenderLoginPolicy;
-use crate::mail::{Failure, ForwardPath, Mailbox, ReversePath};
+use crate::mail::{Failure, ForwardPath, Mailbox, ReversePath, SenderFacts};
 use crate::smtp::{Answer, SaslCredentials, Verdict};
 
 /// Asks senders, authors, recipients and logins.
@@ -42,7 +43,8 @@ impl Policy for ConfiguredPolicy {
         }
         match (circumstances.login, reverse_path) {
             (Some(user), ReversePath::Mailbox(mailbox)) => {
-                self.sender_login_policy.check_reverse_path(user, mailbox)
+                let decision = self.sender_login_policy.check_reverse_path(user, mailbox);
+                decision.into_verdict(Answer::Sender(SenderFacts::default()))
             }
             (Some(_), ReversePath::Null) | (None, _) => {
                 self.reverse_path_policy.decide(circumstances, reverse_path)
@@ -61,8 +63,8 @@ impl Policy for ConfiguredPolicy {
         verdict
     }
 
-    fn check_originator(&self, user: &Mailbox, authorship: &OriginatorField) -> Verdict {
-        self.sender_login_policy.check_field(user, authorship)
+    fn check_originator(&self, user: &Mailbox, field: &OriginatorField) -> Decision {
+        self.sender_login_policy.check_field(user, field)
     }
 
     fn check_login(&self, circumstances: &Circumstances<'_>, login: &SaslCredentials) -> Verdict {

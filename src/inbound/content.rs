@@ -22,7 +22,7 @@ use super::stamp::{self, MissingFields, ReceivedField};
 use crate::mail::{Envelope, Failure, MessageId, parse_address_list};
 use crate::observe::{Trace, maillog};
 use crate::queue::{Handle, IncomingMessage, PutError};
-use crate::smtp::{Answer, BodyFacts, Transaction};
+use crate::smtp::{BodyFacts, Transaction};
 
 /// A message on its way in.
 pub(super) struct Arrival {
@@ -112,9 +112,9 @@ impl Arrival {
         let Some(user) = context.circumstances.login else { return Ok(()) };
         let fields = [("From", self.header.from()), ("Sender", self.header.sender())];
         for field in fields.into_iter().filter_map(|(name, field)| parse_originator_field(name, field)) {
-            let verdict = context.services.policy.check_originator(user, &field);
-            verdict.reasons.iter().for_each(|reason| context.trace.add_event(reason.as_str()));
-            if let Answer::Refused(failure) = verdict.answer {
+            let decision = context.services.policy.check_originator(user, &field);
+            decision.reasons.iter().for_each(|reason| context.trace.add_event(reason.as_str()));
+            if let Some(failure) = decision.refusal {
                 return Err(failure);
             }
         }

@@ -8,6 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::circumstances::Circumstances;
+use super::decision::Decision;
+use super::reverse_names::ReverseNames;
 use crate::domaininfo::DomainInfo;
 use crate::mail::{Failure, Mailbox, ReversePath, SenderFacts, SpfResult};
 use crate::observe::{CounterFamily, Metrics};
@@ -30,60 +32,71 @@ impl SenderCheck for Unchecked {
     }
 }
 
-/// Answers for reverse-paths.
+/// Decides about reverse-paths.
 pub struct ReversePathPolicy {
+    reverse_names: ReverseNames,
     spf_check: Arc<dyn SenderCheck>,
     domaininfo: Arc<DomainInfo>,
     level_results: CounterFamily,
 }
 
 impl ReversePathPolicy {
-    /// Senders are confirmed by `check`, and their levels kept in `domaininfo`.
+    /// Senders are confirmed by `spf_check`; their levels are kept in `domaininfo`.
     #[must_use]
-    pub fn new(check: Arc<dyn SenderCheck>, domaininfo: Arc<DomainInfo>, metrics: &Metrics) -> Self {
-        let levels = metrics.counter_family(
+    pub fn new(
+        reverse_names: ReverseNames,
+        spf_check: Arc<dyn SenderCheck>,
+        domaininfo: Arc<DomainInfo>,
+        metrics: &Metrics,
+    ) -> Self {
+        let level_results = metrics.counter_family(
             "sender_level",
             "Security levels of confirmed senders, by result",
             "result",
         );
-        Self { spf_check: check, domaininfo, level_results: levels }
+        Self { reverse_names, spf_check, domaininfo, level_results }
     }
 
-    /// May it send here?
+    /// Looks up what DNS has about the sender, and decides whether it may send here.
     pub fn decide(&self, circumstances: &Circumstances<'_>, reverse_path: &ReversePath) -> Verdict {
+        let reverse_name = match circumstances.login {
+            // The Received field of a user has no name.
+            Some(_) => None,
+            None => self.reverse_names.confirmed_name(circumstances.address()),
+        };
+        let facts = SenderFacts { reverse_name, spf: None };
         let mailbox = match reverse_path {
             ReversePath::Null => {
-                return Verdict::new(Answer::Sender(SenderFacts::default()))
+                return Verdict::new(Answer::Sender(facts))
                     .with_reason("the null reverse-path is never refused");
             }
             ReversePath::Mailbox(mailbox) => mailbox,
         };
         let spf = self.spf_check.check_spf(circumstances.address(), circumstances.hello, mailbox);
+        let accepted = Answer::Sender(SenderFacts { spf: Some(spf), ..facts });
         let because = format!("SPF says {spf} for {}", mailbox.domain);
         match spf {
-            SpfResult::Pass => self.check_level(circumstances, mailbox).with_reason(because),
+            SpfResult::Pass => {
+                self.check_level(circumstances, mailbox).into_verdict(accepted).with_reason(because)
+            }
             SpfResult::None
             | SpfResult::Neutral
             | SpfResult::Fail
             | SpfResult::SoftFail
             | SpfResult::TempError
-            | SpfResult::PermError => {
-                Verdict::new(Answer::Sender(SenderFacts::default())).with_reason(because)
-            }
+            | SpfResult::PermError => Verdict::new(accepted).with_reason(because),
         }
     }
 
-    fn check_level(&self, circumstances: &Circumstances<'_>, mailbox: &Mailbox) -> Verdict {
-        let level = if circumstances.tls.is_some() {
-            IncomingSecurityLevel::Tls
-        } else {
-            IncomingSecurityLevel::Plain
+    fn check_level(&self, circumstances: &Circumstances<'_>, mailbox: &Mailbox) -> Decision {
+        let level = match circumstances.tls {
+            Some(_) => IncomingSecurityLevel::Tls,
+            None => IncomingSecurityLevel::Plain,
         };
         match self.domaininfo.check_incoming(&mailbox.domain, level) {
             Ok(()) => {
                 self.level_results.add_one("fine");
-                Verdict::new(Answer::Sender(SenderFacts::default()))
-                    .with_reason(format!("{level} is no less than its domain used before"))
+                Decision::allowed().with_reason(format!("{level} is no less than its domain used before"))
             }
             Err(lower) => {
                 self.level_results.add_one("lower");
@@ -91,7 +104,7 @@ impl ReversePathPolicy {
                     "Mail from {} has come over TLS before, and this session has none",
                     mailbox.domain
                 );
-                Verdict::refused(Failure::permanent(7, 3, text)).with_reason(lower.to_string())
+                Decision::refused(Failure::permanent(7, 3, text)).with_reason(lower.to_string())
             }
         }
     }
@@ -102,9 +115,10 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+    use crate::dns::Zone;
     use crate::domaininfo;
     use crate::fakes::{SeededRandom, TestClock};
-    use crate::mail::TlsInfo;
+    use crate::mail::{Domain, TlsInfo};
     use crate::sys::SystemDisk;
 
     struct FixedSpf(SpfResult);
@@ -123,8 +137,14 @@ mod tests {
             &Metrics::default(),
             domaininfo::Settings::new(dir.to_owned()),
         );
-        let senders =
-            ReversePathPolicy::new(Arc::new(FixedSpf(spf)), Arc::new(info.unwrap()), &Metrics::default());
+        let zone = "1.2.0.192.in-addr.arpa. PTR mx.there.example.\nmx.there.example. A 192.0.2.1\n";
+        let clock = Arc::new(TestClock::default());
+        let senders = ReversePathPolicy::new(
+            ReverseNames::new(Arc::new(Zone::parse(zone).unwrap()), clock),
+            Arc::new(FixedSpf(spf)),
+            Arc::new(info.unwrap()),
+            &Metrics::default(),
+        );
         let tls = TlsInfo { version: "TLSv1.3".into(), cipher: "TLS_AES_128_GCM_SHA256".into() };
         let circumstances = Circumstances {
             tls: is_encrypted.then_some(&tls),
@@ -137,48 +157,34 @@ mod tests {
         senders.decide(&circumstances, &reverse_path).answer
     }
 
+    fn accepted(spf: SpfResult) -> Answer {
+        let reverse_name = Domain::parse("mx.there.example").ok();
+        Answer::Sender(SenderFacts { reverse_name, spf: Some(spf) })
+    }
+
     #[test]
     fn a_confirmed_domain_that_used_tls_may_not_go_back_to_plain_text() {
         let dir = tempfile::tempdir().unwrap();
         let ana = "ana@there.example";
-        assert_eq!(
-            decide(dir.path(), SpfResult::Pass, false, ana),
-            Answer::Sender(SenderFacts::default()),
-            "nothing known yet"
-        );
-        assert_eq!(decide(dir.path(), SpfResult::Pass, true, ana), Answer::Sender(SenderFacts::default()));
-        let answer = decide(dir.path(), SpfResult::Pass, false, ana);
+        let (pass, accepted) = (SpfResult::Pass, accepted(SpfResult::Pass));
+        assert_eq!(decide(dir.path(), pass, false, ana), accepted, "no level is known yet");
+        assert_eq!(decide(dir.path(), pass, true, ana), accepted);
+        let answer = decide(dir.path(), pass, false, ana);
         assert!(matches!(answer, Answer::Refused(Failure::Permanent(r)) if (r.subject, r.detail) == (7, 3)));
-        assert_eq!(decide(dir.path(), SpfResult::Pass, true, ana), Answer::Sender(SenderFacts::default()));
+        assert_eq!(decide(dir.path(), pass, true, ana), accepted);
     }
 
     #[test]
-    fn nobody_else_can_raise_or_trip_a_domains_level() {
+    fn only_a_confirmed_sender_raises_or_needs_the_level_of_its_domain() {
         let dir = tempfile::tempdir().unwrap();
+        let (ana, pass) = ("ana@there.example", SpfResult::Pass);
         for spf in [SpfResult::None, SpfResult::Neutral, SpfResult::SoftFail, SpfResult::TempError] {
-            assert_eq!(
-                decide(dir.path(), spf, true, "ana@there.example"),
-                Answer::Sender(SenderFacts::default())
-            );
+            assert_eq!(decide(dir.path(), spf, true, ana), accepted(spf));
         }
-        assert_eq!(
-            decide(dir.path(), SpfResult::Pass, false, "ana@there.example"),
-            Answer::Sender(SenderFacts::default()),
-            "not raised"
-        );
-        assert_eq!(
-            decide(dir.path(), SpfResult::Pass, true, "ana@there.example"),
-            Answer::Sender(SenderFacts::default())
-        );
-        assert_eq!(
-            decide(dir.path(), SpfResult::None, false, "ana@there.example"),
-            Answer::Sender(SenderFacts::default()),
-            "not tripped"
-        );
-        assert_eq!(
-            decide(dir.path(), SpfResult::Pass, false, ""),
-            Answer::Sender(SenderFacts::default()),
-            "null is never refused"
-        );
+        assert_eq!(decide(dir.path(), pass, false, ana), accepted(pass), "the level was not raised");
+        assert_eq!(decide(dir.path(), pass, true, ana), accepted(pass));
+        assert_eq!(decide(dir.path(), SpfResult::None, false, ana), accepted(SpfResult::None));
+        let null = decide(dir.path(), pass, false, "");
+        assert!(matches!(null, Answer::Sender(facts) if facts.spf.is_none()), "null is never refused");
     }
 }

@@ -7,11 +7,11 @@
 
 use std::sync::Arc;
 
+use super::decision::Decision;
 use super::local_recipients::LocalRecipients;
 use super::originator_field::OriginatorField;
-use crate::mail::{Destination, Failure, Mailbox, SenderFacts};
+use crate::mail::{Destination, Failure, Mailbox};
 use crate::observe::{CounterFamily, Metrics};
-use crate::smtp::{Answer, Verdict};
 
 /// Whether senders are bound to their logins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,23 +57,23 @@ impl SenderLoginPolicy {
     }
 
     /// May `user` send from this reverse-path?
-    pub fn check_reverse_path(&self, user: &Mailbox, address: &Mailbox) -> Verdict {
+    pub fn check_reverse_path(&self, user: &Mailbox, address: &Mailbox) -> Decision {
         let domain = &address.domain;
         // RFC 6409 §5.2: nobody but us could say what half a domain means.
         if !domain.is_qualified_or_literal() && !self.local_recipients.is_local(domain) {
             let text = format!("The domain {domain} is not complete, write it with all its parts");
-            return Verdict::refused(Failure::permanent(1, 8, text));
+            return Decision::refused(Failure::permanent(1, 8, text));
         }
         self.check_address("MAIL FROM", user, address)
     }
 
     /// May `user` send a message with this field?
-    pub fn check_field(&self, user: &Mailbox, authorship: &OriginatorField) -> Verdict {
-        let OriginatorField { name: field, mailboxes: named } = authorship;
+    pub fn check_field(&self, user: &Mailbox, field_value: &OriginatorField) -> Decision {
+        let OriginatorField { name: field, mailboxes: named } = field_value;
         let not_known = |why: &str| {
             self.refusals.add_one(field);
             let text = format!("We cannot tell whether {field} names you: {why}");
-            Verdict::refused(Failure::permanent(6, 0, text))
+            Decision::refused(Failure::permanent(6, 0, text))
         };
         match named {
             _ if self.restriction == SenderRestriction::AnyAddress => self.check_address(field, user, user),
@@ -81,20 +81,20 @@ impl SenderLoginPolicy {
             Ok(mailboxes) if mailboxes.is_empty() => not_known("it names nobody"),
             Ok(mailboxes) if mailboxes.len() > ORIGINATOR_MAILBOXES_MAX => not_known("it names too many"),
             Ok(mailboxes) => {
-                let mut verdict = Verdict::new(Answer::Sender(SenderFacts::default()));
+                let mut decision = Decision::allowed();
                 for mailbox in mailboxes {
-                    verdict = self.check_address(field, user, mailbox);
-                    if verdict.answer != Answer::Sender(SenderFacts::default()) {
-                        return verdict;
+                    decision = self.check_address(field, user, mailbox);
+                    if decision.refusal.is_some() {
+                        return decision;
                     }
                 }
-                verdict
+                decision
             }
         }
     }
 
-    fn check_address(&self, place: &str, user: &Mailbox, address: &Mailbox) -> Verdict {
-        let accepted = |why: String| Verdict::new(Answer::Sender(SenderFacts::default())).with_reason(why);
+    fn check_address(&self, place: &str, user: &Mailbox, address: &Mailbox) -> Decision {
+        let accepted = |why: String| Decision::allowed().with_reason(why);
         if self.restriction == SenderRestriction::AnyAddress {
             return accepted(format!("{user} has logged in, and users may write in any name"));
         }
@@ -112,13 +112,13 @@ impl SenderLoginPolicy {
                     "You have logged in as {user} and may not write as {address}: use your own address in {place}, \
                      or an alias of yours"
                 );
-                Verdict::refused(Failure::permanent(7, 1, text))
+                Decision::refused(Failure::permanent(7, 1, text))
                     .with_reason(format!("{address} does not lead to {user}, and no senders file lists it"))
             }
             Err(why) => {
                 log::error!("{address} cannot be looked up: {why}");
                 let text = format!("Whether {address} is yours cannot be found out now, try again later");
-                Verdict::refused(Failure::transient(3, 0, text)).with_reason(why)
+                Decision::refused(Failure::transient(3, 0, text)).with_reason(why)
             }
         }
     }
@@ -186,15 +186,11 @@ mod tests {
     }
 
     /// The status of a refusal, or nothing.
-    fn status(verdict: Verdict) -> String {
-        match verdict.answer {
-            Answer::Sender(_) => String::new(),
-            Answer::Refused(failure) => {
-                let class = if matches!(failure, Failure::Permanent(_)) { 5 } else { 4 };
-                format!("{class}.{}.{}", failure.reason().subject, failure.reason().detail)
-            }
-            other => panic!("{other:?}"),
-        }
+    fn status(decision: Decision) -> String {
+        decision.refusal.map_or_else(String::new, |failure| {
+            let class = if matches!(failure, Failure::Permanent(_)) { 5 } else { 4 };
+            format!("{class}.{}.{}", failure.reason().subject, failure.reason().detail)
+        })
     }
 
     #[test]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use super::counters::Counters;
 use super::listener_role::ListenerRole;
 use super::policy::Policy;
-use super::reverse_names::ReverseNames;
 use super::session_hooks::SessionHooks;
 use super::settings::Settings;
 use crate::observe::Traces;
@@ -20,8 +19,6 @@ pub struct SessionServices {
     pub settings: Settings,
     /// Answers what a session cannot know.
     pub policy: Arc<dyn Policy>,
-    /// Finds the names of clients.
-    pub reverse_names: ReverseNames,
     /// The operator's own rules.
     pub hooks: SessionHooks,
     /// Where messages go.

@@ -9,7 +9,6 @@
 //! Most sessions are idle, in `next_line` below `perform`, and what the frames of these two hold is held
 //! by every one of them. So whatever is called seldom and needs room is not inlined into them.
 
-use std::cell::OnceCell;
 use std::fmt;
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
@@ -22,7 +21,7 @@ use super::listener_role::ListenerRole;
 use super::reply_buffer::ReplyBuffer;
 use super::services::SessionServices;
 use super::session_limits::SessionSlot;
-use crate::mail::{Domain, Failure};
+use crate::mail::Failure;
 use crate::observe::{Trace, maillog};
 use crate::queue::PutError;
 use crate::smtp::{
@@ -39,8 +38,6 @@ pub(super) struct Session {
     /// Of the encrypted connection (RFC 9266).
     channel_binding: Option<[u8; 32]>,
     address: SocketAddr,
-    /// Looked for at the first MAIL of a client that has not logged in.
-    reverse_name: OnceCell<Option<Domain>>,
     role: ListenerRole,
     slot: SessionSlot,
     services: Arc<SessionServices>,
@@ -78,7 +75,6 @@ impl Session {
             stream: Some(stream),
             channel_binding: None,
             address,
-            reverse_name: OnceCell::new(),
             role,
             slot: ticket,
             services,
@@ -238,10 +234,6 @@ impl Session {
                 Verdict::refused(queue_failure(&PutError::Full))
             }
             Question::Sender { reverse_path, .. } => {
-                if circumstances.login.is_none() {
-                    self.reverse_name
-                        .get_or_init(|| services.reverse_names.confirmed_name(circumstances.address()));
-                }
                 services.policy.check_sender(&circumstances, reverse_path)
             }
             Question::Recipient(forward_path) => {
@@ -277,7 +269,7 @@ impl Session {
             channel_binding: self.channel_binding.as_ref().map(<[u8; 32]>::as_slice),
             login: server.login(),
             reverse_path: transaction.map(|transaction| &transaction.reverse_path),
-            reverse_name: self.reverse_name.get().and_then(Option::as_ref),
+            sender: transaction.map(|transaction| &transaction.sender),
         }
     }
 

@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use super::circumstances::Circumstances;
 use super::local_recipients::LocalRecipients;
-use crate::mail::{Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath, printable};
+use crate::mail::{Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath, SpfResult, printable};
 use crate::observe::{CounterFamily, Metrics, Trace};
 use crate::smtp::{Answer, EnhancedStatus, Verdict};
 use crate::sys::{LfReader, OnStop, Program, ProgramExit, StopFlag, is_hook_present};
@@ -307,19 +307,19 @@ impl SessionHooks {
         let text = |text: Option<String>| OsString::from(text.unwrap_or_default());
         let is_plain = |c: &char| c.is_ascii_alphanumeric() || "-.[]:".contains(*c);
         let mailbox = circumstances.reverse_path.and_then(ReversePath::mailbox);
+        let spf = circumstances.sender.and_then(|facts| facts.spf);
         let is_local = mailbox.is_some_and(|mailbox| self.local_recipients.is_local(&mailbox.domain));
         let mut environment = vec![
             ("PATH", std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into())),
             ("PWD", self.settings.config_dir.clone().into()),
             ("REMOTE_ADDR", circumstances.peer.to_string().into()),
-            ("REMOTE_NAME", text(circumstances.reverse_name.map(|name| name.as_ascii().to_owned()))),
+            ("REMOTE_NAME", text(circumstances.reverse_name().map(|name| name.as_ascii().to_owned()))),
             ("EHLO_DOMAIN", circumstances.hello.chars().filter(is_plain).collect::<String>().into()),
             ("EHLO_DOMAIN_RAW", circumstances.hello.into()),
             ("MAIL_FROM", text(mailbox.map(ToString::to_string))),
             ("AUTH_AS", text(circumstances.login.map(ToString::to_string))),
             ("ON_TLS", flag(circumstances.tls.is_some())),
-            // SPF is not asked yet, so nobody has passed.
-            ("SPF_PASS", flag(false)),
+            ("SPF_PASS", flag(spf == Some(SpfResult::Pass))),
             ("FROM_LOCAL_DOMAIN", flag(is_local)),
         ];
         environment

@@ -33,7 +33,7 @@ pub(super) fn format_received(field: &ReceivedField<'_>) -> String {
     // The address of a user is private: the login identifies the user.
     if circumstances.login.is_none() {
         let literal = Domain::from(circumstances.address());
-        match circumstances.reverse_name {
+        match circumstances.reverse_name() {
             Some(name) => {
                 append_folded(&mut lines, &format!("({}", name.as_ascii()));
                 append_folded(&mut lines, &format!("{literal})"));
@@ -128,7 +128,7 @@ fn hello_word(field: &ReceivedField<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::TlsInfo;
+    use crate::mail::{SenderFacts, TlsInfo};
 
     /// Compares with `testdata/golden/NAME`; `POSTRIDER_GOLDEN=1` writes it anew.
     fn golden(name: &str, text: &str) {
@@ -152,6 +152,10 @@ mod tests {
         Circumstances { hello, is_esmtp: true, ..connection }
     }
 
+    fn reverse_name(name: &str) -> SenderFacts {
+        SenderFacts { reverse_name: Some(Domain::parse(name).unwrap()), ..SenderFacts::default() }
+    }
+
     fn tls() -> TlsInfo {
         TlsInfo { version: "TLSv1.3".into(), cipher: "TLS_AES_128_GCM_SHA256".into() }
     }
@@ -163,16 +167,15 @@ mod tests {
     #[test]
     fn the_received_field_names_the_client_the_protocol_and_the_time() {
         let hostname = hostname();
-        let reverse = Domain::parse("out-7.there.example").unwrap();
+        let reverse = reverse_name("out-7.there.example");
         let long =
-            Domain::parse(&format!("{}.there.example", "a-long-label.".repeat(7).trim_end_matches('.')))
-                .unwrap();
+            reverse_name(&format!("{}.there.example", "a-long-label.".repeat(7).trim_end_matches('.')));
         let (tls, user) = (tls(), Mailbox::parse("ana@here.example").unwrap());
         let plain = client("mail.there.example");
         let encrypted = Circumstances { tls: Some(&tls), ..plain };
         let v6 =
             Circumstances { peer: "[2001:db8::7]:49152".parse().unwrap(), ..client("[IPv6:2001:db8::7]") };
-        let with_name = |name| Circumstances { reverse_name: Some(name), ..encrypted };
+        let with_name = |facts| Circumstances { sender: Some(facts), ..encrypted };
         let submission = Circumstances { login: Some(&user), tls: Some(&tls), ..client("[192.168.7.7]") };
         let fields = [
             format_received(&received_field(Circumstances { is_esmtp: false, ..plain }, &hostname)),
@@ -198,13 +201,9 @@ mod tests {
     fn the_received_field_of_a_user_has_no_address() {
         let (hostname, tls, user) = (hostname(), tls(), Mailbox::parse("ana@here.example").unwrap());
         for hello in ["laptop.there.example", "192.0.2.7", "[192.0.2.7]", "[IPv6:::ffff:192.0.2.7]", "::1"] {
-            let reverse_name = Domain::parse("dsl-192-0-2-7.isp.example").unwrap();
-            let circumstances = Circumstances {
-                login: Some(&user),
-                tls: Some(&tls),
-                reverse_name: Some(&reverse_name),
-                ..client(hello)
-            };
+            let facts = reverse_name("dsl-192-0-2-7.isp.example");
+            let circumstances =
+                Circumstances { login: Some(&user), tls: Some(&tls), sender: Some(&facts), ..client(hello) };
             let field = format_received(&received_field(circumstances, &hostname));
             assert!(!field.contains("192") && field.contains("with ESMTPSA\r\n"), "{field}");
             assert_eq!(field.contains(hello), hello.starts_with("laptop"), "{field}");

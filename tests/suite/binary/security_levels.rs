@@ -9,10 +9,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use postrider::auth::Accounts;
+use postrider::dns::Zone;
 use postrider::domaininfo::{self, DomainInfo};
 use postrider::fakes::DnsServer;
 use postrider::inbound::{
-    ConfiguredPolicy, HourlyLimits, LocalRecipients, LoginPolicy, RateLimits, RecipientPolicy,
+    ConfiguredPolicy, HourlyLimits, LocalRecipients, LoginPolicy, RateLimits, RecipientPolicy, ReverseNames,
     ReversePathPolicy, SenderCheck, SenderLoginPolicy, SenderPermissions, SenderRestriction,
 };
 use postrider::mail::{Domain, Mailbox, Recipient, SpfResult};
@@ -197,6 +198,7 @@ fn a_confirmed_sender_whose_domain_gives_up_tls_is_refused_at_mail() {
         Arc::new(ConfiguredPolicy {
             rate_limits: Arc::new(RateLimits::new(HourlyLimits::default(), Arc::new(SystemClock), &metrics)),
             reverse_path_policy: ReversePathPolicy::new(
+                ReverseNames::new(Arc::new(Zone::default()), Arc::new(SystemClock)),
                 Arc::new(Confirmed),
                 Arc::new(known.unwrap()),
                 &metrics,

@@ -14,21 +14,18 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use postrider::dns::Zone;
 use postrider::fakes::{RecordedAttempt, ScriptedCourier};
 use postrider::inbound::{
-    Circumstances, Counters, HookFallback, HourlyLimits, Listener, ListenerRole, LocalRecipients,
-    OriginatorField, Policy, RateLimits, ReverseNames, SessionHookSettings, SessionHooks,
-    SessionLimitSettings, SessionLimits, SessionServices, Settings,
+    Circumstances, Counters, Decision, HookFallback, HourlyLimits, Listener, ListenerRole, LocalRecipients,
+    OriginatorField, Policy, RateLimits, SessionHookSettings, SessionHooks, SessionLimitSettings,
+    SessionLimits, SessionServices, Settings,
 };
-use postrider::mail::{
-    Domain, Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath, SenderFacts,
-};
+use postrider::mail::{Domain, Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath};
 use postrider::observe::{Metrics, Traces};
 use postrider::queue::{self, Couriers, DeliveryParts, Handle, QueueParts, QueuedDirectly, SteppedQueue};
 use postrider::route::Router;
 use postrider::smtp::{
-    Answer, BareLineEndPolicy, MailParameters, Question, SaslCredentials, ServerKind, SessionEnd, Verdict,
+    BareLineEndPolicy, MailParameters, Question, SaslCredentials, ServerKind, SessionEnd, Verdict,
 };
 use postrider::sys::{
     Clock as _, Connector as _, StopFlag, Stream, SystemClock, SystemConnector, SystemDisk, SystemRandom,
@@ -140,7 +137,6 @@ impl Workshop {
                 session_timeout: LONG_SILENCE,
             },
             policy: Arc::clone(script) as Arc<dyn Policy>,
-            reverse_names: ReverseNames::new(Arc::new(Zone::default()), Arc::new(SystemClock)),
             hooks: SessionHooks::new(
                 SessionHookSettings {
                     config_dir: self.dir.path().to_owned(),
@@ -207,8 +203,8 @@ impl Policy for Script {
     fn check_recipient(&self, _circumstances: &Circumstances<'_>, forward_path: &ForwardPath) -> Verdict {
         self.answer(&Question::Recipient(forward_path.clone()))
     }
-    fn check_originator(&self, _user: &Mailbox, _authorship: &OriginatorField) -> Verdict {
-        Verdict::new(Answer::Sender(SenderFacts::default()))
+    fn check_originator(&self, _user: &Mailbox, _field: &OriginatorField) -> Decision {
+        Decision::allowed()
     }
     fn check_login(&self, _circumstances: &Circumstances<'_>, login: &SaslCredentials) -> Verdict {
         self.answer(&Question::Login(login.clone()))
