@@ -162,6 +162,7 @@ pub(super) fn build(
         queue: queue.clone(),
         tls,
         clock: Arc::clone(&clock),
+        random: Arc::clone(&random),
         traces: Arc::clone(&traces),
         counters: Counters::new(&metrics),
     };

@@ -10,10 +10,12 @@ use std::time::Duration;
 
 use super::listener_role::ListenerRole;
 use super::proxy::{self, ProxyError};
+use super::refusal::{Refusal, RefusalStage};
 use super::services::SessionServices;
 use super::session::Session;
-use super::session_limits::SessionSlot;
-use crate::smtp::{Server, ServerAction, SessionEnd};
+use super::session_limits::{LimitReached, SessionLimits, SessionSlot};
+use crate::observe::RefusalReference;
+use crate::smtp::{CommandPaths, Server, ServerAction, SessionEnd};
 use crate::sys::Stream;
 
 /// How long a refused client may take to hear why.
@@ -42,9 +44,9 @@ impl AcceptedClient {
         let client = client.map_or(self.peer, canonical_address);
         match self.slot.assign_address(client.ip()) {
             Ok(()) => self.serve(client),
-            Err(full) => {
-                self.slot.limits().record_refusal(client.ip(), full);
-                refuse_client(&mut *self.stream, self.role, &self.services, full.end_reason());
+            Err(limit) => {
+                let limits = self.slot.limits();
+                refuse_at_limit(&mut *self.stream, client, self.role, &self.services, limits, limit);
             }
         }
     }
@@ -53,7 +55,7 @@ impl AcceptedClient {
     pub(super) fn serve(mut self, client: SocketAddr) {
         if self.is_early_talker(client) {
             self.services.counters.early_talkers.add_one();
-            refuse_client(&mut *self.stream, self.role, &self.services, SessionEnd::SpokeBeforeGreeting);
+            self.refuse_early_talker(client);
             return self.drain();
         }
         Session::new(self.stream, client, self.role, self.slot, self.services).run();
@@ -72,6 +74,20 @@ impl AcceptedClient {
         self.stream.set_deadline(self.services.clock.now() + delay);
         // Nothing, and the end of everything, are for the session to find out.
         matches!(self.stream.read(&mut [0]), Ok(1..))
+    }
+
+    /// This client has a place, so that its refusal is traced like one in a session.
+    #[inline(never)]
+    fn refuse_early_talker(&mut self, client: SocketAddr) {
+        let because = "the client spoke before the greeting".to_owned();
+        let traces = &self.services.traces;
+        let reference = traces.new_reference(&*self.services.random);
+        let end = SessionEnd::SpokeBeforeGreeting;
+        if let Some(refusal) = refusal_before_greeting(self.role, &self.services, reference, end, because) {
+            let trace = traces.begin("session", format!("{} {client}", self.role.name()));
+            refusal.record(client.ip(), Some(&trace));
+            send_refusal(&mut *self.stream, &self.services, &refusal);
+        }
     }
 
     /// Reads what else the client says, for a moment: a socket that is closed with octets unread may take
@@ -112,21 +128,46 @@ pub(super) fn canonical_address(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Tells a client why there is no place for it, where it can be told: the handshake is what the limit
-/// saves us.
-pub(super) fn refuse_client(
+/// Refuses a client for which there is no place. The refusal is in the log if this limit was not logged just
+/// now, and in no trace: a flood of such clients would push out all others.
+pub(super) fn refuse_at_limit(
     stream: &mut dyn Stream,
+    client: SocketAddr,
     role: ListenerRole,
     services: &SessionServices,
-    why: SessionEnd,
+    limits: &SessionLimits,
+    limit: LimitReached,
 ) {
+    let is_logged = limits.record_refusal(client.ip(), limit);
+    // A handshake costs what the limit saves.
     if role.is_implicit_tls() {
         return;
     }
-    let mut server = Server::new(services.server_settings(role), None);
-    if let ServerAction::ReplyAndClose(reply) = server.end(why) {
-        stream.set_deadline(services.clock.now() + REFUSAL_TIMEOUT);
-        // Whether the client listens is its own business.
-        let _ = stream.write_all(&reply.to_octets());
+    let because = format!("limits.{} is reached", limit.limit_name());
+    let reference = RefusalReference::draw(&*services.random);
+    if let Some(refusal) = refusal_before_greeting(role, services, reference, limit.end_reason(), because) {
+        if is_logged {
+            refusal.record(client.ip(), None);
+        }
+        send_refusal(stream, services, &refusal);
     }
+}
+
+fn refusal_before_greeting(
+    role: ListenerRole,
+    services: &SessionServices,
+    reference: RefusalReference,
+    end: SessionEnd,
+    because: String,
+) -> Option<Refusal> {
+    let mut server = Server::new(services.server_settings(role), None);
+    let ServerAction::ReplyAndClose(reply) = server.end(end) else { return None };
+    let (stage, subject) = (RefusalStage::Connection, CommandPaths::default());
+    Some(Refusal::new(reference, stage, reply, vec![because], subject))
+}
+
+fn send_refusal(stream: &mut dyn Stream, services: &SessionServices, refusal: &Refusal) {
+    stream.set_deadline(services.clock.now() + REFUSAL_TIMEOUT);
+    // The client may be gone already.
+    let _ = stream.write_all(&refusal.reply().to_octets());
 }

@@ -15,6 +15,7 @@
 //! one that has come along is stale or a lie.
 
 use super::circumstances::Circumstances;
+use super::decision::Decision;
 use super::header_scanner::{HeaderScanner, RawOriginatorField};
 use super::originator_field::OriginatorField;
 use super::services::SessionServices;
@@ -22,7 +23,7 @@ use super::stamp::{self, MissingFields, ReceivedField};
 use crate::mail::{Envelope, Failure, MessageId, parse_address_list};
 use crate::observe::{Trace, maillog};
 use crate::queue::{Handle, IncomingMessage, PutError};
-use crate::smtp::{BodyFacts, Transaction};
+use crate::smtp::{BodyFacts, Transaction, Verdict};
 
 /// A message on its way in.
 pub(super) struct Arrival {
@@ -57,15 +58,15 @@ impl Arrival {
     }
 
     /// Puts the message into the queue. When this returns an id, the message is safe on disk.
-    pub(super) fn commit(mut self, context: &MessageContext<'_>) -> Result<MessageId, Failure> {
+    pub(super) fn commit(mut self, context: &MessageContext<'_>) -> Result<MessageId, Verdict> {
         let MessageContext { services, trace, circumstances, transaction, .. } = context;
         self.header.finish();
-        self.check_mail_loop(services)?;
+        self.check_mail_loop(services).map_err(Verdict::refused)?;
         if circumstances.is_submission() {
-            self.check_submission()?;
+            self.check_submission().map_err(Verdict::refused)?;
         }
         self.check_originators(context)?;
-        let mut incoming = self.incoming.map_err(|e| queue_failure(&e))?;
+        let mut incoming = self.incoming.map_err(|e| queue_refusal(&e))?;
         let (id, octets) = (incoming.id(), incoming.octets());
         let mut envelope = envelope(context, id, &self.header);
         if services.hooks.has_message_hook() {
@@ -73,9 +74,9 @@ impl Arrival {
             let fields = incoming.read_as_sent(&envelope, |message| {
                 services.hooks.run_post_data_hook(circumstances, id, recipients, message, trace)
             });
-            envelope.added_fields.insert_str(0, &fields.map_err(|e| queue_failure(&e))??);
+            envelope.added_fields.insert_str(0, &fields.map_err(|e| queue_refusal(&e))??);
         }
-        incoming.commit(envelope.clone()).map_err(|e| queue_failure(&e))?;
+        incoming.commit(envelope.clone()).map_err(|e| queue_refusal(&e))?;
         services.counters.messages.add_one();
         trace.add_event(format!("{id}: {octets} octets safe on disk"));
         maillog::queued(&envelope, octets);
@@ -108,15 +109,15 @@ impl Arrival {
     }
 
     /// Refuses a message of a user whose From or Sender field names another.
-    fn check_originators(&self, context: &MessageContext<'_>) -> Result<(), Failure> {
+    fn check_originators(&self, context: &MessageContext<'_>) -> Result<(), Verdict> {
         let Some(user) = context.circumstances.login else { return Ok(()) };
         let fields = [("From", self.header.from()), ("Sender", self.header.sender())];
         for field in fields.into_iter().filter_map(|(name, field)| parse_originator_field(name, field)) {
-            let decision = context.services.policy.check_originator(user, &field);
-            decision.reasons.iter().for_each(|reason| context.trace.add_event(reason.as_str()));
-            if let Some(failure) = decision.refusal {
-                return Err(failure);
+            let Decision { refusal, reasons } = context.services.policy.check_originator(user, &field);
+            if let Some(failure) = refusal {
+                return Err(Verdict { reasons, ..Verdict::refused(failure) });
             }
+            reasons.into_iter().for_each(|reason| context.trace.add_event(reason));
         }
         Ok(())
     }
@@ -176,11 +177,13 @@ fn missing_fields<'a>(head: &HeaderScanner, transaction: &'a Transaction) -> Mis
     }
 }
 
-pub(super) fn queue_failure(error: &PutError) -> Failure {
+/// The refusal of a message that the queue has not taken.
+pub(super) fn queue_refusal(error: &PutError) -> Verdict {
     log::error!("a message was not taken: {error}");
-    match error {
+    let failure = match error {
         PutError::Full => Failure::transient(3, 1, "There is no room for your message now, try again later"),
         PutError::Io(_) => Failure::transient(3, 0, "Your message could not be stored, try again later"),
         PutError::Stopping => Failure::transient(3, 2, "The server is stopping, try again later"),
-    }
+    };
+    Verdict::refused(failure).with_reason(error.to_string())
 }

@@ -10,7 +10,7 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admission::{AcceptedClient, canonical_address, refuse_client};
+use super::admission::{AcceptedClient, canonical_address, refuse_at_limit};
 use super::listener_role::ListenerRole;
 use super::log_throttle::LogThrottle;
 use super::services::SessionServices;
@@ -94,9 +94,9 @@ impl Listener {
         });
         let ticket = match admitted {
             Ok(ticket) => ticket,
-            Err(full) => {
-                self.session_limits.record_refusal(peer.ip(), full);
-                return refuse_client(&mut *stream, self.role, &self.services, full.end_reason());
+            Err(limit) => {
+                let limits = &self.session_limits;
+                return refuse_at_limit(&mut *stream, peer, self.role, &self.services, limits, limit);
             }
         };
         if stop.is_raised() {

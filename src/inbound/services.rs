@@ -10,7 +10,7 @@ use super::settings::Settings;
 use crate::observe::Traces;
 use crate::queue;
 use crate::smtp::{self, BareLineEndPolicy};
-use crate::sys::Clock;
+use crate::sys::{Clock, Random};
 use crate::tls::TlsServer;
 
 /// What a session needs of the house. Shared by all of them.
@@ -25,8 +25,10 @@ pub struct SessionServices {
     pub queue: queue::Handle,
     /// Encrypts.
     pub tls: TlsServer,
-    /// Tells the time.
+    /// The clock of all deadlines.
     pub clock: Arc<dyn Clock>,
+    /// Draws the references of refusals.
+    pub random: Arc<dyn Random>,
     /// Remembers what sessions did.
     pub traces: Arc<Traces>,
     /// Counts.

@@ -9,20 +9,20 @@
 //! Most sessions are idle, in `next_line` below `perform`, and what the frames of these two hold is held
 //! by every one of them. So whatever is called seldom and needs room is not inlined into them.
 
-use std::fmt;
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::circumstances::Circumstances;
-use super::content::{Arrival, MessageContext, queue_failure};
+use super::content::{Arrival, MessageContext, queue_refusal};
 use super::listener_role::ListenerRole;
+use super::refusal::{Refusal, RefusalStage};
 use super::reply_buffer::ReplyBuffer;
 use super::services::SessionServices;
 use super::session_limits::SessionSlot;
 use crate::mail::Failure;
-use crate::observe::{Trace, maillog};
+use crate::observe::Trace;
 use crate::queue::PutError;
 use crate::smtp::{
     self, Answer, Command, LineBuffer, Question, ReceiveMode, Reply, Server, ServerAction, SessionEnd,
@@ -44,6 +44,10 @@ pub(super) struct Session {
     trace: Trace,
     line_buffer: LineBuffer,
     reply_buffer: ReplyBuffer,
+    /// The part of the session, for a refusal.
+    stage: RefusalStage,
+    /// The reasons for the next reply, if it is a refusal.
+    because: Vec<String>,
     session_deadline: Moment,
     /// A message that is coming in, or has come and waits for the machine's question about it.
     message: Option<Arrival>,
@@ -81,6 +85,8 @@ impl Session {
             trace,
             line_buffer: LineBuffer::new(),
             reply_buffer: ReplyBuffer::default(),
+            stage: RefusalStage::Command,
+            because: Vec::new(),
             session_deadline: session_end,
             message: None,
             message_deadline: session_end,
@@ -103,7 +109,7 @@ impl Session {
         };
         let mut server = Server::new(settings, facts);
         let mut action =
-            if self.slot.handle.is_stopping() { server.end(SessionEnd::Stopping) } else { server.greeting() };
+            if self.slot.handle.is_stopping() { self.stop(&mut server) } else { server.greeting() };
         while let Some(next) = self.perform(&mut server, action) {
             action = next;
         }
@@ -112,14 +118,13 @@ impl Session {
     /// Does what the machine says; the machine's next word, or `None` at the end.
     fn perform(&mut self, server: &mut Server, action: ServerAction) -> Option<ServerAction> {
         match action {
-            ServerAction::Reply(reply) => Some(match self.add_reply(server, &reply) {
+            ServerAction::Reply(reply) => Some(match self.add_reply(server, reply) {
                 Ok(()) => self.next_line(server),
-                Err(e) => server.end(self.end_for_error(&e)),
+                Err(e) => self.end(server, &e),
             }),
             ServerAction::Continue => Some(self.next_line(server)),
             ServerAction::Ask(question) => {
                 let verdict = self.answer_question(server, &question);
-                verdict.reasons.iter().for_each(|reason| self.trace.add_event(reason.as_str()));
                 Some(server.answer(verdict))
             }
             ServerAction::Receive { reply, mode: part } => {
@@ -127,15 +132,15 @@ impl Session {
                 // Before the client hears 354: from then on it may finish, even if we are told to
                 // stop before its first octet.
                 self.begin_message(part);
-                let said = reply.map_or(Ok(()), |reply| self.add_reply(server, &reply));
+                let said = reply.map_or(Ok(()), |reply| self.add_reply(server, reply));
                 Some(match said.and_then(|()| self.receive(server)) {
                     Ok(action) => action,
-                    Err(e) => server.end(self.end_for_error(&e)),
+                    Err(e) => self.end(server, &e),
                 })
             }
             ServerAction::StartTls(reply) => {
-                if let Err(e) = self.add_reply(server, &reply).and_then(|()| self.flush()) {
-                    return Some(server.end(self.end_for_error(&e)));
+                if let Err(e) = self.add_reply(server, reply).and_then(|()| self.flush()) {
+                    return Some(self.end(server, &e));
                 }
                 // RFC 3207 §4.2: nothing that came in plain text survives.
                 self.line_buffer.clear();
@@ -143,12 +148,12 @@ impl Session {
                 Some(server.handshake_done(facts.ok()))
             }
             ServerAction::ReplyAndClose(reply) => {
-                self.reply_and_close(server, &reply);
+                self.reply_and_close(server, reply);
                 None
             }
             ServerAction::RejectForeignProtocol { reply, protocol: speaks } => {
                 self.services.counters.non_smtp_clients.add_one(speaks.name());
-                self.reply_and_close(server, &reply);
+                self.reply_and_close(server, reply);
                 None
             }
             ServerAction::Close => None,
@@ -161,7 +166,7 @@ impl Session {
             self.message = None;
             if self.slot.handle.is_stopping() {
                 // What a client has sent ahead does not keep it here.
-                return server.end(SessionEnd::Stopping);
+                return self.stop(server);
             }
             if !self.line_buffer.has_line() {
                 self.slot.handle.mark_idle();
@@ -172,6 +177,9 @@ impl Session {
         loop {
             if let Some(line) = self.line_buffer.next_line(server.line_octets_max()) {
                 if let Ok(line) = line {
+                    if !server.is_authenticating() {
+                        self.stage = RefusalStage::of_line(line);
+                    }
                     self.services.counters.commands.add_one(Command::verb(line));
                     self.trace.add_event(server.printable_line(line));
                 }
@@ -181,7 +189,7 @@ impl Session {
             let mut buffer = [0; COMMAND_READ_OCTETS];
             match self.flush().and_then(|()| self.read(&mut buffer, deadline)) {
                 Ok(octets) => self.line_buffer.push(buffer.get(..octets).unwrap_or_default()),
-                Err(e) => return server.end(self.end_for_error(&e)),
+                Err(e) => return self.end(server, &e),
             }
         }
     }
@@ -225,14 +233,30 @@ impl Session {
 
     #[inline(never)]
     fn answer_question(&mut self, server: &Server, question: &Question) -> Verdict {
+        let mut verdict = self.verdict(server, question);
+        match verdict.answer {
+            // The reasons are recorded with the reply.
+            Answer::Refused(_) | Answer::RefusedWith(_) | Answer::WrongLogin => {
+                self.because = std::mem::take(&mut verdict.reasons);
+            }
+            Answer::Sender(_)
+            | Answer::Recipients(_)
+            | Answer::User(_)
+            | Answer::ScramStart(_)
+            | Answer::Queued(_) => {
+                verdict.reasons.iter().for_each(|reason| self.trace.add_event(reason.as_str()));
+            }
+        }
+        verdict
+    }
+
+    fn verdict(&mut self, server: &Server, question: &Question) -> Verdict {
         let message = if matches!(question, Question::Content(_)) { self.message.take() } else { None };
         let circumstances = self.circumstances(server);
         let services = &self.services;
         match question {
             // Before the client has sent a message for which there is no room.
-            Question::Sender { .. } if services.queue.is_disk_full() => {
-                Verdict::refused(queue_failure(&PutError::Full))
-            }
+            Question::Sender { .. } if services.queue.is_disk_full() => queue_refusal(&PutError::Full),
             Question::Sender { reverse_path, .. } => {
                 services.policy.check_sender(&circumstances, reverse_path)
             }
@@ -251,7 +275,7 @@ impl Session {
                 let context = MessageContext { services, trace, circumstances, transaction, body_facts };
                 match arrival.commit(&context) {
                     Ok(id) => Verdict::new(Answer::Queued(id)),
-                    Err(failure) => Verdict::refused(failure),
+                    Err(refusal) => refusal,
                 }
             }
         }
@@ -273,23 +297,24 @@ impl Session {
         }
     }
 
-    fn add_reply(&mut self, server: &Server, reply: &Reply) -> io::Result<()> {
+    fn add_reply(&mut self, server: &Server, reply: Reply) -> io::Result<()> {
         self.services.counters.replies.add_one(&reply.code.to_string());
         if reply.code >= 400 {
-            self.trace.add_error(reply.printable_text());
-            let subject = server.command_paths();
-            let forward_path = subject.forward_path.as_ref().map(|path| path as &dyn fmt::Display);
-            maillog::refused(
-                self.address.ip(),
-                subject.reverse_path.as_ref(),
-                forward_path,
-                &reply.printable_text(),
-            );
+            self.add_refusal(server, reply);
         } else {
             self.trace.add_event(reply.printable_text());
+            self.reply_buffer.add(&reply.to_octets());
         }
-        self.reply_buffer.add(&reply.to_octets());
         if self.reply_buffer.is_full() { self.flush() } else { Ok(()) }
+    }
+
+    #[inline(never)]
+    fn add_refusal(&mut self, server: &Server, reply: Reply) {
+        let reference = self.services.traces.new_reference(&*self.services.random);
+        let because = std::mem::take(&mut self.because);
+        let refusal = Refusal::new(reference, self.stage, reply, because, server.command_paths().clone());
+        refusal.record(self.address.ip(), Some(&self.trace));
+        self.reply_buffer.add(&refusal.reply().to_octets());
     }
 
     /// Sends what was said. A session whose time is over may still be told so.
@@ -300,7 +325,7 @@ impl Session {
         self.reply_buffer.send(stream, deadline)
     }
 
-    fn reply_and_close(&mut self, server: &Server, reply: &Reply) {
+    fn reply_and_close(&mut self, server: &Server, reply: Reply) {
         // The client may be gone; that is its right.
         let _ =
             self.add_reply(server, reply).and_then(|()| self.flush()).and_then(|()| self.close_and_drain());
@@ -364,12 +389,24 @@ impl Session {
         (self.services.clock.now() + timeout).min(end)
     }
 
-    /// What an error of the connection means for the conversation.
-    fn end_for_error(&self, error: &io::Error) -> SessionEnd {
+    /// Ends the session because of an error of its connection.
+    fn end(&mut self, server: &mut Server, error: &io::Error) -> ServerAction {
         match error.kind() {
-            _ if self.slot.handle.is_stopping() => SessionEnd::Stopping,
-            io::ErrorKind::TimedOut => SessionEnd::TimedOut,
-            _ => SessionEnd::InputEnded,
+            _ if self.slot.handle.is_stopping() => self.stop(server),
+            io::ErrorKind::TimedOut => {
+                self.end_because(server, SessionEnd::TimedOut, "a deadline has passed")
+            }
+            _ => server.end(SessionEnd::InputEnded),
         }
+    }
+
+    fn stop(&mut self, server: &mut Server) -> ServerAction {
+        self.end_because(server, SessionEnd::Stopping, "the server is stopping")
+    }
+
+    fn end_because(&mut self, server: &mut Server, end: SessionEnd, because: &str) -> ServerAction {
+        self.stage = RefusalStage::End;
+        self.because = vec![because.to_owned()];
+        server.end(end)
     }
 }

@@ -174,7 +174,7 @@ impl SessionHooks {
             self.run(SessionHook::Rcpt, &environment, &mut io::empty(), self.settings.rcpt_timeout, trace);
         match self.apply_result(SessionHook::Rcpt, said, trace) {
             Ok(_) => verdict,
-            Err(failure) => Verdict::refused(failure).with_reason("hooks/rcpt says so"),
+            Err(refusal) => refusal,
         }
     }
 
@@ -191,7 +191,7 @@ impl SessionHooks {
         recipients: &[Recipient],
         message: &mut dyn Read,
         trace: &Trace,
-    ) -> Result<String, Failure> {
+    ) -> Result<String, Verdict> {
         let mut environment = self.environment(circumstances);
         environment.push(("QUEUE_ID", id.as_str().into()));
         environment.extend(recipient_variables(recipients));
@@ -211,7 +211,7 @@ impl SessionHooks {
     }
 
     /// Counts, and decides for a hook that did not.
-    fn apply_result(&self, hook: SessionHook, said: HookResult, trace: &Trace) -> Result<Vec<u8>, Failure> {
+    fn apply_result(&self, hook: SessionHook, said: HookResult, trace: &Trace) -> Result<Vec<u8>, Verdict> {
         let counter = match hook {
             SessionHook::Rcpt => &self.rcpt_results,
             SessionHook::PostData => &self.post_data_results,
@@ -228,16 +228,17 @@ impl SessionHooks {
                     Failure::Permanent(_) => "refused",
                     Failure::Transient(_) => "deferred",
                 });
-                Err(failure)
+                Err(Verdict::refused(failure).with_reason(format!("hooks/{} says so", hook.name())))
             }
             HookResult::Failed(why) => {
                 counter.add_one("failed");
                 log::error!(target: "hook", "{why}");
-                trace.add_error(why);
+                trace.add_error(why.as_str());
                 match self.settings.fallback {
                     HookFallback::Accept => Ok(Vec::new()),
                     HookFallback::Defer => {
-                        Err(Failure::transient(3, 0, "Something is wrong here, try again later"))
+                        let failure = Failure::transient(3, 0, "Something is wrong here, try again later");
+                        Err(Verdict::refused(failure).with_reason(why))
                     }
                 }
             }

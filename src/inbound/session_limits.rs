@@ -227,13 +227,14 @@ impl SessionLimits {
         Ok(SessionSlot { limits: Arc::clone(self), number, address: None, handle: guest })
     }
 
-    /// Counts a client that is turned away, and says so in the log now and then.
-    pub(super) fn record_refusal(&self, address: IpAddr, full: LimitReached) {
-        self.counters.refused.add_one(full.limit_name());
+    /// Counts a client that is refused, and logs this unless it was logged just now; whether it did.
+    pub(super) fn record_refusal(&self, address: IpAddr, limit: LimitReached) -> bool {
+        self.counters.refused.add_one(limit.limit_name());
         let times = self.refusal_log.lock().record(self.clock.now());
         if let Some(times) = times {
-            log::warn!("{address} refused: limits.{} is reached ({times} refused)", full.limit_name());
+            log::warn!("{address} refused: limits.{} is reached ({times} refused)", limit.limit_name());
         }
+        times.is_some()
     }
 }
 

@@ -16,7 +16,7 @@ use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use crate::mail::{Envelope, MessageId, Outcome, Recipient, ReversePath, printable};
+use crate::mail::{Envelope, ForwardPath, MessageId, Outcome, Recipient, ReversePath, printable};
 
 /// The `log` target of mail lines.
 pub const TARGET: &str = "mail";
@@ -58,6 +58,23 @@ pub enum LoginEvent {
     Throttled,
     /// We could not find out: no fault of the client's.
     Unavailable,
+}
+
+/// One refusal.
+#[derive(Debug, Clone, Copy)]
+pub struct RefusalEvent<'a> {
+    /// The address of the client.
+    pub client: IpAddr,
+    /// The reverse-path of its transaction, if there is one.
+    pub reverse_path: Option<&'a ReversePath>,
+    /// The forward-path that was refused, if it was one.
+    pub forward_path: Option<&'a ForwardPath>,
+    /// The reply, with the reference at its end.
+    pub reply: &'a str,
+    /// The part of the session.
+    pub stage: &'static str,
+    /// The reasons in order, one sentence each.
+    pub because: &'a [String],
 }
 
 /// We promised to look after a message of this many octets.
@@ -119,20 +136,9 @@ pub fn released(id: &MessageId) {
     write(&LogLine::new("released").with("id", id));
 }
 
-/// A client was refused: its transaction's reverse-path and the forward-path at fault, as far as
-/// they are known, and the reply that it was given.
-pub fn refused(
-    client: IpAddr,
-    reverse_path: Option<&ReversePath>,
-    forward_path: Option<&dyn fmt::Display>,
-    reply: &str,
-) {
-    let line = LogLine::new("refused")
-        .with("client", client)
-        .with_optional("from", reverse_path)
-        .with_optional("to", forward_path)
-        .with("reply", reply);
-    write(&line);
+/// A client was refused.
+pub fn refused(refusal: &RefusalEvent<'_>) {
+    write(&refused_line(refusal));
 }
 
 /// A client tried to log in as `who`, in the client's own words.
@@ -154,6 +160,17 @@ fn queued_line(envelope: &Envelope, octets: u64) -> LogLine {
         .with_optional("client", client.map(|client| client.address))
         .with_optional("tls", client.and_then(|client| client.tls.as_ref()))
         .with_optional("login", envelope.authenticated_user.as_ref())
+}
+
+fn refused_line(refusal: &RefusalEvent<'_>) -> LogLine {
+    let because = (!refusal.because.is_empty()).then(|| refusal.because.join("; "));
+    LogLine::new("refused")
+        .with("client", refusal.client)
+        .with_optional("from", refusal.reverse_path)
+        .with_optional("to", refusal.forward_path)
+        .with("reply", refusal.reply)
+        .with("stage", refusal.stage)
+        .with_optional("because", because)
 }
 
 fn with_recipients<'a>(line: LogLine, recipients: impl ExactSizeIterator<Item = &'a Recipient>) -> LogLine {

@@ -8,8 +8,10 @@
 mod log_setup;
 pub mod maillog;
 mod metrics;
+mod refusal_reference;
 mod trace;
 
 pub use log_setup::{FILTER_VARIABLE, set_up_log};
 pub use metrics::{Counter, CounterFamily, Gauge, Metrics};
+pub use refusal_reference::RefusalReference;
 pub use trace::{Trace, TraceEvent, TraceView, Traces};

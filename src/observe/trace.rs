@@ -5,12 +5,13 @@
 //! flood of good ones does not push out the one you look for; and all that are still open. A long
 //! trace keeps its beginning and its end.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::refusal_reference::RefusalReference;
 use crate::mail::Timestamp;
-use crate::sys::{Clock, Moment, Mutex};
+use crate::sys::{Clock, Moment, Mutex, Random};
 
 /// Finished traces kept of each kind, good and bad.
 const FINISHED_MAX: usize = 200;
@@ -27,6 +28,8 @@ pub struct TraceEvent {
     pub is_error: bool,
     /// What, printable and on one line.
     pub text: String,
+    /// The reference of the refusal, if a client was refused here.
+    pub reference: Option<RefusalReference>,
 }
 
 /// A trace as the monitoring page shows it.
@@ -65,6 +68,8 @@ impl TraceView {
 pub struct Traces {
     clock: Arc<dyn Clock>,
     store: Mutex<TraceStore>,
+    /// The references in all events that are kept. Locked last.
+    references: Mutex<HashSet<RefusalReference>>,
 }
 
 #[derive(Default)]
@@ -82,16 +87,20 @@ struct OpenTrace {
 }
 
 impl OpenTrace {
-    fn add(&mut self, event: TraceEvent) {
+    /// Adds an event; the event that is dropped for it.
+    fn add(&mut self, event: TraceEvent) -> Option<TraceEvent> {
         if self.view_so_far.events.len() < EVENTS_FIRST {
             self.view_so_far.events.push(event);
-            return;
+            return None;
         }
-        if self.latest_events.len() == EVENTS_MAX - EVENTS_FIRST {
-            self.latest_events.pop_front();
+        let dropped = if self.latest_events.len() == EVENTS_MAX - EVENTS_FIRST {
             self.view_so_far.events_omitted += 1;
-        }
+            self.latest_events.pop_front()
+        } else {
+            None
+        };
         self.latest_events.push_back(event);
+        dropped
     }
 
     fn view(&self, now: Moment) -> TraceView {
@@ -106,7 +115,7 @@ impl Traces {
     /// Keeps traces by this clock.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { clock, store: Mutex::default() })
+        Arc::new(Self { clock, store: Mutex::default(), references: Mutex::default() })
     }
 
     /// Begins a trace; it is finished when the value is dropped.
@@ -146,6 +155,30 @@ impl Traces {
         kept.open.values().map(|open| open.lock().view(now)).chain(finished).collect()
     }
 
+    /// A reference that no event in the kept traces has. It belongs to the caller, who gives it to
+    /// [`Trace::add_refusal`].
+    #[must_use]
+    pub fn new_reference(&self, random: &dyn Random) -> RefusalReference {
+        let mut references = self.references.lock();
+        loop {
+            let reference = RefusalReference::draw(random);
+            if references.insert(reference) {
+                return reference;
+            }
+        }
+    }
+
+    /// The references of events that are no longer kept may be used again.
+    fn release_references(&self, dropped: &[TraceEvent]) {
+        let mut dropped = dropped.iter().filter_map(|event| event.reference).peekable();
+        if dropped.peek().is_some() {
+            let mut references = self.references.lock();
+            dropped.for_each(|reference| {
+                references.remove(&reference);
+            });
+        }
+    }
+
     fn finish(&self, number: u64) {
         let now = self.clock.now();
         let mut kept = self.store.lock();
@@ -156,8 +189,10 @@ impl Traces {
             } else {
                 &mut kept.finished_without_error
             };
-            if shelf.len() == FINISHED_MAX {
-                shelf.pop_front();
+            if shelf.len() == FINISHED_MAX
+                && let Some(dropped) = shelf.pop_front()
+            {
+                self.release_references(&dropped.events);
             }
             shelf.push_back(view);
         }
@@ -176,19 +211,25 @@ impl Trace {
     /// Something happened. `text` is printable: remote words have gone through
     /// [`crate::mail::printable`].
     pub fn add_event(&self, text: impl Into<String>) {
-        self.add(false, text.into());
+        self.add(false, text.into(), None);
     }
 
     /// Something went wrong.
     pub fn add_error(&self, text: impl Into<String>) {
-        self.add(true, text.into());
+        self.add(true, text.into(), None);
     }
 
-    fn add(&self, is_error: bool, text: String) {
+    /// A client was refused with this reference, which is one of [`Traces::new_reference`].
+    pub fn add_refusal(&self, reference: RefusalReference, text: impl Into<String>) {
+        self.add(true, text.into(), Some(reference));
+    }
+
+    fn add(&self, is_error: bool, text: String, reference: Option<RefusalReference>) {
         let now = self.traces.clock.now();
         let mut open = self.open.lock();
         let after = now.since(open.started);
-        open.add(TraceEvent { since_start: after, is_error, text });
+        let dropped = open.add(TraceEvent { since_start: after, is_error, text, reference });
+        self.traces.release_references(dropped.as_slice());
     }
 }
 
@@ -201,6 +242,7 @@ impl Drop for Trace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fakes::SeededRandom;
     use crate::sys::SystemClock;
 
     #[test]
@@ -228,5 +270,22 @@ mod tests {
         assert_eq!(view.events_omitted, EVENTS_MAX * 2);
         assert_eq!(view.events[0].text, "0");
         assert_eq!(view.events[EVENTS_MAX - 1].text, (EVENTS_MAX * 3 - 1).to_string());
+    }
+
+    #[test]
+    fn a_reference_is_used_again_only_when_its_event_is_gone() {
+        let (traces, random) = (Traces::new(Arc::new(SystemClock)), SeededRandom::new(1));
+        let again = SeededRandom::new(1);
+        let first = traces.new_reference(&random);
+        traces.begin("session", "first").add_refusal(first, "no");
+        let other = traces.new_reference(&again);
+        assert_ne!(other, first, "the same random numbers give another reference");
+        for _ in 0..FINISHED_MAX {
+            traces.begin("session", "later").add_error("no");
+        }
+        assert_eq!(traces.new_reference(&SeededRandom::new(1)), first, "the trace is gone");
+        let long = traces.begin("session", "long");
+        (0..EVENTS_MAX * 2).for_each(|_| long.add_refusal(traces.new_reference(&random), "no"));
+        assert_eq!(traces.references.lock().len(), EVENTS_MAX + 2, "and so are events in the middle");
     }
 }

@@ -164,6 +164,12 @@ impl Server {
         self.transaction.as_ref()
     }
 
+    /// The next line is a response in an authentication exchange, not a command.
+    #[must_use]
+    pub fn is_authenticating(&self) -> bool {
+        matches!(self.stage, ServerStage::AuthResponse(_))
+    }
+
     /// A message is on its way: between its first octet and its last, or between two chunks of it.
     #[must_use]
     pub fn is_receiving(&self) -> bool {

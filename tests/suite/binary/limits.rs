@@ -217,11 +217,36 @@ fn a_login_is_counted_wherever_it_comes_from() {
     );
 }
 
+/// The refusal is in the log with its reasons, and in the traces.
+fn assert_is_recorded(house: &TestServer, refusal: &str, reasons: &str) {
+    let (_, reference) = refusal.trim_end().rsplit_once("(ref ").unwrap();
+    let reference = format!("(ref {reference}");
+    wait_for("the log line", || {
+        let log = house.log();
+        log.lines().any(|line| line.contains(&reference) && line.ends_with(reasons)).then_some(())
+    });
+    wait_for("the trace", || house.monitor_page("/traces").contains(&reference).then_some(()));
+}
+
+#[test]
+fn a_refusal_is_found_by_its_reference_in_the_log_and_in_the_traces() {
+    let house = TestServer::new_started("");
+    let mut client = house.connect();
+    client.expect("EHLO there.example", "250");
+    client.expect("MAIL FROM:<bo@there.example>", "250");
+    let refusal = client.expect("RCPT TO:<nobody@here.example>", "550");
+    let reasons = "stage=recipient because=\"no account and no alias has this address\"";
+    assert_is_recorded(&house, &refusal, reasons);
+    let other = client.expect("RCPT TO:<nobody@here.example>", "550");
+    assert_ne!(other, refusal, "each has its own");
+}
+
 #[test]
 fn who_speaks_before_the_greeting_is_turned_away_and_who_waits_is_not() {
     let house = proxy::house("[limits]\ngreeting-delay = \"1s\"\n");
     let refusal = brought_saying(&house, "192.0.2.1", "EHLO there.example\r\n").err().unwrap();
-    assert_eq!(refusal, "554 5.5.1 Wait for the greeting before you speak\r\n");
+    assert!(refusal.starts_with("554 5.5.1 Wait for the greeting before you speak (ref "), "{refusal}");
+    assert_is_recorded(&house, &refusal, "stage=connection because=\"the client spoke before the greeting\"");
     brought(&house, "192.0.2.1").ok().unwrap().expect("QUIT", "221");
     assert!(house.monitor_page("/metrics").contains("session_spoke_first_total 1"));
 }

@@ -3,10 +3,13 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
+use postrider::inbound::{Refusal, RefusalStage};
 use postrider::mail::{Failure, TlsInfo};
+use postrider::observe::RefusalReference;
 use postrider::smtp::{
     Answer, LineBuffer, Question, ReceiveMode, Reply, Server, ServerAction, SessionEnd, Verdict,
 };
+use postrider::sys::SystemRandom;
 
 use super::notation::{Dialog, Scripted, all, parse};
 use super::play::{Manner, Wire, play, wishes};
@@ -51,6 +54,18 @@ impl InMemory {
         wire
     }
 
+    /// Sends a reply; a refusal with its reference, as a session does.
+    fn say(&mut self, reply: Reply) {
+        if reply.code < 400 {
+            self.said.extend(reply.to_octets());
+            return;
+        }
+        let (reference, stage) = (RefusalReference::draw(&SystemRandom), RefusalStage::Command);
+        let subject = self.server.command_paths().clone();
+        let refusal = Refusal::new(reference, stage, reply, Vec::new(), subject);
+        self.said.extend(refusal.reply().to_octets());
+    }
+
     fn act(&mut self, action: ServerAction) {
         let mut action = action;
         loop {
@@ -77,21 +92,21 @@ impl InMemory {
                     action = self.server.answer(verdict);
                     continue;
                 }
-                ServerAction::Reply(reply) => self.said.extend(reply.to_octets()),
+                ServerAction::Reply(reply) => self.say(reply),
                 ServerAction::Receive { reply, mode: part } => {
-                    self.said.extend(reply.iter().flat_map(Reply::to_octets));
+                    reply.into_iter().for_each(|reply| self.say(reply));
                     if part != ReceiveMode::Continue {
                         self.content.clear();
                     }
                     self.is_in_body = true;
                 }
                 ServerAction::StartTls(reply) => {
-                    self.said.extend(reply.to_octets());
+                    self.say(reply);
                     self.lines.clear();
                     self.in_handshake = true;
                 }
                 ServerAction::ReplyAndClose(reply) | ServerAction::RejectForeignProtocol { reply, .. } => {
-                    self.said.extend(reply.to_octets());
+                    self.say(reply);
                     self.is_closed = true;
                 }
                 ServerAction::Continue => {}

@@ -152,6 +152,7 @@ impl Workshop {
             tls: TlsServer::new(Arc::clone(if settings.has_tls { &self.certs } else { &self.no_certs }))
                 .unwrap(),
             clock: Arc::new(SystemClock),
+            random: Arc::new(SystemRandom),
             traces: Arc::clone(&self.traces),
             counters: Counters::new(&self.metrics),
         }

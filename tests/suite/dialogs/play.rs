@@ -113,12 +113,23 @@ fn grouped(steps: &[Step]) -> Vec<Step> {
     groups
 }
 
-/// A pattern is the line itself, or its beginning and `*`.
+/// A pattern is the line itself, where `<ref>` stands for a reference, or its beginning and `*`.
 fn fits(said: &str, pattern: &str) -> bool {
-    match pattern.strip_suffix('*') {
-        Some(beginning) => said.starts_with(beginning),
-        None => said == pattern,
+    if let Some(beginning) = pattern.strip_suffix('*') {
+        return said.starts_with(beginning);
     }
+    match said.rsplit_once("(ref ") {
+        Some((before, reference)) if is_reference(reference.trim_end_matches(')')) => {
+            format!("{before}(ref <ref>)") == pattern
+        }
+        _ => said == pattern,
+    }
+}
+
+/// Two groups of four characters, such as `K7QD-3MXA`.
+fn is_reference(text: &str) -> bool {
+    let is_symbol = |c: char| c.is_ascii_digit() || (c.is_ascii_uppercase() && !"ILOU".contains(c));
+    text.len() == 9 && text.chars().enumerate().all(|(n, c)| if n == 4 { c == '-' } else { is_symbol(c) })
 }
 
 /// RFC 2034 §4, RFC 5321 §4.2: every reply line that passes by in any dialog.
@@ -157,6 +168,13 @@ impl StatusChecker {
         self.has_greeted = true;
         if has_status != wants_status {
             return Err(format!("enhanced status present: {has_status}, wanted: {wants_status}: {line:?}"));
+        }
+        let has_reference = (text.rsplit_once(" (ref "))
+            .and_then(|(_, reference)| reference.strip_suffix(')'))
+            .is_some_and(is_reference);
+        let wants_reference = code.starts_with(['4', '5']) && rest.starts_with(' ');
+        if has_reference != wants_reference {
+            return Err(format!("reference present: {has_reference}, wanted: {wants_reference}: {line:?}"));
         }
         if has_status && status.as_bytes()[0] != code.as_bytes()[0] {
             return Err(format!("class and code disagree: {line:?}"));
