@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use postrider::inbound::HeaderScanner;
+use postrider::inbound::{ContentObserver as _, HeaderScanner};
 use postrider::mail::HeaderFields;
 
 fuzz_target!(|input: (u8, &[u8])| {

@@ -15,6 +15,7 @@
 //! one that has come along is stale or a lie.
 
 use super::circumstances::Circumstances;
+use super::content_observer::ContentObserver;
 use super::decision::Decision;
 use super::header_scanner::{HeaderScanner, RawOriginatorField};
 use super::originator_field::OriginatorField;
@@ -28,7 +29,19 @@ use crate::smtp::{BodyFacts, Transaction, Verdict};
 /// A message on its way in.
 pub(super) struct Arrival {
     incoming: Result<IncomingMessage, PutError>,
+    observers: Observers,
+}
+
+/// All observers of the octets of a message.
+#[derive(Default)]
+struct Observers {
     header: HeaderScanner,
+}
+
+impl Observers {
+    fn list(&mut self) -> [&mut dyn ContentObserver; 1] {
+        [&mut self.header]
+    }
 }
 
 /// What decides about a message beside its octets.
@@ -43,13 +56,13 @@ pub(super) struct MessageContext<'a> {
 impl Arrival {
     /// Makes room for a message. If there is none, its sender is told when it is over.
     pub(super) fn begin(queue: &Handle) -> Self {
-        Self { incoming: queue.begin(), header: HeaderScanner::default() }
+        Self { incoming: queue.begin(), observers: Observers::default() }
     }
 
     /// The next octets of the message. After an error of the queue's the rest is thrown away, so
     /// that the client hears why.
     pub(super) fn append(&mut self, octets: &[u8]) {
-        self.header.feed(octets);
+        self.observers.list().into_iter().for_each(|observer| observer.feed(octets));
         if let Ok(incoming) = &mut self.incoming
             && let Err(e) = incoming.append(octets)
         {
@@ -60,7 +73,7 @@ impl Arrival {
     /// Puts the message into the queue. When this returns an id, the message is safe on disk.
     pub(super) fn commit(mut self, context: &MessageContext<'_>) -> Result<MessageId, Verdict> {
         let MessageContext { services, trace, circumstances, transaction, .. } = context;
-        self.header.finish();
+        self.observers.list().into_iter().for_each(ContentObserver::finish);
         self.check_mail_loop(services).map_err(Verdict::refused)?;
         if circumstances.is_submission() {
             self.check_submission().map_err(Verdict::refused)?;
@@ -68,7 +81,7 @@ impl Arrival {
         self.check_originators(context)?;
         let mut incoming = self.incoming.map_err(|e| queue_refusal(&e))?;
         let (id, octets) = (incoming.id(), incoming.octets());
-        let mut envelope = envelope(context, id, &self.header);
+        let mut envelope = envelope(context, id, &self.observers.header);
         if services.hooks.has_message_hook() {
             let recipients = &transaction.recipients;
             let fields = incoming.read_as_sent(&envelope, |message| {
@@ -85,7 +98,7 @@ impl Arrival {
 
     /// RFC 5321 §6.3.
     fn check_mail_loop(&self, services: &SessionServices) -> Result<(), Failure> {
-        let received = self.header.received_count();
+        let received = self.observers.header.received_count();
         if received <= services.settings.received_max {
             return Ok(());
         }
@@ -97,12 +110,12 @@ impl Arrival {
     /// Refuses a submission whose Bcc fields cannot all be removed, or whose header can be read in two
     /// ways.
     fn check_submission(&self) -> Result<(), Failure> {
-        if self.header.has_too_many_bcc_fields() {
+        if self.observers.header.has_too_many_bcc_fields() {
             return Err(Failure::permanent(6, 0, "The message has too many Bcc fields"));
         }
         // Fields behind such a line are not looked at: a From there would not be checked, and a Bcc
         // there would not be removed.
-        if self.header.has_malformed_line() {
+        if self.observers.header.has_malformed_line() {
             return Err(Failure::permanent(6, 0, "A line of the header is neither a field nor empty"));
         }
         Ok(())
@@ -111,7 +124,7 @@ impl Arrival {
     /// Refuses a message of a user whose From or Sender field names another.
     fn check_originators(&self, context: &MessageContext<'_>) -> Result<(), Verdict> {
         let Some(user) = context.circumstances.login else { return Ok(()) };
-        let fields = [("From", self.header.from()), ("Sender", self.header.sender())];
+        let fields = [("From", self.observers.header.from()), ("Sender", self.observers.header.sender())];
         for field in fields.into_iter().filter_map(|(name, field)| parse_originator_field(name, field)) {
             let Decision { refusal, reasons } = context.services.policy.check_originator(user, &field);
             if let Some(failure) = refusal {

@@ -5,6 +5,8 @@
 //! originator fields, and a limited number of places to leave out. What is a field is decided as in
 //! `mail::Fields`: the first line that is none (no colon, a space in the name) ends the section.
 
+use super::content_observer::ContentObserver;
+
 /// Octets kept of each field that says who wrote the message. Fifty long addresses.
 const ORIGINATOR_OCTETS_MAX: usize = 8 * 1024;
 /// Places that are remembered of fields to leave out; neighbours are one place.
@@ -131,9 +133,8 @@ impl FieldRanges {
     }
 }
 
-impl HeaderScanner {
-    /// The next octets of the message.
-    pub fn feed(&mut self, mut octets: &[u8]) {
+impl ContentObserver for HeaderScanner {
+    fn feed(&mut self, mut octets: &[u8]) {
         while self.state != ScannerState::Body
             && let Some(&octet) = octets.first()
         {
@@ -147,8 +148,7 @@ impl HeaderScanner {
         }
     }
 
-    /// No more octets come.
-    pub fn finish(&mut self) {
+    fn finish(&mut self) {
         match self.state {
             ScannerState::Value => self.end_field(self.position),
             // A last line without an end.
@@ -158,7 +158,9 @@ impl HeaderScanner {
             ScannerState::Body => {}
         }
     }
+}
 
+impl HeaderScanner {
     /// Takes octets of a value, at most to the end of the line.
     fn feed_value(&mut self, octets: &[u8]) -> usize {
         let line_end = octets.iter().position(|&octet| octet == b'\n');

@@ -27,6 +27,7 @@ mod admission;
 mod circumstances;
 mod configured_policy;
 mod content;
+mod content_observer;
 mod counters;
 mod decision;
 mod header_scanner;
@@ -55,6 +56,7 @@ mod token_buckets;
 
 pub use circumstances::Circumstances;
 pub use configured_policy::ConfiguredPolicy;
+pub use content_observer::ContentObserver;
 pub use counters::Counters;
 pub use decision::Decision;
 pub use header_scanner::{HeaderScanner, RawOriginatorField};
