@@ -152,7 +152,7 @@ pub(super) fn build(
         recipient_policy: RecipientPolicy::new(directory, &metrics),
     };
     let services = SessionServices {
-        settings: session_settings(config),
+        settings: Arc::new(ArcSwap::from_pointee(session_settings(config))),
         policy: Arc::new(policy),
         hooks: SessionHooks::new(
             hook_settings(config, config_dir, stop),

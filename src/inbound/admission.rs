@@ -5,15 +5,16 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
+use super::accepted_client::AcceptedClient;
 use super::listener_role::ListenerRole;
 use super::proxy::{self, ProxyError};
 use super::refusal::{Refusal, RefusalStage};
+use super::server_settings::server_settings;
 use super::services::SessionServices;
 use super::session::Session;
-use super::session_limits::{LimitReached, SessionLimits, SessionSlot};
+use super::session_limits::{LimitReached, SessionLimits};
 use crate::observe::RefusalReference;
 use crate::smtp::{CommandPaths, Server, ServerAction, SessionEnd};
 use crate::sys::Stream;
@@ -24,16 +25,6 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_millis(200);
 const EARLY_TALKER_OCTETS_MAX: usize = 4096;
 /// How long a proxy may take to say whom it brings; more than one lost packet takes.
 const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// A connection that has a place in the house and has not spoken yet.
-pub(super) struct AcceptedClient {
-    pub(super) stream: Box<dyn Stream>,
-    /// The socket's.
-    pub(super) peer: SocketAddr,
-    pub(super) role: ListenerRole,
-    pub(super) slot: SessionSlot,
-    pub(super) services: Arc<SessionServices>,
-}
 
 impl AcceptedClient {
     /// Serves a client that a proxy brings, from the preface to the end.
@@ -58,13 +49,13 @@ impl AcceptedClient {
             self.refuse_early_talker(client);
             return self.drain();
         }
-        Session::new(self.stream, client, self.role, self.slot, self.services).run();
+        Session::new(self, client).run();
     }
 
     /// RFC 5321 §3.1: the client waits for the greeting; many that only send spam do not. Not where the
     /// handshake comes first, nor from those whom the operator trusts.
     fn is_early_talker(&mut self, client: SocketAddr) -> bool {
-        let delay = self.services.settings.greeting_delay;
+        let delay = self.settings.greeting_delay;
         if delay.is_zero()
             || self.role != ListenerRole::Smtp
             || self.slot.rate_limits().is_exempt(client.ip())
@@ -83,7 +74,9 @@ impl AcceptedClient {
         let traces = &self.services.traces;
         let reference = traces.new_reference(&*self.services.random);
         let end = SessionEnd::SpokeBeforeGreeting;
-        if let Some(refusal) = refusal_before_greeting(self.role, &self.services, reference, end, because) {
+        if let Some(refusal) =
+            refusal_before_greeting(client, self.role, &self.services, reference, end, because)
+        {
             let trace = traces.begin("session", format!("{} {client}", self.role.name()));
             refusal.record(client.ip(), Some(&trace));
             send_refusal(&mut *self.stream, &self.services, &refusal);
@@ -145,7 +138,9 @@ pub(super) fn refuse_at_limit(
     }
     let because = format!("limits.{} is reached", limit.limit_name());
     let reference = RefusalReference::draw(&*services.random);
-    if let Some(refusal) = refusal_before_greeting(role, services, reference, limit.end_reason(), because) {
+    if let Some(refusal) =
+        refusal_before_greeting(client, role, services, reference, limit.end_reason(), because)
+    {
         if is_logged {
             refusal.record(client.ip(), None);
         }
@@ -154,13 +149,15 @@ pub(super) fn refuse_at_limit(
 }
 
 fn refusal_before_greeting(
+    client: SocketAddr,
     role: ListenerRole,
     services: &SessionServices,
     reference: RefusalReference,
     end: SessionEnd,
     because: String,
 ) -> Option<Refusal> {
-    let mut server = Server::new(services.server_settings(role), None);
+    let settings = server_settings(services, &services.settings.load(), role, client.ip());
+    let mut server = Server::new(settings, None);
     let ServerAction::ReplyAndClose(reply) = server.end(end) else { return None };
     let (stage, subject) = (RefusalStage::Connection, CommandPaths::default());
     Some(Refusal::new(reference, stage, reply, vec![because], subject))

@@ -20,6 +20,7 @@ use super::decision::Decision;
 use super::header_scanner::{HeaderScanner, RawOriginatorField};
 use super::originator_field::OriginatorField;
 use super::services::SessionServices;
+use super::settings::Settings;
 use super::stamp::{self, MissingFields, ReceivedField};
 use crate::mail::{Envelope, Failure, MessageId, parse_address_list};
 use crate::observe::{Trace, maillog};
@@ -47,6 +48,7 @@ impl Observers {
 /// What decides about a message beside its octets.
 pub(super) struct MessageContext<'a> {
     pub(super) services: &'a SessionServices,
+    pub(super) settings: &'a Settings,
     pub(super) trace: &'a Trace,
     pub(super) circumstances: Circumstances<'a>,
     pub(super) transaction: &'a Transaction,
@@ -74,7 +76,7 @@ impl Arrival {
     pub(super) fn commit(mut self, context: &MessageContext<'_>) -> Result<MessageId, Verdict> {
         let MessageContext { services, trace, circumstances, transaction, .. } = context;
         self.observers.list().into_iter().for_each(ContentObserver::finish);
-        self.check_mail_loop(services).map_err(Verdict::refused)?;
+        self.check_mail_loop(context).map_err(Verdict::refused)?;
         if circumstances.is_submission() {
             self.check_submission().map_err(Verdict::refused)?;
         }
@@ -97,12 +99,12 @@ impl Arrival {
     }
 
     /// RFC 5321 §6.3.
-    fn check_mail_loop(&self, services: &SessionServices) -> Result<(), Failure> {
+    fn check_mail_loop(&self, context: &MessageContext<'_>) -> Result<(), Failure> {
         let received = self.observers.header.received_count();
-        if received <= services.settings.received_max {
+        if received <= context.settings.received_max {
             return Ok(());
         }
-        services.counters.mail_loops.add_one();
+        context.services.counters.mail_loops.add_one();
         let text = format!("This message has passed {received} servers, so it goes round in circles");
         Err(Failure::permanent(4, 6, text))
     }
@@ -148,8 +150,8 @@ fn parse_originator_field(field: &'static str, originator: &RawOriginatorField) 
 }
 
 fn envelope(context: &MessageContext<'_>, id: MessageId, header: &HeaderScanner) -> Envelope {
-    let MessageContext { services, circumstances, transaction, body_facts, .. } = context;
-    let hostname = &services.settings.hostname;
+    let MessageContext { services, settings, circumstances, transaction, body_facts, .. } = context;
+    let hostname = &settings.hostname;
     let arrived = services.clock.wall_time();
     let mut added_fields = stamp::format_received(&ReceivedField {
         circumstances: *circumstances,

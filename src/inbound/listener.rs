@@ -10,7 +10,8 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::admission::{AcceptedClient, canonical_address, refuse_at_limit};
+use super::accepted_client::AcceptedClient;
+use super::admission::{canonical_address, refuse_at_limit};
 use super::listener_role::ListenerRole;
 use super::log_throttle::LogThrottle;
 use super::services::SessionServices;
@@ -86,31 +87,32 @@ impl Listener {
             return;
         };
         let is_proxied = self.proxy_networks.iter().any(|network| network.contains(peer.ip()));
-        let admitted = self.session_limits.admit(interrupt, self.role.name()).and_then(|mut ticket| {
+        let admitted = self.session_limits.admit(interrupt, self.role.name()).and_then(|mut slot| {
             if !is_proxied {
-                ticket.assign_address(peer.ip())?;
+                slot.assign_address(peer.ip())?;
             }
-            Ok(ticket)
+            Ok(slot)
         });
-        let ticket = match admitted {
-            Ok(ticket) => ticket,
+        let slot = match admitted {
+            Ok(slot) => slot,
             Err(limit) => {
                 let limits = &self.session_limits;
                 return refuse_at_limit(&mut *stream, peer, self.role, &self.services, limits, limit);
             }
         };
         if stop.is_raised() {
-            ticket.handle.stop();
+            slot.handle.stop();
         }
-        let name = format!("sess-{}", ticket.number());
-        let newcomer = AcceptedClient {
+        let name = format!("sess-{}", slot.number());
+        let client = AcceptedClient {
             stream,
             peer,
             role: self.role,
-            slot: ticket,
+            slot,
             services: Arc::clone(&self.services),
+            settings: self.services.settings.load_full(),
         };
-        let serve = move || if is_proxied { newcomer.serve_behind_proxy() } else { newcomer.serve(peer) };
+        let serve = move || if is_proxied { client.serve_behind_proxy() } else { client.serve(peer) };
         if let Err(e) = sys::spawn(name, serve) {
             log::error!("cannot start a thread for {peer}: {e}; raise TasksMax if this goes on");
         }

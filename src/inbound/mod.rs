@@ -22,6 +22,7 @@
 //! - `hook`: the operator's programs that judge a recipient or a message
 //! - `stamp`: the fields that we put on top of a message
 
+mod accepted_client;
 mod address_prefix;
 mod admission;
 mod circumstances;
@@ -46,6 +47,7 @@ mod reply_buffer;
 mod reverse_names;
 mod sender;
 mod sender_login;
+mod server_settings;
 mod services;
 mod session;
 mod session_hooks;

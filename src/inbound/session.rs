@@ -14,13 +14,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::accepted_client::AcceptedClient;
 use super::circumstances::Circumstances;
 use super::content::{Arrival, MessageContext, queue_refusal};
 use super::listener_role::ListenerRole;
 use super::refusal::{Refusal, RefusalStage};
 use super::reply_buffer::ReplyBuffer;
+use super::server_settings::server_settings;
 use super::services::SessionServices;
 use super::session_limits::SessionSlot;
+use super::settings::Settings;
 use crate::mail::Failure;
 use crate::observe::Trace;
 use crate::queue::PutError;
@@ -41,6 +44,8 @@ pub(super) struct Session {
     role: ListenerRole,
     slot: SessionSlot,
     services: Arc<SessionServices>,
+    /// As they were when the session began.
+    settings: Arc<Settings>,
     trace: Trace,
     line_buffer: LineBuffer,
     reply_buffer: ReplyBuffer,
@@ -66,30 +71,26 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const CLOSE_OCTETS_MAX: usize = 1024 * 1024;
 
 impl Session {
-    pub(super) fn new(
-        stream: Box<dyn Stream>,
-        address: SocketAddr,
-        role: ListenerRole,
-        ticket: SessionSlot,
-        services: Arc<SessionServices>,
-    ) -> Self {
+    pub(super) fn new(client: AcceptedClient, address: SocketAddr) -> Self {
+        let AcceptedClient { stream, role, slot, services, settings, peer: _ } = client;
         let trace = services.traces.begin("session", format!("{} {address}", role.name()));
-        let session_end = services.clock.now() + services.settings.session_timeout;
+        let session_deadline = services.clock.now() + settings.session_timeout;
         Self {
             stream: Some(stream),
             channel_binding: None,
             address,
             role,
-            slot: ticket,
+            slot,
             services,
+            settings,
             trace,
             line_buffer: LineBuffer::new(),
             reply_buffer: ReplyBuffer::default(),
             stage: RefusalStage::Command,
             because: Vec::new(),
-            session_deadline: session_end,
+            session_deadline,
             message: None,
-            message_deadline: session_end,
+            message_deadline: session_deadline,
         }
     }
 
@@ -103,10 +104,7 @@ impl Session {
         } else {
             None
         };
-        let settings = smtp::Settings {
-            bare_line_ends: self.services.settings.line_ends_for(self.address.ip()),
-            ..self.services.server_settings(self.role)
-        };
+        let settings = server_settings(&self.services, &self.settings, self.role, self.address.ip());
         let mut server = Server::new(settings, facts);
         let mut action =
             if self.slot.handle.is_stopping() { self.stop(&mut server) } else { server.greeting() };
@@ -173,7 +171,7 @@ impl Session {
             }
         }
         // For the whole line: one octet now and then is not a command.
-        let deadline = self.deadline(self.services.settings.command_timeout, self.session_deadline);
+        let deadline = self.deadline(self.settings.command_timeout, self.session_deadline);
         loop {
             if let Some(line) = self.line_buffer.next_line(server.line_octets_max()) {
                 if let Ok(line) = line {
@@ -201,7 +199,7 @@ impl Session {
             ReceiveMode::Discard => None,
         };
         self.message_deadline =
-            (self.services.clock.now() + self.services.settings.message_timeout).min(self.session_deadline);
+            (self.services.clock.now() + self.settings.message_timeout).min(self.session_deadline);
     }
 
     /// Streams octets through the machine into the queue's hands, until the machine says what is next.
@@ -223,7 +221,7 @@ impl Session {
             }
             self.line_buffer.consume(octets);
             buffer.resize(BODY_READ_OCTETS, 0);
-            let deadline = self.deadline(self.services.settings.command_timeout, self.message_deadline);
+            let deadline = self.deadline(self.settings.command_timeout, self.message_deadline);
             let octets = self.flush().and_then(|()| self.read(&mut buffer, deadline))?;
             self.line_buffer.push(buffer.get(..octets).unwrap_or_default());
         };
@@ -272,7 +270,9 @@ impl Session {
                     return Verdict::refused(Failure::transient(3, 0, text));
                 };
                 let trace = &self.trace;
-                let context = MessageContext { services, trace, circumstances, transaction, body_facts };
+                let settings = &self.settings;
+                let context =
+                    MessageContext { services, settings, trace, circumstances, transaction, body_facts };
                 match arrival.commit(&context) {
                     Ok(id) => Verdict::new(Answer::Queued(id)),
                     Err(refusal) => refusal,
@@ -286,7 +286,7 @@ impl Session {
         let transaction = server.transaction();
         Circumstances {
             peer: self.address,
-            is_in_relay_networks: self.services.settings.is_in_relay_networks(self.address.ip()),
+            is_in_relay_networks: self.settings.is_in_relay_networks(self.address.ip()),
             hello: server.hello().map_or("", smtp::HelloName::as_str),
             is_esmtp: transaction.is_some_and(|transaction| transaction.is_esmtp),
             tls: server.tls_facts(),
@@ -320,7 +320,7 @@ impl Session {
     /// Sends what was said. A session whose time is over may still be told so.
     fn flush(&mut self) -> io::Result<()> {
         let end = self.session_deadline.max(self.services.clock.now() + CLOSE_TIMEOUT);
-        let deadline = self.deadline(self.services.settings.command_timeout, end);
+        let deadline = self.deadline(self.settings.command_timeout, end);
         let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         self.reply_buffer.send(stream, deadline)
     }
@@ -357,7 +357,7 @@ impl Session {
     }
 
     fn accept_tls(&mut self) -> io::Result<crate::mail::TlsInfo> {
-        let timeout = self.services.settings.command_timeout.min(HANDSHAKE_TIMEOUT_MAX);
+        let timeout = self.settings.command_timeout.min(HANDSHAKE_TIMEOUT_MAX);
         let deadline = self.deadline(timeout, self.session_deadline);
         let mut stream = self.stream.take().ok_or(io::ErrorKind::NotConnected)?;
         stream.set_deadline(deadline);

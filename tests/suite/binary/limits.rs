@@ -2,7 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use postrider::inbound::Settings;
 
 use crate::dialogs::on_sockets::{OnSocket, Workshop};
 use crate::dialogs::parse;
@@ -73,11 +76,30 @@ fn the_wait_between_attempts_and_the_lifetime_are_as_configured() {
 }
 
 /// A client on a listener whose settings are shorter than the configuration allows.
-fn meets(adjust: impl FnOnce(&mut postrider::inbound::Settings), act: impl FnOnce(SmtpClient)) {
+fn meets(adjust: impl FnOnce(&mut Settings), act: impl FnOnce(SmtpClient)) {
     let mut workshop = Workshop::new();
     let dialog = parse("limits", "# RFC 5321\npolicy: sender ok\npolicy: recipient ok\n");
-    let wire = OnSocket::with(&mut workshop, &dialog, |services| adjust(&mut services.settings));
+    let wire = OnSocket::with(&mut workshop, &dialog, |services| {
+        let mut settings = Settings::clone(&services.settings.load());
+        adjust(&mut settings);
+        services.settings.store(Arc::new(settings));
+    });
     act(SmtpClient::connect(wire.address));
+}
+
+#[test]
+fn a_session_keeps_the_settings_with_which_it_began() {
+    let mut workshop = Workshop::new();
+    let mut settings = None;
+    let dialog = parse("limits", "# RFC 5321\n");
+    let wire =
+        OnSocket::with(&mut workshop, &dialog, |services| settings = Some(Arc::clone(&services.settings)));
+    let settings = settings.unwrap();
+    let mut first = SmtpClient::connect(wire.address);
+    settings.store(Arc::new(Settings { message_octets_max: 4321, ..Settings::clone(&settings.load()) }));
+    assert!(first.command("EHLO there.example").contains("SIZE 1000000"));
+    let mut second = SmtpClient::connect(wire.address);
+    assert!(second.command("EHLO there.example").contains("SIZE 4321"));
 }
 
 #[test]

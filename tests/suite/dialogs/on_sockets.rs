@@ -120,7 +120,7 @@ impl Workshop {
     fn services(&self, dialog: &Dialog, script: &Arc<Script>) -> SessionServices {
         let settings = &dialog.settings;
         SessionServices {
-            settings: Settings {
+            settings: Arc::new(ArcSwap::from_pointee(Settings {
                 hostname: settings.hostname.clone(),
                 message_octets_max: settings.message_octets_max,
                 recipients_max: settings.recipients_max,
@@ -135,7 +135,7 @@ impl Workshop {
                 command_timeout: if is_about_silence(dialog) { SHORT_SILENCE } else { LONG_SILENCE },
                 message_timeout: LONG_SILENCE,
                 session_timeout: LONG_SILENCE,
-            },
+            })),
             policy: Arc::clone(script) as Arc<dyn Policy>,
             hooks: SessionHooks::new(
                 SessionHookSettings {
