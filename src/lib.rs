@@ -28,6 +28,7 @@ pub mod queue;
 pub mod route;
 pub mod smtp;
 pub mod spool;
+pub mod stamp;
 pub mod sys;
 pub mod tls;
 pub mod torture;

@@ -21,7 +21,7 @@ impl MessageFacts {
         let envelope = delivery.envelope;
         // A sender may have asked for SMTPUTF8 for the sake of an address only.
         let has_utf8_header = envelope.smtputf8 && has_utf8_header(delivery.message.open()?)?;
-        let has_8bit = envelope.has_8bit || has_utf8_header || !envelope.added_fields.is_ascii();
+        let has_8bit = envelope.has_8bit || has_utf8_header || !envelope.added_text().is_ascii();
         Ok(Self { has_8bit, has_utf8_header })
     }
 }

@@ -21,11 +21,11 @@ use super::header_scanner::{HeaderScanner, RawOriginatorField};
 use super::originator_field::OriginatorField;
 use super::services::SessionServices;
 use super::settings::Settings;
-use super::stamp::{self, MissingFields, ReceivedField};
 use crate::mail::{Envelope, Failure, MessageId, parse_address_list};
 use crate::observe::{Trace, maillog};
 use crate::queue::{Handle, IncomingMessage, PutError};
 use crate::smtp::{BodyFacts, Transaction, Verdict};
+use crate::stamp::{MissingFields, StampFacts, stamp};
 
 /// A message on its way in.
 pub(super) struct Arrival {
@@ -89,7 +89,7 @@ impl Arrival {
             let fields = incoming.read_as_sent(&envelope, |message| {
                 services.hooks.run_post_data_hook(circumstances, id, recipients, message, trace)
             });
-            envelope.added_fields.insert_str(0, &fields.map_err(|e| queue_refusal(&e))??);
+            envelope.added_fields.splice(0..0, fields.map_err(|e| queue_refusal(&e))??);
         }
         incoming.commit(envelope.clone()).map_err(|e| queue_refusal(&e))?;
         services.counters.messages.add_one();
@@ -151,22 +151,9 @@ fn parse_originator_field(field: &'static str, originator: &RawOriginatorField) 
 
 fn envelope(context: &MessageContext<'_>, id: MessageId, header: &HeaderScanner) -> Envelope {
     let MessageContext { services, settings, circumstances, transaction, body_facts, .. } = context;
-    let hostname = &settings.hostname;
     let arrived = services.clock.wall_time();
-    let mut added_fields = stamp::format_received(&ReceivedField {
-        circumstances: *circumstances,
-        is_smtputf8: transaction.parameters.smtputf8,
-        hostname,
-        id,
-        arrived,
-    });
     let is_submission = circumstances.is_submission();
-    if is_submission {
-        let missing = missing_fields(header, transaction);
-        added_fields.push_str(&stamp::format_missing_fields(&missing, hostname, id, arrived));
-    }
-    Envelope {
-        added_fields,
+    let mut envelope = Envelope {
         removed_ranges: header.removed_ranges(is_submission),
         body_type: transaction.parameters.body,
         has_8bit: body_facts.has_8bit,
@@ -177,7 +164,17 @@ fn envelope(context: &MessageContext<'_>, id: MessageId, header: &HeaderScanner)
         authenticated_user: transaction.login.clone(),
         client: Some(circumstances.to_client()),
         ..Envelope::new(id, arrived, transaction.reverse_path.clone(), transaction.recipients.clone())
-    }
+    };
+    // Only a submission is completed (RFC 6409 §8).
+    let missing = if is_submission { missing_fields(header, transaction) } else { MissingFields::default() };
+    let facts = StampFacts {
+        hostname: &settings.hostname,
+        reverse_name: circumstances.reverse_name(),
+        is_esmtp: circumstances.is_esmtp,
+        missing,
+    };
+    stamp(&mut envelope, &facts);
+    envelope
 }
 
 fn missing_fields<'a>(head: &HeaderScanner, transaction: &'a Transaction) -> MissingFields<'a> {

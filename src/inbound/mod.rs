@@ -20,7 +20,6 @@
 //! - `head`: watches the header section of a message go by
 //! - `reverse`: the confirmed name of a client's address
 //! - `hook`: the operator's programs that judge a recipient or a message
-//! - `stamp`: the fields that we put on top of a message
 
 mod accepted_client;
 mod address_prefix;
@@ -53,7 +52,6 @@ mod session;
 mod session_hooks;
 mod session_limits;
 mod settings;
-mod stamp;
 mod token_buckets;
 
 pub use circumstances::Circumstances;

@@ -22,7 +22,9 @@ use std::time::Duration;
 
 use super::circumstances::Circumstances;
 use super::local_recipients::LocalRecipients;
-use crate::mail::{Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath, SpfResult, printable};
+use crate::mail::{
+    AddedField, Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath, SpfResult, printable,
+};
 use crate::observe::{CounterFamily, Metrics, Trace};
 use crate::smtp::{Answer, EnhancedStatus, Verdict};
 use crate::sys::{LfReader, OnStop, Program, ProgramExit, StopFlag, is_hook_present};
@@ -191,7 +193,7 @@ impl SessionHooks {
         recipients: &[Recipient],
         message: &mut dyn Read,
         trace: &Trace,
-    ) -> Result<String, Verdict> {
+    ) -> Result<Vec<AddedField>, Verdict> {
         let mut environment = self.environment(circumstances);
         environment.push(("QUEUE_ID", id.as_str().into()));
         environment.extend(recipient_variables(recipients));
@@ -202,7 +204,7 @@ impl SessionHooks {
             self.post_data_results.add_one("malformed");
             log::error!(target: "hook", "{id}: what hooks/post-data printed is left out: {why}");
             trace.add_error(format!("what hooks/post-data printed is left out: {why}"));
-            Ok(String::new())
+            Ok(Vec::new())
         })
     }
 
@@ -379,9 +381,9 @@ fn failure_from_exit(code: i32, output: &[u8], usual_detail: u16) -> Failure {
 }
 
 /// A hook's output as fields with CRLF line ends; why it is none.
-fn parse_fields(output: &[u8]) -> Result<String, String> {
+fn parse_fields(output: &[u8]) -> Result<Vec<AddedField>, String> {
     if output.is_empty() {
-        return Ok(String::new());
+        return Ok(Vec::new());
     }
     if output.len() > OUTPUT_OCTETS_MAX {
         return Err(format!("it is longer than {OUTPUT_OCTETS_MAX} octets"));
@@ -415,7 +417,7 @@ fn parse_fields(output: &[u8]) -> Result<String, String> {
         fields.push_str(line);
         fields.push_str("\r\n");
     }
-    Ok(fields)
+    AddedField::parse_all(&fields).map_err(|e| e.to_string())
 }
 
 #[cfg(test)]
@@ -457,7 +459,8 @@ mod tests {
             ("X-Spam: no\n", "X-Spam: no\r\n"),
             ("A: b\r\n\tc: d\nE:\n", "A: b\r\n\tc: d\r\nE:\r\n"),
         ] {
-            assert_eq!(parse_fields(output.as_bytes()).as_deref(), Ok(expected));
+            let fields = parse_fields(output.as_bytes()).unwrap();
+            assert_eq!(fields.iter().map(AddedField::as_str).collect::<String>(), expected);
         }
         for (output, says) in [
             ("X-Spam: no", "its last line has no end"),

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::added_field::AddedField;
 use super::mailbox::{Mailbox, ReversePath};
 use super::message_id::MessageId;
 use super::recipient::{Notify, Recipient};
@@ -30,11 +31,14 @@ pub struct Envelope {
     pub reverse_path: ReversePath,
     /// Final destinations, after aliases. Their order never changes: outcomes go by position.
     pub recipients: Vec<Recipient>,
-    /// Header fields that we add, CRLF line ends, put before the octets at each delivery.
-    #[serde(default)]
-    pub added_fields: String,
-    /// Octet ranges `[start, end)` of the message that are left out at each delivery, such as a
-    /// forged Authentication-Results. In ascending order, not overlapping.
+    /// Header fields that this server adds, from the top, sent before the stored octets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub added_fields: Vec<AddedField>,
+    /// The stored octets have no header section, so that an empty line is sent below the added fields.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_no_header: bool,
+    /// Octet ranges `[start, end)` of the stored octets that are not sent: Return-Path and, of a
+    /// submission, Bcc. In ascending order, not overlapping.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed_ranges: Vec<(u64, u64)>,
     /// BODY, as the client declared it (RFC 6152 §3).
@@ -85,7 +89,8 @@ impl Envelope {
             queued_at: None,
             reverse_path,
             recipients,
-            added_fields: String::new(),
+            added_fields: Vec::new(),
+            has_no_header: false,
             removed_ranges: Vec::new(),
             body_type: BodyType::SevenBit,
             has_8bit: false,
@@ -104,6 +109,17 @@ impl Envelope {
     #[must_use]
     pub fn age_start(&self) -> Timestamp {
         self.queued_at.unwrap_or(self.arrived_at)
+    }
+
+    /// What is sent before the stored octets: the added fields, and an empty line if the stored octets
+    /// have no header section.
+    #[must_use]
+    pub fn added_text(&self) -> String {
+        let mut text: String = self.added_fields.iter().map(AddedField::as_str).collect();
+        if self.has_no_header {
+            text.push_str("\r\n");
+        }
+        text
     }
 
     /// What is to be reported of one of the recipients, here and by the next hop. Who asked to hear
@@ -187,6 +203,16 @@ impl fmt::Display for TlsInfo {
 mod tests {
     use super::*;
     use crate::mail::Destination;
+
+    #[test]
+    fn an_empty_line_follows_the_added_fields_of_a_message_without_a_header() {
+        let at = Timestamp::from_millis(0);
+        let mut envelope = Envelope::new(MessageId::new(at, 1), at, ReversePath::Null, Vec::new());
+        envelope.added_fields = vec![AddedField::new("A", ["b"]), AddedField::new("C", ["d", "e"])];
+        assert_eq!(envelope.added_text(), "A: b\r\nC: d\r\n\te\r\n");
+        envelope.has_no_header = true;
+        assert_eq!(envelope.added_text(), "A: b\r\nC: d\r\n\te\r\n\r\n");
+    }
 
     #[test]
     fn a_success_is_not_asked_of_each_of_those_behind_an_alias() {

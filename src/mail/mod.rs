@@ -3,6 +3,8 @@
 //! Pure values without sockets, files, clocks or logging. A raw string becomes one of these
 //! by `parse`, once, at the border; from then on nobody checks it again.
 //!
+//! - `added_field`: a header field that this server puts on top of a message
+//! - `address_list`: the mailboxes in a From, Sender or other address field
 //! - `domain`: a domain name or address literal, one value for all its spellings
 //! - `mailbox`: `local-part@domain`, reverse-path and forward-path
 //! - `quoted_text`: separators outside double quotes
@@ -20,6 +22,7 @@
 //! - `via`: hosts that the operator names, and how to talk to them
 //! - `words`: remote words made safe for logs, JSON and reports
 
+mod added_field;
 mod address_list;
 mod domain;
 mod endpoint;
@@ -38,6 +41,7 @@ mod timestamp;
 mod verdict;
 mod via;
 
+pub use added_field::{AddedField, AddedFieldError};
 pub use address_list::{AddressListError, parse_address_list};
 pub use domain::{Domain, DomainError};
 pub use endpoint::{Endpoint, EndpointError};

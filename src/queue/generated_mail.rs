@@ -11,6 +11,7 @@ use crate::mail::{BodyType, Domain, Envelope, Mailbox, MessageId, Notify, Recipi
 use super::handle::Handle;
 use super::incoming_message::PutError;
 use crate::observe::maillog;
+use crate::stamp::{StampFacts, stamp};
 
 /// A message of our own, complete but for what the door adds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,15 +59,12 @@ impl GeneratedMail for QueuedDirectly {
         incoming.append(&letter.octets)?;
         let (id, arrived) = (incoming.id(), self.0.wall());
         let mut envelope = Envelope::new(id, arrived, letter.reverse_path, letter.recipients);
-        // RFC 5321 §4.4, of a message that nobody handed to us.
-        let host = letter.hostname.as_ascii();
-        envelope.added_fields =
-            format!("Received: by {host} (postrider)\r\n\tid {id};\r\n\t{}\r\n", arrived.to_rfc5322());
         envelope.has_8bit = letter.has_8bit;
         envelope.smtputf8 = letter.smtputf8;
         if letter.has_8bit {
             envelope.body_type = BodyType::EightBitMime;
         }
+        stamp(&mut envelope, &StampFacts::local(&letter.hostname));
         let octets = incoming.octets();
         incoming.commit(envelope.clone())?;
         maillog::queued(&envelope, octets);

@@ -99,7 +99,7 @@ impl IncomingMessage {
     ) -> Result<T, PutError> {
         match &mut self.content {
             IncomingContent::InMemory(held) => {
-                let mut whole = envelope.added_fields.clone().into_bytes();
+                let mut whole = envelope.added_text().into_bytes();
                 let place = |octets: u64| usize::try_from(octets).unwrap_or(usize::MAX);
                 for (start, end) in sent_ranges(envelope, held.len() as u64) {
                     whole.extend_from_slice(held.get(place(start)..place(end)).unwrap_or_default());

@@ -11,7 +11,7 @@ use crate::sys::DiskFile;
 /// A message on disk, with the fields that its envelope adds and the ranges that it removes.
 pub(super) struct OutgoingContent {
     extent: Extent,
-    added_fields: String,
+    added_text: String,
     /// Ranges of the file that are sent, in order.
     sent_ranges: Vec<(u64, u64)>,
     /// The octets that complete the last line end.
@@ -39,24 +39,19 @@ impl OutgoingContent {
             }
             None => b"",
         };
-        Ok(Self {
-            extent,
-            added_fields: envelope.added_fields.clone(),
-            sent_ranges: parts,
-            final_line_end: ending,
-        })
+        Ok(Self { extent, added_text: envelope.added_text(), sent_ranges: parts, final_line_end: ending })
     }
 }
 
 impl Message for OutgoingContent {
     fn octets(&self) -> u64 {
         let parts: u64 = self.sent_ranges.iter().map(|(start, end)| end - start).sum();
-        self.added_fields.len() as u64 + parts + self.final_line_end.len() as u64
+        self.added_text.len() as u64 + parts + self.final_line_end.len() as u64
     }
 
     fn open(&self) -> io::Result<Box<dyn Read + '_>> {
         let body = RangeReader { file: &*self.extent.file, current_range: None, rest: &self.sent_ranges };
-        Ok(Box::new(self.added_fields.as_bytes().chain(body).chain(self.final_line_end)))
+        Ok(Box::new(self.added_text.as_bytes().chain(body).chain(self.final_line_end)))
     }
 }
 
@@ -113,7 +108,7 @@ impl Read for RangeReader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{MessageId, ReversePath, Timestamp};
+    use crate::mail::{AddedField, MessageId, ReversePath, Timestamp};
     use crate::sys::{Disk as _, SystemDisk};
 
     fn sent(stored: &[u8], added: &str, removed: &[(u64, u64)]) -> String {
@@ -124,7 +119,7 @@ mod tests {
         file.append(b"behind").unwrap();
         let at = Timestamp::from_millis(0);
         let mut envelope = Envelope::new(MessageId::new(at, 0), at, ReversePath::Null, Vec::new());
-        envelope.added_fields = added.to_owned();
+        envelope.added_fields = AddedField::parse_all(added).unwrap();
         envelope.removed_ranges = removed.to_vec();
         let content =
             OutgoingContent::new(Extent { file, offset: 6, octets: stored.len() as u64 }, &envelope).unwrap();

@@ -427,7 +427,7 @@ impl Wire for OnSocket<'_> {
         self.workshop.told.insert(id);
         let envelope = &carried.envelope;
         self.wishes = wishes(envelope.ret, envelope.envid.as_deref(), &envelope.recipients);
-        let content = carried.octets.strip_prefix(carried.envelope.added_fields.as_bytes());
+        let content = carried.octets.strip_prefix(carried.envelope.added_text().as_bytes());
         let content = content.expect("the stamp is on top").to_vec();
         let eight = if carried.envelope.has_8bit { ",8bit" } else { "" };
         let long = if carried.envelope.has_long_lines { ",long" } else { "" };
