@@ -10,6 +10,7 @@ use crate::mail::{
 
 use super::parameters::{MailParameters, RecipientParameters, size};
 use super::reply::Reply;
+use super::reply_table::{self as table, FixedReply};
 
 /// A command, its arguments checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,17 +133,17 @@ impl Command {
     /// # Errors
     /// The reply that tells the client what is wrong: 500, 501 or 555.
     pub fn parse(line: &[u8]) -> Result<Self, Reply> {
-        let text = std::str::from_utf8(line).map_err(|_| unrecognised())?;
+        let text = std::str::from_utf8(line).map_err(|_| table::UNKNOWN_COMMAND)?;
         if text.contains(|c: char| c.is_control() && c != '\t') {
-            return Err(Reply::new(500, 5, 2, "Control characters are not part of any command"));
+            return Err(table::CONTROL_CHARACTER.into());
         }
         // RFC 5321 §4.1.1: white space before the line end is to be tolerated.
         let text = text.trim_end_matches([' ', '\t']);
         let (verb, rest) = text.split_once([' ', '\t']).unwrap_or((text, ""));
         let rest = rest.trim_start_matches(' ');
         match verb.to_ascii_uppercase().as_str() {
-            "HELO" => hello(rest, "HELO").map(Self::Helo),
-            "EHLO" => hello(rest, "EHLO").map(Self::Ehlo),
+            "HELO" => hello(rest, table::HELO_SYNTAX).map(Self::Helo),
+            "EHLO" => hello(rest, table::EHLO_SYNTAX).map(Self::Ehlo),
             "MAIL" => mail(rest),
             "RCPT" => rcpt(rest),
             "DATA" => without_argument(rest, Self::Data),
@@ -153,14 +154,14 @@ impl Command {
             "STARTTLS" => without_argument(rest, Self::StartTls),
             "NOOP" => Ok(Self::Noop),
             "HELP" => Ok(Self::Help),
-            "VRFY" if rest.is_empty() => Err(Reply::new(501, 5, 4, "VRFY needs a name")),
+            "VRFY" if rest.is_empty() => Err(table::VRFY_SYNTAX.into()),
             "VRFY" => Ok(Self::Vrfy),
             "EXPN" => Ok(Self::Expn),
             "AUTH" => auth(rest),
             "GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS" | "CONNECT" | "TRACE" => {
                 Ok(Self::Http)
             }
-            _ => Err(unrecognised()),
+            _ => Err(table::UNKNOWN_COMMAND.into()),
         }
     }
 }
@@ -170,35 +171,23 @@ const VERBS: &[&str] = &[
     "STARTTLS", "AUTH",
 ];
 
-fn unrecognised() -> Reply {
-    Reply::new(500, 5, 2, "That is no command")
-}
-
-fn syntax(text: &str) -> Reply {
-    Reply::new(501, 5, 2, text)
-}
-
-fn parameter(text: impl Into<String>) -> Reply {
-    Reply::new(501, 5, 4, text)
-}
-
 fn without_argument(rest: &str, command: Command) -> Result<Command, Reply> {
-    if rest.is_empty() { Ok(command) } else { Err(parameter("No argument is allowed here")) }
+    if rest.is_empty() { Ok(command) } else { Err(table::NO_ARGUMENT.into()) }
 }
 
 /// Departs from RFC 5321 §4.1.1.1: names with underscores, spaces behind them and the like are
 /// common among honest clients, and nothing depends on them.
-fn hello(rest: &str, verb: &str) -> Result<HelloName, Reply> {
+fn hello(rest: &str, missing: FixedReply) -> Result<HelloName, Reply> {
     match rest.split_ascii_whitespace().next() {
         Some(word) => Ok(HelloName::parse(word)),
-        None => Err(parameter(format!("{verb} needs your name"))),
+        None => Err(missing.into()),
     }
 }
 
 fn auth(rest: &str) -> Result<Command, Reply> {
     let mut words = rest.split_ascii_whitespace();
     let (Some(mechanism), initial, None) = (words.next(), words.next(), words.next()) else {
-        return Err(parameter("AUTH needs a mechanism and takes one initial response"));
+        return Err(table::AUTH_SYNTAX.into());
     };
     // RFC 4954 §4: "=" is an initial response of no octets.
     let initial = initial.map(|word| if word == "=" { String::new() } else { word.to_owned() });
@@ -214,7 +203,7 @@ fn bdat(rest: &str) -> Result<Command, Reply> {
     };
     match (octets, is_last, words.next()) {
         (Some(octets), Some(is_last), None) => Ok(Command::Bdat { octets, is_last }),
-        _ => Err(parameter("The form is BDAT octets, and LAST behind the last of them")),
+        _ => Err(table::BDAT_SYNTAX.into()),
     }
 }
 
@@ -226,7 +215,7 @@ enum PathKind {
 }
 
 fn mail(rest: &str) -> Result<Command, Reply> {
-    let (path, words) = split_path(rest, "FROM:").ok_or_else(|| syntax("The form is MAIL FROM:<address>"))?;
+    let (path, words) = split_path(rest, "FROM:").ok_or(table::MAIL_SYNTAX)?;
     let parameters = MailParameters::parse(words)?;
     let reverse_path = match path {
         "" => ReversePath::Null,
@@ -236,7 +225,7 @@ fn mail(rest: &str) -> Result<Command, Reply> {
 }
 
 fn rcpt(rest: &str) -> Result<Command, Reply> {
-    let (path, words) = split_path(rest, "TO:").ok_or_else(|| syntax("The form is RCPT TO:<address>"))?;
+    let (path, words) = split_path(rest, "TO:").ok_or(table::RCPT_SYNTAX)?;
     let parameters = RecipientParameters::parse(words)?;
     // RFC 5321 §4.1.1.3: the one name that needs no domain, in any case.
     let forward_path = if path.eq_ignore_ascii_case("postmaster") {
@@ -268,7 +257,7 @@ fn mailbox(path: &str, whose: PathKind) -> Result<Mailbox, Reply> {
             (PathKind::Recipient, MailboxError::Domain(_)) => 2,
             (PathKind::Recipient, _) => 3,
         };
-        Reply::new(501, 1, detail, format!("Bad address: {error}"))
+        table::invalid_address(detail, error)
     };
     let path = without_source_route(path).ok_or_else(|| refused(&MailboxError::MalformedLocalPart))?;
     Mailbox::parse(path).map_err(|error| refused(&error))

@@ -34,11 +34,11 @@ pub(super) enum ErrorLimitReached {
 }
 
 impl ErrorLimitReached {
-    /// Behind our name.
+    /// Why the server closes the connection, for the reply.
     pub(super) fn reply_text(self) -> &'static str {
         match self {
-            Self::Refusals => "has seen too many errors",
-            Self::JunkCommands => "has seen too many commands and no mail",
+            Self::Refusals => "too many errors",
+            Self::JunkCommands => "too many commands without a message",
         }
     }
 }

@@ -30,6 +30,7 @@ mod parameters;
 mod refusal;
 mod reply;
 mod reply_reader;
+mod reply_table;
 mod sasl;
 mod server;
 mod transaction;

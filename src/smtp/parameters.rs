@@ -4,9 +4,10 @@
 //! known is refused with 555, what is known and malformed or said twice with 501. Values are kept as
 //! the client encoded them where the next hop is to have them word for word.
 
-use crate::mail::{BodyType, Mailbox, Notify, Ret, printable};
+use crate::mail::{BodyType, Mailbox, Notify, Ret};
 
 use super::reply::Reply;
+use super::reply_table as table;
 
 /// What MAIL asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -50,7 +51,7 @@ impl MailParameters {
                 ("SIZE", Some(value)) => size(value).map(|size| parameters.size = Some(size)),
                 // RFC 3030 §3: not offered, and a server that took it would have to hand it on.
                 ("BODY", Some(value)) if value.eq_ignore_ascii_case("BINARYMIME") => {
-                    return Err(invalid_parameter("BINARYMIME is not offered here; 8BITMIME is"));
+                    return Err(table::NO_BINARYMIME.into());
                 }
                 ("BODY", Some(value)) => body(value).map(|body| parameters.body = body),
                 ("SMTPUTF8", None) => {
@@ -65,9 +66,9 @@ impl MailParameters {
                 // treated as `<>`, and we vouch for nobody.
                 ("AUTH", Some(value)) => is_submitter(value).then_some(()),
                 ("SIZE" | "BODY" | "SMTPUTF8" | "RET" | "ENVID" | "AUTH", _) => None,
-                _ => return Err(unknown_parameter(keyword)),
+                _ => return Err(table::unknown_parameter(keyword)),
             };
-            is_sound.ok_or_else(|| invalid_value(keyword))
+            is_sound.ok_or_else(|| table::invalid_value(keyword))
         })?;
         Ok(parameters)
     }
@@ -87,9 +88,9 @@ impl RecipientParameters {
                     is_original_recipient(value).then(|| parameters.orcpt = Some(value.to_owned()))
                 }
                 ("NOTIFY" | "ORCPT", None) => None,
-                _ => return Err(unknown_parameter(keyword)),
+                _ => return Err(table::unknown_parameter(keyword)),
             };
-            is_sound.ok_or_else(|| invalid_value(keyword))
+            is_sound.ok_or_else(|| table::invalid_value(keyword))
         })?;
         Ok(parameters)
     }
@@ -108,23 +109,11 @@ fn parse_each_once(
         };
         take(&keyword, value)?;
         if seen.contains(&keyword) {
-            return Err(invalid_parameter(format!("The parameter {keyword} comes twice")));
+            return Err(table::repeated_parameter(&keyword));
         }
         seen.push(keyword);
     }
     Ok(())
-}
-
-fn unknown_parameter(keyword: &str) -> Reply {
-    Reply::new(555, 5, 4, format!("The parameter {} is not known here", printable(keyword.as_bytes(), 40)))
-}
-
-fn invalid_value(keyword: &str) -> Reply {
-    invalid_parameter(format!("The parameter {keyword} has a bad value"))
-}
-
-fn invalid_parameter(text: impl Into<String>) -> Reply {
-    Reply::new(501, 5, 4, text)
 }
 
 /// RFC 1870 §5: one to twenty digits. What does not fit is larger than any limit.

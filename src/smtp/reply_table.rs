@@ -59,8 +59,7 @@ pub(super) const VRFY_SYNTAX: FixedReply = reply(501, 5, 4, "Syntax: VRFY addres
 pub(super) const AUTH_SYNTAX: FixedReply = reply(501, 5, 4, "Syntax: AUTH mechanism [initial-response]");
 pub(super) const BDAT_SYNTAX: FixedReply = reply(501, 5, 4, "Syntax: BDAT octets [LAST]");
 pub(super) const NO_ARGUMENT: FixedReply = reply(501, 5, 4, "This command takes no argument");
-pub(super) const NO_BINARYMIME: FixedReply =
-    reply(501, 5, 4, "BINARYMIME is not offered here; 8BITMIME is");
+pub(super) const NO_BINARYMIME: FixedReply = reply(501, 5, 4, "BINARYMIME is not offered here; 8BITMIME is");
 pub(super) const AUTH_CANCELLED: FixedReply = reply(501, 7, 0, "Authentication cancelled");
 pub(super) const BARE_LINE_END: FixedReply =
     reply(521, 5, 2, "A line must end with CRLF; CR or LF alone is not allowed");
@@ -90,10 +89,12 @@ pub(super) const DATA_OUT_OF_ORDER: FixedReply = reply(503, 5, 1, "Send MAIL and
 pub(super) const BDAT_OUT_OF_ORDER: FixedReply = reply(503, 5, 1, "Send MAIL and RCPT before BDAT");
 pub(super) const NO_VALID_RECIPIENT: FixedReply = reply(503, 5, 1, "No valid recipient");
 // RFC 3030 §2.
-pub(super) const DATA_AFTER_BDAT: FixedReply = reply(503, 5, 1, "The message is already being sent with BDAT");
+pub(super) const DATA_AFTER_BDAT: FixedReply =
+    reply(503, 5, 1, "The message is already being sent with BDAT");
 pub(super) const BDAT_NEEDS_EHLO: FixedReply = reply(503, 5, 1, "BDAT requires EHLO");
 // RFC 5321 §3.1, §4.3.1. Instead of a greeting.
-pub(super) const EARLY_TALKER: FixedReply = reply(554, 5, 1, "Wait for the greeting before you send commands");
+pub(super) const EARLY_TALKER: FixedReply =
+    reply(554, 5, 1, "Wait for the greeting before you send commands");
 
 // Authentication.
 pub(super) const LOGIN_REQUIRED: FixedReply = reply(530, 7, 0, "Authentication required");

@@ -29,8 +29,9 @@ use super::command::{Command, HelloName};
 use super::error_limits::{ErrorLimitReached, ErrorLimits};
 use super::line::{LineBuffer, LineError};
 use super::parameters::{MailParameters, RecipientParameters};
-use super::refusal::{bare_line_end, failure_reply, local_error, with_valid_status, wrong_login};
+use super::refusal::{QuestionKind, failure_reply, with_valid_status};
 use super::reply::Reply;
+use super::reply_table as table;
 use super::sasl::{Exchange, ScramFirst};
 use super::transaction::Transaction;
 
@@ -112,13 +113,24 @@ enum ServerStage {
 
 /// Which question is open.
 #[derive(Debug)]
-pub(super) enum PendingQuestion {
+enum PendingQuestion {
     Sender(ReversePath, MailParameters),
     Recipient(RecipientParameters),
     /// And what is said to the client before it hears that it is the user.
     Login(Option<Vec<u8>>),
     ScramStart(Box<ScramFirst>),
     Content,
+}
+
+impl PendingQuestion {
+    fn kind(&self) -> QuestionKind {
+        match self {
+            Self::Sender(..) => QuestionKind::Sender,
+            Self::Recipient(_) => QuestionKind::Recipient,
+            Self::Login(_) | Self::ScramStart(_) => QuestionKind::Login,
+            Self::Content => QuestionKind::Content,
+        }
+    }
 }
 
 impl Server {
@@ -218,13 +230,10 @@ impl Server {
         match (line, exchange) {
             // Like Postfix, and like us inside of a message: the end, because after this nobody
             // knows where the other side thinks that its lines end.
-            (Err(LineError::BareLineEnd), _) => self.close(bare_line_end()),
+            (Err(LineError::BareLineEnd), _) => self.close(table::BARE_LINE_END),
             (Err(LineError::TlsHandshake), _) => self.reject_foreign_protocol(ForeignProtocol::Tls),
-            // RFC 4954 §4.
-            (Err(LineError::TooLong), Some(_)) => {
-                self.refuse(Reply::new(500, 5, 6, "The response is too long"))
-            }
-            (Err(LineError::TooLong), None) => self.refuse(Reply::new(500, 5, 2, "The line is too long")),
+            (Err(LineError::TooLong), Some(_)) => self.refuse(table::RESPONSE_TOO_LONG),
+            (Err(LineError::TooLong), None) => self.refuse(table::LINE_TOO_LONG),
             (Ok(line), Some(exchange)) => self.auth_response(exchange, line),
             (Ok(line), None) => match Command::parse(line) {
                 Ok(command) => self.command(command),
@@ -253,21 +262,21 @@ impl Server {
             (PendingQuestion::ScramStart(first), Answer::ScramStart(start)) => {
                 self.scram_start(*first, *start)
             }
-            (PendingQuestion::Login(_), Answer::WrongLogin) => self.refuse(wrong_login()),
+            (PendingQuestion::Login(_), Answer::WrongLogin) => self.refuse(table::WRONG_LOGIN),
             (PendingQuestion::Content, Answer::Queued(id)) => {
                 self.transaction = None;
                 self.error_limits.reset();
-                ServerAction::Reply(Reply::new(250, 0, 0, format!("Queued as {id}")))
+                ServerAction::Reply(table::queued(id))
             }
             // RFC 5321 §4.1.1.4: the buffers are cleared, however it ends. Counted, but never
             // replaced: 421 would call the client back with what we will not have.
             (PendingQuestion::Content, Answer::Refused(failure)) => {
-                self.refuse_content(failure_reply(&failure, &PendingQuestion::Content))
+                self.refuse_content(failure_reply(&failure, QuestionKind::Content))
             }
             (PendingQuestion::Content, Answer::RefusedWith(reply)) => {
                 self.refuse_content(with_valid_status(reply))
             }
-            (asked, Answer::Refused(failure)) => self.refuse(failure_reply(&failure, &asked)),
+            (asked, Answer::Refused(failure)) => self.refuse(failure_reply(&failure, asked.kind())),
             (_, Answer::RefusedWith(reply)) => self.refuse(with_valid_status(reply)),
             // A fault of ours: an answer to another question.
             (
@@ -277,7 +286,7 @@ impl Server {
                 | Answer::User(_)
                 | Answer::WrongLogin
                 | Answer::ScramStart(_),
-            ) => self.refuse_content(local_error()),
+            ) => self.refuse_content(table::LOCAL_ERROR),
             (
                 PendingQuestion::Sender(..)
                 | PendingQuestion::Recipient(_)
@@ -289,7 +298,7 @@ impl Server {
                 | Answer::WrongLogin
                 | Answer::ScramStart(_)
                 | Answer::Queued(_),
-            ) => self.refuse(local_error()),
+            ) => self.refuse(table::LOCAL_ERROR),
         }
     }
 
@@ -307,18 +316,15 @@ impl Server {
                 self.transaction = None;
                 ServerAction::Close
             }
-            SessionEnd::TimedOut => self.close(Reply::new(421, 4, 2, format!("{name} has waited too long"))),
-            SessionEnd::Stopping => self.close(Reply::new(421, 3, 2, format!("{name} is stopping"))),
+            SessionEnd::TimedOut => self.close(table::closing(4, 2, &name, "timed out")),
+            SessionEnd::Stopping => self.close(table::closing(3, 2, &name, "the server is shutting down")),
             SessionEnd::RateLimited => {
-                self.close(Reply::new(421, 7, 0, format!("{name} was visited too often, try again later")))
-            }
-            // RFC 5321 §3.1, §4.3.1.
-            SessionEnd::SpokeBeforeGreeting => {
-                self.close(Reply::new(554, 5, 1, "Wait for the greeting before you speak"))
+                self.close(table::closing(7, 0, &name, "too many connections, try again later"))
             }
             SessionEnd::TooManySessions => {
-                self.close(Reply::new(421, 3, 2, format!("{name} has too many sessions, try again later")))
+                self.close(table::closing(3, 2, &name, "too many sessions, try again later"))
             }
+            SessionEnd::SpokeBeforeGreeting => self.close(table::EARLY_TALKER),
         }
     }
 
@@ -341,18 +347,13 @@ impl Server {
             Command::Bdat { octets, is_last } => self.bdat(octets, is_last),
             Command::Rset => {
                 self.transaction = None;
-                ServerAction::Reply(Reply::new(250, 0, 0, "Forgotten"))
+                ServerAction::Reply(table::OK.into())
             }
-            Command::Noop => ServerAction::Reply(Reply::new(250, 0, 0, "Still here")),
-            Command::Quit => self.close(Reply::new(221, 0, 0, format!("{} says goodbye", self.hostname()))),
-            // RFC 5321 §3.5.3, §7.3: neither confirms nor denies.
-            Command::Vrfy => {
-                ServerAction::Reply(Reply::new(252, 1, 5, "Not telling; send the mail and it will be tried"))
-            }
-            Command::Expn => self.refuse(Reply::new(502, 5, 1, "EXPN is not implemented")),
-            Command::Help => {
-                ServerAction::Reply(Reply::new(214, 0, 0, "RFC 5321 explains how to talk to me"))
-            }
+            Command::Noop => ServerAction::Reply(table::OK.into()),
+            Command::Quit => self.close(table::goodbye(self.hostname())),
+            Command::Vrfy => ServerAction::Reply(table::NOT_VERIFIED.into()),
+            Command::Expn => self.refuse(table::NO_EXPN),
+            Command::Help => ServerAction::Reply(table::HELP.into()),
             Command::StartTls => self.starttls(),
             Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_deref()),
             // A form in a web page could otherwise be made to speak SMTP, one line at a time.
@@ -366,7 +367,8 @@ impl Server {
     }
 
     /// Says no, and counts.
-    fn refuse(&mut self, reply: Reply) -> ServerAction {
+    fn refuse(&mut self, reply: impl Into<Reply>) -> ServerAction {
+        let reply = reply.into();
         if reply.code == 421 {
             return self.close(reply);
         }
@@ -378,7 +380,8 @@ impl Server {
 
     /// Says no to a message. RFC 5321 §4.1.1.4: its transaction is over, however it ends. Counted,
     /// but never replaced: 421 would call the client back with what we will not have.
-    fn refuse_content(&mut self, reply: Reply) -> ServerAction {
+    fn refuse_content(&mut self, reply: impl Into<Reply>) -> ServerAction {
+        let reply = reply.into();
         self.transaction = None;
         if reply.code == 421 {
             return self.close(reply);
@@ -390,28 +393,28 @@ impl Server {
 
     /// RFC 5321 §7.8: a client may not keep us busy for ever.
     fn close_at_limit(&mut self, exhausted: ErrorLimitReached) -> ServerAction {
-        self.close(Reply::new(421, 7, 0, format!("{} {}", self.hostname(), exhausted.reply_text())))
+        self.close(table::closing(7, 0, self.hostname(), exhausted.reply_text()))
     }
 
-    fn close(&mut self, reply: Reply) -> ServerAction {
+    fn close(&mut self, reply: impl Into<Reply>) -> ServerAction {
         self.stage = ServerStage::Closed;
         self.transaction = None;
-        ServerAction::ReplyAndClose(reply)
+        ServerAction::ReplyAndClose(reply.into())
     }
 
     fn reject_foreign_protocol(&mut self, speaks: ForeignProtocol) -> ServerAction {
         self.stage = ServerStage::Closed;
         self.transaction = None;
-        let text = match speaks {
-            ForeignProtocol::Http => "This is a mail server, not a web server",
-            ForeignProtocol::Tls => "This port begins in plain text; TLS comes with STARTTLS",
+        let reply = match speaks {
+            ForeignProtocol::Http => table::HTTP_CLIENT,
+            ForeignProtocol::Tls => table::TLS_CLIENT,
         };
-        ServerAction::RejectForeignProtocol { reply: Reply::new(502, 5, 2, text), protocol: speaks }
+        ServerAction::RejectForeignProtocol { reply: reply.into(), protocol: speaks }
     }
 
     /// The shell did what it may not, or something else broke: the client may try again later.
     fn close_with_fault(&mut self) -> ServerAction {
-        self.close(Reply::new(421, 3, 0, format!("{} has a fault, try again later", self.hostname())))
+        self.close(table::closing(3, 0, self.hostname(), "internal error, try again later"))
     }
 
     fn hostname(&self) -> &str {

@@ -70,25 +70,25 @@ impl fmt::Debug for Evidence {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SaslError {
     /// Not base64 (RFC 4954 §4).
-    #[error("that is not base64")]
+    #[error("The response is not base64")]
     Base64,
     /// Not the three parts of RFC 4616 §2, or one that must not be empty is.
-    #[error("that is not a PLAIN response")]
+    #[error("The response does not follow PLAIN")]
     Plain,
     /// Not a user name or a password.
-    #[error("that is not a LOGIN response")]
+    #[error("The response does not follow LOGIN")]
     Login,
     /// Not the message of RFC 5802 §7 that is due.
-    #[error("that is not the SCRAM message that is due")]
+    #[error("The response is not the expected SCRAM message")]
     Scram,
     /// RFC 9266 is the only one that we have, and only with the mechanism that is named for it.
-    #[error("channel binding is tls-exporter, and goes with SCRAM-SHA-256-PLUS")]
+    #[error("Channel binding requires tls-exporter and SCRAM-SHA-256-PLUS")]
     ChannelBinding,
     /// The client was not shown all of our mechanisms (RFC 5802 §6).
-    #[error("channel binding was offered, and somebody kept that from you")]
+    #[error("Channel binding was offered, but a third party removed it from the list of mechanisms")]
     Downgrade,
     /// More than nothing, after the proof was right.
-    #[error("nothing was left to be said")]
+    #[error("The last response must be empty")]
     NotEmpty,
 }
 

@@ -6,8 +6,8 @@
 use super::{PendingQuestion, Server, ServerStage};
 use crate::mail::Mailbox;
 use crate::smtp::action::{Question, ServerAction};
-use crate::smtp::refusal::{local_error, out_of_order, sasl_error};
-use crate::smtp::reply::Reply;
+use crate::smtp::refusal::sasl_error;
+use crate::smtp::reply_table as table;
 use crate::smtp::sasl::{Exchange, Mechanism, SaslStep, ScramFirst, ScramStart, decode, encode};
 
 impl Server {
@@ -31,24 +31,23 @@ impl Server {
 
     pub(super) fn auth(&mut self, mechanism: &str, initial: Option<&str>) -> ServerAction {
         if !self.settings.has_users {
-            return self.refuse(Reply::new(502, 5, 1, "Nobody can log in here"));
+            return self.refuse(table::NO_AUTH);
         }
         if self.login.is_some() {
-            return self.refuse(out_of_order("You are logged in already"));
+            return self.refuse(table::ALREADY_AUTHENTICATED);
         }
-        // RFC 4954 §4.
         if self.transaction.is_some() {
-            return self.refuse(out_of_order("Not during a transaction"));
+            return self.refuse(table::AUTH_IN_TRANSACTION);
         }
         if self.tls.is_none() {
-            return self.refuse(Reply::new(538, 7, 11, "Only over TLS"));
+            return self.refuse(table::AUTH_NEEDS_TLS);
         }
         if !self.is_esmtp() {
-            return self.refuse(out_of_order("Say EHLO first"));
+            return self.refuse(table::EHLO_FIRST);
         }
         let Some(mechanism) = self.offered_mechanisms().find(|offered| offered.name() == mechanism) else {
-            let names = self.mechanism_names().join(" ");
-            return self.refuse(Reply::new(504, 5, 4, format!("The mechanisms here are {names}")));
+            let offered = self.mechanism_names();
+            return self.refuse(table::unknown_mechanism(&offered));
         };
         let is_binding_offered =
             self.offered_mechanisms().any(|offered| offered == Mechanism::ScramSha256Plus);
@@ -62,7 +61,7 @@ impl Server {
     /// The client's response to 334.
     pub(super) fn auth_response(&mut self, exchange: Exchange, line: &[u8]) -> ServerAction {
         if line == b"*" {
-            return self.refuse(Reply::new(501, 7, 0, "As you like"));
+            return self.refuse(table::AUTH_CANCELLED);
         }
         self.auth_message(exchange, line)
     }
@@ -86,7 +85,7 @@ impl Server {
     pub(super) fn scram_start(&mut self, first: ScramFirst, start: ScramStart) -> ServerAction {
         match first.challenge(start) {
             Some((challenge, second)) => self.challenge(&challenge, Exchange::ScramProof(Box::new(second))),
-            None => self.refuse(local_error()),
+            None => self.refuse(table::LOCAL_ERROR),
         }
     }
 
@@ -100,11 +99,11 @@ impl Server {
 
     fn challenge(&mut self, challenge: &[u8], next: Exchange) -> ServerAction {
         self.stage = ServerStage::AuthResponse(next);
-        ServerAction::Reply(Reply::plain(334, encode(challenge)))
+        ServerAction::Reply(table::auth_challenge(encode(challenge)))
     }
 
     fn log_in(&mut self, user: Mailbox) -> ServerAction {
         self.login = Some(user);
-        ServerAction::Reply(Reply::new(235, 7, 0, "Welcome"))
+        ServerAction::Reply(table::AUTHENTICATED.into())
     }
 }

@@ -7,27 +7,20 @@
 use super::{PendingQuestion, Server, ServerStage};
 use crate::smtp::action::{Question, ReceiveMode, ServerAction};
 use crate::smtp::body::{BodyEnd, BodyReader};
-use crate::smtp::refusal::{bare_line_end, bare_line_end_in_chunk, out_of_order, too_big};
-use crate::smtp::reply::Reply;
+use crate::smtp::reply_table as table;
 
 impl Server {
     pub(super) fn data(&mut self) -> ServerAction {
         match &self.transaction {
-            None => self.refuse(out_of_order("MAIL and RCPT come before DATA")),
+            None => self.refuse(table::DATA_OUT_OF_ORDER),
             // RFC 2920 §3.1: a client that sent all at once must not hear 354 when all of its
             // recipients were refused.
-            Some(transaction) if transaction.recipients.is_empty() => {
-                self.refuse(out_of_order("There is no valid recipient"))
-            }
-            // RFC 3030 §2.
-            Some(transaction) if transaction.chunk_reader.is_some() => {
-                self.refuse(out_of_order("The message comes in chunks already"))
-            }
+            Some(transaction) if transaction.recipients.is_empty() => self.refuse(table::NO_VALID_RECIPIENT),
+            Some(transaction) if transaction.chunk_reader.is_some() => self.refuse(table::DATA_AFTER_BDAT),
             Some(_) => {
                 let reader = BodyReader::new(self.settings.message_octets_max, self.settings.bare_line_ends);
                 self.stage = ServerStage::Message(reader);
-                let go_on = Reply::plain(354, "Go on, and end with a dot on a line by itself");
-                ServerAction::Receive { reply: Some(go_on), mode: ReceiveMode::Begin }
+                ServerAction::Receive { reply: Some(table::go_ahead_with_data()), mode: ReceiveMode::Begin }
             }
         }
     }
@@ -37,13 +30,13 @@ impl Server {
         let Some(transaction) = &mut self.transaction else {
             // A client that does not wait sends all chunks of a message before it hears that the first
             // one was refused: these count as commands that lead nowhere, not as mistakes.
-            let no = ServerAction::Reply(out_of_order("MAIL and RCPT come before BDAT"));
+            let no = ServerAction::Reply(table::BDAT_OUT_OF_ORDER.into());
             return self.discard_chunk(octets, no);
         };
         let refusal = if !is_esmtp {
-            Some(out_of_order("BDAT takes EHLO"))
+            Some(table::BDAT_NEEDS_EHLO)
         } else if transaction.recipients.is_empty() {
-            Some(out_of_order("There is no valid recipient"))
+            Some(table::NO_VALID_RECIPIENT)
         } else {
             None
         };
@@ -57,7 +50,7 @@ impl Server {
         let reader =
             transaction.chunk_reader.get_or_insert_with(|| BodyReader::in_chunks(octets_max, line_ends));
         if reader.is_too_big_with(octets) {
-            let no = self.refuse_content(too_big());
+            let no = self.refuse_content(table::TOO_LARGE);
             return self.discard_chunk(octets, no);
         }
         self.stage = ServerStage::Chunk { octets, is_last };
@@ -97,9 +90,9 @@ impl Server {
     fn message_ended(&mut self, end: BodyEnd) -> ServerAction {
         match end {
             BodyEnd::Complete(facts) => self.ask(Question::Content(facts), PendingQuestion::Content),
-            BodyEnd::TooBig => self.refuse_content(too_big()),
+            BodyEnd::TooBig => self.refuse_content(table::TOO_LARGE),
             // Nobody knows where the other side thinks that its message ends.
-            BodyEnd::BareLineEnd => self.close(bare_line_end()),
+            BodyEnd::BareLineEnd => self.close(table::BARE_LINE_END),
         }
     }
 
@@ -126,9 +119,9 @@ impl Server {
             None => is_last.then(|| reader.finish(sink)),
         };
         let then = match end {
-            None => ServerAction::Reply(Reply::new(250, 0, 0, "The chunk is here")),
+            None => ServerAction::Reply(table::CHUNK_RECEIVED.into()),
             // The octets are counted, so that it is known where commands begin again.
-            Some(BodyEnd::BareLineEnd) => self.refuse_content(bare_line_end_in_chunk()),
+            Some(BodyEnd::BareLineEnd) => self.refuse_content(table::BARE_LINE_END_IN_CHUNK),
             Some(end) => self.message_ended(end),
         };
         if left == 0 {

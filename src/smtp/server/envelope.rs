@@ -4,8 +4,7 @@ use super::{PendingQuestion, ReceivedHello, Server, ServerKind};
 use crate::mail::{ForwardPath, Recipient, ReversePath, SenderFacts};
 use crate::smtp::action::{Question, ServerAction};
 use crate::smtp::parameters::{MailParameters, RecipientParameters};
-use crate::smtp::refusal::{not_ascii, out_of_order, too_big};
-use crate::smtp::reply::Reply;
+use crate::smtp::reply_table::{self as table, FixedReply};
 use crate::smtp::transaction::{Transaction, TransactionOrigin};
 
 impl Server {
@@ -24,29 +23,29 @@ impl Server {
     }
 
     /// All that the machine itself has to say against a MAIL command.
-    fn check_mail(&self, parameters: &MailParameters, is_ascii: bool) -> Result<(), Reply> {
+    fn check_mail(&self, parameters: &MailParameters, is_ascii: bool) -> Result<(), FixedReply> {
         if self.hello.is_none() {
-            return Err(out_of_order("Say EHLO first"));
+            return Err(table::EHLO_FIRST);
         }
         if self.transaction.is_some() {
-            return Err(out_of_order("There is a transaction already; RSET ends it"));
+            return Err(table::MAIL_IN_TRANSACTION);
         }
         // RFC 6409 §4.3, RFC 4954 §6.
         if self.settings.kind == ServerKind::Submission && self.login.is_none() {
-            let text = if self.tls.is_some() { "Log in first" } else { "Log in first; that takes TLS" };
-            return Err(Reply::new(530, 7, 0, text));
+            let has_tls = self.tls.is_some();
+            return Err(if has_tls { table::LOGIN_REQUIRED } else { table::TLS_AND_LOGIN_REQUIRED });
         }
         // RFC 5321 §2.2.1: who said HELO has been offered no extension.
         if !self.is_esmtp() && *parameters != MailParameters::default() {
-            return Err(parameters_need_ehlo());
+            return Err(table::PARAMETERS_NEED_EHLO);
         }
         // RFC 6531 §3.5.
         if !is_ascii && !parameters.smtputf8 {
-            return Err(not_ascii());
+            return Err(table::SMTPUTF8_REQUIRED);
         }
         let octets_max = self.settings.message_octets_max;
         if octets_max > 0 && parameters.size.is_some_and(|size| size > octets_max) {
-            return Err(too_big());
+            return Err(table::TOO_LARGE);
         }
         Ok(())
     }
@@ -65,7 +64,7 @@ impl Server {
             tls: self.tls.clone(),
         };
         self.transaction = Some(Transaction::new(begun, reverse_path, parameters, sender));
-        ServerAction::Reply(Reply::new(250, 1, 0, "Sender is fine"))
+        ServerAction::Reply(table::SENDER_ACCEPTED.into())
     }
 
     pub(super) fn rcpt(
@@ -82,22 +81,21 @@ impl Server {
     }
 
     /// All that the machine itself has to say against a RCPT command.
-    fn check_rcpt(&self, parameters: &RecipientParameters, is_ascii: bool) -> Result<(), Reply> {
+    fn check_rcpt(&self, parameters: &RecipientParameters, is_ascii: bool) -> Result<(), FixedReply> {
         let Some(transaction) = &self.transaction else {
-            return Err(out_of_order("MAIL comes before RCPT"));
+            return Err(table::MAIL_FIRST);
         };
         if transaction.chunk_reader.is_some() {
-            return Err(out_of_order("The message is on its way; RSET ends it"));
+            return Err(table::RCPT_AFTER_BDAT);
         }
         if transaction.accepted_count >= self.settings.recipients_max {
-            // RFC 5321 §4.5.3.1.10: the client sends the message again to the rest.
-            return Err(Reply::new(452, 5, 3, "Too many recipients, the others in another transaction"));
+            return Err(table::TOO_MANY_RECIPIENTS);
         }
         if !self.is_esmtp() && *parameters != RecipientParameters::default() {
-            return Err(parameters_need_ehlo());
+            return Err(table::PARAMETERS_NEED_EHLO);
         }
         if !is_ascii && !transaction.parameters.smtputf8 {
-            return Err(not_ascii());
+            return Err(table::SMTPUTF8_REQUIRED);
         }
         Ok(())
     }
@@ -108,15 +106,11 @@ impl Server {
         parameters: &RecipientParameters,
     ) -> ServerAction {
         if recipients.is_empty() {
-            return self.refuse(Reply::new(550, 1, 1, "There is nobody behind this address"));
+            return self.refuse(table::NO_SUCH_RECIPIENT);
         }
         if let Some(transaction) = &mut self.transaction {
             transaction.add_recipients(recipients, parameters);
         }
-        ServerAction::Reply(Reply::new(250, 1, 5, "Recipient is fine"))
+        ServerAction::Reply(table::RECIPIENT_ACCEPTED.into())
     }
-}
-
-fn parameters_need_ehlo() -> Reply {
-    Reply::new(555, 5, 4, "Parameters take EHLO")
 }

@@ -7,25 +7,22 @@ use crate::mail::TlsInfo;
 use crate::smtp::action::ServerAction;
 use crate::smtp::command::HelloName;
 use crate::smtp::extension::{Extensions, LimitsExtension};
-use crate::smtp::refusal::out_of_order;
-use crate::smtp::reply::Reply;
+use crate::smtp::reply_table as table;
 
 impl Server {
-    /// The first words. RFC 2034 §4: without an enhanced status.
+    /// The greeting, for a connection that has just been accepted.
     pub fn greeting(&mut self) -> ServerAction {
-        ServerAction::Reply(Reply::plain(220, format!("{} ESMTP postrider", self.hostname())))
+        ServerAction::Reply(table::greeting(self.hostname()))
     }
 
     pub(super) fn helo(&mut self, hello: HelloName) -> ServerAction {
         self.set_hello(hello, false);
-        ServerAction::Reply(Reply::plain(250, self.hostname()))
+        ServerAction::Reply(table::hello(self.hostname(), Vec::new()))
     }
 
     pub(super) fn ehlo(&mut self, hello: HelloName) -> ServerAction {
         self.set_hello(hello, true);
-        let mut reply = Reply::plain(250, self.hostname());
-        reply.lines.extend(self.extensions().to_lines());
-        ServerAction::Reply(reply)
+        ServerAction::Reply(table::hello(self.hostname(), self.extensions().to_lines()))
     }
 
     /// RFC 5321 §4.1.4: EHLO and HELO clear the transaction.
@@ -57,13 +54,13 @@ impl Server {
 
     pub(super) fn starttls(&mut self) -> ServerAction {
         if self.tls.is_some() {
-            return self.refuse(out_of_order("This is TLS already"));
+            return self.refuse(table::ALREADY_TLS);
         }
         if !self.settings.has_tls {
-            return self.refuse(Reply::new(502, 5, 1, "STARTTLS is not available"));
+            return self.refuse(table::NO_STARTTLS);
         }
         self.stage = ServerStage::Handshake;
-        ServerAction::StartTls(Reply::new(220, 0, 0, "Go ahead with TLS"))
+        ServerAction::StartTls(table::STARTTLS_READY.into())
     }
 
     /// The handshake after [`Action::StartTls`] is over; `None` if it failed.
