@@ -3,7 +3,7 @@
 //! Never standardised (draft-murchison-sasl-login), and still the only one of some clients, old
 //! versions of Outlook among them. The two challenges are fixed: there are clients that compare them.
 
-use super::exchange::{Evidence, SaslCredentials, SaslError};
+use super::credentials::{Evidence, SaslCredentials, SaslError};
 
 /// Asks for the name.
 pub(super) const USER_NAME_PROMPT: &[u8] = b"Username:";

@@ -1,20 +1,24 @@
-//! SASL (RFC 4422): what a client says to prove who it is.
+//! SASL (RFC 4422): the messages by which a client proves who it is.
 //!
-//! Only the octets are understood here; whether a password is right is the policy's to say, and
-//! so is the form in which names are compared. Pure: nonces, keys and channel-binding data are
-//! given.
+//! These files parse and write the messages. The policy decides whether a password is right and how
+//! names are compared. Pure: nonces, keys and channel-binding data are arguments.
 //!
+//! - `credentials`: what an exchange finds out
+//! - `base64_line`: messages as they stand on a line
 //! - `exchange`: the mechanisms, and one exchange with a client
 //! - `plain`: the mechanism PLAIN
 //! - `login`: the mechanism LOGIN
 //! - `scram`: the mechanisms SCRAM-SHA-256 and SCRAM-SHA-256-PLUS
 
+mod base64_line;
+mod credentials;
 mod exchange;
 mod login;
 mod plain;
 mod scram;
 
-pub use exchange::{Evidence, SaslCredentials, SaslError};
-pub(super) use exchange::{Exchange, Mechanism, SaslStep, decode, encode};
+pub(super) use base64_line::{decode, encode};
+pub use credentials::{Evidence, SaslCredentials, SaslError};
+pub(super) use exchange::{Exchange, Mechanism, SaslStep};
 pub(super) use scram::ScramFirst;
 pub use scram::ScramStart;

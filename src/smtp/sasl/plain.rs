@@ -1,6 +1,6 @@
 //! The mechanism PLAIN (RFC 4616): name and password in one message.
 
-use super::exchange::{Evidence, SaslCredentials, SaslError};
+use super::credentials::{Evidence, SaslCredentials, SaslError};
 
 /// Reads `[authzid] NUL authcid NUL passwd`.
 ///

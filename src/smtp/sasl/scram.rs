@@ -10,7 +10,8 @@
 
 use aws_lc_rs::{constant_time, digest, hmac};
 
-use super::exchange::{Evidence, SaslCredentials, SaslError, decode, encode};
+use super::base64_line::{decode, encode};
+use super::credentials::{Evidence, SaslCredentials, SaslError};
 use crate::mail::ScramKeys;
 
 /// Longest nonce of a client, in octets: our challenge repeats it on a reply line of 512
