@@ -19,7 +19,8 @@ use postrider::fakes::{SimulatedDisk, TestClock};
 use postrider::mail::{Domain, Envelope, Outcome, Reason, ReversePath};
 use postrider::observe::Traces;
 use postrider::queue::{
-    Couriers, DeliveryParts, Handle, OpenQueue, QueueParts, QueuedDirectly, Settings, StopResult, open,
+    Couriers, DeliveryParts, GeneratedMail, Handle, OpenQueue, QueueParts, Settings, StopResult,
+    WithoutAliases, open,
 };
 use postrider::route::Router;
 use postrider::sys::{SystemClock, SystemDisk, SystemRandom};
@@ -102,7 +103,7 @@ fn settle_a_full_journal(bencher: Bencher<'_, '_>) {
                     program: Arc::clone(&courier),
                     smtp: courier,
                 },
-                generated_mail: Arc::new(QueuedDirectly(handle)),
+                generated_mail: GeneratedMail::new(handle, Arc::new(WithoutAliases)),
                 traces: Traces::new(Arc::new(SystemClock)),
                 hostname: Domain::parse("mx.here.example").unwrap(),
             })

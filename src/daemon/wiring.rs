@@ -32,7 +32,7 @@ use crate::inbound::{
     SessionLimitSettings, SessionLimits, SessionServices, Unchecked,
 };
 use crate::observe::{Metrics, Traces};
-use crate::queue::{self, AliasesResolved, Couriers, DeliveryParts, OpenQueue, QueueParts, QueuedDirectly};
+use crate::queue::{self, Couriers, DeliveryParts, GeneratedMail, OpenQueue, QueueParts};
 use crate::sys::{
     Clock, Connector, Disk, Mutex, Random, RootedDisk, StopFlag, SystemClock, SystemConnector, SystemDisk,
     SystemRandom, create_dir_all,
@@ -115,10 +115,7 @@ pub(super) fn build(
     let crew = DeliveryParts {
         router: Arc::clone(&chores.lookup_tables.router),
         couriers,
-        generated_mail: Arc::new(AliasesResolved {
-            next: QueuedDirectly(queue.clone()),
-            resolver: Arc::clone(&chores.lookup_tables) as _,
-        }),
+        generated_mail: GeneratedMail::new(queue.clone(), Arc::clone(&chores.lookup_tables) as _),
         traces: Arc::clone(&traces),
         hostname: config.hostname.clone(),
     };

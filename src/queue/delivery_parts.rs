@@ -39,7 +39,7 @@ pub struct DeliveryParts {
     /// The couriers.
     pub couriers: Couriers,
     /// Queues bounces.
-    pub generated_mail: Arc<dyn GeneratedMail>,
+    pub generated_mail: GeneratedMail,
     /// Traces of attempts.
     pub traces: Arc<Traces>,
     /// The server's name, for bounces.

@@ -1,8 +1,7 @@
-//! The one door for mail that we write ourselves.
+//! Puts mail that this server writes itself into the queue.
 //!
-//! Reports go through here and nowhere else, so that one place looks up who is behind the address,
-//! puts a trace field on top, and hands the letter to the queue. Whatever signs mail some day signs
-//! it here too.
+//! Every bounce takes this way: the recipients behind its address are looked up, the message is
+//! stamped like every other, and it is committed.
 
 use std::sync::Arc;
 
@@ -13,16 +12,16 @@ use super::incoming_message::PutError;
 use crate::observe::maillog;
 use crate::stamp::{StampFacts, stamp};
 
-/// A message of our own, complete but for what the door adds.
+/// A message of this server, complete apart from the fields of the stamp.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OutgoingBounce {
-    /// Where failures are reported: null for a report (RFC 3464 §2).
+    /// Where failures are reported: null for a bounce (RFC 3464 §2).
     pub reverse_path: ReversePath,
-    /// To whom.
+    /// The recipients, before aliases.
     pub recipients: Vec<Recipient>,
-    /// Our name, for the trace field.
+    /// The name of this server, for the trace field.
     pub hostname: Domain,
-    /// Header section and body, CRLF line ends, with a Message-ID and a Date.
+    /// Header section and body, with CRLF line ends, a Message-ID and a Date.
     pub octets: Vec<u8>,
     /// There are octets above 127.
     pub has_8bit: bool,
@@ -30,41 +29,60 @@ pub struct OutgoingBounce {
     pub smtputf8: bool,
 }
 
-/// Takes mail of our own and promises to look after it.
-pub trait GeneratedMail: Send + Sync {
-    /// Puts one letter; its id is for the log, and nothing if nobody is there to get it. Durable
-    /// when this returns.
-    ///
-    /// # Errors
-    /// Not now: the disk refused, or nobody knows who is behind an address. The caller still owes
-    /// the letter and tries again later.
-    fn put(&self, letter: OutgoingBounce) -> Result<Option<MessageId>, PutError>;
-}
-
-/// Who is behind an address.
+/// Looks up the recipients behind an address.
 pub trait RecipientResolver: Send + Sync {
-    /// Final recipients, after aliases; none if there is nobody of that name here.
+    /// Final recipients, after aliases; none if the address does not exist here.
     ///
     /// # Errors
-    /// It cannot be found out now; says why, for the log.
+    /// The look-up failed and may succeed later; says why, for the log.
     fn resolve(&self, mailbox: &Mailbox) -> Result<Vec<Recipient>, String>;
 }
 
-/// The last step: into the queue.
-pub struct QueuedDirectly(pub Handle);
+/// Takes every address as it is, for a queue without aliases.
+#[derive(Debug, Clone, Copy)]
+pub struct WithoutAliases;
 
-impl GeneratedMail for QueuedDirectly {
-    fn put(&self, letter: OutgoingBounce) -> Result<Option<MessageId>, PutError> {
-        let mut incoming = self.0.begin_generated()?;
-        incoming.append(&letter.octets)?;
-        let (id, arrived) = (incoming.id(), self.0.wall());
-        let mut envelope = Envelope::new(id, arrived, letter.reverse_path, letter.recipients);
-        envelope.has_8bit = letter.has_8bit;
-        envelope.smtputf8 = letter.smtputf8;
-        if letter.has_8bit {
+impl RecipientResolver for WithoutAliases {
+    fn resolve(&self, mailbox: &Mailbox) -> Result<Vec<Recipient>, String> {
+        Ok(vec![Recipient::for_mailbox(mailbox.clone())])
+    }
+}
+
+/// Takes mail of this server into the queue. Cheap to clone.
+#[derive(Clone)]
+pub struct GeneratedMail {
+    queue: Handle,
+    resolver: Arc<dyn RecipientResolver>,
+}
+
+impl GeneratedMail {
+    /// Puts mail into `queue`, for the recipients that `resolver` finds.
+    #[must_use]
+    pub fn new(queue: Handle, resolver: Arc<dyn RecipientResolver>) -> Self {
+        Self { queue, resolver }
+    }
+
+    /// Puts one message; returns its id, or `None` if its address does not exist. The message is
+    /// durable when this returns.
+    ///
+    /// # Errors
+    /// The disk refused, or the recipients could not be looked up. The message is not in the queue, and
+    /// the caller tries again later.
+    pub fn put(&self, mail: OutgoingBounce) -> Result<Option<MessageId>, PutError> {
+        let recipients = resolve_recipients(&*self.resolver, &mail.recipients).map_err(PutError::Io)?;
+        if recipients.is_empty() {
+            return Ok(None);
+        }
+        let mut incoming = self.queue.begin_generated()?;
+        incoming.append(&mail.octets)?;
+        let (id, arrived) = (incoming.id(), self.queue.wall());
+        let mut envelope = Envelope::new(id, arrived, mail.reverse_path, recipients);
+        envelope.has_8bit = mail.has_8bit;
+        envelope.smtputf8 = mail.smtputf8;
+        if mail.has_8bit {
             envelope.body_type = BodyType::EightBitMime;
         }
-        stamp(&mut envelope, &StampFacts::local(&letter.hostname));
+        stamp(&mut envelope, &StampFacts::local(&mail.hostname));
         let octets = incoming.octets();
         incoming.commit(envelope.clone())?;
         maillog::queued(&envelope, octets);
@@ -72,45 +90,23 @@ impl GeneratedMail for QueuedDirectly {
     }
 }
 
-/// Looks up who is behind each address, and goes on.
-pub struct AliasesResolved<N> {
-    /// The next step.
-    pub next: N,
-    /// Who knows.
-    pub resolver: Arc<dyn RecipientResolver>,
-}
-
-impl<N: GeneratedMail> GeneratedMail for AliasesResolved<N> {
-    fn put(&self, mut letter: OutgoingBounce) -> Result<Option<MessageId>, PutError> {
-        let mut found: Vec<Recipient> = Vec::new();
-        for to in &letter.recipients {
-            let behind = self.resolver.resolve(to.final_mailbox()).map_err(PutError::Io)?;
-            // RFC 3461 §6.1: whatever becomes of a report, nobody reports it.
-            found.extend(behind.into_iter().map(|one| Recipient { notify: Notify::Never, ..one }));
-        }
-        if found.is_empty() {
-            return Ok(None);
-        }
-        letter.recipients = found;
-        self.next.put(letter)
+/// The final recipients. RFC 3461 §6.1: no bounce is written about a bounce.
+fn resolve_recipients(
+    resolver: &dyn RecipientResolver,
+    recipients: &[Recipient],
+) -> Result<Vec<Recipient>, String> {
+    let mut found = Vec::new();
+    for recipient in recipients {
+        let behind = resolver.resolve(recipient.final_mailbox())?;
+        found.extend(behind.into_iter().map(|one| Recipient { notify: Notify::Never, ..one }));
     }
+    Ok(found)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{Destination, Timestamp};
-    use crate::sys::Mutex;
-
-    #[derive(Default)]
-    struct RecordingMail(Mutex<Vec<OutgoingBounce>>);
-
-    impl GeneratedMail for Arc<RecordingMail> {
-        fn put(&self, letter: OutgoingBounce) -> Result<Option<MessageId>, PutError> {
-            self.0.lock().push(letter);
-            Ok(Some(MessageId::new(Timestamp::from_millis(0), 1)))
-        }
-    }
+    use crate::mail::Destination;
 
     struct FixedRecipients;
 
@@ -129,24 +125,18 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_goes_to_those_behind_its_address_and_nobody_reports_it() {
-        let kept = Arc::new(RecordingMail::default());
-        let door = AliasesResolved { next: Arc::clone(&kept), resolver: Arc::new(FixedRecipients) };
-        let letter = |to: &str| OutgoingBounce {
-            reverse_path: ReversePath::Null,
-            recipients: vec![Recipient::for_mailbox(Mailbox::parse(to).unwrap())],
-            hostname: Domain::parse("mx.here.example").unwrap(),
-            octets: b"Subject: hello\r\n\r\n".to_vec(),
-            has_8bit: false,
-            smtputf8: false,
+    fn a_bounce_goes_to_the_recipients_behind_its_address_and_asks_for_no_report() {
+        let resolve = |to: &str| {
+            let to = [Recipient::for_mailbox(Mailbox::parse(to).unwrap())];
+            let found = resolve_recipients(&FixedRecipients, &to);
+            found.map(|found| found.iter().map(|one| (one.to_string(), one.notify)).collect::<Vec<_>>())
         };
-        assert!(matches!(door.put(letter("team@here.example")), Ok(Some(_))));
-        assert_eq!(door.put(letter("nobody@here.example")), Ok(None));
-        assert!(matches!(door.put(letter("circle@here.example")), Err(PutError::Io(_))));
-        let letters = kept.0.lock();
-        let to: Vec<_> = letters[0].recipients.iter().map(|one| (one.to_string(), one.notify)).collect();
         let never = |raw: &str| (raw.to_owned(), Notify::Never);
-        assert_eq!(to, [never("ana@here.example"), never("bo@there.example")]);
-        assert_eq!(letters.len(), 1);
+        assert_eq!(
+            resolve("team@here.example"),
+            Ok(vec![never("ana@here.example"), never("bo@there.example")])
+        );
+        assert_eq!(resolve("nobody@here.example"), Ok(Vec::new()));
+        assert!(resolve("circle@here.example").is_err());
     }
 }

@@ -68,7 +68,7 @@ pub use crate::spool::{MessageProgress, OpenError, RecipientState};
 pub use attempt_job::AttemptJob;
 pub use delivery_parts::{Couriers, DeliveryParts};
 pub use delivery_pool::DeliveryPool;
-pub use generated_mail::{AliasesResolved, GeneratedMail, OutgoingBounce, QueuedDirectly, RecipientResolver};
+pub use generated_mail::{GeneratedMail, OutgoingBounce, RecipientResolver, WithoutAliases};
 pub use handle::Handle;
 pub use incoming_message::{IncomingMessage, PutError};
 pub use manager::Manager;

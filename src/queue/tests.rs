@@ -10,8 +10,8 @@ use arc_swap::ArcSwap;
 
 use super::manager_event::ManagerEvent;
 use super::{
-    AttemptJob, Couriers, DeliveryParts, DeliveryPool, Handle, QueueParts, QueuedDirectly, Settings,
-    SteppedQueue, open_unlocked,
+    AttemptJob, Couriers, DeliveryParts, DeliveryPool, GeneratedMail, Handle, QueueParts, Settings,
+    SteppedQueue, WithoutAliases, open_unlocked,
 };
 use crate::courier::{Courier, Delivery};
 use crate::fakes::{Crash, SeededRandom, SimulatedDisk, TestClock};
@@ -98,7 +98,7 @@ impl TestQueue {
         let stepped = opened.into_stepped(DeliveryParts {
             router: Arc::new(ArcSwap::from_pointee(Router::new([Domain::parse("here.example").unwrap()]))),
             couriers: Couriers { local: courier(), program: courier(), smtp: courier() },
-            generated_mail: Arc::new(QueuedDirectly(handle.clone())),
+            generated_mail: GeneratedMail::new(handle.clone(), Arc::new(WithoutAliases)),
             traces: Traces::new(Arc::clone(&destinations.clock) as Arc<dyn Clock>),
             hostname: Domain::parse("mail.here.example").unwrap(),
         });

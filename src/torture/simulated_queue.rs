@@ -10,8 +10,8 @@ use crate::fakes::{RecordedAttempt, ScriptedCourier, SeededRandom, SimulatedDisk
 use crate::mail::{Domain, Envelope, Mailbox, MessageId, Outcome, Reason, Recipient, ReversePath};
 use crate::observe::{Metrics, Traces};
 use crate::queue::{
-    Couriers, DeliveryParts, Handle, OpenError, PutError, QueueParts, QueuedDirectly, Settings, SteppedQueue,
-    open_unlocked,
+    Couriers, DeliveryParts, GeneratedMail, Handle, OpenError, PutError, QueueParts, Settings, SteppedQueue,
+    WithoutAliases, open_unlocked,
 };
 use crate::route::Router;
 use crate::sys::Clock as _;
@@ -118,7 +118,7 @@ impl SimulatedQueue {
         let stepped = opened.into_stepped(DeliveryParts {
             router: Arc::new(ArcSwap::from_pointee(Router::new(Domain::parse("here.example")))),
             couriers: Couriers { local: local.clone(), program: local.clone(), smtp: remote.clone() },
-            generated_mail: Arc::new(QueuedDirectly(handle.clone())),
+            generated_mail: GeneratedMail::new(handle.clone(), Arc::new(WithoutAliases)),
             traces: Traces::new(clock.clone()),
             hostname: parse_mailbox("postmaster@mail.here.example").domain,
         });

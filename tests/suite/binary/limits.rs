@@ -270,7 +270,10 @@ fn a_refusal_is_found_by_its_reference_in_the_log_and_in_the_traces() {
 fn who_speaks_before_the_greeting_is_turned_away_and_who_waits_is_not() {
     let house = proxy::house("[limits]\ngreeting-delay = \"1s\"\n");
     let refusal = brought_saying(&house, "192.0.2.1", "EHLO there.example\r\n").err().unwrap();
-    assert!(refusal.starts_with("554 5.5.1 Wait for the greeting before you send commands (ref "), "{refusal}");
+    assert!(
+        refusal.starts_with("554 5.5.1 Wait for the greeting before you send commands (ref "),
+        "{refusal}"
+    );
     assert_is_recorded(&house, &refusal, "stage=connection because=\"the client spoke before the greeting\"");
     brought(&house, "192.0.2.1").ok().unwrap().expect("QUIT", "221");
     assert!(house.monitor_page("/metrics").contains("session_spoke_first_total 1"));

@@ -18,8 +18,8 @@ use postrider::mail::{
 };
 use postrider::observe::{Metrics, Traces};
 use postrider::queue::{
-    Couriers, DeliveryParts, Handle, Operator, QueueChange, QueueParts, QueuedDirectly, Selection, Settings,
-    StopResult, open_unlocked,
+    Couriers, DeliveryParts, GeneratedMail, Handle, Operator, QueueChange, QueueParts, Selection, Settings,
+    StopResult, WithoutAliases, open_unlocked,
 };
 use postrider::route::Router;
 use postrider::sys::{
@@ -289,7 +289,7 @@ impl Scenario {
             let crew = DeliveryParts {
                 router: Arc::clone(&routes),
                 couriers,
-                generated_mail: Arc::new(QueuedDirectly(handle.clone())),
+                generated_mail: GeneratedMail::new(handle.clone(), Arc::new(WithoutAliases)),
                 traces: Traces::new(clock),
                 hostname: Domain::parse("mail.here.example").unwrap(),
             };

@@ -22,7 +22,9 @@ use postrider::inbound::{
 };
 use postrider::mail::{Domain, Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath};
 use postrider::observe::{Metrics, Traces};
-use postrider::queue::{self, Couriers, DeliveryParts, Handle, QueueParts, QueuedDirectly, SteppedQueue};
+use postrider::queue::{
+    self, Couriers, DeliveryParts, GeneratedMail, Handle, QueueParts, SteppedQueue, WithoutAliases,
+};
 use postrider::route::Router;
 use postrider::smtp::{
     BareLineEndPolicy, MailParameters, Question, SaslCredentials, ServerKind, SessionEnd, Verdict,
@@ -81,7 +83,7 @@ impl Workshop {
         let stepped = opened.into_stepped(DeliveryParts {
             router: Arc::new(ArcSwap::from_pointee(Router::new([hostname()]))),
             couriers: Couriers { local: courier.clone(), program: courier.clone(), smtp: courier.clone() },
-            generated_mail: Arc::new(QueuedDirectly(handle.clone())),
+            generated_mail: GeneratedMail::new(handle.clone(), Arc::new(WithoutAliases)),
             traces: traces.clone(),
             hostname: hostname(),
         });

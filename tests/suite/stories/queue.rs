@@ -14,8 +14,8 @@ use postrider::fakes::WatchedDisk;
 use postrider::mail::{Domain, Envelope, Mailbox, MessageId, Outcome, Reason, Recipient, ReversePath};
 use postrider::observe::{Metrics, Traces};
 use postrider::queue::{
-    Couriers, DeliveryParts, Handle, OpenError, OpenQueue, PutError, QueueChange, QueueParts, QueuedDirectly,
-    Selection, Settings, StopResult, open,
+    Couriers, DeliveryParts, GeneratedMail, Handle, OpenError, OpenQueue, PutError, QueueChange, QueueParts,
+    Selection, Settings, StopResult, WithoutAliases, open,
 };
 use postrider::route::Router;
 use postrider::sys::{Disk, SystemClock, SystemDisk, SystemRandom};
@@ -63,7 +63,7 @@ fn crew(handle: &Handle) -> (DeliveryParts, Receiver<MessageId>, Sender<()>) {
     let crew = DeliveryParts {
         router: Arc::new(ArcSwap::from_pointee(Router::new([Domain::parse("here.example").unwrap()]))),
         couriers: Couriers { local: courier(None), program: courier(None), smtp: courier(Some(waiting)) },
-        generated_mail: Arc::new(QueuedDirectly(handle.clone())),
+        generated_mail: GeneratedMail::new(handle.clone(), Arc::new(WithoutAliases)),
         traces: Traces::new(Arc::new(SystemClock)),
         hostname: Domain::parse("mail.here.example").unwrap(),
     };
