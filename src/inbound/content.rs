@@ -157,7 +157,6 @@ fn envelope(context: &MessageContext<'_>, id: MessageId, header: &HeaderScanner)
         removed_ranges: header.removed_ranges(is_submission),
         body_type: transaction.parameters.body,
         has_8bit: body_facts.has_8bit,
-        has_long_lines: body_facts.has_long_lines,
         smtputf8: transaction.parameters.smtputf8,
         ret: transaction.parameters.ret,
         envid: transaction.parameters.envid.clone(),

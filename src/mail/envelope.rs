@@ -47,9 +47,6 @@ pub struct Envelope {
     /// Octets above 127 were seen.
     #[serde(default)]
     pub has_8bit: bool,
-    /// Lines over 998 octets were seen (RFC 5322 §2.1.1).
-    #[serde(default)]
-    pub has_long_lines: bool,
     /// The client asked for SMTPUTF8 (RFC 6531 §3.4).
     #[serde(default)]
     pub smtputf8: bool,
@@ -94,7 +91,6 @@ impl Envelope {
             removed_ranges: Vec::new(),
             body_type: BodyType::SevenBit,
             has_8bit: false,
-            has_long_lines: false,
             smtputf8: false,
             ret: None,
             envid: None,

@@ -19,8 +19,6 @@ pub struct BodyReader {
     framing: Framing,
     state: BodyState,
     facts: BodyFacts,
-    /// Octets of the line so far, without its end and without a stuffed dot.
-    line_octets: usize,
 }
 
 /// What is done about a CR or LF by itself in a message.
@@ -46,6 +44,8 @@ enum Framing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BodyState {
     LineStart,
+    /// The start of a line behind a line end that was normalized: a dot here is content.
+    NormalizedLineStart,
     InLine,
     /// A CR inside or at the end of a line, which has not gone to the sink.
     Cr,
@@ -62,8 +62,6 @@ pub struct BodyFacts {
     pub octets: u64,
     /// Octets above 127 were seen.
     pub has_8bit: bool,
-    /// Lines over 998 octets, CRLF not counted, were seen (RFC 5322 §2.1.1).
-    pub has_long_lines: bool,
 }
 
 /// How a message ended.
@@ -79,9 +77,6 @@ pub enum BodyEnd {
 }
 
 impl BodyReader {
-    /// Longest line in octets, CRLF not counted, that has nothing special (RFC 5322 §2.1.1).
-    pub const LINE_OCTETS_MAX: usize = 998;
-
     /// A reader for one message behind DATA, of at most `octets_max` octets after unstuffing; 0 is
     /// no limit.
     #[must_use]
@@ -92,7 +87,6 @@ impl BodyReader {
             framing: Framing::Dot,
             state: BodyState::LineStart,
             facts: BodyFacts::default(),
-            line_octets: 0,
         }
     }
 
@@ -124,7 +118,7 @@ impl BodyReader {
                         self.emit(b"\r\n", sink);
                         kept = 1;
                     }
-                    self.end_line(BodyState::LineStart);
+                    self.state = BodyState::LineStart;
                     at += 1;
                 }
                 (BodyState::DotCr, b'\n') => return Some((at + 1, self.end())),
@@ -145,14 +139,19 @@ impl BodyReader {
                     at += 1;
                     kept = at;
                 }
-                (BodyState::LineStart | BodyState::InLine, b'\r') => {
+                (BodyState::LineStart | BodyState::NormalizedLineStart | BodyState::InLine, b'\r') => {
                     self.state = BodyState::Cr;
                     at += 1;
                 }
-                (BodyState::LineStart | BodyState::Dot | BodyState::InLine, _) => {
+                (
+                    BodyState::LineStart
+                    | BodyState::NormalizedLineStart
+                    | BodyState::Dot
+                    | BodyState::InLine,
+                    _,
+                ) => {
                     let rest = octets.get(at..).unwrap_or_default();
                     let length = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
-                    self.line_octets = self.line_octets.saturating_add(length);
                     self.state = BodyState::InLine;
                     at += length;
                 }
@@ -160,7 +159,7 @@ impl BodyReader {
         }
         let end = match self.state {
             BodyState::Cr => at.saturating_sub(1),
-            BodyState::LineStart | BodyState::InLine => at,
+            BodyState::LineStart | BodyState::NormalizedLineStart | BodyState::InLine => at,
             BodyState::Dot | BodyState::DotCr => kept,
         };
         self.emit(octets.get(kept..end).unwrap_or_default(), sink);
@@ -181,7 +180,7 @@ impl BodyReader {
         match self.state {
             // The dot was no stuffed one: more would have to be on its line.
             BodyState::Dot | BodyState::DotCr => self.emit(b".", sink),
-            BodyState::LineStart | BodyState::InLine | BodyState::Cr => {
+            BodyState::LineStart | BodyState::NormalizedLineStart | BodyState::InLine | BodyState::Cr => {
                 self.emit(octets.get(kept..end).unwrap_or_default(), sink);
             }
         }
@@ -194,12 +193,12 @@ impl BodyReader {
             // The run has ended without a LF.
             BodyState::Cr | BodyState::DotCr => {
                 self.emit(b"\r\n", sink);
-                self.end_line(BodyState::InLine);
+                self.state = BodyState::NormalizedLineStart;
                 (at, at)
             }
-            BodyState::LineStart | BodyState::InLine | BodyState::Dot => {
+            BodyState::LineStart | BodyState::NormalizedLineStart | BodyState::InLine | BodyState::Dot => {
                 self.emit(b"\r\n", sink);
-                self.end_line(BodyState::InLine);
+                self.state = BodyState::NormalizedLineStart;
                 (at + 1, at + 1)
             }
         }
@@ -210,12 +209,14 @@ impl BodyReader {
     pub fn finish(&mut self, sink: &mut impl FnMut(&[u8])) -> BodyEnd {
         match (self.state, self.bare_line_ends) {
             (BodyState::Cr, BareLineEndPolicy::Reject) => return BodyEnd::BareLineEnd,
-            (BodyState::InLine, _) if self.line_octets == 0 => {}
             (BodyState::InLine, _) | (BodyState::Cr, BareLineEndPolicy::Normalize) => {
                 self.emit(b"\r\n", sink);
-                self.end_line(BodyState::LineStart);
+                self.state = BodyState::LineStart;
             }
-            (BodyState::LineStart | BodyState::Dot | BodyState::DotCr, _) => {}
+            (
+                BodyState::LineStart | BodyState::NormalizedLineStart | BodyState::Dot | BodyState::DotCr,
+                _,
+            ) => {}
         }
         self.end()
     }
@@ -229,12 +230,6 @@ impl BodyReader {
             self.facts.has_8bit |= !octets.is_ascii();
             sink(octets);
         }
-    }
-
-    fn end_line(&mut self, next: BodyState) {
-        self.facts.has_long_lines |= self.line_octets > Self::LINE_OCTETS_MAX;
-        self.line_octets = 0;
-        self.state = next;
     }
 
     fn end(&self) -> BodyEnd {

@@ -80,8 +80,7 @@ impl Scripted {
             Question::ScramStart { user } => ("scram", format!("<{user}>")),
             Question::Content(facts) => {
                 let eight = if facts.has_8bit { ",8bit" } else { "" };
-                let long = if facts.has_long_lines { ",long" } else { "" };
-                ("content", format!("<{}{eight}{long}>", facts.octets))
+                ("content", format!("<{}{eight}>", facts.octets))
             }
         };
         if self.question != kind || self.about.as_ref().is_some_and(|expected| *expected != about) {

@@ -432,8 +432,7 @@ impl Wire for OnSocket<'_> {
         let content = carried.octets.strip_prefix(carried.envelope.added_text().as_bytes());
         let content = content.expect("the stamp is on top").to_vec();
         let eight = if carried.envelope.has_8bit { ",8bit" } else { "" };
-        let long = if carried.envelope.has_long_lines { ",long" } else { "" };
-        let about = format!("<{}{eight}{long}>", content.len());
+        let about = format!("<{}{eight}>", content.len());
         match self.contents.pop_front() {
             Some(scripted) if scripted.about.as_ref().is_none_or(|expected| *expected == about) => {}
             other => drop(self.complaint.get_or_insert(format!("{about} was queued, expected {other:?}"))),
