@@ -1,8 +1,7 @@
-//! Everything we know about a message, apart from its octets.
+//! Everything that is known about a message apart from its octets.
 //!
-//! Written down beside the octets before the promise and never changed afterwards. Version 1
-//! holds what later work needs (DSN, REQUIRETLS, the fields we add, ranges to leave out), so
-//! that mail which waits through an upgrade is still understood.
+//! An envelope is stored with the octets before the message is accepted, and never changes afterwards.
+//! `testdata/golden/envelope.json` pins the stored form.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -17,6 +16,7 @@ use super::timestamp::Timestamp;
 
 /// The envelope of a message in our care, version [`Envelope::VERSION`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Envelope {
     /// Always 1 in what this program writes; a higher one is refused when read.
     pub version: u32,
@@ -42,13 +42,10 @@ pub struct Envelope {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub removed_ranges: Vec<(u64, u64)>,
     /// BODY, as the client declared it (RFC 6152 §3).
-    #[serde(default)]
     pub body_type: BodyType,
     /// Octets above 127 were seen.
-    #[serde(default)]
     pub has_8bit: bool,
     /// The client asked for SMTPUTF8 (RFC 6531 §3.4).
-    #[serde(default)]
     pub smtputf8: bool,
     /// RET (RFC 3461 §4.3).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -57,7 +54,6 @@ pub struct Envelope {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub envid: Option<String>,
     /// REQUIRETLS (RFC 8689 §4).
-    #[serde(default)]
     pub requiretls: bool,
     /// Who submitted it, if it was a user of ours.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -162,6 +158,7 @@ pub enum Ret {
 
 /// Who handed us a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Client {
     /// Address of the connection, or what a trusted proxy said it was.
     pub address: IpAddr,
@@ -174,6 +171,7 @@ pub struct Client {
 
 /// What is worth knowing of a TLS session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct TlsInfo {
     /// `TLSv1.3`, `TLSv1.2`.
     pub version: String,
@@ -198,7 +196,88 @@ impl fmt::Display for TlsInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::Destination;
+    use crate::mail::{Destination, Via};
+
+    /// Every field has a value that differs from its default.
+    fn full_envelope() -> Envelope {
+        let mailbox = |raw: &str| Mailbox::parse(raw).unwrap();
+        let destinations = [
+            (Destination::Mailbox(mailbox("ana@here.example")), Notify::Never),
+            (
+                Destination::Program {
+                    command: vec!["/usr/bin/filter".to_owned(), "two words".to_owned()],
+                    alias_address: mailbox("list@here.example"),
+                },
+                Notify::When { success: true, failure: true, delay: false },
+            ),
+            (
+                Destination::Via {
+                    mailbox: mailbox("bö@bücher.example"),
+                    via: Via::parse("relay.example:587 192.0.2.1 tls=verified login=relay1").unwrap(),
+                },
+                Notify::Unspecified,
+            ),
+        ];
+        let recipients = destinations.map(|(destination, notify)| Recipient {
+            destination,
+            notify,
+            orcpt: Some("rfc822;list+40here.example".to_owned()),
+            ..Recipient::for_mailbox(mailbox("list@here.example"))
+        });
+        let at = Timestamp::from_millis(1_795_408_663_042);
+        Envelope {
+            queued_at: Some(Timestamp::from_millis(1_795_408_663_050)),
+            added_fields: vec![
+                AddedField::new("Received", ["by mx.here.example (postrider)", "id 1;", &at.to_rfc5322()]),
+                AddedField::new("From", ["ana@here.example"]),
+            ],
+            has_no_header: true,
+            removed_ranges: vec![(0, 6), (15, 30)],
+            body_type: BodyType::EightBitMime,
+            has_8bit: true,
+            smtputf8: true,
+            ret: Some(Ret::Headers),
+            envid: Some("q+2B1".to_owned()),
+            requiretls: true,
+            authenticated_user: Some(mailbox("ana@here.example")),
+            client: Some(Client {
+                address: "2001:db8::7".parse().unwrap(),
+                helo_name: "laptop.there.example".to_owned(),
+                tls: Some(TlsInfo {
+                    version: "TLSv1.3".to_owned(),
+                    cipher: "TLS_AES_128_GCM_SHA256".to_owned(),
+                }),
+            }),
+            ..Envelope::new(
+                MessageId::new(at, 7),
+                at,
+                ReversePath::Mailbox(mailbox("ana@here.example")),
+                recipients.to_vec(),
+            )
+        }
+    }
+
+    #[test]
+    fn the_stored_form_is_the_one_in_the_golden_file() {
+        let envelope = full_envelope();
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/golden/envelope.json");
+        let text = serde_json::to_string_pretty(&envelope).unwrap() + "\n";
+        if std::env::var_os("POSTRIDER_GOLDEN").is_some() {
+            #[expect(clippy::disallowed_methods, reason = "writes the golden file itself, when asked")]
+            std::fs::write(path, &text).unwrap();
+        }
+        let golden = std::fs::read_to_string(path).unwrap();
+        assert_eq!(text, golden, "POSTRIDER_GOLDEN=1 writes it");
+        assert_eq!(serde_json::from_str::<Envelope>(&golden).unwrap(), envelope);
+    }
+
+    #[test]
+    fn an_envelope_with_nothing_special_is_read_as_it_was_written() {
+        let at = Timestamp::from_millis(0);
+        let envelope = Envelope::new(MessageId::new(at, 1), at, ReversePath::Null, Vec::new());
+        let json = serde_json::to_string(&envelope).unwrap();
+        assert_eq!(serde_json::from_str::<Envelope>(&json).unwrap(), envelope);
+    }
 
     #[test]
     fn an_empty_line_follows_the_added_fields_of_a_message_without_a_header() {

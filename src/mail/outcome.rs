@@ -36,6 +36,7 @@ pub enum Failure {
 ///
 /// The class digit is not kept: the outcome decides it, so that the two cannot disagree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Reason {
     /// Subject of the enhanced status, the middle digit group.
     pub subject: u16,
@@ -47,7 +48,7 @@ pub struct Reason {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<RemoteResponse>,
     /// Whom it concerns.
-    #[serde(default, skip_serializing_if = "FailureScope::is_of_mail")]
+    #[serde(default, skip_serializing_if = "FailureScope::is_message")]
     pub scope: FailureScope,
 }
 
@@ -63,13 +64,14 @@ pub enum FailureScope {
 }
 
 impl FailureScope {
-    fn is_of_mail(&self) -> bool {
+    fn is_message(&self) -> bool {
         *self == Self::Message
     }
 }
 
 /// The remote side of a reason, for the report (RFC 3464 §2.3.5, §2.3.6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct RemoteResponse {
     /// The host that spoke, by name or address literal; empty for a program.
     pub host: String,
@@ -97,7 +99,7 @@ impl Reason {
     }
 
     /// The same, when the other side reports to the sender from here on; see
-    /// [`Remote::takes_dsn`]. Without a remote side there is nobody to do so.
+    /// [`RemoteResponse::has_accepted_dsn`]. Without a remote side there is nobody to do so.
     #[must_use]
     pub fn with_dsn_accepted(mut self) -> Self {
         if let Some(remote) = &mut self.response {

@@ -9,6 +9,7 @@ use super::via::Via;
 
 /// One recipient. Settled by itself: each has an outcome of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Recipient {
     /// Where it goes.
     pub destination: Destination,
@@ -18,14 +19,13 @@ pub struct Recipient {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orcpt: Option<String>,
     /// NOTIFY (RFC 3461 §4.1).
-    #[serde(default)]
     pub notify: Notify,
 }
 
 /// Where one recipient's mail goes. Only an alias file can name a program or hosts; a text from
 /// the network is never more than a mailbox.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Destination {
     /// A mailbox, here or elsewhere: the router decides.
     Mailbox(Mailbox),
@@ -133,26 +133,5 @@ impl fmt::Display for Recipient {
                 write!(f, "{owner} |{}", command.first().map_or("", String::as_str))
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hosts_written_down_before_they_had_options_are_still_read() {
-        let json = r#"{"via":{"mailbox":"bo@there.example","hosts":[
-            {"name":{"host":"relay.example","port":0}},{"address":"192.0.2.1:25"}]}}"#;
-        let via = Via::parse("relay.example 192.0.2.1:25").unwrap();
-        let mailbox = Mailbox::parse("bo@there.example").unwrap();
-        assert_eq!(
-            serde_json::from_str::<Destination>(json).unwrap(),
-            Destination::Via { mailbox: mailbox.clone(), via }
-        );
-        let via = Via::parse("relay.example tls=required login=relay1").unwrap();
-        let destination = Destination::Via { mailbox, via };
-        let json = serde_json::to_string(&destination).unwrap();
-        assert_eq!(serde_json::from_str::<Destination>(&json).unwrap(), destination);
     }
 }

@@ -23,7 +23,6 @@ pub struct Via {
     /// Hosts in the order in which to try them. Not empty.
     pub hosts: Vec<NextHop>,
     /// What the connection must be worth.
-    #[serde(default)]
     pub tls: TlsPolicy,
     /// The name of the credentials to log in with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
