@@ -329,15 +329,14 @@ impl Bounce<'_> {
     fn returned_part(&self, is_global: bool) -> Option<(&'static str, Vec<u8>)> {
         let (is_whole, octets) = match &self.returned {
             ReturnedContent::FullMessage(octets) if has_long_line(octets) => {
-                (false, octets.get(..HeaderFields::section_octets(octets)).unwrap_or_default())
+                (false, HeaderFields::section(octets))
             }
             ReturnedContent::FullMessage(octets) => (true, octets.as_slice()),
             ReturnedContent::Headers(octets) => (false, octets.as_slice()),
             ReturnedContent::Unreadable => return None,
         };
         // RFC 6532 §3.7: a header beyond ASCII is no message/rfc822, whoever it is addressed to.
-        let header = octets.get(..HeaderFields::section_octets(octets)).unwrap_or_default();
-        let is_global = is_global || (self.envelope.smtputf8 && !header.is_ascii());
+        let is_global = is_global || (self.envelope.smtputf8 && !HeaderFields::section(octets).is_ascii());
         let kind = match (is_whole, is_global) {
             (true, false) => "message/rfc822",
             (false, false) => "text/rfc822-headers",

@@ -3,6 +3,7 @@
 use std::io::{self, Read as _};
 
 use super::contract::Delivery;
+use crate::mail::HeaderEnd;
 
 /// Properties of a message that decide which extensions the peer must offer.
 pub(super) struct MessageFacts {
@@ -29,7 +30,7 @@ impl MessageFacts {
 /// Octets above 127 come before the first empty line.
 fn has_utf8_header(mut message: Box<dyn io::Read + '_>) -> io::Result<bool> {
     let mut block = vec![0; 4096];
-    let mut line_octets = 0_usize;
+    let mut end = HeaderEnd::default();
     loop {
         let count = match message.read(&mut block) {
             Ok(0) => return Ok(false),
@@ -37,14 +38,13 @@ fn has_utf8_header(mut message: Box<dyn io::Read + '_>) -> io::Result<bool> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(error),
         };
-        for &octet in block.get(..count).unwrap_or_default() {
-            match octet {
-                128.. => return Ok(true),
-                b'\n' if line_octets == 0 => return Ok(false),
-                b'\n' => line_octets = 0,
-                b'\r' => {}
-                _ => line_octets += 1,
-            }
+        let piece = block.get(..count).unwrap_or_default();
+        let header_octets = end.feed(piece);
+        if !piece.get(..header_octets).unwrap_or_default().is_ascii() {
+            return Ok(true);
+        }
+        if end.is_found() {
+            return Ok(false);
         }
     }
 }

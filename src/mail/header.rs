@@ -47,7 +47,13 @@ impl<'a> HeaderFields<'a> {
         Self { octets, position: 0 }
     }
 
-    /// Octets up to the body's first: after the last field and the empty line, if there is one.
+    /// The header section of a message: its fields, and the empty line if there is one.
+    #[must_use]
+    pub fn section(octets: &'a [u8]) -> &'a [u8] {
+        octets.get(..Self::section_octets(octets)).unwrap_or_default()
+    }
+
+    /// The length of the header section in octets: where the body begins.
     #[must_use]
     pub fn section_octets(octets: &'a [u8]) -> usize {
         let mut fields = Self::new(octets);
@@ -97,6 +103,48 @@ impl<'a> Iterator for HeaderFields<'a> {
     }
 }
 
+/// Finds the empty line that ends a header section, in a message that comes in pieces of any size.
+///
+/// It looks for the empty line only: unlike [`HeaderFields`] it goes on behind a line that is no field.
+#[derive(Debug, Default)]
+pub struct HeaderEnd {
+    /// The current line has an octet that is not part of a line end.
+    is_in_line: bool,
+    is_found: bool,
+}
+
+impl HeaderEnd {
+    /// Takes the next octets; returns how many of them belong to the header section, its empty line
+    /// included: all until the empty line has come, and none after it.
+    pub fn feed(&mut self, octets: &[u8]) -> usize {
+        if self.is_found {
+            return 0;
+        }
+        let mut line_start = 0;
+        while let Some(length) =
+            octets.get(line_start..).and_then(|rest| rest.iter().position(|&octet| octet == b'\n'))
+        {
+            let line = octets.get(line_start..line_start + length).unwrap_or_default();
+            let is_empty = !self.is_in_line && line.iter().all(|&octet| octet == b'\r');
+            line_start += length + 1;
+            self.is_in_line = false;
+            if is_empty {
+                self.is_found = true;
+                return line_start;
+            }
+        }
+        let rest = octets.get(line_start..).unwrap_or_default();
+        self.is_in_line |= rest.iter().any(|&octet| octet != b'\r');
+        octets.len()
+    }
+
+    /// The empty line has come.
+    #[must_use]
+    pub fn is_found(&self) -> bool {
+        self.is_found
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -121,5 +169,25 @@ mod tests {
         assert_eq!(HeaderFields::new(b"A:").count(), 1);
         assert_eq!(HeaderFields::section_octets(b"A: b"), 4);
         assert_eq!(HeaderFields::section_octets(b"\r\nbody"), 2);
+    }
+
+    #[test]
+    fn the_empty_line_is_found_however_the_octets_are_cut() {
+        for (message, header_octets) in [
+            (MESSAGE, MESSAGE.len() - "Body: no\r\n".len()),
+            (b"A: b\n\nbody\n\n", 6),
+            (b"A: b\r\nno field\r\n\r\nbody", 18),
+            (b"\r\nbody", 2),
+            (b"A: b\r\n", 6),
+            (b"A: b\r\n\t\r\n", 9),
+            (b"", 0),
+        ] {
+            for size in 1..=message.len().max(1) {
+                let mut end = HeaderEnd::default();
+                let octets: usize = message.chunks(size).map(|piece| end.feed(piece)).sum();
+                assert_eq!(octets, header_octets, "{message:?} by {size}");
+                assert_eq!(end.is_found(), header_octets < message.len(), "{message:?} by {size}");
+            }
+        }
     }
 }

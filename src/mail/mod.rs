@@ -46,7 +46,7 @@ pub use address_list::{AddressListError, parse_address_list};
 pub use domain::{Domain, DomainError};
 pub use endpoint::{Endpoint, EndpointError};
 pub use envelope::{BodyType, Client, Envelope, Ret, TlsInfo};
-pub use header::{HeaderField, HeaderFields};
+pub use header::{HeaderEnd, HeaderField, HeaderFields};
 pub use mailbox::{ForwardPath, LocalPart, Mailbox, MailboxError, ReversePath};
 pub use message_id::MessageId;
 pub use network::{Network, NetworkError};
