@@ -1,4 +1,4 @@
-//! What the server machine wants done, what it wants to know, and how it is told.
+//! What the server asks of its caller, and the answers that it takes.
 
 use crate::mail::{Failure, ForwardPath, Mailbox, MessageId, Recipient, ReversePath, SenderFacts};
 
@@ -7,62 +7,62 @@ use super::parameters::MailParameters;
 use super::reply::Reply;
 use super::sasl::{SaslCredentials, ScramStart};
 
-/// What the shell does next. One call of the machine yields exactly one.
+/// What the caller does next. One call of the server returns exactly one action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerAction {
-    /// Send it, at the latest before waiting for more input; then go on with the next line.
+    /// Send the reply, at the latest before waiting for more input; then go on with the next line.
     Reply(Reply),
-    /// Find out, and call [`super::Server::answer`].
+    /// Find the answer, and call [`super::Server::answer`].
     Ask(Question),
-    /// Send the reply, if there is one, at once; then give what comes to [`super::Server::body`], also
-    /// if nothing has come yet, until it says what is next.
+    /// Send the reply, if there is one, at once. Then pass the octets that come to [`super::Server::body`]
+    /// until it returns an action; call it also if no octets have come yet.
     Receive {
         /// 354.
         reply: Option<Reply>,
-        /// What the octets are for.
+        /// What to do with the octets.
         mode: ReceiveMode,
     },
-    /// Send it, at once; throw away all input that is buffered; make the handshake and call
-    /// [`super::Server::tls`].
+    /// Send the reply at once, discard all buffered input, make the handshake, and call
+    /// [`super::Server::handshake_done`].
     StartTls(Reply),
-    /// Send it and close the connection.
+    /// Send the reply and close the connection.
     ReplyAndClose(Reply),
-    /// The same to a client that does not speak SMTP, and count it.
+    /// Send the reply to a client that does not speak SMTP, count the client, and close the connection.
     RejectForeignProtocol {
-        /// What it may or may not understand.
+        /// The reply; such a client may not understand it.
         reply: Reply,
-        /// What it speaks.
+        /// The protocol of the client.
         protocol: ForeignProtocol,
     },
-    /// Nothing to say; go on with the next line. After a handshake it is the client's turn.
+    /// Go on with the next line, without a reply. After a handshake the client speaks first.
     Continue,
-    /// Close the connection; there is nobody to talk to.
+    /// Close the connection without a reply.
     Close,
 }
 
-/// What octets are for that the shell gives to the machine.
+/// What the caller does with the octets of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReceiveMode {
-    /// A message begins. It is the shell's to keep until its content is asked about; it is thrown away
-    /// when [`super::Server::is_receiving`] says no without that.
+    /// A message begins. Keep its octets until [`Question::Content`] is answered; discard them when
+    /// [`super::Server::is_receiving`] becomes false without that question.
     Begin,
-    /// The message goes on.
+    /// The message continues.
     Continue,
-    /// Nothing of them is kept.
+    /// Discard the octets.
     Discard,
 }
 
-/// What a client speaks that has come to the wrong port.
+/// The protocol of a client that came to the wrong port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForeignProtocol {
-    /// HTTP: somebody's browser, or a scanner.
+    /// HTTP, from a browser or a scanner.
     Http,
-    /// TLS, where plain text comes first.
+    /// TLS on a port that starts in plain text.
     Tls,
 }
 
 impl ForeignProtocol {
-    /// As in counters.
+    /// The name in counters.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -72,87 +72,86 @@ impl ForeignProtocol {
     }
 }
 
-/// Whom an action is about.
+/// The paths that an action is about.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CommandPaths {
-    /// The transaction's, or the one that wanted to begin it.
+    /// The reverse-path of the transaction, or of the MAIL command that failed to begin one.
     pub reverse_path: Option<ReversePath>,
-    /// The one that the last command named.
+    /// The forward-path of the last command.
     pub forward_path: Option<ForwardPath>,
 }
 
-/// What the machine cannot know.
+/// A question that the server asks its caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Question {
-    /// May this reverse-path send here? [`Answer::Sender`].
+    /// May a client send mail with this reverse-path? Answered by [`Answer::Sender`].
     Sender {
-        /// Null or a mailbox.
+        /// The reverse-path of MAIL.
         reverse_path: ReversePath,
-        /// What the client asks for.
+        /// The parameters of MAIL.
         parameters: MailParameters,
     },
-    /// Do we take mail for it, and who is behind it? [`Answer::Recipients`].
+    /// Which recipients stand behind this forward-path? Answered by [`Answer::Recipients`].
     Recipient(ForwardPath),
-    /// Is this the user? [`Answer::User`], [`Answer::WrongLogin`]; a failure that is transient
-    /// says that we cannot tell now.
+    /// Are these credentials right? Answered by [`Answer::User`] or [`Answer::WrongLogin`]; a transient
+    /// failure means that they cannot be checked now.
     Login(SaslCredentials),
-    /// What does SCRAM need to know of this user? [`Answer::ScramStart`], whether the user exists or
-    /// not.
+    /// What a SCRAM exchange for this user starts with. Answered by [`Answer::ScramStart`], also for a user
+    /// that does not exist.
     ScramStart {
-        /// In the client's words.
+        /// The user name as the client sent it.
         user: String,
     },
-    /// The message is complete, and has gone where the shell keeps it: may it be queued? If so it
-    /// is put into the queue, synced, before this is answered with [`Answer::Queued`].
+    /// The message is complete: may it be queued? The caller puts it into the queue, synced, before it
+    /// answers with [`Answer::Queued`].
     Content(BodyFacts),
 }
 
-/// The answer to a [`Question`], and how it came about.
+/// The answer to a [`Question`], with its reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// What the machine goes on with.
+    /// The answer.
     pub answer: Answer,
-    /// Reasons in order, one sentence each, for the log and the trace. The machine does not
-    /// look at them.
+    /// Reasons in order, one sentence each, for the log and the trace. The server ignores them.
     pub reasons: Vec<String>,
 }
 
-/// What the machine may be told. One that does not fit its question is a fault of ours: the
-/// client hears 451 4.3.0.
+/// An answer to a [`Question`]. One that does not fit its question is a fault of the caller; the client
+/// gets 451 4.3.0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
-    /// The reverse-path may send here. The facts are kept in the transaction.
+    /// The reverse-path is accepted. The facts are kept in the transaction.
     Sender(SenderFacts),
-    /// Recipients behind the forward-path, after aliases. If there are none, it is as unknown.
+    /// The recipients behind the forward-path, after aliases. An empty list means that it does not exist.
     Recipients(Vec<Recipient>),
-    /// The login is right: this user of ours.
+    /// The login is right, and belongs to this user.
     User(Mailbox),
-    /// The login is wrong. Who is unknown and whose password is wrong hear the same.
+    /// The login is wrong. An unknown user and a wrong password get the same reply.
     WrongLogin,
-    /// What a SCRAM exchange goes on with.
+    /// The keys and the nonce of a SCRAM exchange.
     ScramStart(Box<ScramStart>),
-    /// The message is in the queue by this name; the promise may be given.
+    /// The message is in the queue under this id, synced.
     Queued(MessageId),
-    /// No. The machine makes the reply.
+    /// Refused; the server makes the reply.
     Refused(Failure),
-    /// No, in these words; a 4yz or 5yz. After 421 the connection is closed.
+    /// Refused with this reply, a 4yz or 5yz. After 421 the connection is closed.
     RefusedWith(Reply),
 }
 
 impl Verdict {
-    /// An answer, without reasons so far.
+    /// An answer without reasons.
     #[must_use]
     pub fn new(answer: Answer) -> Self {
         Self { answer, reasons: Vec::new() }
     }
 
-    /// A refusal.
+    /// A refusal without reasons.
     #[must_use]
     pub fn refused(failure: Failure) -> Self {
         Self::new(Answer::Refused(failure))
     }
 
-    /// The same, with one more reason.
+    /// Adds a reason.
     #[must_use]
     pub fn with_reason(mut self, reason: impl Into<String>) -> Self {
         self.reasons.push(reason.into());
@@ -160,19 +159,19 @@ impl Verdict {
     }
 }
 
-/// Why a conversation ends that the client did not end with QUIT.
+/// Why a session ends without QUIT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SessionEnd {
-    /// The client is gone.
+    /// The client closed the connection.
     InputEnded,
-    /// It said nothing, or not enough, until the deadline.
+    /// The client sent nothing, or not enough, until the deadline.
     TimedOut,
-    /// We are stopping.
+    /// The server is shutting down.
     Stopping,
-    /// There are too many sessions, in all or from its address. Instead of a greeting.
+    /// There are too many sessions, in all or from this address. Before the greeting.
     TooManySessions,
-    /// It has come too often. Instead of a greeting.
+    /// There were too many connections from this address. Before the greeting.
     RateLimited,
-    /// It spoke before it was greeted. Instead of a greeting.
+    /// The client sent octets before the greeting.
     SpokeBeforeGreeting,
 }

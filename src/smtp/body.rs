@@ -1,17 +1,18 @@
-//! A message on the wire: read strictly, written strictly (RFC 5321 §4.1.1.4, §4.5.2; RFC 3030).
+//! The octets of a message on the wire: a strict reader and a strict writer (RFC 5321 §4.1.1.4, §4.5.2; RFC
+//! 3030).
 //!
-//! Behind DATA only CRLF.CRLF ends a message; behind BDAT its octets are counted, and a dot is a dot.
-//! Either way a CR or LF by itself is refused: a server that is generous here hands on octets in
-//! which the next one may see a second message. For clients that cannot do better the operator may
-//! have them mended instead, see [`LineEnds`]. What passes through is as it will be kept: CRLF line
-//! ends, without stuffed dots.
+//! After DATA only CRLF.CRLF ends a message. After BDAT its octets are counted, and a dot has no meaning.
+//! In both cases a CR or LF by itself is refused: if one server accepts it and the next server takes it for
+//! a line end, the next server may see a second message (SMTP smuggling). For clients that cannot do better
+//! the operator may choose [`BareLineEndPolicy::Normalize`]. The sink gets the octets in the form in which
+//! they are kept: CRLF line ends, without stuffed dots.
 //!
-//! Both directions stream through slices of what they are given; nothing is copied or kept.
+//! Reader and writer pass slices of their input on; they copy and keep nothing.
 
 #[cfg(test)]
 mod tests;
 
-/// Reads one message. Fed with whatever segments arrive.
+/// Reads one message, in pieces of any size.
 #[derive(Debug, Clone)]
 pub struct BodyReader {
     octets_max: u64,
@@ -21,64 +22,63 @@ pub struct BodyReader {
     facts: BodyFacts,
 }
 
-/// What is done about a CR or LF by itself in a message.
+/// What the reader does with a CR or LF by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum BareLineEndPolicy {
-    /// The message is refused.
+    /// Refuses the message.
     #[default]
     Reject,
-    /// It becomes CRLF: each LF, and a run of CRs with or without a LF behind it. A dot behind such a
-    /// line end is content, so that it neither ends the message nor is taken away.
+    /// Makes it CRLF: each LF, and each run of CRs with or without an LF after it. A dot after such a line
+    /// end is content: it does not end the message and is not removed.
     Normalize,
 }
 
-/// How the end of a message is known.
+/// How the end of a message is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Framing {
     /// CRLF.CRLF (RFC 5321 §4.1.1.4).
     Dot,
-    /// Whoever feeds counts (RFC 3030 §2).
+    /// The caller counts the octets (RFC 3030 §2).
     Chunks,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BodyState {
     LineStart,
-    /// The start of a line behind a line end that was normalized: a dot here is content.
+    /// The start of a line after a line end that was normalized: a dot here is content.
     NormalizedLineStart,
     InLine,
-    /// A CR inside or at the end of a line, which has not gone to the sink.
+    /// A CR inside or at the end of a line. It has not gone to the sink.
     Cr,
     /// A dot at the start of a line.
     Dot,
-    /// A dot at the start of a line, and a CR.
+    /// A dot and a CR at the start of a line.
     DotCr,
 }
 
-/// What was noticed while a message passed.
+/// Facts about a message that was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BodyFacts {
-    /// Octets with CRLF line ends and without stuffed dots: as SIZE counts them (RFC 1870 §5).
+    /// Length in octets, with CRLF line ends and without stuffed dots: as SIZE counts them (RFC 1870 §5).
     pub octets: u64,
-    /// Octets above 127 were seen.
+    /// The message has octets above 127.
     pub has_8bit: bool,
 }
 
 /// How a message ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyEnd {
-    /// As it should. All of it went to the sink.
+    /// The message is complete. All of it went to the sink.
     Complete(BodyFacts),
-    /// As it should, but it was larger than allowed. What went to the sink is to be thrown away.
+    /// The message is complete, but larger than allowed. Discard what went to the sink.
     TooBig,
-    /// A lone CR or LF: somebody tries to smuggle, or does not speak SMTP. What went to the sink is
-    /// to be thrown away. Behind DATA the message has not ended and never will.
+    /// The message has a CR or LF by itself: an attempt at smuggling, or not SMTP. Discard what went to the
+    /// sink. After DATA the end of the message is unknown.
     BareLineEnd,
 }
 
 impl BodyReader {
-    /// A reader for one message behind DATA, of at most `octets_max` octets after unstuffing; 0 is
-    /// no limit.
+    /// A reader for one message after DATA. `octets_max` counts octets without stuffed dots; 0 is no limit.
     #[must_use]
     pub fn new(octets_max: u64, line_ends: BareLineEndPolicy) -> Self {
         Self {
@@ -90,22 +90,22 @@ impl BodyReader {
         }
     }
 
-    /// The same for one message that comes in chunks. It is fed with nothing but their octets, and
-    /// [`Self::finish`] is called behind the last one.
+    /// A reader for one message in chunks. It gets nothing but their octets, and [`Self::finish`] after the
+    /// last one.
     #[must_use]
     pub fn in_chunks(octets_max: u64, line_ends: BareLineEndPolicy) -> Self {
         Self { framing: Framing::Chunks, ..Self::new(octets_max, line_ends) }
     }
 
-    /// So many more octets would be too many.
+    /// Whether the message would be too large with so many more octets.
     #[must_use]
     pub fn is_too_big_with(&self, octets: u64) -> bool {
         self.facts.octets.saturating_add(octets) > self.octets_max
     }
 
-    /// Reads on. The message's octets go to `sink` in order, mostly as slices of `octets`, until the
-    /// message is too big. At its end says how it ended, and how many of `octets` belong to it:
-    /// what is behind them are commands again. Not to be fed after that.
+    /// Takes the next octets. The octets of the message go to `sink` in order, mostly as slices of
+    /// `octets`, until the message is too large. At the end of the message returns how it ended and how
+    /// many of `octets` belong to it; commands follow them. Must not be called again after that.
     pub fn feed(&mut self, octets: &[u8], sink: &mut impl FnMut(&[u8])) -> Option<(usize, BodyEnd)> {
         // Octets from here on have not gone to the sink yet.
         let mut kept = 0;
@@ -114,7 +114,7 @@ impl BodyReader {
             match (self.state, octet) {
                 (BodyState::Cr, b'\n') => {
                     if at == 0 {
-                        // Its CR came with an earlier segment.
+                        // The CR came in an earlier piece.
                         self.emit(b"\r\n", sink);
                         kept = 1;
                     }
@@ -133,7 +133,7 @@ impl BodyReader {
                     at += 1;
                 }
                 (BodyState::LineStart, b'.') if self.framing == Framing::Dot => {
-                    // RFC 5321 §4.5.2: it is there for transparency, or it is the end.
+                    // RFC 5321 §4.5.2: a stuffed dot, or the end of the message.
                     self.emit(octets.get(kept..at).unwrap_or_default(), sink);
                     self.state = BodyState::Dot;
                     at += 1;
@@ -166,8 +166,8 @@ impl BodyReader {
         None
     }
 
-    /// Makes a line end of what is none: the octet at `at`, or a CR before it. Says from where on
-    /// octets have not gone to the sink now, and where to go on.
+    /// Writes a CRLF for the CR or LF by itself at `at`, or for the CR before it. Returns the positions
+    /// from which octets have not gone to the sink, and at which the reader goes on.
     fn normalize_line_end(
         &mut self,
         octets: &[u8],
@@ -178,19 +178,19 @@ impl BodyReader {
         let is_cr = octets.get(at) == Some(&b'\r');
         let end = if self.state == BodyState::Cr { at.saturating_sub(1) } else { at };
         match self.state {
-            // The dot was no stuffed one: more would have to be on its line.
+            // The dot was not stuffed: a stuffed dot has more octets on its line.
             BodyState::Dot | BodyState::DotCr => self.emit(b".", sink),
             BodyState::LineStart | BodyState::NormalizedLineStart | BodyState::InLine | BodyState::Cr => {
                 self.emit(octets.get(kept..end).unwrap_or_default(), sink);
             }
         }
         match self.state {
-            // One more CR of a run; the one before it is gone.
+            // Another CR of a run. The CR before it is dropped.
             BodyState::Cr | BodyState::DotCr if is_cr => {
                 self.state = BodyState::Cr;
                 (at, at + 1)
             }
-            // The run has ended without a LF.
+            // The run ended without an LF.
             BodyState::Cr | BodyState::DotCr => {
                 self.emit(b"\r\n", sink);
                 self.state = BodyState::NormalizedLineStart;
@@ -204,8 +204,8 @@ impl BodyReader {
         }
     }
 
-    /// The last chunk is over. A line that it leaves open is ended: every message that we keep is
-    /// made of whole lines, as DATA would have brought it; a signature is made as if it were so.
+    /// The last chunk is over. If its last line has no end, a CRLF is added: every stored message has whole
+    /// lines, like one that came after DATA, and a signature is computed over whole lines.
     pub fn finish(&mut self, sink: &mut impl FnMut(&[u8])) -> BodyEnd {
         match (self.state, self.bare_line_ends) {
             (BodyState::Cr, BareLineEndPolicy::Reject) => return BodyEnd::BareLineEnd,
@@ -239,12 +239,12 @@ impl BodyReader {
 
 /// Writes one message: stuffs dots, and ends it.
 ///
-/// What it is given should have CRLF line ends. A CR or LF by itself goes out as CRLF, so that
-/// no message of ours can hold what another server takes for its end.
+/// The message should have CRLF line ends. A CR or LF by itself goes out as CRLF, so that no other server
+/// can see the end of the message in it.
 #[derive(Debug)]
 pub struct DotStuffer {
     is_line_start: bool,
-    /// A CR is held back until we know whether its LF comes.
+    /// A CR is held back until the next octet is there.
     has_cr: bool,
 }
 
@@ -255,13 +255,14 @@ impl Default for DotStuffer {
 }
 
 impl DotStuffer {
-    /// For one message.
+    /// A writer for one message.
     #[must_use]
     pub fn new() -> Self {
         Self { is_line_start: true, has_cr: false }
     }
 
-    /// Writes on. What goes on the wire goes to `sink`, mostly as slices of `octets`.
+    /// Takes the next octets of the message. What goes on the wire goes to `sink`, mostly as slices of
+    /// `octets`.
     pub fn feed(&mut self, octets: &[u8], sink: &mut impl FnMut(&[u8])) {
         let mut rest = octets;
         if self.has_cr && !rest.is_empty() {
@@ -270,7 +271,7 @@ impl DotStuffer {
             sink(b"\r\n");
             rest = rest.strip_prefix(b"\n").unwrap_or(rest);
         }
-        // Octets of `rest` before this are sound, and go out together.
+        // Octets of `rest` before this position go out together, unchanged.
         let mut sound = 0;
         loop {
             let line = rest.get(sound..).unwrap_or_default();
@@ -312,7 +313,7 @@ impl DotStuffer {
         }
     }
 
-    /// Ends the message: the line, if one is open, and then the dot.
+    /// Ends the last line if it is open, and writes the final dot.
     pub fn finish(self, sink: &mut impl FnMut(&[u8])) {
         sink(if self.is_line_start { b".\r\n" } else { b"\r\n.\r\n" });
     }

@@ -1,35 +1,33 @@
-//! The SMTP client, as a machine without a socket: the mirror of the server.
+//! The SMTP and LMTP client as a state machine without a socket.
 //!
-//! Replies go in, steps come out. The machine knows what may be said when, what each reply means
-//! for each recipient, and when this host is of no use but another may be. It knows nothing of
-//! sockets, clocks, certificates or DNS. End of input, a timeout and a failed handshake are inputs
-//! too, and whatever a peer says is a value, never a panic.
+//! It takes replies and returns steps. It decides which command may be sent when, what each reply means for
+//! each recipient, and when another host should be tried. The end of input, a timeout and a failed
+//! handshake are inputs, too. No reply of a peer makes it panic.
 //!
-//! Promises: every recipient has an [`Answer`] at the end, whatever happened; a recipient that was
-//! taken by the reply to the final dot stays delivered, whatever happens later; nothing that was
-//! learnt before TLS is known after it; no 8-bit octet goes to a peer that did not offer to take it.
+//! It guarantees: every recipient has a [`RecipientResult`] at the end; a recipient that the reply to the
+//! final dot accepted stays delivered whatever happens later; what a peer said before TLS has no effect
+//! after it; no 8-bit octet goes to a peer that did not offer 8BITMIME.
 //!
-//! Does not: send the message itself (the shell streams it), hold the connection, choose hosts,
-//! decide whether a level of TLS is good enough (the shell is asked by [`Step::Settled`]).
+//! It does not send the message (the caller streams it), hold the connection, choose hosts, or decide
+//! whether the TLS of a connection is good enough (the caller does at [`ClientStep::CheckEncryption`]).
 //!
-//! A connection carries one message after the other: when one is decided, [`Client::begin`] takes the
-//! next, as long as [`Client::can_go_on`].
+//! A connection can carry several messages: when one is decided, [`Client::begin_message`] takes the next,
+//! as long as [`Client::is_reusable`] is true.
 //!
-//! Called by `courier/smtp` and `courier/lmtp`, one machine for each connection. LMTP differs in the
-//! hello word (`Client::hello`) and in that the dot is answered once for each accepted recipient
-//! (`replies`).
+//! Called by `courier/smtp` and `courier/lmtp`, one client for each connection. LMTP differs in two things:
+//! the verb LHLO, and one reply to the final dot for each accepted recipient (`replies`).
 //!
-//! - `plan`: what is to be achieved on a connection
-//! - `step`: what the shell does next
-//! - `commands`: what is said in a transaction, and what is not
-//! - `replies`: what the replies in a transaction mean
-//! - `fates`: what becomes of each recipient
-//! - `auth`: the client logs in
+//! - `plan`: the message, the recipients and the host
+//! - `step`: what the caller does next
+//! - `commands`: writes the commands of a transaction
+//! - `replies`: interprets the replies in a transaction
+//! - `recipient_progress`: what became of each recipient
+//! - `auth`: logs in
 //!
-//! Here is the connection: greeting, hello, TLS, one transaction after the other, and its end.
+//! This file has the connection: greeting, EHLO, TLS, the transactions, and the end.
 //!
-//! Standards: RFC 5321, 1870 (SIZE), 2033 (LMTP), 2920 (PIPELINING), 3207 (STARTTLS), 3461 (DSN),
-//! 4954 (AUTH), 6152 (8BITMIME), 6531 (SMTPUTF8), 9422 (LIMITS).
+//! Standards: RFC 5321, 1870 (SIZE), 2033 (LMTP), 2920 (PIPELINING), 3207 (STARTTLS), 3461 (DSN), 4954
+//! (AUTH), 6152 (8BITMIME), 6531 (SMTPUTF8), 9422 (LIMITS).
 
 mod auth;
 mod commands;
@@ -54,7 +52,7 @@ pub use self::plan::{Encryption, Plan, PlannedRecipient, Protocol};
 pub use self::recipient_progress::RecipientResult;
 pub use self::step::{ClientStep, Wait};
 
-/// One conversation with one host.
+/// One connection to one host.
 #[derive(Debug)]
 pub struct Client {
     plan: Plan,
@@ -66,20 +64,20 @@ pub struct Client {
     is_encrypted: bool,
     is_logged_in: bool,
     refused_starttls: Option<Reply>,
-    /// Domains of those whom this transaction has named.
+    /// Domains of the recipients that this transaction has named.
     named_domains: Vec<Domain>,
-    /// Transactions that came to their end.
+    /// Transactions that ended.
     transaction_count: u32,
-    /// MAIL was accepted, and the transaction has not come to its end.
+    /// MAIL was accepted, and the transaction has not ended.
     is_in_transaction: bool,
-    /// The peer had nothing to say against what we said so far: it may go on.
+    /// The peer has refused nothing that concerns the connection: it can be used again.
     is_usable: bool,
     /// The connection has carried a message before, and the peer has not answered MAIL since.
     is_reuse_unconfirmed: bool,
     is_stale: bool,
-    /// The peer has said something.
+    /// The peer has sent a reply.
     has_received_reply: bool,
-    /// Why whoever is still waiting at the end got no answer.
+    /// The reason for recipients without an answer at the end.
     final_failure: Option<Failure>,
 }
 
@@ -95,20 +93,20 @@ enum ClientState {
     Transaction,
     Message,
     Dot,
-    /// All recipients were refused, and 354 came nevertheless.
+    /// All recipients were refused, but 354 came.
     LoneDot,
     Closed,
 }
 
 impl Client {
-    /// A conversation that begins.
+    /// Begins a connection.
     pub fn new(plan: Plan) -> (Self, ClientStep) {
-        let fates = TransactionProgress::new(plan.recipients.len());
+        let progress = TransactionProgress::new(plan.recipients.len());
         let mut client = Self {
             plan,
             state: ClientState::Greeting,
             extensions: Extensions::default(),
-            progress: fates,
+            progress,
             next: NextCommand::Mail,
             pending_commands: VecDeque::new(),
             is_encrypted: false,
@@ -132,12 +130,12 @@ impl Client {
         }
     }
 
-    /// The peer replied.
+    /// Takes a reply of the peer.
     pub fn reply(&mut self, reply: &Reply) -> ClientStep {
         self.has_received_reply = true;
-        // RFC 5321 §3.8: 421 may come at any time, and the connection is over. What it answers after
-        // the final dot is the message, and that is not handed to another host; in LMTP it may answer
-        // for one recipient only, and whoever has no reply when the connection ends is put off.
+        // RFC 5321 §3.8: 421 may come at any time, and the connection is over. After the final dot it
+        // answers the message, which is then not given to another host; in LMTP it answers one recipient,
+        // and recipients without a reply when the connection ends are deferred.
         if reply.code == 421 && self.state != ClientState::Dot {
             return self
                 .close(reply.to_failure(&self.plan.remote_mta_name(), "to go on").with_destination_scope());
@@ -152,8 +150,8 @@ impl Client {
                 self.state = ClientState::Handshake;
                 ClientStep::StartTls
             }
-            // RFC 3207 §4: it cannot, for now, and the connection is as sound as before. Whether plain
-            // text is good enough is not ours to say.
+            // RFC 3207 §4: the refusal does not affect the connection. The caller decides whether plain
+            // text is good enough.
             ClientState::StartTls => {
                 self.refused_starttls = Some(reply.clone());
                 self.check_encryption()
@@ -169,19 +167,19 @@ impl Client {
         }
     }
 
-    /// The handshake is done.
+    /// The handshake succeeded.
     pub fn handshake_succeeded(&mut self) -> ClientStep {
         self.is_encrypted = true;
         if self.plan.encryption == Encryption::ImplicitTls {
             self.state = ClientState::Greeting;
             return ClientStep::Receive(Wait::Greeting);
         }
-        // RFC 3207 §4.2: what the peer said before is forgotten.
+        // RFC 3207 §4.2: the extensions that were offered before are forgotten.
         self.extensions = Extensions::default();
         self.send_hello(ClientState::Ehlo)
     }
 
-    /// The handshake failed: `why`, in the words of the TLS library.
+    /// The handshake failed; `why` is the text of the TLS library.
     pub fn handshake_failed(&mut self, why: &str) -> ClientStep {
         self.close(
             Failure::transient(
@@ -193,19 +191,19 @@ impl Client {
         )
     }
 
-    /// The peer offered STARTTLS, and this is its refusal; so the connection is in plain text.
+    /// The reply by which the peer refused the STARTTLS that it offered; the connection is in plain text.
     #[must_use]
     pub fn refused_starttls(&self) -> Option<&Reply> {
         self.refused_starttls.as_ref()
     }
 
-    /// The connection is not good enough for this recipient, by its position in the plan; it goes
-    /// without an answer from this host.
+    /// Leaves a recipient, given by its position in the plan, without an answer from this host, because the
+    /// connection is not good enough for it.
     pub fn withhold(&mut self, recipient: usize, failure: Failure) {
         self.progress.leave_to_other_hosts(recipient, failure);
     }
 
-    /// Begins the transaction for everyone who was not withheld.
+    /// Begins the transaction for all recipients that were not withheld.
     pub fn begin_transactions(&mut self) -> ClientStep {
         self.is_usable = false;
         self.refuse_unsendable();
@@ -221,8 +219,8 @@ impl Client {
         self.next_group()
     }
 
-    /// The next message, for the same host, under the same name and by the same connection. What
-    /// became of the one before is forgotten.
+    /// Begins the next message, for the same host, with the same EHLO name. The results of the message
+    /// before are forgotten.
     pub fn begin_message(&mut self, plan: Plan) -> ClientStep {
         self.progress = TransactionProgress::new(plan.recipients.len());
         self.plan = plan;
@@ -231,21 +229,21 @@ impl Client {
         self.check_encryption()
     }
 
-    /// After [`Step::Quit`]: the peer is content and may be given another message. One at which we have
-    /// logged in may not: the next message may be somebody else's.
+    /// After [`ClientStep::Quit`]: the connection can carry another message. Not if the client has logged
+    /// in on it, because the next message may need other credentials.
     #[must_use]
     pub fn is_reusable(&self) -> bool {
         self.is_usable && !self.is_logged_in && self.has_transactions_left()
     }
 
-    /// A connection that had carried a message before turned out to be dead, or to take no more,
-    /// before this message was begun: a new one should be asked, and nothing is to be concluded.
+    /// The connection had carried a message before, and failed before this message was begun. Try a new
+    /// connection, and conclude nothing about the host.
     #[must_use]
     pub fn is_stale(&self) -> bool {
         self.is_stale
     }
 
-    /// The peer has said something, on this connection.
+    /// The peer has sent a reply on this connection.
     #[must_use]
     pub fn has_received_reply(&self) -> bool {
         self.has_received_reply
@@ -262,15 +260,15 @@ impl Client {
         ClientStep::Receive(Wait::Dot)
     }
 
-    /// The message cannot be sent for a reason of our own: nobody else is asked. The final dot must
-    /// not be written.
+    /// The message cannot be sent for a local reason: no other host is tried. The final dot must not be
+    /// written.
     pub fn abandon(&mut self, failure: &Failure) -> ClientStep {
         self.progress.settle_remaining(&failure.clone().into());
         self.state = ClientState::Closed;
         ClientStep::Close
     }
 
-    /// The connection ended, timed out, or carries something that is not SMTP.
+    /// The connection ended, timed out, or carries something else than SMTP.
     pub fn interrupted(&mut self, why: &str) -> ClientStep {
         let host = self.plan.peer_description();
         let failure = |end: &str| {
@@ -278,13 +276,13 @@ impl Client {
             Failure::transient(4, 2, format!("the conversation with {host} broke off at {stage}: {why}{end}"))
         };
         match self.state {
-            // Nobody knows whether the message was taken. A copy for the next host now would be a
-            // double for sure if it was; the same host, later, may know better (RFC 1047).
+            // It is unknown whether the peer took the message. If it did, a copy to another host would be a
+            // duplicate; a later attempt may find the same host in a clearer state (RFC 1047).
             ClientState::Dot => {
                 let failure = failure("; whether it took the message is unknown");
                 self.abandon(&failure)
             }
-            // Who has heard of the message may have stumbled over it, and not over us.
+            // The message may be the cause of the failure, not the host.
             _ if self.is_in_transaction => {
                 let failure = failure("");
                 self.close(failure)
@@ -296,8 +294,8 @@ impl Client {
         }
     }
 
-    /// What became of each recipient, in the order of the plan. Complete after [`Step::Quit`] and
-    /// [`Step::Close`].
+    /// The result for each recipient, in the order of the plan. Complete after [`ClientStep::Quit`] and
+    /// [`ClientStep::Close`].
     #[must_use]
     pub fn results(&self) -> Vec<RecipientResult> {
         let no_end = || {
@@ -307,7 +305,7 @@ impl Client {
         self.progress.results(self.is_usable, &self.final_failure.clone().unwrap_or_else(no_end))
     }
 
-    /// Where we are, for a sentence.
+    /// The stage of the session, for a sentence.
     fn stage(&self) -> &'static str {
         match (self.state, self.pending_commands.front()) {
             (ClientState::Greeting, _) => "the greeting",
@@ -327,7 +325,7 @@ impl Client {
     fn send_hello(&mut self, state: ClientState) -> ClientStep {
         self.state = state;
         let verb = if state == ClientState::Helo { "HELO" } else { self.hello_verb() };
-        // RFC 5321 §4.1.4; a name goes out in A-labels, always.
+        // RFC 5321 §4.1.4; the name is sent in A-labels.
         ClientStep::Send(format!("{verb} {}\r\n", self.plan.hello.as_ascii()).into_bytes(), Wait::Hello)
     }
 
@@ -340,7 +338,7 @@ impl Client {
 
     fn on_ehlo(&mut self, reply: &Reply) -> ClientStep {
         match self.plan.protocol {
-            // RFC 5321 §3.2: a server of the old kind.
+            // RFC 5321 §3.2: a server without extensions.
             Protocol::Smtp if reply.is_permanent() => return self.send_hello(ClientState::Helo),
             Protocol::Smtp | Protocol::Lmtp if !reply.is_positive() => {
                 return self.quit_after_refusal(reply, self.hello_verb());
@@ -361,8 +359,8 @@ impl Client {
         ClientStep::CheckEncryption
     }
 
-    /// Before the transaction even a 5yz speaks for this host only (RFC 5321 §4.2.4.2, RFC 7504):
-    /// another may be better, and if there is none, later may be.
+    /// Before the transaction even a 5yz is about this host only (RFC 5321 §4.2.4.2, RFC 7504): another
+    /// host may accept the message, or this one later.
     fn quit_after_refusal(&mut self, reply: &Reply, asked: &str) -> ClientStep {
         let (Failure::Permanent(reason) | Failure::Transient(reason)) =
             reply.to_failure(&self.plan.remote_mta_name(), asked);
@@ -370,7 +368,7 @@ impl Client {
         self.quit()
     }
 
-    /// The connection is of no more use.
+    /// The connection cannot be used any more.
     fn close(&mut self, failure: Failure) -> ClientStep {
         (self.is_usable, self.is_stale) = (false, self.is_reuse_unconfirmed);
         self.final_failure = Some(failure);

@@ -1,8 +1,7 @@
-//! One command line, understood.
+//! Parses a command line.
 //!
-//! The grammar of RFC 5321 §4.1.1 and nothing more generous, with the exceptions that are marked.
-//! What is wrong becomes the [`Reply`] that says so; whether a command may come now is for the
-//! server machine to know.
+//! The grammar is that of RFC 5321 §4.1.1; exceptions are marked. A mistake becomes the [`Reply`] that
+//! names it. Whether a command may come now is decided by `server`.
 
 use crate::mail::{
     Domain, DomainError, ForwardPath, Mailbox, MailboxError, ReversePath, printable, split_outside_quotes,
@@ -12,10 +11,10 @@ use super::parameters::{MailParameters, RecipientParameters, size};
 use super::reply::Reply;
 use super::reply_table::{self as table, FixedReply};
 
-/// A command, its arguments checked.
+/// A command with checked arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// HELO: a client without extensions.
+    /// HELO, from a client without extensions.
     Helo(HelloName),
     /// EHLO.
     Ehlo(HelloName),
@@ -23,38 +22,38 @@ pub enum Command {
     Mail {
         /// Where failures are reported.
         reverse_path: ReversePath,
-        /// What the client asks of us.
+        /// The parameters.
         parameters: MailParameters,
         /// No octet of the path is above 127; otherwise SMTPUTF8 is needed.
         is_ascii: bool,
     },
     /// RCPT.
     Rcpt {
-        /// Who is to have the message.
+        /// The recipient.
         forward_path: ForwardPath,
-        /// What the client asks of us.
+        /// The parameters.
         parameters: RecipientParameters,
         /// No octet of the path or of ORCPT is above 127; otherwise SMTPUTF8 is needed.
         is_ascii: bool,
     },
     /// DATA.
     Data,
-    /// BDAT (RFC 3030 §2): so many octets of the message are behind the line end.
+    /// BDAT (RFC 3030 §2): a chunk of the message follows the line end.
     Bdat {
-        /// Octets of this chunk; what does not fit into 64 bits is larger than any limit.
+        /// Length of the chunk in octets; a number that does not fit into 64 bits becomes the largest one.
         octets: u64,
-        /// It is the message's last one.
+        /// The chunk is the last one of the message.
         is_last: bool,
     },
     /// RSET.
     Rset,
-    /// NOOP; what it says is of no matter.
+    /// NOOP; its argument is ignored.
     Noop,
     /// QUIT.
     Quit,
-    /// VRFY; we do not say who exists.
+    /// VRFY; the server does not say which addresses exist.
     Vrfy,
-    /// EXPN; we do not say who is behind a name.
+    /// EXPN; the server does not say which addresses are behind a name.
     Expn,
     /// HELP.
     Help,
@@ -67,32 +66,32 @@ pub enum Command {
         /// The initial response in base64; empty if the client sent `=` (RFC 4954 §4).
         initial: Option<String>,
     },
-    /// The first line of an HTTP request: a page in a browser that speaks to our port.
+    /// The first line of an HTTP request, from a browser.
     Http,
 }
 
-/// What a client calls itself. Printable, at most [`Hello::OCTETS_MAX`] octets of what it said.
+/// The name in HELO or EHLO: printable, at most [`HelloName::OCTETS_MAX`] octets.
 ///
-/// Nothing follows from it (RFC 5321 §4.1.4: a server must not refuse mail because it does not
-/// fit), and so it is not even required to be a domain.
+/// It need not be a domain, because nothing depends on it: RFC 5321 §4.1.4 forbids to refuse mail because
+/// the name does not fit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HelloName(String);
 
 impl HelloName {
-    /// Octets kept of it: the longest domain.
+    /// The longest name that is kept, in octets: the longest domain.
     pub const OCTETS_MAX: usize = 255;
 
     fn parse(raw: &str) -> Self {
         Self(printable(raw.as_bytes(), Self::OCTETS_MAX))
     }
 
-    /// The word, for the log and the stamp.
+    /// The name, for the log and for Received.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The word as a domain or address literal, if it is one.
+    /// The name as a domain or address literal, if it is one.
     #[must_use]
     pub fn domain(&self) -> Option<Domain> {
         Domain::parse(&self.0).ok()
@@ -108,15 +107,15 @@ impl Command {
         VERBS.iter().find(is).copied().unwrap_or("other")
     }
 
-    /// A line as it may be logged and traced: printable, on one line, without a password.
+    /// The line as it may be logged: printable, on one line, without a password.
     #[must_use]
     pub fn printable_line(line: &[u8]) -> String {
         match Self::verb(line) {
             "AUTH" => {}
-            // A client that did not wait for the refusal of its AUTH sends its response next, and
-            // there are short passwords: this much is enough to know HTTP or TLS by.
+            // A client that did not wait for the refusal of its AUTH sends its response next, and passwords
+            // can be short: four octets are enough to recognise HTTP or TLS.
             "other" => return printable(line, 4),
-            // A trace holds many of them.
+            // A trace holds many lines.
             _ => return printable(line, 200),
         }
         let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
@@ -128,16 +127,16 @@ impl Command {
         }
     }
 
-    /// Reads a line, which has no line end any more.
+    /// Parses a line without its line end.
     ///
     /// # Errors
-    /// The reply that tells the client what is wrong: 500, 501 or 555.
+    /// The reply that names the mistake: 500, 501 or 555.
     pub fn parse(line: &[u8]) -> Result<Self, Reply> {
         let text = std::str::from_utf8(line).map_err(|_| table::UNKNOWN_COMMAND)?;
         if text.contains(|c: char| c.is_control() && c != '\t') {
             return Err(table::CONTROL_CHARACTER.into());
         }
-        // RFC 5321 §4.1.1: white space before the line end is to be tolerated.
+        // RFC 5321 §4.1.1: white space before the line end is tolerated.
         let text = text.trim_end_matches([' ', '\t']);
         let (verb, rest) = text.split_once([' ', '\t']).unwrap_or((text, ""));
         let rest = rest.trim_start_matches(' ');
@@ -150,7 +149,7 @@ impl Command {
             "BDAT" => bdat(rest),
             "RSET" => without_argument(rest, Self::Rset),
             "QUIT" => without_argument(rest, Self::Quit),
-            // RFC 3207 §4: with an argument 501.
+            // RFC 3207 §4: an argument is refused with 501.
             "STARTTLS" => without_argument(rest, Self::StartTls),
             "NOOP" => Ok(Self::Noop),
             "HELP" => Ok(Self::Help),
@@ -175,8 +174,8 @@ fn without_argument(rest: &str, command: Command) -> Result<Command, Reply> {
     if rest.is_empty() { Ok(command) } else { Err(table::NO_ARGUMENT.into()) }
 }
 
-/// Departs from RFC 5321 §4.1.1.1: names with underscores, spaces behind them and the like are
-/// common among honest clients, and nothing depends on them.
+/// Departs from RFC 5321 §4.1.1.1: a name with underscores, or with words after it, is accepted. Such names
+/// are common, and nothing depends on them.
 fn hello(rest: &str, missing: FixedReply) -> Result<HelloName, Reply> {
     match rest.split_ascii_whitespace().next() {
         Some(word) => Ok(HelloName::parse(word)),
@@ -189,7 +188,7 @@ fn auth(rest: &str) -> Result<Command, Reply> {
     let (Some(mechanism), initial, None) = (words.next(), words.next(), words.next()) else {
         return Err(table::AUTH_SYNTAX.into());
     };
-    // RFC 4954 §4: "=" is an initial response of no octets.
+    // RFC 4954 §4: "=" is an empty initial response.
     let initial = initial.map(|word| if word == "=" { String::new() } else { word.to_owned() });
     Ok(Command::Auth { mechanism: mechanism.to_ascii_uppercase(), initial })
 }
@@ -207,7 +206,7 @@ fn bdat(rest: &str) -> Result<Command, Reply> {
     }
 }
 
-/// Whose path it is: the enhanced statuses differ (RFC 3463 §3.2).
+/// Which path is parsed: the enhanced statuses differ (RFC 3463 §3.2).
 #[derive(Clone, Copy)]
 enum PathKind {
     Sender,
@@ -227,7 +226,7 @@ fn mail(rest: &str) -> Result<Command, Reply> {
 fn rcpt(rest: &str) -> Result<Command, Reply> {
     let (path, words) = split_path(rest, "TO:").ok_or(table::RCPT_SYNTAX)?;
     let parameters = RecipientParameters::parse(words)?;
-    // RFC 5321 §4.1.1.3: the one name that needs no domain, in any case.
+    // RFC 5321 §4.1.1.3: the one address that needs no domain, in any case.
     let forward_path = if path.eq_ignore_ascii_case("postmaster") {
         ForwardPath::Postmaster
     } else {
@@ -237,13 +236,13 @@ fn rcpt(rest: &str) -> Result<Command, Reply> {
     Ok(Command::Rcpt { forward_path, parameters, is_ascii })
 }
 
-/// What is inside the brackets, and what is behind them.
+/// Splits `FROM:<path> parameters` into the path and the parameters.
 fn split_path<'a>(rest: &'a str, keyword: &str) -> Option<(&'a str, &'a str)> {
     let (head, path) = rest.split_at_checked(keyword.len())?;
     if !head.eq_ignore_ascii_case(keyword) {
         return None;
     }
-    // Departs from RFC 5321 §4.1.1.2, which has no space here: common clients send one.
+    // Departs from RFC 5321 §4.1.1.2, which allows no space here: common clients send one.
     let inside = path.strip_prefix(' ').unwrap_or(path).strip_prefix('<')?;
     let (path, behind) = split_outside_quotes(inside, |c| c == '>')?;
     (behind.is_empty() || behind.starts_with(' ')).then_some((path, behind))
@@ -263,7 +262,7 @@ fn mailbox(path: &str, whose: PathKind) -> Result<Mailbox, Reply> {
     Mailbox::parse(path).map_err(|error| refused(&error))
 }
 
-/// RFC 5321 §4.1.1.3, appendix C: `@a,@b:` before a mailbox is accepted, and ignored.
+/// RFC 5321 §4.1.1.3, appendix C: the source route `@a,@b:` before a mailbox is accepted and ignored.
 fn without_source_route(path: &str) -> Option<&str> {
     let Some(mut rest) = path.strip_prefix('@') else { return Some(path) };
     loop {
@@ -313,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn verbs_are_taken_in_any_case_and_with_white_space_behind() {
+    fn verbs_are_accepted_in_any_case_and_with_white_space_after_them() {
         assert_eq!(parse("quit"), Ok(Command::Quit));
         assert_eq!(parse("QuIt  \t"), Ok(Command::Quit));
         assert_eq!(parse("noop anything at all"), Ok(Command::Noop));
@@ -333,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_logged_has_no_password_and_what_is_counted_is_of_a_fixed_set() {
+    fn a_logged_line_has_no_password_and_a_counted_verb_is_of_a_fixed_set() {
         for (line, verb, shown) in [
             ("mail FROM:<a@b.example>", "MAIL", "mail FROM:<a@b.example>"),
             ("auth PLAIN AGFuYQBzZWNyZXQ=", "AUTH", "AUTH PLAIN (response not shown)"),
@@ -353,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_may_call_itself_almost_anything() {
+    fn almost_any_name_is_accepted_in_ehlo() {
         for (line, word) in [
             ("EHLO there.example", "there.example"),
             ("EHLO [192.0.2.1]", "[192.0.2.1]"),
@@ -369,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_are_read_by_the_grammar() {
+    fn paths_follow_the_grammar() {
         assert_eq!(mail("MAIL FROM:<>").0, ReversePath::Null);
         for (line, path) in [
             ("mail from:<ana@there.example>", "<ana@there.example>"),
@@ -437,7 +436,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_beyond_ascii_is_told_from_one_in_a_labels() {
+    fn a_path_with_characters_beyond_ascii_needs_smtputf8() {
         for (line, expected) in [
             ("RCPT TO:<bo@xn--bcher-kva.example>", true),
             ("RCPT TO:<bo@bücher.example>", false),
@@ -453,12 +452,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_makes_it_panic(line in prop::collection::vec(any::<u8>(), 0..80)) {
+        fn no_line_makes_the_parser_panic(line in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = Command::parse(&line);
         }
 
         #[test]
-        fn no_path_makes_it_panic(line in "(MAIL FROM:|RCPT TO:) ?<[@a.:,\\[\\]\"\\\\<> é]{0,20}>?[ A-Z=+]{0,12}") {
+        fn no_path_makes_the_parser_panic(line in "(MAIL FROM:|RCPT TO:) ?<[@a.:,\\[\\]\"\\\\<> é]{0,20}>?[ A-Z=+]{0,12}") {
             let _ = Command::parse(line.as_bytes());
         }
     }

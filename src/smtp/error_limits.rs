@@ -1,18 +1,18 @@
-//! How much a client may do that brings no mail nearer.
+//! Limits the errors of a client, and the commands that do not lead to a message.
 //!
-//! Everything is counted between two messages that we queue: a client that brings mail may make
-//! mistakes again. Three counts, because three things cost differently: what the client does wrong
-//! (the operator says how much of it), what we put off, and commands that are fine and lead nowhere.
+//! Everything is counted between two queued messages: a client that sends mail may make mistakes again.
+//! There are three counts, because the three things cost differently: errors (their limit is an option),
+//! temporary refusals, and valid commands that do not lead to a message.
 
 use super::reply::Reply;
 
-/// Commands that lead nowhere: EHLO, HELO, MAIL, RSET, NOOP, VRFY and HELP. A message takes three of
-/// them, with STARTTLS; a client that asks about every recipient first, or keeps a connection open,
-/// some ten.
+/// Commands that do not lead to a message by themselves: EHLO, HELO, MAIL, RSET, NOOP, VRFY and HELP. A
+/// message takes three of them, with STARTTLS; a client that verifies each recipient first, or keeps a
+/// connection open, sends about ten.
 const JUNK_COMMANDS_MAX: u32 = 100;
 
-/// Replies 4yz. A client may send all of its recipients at once and hear 452 for those above the
-/// limit (RFC 5321 §4.5.3.1.10), so that one with a long list is in its right.
+/// Replies 4yz. A client may send all of its recipients at once and get 452 for those above the limit (RFC
+/// 5321 §4.5.3.1.10), so that a long list is not an error.
 const DEFERRALS_MAX: u32 = 1000;
 
 /// What a client has done since its last message was queued.
@@ -24,12 +24,12 @@ pub(super) struct ErrorLimits {
     junk_commands: u32,
 }
 
-/// Patience is at its end: the reply is 421.
+/// A limit is reached: the reply is 421.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ErrorLimitReached {
-    /// By refusals, of either kind.
+    /// Too many refusals, permanent or temporary.
     Refusals,
-    /// By commands.
+    /// Too many commands without a message.
     JunkCommands,
 }
 
@@ -44,18 +44,18 @@ impl ErrorLimitReached {
 }
 
 impl ErrorLimits {
-    /// Nothing was done so far; `errors_max` replies 5yz are borne.
+    /// Counts from zero; `errors_max` replies 5yz are allowed.
     pub(super) fn new(errors_max: u32) -> Self {
         Self { errors_max, errors: 0, deferrals: 0, junk_commands: 0 }
     }
 
-    /// A command came that may lead nowhere.
+    /// Counts a command that does not lead to a message by itself.
     pub(super) fn count_junk_command(&mut self) -> Result<(), ErrorLimitReached> {
         self.junk_commands = self.junk_commands.saturating_add(1);
         if self.junk_commands > JUNK_COMMANDS_MAX { Err(ErrorLimitReached::JunkCommands) } else { Ok(()) }
     }
 
-    /// We are about to say no.
+    /// Counts a refusal before it is sent.
     pub(super) fn count_refusal(&mut self, reply: &Reply) -> Result<(), ErrorLimitReached> {
         let (count, max) = if reply.is_permanent() {
             (&mut self.errors, self.errors_max)
@@ -66,7 +66,7 @@ impl ErrorLimits {
         if *count > max { Err(ErrorLimitReached::Refusals) } else { Ok(()) }
     }
 
-    /// A message was queued: everything is forgotten.
+    /// A message was queued: counts from zero again.
     pub(super) fn reset(&mut self) {
         *self = Self::new(self.errors_max);
     }
@@ -78,21 +78,21 @@ mod tests {
 
     #[test]
     fn each_kind_has_its_own_limit_and_a_message_clears_them_all() {
-        let mut patience = ErrorLimits::new(2);
+        let mut limits = ErrorLimits::new(2);
         for _ in 0..2 {
             for _ in 0..JUNK_COMMANDS_MAX {
-                assert_eq!(patience.count_junk_command(), Ok(()));
+                assert_eq!(limits.count_junk_command(), Ok(()));
             }
             for _ in 0..DEFERRALS_MAX {
-                assert_eq!(patience.count_refusal(&Reply::new(452, 5, 3, "")), Ok(()));
+                assert_eq!(limits.count_refusal(&Reply::new(452, 5, 3, "")), Ok(()));
             }
             for _ in 0..2 {
-                assert_eq!(patience.count_refusal(&Reply::new(550, 1, 1, "")), Ok(()));
+                assert_eq!(limits.count_refusal(&Reply::new(550, 1, 1, "")), Ok(()));
             }
-            assert_eq!(patience.count_junk_command(), Err(ErrorLimitReached::JunkCommands));
-            assert_eq!(patience.count_refusal(&Reply::new(452, 5, 3, "")), Err(ErrorLimitReached::Refusals));
-            assert_eq!(patience.count_refusal(&Reply::new(550, 1, 1, "")), Err(ErrorLimitReached::Refusals));
-            patience.reset();
+            assert_eq!(limits.count_junk_command(), Err(ErrorLimitReached::JunkCommands));
+            assert_eq!(limits.count_refusal(&Reply::new(452, 5, 3, "")), Err(ErrorLimitReached::Refusals));
+            assert_eq!(limits.count_refusal(&Reply::new(550, 1, 1, "")), Err(ErrorLimitReached::Refusals));
+            limits.reset();
         }
     }
 }

@@ -1,17 +1,17 @@
 //! Service extensions: what EHLO announces (RFC 5321 §4.1.1.1, §2.2).
 //!
-//! One value for both sides: our server writes it, our client reads a peer's.
+//! One type for both sides: the server writes it, the client reads that of a peer.
 
 use std::num::NonZeroU32;
 
 use super::reply::Reply;
 
-/// The extensions that we know and a server offers.
+/// The extensions that a server offers, as far as this program has them.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Extensions {
     /// PIPELINING (RFC 2920).
     pub pipelining: bool,
-    /// SIZE (RFC 1870): the largest message in octets; 0 says that there is no fixed limit.
+    /// SIZE (RFC 1870): the largest message in octets; 0 means that there is no fixed limit.
     pub size: Option<u64>,
     /// 8BITMIME (RFC 6152).
     pub eight_bit_mime: bool,
@@ -33,7 +33,7 @@ pub struct Extensions {
     pub limits: LimitsExtension,
 }
 
-/// How much one connection may carry (RFC 9422 §4); nothing where nothing is said.
+/// Limits of one connection (RFC 9422 §4); `None` is no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LimitsExtension {
     /// MAILMAX: transactions in a session.
@@ -45,8 +45,7 @@ pub struct LimitsExtension {
 }
 
 impl LimitsExtension {
-    /// Reads the words behind the keyword. RFC 9422 §3.1: what we do not know, or cannot read, limits
-    /// nothing.
+    /// Reads the words after the keyword. RFC 9422 §3.1: unknown or malformed limits are ignored.
     fn read<'a>(words: impl Iterator<Item = &'a str>) -> Self {
         let mut limits = Self::default();
         for word in words {
@@ -71,7 +70,7 @@ impl LimitsExtension {
 }
 
 impl Extensions {
-    /// One line for each, as they stand behind the first line of EHLO's reply.
+    /// The lines of the reply to EHLO after the first one, one for each extension.
     #[must_use]
     pub fn to_lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
@@ -94,7 +93,7 @@ impl Extensions {
         lines
     }
 
-    /// Reads a peer's reply to EHLO. What we do not know or cannot read is not offered.
+    /// Reads the reply of a peer to EHLO. What is unknown or malformed counts as not offered.
     #[must_use]
     pub fn read(reply: &Reply) -> Self {
         let mut offered = Self::default();
@@ -103,7 +102,7 @@ impl Extensions {
             let Some(keyword) = words.next() else { continue };
             match keyword.to_ascii_uppercase().as_str() {
                 "PIPELINING" => offered.pipelining = true,
-                // RFC 1870 §4: without a number nothing is said about a limit.
+                // RFC 1870 §4: SIZE without a number says nothing about a limit.
                 "SIZE" => offered.size = Some(words.next().and_then(|n| n.parse().ok()).unwrap_or(0)),
                 "8BITMIME" => offered.eight_bit_mime = true,
                 "ENHANCEDSTATUSCODES" => offered.enhanced_status_codes = true,
@@ -132,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_our_server_offers_our_client_understands() {
+    fn the_client_reads_what_the_server_writes() {
         let all = Extensions {
             pipelining: true,
             size: Some(1000),
@@ -156,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_offers_are_read_kindly() {
+    fn malformed_offers_are_ignored() {
         let lines = [
             "size",
             "auth login Plain",

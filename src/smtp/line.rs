@@ -1,76 +1,73 @@
-//! Octets in, command lines out.
+//! Splits octets into command lines.
 //!
-//! A line ends with CRLF and with nothing else (RFC 5321 §2.3.8): what one server takes for a line
-//! end and another does not is how a second message is smuggled inside a first. A line that is too
-//! long is thrown away up to its end and reported once, in its place in the order of lines, so
-//! that the conversation can go on (RFC 5321 §4.5.3.1.9).
+//! A line ends with CRLF and with nothing else (RFC 5321 §2.3.8): if one server takes an octet for a line
+//! end and the next server does not, a second message can be smuggled inside the first. A line that is too
+//! long is discarded up to its end and reported once, in its place in the order of lines, so that the
+//! session can go on (RFC 5321 §4.5.3.1.9).
 //!
-//! A client that begins with a TLS handshake is told from one that begins with a command: its octets
-//! have no line ends to wait for.
+//! The first octets of a TLS handshake are recognised: they have no line end to wait for.
 //!
-//! Holds no memory until something arrives, and at most one line and one read of the shell's.
-//! What is behind DATA's line end belongs to the message: the shell gives [`LineBuffer::pending`]
-//! to the body reader, and pushes back what is behind the body's end.
+//! The buffer holds no memory until octets arrive, and at most one line and one read of the caller. The
+//! octets after the line end of DATA belong to the message: the caller gives [`LineBuffer::pending`] to the
+//! body reader, and consumes what it took.
 
-/// Collects octets and hands out lines. One for each connection.
+/// Collects octets and returns lines. One for each connection.
 #[derive(Debug, Default)]
 pub struct LineBuffer {
     octets: Vec<u8>,
-    /// Octets before this have been handed out.
+    /// Octets before this position have been returned.
     start: usize,
-    /// Octets before this hold no line end, counted from the beginning of `octets`.
+    /// Octets before this position, counted from the beginning of `octets`, hold no line end.
     scanned: usize,
-    /// The line that is coming in is too long; what comes is thrown away until it ends.
+    /// The current line is too long; octets are discarded until it ends.
     is_draining: bool,
-    /// The last octet thrown away was a CR.
+    /// The last discarded octet was a CR.
     has_drained_cr: bool,
 }
 
-/// Why what came in is no line; the client is at fault.
+/// Why the input is not a line; the client is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum LineError {
-    /// A CR without LF or a LF without CR. The connection is of no more use: nobody knows where
-    /// the other side thinks that its lines end.
+    /// A CR without LF or an LF without CR. The connection must be closed: the two sides may disagree about
+    /// where lines end.
     #[error("a line ends with something else than CR and LF")]
     BareLineEnd,
-    /// Longer than it may be. It was thrown away, the next line is sound.
+    /// Longer than allowed. The line was discarded, and the next line can be read.
     #[error("the line is too long")]
     TooLong,
-    /// The first octets of a TLS handshake, which no command begins with. The connection is of no
-    /// more use.
+    /// The first octets of a TLS handshake, which no command begins with. The connection must be closed.
     #[error("a TLS handshake where a line should be")]
     TlsHandshake,
 }
 
-/// Where the next line ends, if that can be told.
+/// Where the next line ends.
 enum LineScan {
     /// At this LF, which has a CR before it.
     Line(usize),
-    /// A lone CR or LF is in the way; what is before this position goes with it.
+    /// A CR or LF by itself comes first. The octets before this position are consumed with it.
     BareLineEnd(usize),
-    /// A TLS record instead.
+    /// A TLS record.
     TlsHandshake,
-    /// Not yet; nothing before this position needs to be looked at again.
+    /// The line is not complete. Octets before this position need not be looked at again.
     Incomplete(usize),
 }
 
 impl LineBuffer {
-    /// Longest command line in octets, CRLF included. RFC 5321 §4.5.3.1.4 asks for 512, and
-    /// extensions add to that: SIZE 26, 8BITMIME 17, SMTPUTF8 10, AUTH 500 in MAIL, DSN 120 in MAIL and
-    /// 550 in RCPT.
+    /// Longest command line in octets, CRLF included. RFC 5321 §4.5.3.1.4 requires 512, and extensions add
+    /// to that: SIZE 26, 8BITMIME 17, SMTPUTF8 10, AUTH 500 in MAIL, DSN 120 in MAIL and 550 in RCPT.
     pub const COMMAND_OCTETS_MAX: usize = 1200;
 
-    /// Longest line of an authentication exchange in octets, CRLF included (RFC 4954 §4). Holds
-    /// for a line that begins with AUTH without being asked, because of initial responses.
+    /// Longest line of an authentication exchange in octets, CRLF included (RFC 4954 §4). Also the limit of
+    /// every line that begins with AUTH, because of initial responses.
     pub const AUTH_OCTETS_MAX: usize = 12288;
 
-    /// An empty buffer without memory.
+    /// An empty buffer, which holds no memory.
     #[must_use]
     pub const fn new() -> Self {
         Self { octets: Vec::new(), start: 0, scanned: 0, is_draining: false, has_drained_cr: false }
     }
 
-    /// Takes what came in. The shell reads only when [`Self::has_line`] says no, so that this
+    /// Takes the next octets. The caller reads only when [`Self::has_line`] is false, so that the buffer
     /// stays small.
     pub fn push(&mut self, octets: &[u8]) {
         if self.start > 0 {
@@ -81,11 +78,11 @@ impl LineBuffer {
         self.octets.extend_from_slice(octets);
     }
 
-    /// The next line without its CRLF, or `None` while it is not all there. `octets_max` is the
-    /// longest line with CRLF: what [`super::Server::line_octets_max`] says.
+    /// The next line without its CRLF, or `None` while it is not complete. `octets_max` is the longest line
+    /// with CRLF, from [`super::Server::line_octets_max`].
     ///
     /// # Errors
-    /// As a value inside the option: the line was there, and is not one; see [`LineError`].
+    /// Inside the option: there was a line, but it is not valid; see [`LineError`].
     pub fn next_line(&mut self, octets_max: usize) -> Option<Result<&[u8], LineError>> {
         if self.is_draining {
             return self.drain().map(Err);
@@ -122,37 +119,37 @@ impl LineBuffer {
         }
     }
 
-    /// A line, or an error, is there: [`Self::next_line`] will not say `None`. While this holds,
+    /// A line or an error is complete: [`Self::next_line`] will not return `None`. While this is true,
     /// replies are collected and not yet sent (RFC 2920 §3.2).
     #[must_use]
     pub fn has_line(&self) -> bool {
         !matches!(self.find(), LineScan::Incomplete(_))
     }
 
-    /// Nothing is left over.
+    /// All octets have been returned.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.start >= self.octets.len()
     }
 
-    /// What came in and was not handed out: behind DATA's line end, the message's beginning.
+    /// Octets that have not been returned: after DATA, the beginning of the message.
     #[must_use]
     pub fn pending(&self) -> &[u8] {
         self.octets.get(self.start..).unwrap_or_default()
     }
 
-    /// Somebody else has taken the first `octets` of [`Self::pending`].
+    /// Removes the first `octets` of [`Self::pending`], which the caller has used.
     pub fn consume(&mut self, octets: usize) {
         self.consume_to(self.start.saturating_add(octets).min(self.octets.len()));
     }
 
-    /// Throws away what is left. For STARTTLS: what came before the handshake was not protected
-    /// by it (RFC 3207 §4.2).
+    /// Discards all octets. For STARTTLS: octets that came before the handshake were not protected by it
+    /// (RFC 3207 §4.2).
     pub fn clear(&mut self) {
         *self = Self::new();
     }
 
-    /// Lets go of the memory of a buffer that holds nothing, when the session becomes idle.
+    /// Frees the memory of an empty buffer, when the session becomes idle.
     pub fn release_if_empty(&mut self) {
         if self.is_empty() {
             self.release();
@@ -165,8 +162,8 @@ impl LineBuffer {
         }
         let from = self.scanned.max(self.start);
         let rest = self.octets.get(from..).unwrap_or_default();
-        // A CR that waits for its LF is still here, and `scanned` is before it; unless it was thrown
-        // away with a line that is too long.
+        // A CR that waits for its LF is still in the buffer, behind `scanned`, unless it was discarded with
+        // a line that is too long.
         let had_cr = self.is_draining && self.has_drained_cr && from == self.start;
         match (had_cr, rest.first()) {
             (true, Some(b'\n')) => return LineScan::Line(from),
@@ -183,7 +180,7 @@ impl LineBuffer {
         }
     }
 
-    /// Throws away up to the end of the line that was too long.
+    /// Discards octets up to the end of the line that is too long.
     fn drain(&mut self) -> Option<LineError> {
         match self.find() {
             LineScan::Line(lf) => {
@@ -238,7 +235,7 @@ mod tests {
 
     type Line = Result<Vec<u8>, LineError>;
 
-    /// Every line of `octets`, when they come in pieces of `size`.
+    /// All lines of `octets`, when they come in pieces of `size`.
     fn lines(octets: &[u8], size: usize) -> Vec<Line> {
         let mut buffer = LineBuffer::new();
         let mut lines = Vec::new();
@@ -275,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_too_long_is_thrown_away_and_the_next_one_is_sound() {
+    fn a_line_that_is_too_long_is_discarded_and_the_next_one_is_read() {
         for length in [LineBuffer::COMMAND_OCTETS_MAX - 1, 5000, 100_000] {
             let octets = format!("RSET\r\n{}\r\nQUIT\r\n", "x".repeat(length)).into_bytes();
             for size in [1, 7, 1199, 1200, 4096, octets.len()] {
@@ -311,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_a_line_can_be_taken_as_a_body_and_be_put_back() {
+    fn octets_after_a_line_can_be_taken_as_a_body() {
         let mut buffer = LineBuffer::new();
         buffer.push(b"DATA\r\nhello\r\n.\r\nQUIT\r\n");
         assert_eq!(buffer.next_line(1000), Some(Ok(&b"DATA"[..])));
@@ -324,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_handshake_is_known_by_its_first_octets_and_only_where_a_line_begins() {
+    fn a_handshake_is_recognised_by_its_first_octets_and_only_where_a_line_begins() {
         let hello = b"\x16\x03\x01\x02\x00\x01\n\x00";
         for size in 1..9 {
             assert_eq!(lines(hello, size), [Err(LineError::TlsHandshake)], "by {size}");

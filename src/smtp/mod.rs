@@ -1,23 +1,28 @@
-//! The language of the wire, without a wire.
+//! SMTP on both sides, as state machines without a socket.
 //!
-//! Both sides of SMTP as values that are fed and say what to do next; sockets, clocks, users and
-//! disks are other people's. Standards: RFC 5321, 1870, 2034, 2920, 3030, 3207, 3461, 4616, 4954,
-//! 6152, 6531, 9422.
+//! Each side is a value that takes input and returns what to do next. Callers own the sockets, the clocks
+//! and the disk, and answer questions about users.
 //!
-//! - `line`: octets become command lines
-//! - `command`: one command line, understood
-//! - `parameters`: what MAIL and RCPT ask for beside their paths
-//! - `reply`: one reply, ours or a peer's
-//! - `client`: the machine that speaks to a server
-//! - `replies`: octets from a peer become replies
-//! - `extension`: what EHLO announces
-//! - `body`: the message behind DATA or BDAT, in and out
-//! - `sasl`: what a client says to prove who it is
-//! - `action`: what the server machine wants done, and what it wants to know
+//! Standards: RFC 5321 and its extensions 1870 (SIZE), 2034 (enhanced status codes), 2920 (PIPELINING),
+//! 3030 (CHUNKING), 3207 (STARTTLS), 3461 (DSN), 4954 (AUTH), 6152 (8BITMIME), 6531 (SMTPUTF8), 9422
+//! (LIMITS); RFC 2033 (LMTP); RFC 6409 and 8314 (submission); RFC 7504 and 7505 (replies 521 and 556); the
+//! mechanisms of RFC 4616, 5802, 7677 and 9266.
+//!
+//! - `line`: splits octets into command lines
+//! - `command`: parses a command line
+//! - `parameters`: parses the parameters of MAIL and RCPT
+//! - `reply`: one reply, of this server or of a peer
+//! - `reply_table`: the replies of the server
+//! - `reply_reader`: splits octets of a peer into replies
+//! - `refusal`: chooses the reply for a refusal of the policy
+//! - `extension`: the extensions that EHLO announces
+//! - `body`: reads and writes the octets of a message after DATA or BDAT
+//! - `sasl`: the messages by which a client proves who it is
+//! - `action`: what the server asks of its caller, and the answers
 //! - `transaction`: what MAIL and RCPT have said so far
-//! - `server`: the machine that listens
-//! - `refusal`: which code goes with which of its refusals
-//! - `patience`: how much a client may do that brings no mail nearer
+//! - `server`: the state machine of the server
+//! - `error_limits`: limits the errors and the idle commands of a client
+//! - `client`: the state machine of the client
 
 mod action;
 mod body;

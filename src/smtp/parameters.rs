@@ -1,18 +1,18 @@
-//! The parameters of MAIL and RCPT (RFC 5321 §4.1.1.11), understood.
+//! Parses the parameters of MAIL and RCPT (RFC 5321 §4.1.1.11).
 //!
-//! Each extension that EHLO announces and that has parameters has them here, and no other: what is not
-//! known is refused with 555, what is known and malformed or said twice with 501. Values are kept as
-//! the client encoded them where the next hop is to have them word for word.
+//! It has the parameters of the extensions that EHLO announces, and no others. An unknown parameter is
+//! refused with 555, a malformed or repeated one with 501. A value that the next hop gets unchanged is kept
+//! in the client's encoding.
 
 use crate::mail::{BodyType, Mailbox, Notify, Ret};
 
 use super::reply::Reply;
 use super::reply_table as table;
 
-/// What MAIL asks for.
+/// The parameters of MAIL.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MailParameters {
-    /// SIZE: octets that the client says it will send (RFC 1870 §5).
+    /// SIZE: the announced length of the message in octets (RFC 1870 §5).
     pub size: Option<u64>,
     /// BODY (RFC 6152 §3).
     pub body: BodyType,
@@ -24,7 +24,7 @@ pub struct MailParameters {
     pub envid: Option<String>,
 }
 
-/// What RCPT asks for.
+/// The parameters of RCPT.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct RecipientParameters {
     /// NOTIFY (RFC 3461 §4.1).
@@ -33,23 +33,23 @@ pub struct RecipientParameters {
     pub orcpt: Option<String>,
 }
 
-/// Octets of ENVID, encoded (RFC 3461 §4.4).
+/// Longest ENVID in octets, encoded (RFC 3461 §4.4).
 const ENVID_OCTETS_MAX: usize = 100;
 
-/// Octets of ORCPT, encoded (RFC 3461 §4.2).
+/// Longest ORCPT in octets, encoded (RFC 3461 §4.2).
 const ORCPT_OCTETS_MAX: usize = 500;
 
 impl MailParameters {
-    /// Reads what stands behind the path.
+    /// Parses the text after the path.
     ///
     /// # Errors
-    /// The reply that tells the client what is wrong: 501 or 555.
+    /// The reply that names the mistake: 501 or 555.
     pub(super) fn parse(words: &str) -> Result<Self, Reply> {
         let mut parameters = Self::default();
         parse_each_once(words, |keyword, value| {
             let is_sound = match (keyword, value) {
                 ("SIZE", Some(value)) => size(value).map(|size| parameters.size = Some(size)),
-                // RFC 3030 §3: not offered, and a server that took it would have to hand it on.
+                // RFC 3030 §3: not offered, because most next hops would not take such a message.
                 ("BODY", Some(value)) if value.eq_ignore_ascii_case("BINARYMIME") => {
                     return Err(table::NO_BINARYMIME.into());
                 }
@@ -62,8 +62,8 @@ impl MailParameters {
                 ("ENVID", Some(value)) if value.len() <= ENVID_OCTETS_MAX => {
                     is_printable_xtext(value).then(|| parameters.envid = Some(value.to_owned()))
                 }
-                // RFC 4954 §5: who wrote it first. From a client that nobody vouches for it is to be
-                // treated as `<>`, and we vouch for nobody.
+                // RFC 4954 §5: the original submitter. From a client that is not trusted to say so it is
+                // treated as `<>`, and no client is.
                 ("AUTH", Some(value)) => is_submitter(value).then_some(()),
                 ("SIZE" | "BODY" | "SMTPUTF8" | "RET" | "ENVID" | "AUTH", _) => None,
                 _ => return Err(table::unknown_parameter(keyword)),
@@ -75,10 +75,10 @@ impl MailParameters {
 }
 
 impl RecipientParameters {
-    /// Reads what stands behind the path.
+    /// Parses the text after the path.
     ///
     /// # Errors
-    /// The reply that tells the client what is wrong: 501 or 555.
+    /// The reply that names the mistake: 501 or 555.
     pub(super) fn parse(words: &str) -> Result<Self, Reply> {
         let mut parameters = Self::default();
         parse_each_once(words, |keyword, value| {
@@ -96,7 +96,7 @@ impl RecipientParameters {
     }
 }
 
-/// Calls `take` with each keyword in upper case, and its value. None may come twice.
+/// Calls `take` with each keyword, in upper case, and its value. A repeated keyword is an error.
 fn parse_each_once(
     words: &str,
     mut take: impl FnMut(&str, Option<&str>) -> Result<(), Reply>,
@@ -116,7 +116,7 @@ fn parse_each_once(
     Ok(())
 }
 
-/// RFC 1870 §5: one to twenty digits. What does not fit is larger than any limit.
+/// RFC 1870 §5: one to twenty digits. A number that does not fit into 64 bits becomes the largest one.
 pub(super) fn size(value: &str) -> Option<u64> {
     let is_number = (1..=20).contains(&value.len()) && value.bytes().all(|b| b.is_ascii_digit());
     is_number.then(|| value.parse().unwrap_or(u64::MAX))
@@ -138,7 +138,7 @@ fn ret(value: &str) -> Option<Ret> {
     }
 }
 
-/// RFC 3461 §4.1: NEVER by itself, or some of the others, each once.
+/// RFC 3461 §4.1: NEVER by itself, or a list of the other keywords, each once.
 fn notify(value: &str) -> Option<Notify> {
     if value.eq_ignore_ascii_case("NEVER") {
         return Some(Notify::Never);
@@ -158,8 +158,8 @@ fn notify(value: &str) -> Option<Notify> {
     Some(Notify::When { success, failure, delay })
 }
 
-/// RFC 3461 §4.2: the kind of address, and the address. RFC 6533 §3: of the kind `utf-8` it may hold
-/// characters beyond ASCII as they are.
+/// RFC 3461 §4.2: a type, and an address in xtext. RFC 6533 §3: an address of the type `utf-8` may hold
+/// characters beyond ASCII unencoded.
 fn is_original_recipient(value: &str) -> bool {
     if value.len() > ORCPT_OCTETS_MAX {
         return false;
@@ -176,19 +176,20 @@ fn is_original_recipient(value: &str) -> bool {
     is_printable_xtext(&ascii)
 }
 
-/// RFC 4954 §5: `<>`, or a mailbox, encoded.
+/// RFC 4954 §5: `<>` or a mailbox, in xtext.
 fn is_submitter(value: &str) -> bool {
     let Some(text) = decoded(value).and_then(|octets| String::from_utf8(octets).ok()) else { return false };
     text == "<>" || Mailbox::parse(&text).is_ok()
 }
 
-/// What RFC 3461 §4.2 and §4.4 allow inside of their xtext: printable ASCII. Anything else would only
-/// ever end a line of a report.
+/// RFC 3461 §4.2 and §4.4 allow printable ASCII in their xtext. Another character could end a line of a
+/// bounce.
 fn is_printable_xtext(value: &str) -> bool {
     decoded(value).is_some_and(|octets| octets.iter().all(|octet| matches!(octet, b' '..=b'~')))
 }
 
-/// RFC 3461 §4: printable ASCII without `=`, and `+` only before two upper-case hex digits. Not empty.
+/// Decodes xtext, RFC 3461 §4: printable ASCII without `=`, and `+` only before two upper-case hex digits.
+/// An empty text is refused.
 fn decoded(xtext: &str) -> Option<Vec<u8>> {
     let hex = |octet: Option<u8>| match octet? {
         digit @ b'0'..=b'9' => Some(digit - b'0'),
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_of_mail_are_known_and_sound_or_refused() {
+    fn unknown_and_malformed_parameters_of_mail_are_refused() {
         let parsed = MailParameters::parse(" SIZE=1000 body=8bitmime  smtputf8 AUTH=<> ret=hdrs ENVID=q+2B1");
         let expected = MailParameters {
             size: Some(1000),
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_of_rcpt_are_known_and_sound_or_refused() {
+    fn unknown_and_malformed_parameters_of_rcpt_are_refused() {
         let when = |success, failure, delay| Notify::When { success, failure, delay };
         for (value, expected) in [
             ("never", Notify::Never),
@@ -313,13 +314,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_makes_them_panic(words in "([A-Z]{0,7}=?[ -~é;+,]{0,12} ?){0,4}") {
+        fn no_text_makes_the_parsers_panic(words in "([A-Z]{0,7}=?[ -~é;+,]{0,12} ?){0,4}") {
             let _ = MailParameters::parse(&words);
             let _ = RecipientParameters::parse(&words);
         }
 
         #[test]
-        fn what_is_kept_for_a_report_never_ends_its_line(octets in prop::collection::vec(any::<u8>(), 1..20)) {
+        fn an_envid_cannot_end_a_line_of_a_bounce(octets in prop::collection::vec(any::<u8>(), 1..20)) {
             let xtext: String = octets.iter().map(|octet| format!("+{octet:02X}")).collect();
             let is_printable = octets.iter().all(|octet| (b' '..=b'~').contains(octet));
             prop_assert_eq!(MailParameters::parse(&format!("ENVID={xtext}")).is_ok(), is_printable);

@@ -1,6 +1,6 @@
-//! One SMTP reply: made by our server, read by our client.
+//! An SMTP reply, of this server or of a peer.
 //!
-//! RFC 5321 §4.2 for the form, RFC 2034 for the enhanced status at the head of each line.
+//! RFC 5321 §4.2 for the form, RFC 2034 for the enhanced status at the start of each line.
 
 use std::fmt;
 
@@ -9,16 +9,16 @@ use crate::mail::{Failure, Reason, printable};
 /// An enhanced status code, `class.subject.detail` (RFC 3463 §2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EnhancedStatus {
-    /// 2, 4 or 5: always the first digit of the reply's code.
+    /// 2, 4 or 5: the first digit of the code of the reply.
     pub class: u16,
-    /// What it is about.
+    /// The subject (RFC 3463 §3), such as 1 for addresses.
     pub subject: u16,
-    /// What of it.
+    /// The detail, within the subject.
     pub detail: u16,
 }
 
 impl EnhancedStatus {
-    /// Reads `class.subject.detail`.
+    /// Parses `class.subject.detail`.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         let mut groups = word.splitn(3, '.').map(|group| {
@@ -37,36 +37,37 @@ impl fmt::Display for EnhancedStatus {
     }
 }
 
-/// A reply: a code, perhaps an enhanced status, and at least one line of text.
+/// A reply: a code, an enhanced status on most replies, and at least one line of text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// 200 to 599.
     pub code: u16,
-    /// Written on every line; none on the greeting, on EHLO's and on 3yz replies (RFC 2034 §4).
+    /// Written on every line. `None` on the greeting, on the replies to HELO and EHLO, and on 3yz replies
+    /// (RFC 2034 §4).
     pub status: Option<EnhancedStatus>,
-    /// Texts without code and line end; not empty. Printable.
+    /// Printable texts, without code and line end; not empty.
     pub lines: Vec<String>,
 }
 
-/// What a peer sent is no reply.
+/// Why the octets of a peer are not a reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
-    /// Not three digits and a space or hyphen.
+    /// A line does not begin with a code and a space or hyphen.
     #[error("the other side said {0:?}, which is no SMTP reply")]
     Malformed(String),
-    /// More than [`Reply::LINES_MAX`] lines.
+    /// The reply has more than [`Reply::LINES_MAX`] lines, or more octets than are read.
     #[error("the other side's reply does not end")]
     TooLong,
 }
 
 impl Reply {
-    /// Lines of a peer's reply that we read; no EHLO in the world comes near it.
+    /// Most lines that are read of one reply. A reply to EHLO has about twenty.
     pub const LINES_MAX: usize = 200;
 
-    /// Characters that are kept of what a peer said.
+    /// Most characters that are kept of a peer's text.
     pub const TEXT_CHARACTERS_MAX: usize = 1000;
 
-    /// One line with an enhanced status, of the class that the code has.
+    /// One line with an enhanced status of the same class as the code.
     #[must_use]
     pub fn new(code: u16, subject: u16, detail: u16, text: impl Into<String>) -> Self {
         let status = EnhancedStatus { class: code / 100, subject, detail };
@@ -79,7 +80,8 @@ impl Reply {
         Self { code, status: None, lines: vec![text.into()] }
     }
 
-    /// The reply as it goes out, with CRLF line ends. Nothing in a text can end a line.
+    /// The reply on the wire, with CRLF line ends. A control character in a text becomes a space, so that
+    /// it cannot end a line.
     #[must_use]
     pub fn to_octets(&self) -> Vec<u8> {
         let mut octets = Vec::with_capacity(self.lines.iter().map(|line| line.len() + 16).sum());
@@ -96,11 +98,11 @@ impl Reply {
         octets
     }
 
-    /// Reads one reply from the lines of a peer, each without its line end; `None` until the last
-    /// line is there. `lines` holds what came so far, and is empty again after a reply.
+    /// Reads one reply of a peer from lines without their line ends; `None` until the last line is there.
+    /// `lines` holds what came so far, and is empty after a complete reply.
     ///
     /// # Errors
-    /// [`ReplyError`]: the connection is of no more use.
+    /// [`ReplyError`]: the connection must be closed.
     pub fn read(lines: &mut Vec<Vec<u8>>) -> Result<Option<Self>, ReplyError> {
         let Some(last) = lines.last() else { return Ok(None) };
         let malformed = || ReplyError::Malformed(printable(last, 200));
@@ -113,7 +115,7 @@ impl Reply {
             return Err(malformed());
         }
         match rest.first() {
-            // RFC 5321 §4.2: a code without text is taken.
+            // RFC 5321 §4.2: a code without text is accepted.
             None | Some(b' ') => {}
             Some(b'-') if lines.len() < Self::LINES_MAX => return Ok(None),
             Some(b'-') => return Err(ReplyError::TooLong),
@@ -121,7 +123,7 @@ impl Reply {
         }
         let mut status = None;
         let mut texts = Vec::with_capacity(lines.len());
-        // RFC 5321 §4.2.1: the codes of all lines agree; where they do not, the last one counts.
+        // RFC 5321 §4.2.1: all lines have the same code; if they do not, that of the last line counts.
         for line in lines.drain(..) {
             let text = printable(line.get(4..).unwrap_or_default(), 1000);
             let (word, rest) = text.split_once(' ').unwrap_or((text.as_str(), ""));
@@ -136,28 +138,28 @@ impl Reply {
         Ok(Some(Self { code, status, lines: texts }))
     }
 
-    /// 2yz: done.
+    /// A 2yz reply.
     #[must_use]
     pub fn is_positive(&self) -> bool {
         self.code / 100 == 2
     }
 
-    /// 5yz: never.
+    /// A 5yz reply.
     #[must_use]
     pub fn is_permanent(&self) -> bool {
         self.code / 100 == 5
     }
 
-    /// To RCPT: this transaction has recipients enough, which says nothing of this one (RFC 5321
-    /// §4.5.3.1.10). Some servers say 552 where they mean 452.
+    /// A reply to RCPT that means: too many recipients in this transaction (RFC 5321 §4.5.3.1.10). It says
+    /// nothing about this recipient. Some servers send 552 instead of 452.
     #[must_use]
     pub fn is_too_many_recipients(&self) -> bool {
         matches!(self.code, 452 | 552)
             && self.status.is_none_or(|status| (status.subject, status.detail) == (5, 3))
     }
 
-    /// What a peer said, on one line, for reports and logs; the first [`Self::SAID_MAX`] characters
-    /// of it, because it is written down with every attempt.
+    /// The text of a peer on one line, for bounces and logs. At most [`Self::TEXT_CHARACTERS_MAX`]
+    /// characters, because it is stored with every attempt.
     #[must_use]
     pub fn printable_text(&self) -> String {
         let text = self.lines.join(" ");
@@ -171,8 +173,8 @@ impl Reply {
         }
     }
 
-    /// What a refusal means for the mail: a 5yz is permanent, everything else transient (a 2yz or
-    /// 3yz where it has no place is trouble on the other side). `host` said it, when we `asked`.
+    /// What a refusal by `host` of `asked` means for the message: a 5yz is permanent, everything else
+    /// transient. A 2yz or 3yz in a wrong place is a fault of the host.
     #[must_use]
     pub fn to_failure(&self, host: &str, asked: &str) -> Failure {
         let (subject, detail) =
@@ -183,7 +185,7 @@ impl Reply {
     }
 }
 
-/// Subject and detail for a peer that gives no enhanced status (RFC 5248 §3, by habit).
+/// Subject and detail for a peer that sends no enhanced status (RFC 5248 §3, and common practice).
 fn default_status(code: u16) -> (u16, u16) {
     match code {
         450 | 550 => (2, 0),
@@ -212,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_is_read_as_it_was_written() {
+    fn a_written_reply_is_read_back() {
         let reply = Reply { lines: vec!["one".into(), "two".into()], ..Reply::new(550, 1, 1, "") };
         let octets = reply.to_octets();
         assert_eq!(octets, b"550-5.1.1 one\r\n550 5.1.1 two\r\n");
@@ -221,12 +223,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_in_a_text_ends_a_line() {
+    fn a_text_cannot_end_a_line() {
         assert_eq!(Reply::new(550, 1, 1, "a\r\n250 ok").to_octets(), b"550 5.1.1 a  250 ok\r\n");
     }
 
     #[test]
-    fn what_is_no_reply_is_an_error_and_what_barely_is_one_is_taken() {
+    fn an_invalid_reply_is_an_error_and_an_unusual_one_is_read() {
         for line in ["", "25", "2xx ok", "199 no", "600 no", "250xok", "+OK"] {
             assert!(read(&[line]).is_err(), "{line}");
         }
@@ -236,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peers_words_are_kept_within_a_bound() {
+    fn the_text_of_a_peer_is_shortened() {
         let line = format!("450-{}", "é".repeat(900));
         let reply = read(&[&line, &line, "450 end"]).unwrap().unwrap();
         assert_eq!(reply.printable_text().chars().count(), Reply::TEXT_CHARACTERS_MAX + 1);

@@ -1,19 +1,18 @@
-//! Octets from a peer become replies.
+//! Splits the octets of a peer into replies, for `client`.
 //!
-//! The reading side of `client`: pure, fed with whatever a read returned. Takes LF for CRLF, since a
-//! reply is never relayed and a lenient reading of it can be turned against nobody. Lines and
-//! replies are bounded; what does not end is an error and the connection of no more use.
+//! An LF ends a line like a CRLF: a reply is not relayed, so that this cannot be used for smuggling. The
+//! length of lines and replies is limited.
 
 use super::reply::{Reply, ReplyError};
 
-/// Octets of one reply line that we read. RFC 5321 §4.5.3.1.5 allows 512.
+/// Longest reply line in octets. RFC 5321 §4.5.3.1.5 allows 512.
 const LINE_OCTETS_MAX: usize = 4096;
 
-/// Octets of all replies of one connection that we read: what a peer says is kept for reports, and
-/// it may be asked about many recipients.
+/// Most octets of all replies of one connection. Replies are kept for bounces, and there may be one for
+/// each of many recipients.
 const REPLIES_OCTETS_MAX: usize = 2 * 1024 * 1024;
 
-/// What came and is not yet a reply.
+/// Octets that are not yet a complete reply.
 #[derive(Debug, Default)]
 pub struct ReplyReader {
     total: usize,
@@ -22,16 +21,16 @@ pub struct ReplyReader {
 }
 
 impl ReplyReader {
-    /// More octets came.
+    /// Takes the next octets.
     pub fn feed(&mut self, octets: &[u8]) {
         self.total = self.total.saturating_add(octets.len());
         self.octets.extend_from_slice(octets);
     }
 
-    /// The next reply, if all of it is there.
+    /// The next reply, if it is complete.
     ///
     /// # Errors
-    /// [`ReplyError`]: what came is no reply, or does not end.
+    /// [`ReplyError`]: the octets are not a reply, or exceed a limit.
     pub fn next_reply(&mut self) -> Result<Option<Reply>, ReplyError> {
         if self.total > REPLIES_OCTETS_MAX {
             return Err(ReplyError::TooLong);
@@ -50,8 +49,8 @@ impl ReplyReader {
         if self.octets.len() > LINE_OCTETS_MAX { Err(ReplyError::TooLong) } else { Ok(None) }
     }
 
-    /// Forgets what was read ahead, and says how many octets that were: behind the reply to STARTTLS
-    /// there must be none, and what is there was put in by somebody else (RFC 3207 §4.2).
+    /// Discards the octets that follow the last reply, and returns their number. After the reply to
+    /// STARTTLS there must be none: such octets were injected by a third party (RFC 3207 §4.2).
     pub fn discard(&mut self) -> usize {
         let ahead = self.octets.len() + self.lines.iter().map(Vec::len).sum::<usize>();
         *self = Self::default();
@@ -64,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replies_come_out_whole_however_the_octets_came_in() {
+    fn replies_are_read_whole_however_the_octets_are_cut() {
         let wire = b"250-a\r\n250 b\r\n354 go\n";
         for chunk in 1..wire.len() {
             let mut replies = ReplyReader::default();
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_never_stops_talking_is_an_error() {
+    fn too_many_octets_of_replies_are_an_error() {
         let mut replies = ReplyReader::default();
         let line = format!("250 {}\r\n", "a".repeat(900));
         let answers = (0..10_000).map(|_| {
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_read_ahead_can_be_forgotten() {
+    fn octets_after_a_reply_can_be_discarded() {
         let mut replies = ReplyReader::default();
         replies.feed(b"220 go\r\n250 injected\r\n250-half");
         assert_eq!(replies.next_reply().unwrap().unwrap().code, 220);

@@ -1,16 +1,14 @@
-//! The SMTP server, as a machine without a socket.
+//! The SMTP server as a state machine without a socket.
 //!
-//! Lines go in, and the octets of messages; actions come out. The machine knows the order in which
-//! commands may come (RFC 5321 §4.1.4) and the reply to each. It knows nothing of sockets, clocks,
-//! users or disks: whatever it cannot decide by itself it asks, as a [`Question`]. What is not said
-//! here stands in a file for each subject: `greeting`, `auth`, `envelope`, `content`.
+//! It takes lines and the octets of messages, and returns actions. It decides the order of commands (RFC
+//! 5321 §4.1.4) and the reply to each. Everything about users, addresses and the queue it asks its caller,
+//! as a [`Question`]. Each subject has a file: `greeting`, `auth`, `envelope` and `content`.
 //!
-//! One call yields exactly one [`Action`]: there is no buffer to drain and no callback, so a test
-//! is a list of pairs and a fuzz target is ten lines.
+//! One call returns exactly one [`ServerAction`], so that there is no buffer to drain and no callback.
 //!
-//! Owned by one session thread. Standards: RFC 5321, 1870 (SIZE), 2034 (enhanced codes),
-//! 2920 (PIPELINING), 3030 (CHUNKING), 3207 (STARTTLS), 3461 (DSN), 6152 (8BITMIME), 6531 (SMTPUTF8),
-//! 9422 (LIMITS); `auth` has its own.
+//! Owned by one session thread. Standards: RFC 5321, 1870 (SIZE), 2034 (enhanced codes), 2920 (PIPELINING),
+//! 3030 (CHUNKING), 3207 (STARTTLS), 3461 (DSN), 6152 (8BITMIME), 6531 (SMTPUTF8), 9422 (LIMITS); those of
+//! AUTH are in `auth`.
 
 mod auth;
 mod content;
@@ -35,36 +33,36 @@ use super::reply_table as table;
 use super::sasl::{Exchange, ScramFirst};
 use super::transaction::Transaction;
 
-/// What a server needs to know of its house. Shared by all sessions of a listener.
+/// The settings of a server, shared by all sessions of a listener.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Our name, in the greeting and in EHLO; said in A-labels.
+    /// The name of this server, in the greeting and in the reply to EHLO; sent in A-labels.
     pub hostname: Domain,
-    /// Who is expected on this port.
+    /// Which clients the port is for.
     pub kind: ServerKind,
     /// Largest message in octets, as SIZE counts them (RFC 1870 §5); 0 is no limit.
     pub message_octets_max: u64,
     /// Forward-paths in one transaction; at least 100 (RFC 5321 §4.5.3.1.8) outside of tests.
     pub recipients_max: usize,
-    /// What is done about a CR or LF by itself in a message.
+    /// What the server does with a CR or LF by itself in a message.
     pub bare_line_ends: BareLineEndPolicy,
     /// There is a certificate, so that STARTTLS can be offered.
     pub has_tls: bool,
-    /// There are users who could log in, so that AUTH can be offered.
+    /// There are users who can log in, so that AUTH can be offered.
     pub has_users: bool,
-    /// Each of them has SCRAM keys, so that it can be offered.
+    /// Every user has SCRAM keys, so that SCRAM can be offered.
     pub has_scram: bool,
-    /// 5yz replies a client may earn between two messages that we take; the next one is 421, and
-    /// the end. 4yz replies and commands that lead nowhere have limits of their own.
+    /// Most 5yz replies between two queued messages; instead of the next one the client gets 421 and the
+    /// connection is closed. 4yz replies and commands without a message have fixed limits.
     pub errors_max: u32,
 }
 
-/// Who is expected on a port.
+/// Which clients a port is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServerKind {
-    /// Other servers, with mail for us (RFC 5321).
+    /// Other servers, with mail for local recipients (RFC 5321).
     Smtp,
-    /// Our users, who log in first (RFC 6409 §4.3).
+    /// Users, who log in first (RFC 6409 §4.3).
     Submission,
 }
 
@@ -81,28 +79,28 @@ pub struct Server {
     error_limits: ErrorLimits,
 }
 
-/// How the client introduced itself.
+/// The name from HELO or EHLO.
 #[derive(Debug)]
 struct ReceivedHello {
     hello: HelloName,
     is_esmtp: bool,
 }
 
-/// What comes next.
+/// What the server waits for.
 #[derive(Debug)]
 enum ServerStage {
     Command,
     /// The client's response to 334.
     AuthResponse(Exchange),
     Handshake,
-    /// The message behind 354.
+    /// The message after 354.
     Message(BodyReader),
-    /// What is left of a chunk of the transaction's message.
+    /// The rest of a chunk of the message.
     Chunk {
         octets: u64,
         is_last: bool,
     },
-    /// What is left of a chunk that nobody wants, and what comes then.
+    /// The rest of a chunk that is discarded, and the action after it.
     DiscardedChunk {
         octets: u64,
         then: ServerAction,
@@ -111,12 +109,12 @@ enum ServerStage {
     Closed,
 }
 
-/// Which question is open.
+/// The question that the caller has not answered yet.
 #[derive(Debug)]
 enum PendingQuestion {
     Sender(ReversePath, MailParameters),
     Recipient(RecipientParameters),
-    /// And what is said to the client before it hears that it is the user.
+    /// With the message of the server that must reach the client before success is reported.
     Login(Option<Vec<u8>>),
     ScramStart(Box<ScramFirst>),
     Content,
@@ -134,8 +132,8 @@ impl PendingQuestion {
 }
 
 impl Server {
-    /// A server for a connection that has just been accepted; `tls` if its handshake is already
-    /// done (RFC 8314 §3.3).
+    /// A server for a connection that has just been accepted; `tls` if its handshake is already done (RFC
+    /// 8314 §3.3).
     #[must_use]
     pub fn new(settings: impl Into<Arc<Settings>>, tls: Option<TlsInfo>) -> Self {
         let settings = settings.into();
@@ -160,7 +158,7 @@ impl Server {
         }
     }
 
-    /// A line that is about to be given to [`Self::line`], as it may be logged and traced.
+    /// A line for [`Self::line`] as it may be logged: without secrets.
     #[must_use]
     pub fn printable_line(&self, line: &[u8]) -> String {
         match self.stage {
@@ -169,8 +167,7 @@ impl Server {
         }
     }
 
-    /// The transaction under way: recipients, and all that the stamp needs. It is gone once the
-    /// question about its content is answered.
+    /// The open transaction. It ends when the question about its content is answered.
     #[must_use]
     pub fn transaction(&self) -> Option<&Transaction> {
         self.transaction.as_ref()
@@ -182,15 +179,15 @@ impl Server {
         matches!(self.stage, ServerStage::AuthResponse(_))
     }
 
-    /// A message is on its way: between its first octet and its last, or between two chunks of it.
+    /// A message is being received: from its first octet to its last, or between two of its chunks.
     #[must_use]
     pub fn is_receiving(&self) -> bool {
         matches!(self.stage, ServerStage::Message(_))
             || self.transaction.as_ref().is_some_and(|transaction| transaction.chunk_reader.is_some())
     }
 
-    /// Whom the last action is about, for the log line of a refusal: by then the transaction may be
-    /// gone, or may never have begun.
+    /// The paths that the last action is about, for the log line of a refusal, when the transaction may
+    /// have ended or may not have begun.
     #[must_use]
     pub fn command_paths(&self) -> &CommandPaths {
         &self.command_paths
@@ -202,7 +199,7 @@ impl Server {
         self.login.as_ref()
     }
 
-    /// What the client calls itself.
+    /// The name from HELO or EHLO.
     #[must_use]
     pub fn hello(&self) -> Option<&HelloName> {
         self.hello.as_ref().map(|greeted| &greeted.hello)
@@ -214,7 +211,7 @@ impl Server {
         self.tls.as_ref()
     }
 
-    /// The next line came in, without its line end.
+    /// Takes the next line, without its line end.
     pub fn line(&mut self, line: Result<&[u8], LineError>) -> ServerAction {
         let exchange = match std::mem::replace(&mut self.stage, ServerStage::Command) {
             ServerStage::Command => None,
@@ -228,8 +225,7 @@ impl Server {
         };
         self.reset_command_paths();
         match (line, exchange) {
-            // Like Postfix, and like us inside of a message: the end, because after this nobody
-            // knows where the other side thinks that its lines end.
+            // The session ends, as in Postfix: the two sides may disagree about where lines end.
             (Err(LineError::BareLineEnd), _) => self.close(table::BARE_LINE_END),
             (Err(LineError::TlsHandshake), _) => self.reject_foreign_protocol(ForeignProtocol::Tls),
             (Err(LineError::TooLong), Some(_)) => self.refuse(table::RESPONSE_TOO_LONG),
@@ -237,15 +233,15 @@ impl Server {
             (Ok(line), Some(exchange)) => self.auth_response(exchange, line),
             (Ok(line), None) => match Command::parse(line) {
                 Ok(command) => self.command(command),
-                // What is behind this line are octets of a message, and we do not know how many: read
-                // as commands, they would be somebody else's.
+                // The octets after this line belong to a message, and their number is unknown. They must
+                // not be read as commands.
                 Err(reply) if Command::verb(line) == "BDAT" => self.close(reply),
                 Err(reply) => self.refuse(reply),
             },
         }
     }
 
-    /// The policy answered the last [`Action::Ask`].
+    /// Takes the answer to the last [`ServerAction::Ask`].
     pub fn answer(&mut self, verdict: Verdict) -> ServerAction {
         let asked = match std::mem::replace(&mut self.stage, ServerStage::Command) {
             ServerStage::Answer(asked) => asked,
@@ -268,8 +264,8 @@ impl Server {
                 self.error_limits.reset();
                 ServerAction::Reply(table::queued(id))
             }
-            // RFC 5321 §4.1.1.4: the buffers are cleared, however it ends. Counted, but never
-            // replaced: 421 would call the client back with what we will not have.
+            // RFC 5321 §4.1.1.4: the transaction ends in any case. The refusal is counted but never
+            // replaced: after 421 the client would try again with a message that is refused for good.
             (PendingQuestion::Content, Answer::Refused(failure)) => {
                 self.refuse_content(failure_reply(&failure, QuestionKind::Content))
             }
@@ -278,7 +274,7 @@ impl Server {
             }
             (asked, Answer::Refused(failure)) => self.refuse(failure_reply(&failure, asked.kind())),
             (_, Answer::RefusedWith(reply)) => self.refuse(with_valid_status(reply)),
-            // A fault of ours: an answer to another question.
+            // A fault of the caller: an answer to another question.
             (
                 PendingQuestion::Content,
                 Answer::Sender(_)
@@ -302,7 +298,7 @@ impl Server {
         }
     }
 
-    /// The conversation is over, and not because of QUIT.
+    /// Ends the session without QUIT.
     pub fn end(&mut self, end: SessionEnd) -> ServerAction {
         if matches!(self.stage, ServerStage::Handshake) {
             self.stage = ServerStage::Closed;
@@ -356,7 +352,7 @@ impl Server {
             Command::Help => ServerAction::Reply(table::HELP.into()),
             Command::StartTls => self.starttls(),
             Command::Auth { mechanism, initial } => self.auth(&mechanism, initial.as_deref()),
-            // A form in a web page could otherwise be made to speak SMTP, one line at a time.
+            // A form in a web page could otherwise speak SMTP, one line at a time.
             Command::Http => self.reject_foreign_protocol(ForeignProtocol::Http),
         }
     }
@@ -366,7 +362,7 @@ impl Server {
         ServerAction::Ask(question)
     }
 
-    /// Says no, and counts.
+    /// Refuses a command, and counts the refusal.
     fn refuse(&mut self, reply: impl Into<Reply>) -> ServerAction {
         let reply = reply.into();
         if reply.code == 421 {
@@ -378,20 +374,20 @@ impl Server {
         }
     }
 
-    /// Says no to a message. RFC 5321 §4.1.1.4: its transaction is over, however it ends. Counted,
-    /// but never replaced: 421 would call the client back with what we will not have.
+    /// Refuses a message. RFC 5321 §4.1.1.4: its transaction ends in any case. The refusal is counted but
+    /// never replaced: after 421 the client would try again with a message that is refused for good.
     fn refuse_content(&mut self, reply: impl Into<Reply>) -> ServerAction {
         let reply = reply.into();
         self.transaction = None;
         if reply.code == 421 {
             return self.close(reply);
         }
-        // The next refusal may be the last.
+        // The limit holds for the next refusal.
         let _ = self.error_limits.count_refusal(&reply);
         ServerAction::Reply(reply)
     }
 
-    /// RFC 5321 §7.8: a client may not keep us busy for ever.
+    /// RFC 5321 §7.8: a client may not keep the server busy for ever.
     fn close_at_limit(&mut self, exhausted: ErrorLimitReached) -> ServerAction {
         self.close(table::closing(7, 0, self.hostname(), exhausted.reply_text()))
     }
@@ -412,7 +408,8 @@ impl Server {
         ServerAction::RejectForeignProtocol { reply: reply.into(), protocol: speaks }
     }
 
-    /// The shell did what it may not, or something else broke: the client may try again later.
+    /// The caller broke the protocol of this type, or something else failed: the client may try again
+    /// later.
     fn close_with_fault(&mut self) -> ServerAction {
         self.close(table::closing(3, 0, self.hostname(), "internal error, try again later"))
     }
@@ -425,15 +422,15 @@ impl Server {
         self.hello.as_ref().is_some_and(|greeted| greeted.is_esmtp)
     }
 
-    /// From here on it is at most about the transaction.
+    /// From now on an action is at most about the transaction.
     fn reset_command_paths(&mut self) {
         let reverse_path = self.transaction.as_ref().map(|transaction| transaction.reverse_path.clone());
         self.command_paths = CommandPaths { reverse_path, forward_path: None };
     }
 
-    /// Counted until a message is queued. RCPT, DATA and BDAT are not: they need a transaction, which
-    /// takes a MAIL, and are bounded by what it may hold; but for chunks of nothing, and of nobody's
-    /// message. AUTH and STARTTLS end in a refusal or once for all.
+    /// Which commands count until a message is queued. RCPT, DATA and BDAT do not: they need a transaction,
+    /// which takes a MAIL, and their number in it is limited. A BDAT of no octets, or without a
+    /// transaction, does count. AUTH and STARTTLS succeed once or are refused.
     fn is_junk_command(&self, command: &Command) -> bool {
         match command {
             Command::Helo(_)

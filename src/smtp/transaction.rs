@@ -8,28 +8,29 @@ use super::body::BodyReader;
 use super::command::HelloName;
 use super::parameters::{MailParameters, RecipientParameters};
 
-/// A transaction that is under way: all that the envelope and the stamp need to know of it.
+/// An open transaction, with all that the envelope needs.
 #[derive(Debug, Clone)]
 pub struct Transaction {
     /// Where failures are reported.
     pub reverse_path: ReversePath,
-    /// What the client asked for in MAIL.
+    /// The parameters of MAIL.
     pub parameters: MailParameters,
-    /// What was found out about the sender: the answer to the question about MAIL.
+    /// What was found out about the sender: the answer to the question about MAIL. It ends with the
+    /// transaction.
     pub sender: SenderFacts,
     /// Final destinations, after aliases, in the order of RCPT; none twice.
     pub recipients: Vec<Recipient>,
-    /// What the client calls itself.
+    /// The name from HELO or EHLO.
     pub hello: HelloName,
-    /// It said EHLO, not HELO.
+    /// The client sent EHLO, not HELO.
     pub is_esmtp: bool,
     /// The user that has logged in.
     pub login: Option<Mailbox>,
     /// The TLS session, if there is one.
     pub tls: Option<TlsInfo>,
-    /// Forward-paths that were accepted: what `recipients_max` counts.
+    /// The number of accepted forward-paths, which `recipients_max` limits.
     pub accepted_count: usize,
-    /// What has read the message so far, if it comes in chunks and the first one is here.
+    /// The reader of a message in chunks, from its first chunk on.
     pub(super) chunk_reader: Option<BodyReader>,
     seen_destinations: HashSet<Destination>,
 }
@@ -57,10 +58,11 @@ impl Transaction {
         }
     }
 
-    /// One more forward-path is accepted. Who is a recipient already does not become one twice.
+    /// Adds the recipients behind an accepted forward-path. A destination that the transaction has already
+    /// is not added again.
     ///
-    /// RFC 3461 §5.2.7: what the sender wants to hear goes with everybody behind an alias. ORCPT
-    /// stays as the client wrote it; where it wrote none, none is made up.
+    /// RFC 3461 §5.2.7: every recipient behind an alias gets the NOTIFY of the alias, and its ORCPT, if the
+    /// client sent one.
     pub(super) fn add_recipients(&mut self, recipients: Vec<Recipient>, parameters: &RecipientParameters) {
         self.accepted_count += 1;
         for recipient in recipients {
@@ -72,7 +74,7 @@ impl Transaction {
     }
 }
 
-/// What a session knows of its client when a transaction begins.
+/// What the session has established when a transaction begins.
 pub(super) struct TransactionOrigin {
     pub(super) hello: HelloName,
     pub(super) is_esmtp: bool,

@@ -1,11 +1,11 @@
-//! What a message may do to its reader and its writer.
+//! Properties of the body reader and the dot stuffer.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// What comes out when `octets` arrive in pieces of `size`: what went to the sink, how many
-/// octets were read, and the end.
+/// Reads `octets` in pieces of `size`: returns what went to the sink, how many octets were read, and the
+/// end.
 fn read_by(octets: &[u8], size: usize, octets_max: u64) -> (Vec<u8>, usize, Option<BodyEnd>) {
     read_with(BodyReader::new(octets_max, BareLineEndPolicy::Reject), octets, size)
 }
@@ -27,7 +27,7 @@ fn read(octets: &[u8]) -> (Vec<u8>, usize, Option<BodyEnd>) {
     for size in 1..8 {
         let cut = read_by(octets, size, 0);
         assert_eq!((cut.1, cut.2), (whole.1, whole.2), "by {size}");
-        // What was kept of a message that broke off is of no matter.
+        // The octets of a message that was cut off do not matter.
         assert!(cut.0 == whole.0 || cut.2 == Some(BodyEnd::BareLineEnd), "by {size}");
     }
     whole
@@ -48,14 +48,14 @@ fn complete(octets: u64) -> Option<BodyEnd> {
 }
 
 #[test]
-fn stuffed_dots_are_taken_out_and_the_end_is_found() {
+fn stuffed_dots_are_removed_and_the_end_is_found() {
     for (wire, content) in [
         (&b".\r\n"[..], &b""[..]),
         (b"\r\n.\r\n", b"\r\n"),
         (b"a\r\n.\r\n", b"a\r\n"),
         (b"..\r\n.\r\n", b".\r\n"),
         (b"...a\r\na.\r\n..\r\n.\r\n", b"..a\r\na.\r\n.\r\n"),
-        // RFC 5321 §4.5.2: a dot with something behind it is taken out, whatever that is.
+        // RFC 5321 §4.5.2: a dot at the start of a longer line is removed.
         (b".a\r\n.\r\n", b"a\r\n"),
     ] {
         assert_eq!(read(wire), (content.to_vec(), wire.len(), complete(content.len() as u64)));
@@ -63,7 +63,7 @@ fn stuffed_dots_are_taken_out_and_the_end_is_found() {
 }
 
 #[test]
-fn what_is_behind_the_end_is_left_alone() {
+fn octets_after_the_end_are_not_used() {
     assert_eq!(read(b"a\r\n.\r\nQUIT\r\n"), (b"a\r\n".to_vec(), 6, complete(3)));
 }
 
@@ -93,7 +93,7 @@ fn every_way_to_smuggle_an_end_is_noticed() {
 }
 
 #[test]
-fn a_message_that_is_too_big_is_read_to_its_end_and_not_kept() {
+fn a_message_that_is_too_large_is_read_to_its_end() {
     let wire = b"0123456789\r\n0123456789\r\n.\r\nNOOP\r\n";
     for size in [1, 3, 100] {
         let (content, used, end) = read_by(wire, size, 23);
@@ -104,7 +104,7 @@ fn a_message_that_is_too_big_is_read_to_its_end_and_not_kept() {
     // RFC 1870 §5: stuffed dots and the end do not count.
     assert_eq!(read_by(b"..\r\n.\r\n", 100, 3).2, complete(3));
     let (_, _, end) = read_by(b"0123456789\r\n\n.\r\n", 100, 3);
-    assert_eq!(end, Some(BodyEnd::BareLineEnd), "too big is no excuse");
+    assert_eq!(end, Some(BodyEnd::BareLineEnd), "also in a message that is too large");
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn octets_beyond_ascii_are_noticed_and_long_lines_are_accepted() {
 }
 
 #[test]
-fn what_goes_out_has_one_end_and_no_lone_line_end() {
+fn a_written_message_has_one_end_and_whole_line_ends() {
     for (content, wire) in [
         (&b""[..], &b".\r\n"[..]),
         (b"a\r\n", b"a\r\n.\r\n"),
@@ -133,7 +133,7 @@ fn what_goes_out_has_one_end_and_no_lone_line_end() {
     }
 }
 
-/// Octets in which everything that matters is frequent.
+/// Octets in which dots and line ends are frequent.
 fn octets() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(prop::sample::select(b"..\r\n\r\nab\xfc".to_vec()), 0..80)
 }
@@ -145,18 +145,18 @@ fn lines() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn what_is_read_does_not_depend_on_the_segments(octets in octets(), size in 1..20_usize, max in 0..60_u64) {
+    fn the_result_does_not_depend_on_the_segments(octets in octets(), size in 1..20_usize, max in 0..60_u64) {
         let (content, used, end) = read_by(&octets, size, max);
         let whole = read_by(&octets, octets.len(), max);
         prop_assert_eq!((used, end), (whole.1, whole.2));
-        // Of a message that broke off or was too big, nothing is kept.
+        // The octets of a message that was cut off or too large are discarded.
         if matches!(end, Some(BodyEnd::Complete(_))) || (end.is_none() && max == 0) {
             prop_assert_eq!(content, whole.0);
         }
     }
 
     #[test]
-    fn what_was_written_is_read_back(content in lines(), out in 1..20_usize, back in 1..20_usize) {
+    fn a_written_message_is_read_back(content in lines(), out in 1..20_usize, back in 1..20_usize) {
         let wire = write_by(&content, out);
         let (read, used, end) = read_by(&wire, back, 0);
         prop_assert_eq!(used, wire.len());
@@ -165,7 +165,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_is_written_is_one_message(content in octets(), size in 1..20_usize) {
+    fn any_octets_are_written_as_one_message(content in octets(), size in 1..20_usize) {
         let wire = write_by(&content, size);
         let (_, used, end) = read_by(&wire, 7, 0);
         prop_assert_eq!(used, wire.len());
@@ -173,7 +173,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_mended_does_not_depend_on_the_segments(octets in octets(), size in 1..20_usize) {
+    fn normalized_octets_do_not_depend_on_the_segments(octets in octets(), size in 1..20_usize) {
         for reader in [BodyReader::new(0, BareLineEndPolicy::Normalize), BodyReader::in_chunks(0, BareLineEndPolicy::Normalize)] {
             let cut = read_chunks(reader.clone(), &octets, size);
             prop_assert_eq!(cut, read_chunks(reader, &octets, octets.len()));
@@ -181,7 +181,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_mended_has_whole_lines_and_ends_at_crlf_dot_crlf(octets in octets(), size in 1..20_usize) {
+    fn a_normalized_message_has_whole_lines_and_ends_at_crlf_dot_crlf(octets in octets(), size in 1..20_usize) {
         let (content, used, end) = read_with(BodyReader::new(0, BareLineEndPolicy::Normalize), &octets, size);
         prop_assert!(end.is_none_or(|end| end == BodyEnd::Complete(facts_of(&content))));
         let wire = [b"\r\n", octets.get(..used).unwrap()].concat();
@@ -208,7 +208,7 @@ proptest! {
     }
 }
 
-/// The same as [`read_with`] for a message that is over when `octets` are.
+/// Like [`read_with`], for a message that ends where `octets` end.
 fn read_chunks(mut reader: BodyReader, octets: &[u8], size: usize) -> (Vec<u8>, usize, BodyEnd) {
     let mut content = Vec::new();
     let mut read = 0;
@@ -226,7 +226,7 @@ fn facts_of(content: &[u8]) -> BodyFacts {
     BodyFacts { octets: content.len() as u64, has_8bit: !content.is_ascii() }
 }
 
-/// Each CR is before a LF, each LF behind a CR, and a LF is the last octet.
+/// Each CR is before an LF, each LF after a CR, and the last octet is an LF.
 fn has_whole_lines(content: &[u8]) -> bool {
     let ends = content.windows(2).filter(|two| two == b"\r\n").count();
     let count = |wanted| content.iter().filter(|octet| **octet == wanted).count();

@@ -1,8 +1,8 @@
-//! The client logs in (RFC 4954), where the operator has a login for the host.
+//! Logs in (RFC 4954), if the operator has credentials for the host.
 //!
-//! PLAIN (RFC 4616) if the host offers it, else LOGIN. A password is never said without TLS, and
-//! never shown: the shell is told which octets are secret. What keeps a login from working is for
-//! the operator to mend, so the mail waits, and another host of the same list may be asked.
+//! PLAIN (RFC 4616) if the host offers it, else LOGIN. A password is not sent without TLS, and the caller
+//! gets steps that say which octets are secret. A login that fails is for the operator to correct: the
+//! message waits, and another host of the same list may be tried.
 
 use std::fmt;
 
@@ -13,10 +13,10 @@ use super::{Client, ClientState, ClientStep, Wait};
 use crate::mail::Failure;
 use crate::smtp::Reply;
 
-/// What to log in with.
+/// Credentials for a host.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
-    /// What the operator calls them: for sentences.
+    /// The operator's name for them, for sentences.
     pub name: String,
     /// The user at the host.
     pub user: String,
@@ -24,7 +24,7 @@ pub struct Credentials {
     pub password: String,
 }
 
-/// Without the password.
+/// Omits the password.
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Credentials")
@@ -34,24 +34,24 @@ impl fmt::Debug for Credentials {
     }
 }
 
-/// What the peer is to answer next.
+/// The reply that is awaited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AuthStage {
-    /// `AUTH LOGIN`: 334 asks for the user.
+    /// After `AUTH LOGIN`: 334 prompts for the user.
     UserPrompt,
-    /// The user: 334 asks for the password.
+    /// After the user: 334 prompts for the password.
     PasswordPrompt,
-    /// All that there was to say: 235.
+    /// After the last response: 235.
     FinalReply,
 }
 
 impl Client {
-    /// There is a login for this host, and it has not been made.
+    /// There are credentials for this host, and the client has not logged in.
     pub(super) fn needs_login(&self) -> bool {
         self.plan.credentials.is_some() && !self.is_logged_in
     }
 
-    /// Begins to log in.
+    /// Begins the login.
     pub(super) fn log_in(&mut self) -> ClientStep {
         let Some(login) = &self.plan.credentials else { return self.begin_transaction() };
         let host = self.plan.peer_description();
@@ -75,7 +75,7 @@ impl Client {
         self.cannot_log_in(Failure::transient(7, 4, text))
     }
 
-    /// The peer's answer.
+    /// Takes the reply of the peer.
     pub(super) fn on_auth_reply(&mut self, stage: AuthStage, reply: &Reply) -> ClientStep {
         let Some(login) = &self.plan.credentials else { return self.begin_transaction() };
         match stage {

@@ -1,7 +1,7 @@
-//! What is said in a transaction: MAIL, RCPT and DATA, one by one or in a group.
+//! Writes the commands of a transaction: RSET, MAIL, RCPT and DATA, singly or in a group.
 //!
-//! Also what is not said: a recipient or a message that needs more than this peer offers is refused
-//! here, before anything of it is on the wire.
+//! A recipient or a message that needs an extension which the peer lacks is refused here, before a command
+//! mentions it.
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
@@ -10,7 +10,7 @@ use super::plan::{Plan, PlannedRecipient, Protocol};
 use super::{Client, ClientStep, Wait};
 use crate::mail::{Failure, Mailbox, Notify, Ret, ReversePath};
 
-/// The command that comes next in the transaction.
+/// The next command of the transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NextCommand {
     Rset,
@@ -20,7 +20,7 @@ pub(super) enum NextCommand {
     Nothing,
 }
 
-/// A command whose reply has not come yet.
+/// A command whose reply has not come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum PendingCommand {
     Rset,
@@ -29,13 +29,13 @@ pub(super) enum PendingCommand {
     Data,
 }
 
-/// Commands in one pipelined group. Bounded, so that neither side's socket buffer fills up while
-/// both of us write (RFC 2920 §3.1): 100 commands are under 32 KiB, and so are their replies.
+/// Most commands in one pipelined group, so that the socket buffers of both sides hold it (RFC 2920 §3.1):
+/// 100 commands are under 32 KiB, and so are their replies.
 const GROUP_COMMANDS_MAX: usize = 100;
 
 impl Client {
-    /// What this peer cannot take is not sent to it. What is too large for one host of a domain is so
-    /// for all of them; but an extension that this one lacks another may have.
+    /// Refuses what this peer cannot take. A message that is too large for one host of a domain is too
+    /// large for all of them; an extension that this host lacks another host may have.
     pub(super) fn refuse_unsendable(&mut self) {
         let Plan { protocol, reverse_path, recipients, message_octets, has_8bit, has_utf8_header, .. } =
             &self.plan;
@@ -48,15 +48,15 @@ impl Client {
         let sender_needs_utf8 = reverse_path.mailbox().is_some_and(Mailbox::needs_smtputf8);
         let lacks_smtputf8 = match protocol {
             Protocol::Smtp => !self.extensions.smtputf8,
-            // Departs from RFC 6531 §3.5: what a mailbox holds is octets, and to return a message that has
-            // come so far would help nobody. A server that cannot take them says so.
+            // Departs from RFC 6531 §3.5: a mailbox stores any octets, and a bounce at this point would
+            // help nobody. A server that cannot take them refuses.
             Protocol::Lmtp => false,
         };
         let for_all = match () {
-            // RFC 6531 §3.5: what needs SMTPUTF8 is not sent without it, and not mangled either.
+            // RFC 6531 §3.5: mail that needs SMTPUTF8 is not sent without it, and not converted.
             () if sender_needs_utf8 && lacks_smtputf8 => Some(no_smtputf8(host, "the sender's address")),
             () if *has_utf8_header && lacks_smtputf8 => Some(no_smtputf8(host, "the message's header")),
-            // RFC 6152 §3: without conversion, the honest thing is to fail.
+            // RFC 6152 §3: there is no conversion to 7 bits, so that the message fails.
             () if *has_8bit && !self.extensions.eight_bit_mime => Some(Failure::permanent(
                 6,
                 3,
@@ -78,7 +78,7 @@ impl Client {
         }
     }
 
-    /// RFC 6531 §3.4: SMTPUTF8 is asked for when something needs it, and not otherwise.
+    /// RFC 6531 §3.4: SMTPUTF8 is requested only if something needs it.
     fn asks_for_smtputf8(&self) -> bool {
         let mut waiting =
             self.plan.recipients.iter().enumerate().filter(|(n, _)| self.progress.is_waiting(*n));
@@ -88,7 +88,7 @@ impl Client {
                 || waiting.any(|(_, recipient)| recipient.mailbox.needs_smtputf8()))
     }
 
-    /// Writes the next command, or a group of them when the peer takes groups.
+    /// Writes the next command, or a group of commands to a peer with PIPELINING.
     pub(super) fn next_group(&mut self) -> ClientStep {
         let room = if self.extensions.pipelining { GROUP_COMMANDS_MAX } else { 1 };
         let mut octets = Vec::new();
@@ -141,7 +141,7 @@ impl Client {
         }
     }
 
-    /// RFC 9422 §4.2, §4.3: who is one too many waits for the next transaction.
+    /// RFC 9422 §4.2, §4.3: recipients above the limit wait for the next transaction.
     fn has_room_for(&self, recipient: &PlannedRecipient) -> bool {
         let is_below =
             |max: Option<NonZeroU32>, count: usize| max.is_none_or(|max| count < max.get() as usize);
@@ -157,12 +157,12 @@ impl Client {
     fn rcpt_command(&self, recipient: &PlannedRecipient) -> String {
         let mailbox = match self.plan.protocol {
             Protocol::Smtp => wire_address(&recipient.mailbox),
-            // A mailbox has one name at its server, whatever its local part is written in.
+            // A mailbox has one name at its server: the domain is in A-labels for every local part.
             Protocol::Lmtp => recipient.mailbox.to_ascii_domain(),
         };
         let mut line = format!("RCPT TO:<{mailbox}>");
         if self.extensions.dsn {
-            // RFC 3461 §5.2.1: as it was given to us.
+            // RFC 3461 §5.2.1: ORCPT is passed on unchanged.
             line.push_str(&notify_parameter(recipient.notify).unwrap_or_default());
             if let Some(orcpt) = recipient.orcpt.as_deref().filter(|orcpt| is_graphic(orcpt)) {
                 line.push_str(" ORCPT=");
@@ -211,13 +211,13 @@ impl PendingCommand {
     }
 }
 
-/// As it goes over the wire: the domain in A-labels, which every peer understands, unless the local
-/// part needs SMTPUTF8 anyway (RFC 6531 §3.2).
+/// The address on the wire: the domain in A-labels, which every peer accepts, unless the local part needs
+/// SMTPUTF8 anyway (RFC 6531 §3.2).
 fn wire_address(mailbox: &Mailbox) -> String {
     if mailbox.needs_smtputf8() { mailbox.to_string() } else { mailbox.to_ascii_domain() }
 }
 
-/// The parameter (RFC 3461 §4.1); nothing where the sender said nothing.
+/// The parameter NOTIFY (RFC 3461 §4.1); none if the sender sent none.
 fn notify_parameter(notify: Notify) -> Option<String> {
     match notify {
         Notify::Unspecified => None,
@@ -233,7 +233,7 @@ fn notify_parameter(notify: Notify) -> Option<String> {
     }
 }
 
-/// No space and no line end: one parameter stays one.
+/// The value has no space and no line end, so that it stays one parameter.
 fn is_graphic(value: &str) -> bool {
     !value.is_empty() && value.bytes().all(|octet| octet.is_ascii_graphic())
 }

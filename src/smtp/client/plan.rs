@@ -1,9 +1,9 @@
-//! What is to be achieved on a connection.
+//! What a connection is for: the message, the recipients and the host.
 
 use super::auth::Credentials;
 use crate::mail::{Domain, Endpoint, Mailbox, Notify, Ret, ReversePath};
 
-/// Whom a message is for, and what its sender wants to be told (RFC 3461 §4).
+/// A recipient, and the reports that the sender asked for (RFC 3461 §4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedRecipient {
     /// The forward-path.
@@ -20,20 +20,20 @@ impl From<Mailbox> for PlannedRecipient {
     }
 }
 
-/// What one transaction is to achieve, and where.
+/// One message for one host.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// What is spoken.
+    /// The protocol.
     pub protocol: Protocol,
     /// The host's name, or an address literal.
     pub host: Domain,
-    /// Where it was dialled.
+    /// The address that was connected to.
     pub endpoint: Endpoint,
-    /// Our name in EHLO, HELO and LHLO.
+    /// The name of this server in EHLO, HELO and LHLO.
     pub hello: Domain,
     /// Where failures are reported.
     pub reverse_path: ReversePath,
-    /// Whom the message is for; answers come in the same order.
+    /// The recipients; results have the same order.
     pub recipients: Vec<PlannedRecipient>,
     /// RET (RFC 3461 §4.3).
     pub ret: Option<Ret>,
@@ -43,16 +43,16 @@ pub struct Plan {
     pub message_octets: u64,
     /// The message has octets above 127.
     pub has_8bit: bool,
-    /// The message's header has octets above 127: only a peer with SMTPUTF8 can take it.
+    /// The header of the message has octets above 127: only a peer with SMTPUTF8 can take it.
     pub has_utf8_header: bool,
     /// Whether to use TLS.
     pub encryption: Encryption,
-    /// What to log in with, before the message is mentioned.
+    /// The credentials to log in with before the transaction.
     pub credentials: Option<Credentials>,
 }
 
 impl Plan {
-    /// The host as it stands in sentences: `mx1.there.example [192.0.2.1]:25`, or a Unix socket.
+    /// The host for sentences: `mx1.there.example [192.0.2.1]:25`, or a Unix socket.
     #[must_use]
     pub fn peer_description(&self) -> String {
         let Endpoint::Tcp(address) = &self.endpoint else { return self.endpoint.to_string() };
@@ -64,28 +64,28 @@ impl Plan {
         }
     }
 
-    /// The host as it stands in reports (RFC 3464 §2.3.5).
+    /// The host for bounces (RFC 3464 §2.3.5).
     pub(super) fn remote_mta_name(&self) -> String {
         if self.host.as_address().is_some() { self.host.to_string() } else { self.host.as_ascii().to_owned() }
     }
 }
 
-/// What is spoken with a peer.
+/// The protocol of a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// With a server that takes a message for all of its recipients or for none.
+    /// One reply to the final dot, for all recipients.
     Smtp,
-    /// With one that delivers to mailboxes, and answers for each of them (RFC 2033).
+    /// One reply to the final dot for each accepted recipient (RFC 2033).
     Lmtp,
 }
 
 /// Whether a connection is to be encrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encryption {
-    /// Before the first word (RFC 8314 §3.3).
+    /// TLS from the first octet (RFC 8314 §3.3).
     ImplicitTls,
     /// STARTTLS if the peer offers it.
     Opportunistic,
-    /// Plain text, although the peer may offer more: every handshake has failed.
+    /// Plain text, even if the peer offers STARTTLS, because every handshake with it has failed.
     Never,
 }

@@ -1,39 +1,39 @@
-//! What one connection makes of each recipient.
+//! What became of each recipient on one connection.
 //!
-//! A fate once settled stays: whatever is heard later is for those who are still open to it.
+//! An answer never changes: later replies apply to recipients without an answer.
 
 use crate::mail::{Failure, Outcome};
 
-/// What one connection made of one recipient, at its end.
+/// The result for one recipient at the end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecipientResult {
-    /// The host had its say: other hosts are not asked in the same attempt.
+    /// The host answered: no other host is tried in the same attempt.
     Outcome(Outcome),
-    /// The host gave no answer. Another may; if there is none, this is why. Permanent if this host
-    /// lacks what the message needs: asking it again, at any address of its, would be in vain.
+    /// The host gave no answer, for this reason; another host may. Permanent if the host lacks what the
+    /// message needs, so that another attempt at the same host is useless.
     NoAnswer(Failure),
-    /// The host takes no more on this connection, and was not asked: ask it again on another.
+    /// The host takes no more recipients on this connection, and was not asked: ask it on another one.
     NotAsked,
 }
 
-/// Where one recipient stands while the connection lasts.
+/// The state of one recipient while the connection lasts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum RecipientProgress {
-    /// Not asked yet, or not answered.
+    /// RCPT was not sent, or not answered.
     Waiting,
-    /// Not asked, or asked in vain: another host may do better.
+    /// The host refused for reasons of its own, or was not asked: another host may accept.
     LeftToOtherHosts(Failure),
     /// RCPT was accepted.
     Accepted,
     Answered(Outcome),
 }
 
-/// One for each recipient, in the order of the plan.
+/// The state of each recipient, in the order of the plan.
 #[derive(Debug)]
 pub(super) struct TransactionProgress(Vec<RecipientProgress>);
 
 impl TransactionProgress {
-    /// Nobody was asked about yet.
+    /// All recipients wait.
     pub(super) fn new(recipients: usize) -> Self {
         Self(vec![RecipientProgress::Waiting; recipients])
     }
@@ -50,48 +50,50 @@ impl TransactionProgress {
         self.0.contains(&RecipientProgress::Accepted)
     }
 
-    /// Another host may do better for this recipient, if it waits.
+    /// Leaves this recipient to other hosts, if it waits.
     pub(super) fn leave_to_other_hosts(&mut self, recipient: usize, failure: Failure) {
         self.set_if_waiting(recipient, RecipientProgress::LeftToOtherHosts(failure));
     }
 
-    /// Another host may do better for everyone who waits.
+    /// Leaves all recipients that wait to other hosts.
     pub(super) fn leave_all_to_other_hosts(&mut self, failure: &Failure) {
-        for fate in self.0.iter_mut().filter(|fate| **fate == RecipientProgress::Waiting) {
-            *fate = RecipientProgress::LeftToOtherHosts(failure.clone());
+        for progress in self.0.iter_mut().filter(|progress| **progress == RecipientProgress::Waiting) {
+            *progress = RecipientProgress::LeftToOtherHosts(failure.clone());
         }
     }
 
-    /// RCPT was accepted.
+    /// RCPT was accepted for this recipient.
     pub(super) fn set_accepted(&mut self, recipient: usize) {
         self.set_if_waiting(recipient, RecipientProgress::Accepted);
     }
 
-    /// The answer for this recipient, if it waits.
+    /// Sets the answer for this recipient, if it waits.
     pub(super) fn settle(&mut self, recipient: usize, outcome: Outcome) {
         self.set_if_waiting(recipient, RecipientProgress::Answered(outcome));
     }
 
-    /// The answer for so many of those whom RCPT was accepted for, in order.
+    /// Sets the answer for the first so many recipients whose RCPT was accepted.
     pub(super) fn settle_accepted(&mut self, outcome: &Outcome, at_most: usize) {
-        for fate in self.0.iter_mut().filter(|fate| **fate == RecipientProgress::Accepted).take(at_most) {
-            *fate = RecipientProgress::Answered(outcome.clone());
+        for progress in
+            self.0.iter_mut().filter(|progress| **progress == RecipientProgress::Accepted).take(at_most)
+        {
+            *progress = RecipientProgress::Answered(outcome.clone());
         }
     }
 
-    /// The answer for everyone who has no other.
+    /// Sets the answer for all recipients without one.
     pub(super) fn settle_remaining(&mut self, outcome: &Outcome) {
-        for fate in &mut self.0 {
-            if matches!(fate, RecipientProgress::Waiting | RecipientProgress::Accepted) {
-                *fate = RecipientProgress::Answered(outcome.clone());
+        for progress in &mut self.0 {
+            if matches!(progress, RecipientProgress::Waiting | RecipientProgress::Accepted) {
+                *progress = RecipientProgress::Answered(outcome.clone());
             }
         }
     }
 
-    /// What it came to. Who still waits was not asked, if the peer was content; `why` is the reason
-    /// for all others without an answer.
+    /// The result for each recipient. If `is_sound`, recipients that wait were not asked; `why` is the
+    /// reason for all others without an answer.
     pub(super) fn results(&self, is_sound: bool, why: &Failure) -> Vec<RecipientResult> {
-        let answer = |fate: &RecipientProgress| match fate {
+        let answer = |progress: &RecipientProgress| match progress {
             RecipientProgress::Answered(outcome) => RecipientResult::Outcome(outcome.clone()),
             RecipientProgress::LeftToOtherHosts(failure) => RecipientResult::NoAnswer(failure.clone()),
             RecipientProgress::Waiting if is_sound => RecipientResult::NotAsked,
@@ -102,10 +104,10 @@ impl TransactionProgress {
         self.0.iter().map(answer).collect()
     }
 
-    /// Who is settled stays so.
+    /// Changes a recipient that waits, and no other.
     fn set_if_waiting(&mut self, recipient: usize, decided: RecipientProgress) {
-        if let Some(fate @ RecipientProgress::Waiting) = self.0.get_mut(recipient) {
-            *fate = decided;
+        if let Some(progress @ RecipientProgress::Waiting) = self.0.get_mut(recipient) {
+            *progress = decided;
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the replies in a transaction mean, for each recipient and for the connection.
+//! Interprets the replies in a transaction, for each recipient and for the connection.
 
 use super::commands::PendingCommand;
 use super::plan::Protocol;
@@ -7,7 +7,7 @@ use crate::mail::{Failure, Outcome, Reason};
 use crate::smtp::Reply;
 
 impl Client {
-    /// The reply to the oldest command that has none yet (RFC 2920 §3.1: they come in order).
+    /// Takes the reply to the oldest unanswered command (RFC 2920 §3.1: replies come in order).
     pub(super) fn on_transaction(&mut self, reply: &Reply) -> ClientStep {
         match self.pending_commands.pop_front() {
             Some(PendingCommand::Rset) if reply.is_positive() => self.is_in_transaction = false,
@@ -29,17 +29,17 @@ impl Client {
             self.is_in_transaction = true;
             return;
         }
-        // RFC 3207 §4: it asks for the TLS that it offered and that did not work out. That is a refusal of
-        // this connection and not of the sender.
+        // RFC 3207 §4: the peer requires the TLS that it offered and that failed. It refuses this
+        // connection, not the sender.
         let wants_tls = reply.code == 530 && self.extensions.starttls && !self.is_encrypted;
         match reply.to_failure(&self.plan.remote_mta_name(), "the sender") {
             Failure::Permanent(reason) if wants_tls => {
                 self.progress.leave_all_to_other_hosts(&Failure::Transient(reason));
             }
             failure @ Failure::Permanent(_) => self.progress.settle_remaining(&failure.into()),
-            // No transaction took place: another host may be in a better mood.
+            // No transaction took place: another host may accept the message.
             failure @ Failure::Transient(_) => {
-                // Some say so after so many messages, and mean the connection.
+                // Some peers refuse MAIL after a number of messages and mean the connection.
                 self.is_stale = was_untested;
                 self.progress.leave_all_to_other_hosts(&failure);
             }
@@ -47,17 +47,17 @@ impl Client {
     }
 
     fn on_rcpt(&mut self, n: usize, reply: &Reply) {
-        // RFC 5321 §4.5.3.1.10: the next transaction takes them, in the same connection.
+        // RFC 5321 §4.5.3.1.10: the recipient waits for the next transaction on the same connection.
         if reply.is_too_many_recipients() && self.progress.has_accepted() {
             return;
         }
-        // Whoever is settled already (MAIL was refused) is not unsettled by what follows in the group.
+        // A recipient with an answer (MAIL was refused) keeps it whatever follows in the group.
         if reply.is_positive() {
             return self.progress.set_accepted(n);
         }
         let failure = match reply.to_failure(&self.plan.remote_mta_name(), "the recipient") {
-            // RFC 5321 §4.5.3.1.10: some servers say 552 where they mean 452, too many at once. In LMTP it
-            // is a mailbox that is full, and whether that may be tried again the server has decided.
+            // RFC 5321 §4.5.3.1.10: some servers send 552 instead of 452 for too many recipients. In LMTP
+            // 552 is a full mailbox, and the server has decided that it is permanent.
             Failure::Permanent(reason) if reply.code == 552 && self.plan.protocol == Protocol::Smtp => {
                 Failure::Transient(reason)
             }
@@ -72,13 +72,13 @@ impl Client {
                 self.state = ClientState::Message;
                 ClientStep::SendMessage
             }
-            // RFC 2920 §3.1: it waits for a message that nobody is to get.
+            // RFC 2920 §3.1: the peer waits for a message, but no recipient was accepted.
             (true, false) => match self.plan.protocol {
                 Protocol::Smtp => {
                     self.state = ClientState::LoneDot;
                     ClientStep::Send(b".\r\n".to_vec(), Wait::Dot)
                 }
-                // RFC 2033 §4.2: for nobody, there are no replies.
+                // RFC 2033 §4.2: without recipients there are no replies to the dot.
                 Protocol::Lmtp => {
                     (self.is_usable, self.state) = (false, ClientState::Closed);
                     ClientStep::Quit(b".\r\nQUIT\r\n".to_vec())
@@ -92,12 +92,12 @@ impl Client {
         }
     }
 
-    /// The peer did not wait for the end of the message.
+    /// Takes a reply before the end of the message.
     pub(super) fn on_early_reply(&mut self, reply: &Reply) -> ClientStep {
         let failure = reply.to_failure(&self.plan.remote_mta_name(), "the message before its end");
         self.progress.settle_remaining(&failure.into());
         self.state = ClientState::Closed;
-        // What we say now would be part of the message.
+        // A command would become part of the message.
         ClientStep::Close
     }
 
@@ -114,10 +114,10 @@ impl Client {
             reply.to_failure(&self.plan.remote_mta_name(), "the message").into()
         };
         match self.plan.protocol {
-            // RFC 2033 §4.2: one reply for each recipient that RCPT was accepted for, in that order.
+            // RFC 2033 §4.2: one reply for each accepted recipient, in the order of RCPT.
             Protocol::Lmtp => self.progress.settle_accepted(&outcome, 1),
             Protocol::Smtp if reply.is_positive() => self.progress.settle_accepted(&outcome, usize::MAX),
-            // A message that is refused is so for those, too, who would have been named next.
+            // The refusal of a message also applies to the recipients of the next transaction.
             Protocol::Smtp => self.progress.settle_remaining(&outcome),
         }
         if self.progress.has_accepted() {
@@ -125,12 +125,12 @@ impl Client {
         }
         self.is_in_transaction = false;
         self.transaction_count += 1;
-        // RFC 5321 §3.8: it answers the message, and is the end of the connection.
+        // RFC 5321 §3.8: 421 answers the message and ends the connection.
         if reply.code == 421 { self.quit() } else { self.finish() }
     }
 
-    /// The transaction is over: another for those for whom it had no room, if the peer takes one. Each
-    /// transaction has answers for at least one recipient, so that there is an end.
+    /// Ends the transaction. Begins another one for recipients that it had no room for, if the peer takes
+    /// one. Each transaction answers at least one recipient, so that this ends.
     pub(super) fn finish(&mut self) -> ClientStep {
         self.is_usable = true;
         if self.progress.has_waiting() && self.has_transactions_left() {

@@ -1,9 +1,8 @@
-//! What the machine wants of its shell.
+//! What the client asks of its caller, which holds the socket and the clock.
 //!
-//! The shell holds the socket and the clock. It does what a step says, and tells the machine by the
-//! method that the step names.
+//! The caller does what a step says, and reports by the method that the step names.
 
-/// What the shell does next.
+/// What the caller does next.
 #[must_use]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientStep {
@@ -11,25 +10,26 @@ pub enum ClientStep {
     Receive(Wait),
     /// Write these octets, one command or a pipelined group, read one reply, then [`super::Client::reply`].
     Send(Vec<u8>, Wait),
-    /// The same, but what is written must not be shown to anybody.
+    /// The same as [`Self::Send`], but the octets are secret and must not be logged.
     SendSecret(Vec<u8>, Wait),
-    /// Forget every octet that was read ahead, do the handshake, then [`super::Client::secured`] or
-    /// [`super::Client::handshake_failed`].
+    /// Discard all octets that were read ahead, make the handshake, then
+    /// [`super::Client::handshake_succeeded`] or [`super::Client::handshake_failed`].
     StartTls,
-    /// It is known now whether this connection is encrypted, and the transaction has not begun:
-    /// [`super::Client::withhold`] recipients for whom that is not enough, then [`super::Client::go_ahead`].
+    /// The encryption of the connection is decided, and the transaction has not begun:
+    /// [`super::Client::withhold`] the recipients for which it is not good enough, then
+    /// [`super::Client::begin_transactions`].
     CheckEncryption,
-    /// Write the message, dot-stuffed and with its final dot, then [`super::Client::message_sent`]; if the
-    /// peer stops reading, look for a reply of its own accord, then [`super::Client::reply`].
+    /// Write the message, dot-stuffed and with its final dot, then [`super::Client::message_sent`]. If the
+    /// peer stops reading, look for an early reply, then [`super::Client::reply`].
     SendMessage,
-    /// All is decided: keep the connection if [`super::Client::can_go_on`], or write these octets, wait a
-    /// little for a reply, and close.
+    /// All recipients are decided. Keep the connection if [`super::Client::is_reusable`], or write these
+    /// octets, wait a little for a reply, and close.
     Quit(Vec<u8>),
-    /// Close.
+    /// Close the connection.
     Close,
 }
 
-/// What a reply is awaited to; each has a timeout of its own (RFC 5321 §4.5.3.2).
+/// The command whose reply is awaited; each has a timeout of its own (RFC 5321 §4.5.3.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
     /// The greeting (§4.5.3.2.1).
@@ -42,6 +42,6 @@ pub enum Wait {
     Rcpt,
     /// DATA (§4.5.3.2.4).
     Data,
-    /// The final dot (§4.5.3.2.6); one time for all its replies in LMTP.
+    /// The final dot (§4.5.3.2.6); one timeout for all its replies in LMTP.
     Dot,
 }

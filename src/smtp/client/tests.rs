@@ -1,4 +1,4 @@
-//! What the client machine says and concludes, reply by reply.
+//! Commands and results of the client, reply by reply.
 
 mod again;
 mod lmtp;
@@ -45,8 +45,8 @@ fn reply(lines: &str) -> Reply {
     Reply::read(&mut lines).unwrap().unwrap()
 }
 
-/// Plays `dialog` line by line: `S:` is a reply, `C:` what must then be written (`C: a|b` for a
-/// group), `message` that the message is asked for, `settled`, `starttls`, `receive`, `close`.
+/// Plays `dialog` line by line: `S:` is a reply, `C:` what must then be written (`C: a|b` for a group). The
+/// other lines are the expected steps: `message`, `settled`, `starttls`, `receive`, `close`.
 fn play(plan: Plan, dialog: &str) -> Vec<RecipientResult> {
     let (mut client, mut step) = Client::new(plan);
     for line in dialog.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -91,7 +91,7 @@ const PIPELINED: &str = "S: 220 hi\nC: EHLO here.example\nS: 250-mx|250 PIPELINI
     C: MAIL FROM:<ana@here.example>|RCPT TO:<bo@there.example>|RCPT TO:<cy@there.example>|RCPT TO:<di@there.example>|DATA\n";
 
 #[test]
-fn a_letter_goes_out_command_by_command() {
+fn a_message_is_sent_command_by_command() {
     let answers = play(
         plan(&TO[..1]),
         &format!(
@@ -119,7 +119,7 @@ fn a_peer_with_pipelining_gets_the_commands_in_one_group() {
 }
 
 #[test]
-fn a_group_is_bounded_and_the_next_one_follows() {
+fn a_group_is_limited_and_the_next_one_follows() {
     let many: Vec<String> = (0..150).map(|n| format!("r{n}@there.example")).collect();
     let (mut client, _) = Client::new(plan(&many.iter().map(String::as_str).collect::<Vec<_>>()));
     let _ = client.reply(&reply("220 hi"));
@@ -178,11 +178,11 @@ fn a_5yz_to_mail_data_or_the_dot_is_permanent_and_a_4yz_is_not() {
         assert_eq!(shown(&play(plan(one), &dot)), [data]);
     }
     let group = format!("{PIPELINED} S: 550 5.7.1 no\nS: 503 no\nS: 503 no\nS: 503 no\nS: 503 no\nC: QUIT");
-    assert_eq!(shown(&play(plan(&TO), &group)), ["5.7.1"; 3], "what follows in the group changes nothing");
+    assert_eq!(shown(&play(plan(&TO), &group)), ["5.7.1"; 3], "later replies of the group change nothing");
 }
 
 #[test]
-fn refusals_before_the_transaction_leave_it_to_other_hosts() {
+fn a_refusal_before_the_transaction_leaves_the_message_to_other_hosts() {
     let one = || plan(&TO[..1]);
     for (dialog, status) in [
         ("S: 554 5.3.2 no\nC: QUIT", "open 4.3.2"),
@@ -199,7 +199,7 @@ fn refusals_before_the_transaction_leave_it_to_other_hosts() {
 }
 
 #[test]
-fn a_server_of_the_old_kind_is_greeted_by_helo() {
+fn a_server_that_refuses_ehlo_gets_helo() {
     let dialog = "S: 220 hi\nC: EHLO here.example\nS: 500 what\nC: HELO here.example\nS: 250 mx\nsettled\n\
         C: MAIL FROM:<ana@here.example>\nS: 250 ok\nC: RCPT TO:<bo@there.example>\nS: 250 ok\nC: DATA\n\
         S: 354 go\nmessage\nS: 250 ok\nC: QUIT";
@@ -207,7 +207,7 @@ fn a_server_of_the_old_kind_is_greeted_by_helo() {
 }
 
 #[test]
-fn what_was_offered_before_tls_is_forgotten_after_it() {
+fn extensions_offered_before_tls_are_forgotten_after_it() {
     let dialog = "S: 220 hi\nC: EHLO here.example\nS: 250-mx|250-SIZE 10|250-PIPELINING|250 STARTTLS\nC: STARTTLS\n\
         S: 220 go\nstarttls\nC: EHLO here.example\nS: 250-mx|250-STARTTLS|250 size\nsettled\n\
         C: MAIL FROM:<ana@here.example> SIZE=1000\nS: 550 5.7.1 no\nC: QUIT";
@@ -215,7 +215,7 @@ fn what_was_offered_before_tls_is_forgotten_after_it() {
 }
 
 #[test]
-fn a_starttls_that_is_refused_leaves_plain_text_and_the_shell_to_judge_it() {
+fn a_refused_starttls_leaves_plain_text_and_the_caller_decides() {
     for refusal in ["454 4.7.0 not now", "554 5.7.0 not for you", "250 what?", "354 go"] {
         let dialog = format!(
             "S: 220 hi\nC: EHLO here.example\nS: 250-mx|250 STARTTLS\nC: STARTTLS\nS: {refusal}\nsettled\n\
@@ -226,7 +226,7 @@ fn a_starttls_that_is_refused_leaves_plain_text_and_the_shell_to_judge_it() {
 }
 
 #[test]
-fn a_530_to_mail_for_want_of_tls_is_no_word_about_the_sender() {
+fn a_530_to_mail_without_tls_does_not_refuse_the_sender() {
     let refused = "S: 220 hi\nC: EHLO here.example\nS: 250-mx|250 STARTTLS\nC: STARTTLS\n\
         S: 454 4.7.0 not now\nsettled\nC: MAIL FROM:<ana@here.example>\nS: 530 5.7.0 STARTTLS first\nC: QUIT";
     assert_eq!(shown(&play(plan(&TO[..1]), refused)), ["open 4.7.0"]);
@@ -239,7 +239,7 @@ fn a_530_to_mail_for_want_of_tls_is_no_word_about_the_sender() {
 }
 
 #[test]
-fn plain_text_means_no_starttls() {
+fn a_plan_for_plain_text_sends_no_starttls() {
     let dialog = "S: 220 hi\nC: EHLO here.example\nS: 250-mx|250 STARTTLS\nsettled\n\
         C: MAIL FROM:<ana@here.example>\nS: 550 5.7.1 no\nC: QUIT";
     let answers = play(Plan { encryption: Encryption::Never, ..plan(&TO[..1]) }, dialog);
@@ -247,13 +247,13 @@ fn plain_text_means_no_starttls() {
 }
 
 #[test]
-fn a_421_leaves_the_unanswered_to_another_host_and_the_answered_alone() {
+fn a_421_leaves_recipients_without_an_answer_to_another_host() {
     let dialog = format!("{PIPELINED} S: 250 ok\nS: 250 ok\nS: 550 5.1.1 no\nS: 421 4.3.2 bye\nclose");
     assert_eq!(shown(&play(plan(&TO), &dialog)), ["open 4.3.2", "5.1.1", "open 4.3.2"]);
 }
 
 #[test]
-fn a_connection_lost_before_the_dot_is_another_hosts_chance_and_after_it_nobodys() {
+fn after_a_lost_connection_another_host_is_tried_only_before_the_dot() {
     let rcpt = format!("{HELLO} S: 250 ok\nC: RCPT TO:<bo@there.example>\nS: 250 ok\nC: DATA\n");
     for (end, status) in [
         ("lost\nclose", "open 4.4.2"),
@@ -277,7 +277,7 @@ fn the_message_is_announced_with_its_size_and_body() {
 }
 
 #[test]
-fn what_a_peer_cannot_take_is_known_before_mail() {
+fn a_message_that_the_peer_cannot_take_is_refused_before_mail() {
     let bare = "S: 220 hi\nC: EHLO here.example\nS: 250 mx\nsettled\nC: QUIT";
     assert_eq!(shown(&play(Plan { has_8bit: true, ..plan(&TO[..1]) }, bare)), ["open 5.6.3"]);
     let small = "S: 220 hi\nC: EHLO here.example\nS: 250-mx|250 SIZE 999\nsettled\nC: QUIT";
@@ -289,7 +289,7 @@ fn what_a_peer_cannot_take_is_known_before_mail() {
 }
 
 #[test]
-fn a_local_part_beyond_ascii_is_left_out_alone_where_smtputf8_is_missing() {
+fn without_smtputf8_only_recipients_that_need_it_are_left_out() {
     let dialog = format!(
         "{HELLO} S: 250 ok\nC: RCPT TO:<bo@xn--bcher-kva.example>\nS: 250 ok\nC: DATA\nS: 354 go\nmessage\n\
          S: 250 ok\nC: QUIT"
@@ -299,7 +299,7 @@ fn a_local_part_beyond_ascii_is_left_out_alone_where_smtputf8_is_missing() {
 }
 
 #[test]
-fn smtputf8_is_asked_for_when_it_is_needed_and_offered() {
+fn smtputf8_is_requested_when_it_is_needed_and_offered() {
     let hello = "S: 220 hi\nC: EHLO here.example\nS: 250-mx|250-8BITMIME|250 SMTPUTF8\nsettled\n";
     let dialog = format!(
         "{hello}C: MAIL FROM:<ana@here.example> SMTPUTF8\nS: 250 ok\nC: RCPT TO:<δοκιμή@bücher.example>\n\
@@ -315,7 +315,7 @@ fn smtputf8_is_asked_for_when_it_is_needed_and_offered() {
 }
 
 #[test]
-fn who_is_withheld_is_not_named_to_the_peer() {
+fn a_withheld_recipient_is_not_named_to_the_peer() {
     let (mut client, _) = Client::new(plan(&TO[..2]));
     let _ = client.reply(&reply("220 hi"));
     let _ = client.reply(&reply("250 mx"));
@@ -328,7 +328,7 @@ fn who_is_withheld_is_not_named_to_the_peer() {
 }
 
 #[test]
-fn a_reply_before_the_end_of_the_message_is_no_delivery() {
+fn a_reply_before_the_end_of_the_message_is_not_a_delivery() {
     for (code, status) in [("250 2.0.0", "4.0.0"), ("552 5.3.4", "5.3.4"), ("451 4.3.0", "4.3.0")] {
         let (mut client, _) = Client::new(plan(&TO[..1]));
         let _ = client.reply(&reply("220 hi"));
@@ -342,12 +342,12 @@ fn a_reply_before_the_end_of_the_message_is_no_delivery() {
     }
 }
 
-/// From greeting to the end of one letter to Bo.
+/// From the greeting to the end of one message to Bo.
 const TO_BO: &str =
     "S: 250 ok\nC: RCPT TO:<bo@there.example>\nS: 250 ok\nC: DATA\nS: 354 go\nmessage\nS: 250 2.0.0 ok\n";
 
 #[test]
-fn what_the_sender_wants_to_be_told_goes_to_a_peer_that_takes_it() {
+fn requested_reports_are_passed_on_to_a_peer_with_dsn() {
     let asking = || {
         let mut plan = plan(&TO[..2]);
         plan.ret = Some(Ret::Headers);
@@ -383,7 +383,7 @@ fn what_the_sender_wants_to_be_told_goes_to_a_peer_that_takes_it() {
 }
 
 #[test]
-fn trouble_before_mail_is_the_hosts_and_a_refused_sender_is_the_messages() {
+fn a_failure_before_mail_concerns_the_host_and_a_refused_sender_the_message() {
     let scope = |answers: &[RecipientResult]| match answers.first() {
         Some(RecipientResult::NoAnswer(failure)) => failure.reason().scope,
         other => panic!("{other:?}"),
@@ -397,9 +397,9 @@ fn trouble_before_mail_is_the_hosts_and_a_refused_sender_is_the_messages() {
     }
 }
 
-/// Small and seeded: whatever a peer says, in whatever order, there is an end and an answer for all.
+/// Small and seeded.
 #[test]
-fn whatever_a_peer_says_there_is_an_end_and_an_answer_for_everyone() {
+fn every_session_ends_with_a_result_for_every_recipient() {
     let replies = [
         "220 a",
         "250 b",
@@ -416,7 +416,7 @@ fn whatever_a_peer_says_there_is_an_end_and_an_answer_for_everyone() {
         "250-m|250 LIMITS RCPTMAX=2 MAILMAX=3",
     ];
     for seed in 0..2000 {
-        // Xorshift: the machine is pure, and so is its test.
+        // Xorshift, so that the test is pure like the client.
         let mut bits: u64 = seed + 1;
         let mut below = |end: u64| {
             bits ^= bits << 13;

@@ -5,12 +5,12 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::credentials::SaslError;
 
-/// A message as it is on a line.
+/// Encodes a message for a line.
 pub(in crate::smtp) fn encode(message: &[u8]) -> String {
     STANDARD.encode(message)
 }
 
-/// The message on a line.
+/// Decodes the message on a line.
 pub(in crate::smtp) fn decode(line: &[u8]) -> Result<Vec<u8>, SaslError> {
     STANDARD.decode(line).map_err(|_| SaslError::Base64)
 }

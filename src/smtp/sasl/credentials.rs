@@ -1,31 +1,31 @@
-//! What an exchange finds out: whom the client claims to be, the proof, or a mistake.
+//! The result of an exchange: credentials, or a mistake of the client.
 
 use std::fmt;
 
-/// Who a client claims to be, and how it proves that.
+/// The identity that a client claims, with its proof.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SaslCredentials {
-    /// Who it wants to act as; `None` if it leaves that to us (RFC 4422 §2).
+    /// The user that the client wants to act as; `None` if it is the authenticated user (RFC 4422 §2).
     pub authorization_identity: Option<String>,
-    /// Who it is, in its own words. Not empty.
+    /// The user name, as the client sent it. Not empty.
     pub authentication_identity: String,
-    /// How it proves that.
+    /// The proof.
     pub evidence: Evidence,
 }
 
-/// How a client proves who it is.
+/// How a client proves its identity.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Evidence {
-    /// By a password. Not empty; never shown, not even by `Debug`.
+    /// A password. Not empty; never shown, not even by `Debug`.
     Password(String),
-    /// By a proof that has been checked already, with the keys that the policy gave.
+    /// A SCRAM proof, already checked with the keys of [`super::ScramStart`].
     Proof {
-        /// The client knows the password behind the keys.
+        /// The client knows the password of the keys.
         is_valid: bool,
     },
 }
 
-/// Without the password.
+/// Omits the password.
 impl fmt::Debug for Evidence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -35,28 +35,28 @@ impl fmt::Debug for Evidence {
     }
 }
 
-/// Why a message of the client's is none; the client is at fault.
+/// Why a message of the client is refused; the client is at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SaslError {
     /// Not base64 (RFC 4954 §4).
     #[error("The response is not base64")]
     Base64,
-    /// Not the three parts of RFC 4616 §2, or one that must not be empty is.
+    /// Not the three parts of RFC 4616 §2, or one of them is empty that must not be.
     #[error("The response does not follow PLAIN")]
     Plain,
     /// Not a user name or a password.
     #[error("The response does not follow LOGIN")]
     Login,
-    /// Not the message of RFC 5802 §7 that is due.
+    /// Not the message of RFC 5802 §7 that must come now.
     #[error("The response is not the expected SCRAM message")]
     Scram,
-    /// RFC 9266 is the only one that we have, and only with the mechanism that is named for it.
+    /// Another channel binding than tls-exporter (RFC 9266), or one without the mechanism -PLUS.
     #[error("Channel binding requires tls-exporter and SCRAM-SHA-256-PLUS")]
     ChannelBinding,
-    /// The client was not shown all of our mechanisms (RFC 5802 §6).
+    /// The client did not see all offered mechanisms (RFC 5802 §6): a third party removed some.
     #[error("Channel binding was offered, but a third party removed it from the list of mechanisms")]
     Downgrade,
-    /// More than nothing, after the proof was right.
+    /// A message where an empty one must come (RFC 4954 §4).
     #[error("The last response must be empty")]
     NotEmpty,
 }

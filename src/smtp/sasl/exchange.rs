@@ -1,10 +1,10 @@
-//! The mechanisms, and one exchange with a client: a message in, a step out.
+//! The mechanisms, and an exchange with a client: each message of the client leads to a step.
 
 use super::credentials::{SaslCredentials, SaslError};
 use super::{login, plain, scram};
 use crate::mail::Mailbox;
 
-/// A mechanism that we have.
+/// A mechanism that this server has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::smtp) enum Mechanism {
     ScramSha256Plus,
@@ -14,7 +14,7 @@ pub(in crate::smtp) enum Mechanism {
 }
 
 impl Mechanism {
-    /// All of them, the ones that protect most first: some clients take the first that they know.
+    /// All mechanisms, strongest first: some clients take the first one that they have.
     pub(in crate::smtp) const ALL: [Self; 4] =
         [Self::ScramSha256Plus, Self::ScramSha256, Self::Plain, Self::Login];
 
@@ -29,7 +29,7 @@ impl Mechanism {
     }
 }
 
-/// What the next message of the client will be taken for.
+/// What the next message of the client must be.
 #[derive(Debug)]
 pub(in crate::smtp) enum Exchange {
     /// Name and password.
@@ -38,12 +38,12 @@ pub(in crate::smtp) enum Exchange {
     LoginName,
     /// The password of this name.
     LoginPassword(String),
-    /// The first message of SCRAM.
+    /// The first SCRAM message.
     Scram(scram::ChannelBindingOffer),
-    /// The second one.
+    /// The final SCRAM message.
     ScramProof(Box<scram::ScramFinalCheck>),
-    /// Nothing, and then this user has logged in: the client has seen our own proof (RFC 4954 §4:
-    /// what goes with success is sent as a challenge, and answered with an empty response).
+    /// An empty response, after which this user is logged in. The client got the proof of the server as a
+    /// challenge (RFC 4954 §4: data that goes with success is sent as a challenge).
     ServerProofSent(Mailbox),
 }
 
@@ -52,16 +52,17 @@ pub(in crate::smtp) enum Exchange {
 pub(in crate::smtp) enum SaslStep {
     /// Send this challenge, and wait for the next message.
     Challenge(Vec<u8>, Exchange),
-    /// Find out what SCRAM needs to know of the user that is named in it.
+    /// Ask for the keys of the user that is named in the message.
     ScramStart(Box<scram::ScramFirst>),
-    /// Find out who this is. When it is the user, this is sent before we say so.
+    /// Ask whether the credentials are right. If they are, the client gets these octets before success is
+    /// reported.
     Login(SaslCredentials, Option<Vec<u8>>),
     /// This user has logged in.
     LoggedIn(Mailbox),
 }
 
 impl Exchange {
-    /// Begins; SCRAM must know whether channel binding was offered.
+    /// Begins an exchange. For SCRAM it matters whether channel binding was offered.
     pub(in crate::smtp) fn begin(mechanism: Mechanism, is_binding_offered: bool) -> Self {
         match mechanism {
             Mechanism::Plain => Self::Plain,
@@ -81,7 +82,7 @@ impl Exchange {
         }
     }
 
-    /// The next message of the client.
+    /// Takes the next message of the client.
     pub(in crate::smtp) fn message(self, message: &[u8]) -> Result<SaslStep, SaslError> {
         match self {
             Self::Plain => Ok(SaslStep::Login(plain::parse(message)?, None)),

@@ -1,7 +1,7 @@
-//! The mechanism LOGIN: the name, then the password, each in a message of its own.
+//! The mechanism LOGIN: the user name and the password, each in a message.
 //!
-//! Never standardised (draft-murchison-sasl-login), and still the only one of some clients, old
-//! versions of Outlook among them. The two challenges are fixed: there are clients that compare them.
+//! It was never standardised (draft-murchison-sasl-login), but some clients have no other, for instance old
+//! versions of Outlook. Some clients compare the two challenges, so that their text is fixed.
 
 use super::credentials::{Evidence, SaslCredentials, SaslError};
 
@@ -10,7 +10,7 @@ pub(super) const USER_NAME_PROMPT: &[u8] = b"Username:";
 /// Asks for the password.
 pub(super) const PASSWORD_PROMPT: &[u8] = b"Password:";
 
-/// A name or a password: text, not empty. NUL is in neither, as in PLAIN.
+/// A user name or a password: text, not empty, without NUL as in PLAIN.
 ///
 /// # Errors
 /// [`SaslError::Login`].
@@ -21,7 +21,7 @@ pub(super) fn parse_text(message: &[u8]) -> Result<String, SaslError> {
     }
 }
 
-/// The password of `name` came.
+/// The credentials, from the user name and the message with the password.
 ///
 /// # Errors
 /// [`SaslError::Login`].
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_is_text_and_there_is_some() {
+    fn a_message_must_be_text_and_not_empty() {
         assert_eq!(parse_text("bücher".as_bytes()).as_deref(), Ok("bücher"));
         for message in [&b""[..], b"a\0b", b"\xfe"] {
             assert_eq!(parse_text(message), Err(SaslError::Login), "{}", message.escape_ascii());

@@ -3,8 +3,8 @@
 //! These files parse and write the messages. The policy decides whether a password is right and how
 //! names are compared. Pure: nonces, keys and channel-binding data are arguments.
 //!
-//! - `credentials`: what an exchange finds out
-//! - `base64_line`: messages as they stand on a line
+//! - `credentials`: the result of an exchange
+//! - `base64_line`: messages in base64
 //! - `exchange`: the mechanisms, and one exchange with a client
 //! - `plain`: the mechanism PLAIN
 //! - `login`: the mechanism LOGIN

@@ -1,8 +1,8 @@
-//! The mechanism PLAIN (RFC 4616): name and password in one message.
+//! The mechanism PLAIN (RFC 4616): user name and password in one message.
 
 use super::credentials::{Evidence, SaslCredentials, SaslError};
 
-/// Reads `[authzid] NUL authcid NUL passwd`.
+/// Parses `[authzid] NUL authcid NUL passwd`.
 ///
 /// # Errors
 /// [`SaslError::Plain`].
@@ -38,7 +38,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_response_is_refused() {
+    fn a_malformed_response_is_refused() {
         for message in
             [&b""[..], b"\0", b"\0\0", b"ana\0pass", b"\0ana\0", b"\0\0pass", b"\0a\0b\0c", b"\0\xff\0x"]
         {

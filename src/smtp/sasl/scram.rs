@@ -1,12 +1,11 @@
 //! The mechanisms SCRAM-SHA-256 and SCRAM-SHA-256-PLUS (RFC 5802, RFC 7677).
 //!
-//! The client proves to know a password without saying it, and we prove to have known it too.
-//! With -PLUS the proof also covers the TLS connection (tls-exporter, RFC 9266), so that nobody in
-//! between can pass it on. Names go on to the policy as they are: it compares them by their own
-//! rules.
+//! The client proves that it knows the password without sending it, and the server proves that it has the
+//! keys. With -PLUS the proof also covers the TLS connection (tls-exporter, RFC 9266), so that a third
+//! party cannot relay it. Names are not changed here; the policy compares them by its rules.
 //!
-//! Every message is taken strictly by RFC 5802 §7. A proof is checked with the same work whoever
-//! the user is; for somebody unknown the policy gives keys that nobody can know.
+//! Messages must follow RFC 5802 §7 strictly. Checking a proof takes the same work for every user; for an
+//! unknown user the policy gives random keys.
 
 use aws_lc_rs::{constant_time, digest, hmac};
 
@@ -14,50 +13,50 @@ use super::base64_line::{decode, encode};
 use super::credentials::{Evidence, SaslCredentials, SaslError};
 use crate::mail::ScramKeys;
 
-/// Longest nonce of a client, in octets: our challenge repeats it on a reply line of 512
-/// (RFC 5321 §4.5.3.1.5). Clients send 24 or so.
+/// Longest nonce of a client, in octets: the challenge repeats it, on a reply line of 512 octets (RFC 5321
+/// §4.5.3.1.5). Clients send about 24.
 const NONCE_OCTETS_MAX: usize = 128;
 
-/// What is known of channel binding when an exchange begins.
+/// What was offered about channel binding when an exchange begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::smtp) enum ChannelBindingOffer {
     /// -PLUS was not offered.
     NotOffered,
-    /// -PLUS was offered and the client did not take it.
+    /// -PLUS was offered, but the client chose SCRAM-SHA-256.
     Declined,
-    /// The client took -PLUS.
+    /// The client chose -PLUS.
     Taken,
 }
 
-/// What the policy gives for an exchange with one user.
+/// What a SCRAM exchange with one user starts with.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ScramStart {
-    /// The user's keys; for somebody who cannot log in, some that look the same.
+    /// The keys of the user; for a user that cannot log in, keys that cannot be told from real ones.
     pub keys: ScramKeys,
-    /// Our part of the nonce: printable ASCII without a comma, new each time.
+    /// The server's part of the nonce: printable ASCII without a comma, new each time.
     pub nonce: String,
     /// The 32 octets of RFC 9266 for this connection; `None` before TLS 1.3.
     pub channel_binding: Option<Vec<u8>>,
 }
 
-/// The client's first message.
+/// The first message of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::smtp) struct ScramFirst {
     authorization: Option<String>,
     user: String,
-    /// What channel binding begins with: the client repeats it.
+    /// The start of the channel-binding data, which the client repeats.
     gs2_header: String,
     is_bound: bool,
-    /// The rest of the message, which both sides sign.
+    /// The rest of the message, which both proofs cover.
     client_first_bare: String,
     nonce: String,
 }
 
 impl ScramFirst {
-    /// Reads `gs2-header client-first-message-bare`.
+    /// Parses `gs2-header client-first-message-bare`.
     ///
     /// # Errors
-    /// [`SaslError::Scram`] for what it is not; [`SaslError::ChannelBinding`] and
+    /// [`SaslError::Scram`] for a malformed message; [`SaslError::ChannelBinding`] and
     /// [`SaslError::Downgrade`] for channel binding that does not fit the offer.
     pub(super) fn parse(message: &[u8], offer: ChannelBindingOffer) -> Result<Self, SaslError> {
         let text = std::str::from_utf8(message).map_err(|_| SaslError::Scram)?;
@@ -72,7 +71,7 @@ impl ScramFirst {
             None => return Err(SaslError::Scram),
         };
         let header = text.strip_suffix(bare).unwrap_or_default().to_owned();
-        // A mandatory extension `m=` in front of the name must not be ignored (RFC 5802 §5.1).
+        // RFC 5802 §5.1: a mandatory extension `m=` in front of the name must not be ignored.
         let mut fields = bare.split(',');
         let user = fields.next().and_then(|field| field.strip_prefix("n=")).ok_or(SaslError::Scram)?;
         let nonce = fields.next().and_then(|field| field.strip_prefix("r=")).ok_or(SaslError::Scram)?;
@@ -89,13 +88,13 @@ impl ScramFirst {
         })
     }
 
-    /// Whose keys are needed, in the client's words.
+    /// The user name, as the client sent it.
     pub(in crate::smtp) fn user(&self) -> &str {
         &self.user
     }
 
-    /// The keys are there: our challenge, and what the answer to it is checked with. `None` if what
-    /// was given does not do, which is a fault of ours.
+    /// The challenge, and the check of the response to it. `None` if `start` does not fit the exchange,
+    /// which is a fault of the caller.
     pub(in crate::smtp) fn challenge(self, start: ScramStart) -> Option<(Vec<u8>, ScramFinalCheck)> {
         let ScramStart { keys, nonce, channel_binding } = start;
         let binding = match (self.is_bound, channel_binding) {
@@ -126,25 +125,25 @@ impl ScramFirst {
     }
 }
 
-/// What the client's second message is checked with.
+/// Checks the final message of a client.
 #[derive(Debug)]
 pub(in crate::smtp) struct ScramFinalCheck {
     authorization: Option<String>,
     user: String,
     keys: ScramKeys,
     nonce: String,
-    /// What it must say in `c=`.
+    /// The expected value of `c=`.
     expected_channel_binding: String,
-    /// Of what both sides sign, the first message and our challenge.
+    /// The start of the text that both proofs cover: the first message and the challenge.
     auth_message_start: String,
 }
 
 impl ScramFinalCheck {
-    /// Reads `c=…,r=…[,extensions],p=…`: the login, with the proof checked, and our own proof, which
-    /// is for a client whose login was taken only.
+    /// Parses `c=…,r=…[,extensions],p=…`. Returns the credentials, with the proof checked, and the proof of
+    /// the server, which only a client whose login succeeds may get.
     ///
     /// # Errors
-    /// [`SaslError::Scram`]: it is not that, or has another nonce.
+    /// [`SaslError::Scram`]: the message is malformed, or has another nonce.
     pub(super) fn check(self, message: &[u8]) -> Result<(SaslCredentials, Vec<u8>), SaslError> {
         let text = std::str::from_utf8(message).map_err(|_| SaslError::Scram)?;
         let (without_proof, proof) = text.rsplit_once(",p=").ok_or(SaslError::Scram)?;
@@ -169,8 +168,8 @@ impl ScramFinalCheck {
     }
 }
 
-/// RFC 5802 §3: ClientProof is ClientKey XOR HMAC(StoredKey, AuthMessage), and StoredKey the hash
-/// of ClientKey.
+/// RFC 5802 §3: ClientProof is ClientKey XOR HMAC(StoredKey, AuthMessage), and StoredKey is the hash of
+/// ClientKey.
 fn is_valid_proof(keys: &ScramKeys, signed: &[u8], proof: [u8; 32]) -> bool {
     let signature = sign(&keys.stored_key, signed);
     let mut client_key = proof;
@@ -188,7 +187,7 @@ fn parse_channel_binding_flag(flag: &str, offer: ChannelBindingOffer) -> Result<
     match (flag, offer) {
         ("n", ChannelBindingOffer::NotOffered | ChannelBindingOffer::Declined)
         | ("y", ChannelBindingOffer::NotOffered) => Ok(false),
-        // The client could, and believes that we cannot: it was not we who told it so.
+        // The client supports channel binding and was made to believe that the server does not.
         ("y", ChannelBindingOffer::Declined) => Err(SaslError::Downgrade),
         ("p=tls-exporter", ChannelBindingOffer::Taken) => Ok(true),
         ("n" | "y", ChannelBindingOffer::Taken) => Err(SaslError::ChannelBinding),
@@ -214,12 +213,12 @@ fn parse_saslname(raw: &str) -> Result<String, SaslError> {
     if name.is_empty() || name.contains('\0') { Err(SaslError::Scram) } else { Ok(name) }
 }
 
-/// `printable`: without a comma, and some of it.
+/// `printable`: not empty, without a comma.
 fn is_nonce(nonce: &str) -> bool {
     !nonce.is_empty() && nonce.bytes().all(|octet| octet.is_ascii_graphic() && octet != b',')
 }
 
-/// `attr-val`, which means nothing to us and may be ignored.
+/// `attr-val`: an optional extension, which is ignored.
 fn is_extension(field: &str) -> bool {
     match field.split_once('=') {
         Some((name, value)) => {
@@ -269,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exchange_of_rfc_7677_goes_as_it_is_written() {
+    fn the_exchange_of_rfc_7677_succeeds() {
         let first = ScramFirst::parse(FIRST.as_bytes(), ChannelBindingOffer::NotOffered).unwrap();
         assert_eq!(first.user(), "user");
         let (challenge, second) = first.challenge(start()).unwrap();
@@ -285,11 +284,11 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_of_something_else_is_wrong_and_what_is_no_proof_an_error() {
+    fn a_wrong_proof_is_invalid_and_a_malformed_message_is_an_error() {
         let other = PROOF.replace("dHz", "dHy");
         for (message, is_taken) in [
             (format!("c=biws,r={NONCE},p={other}"), true),
-            // Says `y` now, said `n` before.
+            // Says `y` now, but said `n` before.
             (format!("c=eSws,r={NONCE},p={PROOF}"), true),
             (format!("c=biws,r={NONCE},x=1,p={PROOF}"), true),
             (format!("c=biws,r={NONCE}x,p={PROOF}"), false),
@@ -309,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_message_is_taken_strictly() {
+    fn a_malformed_first_message_is_refused() {
         for message in [
             "",
             "n",
@@ -379,7 +378,7 @@ mod tests {
         }
     }
 
-    /// What a client with these keys would say, bound to a channel.
+    /// The final message of a client with these keys, bound to a channel.
     fn bound_proof(channel: &[u8], second: &ScramFinalCheck) -> String {
         // The password of RFC 7677 §3: ClientKey, for the stored key above.
         let client_key: [u8; 32] =
@@ -407,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_policy_gives_must_do() {
+    fn a_start_that_does_not_fit_the_exchange_is_refused() {
         let first = ScramFirst::parse(b"p=tls-exporter,,n=user,r=abc", ChannelBindingOffer::Taken).unwrap();
         assert!(first.challenge(start()).is_none(), "there is no channel binding");
         for nonce in ["", "a,b", "a b"] {

@@ -1,7 +1,6 @@
-//! AUTH (RFC 4954): when it may come, and what goes back and forth.
+//! AUTH (RFC 4954): when it is allowed, and the exchange that it begins.
 //!
-//! The part of the server machine that leads an exchange. What the octets of a message mean is
-//! `sasl`'s to say, and whether the login is right the policy's.
+//! `sasl` parses the messages of the exchange; the caller decides whether the login is right.
 
 use super::{PendingQuestion, Server, ServerStage};
 use crate::mail::Mailbox;
@@ -11,12 +10,12 @@ use crate::smtp::reply_table as table;
 use crate::smtp::sasl::{Exchange, Mechanism, SaslStep, ScramFirst, ScramStart, decode, encode};
 
 impl Server {
-    /// The names of the mechanisms to be announced now.
+    /// The names of the mechanisms that EHLO announces now.
     pub(super) fn mechanism_names(&self) -> Vec<String> {
         self.offered_mechanisms().map(|mechanism| mechanism.name().to_owned()).collect()
     }
 
-    /// RFC 8314 §3: a password is not even asked for in plain text.
+    /// RFC 8314 §3: without TLS no mechanism is offered.
     fn offered_mechanisms(&self) -> impl Iterator<Item = Mechanism> + '_ {
         Mechanism::ALL.into_iter().filter(|mechanism| {
             let Some(tls) = &self.tls else { return false };
@@ -81,7 +80,7 @@ impl Server {
         }
     }
 
-    /// The policy gave what SCRAM needs.
+    /// Goes on with a SCRAM exchange.
     pub(super) fn scram_start(&mut self, first: ScramFirst, start: ScramStart) -> ServerAction {
         match first.challenge(start) {
             Some((challenge, second)) => self.challenge(&challenge, Exchange::ScramProof(Box::new(second))),
@@ -89,7 +88,7 @@ impl Server {
         }
     }
 
-    /// The policy knows who this is. What we have to prove comes first.
+    /// The login is right. `ours` is the proof of the server, which the client gets first.
     pub(super) fn authenticated(&mut self, user: Mailbox, ours: Option<Vec<u8>>) -> ServerAction {
         match ours {
             Some(ours) => self.challenge(&ours, Exchange::ServerProofSent(user)),

@@ -1,8 +1,8 @@
-//! DATA and BDAT: the message itself (RFC 5321 §4.1.1.4, RFC 3030 §2).
+//! DATA and BDAT: the message (RFC 5321 §4.1.1.4, RFC 3030 §2).
 //!
-//! Behind BDAT comes what was announced, whatever we think of it: a chunk that is refused is read to its
-//! last octet and thrown away, and only then is it said why. Nothing in it is ever a command. Any such
-//! refusal ends the transaction, so that the chunks which a client has sent ahead are refused as well.
+//! The octets of a chunk follow its BDAT in any case: a refused chunk is read to its last octet and
+//! discarded, and then its refusal is sent. Nothing in a chunk is taken for a command. Such a refusal ends
+//! the transaction, so that the chunks that a client has sent ahead are refused as well.
 
 use super::{PendingQuestion, Server, ServerStage};
 use crate::smtp::action::{Question, ReceiveMode, ServerAction};
@@ -13,7 +13,7 @@ impl Server {
     pub(super) fn data(&mut self) -> ServerAction {
         match &self.transaction {
             None => self.refuse(table::DATA_OUT_OF_ORDER),
-            // RFC 2920 §3.1: a client that sent all at once must not hear 354 when all of its
+            // RFC 2920 §3.1: a client that sent all commands at once must not get 354 when all of its
             // recipients were refused.
             Some(transaction) if transaction.recipients.is_empty() => self.refuse(table::NO_VALID_RECIPIENT),
             Some(transaction) if transaction.chunk_reader.is_some() => self.refuse(table::DATA_AFTER_BDAT),
@@ -28,8 +28,8 @@ impl Server {
     pub(super) fn bdat(&mut self, octets: u64, is_last: bool) -> ServerAction {
         let is_esmtp = self.is_esmtp();
         let Some(transaction) = &mut self.transaction else {
-            // A client that does not wait sends all chunks of a message before it hears that the first
-            // one was refused: these count as commands that lead nowhere, not as mistakes.
+            // A client may send all chunks of a message before it gets the refusal of the first one. The
+            // others count as commands without a message, not as errors.
             let no = ServerAction::Reply(table::BDAT_OUT_OF_ORDER.into());
             return self.discard_chunk(octets, no);
         };
@@ -57,9 +57,9 @@ impl Server {
         ServerAction::Receive { reply: None, mode: part }
     }
 
-    /// More octets after [`Action::Receive`], as they come; perhaps none. What is to be kept of them
-    /// goes to `sink`, in order. `None` as long as more must come. Then says what is next, and how
-    /// many of `octets` it took: what is behind them are commands again.
+    /// Takes octets after [`ServerAction::Receive`], in pieces of any size, also of none. The octets of the
+    /// message go to `sink`, in order. Returns `None` until all have come; then the next action, and how
+    /// many of `octets` were used. Commands follow them.
     pub fn body(&mut self, octets: &[u8], sink: &mut impl FnMut(&[u8])) -> Option<(usize, ServerAction)> {
         match std::mem::replace(&mut self.stage, ServerStage::Command) {
             ServerStage::Message(mut reader) => match reader.feed(octets, sink) {
@@ -91,7 +91,7 @@ impl Server {
         match end {
             BodyEnd::Complete(facts) => self.ask(Question::Content(facts), PendingQuestion::Content),
             BodyEnd::TooBig => self.refuse_content(table::TOO_LARGE),
-            // Nobody knows where the other side thinks that its message ends.
+            // The two sides may disagree about where the message ends.
             BodyEnd::BareLineEnd => self.close(table::BARE_LINE_END),
         }
     }
@@ -120,7 +120,7 @@ impl Server {
         };
         let then = match end {
             None => ServerAction::Reply(table::CHUNK_RECEIVED.into()),
-            // The octets are counted, so that it is known where commands begin again.
+            // The rest of the chunk is counted, because commands follow it.
             Some(BodyEnd::BareLineEnd) => self.refuse_content(table::BARE_LINE_END_IN_CHUNK),
             Some(end) => self.message_ended(end),
         };
@@ -131,7 +131,7 @@ impl Server {
         None
     }
 
-    /// RFC 3030 §2: the octets of a chunk come, even if nobody wants them.
+    /// RFC 3030 §2: the octets of a refused chunk come as well.
     fn discard_chunk(&mut self, octets: u64, then: ServerAction) -> ServerAction {
         self.stage = ServerStage::DiscardedChunk { octets, then };
         ServerAction::Receive { reply: None, mode: ReceiveMode::Discard }

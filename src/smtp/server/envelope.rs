@@ -1,4 +1,4 @@
-//! MAIL and RCPT: who sends, and to whom (RFC 5321 §3.3).
+//! MAIL and RCPT: the sender and the recipients (RFC 5321 §3.3).
 
 use super::{PendingQuestion, ReceivedHello, Server, ServerKind};
 use crate::mail::{ForwardPath, Recipient, ReversePath, SenderFacts};
@@ -22,7 +22,7 @@ impl Server {
         self.ask(Question::Sender { reverse_path, parameters }, asked)
     }
 
-    /// All that the machine itself has to say against a MAIL command.
+    /// The checks of MAIL that need no question.
     fn check_mail(&self, parameters: &MailParameters, is_ascii: bool) -> Result<(), FixedReply> {
         if self.hello.is_none() {
             return Err(table::EHLO_FIRST);
@@ -35,7 +35,7 @@ impl Server {
             let has_tls = self.tls.is_some();
             return Err(if has_tls { table::LOGIN_REQUIRED } else { table::TLS_AND_LOGIN_REQUIRED });
         }
-        // RFC 5321 §2.2.1: who said HELO has been offered no extension.
+        // RFC 5321 §2.2.1: a client that sent HELO was offered no extension.
         if !self.is_esmtp() && *parameters != MailParameters::default() {
             return Err(table::PARAMETERS_NEED_EHLO);
         }
@@ -80,7 +80,7 @@ impl Server {
         self.ask(Question::Recipient(forward_path), PendingQuestion::Recipient(parameters))
     }
 
-    /// All that the machine itself has to say against a RCPT command.
+    /// The checks of RCPT that need no question.
     fn check_rcpt(&self, parameters: &RecipientParameters, is_ascii: bool) -> Result<(), FixedReply> {
         let Some(transaction) = &self.transaction else {
             return Err(table::MAIL_FIRST);

@@ -1,4 +1,4 @@
-//! What comes before mail: the greeting, HELO and EHLO, and STARTTLS.
+//! The commands before mail: the greeting, HELO and EHLO, and STARTTLS.
 
 use std::num::NonZeroU32;
 
@@ -40,7 +40,7 @@ impl Server {
             smtputf8: true,
             chunking: true,
             dsn: true,
-            // A session may hold as many transactions as it has time for.
+            // The number of transactions in a session is not limited.
             limits: LimitsExtension { rcpt_max: self.rcpt_max(), ..LimitsExtension::default() },
             starttls: self.settings.has_tls && self.tls.is_none(),
             auth: self.mechanism_names(),
@@ -63,17 +63,17 @@ impl Server {
         ServerAction::StartTls(table::STARTTLS_READY.into())
     }
 
-    /// The handshake after [`Action::StartTls`] is over; `None` if it failed.
+    /// Ends the handshake after [`ServerAction::StartTls`]; `None` if it failed.
     pub fn handshake_done(&mut self, facts: Option<TlsInfo>) -> ServerAction {
         if !matches!(self.stage, ServerStage::Handshake) {
             return self.close_with_fault();
         }
         let Some(facts) = facts else {
-            // In the middle of a handshake there is nothing to be said that would be understood.
+            // A client in the middle of a handshake would not understand a reply.
             self.stage = ServerStage::Closed;
             return ServerAction::Close;
         };
-        // RFC 3207 §4.2: what was said in plain text may have been said by anybody.
+        // RFC 3207 §4.2: what came in plain text may have been sent by a third party.
         self.tls = Some(facts);
         self.hello = None;
         self.login = None;

@@ -1,4 +1,4 @@
-//! What the server machine keeps to, whatever is said to it; conversations are in `testdata/dialogs`.
+//! Properties of the server under any input; conversations are in `testdata/dialogs`.
 
 use proptest::prelude::*;
 
@@ -33,13 +33,13 @@ fn reply(action: ServerAction) -> Reply {
 }
 
 #[test]
-fn we_call_ourselves_by_a_labels() {
+fn the_greeting_has_the_hostname_in_a_labels() {
     let ServerAction::Reply(greeting) = server().greeting() else { panic!() };
     assert!(greeting.lines[0].starts_with("xn--bcher-kva.example "));
 }
 
 #[test]
-fn a_transaction_knows_what_the_stamp_needs() {
+fn a_transaction_holds_what_the_envelope_needs() {
     let mut server = server();
     server.line(Ok(b"STARTTLS"));
     assert_eq!(server.handshake_done(Some(facts())), ServerAction::Continue);
@@ -48,7 +48,7 @@ fn a_transaction_knows_what_the_stamp_needs() {
     let ana = Mailbox::parse("ana@here.example").unwrap();
     assert_eq!(reply(server.answer(Verdict::new(Answer::User(ana.clone())))).code, 235);
     server.line(Ok(b"MAIL FROM:<> BODY=8BITMIME SMTPUTF8"));
-    assert!(server.transaction().is_none(), "nothing has begun before the policy has agreed");
+    assert!(server.transaction().is_none(), "the transaction begins when the question is answered");
     let sender = SenderFacts { spf: Some(SpfResult::Pass), ..SenderFacts::default() };
     server.answer(Verdict::new(Answer::Sender(sender.clone())));
     server.line(Ok(b"RCPT TO:<bo@here.example>"));
@@ -65,7 +65,7 @@ fn a_transaction_knows_what_the_stamp_needs() {
 }
 
 #[test]
-fn a_password_is_not_shown_on_either_way_in() {
+fn a_password_is_not_shown_in_either_form_of_auth() {
     let mut server = Server { tls: Some(facts()), ..server() };
     server.line(Ok(b"EHLO there.example"));
     assert!(!server.printable_line(b"AUTH PLAIN AGFuYQBzZWNyZXQ=").contains("AGFu"));
@@ -74,7 +74,7 @@ fn a_password_is_not_shown_on_either_way_in() {
 }
 
 #[test]
-fn a_shell_that_does_not_follow_is_told_to_stop() {
+fn a_caller_that_breaks_the_protocol_gets_421() {
     let mut asked = server();
     asked.line(Ok(b"HELO there.example"));
     asked.line(Ok(b"MAIL FROM:<>"));
@@ -89,7 +89,7 @@ fn a_shell_that_does_not_follow_is_told_to_stop() {
 }
 
 #[test]
-fn the_status_stands_on_every_line_of_a_refusal_and_agrees_with_it() {
+fn every_line_of_a_refusal_has_the_status_of_its_class() {
     let mut server = server();
     server.line(Ok(b"HELO there.example"));
     server.line(Ok(b"MAIL FROM:<>"));
@@ -117,11 +117,11 @@ fn answered<'a>(server: &mut Server, lines: impl IntoIterator<Item = &'a [u8]>) 
             other => panic!("{other:?}"),
         }
     }
-    panic!("it goes on for ever");
+    panic!("the session does not end");
 }
 
 #[test]
-fn commands_that_lead_nowhere_come_to_an_end() {
+fn commands_without_a_message_are_limited() {
     let lines: [&[&[u8]]; 6] = [
         &[b"NOOP"],
         &[b"RSET"],
@@ -136,7 +136,7 @@ fn commands_that_lead_nowhere_come_to_an_end() {
 }
 
 #[test]
-fn a_client_that_brings_mail_may_go_on() {
+fn a_client_that_sends_messages_is_not_limited() {
     let mut server = server();
     let mut queued = 0;
     for line in
@@ -161,14 +161,14 @@ fn a_client_that_brings_mail_may_go_on() {
 }
 
 #[test]
-fn recipients_above_the_limit_are_put_off_a_thousand_times_and_no_more() {
+fn recipients_above_the_limit_are_deferred_a_thousand_times_and_no_more() {
     let mut server = server();
     let lines = [b"EHLO a".as_slice(), b"MAIL FROM:<>"];
     let recipients = std::iter::repeat_n(b"RCPT TO:<c@d.example>".as_slice(), 10_000);
     assert_eq!(answered(&mut server, lines.into_iter().chain(recipients)), 2 + 3 + 1000);
 }
 
-/// What a random client sends: half of it makes sense.
+/// What a random client sends: about half of it makes sense.
 fn line() -> impl Strategy<Value = Vec<u8>> {
     let known: Vec<&[u8]> = vec![
         b"EHLO a",
@@ -306,8 +306,7 @@ fn group() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// What a session does: all replies, and all messages that were queued, when `wire` arrives in pieces
-/// of `size`.
+/// All replies and all queued messages of a session, when `wire` arrives in pieces of `size`.
 fn converse(wire: &[u8], size: usize) -> (Vec<Reply>, Vec<Vec<u8>>) {
     let mut server = server();
     let mut lines = LineBuffer::new();
@@ -365,7 +364,7 @@ fn converse(wire: &[u8], size: usize) -> (Vec<Reply>, Vec<Vec<u8>>) {
 }
 
 #[test]
-fn chunks_of_nothing_come_to_an_end() {
+fn empty_chunks_are_limited() {
     let begin = "MAIL FROM:<>\r\nRCPT TO:<c@d.example>\r\n";
     for wire in [
         "BDAT 0\r\n".repeat(1000),
@@ -379,7 +378,7 @@ fn chunks_of_nothing_come_to_an_end() {
 }
 
 #[test]
-fn a_refusal_says_whom_it_is_about() {
+fn a_refusal_has_the_paths_that_it_is_about() {
     let mut server = server();
     let about = |server: &Server| {
         let subject = server.command_paths().clone();

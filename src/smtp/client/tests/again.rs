@@ -1,8 +1,8 @@
-//! One transaction after the other on a connection: of one message, or of the next.
+//! Several transactions on one connection: of one message, or of the next one.
 
 use super::*;
 
-/// A client that has just carried a letter to Bo, to a peer that says `offers`.
+/// A client that has just sent a message to Bo, to a peer that offers `offers`.
 fn after_a_letter(offers: &str) -> Client {
     let (mut client, _) = Client::new(plan(&TO[..1]));
     for said in ["220 hi", offers] {
@@ -30,7 +30,7 @@ fn sent(step: &ClientStep) -> String {
 }
 
 #[test]
-fn the_next_letter_goes_by_the_same_connection() {
+fn the_next_message_uses_the_same_connection() {
     let mut client = after_a_letter("250 mx");
     assert!(client.is_reusable());
     assert_eq!(client.begin_message(plan(&TO[1..2])), ClientStep::CheckEncryption);
@@ -45,7 +45,7 @@ fn the_next_letter_goes_by_the_same_connection() {
 }
 
 #[test]
-fn a_used_connection_that_is_dead_says_nothing_about_the_letter() {
+fn a_dead_connection_from_the_pool_does_not_concern_the_message() {
     let begun = || {
         let mut client = after_a_letter("250 mx");
         let _ = client.begin_message(plan(&TO[..1]));
@@ -64,14 +64,14 @@ fn a_used_connection_that_is_dead_says_nothing_about_the_letter() {
     let mut client = begun();
     let _ = client.reply(&reply("250 ok"));
     let _ = client.interrupted("connection reset");
-    assert!(!client.is_stale(), "it has heard of the letter");
+    assert!(!client.is_stale(), "the peer has answered MAIL");
     let (mut fresh, _) = Client::new(plan(&TO[..1]));
     let _ = fresh.reply(&reply("421 4.3.2 busy"));
     assert!(!fresh.is_stale());
 }
 
 #[test]
-fn who_was_one_too_many_is_named_in_the_next_transaction() {
+fn a_recipient_above_the_limit_is_named_in_the_next_transaction() {
     for too_many in ["452 4.5.3 many", "452 many", "552 many"] {
         let dialog = format!(
             "{PIPELINED} S: 250 ok\nS: 250 ok\nS: {too_many}\nS: 452 4.2.2 full\nS: 354 go\nmessage\n\

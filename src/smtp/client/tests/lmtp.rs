@@ -1,4 +1,4 @@
-//! What is different in LMTP (RFC 2033): the hello, and a reply to the dot for each recipient.
+//! What differs in LMTP (RFC 2033): LHLO, and a reply to the dot for each recipient.
 
 use super::*;
 
@@ -6,7 +6,7 @@ const LMTP: &str = "S: 220 hi\nC: LHLO here.example\nS: 250-store|250 PIPELINING
     C: MAIL FROM:<ana@here.example>|RCPT TO:<bo@there.example>|RCPT TO:<cy@there.example>|RCPT TO:<di@there.example>|DATA\n\
     S: 250 ok\nreceive\n";
 
-/// To three recipients, after MAIL was accepted.
+/// A transaction with three recipients, after MAIL was accepted.
 fn by_lmtp(dialog: &str) -> Vec<String> {
     shown(&play(lmtp_plan(&TO), &format!("{LMTP}{dialog}")))
 }
@@ -32,7 +32,7 @@ fn only_accepted_recipients_have_a_reply_to_the_dot() {
 }
 
 #[test]
-fn a_connection_that_breaks_unsettles_nobody_who_was_answered() {
+fn a_lost_connection_changes_no_answer() {
     let accepted = "S: 250 ok\nreceive\nS: 250 ok\nreceive\nS: 250 ok\nreceive\nS: 354 go\nmessage\n";
     let broken = "S: 250 2.0.0 stored\nreceive\nlost\nclose";
     assert_eq!(by_lmtp(&format!("{accepted}{broken}")), ["2.0.0", "4.4.2", "4.4.2"]);
@@ -40,7 +40,7 @@ fn a_connection_that_breaks_unsettles_nobody_who_was_answered() {
 }
 
 #[test]
-fn there_is_no_older_hello_to_fall_back_to() {
+fn a_refused_lhlo_has_no_fallback() {
     let answers = play(lmtp_plan(&TO[..1]), "S: 220 hi\nC: LHLO here.example\nS: 500 what\nC: QUIT");
     let [RecipientResult::NoAnswer(failure @ Failure::Transient(_))] = answers.as_slice() else {
         panic!("{answers:?}")
