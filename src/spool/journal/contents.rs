@@ -68,12 +68,25 @@ pub(super) struct Segment {
     pub(super) is_unreadable: bool,
 }
 
+impl Segment {
+    /// Whether it has records that are not durable.
+    pub(super) fn is_unsynced(&self) -> bool {
+        self.length > self.durable_octets
+    }
+}
+
 impl JournalContents {
     /// Counts one message less as live in a segment.
     pub(super) fn decrement_live(&mut self, segment: u64) {
         if let Some(segment) = self.segments.get_mut(&segment) {
             segment.live = segment.live.saturating_sub(1);
         }
+    }
+
+    /// The oldest segment, if nothing is left to do in it.
+    pub(super) fn oldest_finished(&self) -> Option<(u64, &Segment)> {
+        let (number, segment) = self.segments.first_key_value()?;
+        (segment.live == 0 && self.current != Some(*number)).then_some((*number, segment))
     }
 
     /// The sequence number of the last note that is written and not durable.

@@ -17,7 +17,11 @@ impl Journal {
     /// Removes segments in which nothing is left to do, the oldest first, until `is_late`. To be called by one
     /// thread only.
     pub(in crate::spool) fn remove_finished_segments(&self, is_late: &dyn Fn() -> bool) -> io::Result<()> {
-        while let Some((number, path, disposal)) = self.next_disposable() {
+        loop {
+            if self.sync_oldest_finished()? && is_late() {
+                return Ok(());
+            }
+            let Some((number, path, disposal)) = self.next_disposable() else { return Ok(()) };
             let disposed = match &disposal {
                 Disposal::Spare(to) => self.disk.rename(&path, to),
                 Disposal::SetAside(to) => {
@@ -36,22 +40,30 @@ impl Journal {
             }
             drop(contents);
             if is_late() {
-                break;
+                return Ok(());
             }
         }
-        Ok(())
+    }
+
+    /// Syncs the notes of the oldest segment, if nothing is left to do in it. A segment that is removed is not synced
+    /// any more, so a note in it would count as durable although its removal is not durable yet, or fails. Returns
+    /// whether a sync was needed.
+    fn sync_oldest_finished(&self) -> io::Result<bool> {
+        let contents = self.contents.lock();
+        match (contents.oldest_finished(), contents.last_unsynced_note()) {
+            (Some((_, segment)), Some(sequence)) if segment.is_unsynced() => {
+                self.wait_until_durable(contents, sequence).map(|()| true)
+            }
+            _ => Ok(false),
+        }
     }
 
     /// The oldest segment, if nothing is left to do in it, and what becomes of its file.
     fn next_disposable(&self) -> Option<(u64, PathBuf, Disposal)> {
         let mut contents = self.contents.lock();
-        let (is_spare_wanted, current) = (contents.spares.len() < SPARES_MAX, contents.current);
-        let mut oldest = contents.segments.first_entry()?;
-        let number = *oldest.key();
-        let segment = oldest.get_mut();
-        if segment.live > 0 || current == Some(number) {
-            return None;
-        }
+        let is_spare_wanted = contents.spares.len() < SPARES_MAX;
+        let (number, _) = contents.oldest_finished().filter(|(_, segment)| !segment.is_unsynced())?;
+        let segment = contents.segments.get_mut(&number)?;
         let path = segment.path.clone();
         // A thread that still reads in the file must not read what is written over it.
         let is_free = segment.file.as_ref().is_none_or(|file| Arc::strong_count(file) == 1);

@@ -96,9 +96,7 @@ impl Journal {
     /// A sync failed: see the head of `journal`.
     fn sync_failed(&self, contents: &mut MutexGuard<'_, JournalContents>, error: &(io::ErrorKind, String)) {
         log::error!(target: "queue", "the journal cannot be synced: {}", error.1);
-        for segment in
-            contents.segments.values_mut().filter(|segment| segment.length > segment.durable_octets)
-        {
+        for segment in contents.segments.values_mut().filter(|segment| segment.is_unsynced()) {
             if let Some(file) = &segment.file {
                 // If it cannot be cut, the `cancel` records take the messages back.
                 let _ = file.truncate(segment.durable_octets);
@@ -144,7 +142,7 @@ impl Journal {
 }
 
 fn unsynced_segments(contents: &JournalContents) -> Vec<UnsyncedSegment> {
-    let unsynced = contents.segments.iter().filter(|(_, segment)| segment.length > segment.durable_octets);
+    let unsynced = contents.segments.iter().filter(|(_, segment)| segment.is_unsynced());
     unsynced
         .filter_map(|(number, segment)| {
             let file = segment.file.clone()?;

@@ -181,6 +181,24 @@ fn a_note_that_was_written_late_is_durable_after_one_sync() {
 }
 
 #[test]
+fn a_confirmed_removal_holds_although_its_segment_could_not_be_removed() {
+    let disk = SimulatedDisk::default();
+    let (journal, _) = open(&disk);
+    let position = journal.put(&id(1), b"{}", &[b'x'; 800]).unwrap();
+    let done = journal.note(RecordKind::Done, &id(1), b"");
+    journal.decrement_live(position.segment);
+    // These fill the segment, and another one begins.
+    (0..3).for_each(|_| drop(journal.note(RecordKind::Note, &id(2), b"{}")));
+    disk.fail_after(0, io::ErrorKind::Other);
+    journal.remove_finished_segments(&|| false).unwrap_err();
+    journal.sync(&done).unwrap();
+    disk.crash(Crash::UnsyncedLost);
+    let found = open(&disk).1;
+    let [put, done] = [RecordKind::Put, RecordKind::Done].map(|kind| found.contains(&(kind, id(1))));
+    assert!(done || !put, "{found:?}");
+}
+
+#[test]
 fn notes_that_a_failed_sync_lost_are_written_again_in_order() {
     let disk = SimulatedDisk::default();
     let (journal, _) = open(&disk);
