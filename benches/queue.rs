@@ -14,7 +14,7 @@ use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use divan::Bencher;
 use divan::counter::ItemsCount;
-use postrider::courier::{Courier, Delivery};
+use postrider::courier::{Courier, CourierProfile, Delivery};
 use postrider::fakes::{SimulatedDisk, TestClock};
 use postrider::mail::{Domain, Envelope, Outcome, Reason, ReversePath};
 use postrider::observe::Traces;
@@ -74,6 +74,10 @@ struct Nowhere(Sender<()>);
 impl Courier for Nowhere {
     fn name(&self) -> &'static str {
         "nowhere"
+    }
+
+    fn profile(&self) -> CourierProfile {
+        CourierProfile::MAILBOXES
     }
 
     fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {

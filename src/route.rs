@@ -1,31 +1,55 @@
-//! Which courier carries to a recipient, and who may travel together.
+//! Chooses the transport and the destination of a recipient.
 //!
-//! The router knows one thing: the list of local domains. Recipients of a message that share a
-//! route travel in one attempt; the queue counts attempts by the same key.
+//! The choice depends on the recipient and on the list of local domains. Recipients of a message that have the same
+//! route are tried in one attempt, and the concurrency limit of the queue applies to each route.
 
 use std::collections::BTreeSet;
+use std::fmt;
 
-use crate::mail::{Destination, Domain, Recipient};
+use crate::mail::{Destination, Domain, Mailbox, Recipient, Via};
 
-/// Who carries.
+/// The kinds of couriers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Transport {
-    /// To a mailbox on this host, in the way that the operator chose.
+    /// Delivers to mailboxes on this host, in the way that the operator chose.
     Local,
-    /// To a program that an alias file names.
+    /// Delivers to programs that alias files name.
     Program,
-    /// To another server by SMTP.
+    /// Sends to other servers by SMTP.
     Smtp,
 }
 
-/// A courier and a destination; recipients of one message with equal routes travel together.
+/// A transport and a destination.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Route {
-    /// Who carries.
+    /// The courier.
     pub transport: Transport,
-    /// Where to: a domain in A-labels, `via` and what an alias says behind it, a program's owner, or
-    /// `local`.
-    pub destination: String,
+    /// Where the message goes.
+    pub destination: RouteDestination,
+}
+
+/// The destination of a route. Displayed, it is the name of the destination in logs and in commands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RouteDestination {
+    /// The mailboxes on this host, displayed as `local`.
+    LocalMailboxes,
+    /// The programs of one alias, displayed as the address of the alias.
+    ProgramsOf(Mailbox),
+    /// The MX hosts of a domain, displayed in A-labels.
+    Domain(Domain),
+    /// Hosts that the operator named, displayed as `via` and the hosts with their options.
+    NamedHosts(Via),
+}
+
+impl fmt::Display for RouteDestination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LocalMailboxes => f.write_str("local"),
+            Self::ProgramsOf(alias) => alias.fmt(f),
+            Self::Domain(domain) => f.write_str(domain.as_ascii()),
+            Self::NamedHosts(via) => write!(f, "via {via}"),
+        }
+    }
 }
 
 /// Chooses routes. A snapshot: a reload makes a new one.
@@ -35,7 +59,7 @@ pub struct Router {
 }
 
 impl Router {
-    /// A router for these local domains; `localhost` is always one.
+    /// A router for these local domains; `localhost` is always local.
     #[must_use]
     pub fn new(local_domains: impl IntoIterator<Item = Domain>) -> Self {
         let mut local_domains: BTreeSet<_> = local_domains.into_iter().collect();
@@ -43,7 +67,7 @@ impl Router {
         Self { local_domains }
     }
 
-    /// The domain is one of ours.
+    /// Whether the domain is local.
     #[must_use]
     pub fn is_local(&self, domain: &Domain) -> bool {
         self.local_domains.contains(domain)
@@ -59,18 +83,21 @@ impl Router {
     pub fn route(&self, recipient: &Recipient) -> Route {
         match &recipient.destination {
             Destination::Mailbox(mailbox) if self.is_local(&mailbox.domain) => {
-                Route { transport: Transport::Local, destination: "local".to_owned() }
+                Route { transport: Transport::Local, destination: RouteDestination::LocalMailboxes }
             }
             Destination::Mailbox(mailbox) => {
-                Route { transport: Transport::Smtp, destination: mailbox.domain.as_ascii().to_owned() }
+                let destination = RouteDestination::Domain(mailbox.domain.clone());
+                Route { transport: Transport::Smtp, destination }
             }
-            Destination::Program { alias_address: owner, .. } => {
-                Route { transport: Transport::Program, destination: owner.to_string() }
+            Destination::Program { alias_address, .. } => {
+                let destination = RouteDestination::ProgramsOf(alias_address.clone());
+                Route { transport: Transport::Program, destination }
             }
-            // A host may have the name of a domain: its MX hosts are another destination. So is the
-            // same host with another login, or with less TLS.
+            // A host may have the name of a domain, whose MX hosts are another destination. The same host with another
+            // login, or with less TLS, is another destination too.
             Destination::Via { via, .. } => {
-                Route { transport: Transport::Smtp, destination: format!("via {via}") }
+                let destination = RouteDestination::NamedHosts(via.clone());
+                Route { transport: Transport::Smtp, destination }
             }
         }
     }
@@ -79,7 +106,6 @@ impl Router {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{Mailbox, Via};
 
     fn route(address: &str) -> Route {
         let router = Router::new([Domain::parse("bücher.test").unwrap()]);
@@ -87,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_local_domain_is_local_in_every_spelling() {
+    fn a_local_domain_is_local_in_u_labels_and_in_a_labels() {
         for address in ["ana@bücher.test", "ana@XN--BCHER-KVA.test", "ana@localhost"] {
             assert_eq!(route(address).transport, Transport::Local, "{address}");
         }
@@ -97,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_host_is_not_the_domain_of_the_same_name() {
+    fn a_named_host_is_another_destination_than_the_domain_of_that_name() {
         let via = |address: &str, hosts: &str| {
             let mailbox = Mailbox::parse(address).unwrap();
             let destination = Destination::Via { mailbox: mailbox.clone(), via: Via::parse(hosts).unwrap() };
@@ -106,14 +132,14 @@ mod tests {
         assert_ne!(via("bo@b.example", "a.example"), route("ana@a.example"));
         assert_eq!(via("bo@b.example", "a.example"), via("cy@c.example", "a.example"));
         let all = "a.example 192.0.2.1:25 tls=required login=x";
-        assert_eq!(via("bo@b.example", all).destination, format!("via {all}"));
+        assert_eq!(via("bo@b.example", all).destination.to_string(), format!("via {all}"));
         for other in ["a.example:26", "a.example tls=required", "a.example tls=required login=x"] {
             assert_ne!(via("bo@b.example", other), via("bo@b.example", "a.example"), "{other}");
         }
     }
 
     #[test]
-    fn recipients_travel_together_by_domain() {
+    fn recipients_of_one_domain_have_the_same_route() {
         assert_eq!(route("ana@there.example"), route("bo@THERE.example"));
         assert_ne!(route("ana@there.example"), route("ana@elsewhere.example"));
     }

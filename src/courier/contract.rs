@@ -1,4 +1,4 @@
-//! What the queue and every courier agree on.
+//! The interface between the queue and the couriers.
 
 use std::io::{self, Read};
 
@@ -6,51 +6,96 @@ use crate::mail::{Envelope, Outcome, Recipient};
 use crate::observe::Trace;
 use crate::sys::Moment;
 
-/// Carries a message one hop, once.
+/// Makes single attempts to bring a message to the next hop.
 ///
-/// A courier does not retry, does not sleep, and does not know the queue: it makes one attempt
-/// and says what became of each recipient.
+/// A courier does not retry, does not sleep, and does not use the queue: it makes one attempt and returns the outcome
+/// for each recipient.
 pub trait Courier: Send + Sync {
-    /// The name used in routes, logs and metric labels: lower case, one word.
+    /// The name in logs and metric labels: lower case, one word.
     fn name(&self) -> &'static str;
 
-    /// Makes one attempt, and returns one outcome for each of `delivery.recipients`, in the same
-    /// order. Is back by `delivery.deadline`, unless a peer has the whole message and only its
-    /// last reply is missing; never panics on what the other side says.
+    /// How the queue schedules the attempts of this courier. Always the same for one courier.
+    fn profile(&self) -> CourierProfile;
+
+    /// Makes one attempt. Returns one outcome for each of `delivery.recipients`, in the same order, and returns by
+    /// `delivery.deadline`, unless a peer has the whole message and only its last reply is missing. Never panics
+    /// because of what the peer sends.
     fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome>;
 
-    /// An operator wants mail to be tried again: what was found out about hosts a moment ago, to
-    /// spare others the wait, no longer counts.
+    /// Forgets recent failures of hosts, because an operator wants mail to be tried now. Until then, a host that did
+    /// not answer may be left out for a while.
     fn forget_host_failures(&self) {}
 }
 
-/// What an attempt is given.
+/// How the queue schedules the attempts of a courier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CourierProfile {
+    /// The threads that make the attempts. A destination in the remote pool may not answer, and is then probed.
+    pub pool: DeliveryPool,
+    /// Whether the queue limits the attempts that are under way to one destination.
+    pub has_concurrency_limit: bool,
+    /// Recipients of one attempt at most. A crash during an attempt may repeat the delivery to so many.
+    pub attempt_recipients_max: usize,
+    /// Whether a delivered message is in its mailbox or program, and not at another server (RFC 3464 §2.3.3:
+    /// *delivered*, not *relayed*).
+    pub is_final_delivery: bool,
+}
+
+impl CourierProfile {
+    /// For mailboxes on this host.
+    pub const MAILBOXES: Self = Self {
+        pool: DeliveryPool::Local,
+        has_concurrency_limit: false,
+        attempt_recipients_max: 16,
+        is_final_delivery: true,
+    };
+    /// For programs on this host.
+    pub const PROGRAMS: Self =
+        Self { has_concurrency_limit: true, attempt_recipients_max: usize::MAX, ..Self::MAILBOXES };
+    /// For other servers.
+    pub const REMOTE: Self = Self {
+        pool: DeliveryPool::Remote,
+        has_concurrency_limit: true,
+        attempt_recipients_max: usize::MAX,
+        is_final_delivery: false,
+    };
+}
+
+/// A pool of delivery threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeliveryPool {
+    /// For mailboxes and programs on this host.
+    Local,
+    /// For other servers.
+    Remote,
+}
+
+/// The input of an attempt.
 pub struct Delivery<'a> {
-    /// The message's envelope. Its recipients are all of the message's: most of them may be
-    /// settled or go elsewhere. Carry to `recipients`, not to these.
+    /// The envelope of the message. It has all recipients of the message; most of them may be settled or have another
+    /// route. The attempt is for `recipients`.
     pub envelope: &'a Envelope,
-    /// Whom to carry to: recipients of one route, at least one.
+    /// The recipients of the attempt, which have one route. At least one.
     pub recipients: &'a [&'a Recipient],
     /// The octets.
     pub message: &'a dyn Message,
-    /// When the attempt must be over.
+    /// When the attempt must have ended.
     pub deadline: Moment,
-    /// More mail for the same destination is likely to follow soon: what was opened for this may be
-    /// kept for that.
-    pub more_follows: bool,
-    /// Where to say what is being done.
+    /// More mail for the same destination is likely to follow soon: a connection may be kept for it.
+    pub is_more_mail_expected: bool,
+    /// The trace of the attempt.
     pub trace: &'a Trace,
 }
 
-/// The octets of a message as they go out: our stamp first, skipped ranges left out, CRLF line
-/// ends, not dot-stuffed, and a line end at the end.
+/// The octets of a message as they are sent: added fields first, without removed ranges, CRLF line ends, not
+/// dot-stuffed, and with a line end at the end.
 pub trait Message: Send + Sync {
-    /// Length in octets, stamp included.
+    /// Length in octets, added fields included.
     fn octets(&self) -> u64;
 
     /// Reads the message from its beginning, through a small buffer.
     ///
     /// # Errors
-    /// As the disk says; the message is then still safe, and the attempt is deferred.
+    /// An error of the disk; the message is still safe, and the attempt is deferred.
     fn open(&self) -> io::Result<Box<dyn Read + '_>>;
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::contract::{Courier, Delivery};
+use super::contract::{Courier, CourierProfile, Delivery};
 use super::message_facts::MessageFacts;
 use super::smtp::{ClientSession, Timeouts, describe_io_error};
 use crate::mail::{Destination, Domain, Endpoint, Failure, Outcome};
@@ -124,6 +124,10 @@ fn plan(settings: &LmtpSettings, delivery: &Delivery<'_>) -> Result<Plan, Failur
 impl Courier for LmtpCourier {
     fn name(&self) -> &'static str {
         "lmtp"
+    }
+
+    fn profile(&self) -> CourierProfile {
+        CourierProfile::MAILBOXES
     }
 
     fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 use lru::LruCache;
 
-use super::contract::{Courier, Delivery};
+use super::contract::{Courier, CourierProfile, Delivery};
 use super::final_delivery::{self, LineEnds};
 use super::template::Template;
 use crate::mail::{Destination, Domain, Failure, Mailbox, Outcome, Reason, Recipient};
@@ -171,6 +171,10 @@ impl MaildirCourier {
 impl Courier for MaildirCourier {
     fn name(&self) -> &'static str {
         "maildir"
+    }
+
+    fn profile(&self) -> CourierProfile {
+        CourierProfile::MAILBOXES
     }
 
     fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {

@@ -30,7 +30,7 @@ mod template;
 mod test_delivery;
 
 pub use command::CommandSettings;
-pub use contract::{Courier, Delivery, Message};
+pub use contract::{Courier, CourierProfile, Delivery, DeliveryPool, Message};
 pub use final_delivery::LineEnds;
 pub use lmtp::{LmtpCourier, LmtpSettings};
 pub use maildir::{MaildirCourier, MaildirSettings};

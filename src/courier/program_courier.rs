@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::command::CommandSettings;
-use super::contract::{Courier, Delivery};
+use super::contract::{Courier, CourierProfile, Delivery};
 use super::pipe::PipeSettings;
 use super::program::ProgramRun;
 use crate::mail::{Failure, Outcome, Reason, Recipient};
@@ -71,6 +71,13 @@ impl Courier for ProgramCourier {
         match &self.source {
             ProgramSource::Command(_) => "command",
             ProgramSource::Pipe(_) => "pipe",
+        }
+    }
+
+    fn profile(&self) -> CourierProfile {
+        match &self.source {
+            ProgramSource::Command(_) => CourierProfile::MAILBOXES,
+            ProgramSource::Pipe(_) => CourierProfile::PROGRAMS,
         }
     }
 

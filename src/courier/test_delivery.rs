@@ -84,7 +84,7 @@ impl TestDelivery {
             recipients: &recipients,
             message: &self.message,
             deadline: now + self.time_limit,
-            more_follows: false,
+            is_more_mail_expected: false,
             trace: &Traces::new(Arc::new(SystemClock)).begin("attempt", "test"),
         })
     }

@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::io::Read as _;
+use std::sync::Arc;
 
 use super::SimulatedDisk;
-use crate::courier::{Courier, Delivery};
+use crate::courier::{Courier, CourierProfile, Delivery};
 use crate::mail::{Envelope, Outcome, Reason};
 use crate::sys::PlainMutex as Mutex;
 
@@ -80,6 +81,10 @@ impl Courier for ScriptedCourier {
         "scripted"
     }
 
+    fn profile(&self) -> CourierProfile {
+        CourierProfile::REMOTE
+    }
+
     fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
         let mut octets = Vec::new();
         let read = delivery.message.open().and_then(|mut message| message.read_to_end(&mut octets));
@@ -108,5 +113,26 @@ impl Courier for ScriptedCourier {
             outcome
         });
         outcomes.collect()
+    }
+}
+
+/// A courier with another profile: for a fake that stands in for several couriers.
+pub struct WithProfile(pub Arc<dyn Courier>, pub CourierProfile);
+
+impl Courier for WithProfile {
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn profile(&self) -> CourierProfile {
+        self.1
+    }
+
+    fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
+        self.0.attempt(delivery)
+    }
+
+    fn forget_host_failures(&self) {
+        self.0.forget_host_failures();
     }
 }

@@ -25,7 +25,7 @@ mod watched_disk;
 pub use clock::TestClock;
 #[cfg(any(test, feature = "fakes"))]
 pub use connector::{PeerLog, ScriptedConnector};
-pub use courier::{RecordedAttempt, ScriptedCourier};
+pub use courier::{RecordedAttempt, ScriptedCourier, WithProfile};
 pub use disk::{Crash, SimulatedDisk};
 #[cfg(any(test, feature = "fakes"))]
 pub use dns_server::DnsServer;

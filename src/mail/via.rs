@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::domain::Domain;
 
 /// Named hosts, and how to talk to them.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Via {
     /// Hosts in the order in which to try them. Not empty.
@@ -30,7 +30,7 @@ pub struct Via {
 }
 
 /// A host to hand mail to, named by the operator.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NextHop {
     /// By name; `port` 0 means the courier's own.

@@ -13,19 +13,17 @@ use super::attempt_job::{AttemptJob, AttemptSummary};
 use super::bounce::{self, AttemptChanges, BounceKind};
 use super::bounce_writer::BounceWriter;
 use super::delivery_parts::DeliveryParts;
-use super::delivery_pool::DeliveryPool;
 use super::destination_state::ContactResult;
 use super::operator::Operator;
 use super::outgoing_content::OutgoingContent;
 use super::panic_message::panic_message;
 use super::queue_shared::QueueShared;
 use super::recipient_batch::SkipReason;
-use crate::courier::{Courier, Delivery};
+use crate::courier::{Courier, Delivery, DeliveryPool};
 use crate::dsn::Action;
 use crate::mail::{FailureScope, Outcome, Reason, Recipient};
 use crate::observe::maillog::{self, AttemptEvent};
 use crate::observe::{Counter, CounterFamily, Metrics, Trace};
-use crate::route::Transport;
 use crate::spool::{Notice, ProgressUpdate, RecipientState};
 use crate::sys::catch_panic;
 
@@ -120,7 +118,7 @@ impl AttemptRunner {
         };
         let envelope = &job.message.envelope;
         let settings = &self.shared.settings;
-        let timeout = match job.pool() {
+        let timeout = match job.pool {
             DeliveryPool::Local => settings.local_attempt_timeout,
             DeliveryPool::Remote => settings.remote_attempt_timeout,
         };
@@ -136,7 +134,7 @@ impl AttemptRunner {
             recipients,
             message: &message,
             deadline,
-            more_follows: job.is_more_mail_expected,
+            is_more_mail_expected: job.is_more_mail_expected,
             trace,
         };
         match catch_panic(|| courier.attempt(&delivery)) {
@@ -242,7 +240,7 @@ impl AttemptRunner {
             envelope,
             states,
             notices: &job.message.state.lock().progress.notices.clone(),
-            is_final_delivery: job.route.transport != Transport::Smtp,
+            is_final_delivery: self.parts.couriers.profile(&job.route).is_final_delivery,
             is_delayed: timing.age >= settings.delay_notice_after,
         });
         if let Some(why) = decision.suppression_reason {

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use super::active_message::ActiveMessage;
-use super::delivery_pool::DeliveryPool;
 use super::destination_state::ContactResult;
 use super::recipient_batch::SkipReason;
+use crate::courier::DeliveryPool;
 use crate::route::Route;
 use crate::sys::Moment;
 
@@ -15,6 +15,7 @@ use crate::sys::Moment;
 pub struct AttemptJob {
     pub(super) message: Arc<ActiveMessage>,
     pub(super) route: Arc<Route>,
+    pub(super) pool: DeliveryPool,
     /// Positions in the envelope.
     pub(super) recipients: Vec<usize>,
     /// Number of this attempt, from 1.
@@ -37,6 +38,7 @@ pub(super) struct AttemptSummary {
 pub(super) struct AttemptResult {
     pub(super) message: Arc<ActiveMessage>,
     pub(super) route: Arc<Route>,
+    pub(super) pool: DeliveryPool,
     /// Positions in the envelope.
     pub(super) recipients: Vec<usize>,
     /// Number of the attempt, from 1.
@@ -48,13 +50,13 @@ impl AttemptJob {
     /// The pool of delivery threads that runs the job.
     #[must_use]
     pub fn pool(&self) -> DeliveryPool {
-        DeliveryPool::of(&self.route)
+        self.pool
     }
 
     /// The result of this job. It takes the job's reference to the message along, so that no delivery thread holds
     /// the lease when the manager gets the result.
     pub(super) fn into_result(self, summary: AttemptSummary) -> AttemptResult {
-        let Self { message, route, recipients, attempt_number, .. } = self;
-        AttemptResult { message, route, recipients, attempt_number, summary }
+        let Self { message, route, pool, recipients, attempt_number, .. } = self;
+        AttemptResult { message, route, pool, recipients, attempt_number, summary }
     }
 }

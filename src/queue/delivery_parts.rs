@@ -5,10 +5,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::generated_mail::GeneratedMail;
-use crate::courier::Courier;
+use crate::courier::{Courier, CourierProfile};
 use crate::mail::Domain;
 use crate::observe::Traces;
-use crate::route::{Router, Transport};
+use crate::route::{Route, Router, Transport};
 
 /// The couriers, one for each transport.
 #[derive(Clone)]
@@ -28,6 +28,16 @@ impl Couriers {
             Transport::Program => self.program.as_ref(),
             Transport::Smtp => self.smtp.as_ref(),
         }
+    }
+
+    pub(super) fn profile(&self, route: &Route) -> CourierProfile {
+        self.for_transport(route.transport).profile()
+    }
+
+    pub(super) fn forget_host_failures(&self) {
+        [&self.local, &self.program, &self.smtp]
+            .into_iter()
+            .for_each(|courier| courier.forget_host_failures());
     }
 }
 

@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use super::attempt::AttemptRunner;
 use super::attempt_job::{AttemptJob, AttemptSummary};
-use super::delivery_pool::DeliveryPool;
 use super::destination_state::ContactResult;
 use super::manager_event::ManagerEvent;
 use super::panic_message::panic_message;
 use super::settings::Settings;
 use super::stepped_queue::SteppedQueue;
+use crate::courier::DeliveryPool;
 use crate::sys::{Receiver, RecvTimeoutError, Sender, ThreadActivity, catch_panic, channel, spawn};
 
 /// While the server stops, the wait before the disk is tried again.
@@ -103,8 +103,7 @@ pub(super) fn run_manager(
         activity.set_busy();
         for event in first.into_iter().chain(events.try_iter().take(EVENTS_PER_PASS)) {
             if let ManagerEvent::AttemptFinished(result) = &event {
-                let pool_of_job = DeliveryPool::of(&result.route);
-                for pool in pools.iter_mut().filter(|pool| pool.pool == pool_of_job) {
+                for pool in pools.iter_mut().filter(|pool| pool.pool == result.pool) {
                     pool.idle_threads += 1;
                 }
             }

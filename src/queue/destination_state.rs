@@ -15,6 +15,7 @@ use std::time::Duration;
 use super::jitter::shorten_with_jitter;
 use super::recipient_batch::RecipientBatch;
 use super::sender_queue::{BatchNumber, SenderQueue};
+use crate::courier::{CourierProfile, DeliveryPool};
 use crate::mail::{MessageId, Reason};
 use crate::sys::{Moment, Random};
 
@@ -58,6 +59,8 @@ pub(super) struct DestinationState {
     waiting_batches: SenderQueue,
     under_way: usize,
     reachability: Reachability,
+    /// The concurrency limit.
+    attempts_max: usize,
     window: usize,
     /// Attempts that were answered since the window last grew.
     answered_since_growth: usize,
@@ -90,24 +93,25 @@ const PROBE_DELAY_INITIAL: Duration = Duration::from_secs(60);
 const RECENT_ATTEMPT_PERIOD: Duration = Duration::from_secs(2);
 
 impl DestinationState {
-    /// A destination of which nothing is known.
-    pub(super) fn unknown() -> Self {
+    /// A destination of which nothing is known; `attempts_max` is the concurrency limit, if the courier has one.
+    pub(super) fn new(profile: CourierProfile, attempts_max: usize) -> Self {
+        let (reachability, window) = match profile.pool {
+            // A destination on this host always answers.
+            DeliveryPool::Local => (Reachability::Proven, usize::MAX),
+            DeliveryPool::Remote => (Reachability::New, WINDOW_INITIAL),
+        };
         Self {
             waiting_batches: SenderQueue::default(),
             under_way: 0,
-            reachability: Reachability::New,
-            window: WINDOW_INITIAL,
+            reachability,
+            attempts_max: if profile.has_concurrency_limit { attempts_max } else { usize::MAX },
+            window,
             answered_since_growth: 0,
             unanswered_in_a_row: 0,
             probe: Probe::default(),
             last_attempt_ended: Moment::default(),
             is_queued: false,
         }
-    }
-
-    /// A destination on this host, which always answers.
-    pub(super) fn local() -> Self {
-        Self { reachability: Reachability::Proven, window: usize::MAX, ..Self::unknown() }
     }
 
     pub(super) fn reachability(&self) -> Reachability {
@@ -143,11 +147,13 @@ impl DestinationState {
         self.waiting_batches.push(number, batch);
     }
 
-    /// Whether a batch can be tried now; `attempts_max` is the concurrency limit.
-    pub(super) fn can_dispatch(&self, attempts_max: usize, now: Moment) -> bool {
+    /// Whether a batch can be tried now.
+    pub(super) fn can_dispatch(&self, now: Moment) -> bool {
         !self.waiting_batches.is_empty()
             && match self.reachability {
-                Reachability::Proven | Reachability::New => self.under_way < self.window.min(attempts_max),
+                Reachability::Proven | Reachability::New => {
+                    self.under_way < self.window.min(self.attempts_max)
+                }
                 // An attempt that began earlier is as good as a probe.
                 Reachability::Suspect => self.under_way == 0 && self.probe.not_before <= now,
             }
@@ -265,7 +271,7 @@ mod tests {
     }
 
     fn with_waiting_batches() -> DestinationState {
-        let mut destination = DestinationState::unknown();
+        let mut destination = DestinationState::new(CourierProfile::REMOTE, ATTEMPTS_MAX);
         (0..1000).for_each(|n| destination.push(n, batch(n, 1)));
         destination
     }
@@ -273,7 +279,7 @@ mod tests {
     /// Dispatches every batch that can be tried now, and counts them.
     fn dispatch_all(destination: &mut DestinationState, now: Moment) -> usize {
         let mut count = 0;
-        while destination.can_dispatch(ATTEMPTS_MAX, now) {
+        while destination.can_dispatch(now) {
             destination.dispatch_next().unwrap();
             count += 1;
         }
@@ -336,7 +342,7 @@ mod tests {
         let mut waits = Vec::new();
         for _ in 0..6 {
             let due = destination.probe_due().unwrap();
-            assert!(!destination.can_dispatch(ATTEMPTS_MAX, at(now)));
+            assert!(!destination.can_dispatch(at(now)));
             waits.push(due.since(at(now)).as_secs());
             now += due.since(at(now)).as_secs() + 1;
             assert_eq!(dispatch_all(&mut destination, at(now)), 1);
@@ -365,7 +371,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_is_withdrawn_delays_no_other() {
-        let mut destination = DestinationState::unknown();
+        let mut destination = DestinationState::new(CourierProfile::REMOTE, ATTEMPTS_MAX);
         for (n, sender) in [(1, 1), (2, 1), (3, 2), (4, 3)] {
             destination.push(n, batch(n, sender));
         }
@@ -382,7 +388,7 @@ mod tests {
 
     #[test]
     fn each_batch_times_out_at_its_own_time() {
-        let mut destination = DestinationState::unknown();
+        let mut destination = DestinationState::new(CourierProfile::REMOTE, ATTEMPTS_MAX);
         for (n, sender, until) in [(1, 1, 300), (2, 2, 100), (3, 1, 200)] {
             destination.push(n, RecipientBatch { wait_until: at(until), ..batch(n, sender) });
         }

@@ -35,13 +35,14 @@ use self::sweep_timer::SweepTimer;
 use super::active_message::ActiveMessage;
 use super::attempt_job::{AttemptJob, AttemptResult};
 use super::claims::Claims;
-use super::delivery_pool::DeliveryPool;
+use super::delivery_parts::Couriers;
 use super::destination_state::{ContactResult, ReachabilityChange};
 use super::manager_event::ManagerEvent;
 use super::ready_queue::Dispatch;
 use super::recipient_batch::RecipientBatch;
 use super::schedule::Schedule;
 use super::settings::Settings;
+use crate::courier::DeliveryPool;
 use crate::mail::{Envelope, MessageId};
 use crate::route::{Route, Router};
 use crate::spool::{Leases, MessageProgress, RecoveredMessage, Spool};
@@ -54,6 +55,7 @@ pub struct Manager {
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     router: Arc<ArcSwap<Router>>,
+    couriers: Couriers,
     settings: Settings,
     schedule: Schedule,
     entries: HashMap<MessageId, MessageEntry>,
@@ -83,7 +85,7 @@ impl Manager {
         spool: Arc<Spool>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
-        router: Arc<ArcSwap<Router>>,
+        (router, couriers): (Arc<ArcSwap<Router>>, Couriers),
         settings: Settings,
         (leases, recovered): (Leases, Vec<RecoveredMessage>),
     ) -> Self {
@@ -98,6 +100,7 @@ impl Manager {
             clock,
             random,
             router,
+            couriers,
             settings,
             schedule,
             entries,
@@ -246,7 +249,8 @@ impl Manager {
                 return Some(job);
             }
             if !is_skipped {
-                self.schedule.attempt_finished(&route, &ContactResult::NotContacted, now, &*self.random);
+                let contact = ContactResult::NotContacted;
+                self.schedule.attempt_finished(pool, &route, &contact, now, &*self.random);
             }
             self.batch_finished(id);
         }
@@ -283,9 +287,16 @@ impl Manager {
                 active
             }
         };
-        let RecipientBatch { recipients, attempt_number, .. } = batch;
-        let message = active;
-        Some(AttemptJob { message, route, recipients, attempt_number, is_more_mail_expected, skip_reason })
+        let RecipientBatch { recipients, attempt_number, profile, .. } = batch;
+        Some(AttemptJob {
+            message: active,
+            route,
+            pool: profile.pool,
+            recipients,
+            attempt_number,
+            is_more_mail_expected,
+            skip_reason,
+        })
     }
 
     fn message_put(&mut self, id: MessageId, envelope: Arc<Envelope>, arrived_at: Moment) {
@@ -310,10 +321,11 @@ impl Manager {
     fn attempt_finished(&mut self, result: AttemptResult) {
         self.under_way = self.under_way.saturating_sub(1);
         self.sweep.request();
-        let AttemptResult { message, route, recipients, attempt_number, summary } = result;
+        let AttemptResult { message, route, pool, recipients, attempt_number, summary } = result;
         if let Some(contact) = &summary.contact_result {
-            let change = self.schedule.attempt_finished(&route, contact, self.clock.now(), &*self.random);
-            self.log_reachability_change(&route, change);
+            let change =
+                self.schedule.attempt_finished(pool, &route, contact, self.clock.now(), &*self.random);
+            self.log_reachability_change(pool, &route, change);
         }
         let id = message.envelope.id;
         drop(message);
@@ -325,8 +337,8 @@ impl Manager {
         self.batch_finished(id);
     }
 
-    fn log_reachability_change(&mut self, route: &Route, change: ReachabilityChange) {
-        let waiting = self.schedule.waiting_count(route);
+    fn log_reachability_change(&mut self, pool: DeliveryPool, route: &Route, change: ReachabilityChange) {
+        let waiting = self.schedule.waiting_count(pool, route);
         let destination = &route.destination;
         match change {
             ReachabilityChange::Unchanged => {}

@@ -26,7 +26,7 @@
 //! - `crash_loop_guard`: sets aside a message over which the manager panicked twice
 //! - `settings`, `queue_parts`, `delivery_parts`: what the queue is configured with and opened with
 //! - `queue_shared`: what all handles and threads share
-//! - `delivery_pool`, `jitter`, `panic_message`: small parts of the others
+//! - `jitter`, `panic_message`: small parts of the others
 
 mod active_message;
 mod attempt;
@@ -36,7 +36,6 @@ mod bounce_writer;
 mod claims;
 mod crash_loop_guard;
 mod delivery_parts;
-mod delivery_pool;
 mod delivery_threads;
 mod destination_state;
 mod generated_mail;
@@ -67,7 +66,6 @@ pub use self::open::{OpenQueue, open, open_unlocked};
 pub use crate::spool::{MessageProgress, OpenError, RecipientState};
 pub use attempt_job::AttemptJob;
 pub use delivery_parts::{Couriers, DeliveryParts};
-pub use delivery_pool::DeliveryPool;
 pub use generated_mail::{GeneratedMail, OutgoingBounce, RecipientResolver, WithoutAliases};
 pub use handle::Handle;
 pub use incoming_message::{IncomingMessage, PutError};

@@ -131,10 +131,10 @@ impl OpenQueue {
 
     fn assemble(self, parts: DeliveryParts) -> (Arc<AttemptRunner>, SteppedQueue) {
         let QueueShared { spool, clock, random, settings, .. } = self.shared.as_ref();
-        let router = Arc::clone(&parts.router);
         let (spool, clock, random) = (Arc::clone(spool), Arc::clone(clock), Arc::clone(random));
-        let manager =
-            Manager::new(spool, clock, random, router, settings.clone(), (self.leases, self.recovered));
+        let recovered = (self.leases, self.recovered);
+        let routing = (Arc::clone(&parts.router), parts.couriers.clone());
+        let manager = Manager::new(spool, clock, random, routing, settings.clone(), recovered);
         let attempt_runner = Arc::new(AttemptRunner::new(self.shared, parts, &self.metrics));
         let stepped =
             SteppedQueue { manager, attempt_runner: Arc::clone(&attempt_runner), events: self.events };

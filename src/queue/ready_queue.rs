@@ -13,7 +13,7 @@ use super::recipient_batch::{RecipientBatch, SkipReason};
 use super::sender_queue::BatchNumber;
 use super::settings::Settings;
 use crate::mail::MessageId;
-use crate::route::{Route, Transport};
+use crate::route::Route;
 use crate::sys::{Moment, Random};
 
 /// A batch whose turn it is.
@@ -80,10 +80,7 @@ impl ReadyQueue {
             Some((known, _)) => Arc::clone(known),
             None => Arc::new(route),
         };
-        let initial_state = || match route.transport {
-            Transport::Smtp => DestinationState::unknown(),
-            Transport::Local | Transport::Program => DestinationState::local(),
-        };
+        let initial_state = || DestinationState::new(batch.profile, self.destination_attempts_max);
         let destination = self.destinations.entry(Arc::clone(&route)).or_insert_with(initial_state);
         if batch.is_retry_requested {
             destination.allow_probe_now();
@@ -126,9 +123,7 @@ impl ReadyQueue {
             let Some(destination) = self.destinations.get_mut(&route) else { continue };
             destination.is_queued = false;
             // The reachability may have changed since the destination was added to this queue.
-            if index(destination.reachability()) != turn
-                || !destination.can_dispatch(attempts_max(&route, self.destination_attempts_max), now)
-            {
+            if index(destination.reachability()) != turn || !destination.can_dispatch(now) {
                 self.enqueue(&route, now);
                 continue;
             }
@@ -250,7 +245,7 @@ impl ReadyQueue {
         if destination.is_queued {
             return;
         }
-        if destination.can_dispatch(attempts_max(route, self.destination_attempts_max), now) {
+        if destination.can_dispatch(now) {
             destination.is_queued = true;
             if let Some(queue) = self.destination_order.get_mut(index(destination.reachability())) {
                 queue.push_back(Arc::clone(route));
@@ -284,16 +279,13 @@ const fn index(reachability: Reachability) -> usize {
     }
 }
 
-/// The concurrency limit of a route. Mailboxes on this host are one destination without a limit.
-fn attempts_max(route: &Route, limit: usize) -> usize {
-    if route.transport == Transport::Local { usize::MAX } else { limit }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::courier::CourierProfile;
     use crate::fakes::SeededRandom;
-    use crate::mail::{Reason, Timestamp};
+    use crate::mail::{Domain, Reason, Timestamp};
+    use crate::route::{RouteDestination, Transport};
 
     fn ready_queue(threads: usize) -> ReadyQueue {
         ReadyQueue::new(&Settings { destination_attempts_max: 4, ..Settings::default() }, threads)
@@ -304,7 +296,8 @@ mod tests {
     }
 
     fn to(destination: &str) -> Route {
-        Route { transport: Transport::Smtp, destination: destination.to_owned() }
+        let domain = Domain::parse(destination).unwrap();
+        Route { transport: Transport::Smtp, destination: RouteDestination::Domain(domain) }
     }
 
     fn at(seconds: u64) -> Moment {
@@ -327,7 +320,7 @@ mod tests {
     /// Dispatches every batch that can be tried now; their destinations.
     fn dispatch_all(queue: &mut ReadyQueue, now: Moment) -> Vec<String> {
         let dispatched = std::iter::from_fn(|| queue.dispatch_next(now));
-        dispatched.map(|dispatch| dispatch.route.destination.clone()).collect()
+        dispatched.map(|dispatch| dispatch.route.destination.to_string()).collect()
     }
 
     #[test]
@@ -346,8 +339,9 @@ mod tests {
     #[test]
     fn local_mailboxes_are_one_destination_without_a_limit() {
         let mut queue = ready_queue(4);
-        let local = Route { transport: Transport::Local, destination: "local".to_owned() };
-        (0..30).for_each(|n| queue.add(local.clone(), batch(n), at(1)));
+        let local = Route { transport: Transport::Local, destination: RouteDestination::LocalMailboxes };
+        let local_batch = |n| RecipientBatch { profile: CourierProfile::MAILBOXES, ..batch(n) };
+        (0..30).for_each(|n| queue.add(local.clone(), local_batch(n), at(1)));
         assert_eq!(dispatch_all(&mut queue, at(1)).len(), 30);
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::courier::CourierProfile;
 use crate::mail::{MessageId, Reason};
 use crate::sys::Moment;
 
@@ -11,6 +12,8 @@ pub(super) struct RecipientBatch {
     pub(super) id: MessageId,
     /// Positions in the envelope.
     pub(super) recipients: Vec<usize>,
+    /// The profile of the route's courier.
+    pub(super) profile: CourierProfile,
     /// Number of the next attempt, from 1.
     pub(super) attempt_number: u32,
     /// Hash of the sender; senders take turns.
@@ -33,11 +36,12 @@ pub(super) enum SkipReason {
 
 #[cfg(test)]
 impl RecipientBatch {
-    /// For the first recipient of a message, without an end of the wait.
+    /// For the first recipient of a message, at another server, without an end of the wait.
     pub(super) fn for_test(id: MessageId) -> Self {
         Self {
             id,
             recipients: vec![0],
+            profile: CourierProfile::REMOTE,
             attempt_number: 1,
             sender: 0,
             wait_until: Moment::new(std::time::Duration::MAX),

@@ -6,11 +6,11 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use super::delivery_pool::DeliveryPool;
 use super::destination_state::{ContactResult, ReachabilityChange};
 use super::ready_queue::{Dispatch, ReadyQueue};
 use super::recipient_batch::RecipientBatch;
 use super::settings::Settings;
+use crate::courier::DeliveryPool;
 use crate::mail::MessageId;
 use crate::route::Route;
 use crate::sys::{Moment, Random};
@@ -64,12 +64,12 @@ impl Schedule {
 
     /// Adds a batch that can be tried now.
     pub(super) fn add_batch(&mut self, route: Route, batch: RecipientBatch, now: Moment) {
-        self.ready_queue(DeliveryPool::of(&route)).add(route, batch, now);
+        self.ready_queue(batch.profile.pool).add(route, batch, now);
     }
 
     /// Adds a batch that is given up, or reported as delayed, before it is tried.
     pub(super) fn add_overdue(&mut self, route: Route, batch: RecipientBatch) {
-        self.ready_queue(DeliveryPool::of(&route)).add_overdue(route, batch);
+        self.ready_queue(batch.profile.pool).add_overdue(route, batch);
     }
 
     /// Takes the next batch of a pool that can be tried; its destination has one more attempt under way.
@@ -77,15 +77,16 @@ impl Schedule {
         self.ready_queue(pool).dispatch_next(now)
     }
 
-    /// An attempt ended.
+    /// An attempt of this pool ended.
     pub(super) fn attempt_finished(
         &mut self,
+        pool: DeliveryPool,
         route: &Route,
         contact: &ContactResult,
         now: Moment,
         random: &dyn Random,
     ) -> ReachabilityChange {
-        self.ready_queue(DeliveryPool::of(route)).attempt_finished(route, contact, now, random)
+        self.ready_queue(pool).attempt_finished(route, contact, now, random)
     }
 
     /// Makes probes of the suspect destinations of these messages due now.
@@ -100,8 +101,8 @@ impl Schedule {
     }
 
     /// The number of batches that wait for a destination.
-    pub(super) fn waiting_count(&mut self, route: &Route) -> usize {
-        self.ready_queue(DeliveryPool::of(route)).waiting_count(route)
+    pub(super) fn waiting_count(&mut self, pool: DeliveryPool, route: &Route) -> usize {
+        self.ready_queue(pool).waiting_count(route)
     }
 
     fn ready_queue(&mut self, pool: DeliveryPool) -> &mut ReadyQueue {

@@ -5,8 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::mail::{Destination, Domain, Envelope, Mailbox, MessageId, Recipient, ReversePath};
-use crate::route::{Router, Transport};
+use crate::mail::{Domain, Envelope, Mailbox, MessageId, Recipient, ReversePath};
+use crate::route::{RouteDestination, Router};
 use crate::spool::{MessageProgress, RecipientState};
 
 /// Selects messages, and of each the recipients that still wait and match all conditions.
@@ -144,17 +144,17 @@ impl Selection {
 
 /// Whether `name` is the destination of the route, one of its hosts, or the domain of a recipient that goes by SMTP.
 fn is_routed_to(name: &str, recipient: &Recipient, router: &Router) -> bool {
-    let route = router.route(recipient);
-    if route.destination == name {
-        return true;
+    let destination = router.route(recipient).destination;
+    let is_its_domain = || Domain::parse(name).is_ok_and(|domain| domain == recipient.final_mailbox().domain);
+    match &destination {
+        RouteDestination::LocalMailboxes | RouteDestination::ProgramsOf(_) => destination.to_string() == name,
+        RouteDestination::Domain(_) => is_its_domain(),
+        RouteDestination::NamedHosts(via) => {
+            destination.to_string() == name
+                || is_its_domain()
+                || via.hosts.iter().any(|host| host.to_string() == name)
+        }
     }
-    let domain = Domain::parse(name).ok();
-    let is_its_domain = domain.is_some_and(|domain| domain == recipient.final_mailbox().domain);
-    let is_its_host = match recipient.destination {
-        Destination::Via { .. } => route.destination.split([' ', '/']).any(|host| host == name),
-        Destination::Mailbox(_) | Destination::Program { .. } => false,
-    };
-    (is_its_domain && route.transport == Transport::Smtp) || is_its_host
 }
 
 #[cfg(test)]

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::attempt::AttemptRunner;
-use super::delivery_pool::DeliveryPool;
 use super::handle::Handle;
 use super::manager::Manager;
 use super::manager_event::ManagerEvent;
 use super::operator::Operator;
+use crate::courier::DeliveryPool;
 use crate::sys::Receiver;
 
 /// A queue without threads.

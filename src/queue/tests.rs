@@ -10,14 +10,14 @@ use arc_swap::ArcSwap;
 
 use super::manager_event::ManagerEvent;
 use super::{
-    AttemptJob, Couriers, DeliveryParts, DeliveryPool, GeneratedMail, Handle, QueueParts, Settings,
-    SteppedQueue, WithoutAliases, open_unlocked,
+    AttemptJob, Couriers, DeliveryParts, GeneratedMail, Handle, QueueParts, Settings, SteppedQueue,
+    WithoutAliases, open_unlocked,
 };
-use crate::courier::{Courier, Delivery};
-use crate::fakes::{Crash, SeededRandom, SimulatedDisk, TestClock};
+use crate::courier::{Courier, CourierProfile, Delivery, DeliveryPool};
+use crate::fakes::{Crash, SeededRandom, SimulatedDisk, TestClock, WithProfile};
 use crate::mail::{Domain, Envelope, Mailbox, MessageId, Outcome, Reason, Recipient, ReversePath};
 use crate::observe::{Metrics, Traces};
-use crate::route::{Router, Transport};
+use crate::route::Router;
 use crate::sys::{Clock, Moment, Mutex};
 
 /// An attempt at a peer that does not answer takes this long.
@@ -40,6 +40,10 @@ struct SimulatedDestinations {
 impl Courier for SimulatedDestinations {
     fn name(&self) -> &'static str {
         "simulated"
+    }
+
+    fn profile(&self) -> CourierProfile {
+        CourierProfile::REMOTE
     }
 
     fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
@@ -97,7 +101,11 @@ impl TestQueue {
         let courier = || Arc::clone(&destinations) as Arc<dyn Courier>;
         let stepped = opened.into_stepped(DeliveryParts {
             router: Arc::new(ArcSwap::from_pointee(Router::new([Domain::parse("here.example").unwrap()]))),
-            couriers: Couriers { local: courier(), program: courier(), smtp: courier() },
+            couriers: Couriers {
+                local: Arc::new(WithProfile(courier(), CourierProfile::MAILBOXES)),
+                program: Arc::new(WithProfile(courier(), CourierProfile::PROGRAMS)),
+                smtp: courier(),
+            },
             generated_mail: GeneratedMail::new(handle.clone(), Arc::new(WithoutAliases)),
             traces: Traces::new(Arc::clone(&destinations.clock) as Arc<dyn Clock>),
             hostname: Domain::parse("mail.here.example").unwrap(),
@@ -125,15 +133,17 @@ impl TestQueue {
     }
 
     fn attempt_duration(&self, job: &AttemptJob) -> Duration {
-        match job.route.transport {
+        match job.pool() {
             _ if job.skip_reason.is_some() => Duration::from_millis(1),
-            Transport::Local | Transport::Program => LOCAL,
-            Transport::Smtp
-                if self.destinations.unresponsive_domains.lock().contains(&job.route.destination) =>
-            {
-                UNANSWERED
+            DeliveryPool::Local => LOCAL,
+            DeliveryPool::Remote => {
+                let domain = job.route.destination.to_string();
+                if self.destinations.unresponsive_domains.lock().contains(&domain) {
+                    UNANSWERED
+                } else {
+                    REMOTE
+                }
             }
-            Transport::Smtp => REMOTE,
         }
     }
 

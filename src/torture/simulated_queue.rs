@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use crate::fakes::{RecordedAttempt, ScriptedCourier, SeededRandom, SimulatedDisk, TestClock};
+use crate::courier::CourierProfile;
+use crate::fakes::{RecordedAttempt, ScriptedCourier, SeededRandom, SimulatedDisk, TestClock, WithProfile};
 use crate::mail::{Domain, Envelope, Mailbox, MessageId, Outcome, Reason, Recipient, ReversePath};
 use crate::observe::{Metrics, Traces};
 use crate::queue::{
@@ -117,7 +118,11 @@ impl SimulatedQueue {
         let (local, remote) = (courier(), courier());
         let stepped = opened.into_stepped(DeliveryParts {
             router: Arc::new(ArcSwap::from_pointee(Router::new(Domain::parse("here.example")))),
-            couriers: Couriers { local: local.clone(), program: local.clone(), smtp: remote.clone() },
+            couriers: Couriers {
+                local: Arc::new(WithProfile(local.clone(), CourierProfile::MAILBOXES)),
+                program: Arc::new(WithProfile(local.clone(), CourierProfile::PROGRAMS)),
+                smtp: remote.clone(),
+            },
             generated_mail: GeneratedMail::new(handle.clone(), Arc::new(WithoutAliases)),
             traces: Traces::new(clock.clone()),
             hostname: parse_mailbox("postmaster@mail.here.example").domain,

@@ -258,17 +258,27 @@ impl CourierFixture {
     }
 
     /// The letter, by a courier that may have carried others.
-    pub fn deliver_with_courier(&self, courier: &SmtpCourier, to: &str, more_follows: bool) -> Vec<Outcome> {
-        self.attempt(courier, &[Recipient::for_mailbox(mailbox(to))], more_follows)
+    pub fn deliver_with_courier(
+        &self,
+        courier: &SmtpCourier,
+        to: &str,
+        is_more_mail_expected: bool,
+    ) -> Vec<Outcome> {
+        self.attempt(courier, &[Recipient::for_mailbox(mailbox(to))], is_more_mail_expected)
     }
 
-    fn attempt(&self, courier: &SmtpCourier, recipients: &[Recipient], more_follows: bool) -> Vec<Outcome> {
+    fn attempt(
+        &self,
+        courier: &SmtpCourier,
+        recipients: &[Recipient],
+        is_more_mail_expected: bool,
+    ) -> Vec<Outcome> {
         courier.attempt(&Delivery {
             envelope: &self.envelope,
             recipients: &recipients.iter().collect::<Vec<_>>(),
             message: &self.message,
             deadline: self.clock.now() + self.attempt_timeout,
-            more_follows,
+            is_more_mail_expected,
             trace: &self.traces.begin("attempt", "test"),
         })
     }

@@ -193,7 +193,7 @@ impl AddressAttempt<'_> {
         let AttemptContext { courier, settings, delivery, .. } = self.context;
         let is_best = method == TlsMethod::Tls && open.client.refused_starttls().is_none();
         let has_messages_left = open.message_count < settings.messages_per_connection_max;
-        if delivery.more_follows && is_best && open.client.is_reusable() && has_messages_left {
+        if delivery.is_more_mail_expected && is_best && open.client.is_reusable() && has_messages_left {
             courier.connection_pool.put_back(self.connection_key(), open, settings.timeouts.quit);
         } else {
             delivery.trace.add_event("> QUIT");

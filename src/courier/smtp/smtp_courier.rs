@@ -11,7 +11,7 @@ use super::parts::{Counters, CourierState, SmtpCourierParts};
 use super::settings::Settings;
 use super::unresponsive_hosts::UnresponsiveHosts;
 use crate::courier::message_facts::MessageFacts;
-use crate::courier::{Courier, Delivery};
+use crate::courier::{Courier, CourierProfile, Delivery};
 use crate::mail::{Failure, Outcome};
 use crate::observe::Metrics;
 
@@ -35,6 +35,10 @@ impl SmtpCourier {
 impl Courier for SmtpCourier {
     fn name(&self) -> &'static str {
         "smtp"
+    }
+
+    fn profile(&self) -> CourierProfile {
+        CourierProfile::REMOTE
     }
 
     fn forget_host_failures(&self) {

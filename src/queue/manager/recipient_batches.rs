@@ -1,18 +1,16 @@
 //! Which recipients of a message are tried in one attempt.
 //!
-//! Recipients of one message that have the same route are one batch. Local ones are split into batches of a few, so that
-//! a crash repeats few deliveries and several threads share the work.
+//! Recipients of one message that have the same route are one batch. If the courier wants few recipients in one attempt,
+//! they are split, so that a crash repeats few deliveries and several threads share the work.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
 use super::entry::DeferredBatch;
 use crate::mail::Envelope;
-use crate::route::{Route, Router, Transport};
+use crate::queue::delivery_parts::Couriers;
+use crate::route::{Route, Router};
 use crate::spool::MessageProgress;
-
-/// Local recipients of one batch at most: a crash during an attempt may repeat the delivery to so many.
-const LOCAL_BATCH_RECIPIENTS_MAX: usize = 16;
 
 /// Splits the waiting recipients of these deferred batches, or of the whole message, by route and by the number of
 /// attempts. Each batch comes with the number of its next attempt.
@@ -20,6 +18,7 @@ pub(super) fn split_into_batches(
     envelope: &Envelope,
     progress: &MessageProgress,
     router: &Router,
+    couriers: &Couriers,
     deferred: Option<Vec<DeferredBatch>>,
 ) -> Vec<(Route, Vec<usize>, u32)> {
     let first = progress.attempts.saturating_add(1);
@@ -44,12 +43,9 @@ pub(super) fn split_into_batches(
     }
     let mut batches = Vec::with_capacity(groups.len());
     for ((route, attempt_number), positions) in groups {
-        if route.transport == Transport::Local && positions.len() > LOCAL_BATCH_RECIPIENTS_MAX {
-            let chunks = positions.chunks(LOCAL_BATCH_RECIPIENTS_MAX);
-            batches.extend(chunks.map(|positions| (route.clone(), positions.to_vec(), attempt_number)));
-        } else {
-            batches.push((route, positions, attempt_number));
-        }
+        let recipients_max = couriers.profile(&route).attempt_recipients_max.max(1);
+        let chunks = positions.chunks(recipients_max);
+        batches.extend(chunks.map(|positions| (route.clone(), positions.to_vec(), attempt_number)));
     }
     batches
 }

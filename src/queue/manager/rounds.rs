@@ -88,7 +88,7 @@ impl Manager {
             // Neither due nor under way until an operator releases it.
             return;
         }
-        let batches = split_into_batches(envelope, progress, &self.router.load(), deferred);
+        let batches = split_into_batches(envelope, progress, &self.router.load(), &self.couriers, deferred);
         let Some(entry) = self.entries.get_mut(&id) else { return };
         if batches.is_empty() && entry.batches_outstanding == 0 && entry.deferred_batches.is_empty() {
             // Settled, but a crash undid the removal, or the disk refused it.
@@ -101,8 +101,15 @@ impl Manager {
         entry.batches_outstanding += batches.len();
         let sender = sender(envelope);
         for (route, recipients, attempt_number) in batches {
-            let batch =
-                RecipientBatch { id, recipients, attempt_number, sender, wait_until, is_retry_requested };
+            let batch = RecipientBatch {
+                id,
+                recipients,
+                profile: self.couriers.profile(&route),
+                attempt_number,
+                sender,
+                wait_until,
+                is_retry_requested,
+            };
             if is_first && !is_retry_requested && self.is_overdue(envelope, progress, &batch.recipients) {
                 // This is no attempt, and is not counted as one.
                 let attempt_number = attempt_number.saturating_sub(1);

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::fakes::{SeededRandom, SimulatedDisk, TestClock};
+use crate::courier::CourierProfile;
+use crate::fakes::{ScriptedCourier, SeededRandom, SimulatedDisk, TestClock, WithProfile};
 use crate::mail::{Domain, Mailbox, Recipient, ReversePath, Timestamp};
 use crate::observe::Metrics;
 use crate::queue::attempt_job::AttemptSummary;
@@ -27,9 +28,11 @@ fn manager_on(disk: SimulatedDisk, clock: Arc<TestClock>, settings: Settings) ->
     };
     let (spool, leases, recovered) = Spool::open(&parts).unwrap();
     let router = Router::new([Domain::parse("here.example").unwrap()]);
-    let router = Arc::new(ArcSwap::from_pointee(router));
+    let local = Arc::new(WithProfile(Arc::<ScriptedCourier>::default(), CourierProfile::MAILBOXES));
+    let couriers = Couriers { program: local.clone(), local, smtp: Arc::<ScriptedCourier>::default() };
+    let routing = (Arc::new(ArcSwap::from_pointee(router)), couriers);
     let random = Arc::new(SeededRandom::new(2));
-    Manager::new(Arc::new(spool), clock, random, router, settings, (leases, recovered))
+    Manager::new(Arc::new(spool), clock, random, routing, settings, (leases, recovered))
 }
 
 /// Requests a message for a command.

@@ -98,7 +98,7 @@ impl ChangeCommand {
     pub(super) fn clear_courier_failures(&self) {
         match self.change {
             QueueChange::Retry | QueueChange::Release | QueueChange::Reroute { .. } => {
-                self.queue_control.couriers.smtp.forget_host_failures();
+                self.queue_control.couriers.forget_host_failures();
             }
             QueueChange::Hold | QueueChange::Remove { .. } => {}
         }
@@ -236,7 +236,7 @@ impl ChangeCommand {
         let recipient = envelope.recipients.get(*position).cloned();
         let rerouted = recipient.map(|recipient| Recipient { destination: destination.clone(), ..recipient });
         rerouted.map_or_else(String::new, |recipient| {
-            self.queue_control.router.load().route(&recipient).destination
+            self.queue_control.router.load().route(&recipient).destination.to_string()
         })
     }
 

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use postrider::courier::{Courier, Delivery};
-use postrider::fakes::{Crash, SeededRandom, SimulatedDisk, TestClock};
+use postrider::courier::{Courier, CourierProfile, Delivery};
+use postrider::fakes::{Crash, SeededRandom, SimulatedDisk, TestClock, WithProfile};
 use postrider::mail::{
     Destination, Domain, Envelope, MessageId, NextHop, Outcome, Reason, Recipient, ReversePath,
 };
@@ -123,6 +123,10 @@ struct RandomCourier {
 impl Courier for RandomCourier {
     fn name(&self) -> &'static str {
         "model"
+    }
+
+    fn profile(&self) -> CourierProfile {
+        CourierProfile::REMOTE
     }
 
     fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
@@ -282,8 +286,8 @@ impl Scenario {
                 random: PlainMutex::new(dice(0)),
                 process_number: life,
             });
-            let couriers =
-                Couriers { local: Arc::clone(&hops), program: Arc::clone(&hops), smtp: Arc::clone(&hops) };
+            let local = Arc::new(WithProfile(Arc::clone(&hops), CourierProfile::MAILBOXES));
+            let couriers = Couriers { local: local.clone(), program: local, smtp: Arc::clone(&hops) };
             check_restored_queue(&record, &handle);
             let routes = Arc::new(ArcSwap::from_pointee(router(false)));
             let crew = DeliveryParts {

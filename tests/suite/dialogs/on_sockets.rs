@@ -14,7 +14,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use postrider::fakes::{RecordedAttempt, ScriptedCourier};
+use postrider::courier::CourierProfile;
+use postrider::fakes::{RecordedAttempt, ScriptedCourier, WithProfile};
 use postrider::inbound::{
     Circumstances, Counters, Decision, HookFallback, HourlyLimits, Listener, ListenerRole, LocalRecipients,
     OriginatorField, Policy, RateLimits, SessionHookSettings, SessionHooks, SessionLimitSettings,
@@ -82,7 +83,11 @@ impl Workshop {
         let courier = Arc::new(ScriptedCourier::default());
         let stepped = opened.into_stepped(DeliveryParts {
             router: Arc::new(ArcSwap::from_pointee(Router::new([hostname()]))),
-            couriers: Couriers { local: courier.clone(), program: courier.clone(), smtp: courier.clone() },
+            couriers: Couriers {
+                local: Arc::new(WithProfile(courier.clone(), CourierProfile::MAILBOXES)),
+                program: Arc::new(WithProfile(courier.clone(), CourierProfile::PROGRAMS)),
+                smtp: courier.clone(),
+            },
             generated_mail: GeneratedMail::new(handle.clone(), Arc::new(WithoutAliases)),
             traces: traces.clone(),
             hostname: hostname(),

@@ -9,8 +9,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use nix::sys::signal::Signal;
-use postrider::courier::{Courier, Delivery};
-use postrider::fakes::WatchedDisk;
+use postrider::courier::{Courier, CourierProfile, Delivery};
+use postrider::fakes::{WatchedDisk, WithProfile};
 use postrider::mail::{Domain, Envelope, Mailbox, MessageId, Outcome, Reason, Recipient, ReversePath};
 use postrider::observe::{Metrics, Traces};
 use postrider::queue::{
@@ -27,6 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Delivers, after `gate` let it, and says whom.
 struct Through {
+    profile: CourierProfile,
     gate: Option<Receiver<()>>,
     delivered: Sender<MessageId>,
 }
@@ -34,6 +35,9 @@ struct Through {
 impl Courier for Through {
     fn name(&self) -> &'static str {
         "through"
+    }
+    fn profile(&self) -> CourierProfile {
+        self.profile
     }
     fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
         if let Some(gate) = &self.gate {
@@ -59,10 +63,14 @@ fn opened(dir: &Path, disk: Arc<dyn Disk>) -> Result<(Handle, OpenQueue), OpenEr
 fn crew(handle: &Handle) -> (DeliveryParts, Receiver<MessageId>, Sender<()>) {
     let (sender, delivered) = unbounded();
     let (gate, waiting) = unbounded();
-    let courier = |gate| Arc::new(Through { gate, delivered: sender.clone() });
+    let courier = |profile, gate| Arc::new(Through { profile, gate, delivered: sender.clone() });
     let crew = DeliveryParts {
         router: Arc::new(ArcSwap::from_pointee(Router::new([Domain::parse("here.example").unwrap()]))),
-        couriers: Couriers { local: courier(None), program: courier(None), smtp: courier(Some(waiting)) },
+        couriers: Couriers {
+            local: courier(CourierProfile::MAILBOXES, None),
+            program: courier(CourierProfile::PROGRAMS, None),
+            smtp: courier(CourierProfile::REMOTE, Some(waiting)),
+        },
         generated_mail: GeneratedMail::new(handle.clone(), Arc::new(WithoutAliases)),
         traces: Traces::new(Arc::new(SystemClock)),
         hostname: Domain::parse("mail.here.example").unwrap(),
@@ -254,6 +262,9 @@ impl Courier for Town {
     fn name(&self) -> &'static str {
         "town"
     }
+    fn profile(&self) -> CourierProfile {
+        CourierProfile::REMOTE
+    }
     fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome> {
         let outcome = if delivery.recipients[0].final_mailbox().domain.as_ascii() == "silent.example" {
             let _ = self.gate.recv();
@@ -274,7 +285,8 @@ fn a_destination_that_keeps_silent_holds_up_nobody_else() {
     let (open, gate) = unbounded();
     let town = Arc::new(Town { gate, delivered: sender });
     let (mut crew, ..) = crew(&handle);
-    crew.couriers = Couriers { local: town.clone(), program: town.clone(), smtp: town };
+    let local = Arc::new(WithProfile(town.clone(), CourierProfile::MAILBOXES));
+    crew.couriers = Couriers { local: local.clone(), program: local, smtp: town };
     let running = opened.start(crew).unwrap();
     for _ in 0..500 {
         put(&handle, "bo@silent.example").unwrap();
