@@ -59,7 +59,7 @@ pub(super) fn run(config_dir: &Path, command: &QueueCommand) -> Result<String, E
                 "" => "returned by the operator of this server".to_owned(),
                 _ => words,
             });
-            change(which, QueueChange::Remove { report }, "removed")
+            change(which, QueueChange::Remove { bounce_text: report }, "removed")
         }
     }
 }
@@ -85,7 +85,7 @@ fn parse_selection(ids: &[String], who: &arguments::SelectionCriteria) -> Result
         ids => ids.iter().map(|raw| parse_id(raw)).collect::<Result<_, _>>()?,
     };
     let (from, to) = (parse(&who.from)?, parse(&who.to)?);
-    Ok(Selection { ids, from, to, destination: who.destination.clone(), held: who.held })
+    Ok(Selection { ids, from, to, destination: who.destination.clone(), is_held: who.held })
 }
 
 /// What a command did. What it did not do makes it fail.

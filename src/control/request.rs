@@ -158,7 +158,7 @@ mod tests {
         let id: MessageId = "01h2xcejqtf2nbrexx3v".parse().unwrap();
         let which =
             Selection { ids: vec![id], to: Some("there.example".parse().unwrap()), ..Selection::default() };
-        let change = QueueChange::Remove { report: Some("no".to_owned()) };
+        let change = QueueChange::Remove { bounce_text: Some("no".to_owned()) };
         for (request, line) in [
             (
                 ControlRequest::QueueList { which: Selection::default(), limit: 7 },
@@ -174,7 +174,7 @@ mod tests {
             ),
             (
                 ControlRequest::QueueChange { which, change },
-                json!({"version": 1, "request": "queue-change", "change": "remove", "report": "no",
+                json!({"version": 1, "request": "queue-change", "change": "remove", "bounce-text": "no",
                     "which": {"ids": ["01h2xcejqtf2nbrexx3v"], "to": "there.example"}}),
             ),
             (

@@ -22,9 +22,9 @@ impl SampleData {
     /// `pass` lets time pass on `clock`.
     pub(super) fn new(clock: Arc<dyn Clock>, pass: impl Fn(Duration)) -> Self {
         let metrics = Metrics::default();
-        metrics.counter("queue_put", "Messages promised").add(1284);
-        metrics.counter("queue_damaged", "Damaged records and files, set aside");
-        metrics.gauge("queue_length", "Messages in the queue").set(2);
+        metrics.counter("queue_messages_accepted", "Messages accepted").add(1284);
+        metrics.counter("queue_damaged_records", "Damaged records and files, set aside");
+        metrics.gauge("queue_messages", "Messages in the queue").set(2);
         let verbs = metrics.counter_family("session_command", "Commands, by verb", "verb");
         for verb in ["EHLO", "MAIL", "RCPT", "RCPT", "DATA", "QUIT"] {
             verbs.add_one(verb);

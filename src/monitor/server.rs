@@ -320,9 +320,12 @@ mod tests {
         let house = TestMonitor::new();
         assert!(house.get("/metrics").contains(OPENMETRICS));
         let text = house.page("/metrics");
-        assert!(text.contains("postrider_queue_put_total 1284\n") && text.ends_with("# EOF\n"), "{text}");
+        assert!(
+            text.contains("postrider_queue_messages_accepted_total 1284\n") && text.ends_with("# EOF\n"),
+            "{text}"
+        );
         let vars: serde_json::Value = serde_json::from_str(&house.page("/debug/vars")).unwrap();
-        assert_eq!(vars["queue_put"], 1284);
+        assert_eq!(vars["queue_messages_accepted"], 1284);
         assert_eq!(vars["session_command"]["RCPT"], 2);
         assert_eq!(vars["uptime_seconds"], 273_600);
     }

@@ -219,10 +219,10 @@ mod tests {
     #[test]
     fn what_was_counted_is_shown_as_text_and_as_json() {
         let metrics = Metrics::default();
-        metrics.counter("queue_put", "Messages promised").add(2);
+        metrics.counter("queue_messages_accepted", "Messages promised").add(2);
         metrics.counter_family("session_command", "Commands, by verb", "verb").add_one("MAIL");
         metrics.gauge("queue_length", "Messages in the queue").set(3);
-        assert_eq!(metrics.counter("queue_put", "").value(), 2, "the same counter");
+        assert_eq!(metrics.counter("queue_messages_accepted", "").value(), 2, "the same counter");
         let text = metrics.to_openmetrics();
         for line in [
             "postrider_queue_put_total 2",
@@ -234,7 +234,7 @@ mod tests {
         }
         assert_eq!(
             metrics.to_json(),
-            json!({"queue_put": 2, "session_command": {"MAIL": 1}, "queue_length": 3})
+            json!({"queue_messages_accepted": 2, "session_command": {"MAIL": 1}, "queue_length": 3})
         );
     }
 }

@@ -73,8 +73,8 @@ impl ActiveMessage {
         // Includes what the disk refused before.
         let update = match is_unsaved {
             true => {
-                let ProgressUpdate { held, routes, .. } = update;
-                ProgressUpdate { held, routes, by_operator: true, ..after.to_update() }
+                let ProgressUpdate { is_held, routes, .. } = update;
+                ProgressUpdate { is_held, routes, by_operator: true, ..after.to_update() }
             }
             false => update,
         };

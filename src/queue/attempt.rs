@@ -275,11 +275,8 @@ impl AttemptRunner {
         let due = now.after(timing.retry_delay.unwrap_or_else(|| self.retry_delay(job)));
         let id = &job.message.envelope.id;
         let recorded = job.message.record_attempt(&self.shared.spool, |before| {
-            let mut update = ProgressUpdate {
-                states,
-                told: notices,
-                ..ProgressUpdate::new(wall, job.attempt_number, due)
-            };
+            let mut update =
+                ProgressUpdate { states, notices, ..ProgressUpdate::new(wall, job.attempt_number, due) };
             // A restart uses the time when the first of the waiting recipients is due.
             if before.due > now
                 && before.waiting_positions().any(|position| !job.recipients.contains(&position))

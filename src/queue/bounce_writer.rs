@@ -24,8 +24,7 @@ pub(super) struct BounceWriter {
 
 impl BounceWriter {
     pub(super) fn new(shared: Arc<QueueShared>, parts: DeliveryParts, metrics: &Metrics) -> Self {
-        let bounces_put =
-            metrics.counter_family("queue_reports", "Reports put, by what they are about", "kind");
+        let bounces_put = metrics.counter_family("queue_bounces", "Bounces queued, by kind", "kind");
         Self { shared, parts, bounces_put }
     }
 

@@ -1,6 +1,6 @@
 //! Prevents that one message makes the queue manager panic at every start.
 //!
-//! When the manager panics, the id of the message that it was handling is appended to `DATA/spool/culprits`, one
+//! When the manager panics, the id of the message that it was handling is appended to `DATA/spool/crash-loop`, one
 //! id a line, before the process ends. A start that finds an id there twice sets the message aside, where the
 //! operator finds it, and continues with the others. One panic may have had another cause, and only costs a
 //! restart.
@@ -25,7 +25,7 @@ const LIST_OCTETS_MAX: usize = 64 * 1024;
 
 impl CrashLoopGuard {
     pub(super) fn new(parts: &SpoolParts) -> Self {
-        let path = parts.data_dir.join("spool").join("culprits");
+        let path = parts.data_dir.join("spool").join("crash-loop");
         Self { disk: Arc::clone(&parts.disk), random: Arc::clone(&parts.random), path }
     }
 

@@ -64,7 +64,7 @@ fn open_with(parts: QueueParts, lock: Option<FileLock>) -> Result<(Handle, OpenQ
     let shared = Arc::new(QueueShared {
         spool: Arc::new(spool),
         events: sender,
-        messages_put: parts.metrics.counter("queue_put", "Messages promised"),
+        messages_put: parts.metrics.counter("queue_messages_accepted", "Messages accepted"),
         clock: parts.clock,
         random: parts.random,
         settings: parts.settings,
@@ -99,7 +99,7 @@ impl OpenQueue {
         let has_unwritten_outcomes = Arc::<AtomicBool>::default();
         let (activity, unwritten) = (Arc::clone(&manager_activity), Arc::clone(&has_unwritten_outcomes));
         let (ended, manager_ended) = channel();
-        let manager = spawn("queue", move || {
+        let manager = spawn("queue-manager", move || {
             let managed = catch_panic(|| run_manager(&mut stepped, pools, &activity, &unwritten));
             if let Err(panic) = managed {
                 log::error!(target: "queue", "the queue manager panicked: {}", panic_message(panic.as_ref()));

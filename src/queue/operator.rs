@@ -41,7 +41,7 @@ pub struct Operator {
 
 /// A change of the selected messages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "change", rename_all = "kebab-case")]
+#[serde(tag = "change", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum QueueChange {
     /// Try the messages now.
     Retry,
@@ -57,7 +57,7 @@ pub enum QueueChange {
     /// Give up the selected recipients.
     Remove {
         /// The sender gets a bounce with this text; `None`: no bounce.
-        report: Option<String>,
+        bounce_text: Option<String>,
     },
 }
 
@@ -128,7 +128,7 @@ impl Operator {
         let loaded = self.shared.spool.load(id).ok()?;
         let state_changes = loaded.updates.iter().flat_map(|update| {
             let state_change = |(position, state): &(usize, RecipientState)| StateChange {
-                time: update.at,
+                time: update.time,
                 attempt: update.attempts,
                 position: *position,
                 state: state.clone(),
@@ -175,7 +175,7 @@ impl Operator {
         let mut result = ChangeResult { not_reached, ..command.take_result() };
         if !result.pending.is_empty() {
             // The thread ends with the last attempt, or with the manager.
-            let rest = spawn("operator", move || command.wait_for_pending(&replies));
+            let rest = spawn("queue-command", move || command.wait_for_pending(&replies));
             if let Err(e) = rest {
                 let refused =
                     result.pending.drain(..).map(|id| (id, format!("is being tried just now: {e}")));

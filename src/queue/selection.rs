@@ -27,7 +27,7 @@ pub struct Selection {
     pub destination: Option<String>,
     /// Only messages that are held.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub held: bool,
+    pub is_held: bool,
 }
 
 /// A mailbox, or all mailboxes of a domain.
@@ -126,7 +126,7 @@ impl Selection {
     ) -> Vec<usize> {
         let from =
             self.from.as_ref().is_none_or(|pattern| pattern.matches_reverse_path(&envelope.reverse_path));
-        if !from || (self.held && !progress.is_held) {
+        if !from || (self.is_held && !progress.is_held) {
             return Vec::new();
         }
         let is_selected = |(recipient, state): &(&Recipient, &RecipientState)| {
@@ -209,10 +209,10 @@ mod tests {
                 },
                 vec![],
             ),
-            (Selection { held: true, ..every() }, vec![]),
+            (Selection { is_held: true, ..every() }, vec![]),
         ] {
             assert_eq!(selection.positions(&envelope, &progress, &router), expected, "{selection:?}");
         }
-        assert!(every().is_all() && !Selection { held: true, ..every() }.is_all());
+        assert!(every().is_all() && !Selection { is_held: true, ..every() }.is_all());
     }
 }

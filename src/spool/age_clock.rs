@@ -52,7 +52,7 @@ pub(crate) struct AgeClock {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct SavedClock {
-    boot: String,
+    boot_id: String,
     offset_ms: i64,
     /// The time of this clock when it was saved.
     last_ms: i64,
@@ -75,13 +75,13 @@ impl AgeClock {
                 None
             }
         };
-        let (boot, uptime, wall) = (clock.boot_id(), millis(clock.uptime()), clock.wall_time());
+        let (boot_id, uptime, wall) = (clock.boot_id(), millis(clock.uptime()), clock.wall_time());
         let now = match &saved {
             None => wall.as_millis(),
             Some(saved) => {
                 let steady = uptime.saturating_add(saved.offset_ms);
                 // A container may count the uptime of the same boot from another moment on.
-                if saved.boot == boot && !boot.is_empty() && steady >= saved.last_ms {
+                if saved.boot_id == boot_id && !boot_id.is_empty() && steady >= saved.last_ms {
                     steady
                 } else {
                     let outage = wall.since(Timestamp::from_millis(saved.wall_ms));
@@ -91,7 +91,7 @@ impl AgeClock {
         };
         let last_saved = saved.map(|saved| Timestamp::from_millis(saved.last_ms));
         let offset_ms = now.saturating_sub(uptime);
-        Self { disk, clock, dir: dir.to_owned(), boot_id: boot, offset_ms, last_saved }
+        Self { disk, clock, dir: dir.to_owned(), boot_id, offset_ms, last_saved }
     }
 
     /// The time of this clock.
@@ -118,7 +118,7 @@ impl AgeClock {
     /// Saves the time, for the next start.
     pub(crate) fn write(&self) {
         let saved = SavedClock {
-            boot: self.boot_id.clone(),
+            boot_id: self.boot_id.clone(),
             offset_ms: self.offset_ms,
             last_ms: self.now().as_millis(),
             wall_ms: self.clock.wall_time().as_millis(),

@@ -335,6 +335,25 @@ mod tests {
     }
 
     #[test]
+    fn the_format_of_a_record_is_the_golden_file() {
+        let path = format!("{}/testdata/golden/journal-records.txt", env!("CARGO_MANIFEST_DIR"));
+        let mut octets = Vec::new();
+        for (kind, text, content) in [
+            (RecordKind::Put, &b"{}"[..], &b"Subject: hello\n\nHello.\n"[..]),
+            (RecordKind::Note, b"{\"attempts\":1}", b""),
+            (RecordKind::Moved, b"", b""),
+            (RecordKind::Done, b"", b""),
+            (RecordKind::Cancel, b"", b""),
+        ] {
+            encode(&mut octets, SALT, kind, &id(1), text, content);
+        }
+        if std::env::var_os("POSTRIDER_GOLDEN").is_some() {
+            std::fs::write(&path, &octets).unwrap();
+        }
+        assert_eq!(String::from_utf8(octets).unwrap(), std::fs::read_to_string(&path).unwrap());
+    }
+
+    #[test]
     fn records_that_are_written_can_be_read() {
         let (octets, ..) = segment();
         let ScanResult::Record(record) = scan(&octets, SALT, 0) else { panic!() };

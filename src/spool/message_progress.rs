@@ -66,12 +66,12 @@ impl MessageProgress {
                 *slot = state.clone();
             }
         }
-        for notice in &update.told {
+        for notice in &update.notices {
             if !self.notices.contains(notice) {
                 self.notices.push(*notice);
             }
         }
-        self.is_held = update.held.unwrap_or(self.is_held);
+        self.is_held = update.is_held.unwrap_or(self.is_held);
         for (position, destination) in &update.routes {
             match destination {
                 Some(destination) => self.routes.insert(*position, destination.clone()),
@@ -79,7 +79,7 @@ impl MessageProgress {
             };
         }
         self.attempts = self.attempts.max(update.attempts);
-        self.last_updated = update.at;
+        self.last_updated = update.time;
         self.due = update.due;
     }
 
@@ -89,8 +89,8 @@ impl MessageProgress {
         let states = states.filter(|(_, state)| *state != RecipientState::Waiting(None)).collect();
         let update = ProgressUpdate::new(self.last_updated, self.attempts, self.due);
         let routes = self.routes.iter().map(|(position, to)| (*position, Some(to.clone())));
-        let (told, held) = (self.notices.clone(), self.is_held.then_some(true));
-        ProgressUpdate { states, told, held, routes: routes.collect(), ..update }
+        let (notices, is_held) = (self.notices.clone(), self.is_held.then_some(true));
+        ProgressUpdate { states, notices, is_held, routes: routes.collect(), ..update }
     }
 
     /// No recipient waits any more.
@@ -124,8 +124,8 @@ mod tests {
         let [at, due] = [2_000_000, 3_000_000].map(Timestamp::from_millis);
         let update = |states| ProgressUpdate {
             states,
-            told: vec![(1, Notice::Delayed)],
-            held: Some(true),
+            notices: vec![(1, Notice::Delayed)],
+            is_held: Some(true),
             ..ProgressUpdate::new(at, 1, due)
         };
         progress.apply(&update(vec![
@@ -144,7 +144,7 @@ mod tests {
         copy.apply(&progress.to_update());
         assert_eq!(copy, progress);
         assert!(copy.is_held);
-        copy.apply(&ProgressUpdate { held: Some(false), ..ProgressUpdate::new(at, 1, due) });
+        copy.apply(&ProgressUpdate { is_held: Some(false), ..ProgressUpdate::new(at, 1, due) });
         assert!(!copy.is_held);
 
         let elsewhere = Destination::Mailbox(Mailbox::parse("b@y.example").unwrap());

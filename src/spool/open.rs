@@ -41,7 +41,7 @@ impl Spool {
         }
         disk.sync_dir(&root).map_err(fail)?;
         check_version(parts, &root)?;
-        let damaged = parts.metrics.counter("queue_damaged", "Damaged records and files, set aside");
+        let damaged = parts.metrics.counter("queue_damaged_records", "Damaged records and files, set aside");
         let mut recovery = SpoolRecovery {
             disk,
             dirs: &dirs,
@@ -55,7 +55,7 @@ impl Spool {
             return Err(OpenError::Newer { path, version: version.to_string() });
         }
         let journaled = recovery.journaled;
-        let length = parts.metrics.gauge("queue_length", "Messages in the queue");
+        let length = parts.metrics.gauge("queue_messages", "Messages in the queue");
         let spool = Self {
             disk: Arc::clone(disk),
             clock: Arc::clone(&parts.clock),

@@ -10,9 +10,10 @@ use crate::mail::{Destination, Timestamp};
 /// One change of a message's progress. One is written for each attempt that changed something, for each
 /// operator's command, and when a message moves from the journal to a file: then it is the sum of the others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub(crate) struct ProgressUpdate {
     /// Wall time of the change.
-    pub(crate) at: Timestamp,
+    pub(crate) time: Timestamp,
     /// Rounds of attempts so far, this one included.
     pub(crate) attempts: u32,
     /// When the recipients that still wait are due, by the age clock.
@@ -21,10 +22,10 @@ pub(crate) struct ProgressUpdate {
     pub(crate) states: Vec<(usize, RecipientState)>,
     /// Notices that the sender got about recipients that still wait.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) told: Vec<(usize, Notice)>,
+    pub(crate) notices: Vec<(usize, Notice)>,
     /// An operator holds the message (true) or releases it (false).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) held: Option<bool>,
+    pub(crate) is_held: Option<bool>,
     /// Destinations that an operator chose, by position; `None` is the destination of the envelope.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) routes: Vec<(usize, Option<Destination>)>,
@@ -35,8 +36,55 @@ pub(crate) struct ProgressUpdate {
 
 impl ProgressUpdate {
     /// An update that changes no recipient.
-    pub(crate) fn new(at: Timestamp, attempts: u32, due: Timestamp) -> Self {
-        let (states, told, routes) = (Vec::new(), Vec::new(), Vec::new());
-        Self { at, attempts, due, states, told, held: None, routes, by_operator: false }
+    pub(crate) fn new(time: Timestamp, attempts: u32, due: Timestamp) -> Self {
+        let (states, notices, routes) = (Vec::new(), Vec::new(), Vec::new());
+        Self { time, attempts, due, states, notices, is_held: None, routes, by_operator: false }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mail::{Mailbox, Reason, Via};
+
+    fn mailbox(raw: &str) -> Mailbox {
+        Mailbox::parse(raw).unwrap()
+    }
+
+    /// An update with every field, and one with as few as possible.
+    fn updates() -> [ProgressUpdate; 2] {
+        let [time, due] = [1_795_408_663_042, 1_795_408_723_042].map(Timestamp::from_millis);
+        let reason = |text: &str| Reason::new(2, 2, text).with_response("mx.there.example", "452 4.2.2 full");
+        let via = Via::parse("relay.example:587 192.0.2.1 tls=verified login=relay1").unwrap();
+        let rerouted = Destination::Via { mailbox: mailbox("cy@there.example"), via };
+        let all = ProgressUpdate {
+            states: vec![
+                (0, RecipientState::Delivered(Reason::new(0, 0, "accepted"))),
+                (1, RecipientState::Waiting(Some(reason("the mailbox is full").with_destination_scope()))),
+                (2, RecipientState::Failed(reason("no such mailbox"))),
+                (3, RecipientState::Expired(reason("the mailbox is full"))),
+                (4, RecipientState::Waiting(None)),
+            ],
+            notices: vec![(1, Notice::Delayed), (0, Notice::Expanded)],
+            is_held: Some(true),
+            routes: vec![(1, Some(rerouted)), (4, None)],
+            ..ProgressUpdate::new(time, 3, due)
+        };
+        [all, ProgressUpdate::new(time, 0, due)]
+    }
+
+    #[test]
+    fn the_format_of_an_update_is_the_golden_file() {
+        let path = format!("{}/testdata/golden/progress-update.jsonl", env!("CARGO_MANIFEST_DIR"));
+        let lines: String =
+            updates().iter().map(|update| serde_json::to_string(update).unwrap() + "\n").collect();
+        if std::env::var_os("POSTRIDER_GOLDEN").is_some() {
+            std::fs::write(&path, &lines).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(lines, golden);
+        let read: Vec<ProgressUpdate> =
+            golden.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(read, updates());
     }
 }

@@ -126,7 +126,7 @@ impl BacklogTest<'_> {
         let (mut delivers, mut tries) = (None, None);
         loop {
             let took = SystemClock.now().since(began);
-            let waiting = server.metric("postrider_queue_length")?;
+            let waiting = server.metric("postrider_queue_messages")?;
             if waiting < self.waiting_messages {
                 return Err(format!("{waiting} of {} messages are in the queue", self.waiting_messages));
             }
@@ -158,7 +158,7 @@ impl BacklogTest<'_> {
         server.run_subcommand(&["queue", "retry", "all"])?;
         let (mut least, mut since) = (self.waiting_messages, began);
         loop {
-            let waiting = server.metric("postrider_queue_length")?;
+            let waiting = server.metric("postrider_queue_messages")?;
             let now = SystemClock.now();
             if waiting == 0 {
                 return Ok(now.since(began));

@@ -22,7 +22,7 @@ pub fn only(id: MessageId) -> Selection {
 
 /// Removes without a bounce.
 pub fn remove() -> QueueChange {
-    QueueChange::Remove { report: None }
+    QueueChange::Remove { bounce_text: None }
 }
 
 impl QueueFixture {

@@ -178,7 +178,7 @@ impl ChangeCommand {
             QueueChange::Hold if progress.is_held => Ok(()),
             QueueChange::Hold => {
                 claim
-                    .record_update(&shared.spool, &envelope, ProgressUpdate { held: Some(true), ..update })
+                    .record_update(&shared.spool, &envelope, ProgressUpdate { is_held: Some(true), ..update })
                     .map_err(refused)?;
                 claim.on_return.next_step = AfterClaim::Hold;
                 maillog::held(&claim.id);
@@ -187,14 +187,18 @@ impl ChangeCommand {
             QueueChange::Release if !progress.is_held => Err("is not held".to_owned()),
             QueueChange::Release => {
                 claim
-                    .record_update(&shared.spool, &envelope, ProgressUpdate { held: Some(false), ..update })
+                    .record_update(
+                        &shared.spool,
+                        &envelope,
+                        ProgressUpdate { is_held: Some(false), ..update },
+                    )
                     .map_err(refused)?;
                 claim.on_return.next_step = AfterClaim::RetryNow;
                 maillog::released(&claim.id);
                 Ok(())
             }
-            QueueChange::Remove { report } => {
-                let text = report.as_deref().unwrap_or("removed from the queue by the operator");
+            QueueChange::Remove { bounce_text } => {
+                let text = bounce_text.as_deref().unwrap_or("removed from the queue by the operator");
                 let reason = Reason::new(7, 1, printable(text.as_bytes(), REASON_OCTETS_MAX));
                 let states =
                     positions.iter().map(|position| (*position, RecipientState::Failed(reason.clone())));
@@ -248,7 +252,7 @@ impl ChangeCommand {
         update: ProgressUpdate,
     ) -> Result<(), String> {
         let shared = &self.queue_control.shared;
-        if matches!(self.change, QueueChange::Remove { report: Some(_) }) {
+        if matches!(self.change, QueueChange::Remove { bounce_text: Some(_) }) {
             self.put_bounces(envelope, progress, &update)?;
         }
         let removed: Vec<_> =
@@ -287,7 +291,8 @@ impl ChangeCommand {
             maillog::bounce_suppressed(&envelope.id, why);
         }
         let mut failures = decision.bounces.iter().filter(|bounce| bounce.kind == BounceKind::Failure);
-        match failures.all(|bounce| self.queue_control.bounce_writer.put_bounce(envelope, bounce, update.at))
+        match failures
+            .all(|bounce| self.queue_control.bounce_writer.put_bounce(envelope, bounce, update.time))
         {
             true => Ok(()),
             false => Err("is as it was: its report cannot be put, see the log".to_owned()),

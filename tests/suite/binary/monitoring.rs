@@ -37,7 +37,7 @@ fn the_operator_sees_what_happened() {
         ("session_command", "RCPT", 1),
         ("session_reply", "354", 1),
         ("recipient_decision", "local", 1),
-        ("queue_put", "", 1),
+        ("queue_messages_accepted", "", 1),
         ("queue_attempts", "maildir", 1),
         ("queue_outcomes", "delivered", 1),
     ] {

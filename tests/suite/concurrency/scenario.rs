@@ -176,8 +176,8 @@ fn run_operator_commands(operator: &Operator, record: &InvariantChecker, dice: &
         let change = match dice.below(10) {
             0..=3 => QueueChange::Hold,
             4 | 5 => QueueChange::Release,
-            6 => QueueChange::Remove { report: None },
-            7 => QueueChange::Remove { report: Some("removed".to_owned()) },
+            6 => QueueChange::Remove { bounce_text: None },
+            7 => QueueChange::Remove { bounce_text: Some("removed".to_owned()) },
             8 => QueueChange::Reroute { via: vec![host] },
             _ => QueueChange::Retry,
         };
@@ -366,7 +366,7 @@ impl Scenario {
         };
         check_restored_queue(&self.checker, &office.handle);
         office.stepped.run();
-        office.run_command(Selection { held: true, ..Selection::default() }, QueueChange::Release);
+        office.run_command(Selection { is_held: true, ..Selection::default() }, QueueChange::Release);
         let release = self.checker.command_started(QueueChange::Release, &[]);
         self.checker.command_finished(release, &postrider::queue::ChangeResult::default());
         office.run_for(10 * MINUTE);

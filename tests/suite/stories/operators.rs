@@ -57,7 +57,7 @@ fn what_is_held_waits_for_its_release_through_restarts() {
     office.run_for(9 * DAY);
     assert!(office.handle.message(&first).unwrap().is_held);
     assert!(office.remote.attempts().is_empty() && office.bounces().is_empty(), "not even given up");
-    let held = Selection { held: true, ..all() };
+    let held = Selection { is_held: true, ..all() };
     assert_eq!(office.stepped.queue_control().list(&held, 10).len(), 1);
     assert_eq!(office.run_command(held, QueueChange::Release).done, [first]);
     assert_eq!((office.queue_length(), office.remote.delivered().len()), (0, 1));
@@ -70,7 +70,7 @@ fn one_recipient_is_removed_and_the_others_go_on() {
     let mut office = QueueFixture::new();
     office.remote.set_default_outcome(Some(deferred("busy")));
     let id = office.receive("ana@here.example", "bo@there.example cy@elsewhere.example");
-    let report = QueueChange::Remove { report: Some("We do not\r\nwrite to Bo.".to_owned()) };
+    let report = QueueChange::Remove { bounce_text: Some("We do not\r\nwrite to Bo.".to_owned()) };
     assert_eq!(office.run_command(to("bo@there.example"), report).done, [id]);
     let states: Vec<_> =
         office.handle.message(&id).unwrap().recipients.into_iter().map(|one| one.state).collect();
@@ -129,7 +129,7 @@ fn nobody_is_told_of_a_removed_report() {
     let mut office = QueueFixture::new();
     office.remote.set_default_outcome(Some(deferred("busy")));
     let id = office.receive("", "bo@there.example");
-    let report = QueueChange::Remove { report: Some("no".to_owned()) };
+    let report = QueueChange::Remove { bounce_text: Some("no".to_owned()) };
     let from_nobody = Selection { from: Some("<>".parse().unwrap()), ..all() };
     assert_eq!(office.run_command(from_nobody, report).done, [id]);
     assert_eq!((office.queue_length(), office.bounces().len()), (0, 0));
@@ -139,7 +139,7 @@ fn nobody_is_told_of_a_removed_report() {
 fn a_change_that_the_disk_refuses_changes_nothing_and_says_so() {
     let (mut office, first, _) = waiting();
     office.disk.set_full(true);
-    for change in [QueueChange::Hold, QueueChange::Remove { report: Some("no".to_owned()) }] {
+    for change in [QueueChange::Hold, QueueChange::Remove { bounce_text: Some("no".to_owned()) }] {
         let changed = office.run_command(only(first), change);
         assert!(changed.done.is_empty() && changed.refused[0].1.contains("as it was"), "{changed:?}");
         assert!(!office.handle.message(&first).unwrap().is_held);

@@ -323,24 +323,27 @@ fn a_message_that_the_manager_panics_over_ends_two_processes_and_not_the_third()
         std::fs::read_dir(spool.join(place)).unwrap().map(|entry| entry.unwrap().file_name()).collect()
     };
     let waiting = names("waiting");
-    let culprit = waiting[0].to_str().unwrap();
+    let file_name = waiting[0].to_str().unwrap();
     let start = || {
         let name = "a_message_that_the_manager_panics_over_ends_two_processes_and_not_the_third";
         run_test_alone(module_path!(), name, |command| {
-            command.env(INNER, spool.join("waiting").join(culprit)).current_dir(dir.path());
+            command.env(INNER, spool.join("waiting").join(file_name)).current_dir(dir.path());
         })
     };
-    let (id, _) = culprit.split_once('.').unwrap();
+    let (id, _) = file_name.split_once('.').unwrap();
     for times in 1..=2 {
         let ended = start();
         assert_eq!(ended.status.signal(), Some(Signal::SIGABRT as i32), "{ended:?}");
-        assert_eq!(std::fs::read_to_string(spool.join("culprits")).unwrap(), format!("{id}\n").repeat(times));
+        assert_eq!(
+            std::fs::read_to_string(spool.join("crash-loop")).unwrap(),
+            format!("{id}\n").repeat(times)
+        );
         assert_eq!(names("waiting"), waiting);
     }
     let ended = start();
     assert!(ended.status.success(), "{ended:?}");
     assert_eq!((names("waiting"), names("damaged")), (Vec::new(), waiting));
-    assert!(!spool.join("culprits").exists());
+    assert!(!spool.join("crash-loop").exists());
 }
 
 /// The file is in the spool's folder `waiting`.
