@@ -5,7 +5,7 @@ use std::fs;
 use crate::test_server::{TestServer, wait_for};
 
 #[test]
-fn no_message_is_taken_into_a_data_directory_that_was_renamed_and_none_gets_into_the_new_one() {
+fn no_message_is_accepted_into_a_renamed_data_directory_and_none_gets_into_the_new_one() {
     let mut first = TestServer::new_started("");
     assert!(first.send_message("bo@there.example", "ana@here.example", "one").starts_with("250"));
     wait_for("the first message", || first.maildir_messages("here.example", "ana").pop());
@@ -33,7 +33,7 @@ fn no_message_is_taken_into_a_data_directory_that_was_renamed_and_none_gets_into
     assert_eq!(first.stop(), 0);
     assert_eq!(second.stop(), 0);
 
-    // What was refused does not come to life again.
+    // The refused message is not delivered later.
     fs::remove_dir_all(&data).unwrap();
     fs::rename(first.path("moved"), &data).unwrap();
     first.start();
@@ -46,15 +46,15 @@ fn no_message_is_taken_into_a_data_directory_that_was_renamed_and_none_gets_into
 }
 
 #[test]
-fn no_message_is_taken_into_a_data_directory_that_was_removed() {
-    let mut house = TestServer::new_started("");
-    assert!(house.send_message("bo@there.example", "ana@here.example", "one").starts_with("250"));
-    wait_for("the first message", || house.maildir_messages("here.example", "ana").pop());
-    fs::remove_dir_all(house.path("data")).unwrap();
-    let refused = house.send_message("bo@there.example", "ana@here.example", "two");
+fn no_message_is_accepted_into_a_data_directory_that_was_removed() {
+    let mut server = TestServer::new_started("");
+    assert!(server.send_message("bo@there.example", "ana@here.example", "one").starts_with("250"));
+    wait_for("the first message", || server.maildir_messages("here.example", "ana").pop());
+    fs::remove_dir_all(server.path("data")).unwrap();
+    let refused = server.send_message("bo@there.example", "ana@here.example", "two");
     assert!(refused.starts_with("451"), "{refused}");
-    fs::create_dir(house.path("data")).unwrap();
-    let refused = house.send_message("bo@there.example", "ana@here.example", "three");
+    fs::create_dir(server.path("data")).unwrap();
+    let refused = server.send_message("bo@there.example", "ana@here.example", "three");
     assert!(refused.starts_with("451"), "{refused}");
-    house.kill();
+    server.kill();
 }

@@ -1,8 +1,8 @@
-//! What must be true of every message, kept outside the code under test.
+//! What must be true of every message, checked without the state of the code under test.
 //!
-//! Sessions, couriers and operators write here what they saw: a message was put (250), an attempt began, a
-//! recipient was delivered to or failed, a command began and what it confirmed. From that alone follows what
-//! is wrong.
+//! Sessions, couriers and operators report events here: a message was accepted (250), an attempt began, a
+//! recipient was delivered or failed, a command began, and what it confirmed. Violations follow from these
+//! events alone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,25 +21,25 @@ struct Events {
     last_event: EventNumber,
     /// Messages that were answered 250: octets and recipients.
     accepted: BTreeMap<MessageId, (Vec<u8>, Vec<String>)>,
-    /// In which lives a recipient was delivered to.
+    /// The processes that delivered to a recipient.
     delivered: BTreeMap<(MessageId, String), Vec<usize>>,
     failed: BTreeSet<(MessageId, String)>,
-    /// The disk has damaged them: they are set aside, and nobody gets them.
+    /// Messages that the disk damaged: they are set aside and not delivered.
     damaged: BTreeSet<MessageId>,
     /// Texts of bounces that arrived.
     bounces: Vec<String>,
     commands: Vec<OperatorCommand>,
-    /// Lives that ended otherwise than by a stop that left nothing undone.
+    /// Processes that did not end with a clean stop.
     unclean_runs: BTreeSet<usize>,
     violation: Option<String>,
 }
 
 struct OperatorCommand {
     change: QueueChange,
-    /// Messages that it may have touched; nothing if that may be all.
+    /// Messages that it may have changed; empty if it may have changed all.
     ids: BTreeSet<MessageId>,
     started_at: EventNumber,
-    /// When it came back; nothing if it may still do something.
+    /// When it ended; `None` if it may still change a message.
     finished_at: Option<EventNumber>,
     confirmed: BTreeSet<MessageId>,
 }
@@ -50,7 +50,7 @@ impl OperatorCommand {
     }
 }
 
-/// What a command that is over, and that no other overlapped or followed, has settled.
+/// What a command is about.
 #[derive(PartialEq, Clone, Copy)]
 enum CommandSubject {
     Hold,
@@ -67,14 +67,14 @@ impl Events {
         self.violation.get_or_insert(text);
     }
 
-    /// The change that holds for a message: of the last command about the matter that confirmed it, if no other
-    /// one may have come after or between.
-    fn confirmed_change(&self, id: &MessageId, matter: CommandSubject) -> Option<&QueueChange> {
+    /// The change that holds for a message: that of the last command about the subject, if it confirmed the
+    /// message and no other command overlapped it.
+    fn confirmed_change(&self, id: &MessageId, subject: CommandSubject) -> Option<&QueueChange> {
         let is_about = |command: &&OperatorCommand| {
             command.may_affect(id)
                 && match command.change {
-                    QueueChange::Hold | QueueChange::Release => matter == CommandSubject::Hold,
-                    QueueChange::Reroute { .. } => matter == CommandSubject::Route,
+                    QueueChange::Hold | QueueChange::Release => subject == CommandSubject::Hold,
+                    QueueChange::Reroute { .. } => subject == CommandSubject::Route,
                     QueueChange::Remove { .. } => true,
                     QueueChange::Retry => false,
                 }
@@ -100,7 +100,7 @@ impl Events {
 }
 
 impl InvariantChecker {
-    /// 250 was said.
+    /// A message was answered 250.
     pub fn accepted(&self, id: MessageId, octets: Vec<u8>, recipients: Vec<String>) {
         self.0.lock().accepted.insert(id, (octets, recipients));
     }
@@ -109,35 +109,35 @@ impl InvariantChecker {
         self.0.lock().accepted.keys().copied().collect()
     }
 
-    /// A courier has a message in hand.
+    /// An attempt of a message began.
     pub fn attempt_started(&self, id: MessageId, octets: &[u8], is_rerouted: bool) {
-        let mut facts = self.0.lock();
-        let Some((promised, _)) = facts.accepted.get(&id) else { return };
-        if promised != octets {
-            facts.report_violation(format!("{id} came out changed"));
+        let mut events = self.0.lock();
+        let Some((accepted, _)) = events.accepted.get(&id) else { return };
+        if accepted != octets {
+            events.report_violation(format!("{id} came out changed"));
         }
-        if facts.is_removed(&id) {
-            facts.report_violation(format!("{id} is tried after its removal was confirmed"));
+        if events.is_removed(&id) {
+            events.report_violation(format!("{id} is tried after its removal was confirmed"));
         }
-        if matches!(facts.confirmed_change(&id, CommandSubject::Hold), Some(QueueChange::Hold)) {
-            facts.report_violation(format!("{id} is tried while it is held"));
+        if matches!(events.confirmed_change(&id, CommandSubject::Hold), Some(QueueChange::Hold)) {
+            events.report_violation(format!("{id} is tried while it is held"));
         }
-        if matches!(facts.confirmed_change(&id, CommandSubject::Route), Some(QueueChange::Reroute { .. }))
+        if matches!(events.confirmed_change(&id, CommandSubject::Route), Some(QueueChange::Reroute { .. }))
             && !is_rerouted
         {
-            facts.report_violation(format!("{id} goes the way that it went before it was rerouted"));
+            events.report_violation(format!("{id} goes the way that it went before it was rerouted"));
         }
     }
 
     pub fn delivered(&self, id: MessageId, recipient: String, life: usize) {
-        let mut facts = self.0.lock();
-        let lives = facts.delivered.entry((id, recipient.clone())).or_default();
+        let mut events = self.0.lock();
+        let lives = events.delivered.entry((id, recipient.clone())).or_default();
         lives.push(life);
         let before = lives.iter().rev().nth(1).copied();
         if let Some(before) = before
-            && (before == life || !facts.unclean_runs.contains(&before))
+            && (before == life || !events.unclean_runs.contains(&before))
         {
-            facts.report_violation(format!(
+            events.report_violation(format!(
                 "{id}: {recipient} is delivered to in life {before} and in life {life}"
             ));
         }
@@ -155,79 +155,86 @@ impl InvariantChecker {
         self.0.lock().bounces.push(text);
     }
 
-    /// An operator types a command; what comes back is for `command_ends`.
+    /// A command began. Returns its number, for `command_finished`.
     pub fn command_started(&self, change: QueueChange, ids: &[MessageId]) -> usize {
-        let mut facts = self.0.lock();
-        let began = facts.next_event();
+        let mut events = self.0.lock();
+        let began = events.next_event();
         let (ids, confirmed) = (ids.iter().copied().collect(), BTreeSet::new());
-        facts.commands.push(OperatorCommand { change, ids, started_at: began, finished_at: None, confirmed });
-        facts.commands.len() - 1
+        events.commands.push(OperatorCommand {
+            change,
+            ids,
+            started_at: began,
+            finished_at: None,
+            confirmed,
+        });
+        events.commands.len() - 1
     }
 
     pub fn command_finished(&self, number: usize, changed: &ChangeResult) {
-        let mut facts = self.0.lock();
-        let now = facts.next_event();
-        let command = &mut facts.commands[number];
+        let mut events = self.0.lock();
+        let now = events.next_event();
+        let command = &mut events.commands[number];
         command.confirmed = changed.done.iter().copied().collect();
-        // What is done when an attempt is back may be done at any time.
+        // Messages that wait for an attempt may be changed at any time later.
         if changed.pending.is_empty() {
             command.finished_at = Some(now);
         }
     }
 
-    /// A life of the server is over; nothing of it acts any more.
+    /// A process has ended, with all its threads.
     pub fn process_ended(&self, life: usize, is_clean: bool) {
-        let mut facts = self.0.lock();
+        let mut events = self.0.lock();
         if !is_clean {
-            facts.unclean_runs.insert(life);
+            events.unclean_runs.insert(life);
         }
-        let now = facts.next_event();
-        for command in &mut facts.commands {
+        let now = events.next_event();
+        for command in &mut events.commands {
             command.finished_at.get_or_insert(now);
         }
     }
 
-    /// A new life has begun: `view` says of a message whether it is held and whether it goes another way;
-    /// nothing if it is not in the queue.
+    /// A new process has begun. `view` returns whether a message is held and whether it is rerouted; `None`
+    /// if it is not in the queue.
     pub fn process_started(&self, view: impl Fn(&MessageId) -> Option<(bool, bool)>) {
-        // Another actor may write here while one looks at the queue.
+        // Another thread may report events meanwhile.
         let seen: Vec<_> = self.accepted_ids().into_iter().filter_map(|id| Some((id, view(&id)?))).collect();
-        let mut facts = self.0.lock();
+        let mut events = self.0.lock();
         for (id, (is_held, is_rerouted)) in seen {
-            if facts.is_removed(&id) {
-                facts.report_violation(format!("{id} is back after its removal was confirmed"));
+            if events.is_removed(&id) {
+                events.report_violation(format!("{id} is back after its removal was confirmed"));
             }
             let held =
-                facts.confirmed_change(&id, CommandSubject::Hold).map(|change| *change == QueueChange::Hold);
+                events.confirmed_change(&id, CommandSubject::Hold).map(|change| *change == QueueChange::Hold);
             if held.is_some_and(|held| held != is_held) {
-                facts.report_violation(format!("{id}: held is {is_held} after a restart"));
+                events.report_violation(format!("{id}: held is {is_held} after a restart"));
             }
-            let route = facts.confirmed_change(&id, CommandSubject::Route);
+            let route = events.confirmed_change(&id, CommandSubject::Route);
             if matches!(route, Some(QueueChange::Reroute { .. })) && !is_rerouted {
-                facts.report_violation(format!("{id}: its new way is forgotten after a restart"));
+                events.report_violation(format!("{id}: its new way is forgotten after a restart"));
             }
         }
     }
 
-    /// Everything that could leave has left.
+    /// Every message that can be delivered has been delivered.
     pub fn assert_all_settled(&self) {
-        let mut facts = self.0.lock();
+        let mut events = self.0.lock();
         let mut lost = Vec::new();
-        for (id, (_, recipients)) in &facts.accepted {
+        for (id, (_, recipients)) in &events.accepted {
             for recipient in recipients {
                 let one = (*id, recipient.clone());
-                let told = format!("Our name for your message: {id}");
-                let is_told = || facts.bounces.iter().any(|b| b.contains(&told) && b.contains(recipient));
-                let is_settled = facts.delivered.contains_key(&one)
-                    || (facts.failed.contains(&one) && is_told())
-                    || facts.damaged.contains(id)
-                    || facts.may_be_removed(id);
+                let text = format!("Our name for your message: {id}");
+                let is_reported =
+                    || events.bounces.iter().any(|b| b.contains(&text) && b.contains(recipient));
+                let is_settled = events.delivered.contains_key(&one)
+                    || (events.failed.contains(&one) && is_reported())
+                    || events.damaged.contains(id)
+                    || events.may_be_removed(id);
                 if !is_settled {
                     lost.push(format!("{id} to {recipient} is lost"));
                 }
             }
         }
-        lost.into_iter().for_each(|text| facts.report_violation(text));
+        lost.into_iter().for_each(|text| events.report_violation(text));
     }
 
     pub fn report_violation(&self, text: impl Into<String>) {

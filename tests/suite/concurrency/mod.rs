@@ -1,26 +1,26 @@
-//! The queue with its threads, run by a seeded scheduler: sessions, attempts, sweeps, commands, stops, kills,
-//! power cuts and full disks meet at every lock, channel, wait and disk verb.
+//! The queue with its threads, run by a seeded scheduler, which switches between sessions, attempts, sweeps,
+//! commands, stops, kills, power cuts and full disks at every lock, channel, wait and disk operation.
 //!
-//! One seed is one schedule of one scenario, and repeats. `record` says what must be true; it knows nothing
-//! of the queue's own state. `scenario` makes a life of the server from a seed.
+//! One seed is one schedule of one scenario, and repeats. `scenario` makes the processes of a server from a
+//! seed. `invariants` checks what must be true, without the queue's own state.
 //!
-//! `SCHEDULES` and `SEED` in the environment say how many schedules are tried, and from which seed on.
+//! In the environment, `SCHEDULES` is the number of schedules, and `SEED` the first seed.
 
 mod invariants;
 mod scenario;
 
 use scenario::{ScheduleResult, run};
 
-/// In `make test`.
+/// The number of schedules in `make test`.
 const SCHEDULES: u64 = 2000;
-/// Schedules of one seed of the environment do not overlap with those of another.
+/// Schedules of one `SEED` do not overlap with those of another.
 const SEED_STEP: u64 = 1_000_000_007;
 
 fn number_from_environment(name: &str, otherwise: u64) -> u64 {
     std::env::var(name).map_or(otherwise, |text| text.parse().unwrap())
 }
 
-/// The first of these schedules that breaks a promise, and how; how many choices there were.
+/// The first of these schedules that violates an invariant, and how; and the number of choices.
 fn first_violation(seeds: impl Iterator<Item = u64>) -> (Option<(u64, ScheduleResult)>, u64) {
     let mut steps = 0;
     for seed in seeds {
@@ -34,7 +34,7 @@ fn first_violation(seeds: impl Iterator<Item = u64>) -> (Option<(u64, ScheduleRe
 }
 
 #[test]
-fn whatever_meets_at_a_message_no_promise_is_broken() {
+fn no_schedule_of_concurrent_threads_violates_an_invariant() {
     let (schedules, seed) =
         (number_from_environment("SCHEDULES", SCHEDULES), number_from_environment("SEED", 1));
     // A schedule runs one thread at a time, so that several schedules may run at once.
@@ -66,7 +66,7 @@ fn whatever_meets_at_a_message_no_promise_is_broken() {
 }
 
 #[test]
-fn a_schedule_repeats() {
+fn a_seed_repeats_its_schedule() {
     let (once, again) = (run(SEED_STEP), run(SEED_STEP));
     assert_eq!(once.trace, again.trace);
     assert_eq!(once.steps, again.steps);

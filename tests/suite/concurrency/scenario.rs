@@ -1,9 +1,9 @@
-//! Lives of a server, made from a seed.
+//! The processes of a server, made from a seed.
 //!
-//! Some messages are promised first, more than the journal keeps, and the process is killed: so the next life
-//! begins with a sweep. In the lives that follow sessions, deliveries, operators and reloads act at once, and
-//! each ends by a stop, a kill or a power cut; the disk may be full for a while, and may damage a message. The
-//! last life has time for all that is left.
+//! The first process accepts more messages than the journal keeps, and is killed, so that the next one begins
+//! with a sweep. In the following processes sessions, deliveries, operators and reloads run at the same time.
+//! Each ends with a stop, a kill or a power cut; the disk may be full for a while, and may damage a message.
+//! The last process delivers everything that is left.
 
 use std::io::Read as _;
 use std::path::PathBuf;
@@ -29,7 +29,7 @@ use postrider::sys::{
 use super::invariants::InvariantChecker;
 use crate::queue_fixture::{MINUTE, QueueFixture, mailbox};
 
-/// What came of one seed.
+/// The result of one seed.
 pub struct ScheduleResult {
     pub steps: u64,
     pub violation: Option<String>,
@@ -48,40 +48,40 @@ struct Scenario {
 
 const LOCAL_ADDRESSES: [&str; 2] = ["bo@here.example", "cy@here.example"];
 const REMOTE_ADDRESSES: [&str; 2] = ["bo@there.example", "cy@elsewhere.example"];
-/// No life takes more choices.
+/// A process takes at most so many choices.
 const STEPS_MAX: u64 = 60_000;
 const SECOND: Duration = Duration::from_secs(1);
 
 pub fn run(seed: u64) -> ScheduleResult {
-    let dice = SeededRandom::new(seed);
+    let random = SeededRandom::new(seed);
     let settings = Settings {
         journal_message_octets_max: 1000,
-        segment_octets: 1500 + 1500 * dice.below(2),
-        segments_max: 1 + usize::try_from(dice.below(2)).unwrap(),
+        segment_octets: 1500 + 1500 * random.below(2),
+        segments_max: 1 + usize::try_from(random.below(2)).unwrap(),
         retry_delays: vec![5 * SECOND, MINUTE],
-        local_threads: 1 + usize::try_from(dice.below(2)).unwrap(),
+        local_threads: 1 + usize::try_from(random.below(2)).unwrap(),
         remote_threads: 1,
         ..Settings::default()
     };
-    let mut world = Scenario {
+    let mut scenario = Scenario {
         disk: SimulatedDisk::default(),
         clock: Arc::default(),
         checker: Arc::default(),
-        random: dice,
+        random,
         settings,
         result: ScheduleResult { steps: 0, violation: None, trace: Vec::new() },
     };
-    world.accept_and_kill();
-    let lives = 1 + world.random.below(2);
-    for life in 1..=usize::try_from(lives).unwrap() {
-        world.run_process(life);
-        if world.has_violation() {
-            return world.result;
+    scenario.accept_and_kill();
+    let processes = 1 + scenario.random.below(2);
+    for process_number in 1..=usize::try_from(processes).unwrap() {
+        scenario.run_process(process_number);
+        if scenario.has_violation() {
+            return scenario.result;
         }
     }
-    world.run_last_process();
-    world.has_violation();
-    world.result
+    scenario.run_last_process();
+    scenario.has_violation();
+    scenario.result
 }
 
 /// After a reload, there.example is a local domain too.
@@ -90,16 +90,16 @@ fn router(is_reloaded: bool) -> Router {
     Router::new(domains.iter().map(|domain| Domain::parse(domain).unwrap()))
 }
 
-/// Puts a message unlike any other.
-fn put_message(handle: &Handle, record: &InvariantChecker, dice: &SeededRandom) {
+/// Puts a message whose content is unique.
+fn put_message(handle: &Handle, checker: &InvariantChecker, random: &SeededRandom) {
     let Ok(mut incoming) = handle.begin() else { return };
     let id = incoming.id();
-    let lines = [1, 8, 8, 30][usize::try_from(dice.below(4)).unwrap()];
-    let letter = format!("Subject: {id}\r\n\r\n{}", format!("line of {id}\r\n").repeat(lines)).into_bytes();
-    if letter.chunks(500).try_for_each(|chunk| incoming.append(chunk)).is_err() {
+    let lines = [1, 8, 8, 30][usize::try_from(random.below(4)).unwrap()];
+    let message = format!("Subject: {id}\r\n\r\n{}", format!("line of {id}\r\n").repeat(lines)).into_bytes();
+    if message.chunks(500).try_for_each(|chunk| incoming.append(chunk)).is_err() {
         return;
     }
-    let to: Vec<&str> = match dice.below(4) {
+    let to: Vec<&str> = match random.below(4) {
         0 => vec![LOCAL_ADDRESSES[0]],
         1 => vec![REMOTE_ADDRESSES[0]],
         2 => vec![LOCAL_ADDRESSES[0], REMOTE_ADDRESSES[1]],
@@ -109,11 +109,11 @@ fn put_message(handle: &Handle, record: &InvariantChecker, dice: &SeededRandom) 
     let from = ReversePath::Mailbox(mailbox("ana@here.example"));
     let envelope = Envelope::new(id, handle.wall(), from, recipients);
     if incoming.commit(envelope).is_ok() {
-        record.accepted(id, letter, to.into_iter().map(str::to_owned).collect());
+        checker.accepted(id, message, to.into_iter().map(str::to_owned).collect());
     }
 }
 
-/// Delivers, defers or fails as its dice say.
+/// Delivers, defers or fails at random.
 struct RandomCourier {
     checker: Arc<InvariantChecker>,
     random: PlainMutex<SeededRandom>,
@@ -164,16 +164,16 @@ impl Courier for RandomCourier {
 }
 
 /// Some commands of one operator.
-fn run_operator_commands(operator: &Operator, record: &InvariantChecker, dice: &SeededRandom) {
-    for _ in 0..1 + dice.below(3) {
-        let all = record.accepted_ids();
-        let ids: Vec<MessageId> = match dice.below(3) {
+fn run_operator_commands(operator: &Operator, checker: &InvariantChecker, random: &SeededRandom) {
+    for _ in 0..1 + random.below(3) {
+        let all = checker.accepted_ids();
+        let ids: Vec<MessageId> = match random.below(3) {
             0 => Vec::new(),
-            1 => all.into_iter().filter(|_| dice.below(2) == 0).collect(),
-            _ => all.into_iter().rev().filter(|_| dice.below(3) == 0).collect(),
+            1 => all.into_iter().filter(|_| random.below(2) == 0).collect(),
+            _ => all.into_iter().rev().filter(|_| random.below(3) == 0).collect(),
         };
         let host = NextHop::Name { host: Domain::parse("relay.example").unwrap(), port: 25 };
-        let change = match dice.below(10) {
+        let change = match random.below(10) {
             0..=3 => QueueChange::Hold,
             4 | 5 => QueueChange::Release,
             6 => QueueChange::Remove { bounce_text: None },
@@ -181,16 +181,16 @@ fn run_operator_commands(operator: &Operator, record: &InvariantChecker, dice: &
             8 => QueueChange::Reroute { via: vec![host] },
             _ => QueueChange::Retry,
         };
-        let number = record.command_started(change.clone(), &ids);
+        let number = checker.command_started(change.clone(), &ids);
         let changed = operator.change(Selection { ids, ..Selection::default() }, change);
-        record.command_finished(number, &changed);
+        checker.command_finished(number, &changed);
     }
 }
 
-/// The envelope of a promised message that has a file of its own cannot be read any more. Not that of a
-/// bounce: whoever is told by it would hear nothing.
-fn damage_message(disk: &SimulatedDisk, record: &InvariantChecker, pick: u64) {
-    let promised = record.accepted_ids();
+/// Damages the envelope of an accepted message that has a file of its own. Not that of a bounce, because a
+/// sender would not get it.
+fn damage_message(disk: &SimulatedDisk, checker: &InvariantChecker, pick: u64) {
+    let accepted = checker.accepted_ids();
     let names = disk.file_paths();
     let waiting = names.iter().filter(|path| path.starts_with("/data/spool/waiting"));
     let files: Vec<(MessageId, usize, &PathBuf)> = waiting
@@ -198,12 +198,12 @@ fn damage_message(disk: &SimulatedDisk, record: &InvariantChecker, pick: u64) {
             let (id, octets) = path.file_name()?.to_str()?.split_once('.')?;
             Some((id.parse().ok()?, octets.parse().ok()?, path))
         })
-        .filter(|(id, ..)| promised.contains(id))
+        .filter(|(id, ..)| accepted.contains(id))
         .collect();
     let Some((id, octets, path)) = files.get(usize::try_from(pick).unwrap() % files.len().max(1)) else {
         return;
     };
-    record.damaged(*id);
+    checker.damaged(*id);
     disk.damage(path, *octets);
 }
 
@@ -217,37 +217,38 @@ impl Scenario {
         self.result.violation.is_some()
     }
 
-    /// A process that takes mail and is killed before it delivers any.
+    /// A process that accepts mail and is killed before it delivers any.
     fn accept_and_kill(&self) {
-        let office = QueueFixture::open(self.disk.clone(), Arc::clone(&self.clock), 1, self.settings.clone());
-        let office = office.unwrap();
+        let fixture =
+            QueueFixture::open(self.disk.clone(), Arc::clone(&self.clock), 1, self.settings.clone());
+        let fixture = fixture.unwrap();
         for _ in 0..self.random_below(12) {
-            put_message(&office.handle, &self.checker, &self.random);
+            put_message(&fixture.handle, &self.checker, &self.random);
         }
         self.disk.crash(Crash::ProcessKilled);
         self.checker.process_ended(0, false);
     }
 
     /// A process with all its threads.
-    fn run_process(&mut self, life: usize) {
+    fn run_process(&mut self, process_number: usize) {
         let scheduler = Scheduler::new(self.random.bits());
         let (now, then) = (Arc::clone(&self.clock), Arc::clone(&self.clock));
         scheduler.set_clock(move || now.now(), move |by| then.advance(by));
         scheduler.set_steps_max(STEPS_MAX);
         let stopped = Arc::<PlainMutex<Option<StopResult>>>::default();
-        let main = self.main_thread(life, &scheduler, &stopped);
+        let main = self.main_thread(process_number, &scheduler, &stopped);
         scheduler.spawn("main", main).unwrap();
         self.schedule_faults(&scheduler);
         let end = scheduler.run();
         self.result.steps += scheduler.steps();
-        self.result.trace.push(format!("life {life}"));
+        self.result.trace.push(format!("process {process_number}"));
         self.result.trace.extend(scheduler.trace());
         match end {
             ScheduleEnd::AllFinished | ScheduleEnd::Killed => {}
             other => self.checker.report_violation(format!("{other:?}")),
         }
         let is_clean = *stopped.lock() == Some(StopResult::Clean);
-        self.checker.process_ended(life, is_clean);
+        self.checker.process_ended(process_number, is_clean);
         self.disk.crash(match self.random_below(3) {
             0 => Crash::ProcessKilled,
             1 => Crash::UnsyncedLost,
@@ -255,10 +256,10 @@ impl Scenario {
         });
     }
 
-    /// What the main thread of a process does: it starts the queue, takes mail, hears operators, and stops.
+    /// The main thread of a process: it starts the queue, accepts mail, runs commands, and stops.
     fn main_thread(
         &self,
-        life: usize,
+        process_number: usize,
         scheduler: &Scheduler,
         stopped: &Arc<PlainMutex<Option<StopResult>>>,
     ) -> impl FnOnce() + Send + 'static {
@@ -270,7 +271,7 @@ impl Scenario {
             metrics: Arc::new(Metrics::default()),
             settings: self.settings.clone(),
         };
-        let (record, clock, disk) = (Arc::clone(&self.checker), self.clock.clone(), self.disk.clone());
+        let (checker, clock, disk) = (Arc::clone(&self.checker), self.clock.clone(), self.disk.clone());
         let (scheduler, stopped) = (scheduler.clone(), Arc::clone(stopped));
         let seeds: Vec<u64> = (0..8).map(|_| self.random.bits()).collect();
         let sessions = usize::try_from(self.random_below(3)).unwrap();
@@ -278,38 +279,41 @@ impl Scenario {
         let reloads = self.random_below(3);
         let patience = Duration::from_secs(self.random_below(40));
         move || {
-            // A kill at the start.
+            // The process was killed at the start.
             let Ok((handle, opened)) = open_unlocked(parts) else { return };
-            let dice = |n: usize| SeededRandom::new(seeds[n]);
-            let hops: Arc<dyn Courier> = Arc::new(RandomCourier {
-                checker: Arc::clone(&record),
-                random: PlainMutex::new(dice(0)),
-                process_number: life,
+            let random = |n: usize| SeededRandom::new(seeds[n]);
+            let courier: Arc<dyn Courier> = Arc::new(RandomCourier {
+                checker: Arc::clone(&checker),
+                random: PlainMutex::new(random(0)),
+                process_number,
             });
-            let local = Arc::new(WithProfile(Arc::clone(&hops), CourierProfile::MAILBOXES));
-            let couriers = Couriers { local: local.clone(), program: local, smtp: Arc::clone(&hops) };
-            check_restored_queue(&record, &handle);
+            let local = Arc::new(WithProfile(Arc::clone(&courier), CourierProfile::MAILBOXES));
+            let couriers = Couriers { local: local.clone(), program: local, smtp: Arc::clone(&courier) };
+            check_restored_queue(&checker, &handle);
             let routes = Arc::new(ArcSwap::from_pointee(router(false)));
-            let crew = DeliveryParts {
+            let parts = DeliveryParts {
                 router: Arc::clone(&routes),
                 couriers,
                 generated_mail: GeneratedMail::new(handle.clone(), Arc::new(WithoutAliases)),
                 traces: Traces::new(clock),
                 hostname: Domain::parse("mail.here.example").unwrap(),
             };
-            let running = opened.start(crew).unwrap();
+            let running = opened.start(parts).unwrap();
             let mut threads = Vec::new();
             for n in 0..sessions {
-                let (handle, record, dice) = (handle.clone(), Arc::clone(&record), dice(1 + n));
+                let (handle, checker, random) = (handle.clone(), Arc::clone(&checker), random(1 + n));
                 let session =
-                    move || (0..1 + dice.below(4)).for_each(|_| put_message(&handle, &record, &dice));
+                    move || (0..1 + random.below(4)).for_each(|_| put_message(&handle, &checker, &random));
                 threads.push(spawn(format!("session-{n}"), session).unwrap());
             }
             for n in 0..operators {
-                let (operator, record, dice) = (running.queue_control(), Arc::clone(&record), dice(4 + n));
+                let (operator, checker, random) =
+                    (running.queue_control(), Arc::clone(&checker), random(4 + n));
                 threads.push(
-                    spawn(format!("operator-{n}"), move || run_operator_commands(&operator, &record, &dice))
-                        .unwrap(),
+                    spawn(format!("operator-{n}"), move || {
+                        run_operator_commands(&operator, &checker, &random)
+                    })
+                    .unwrap(),
                 );
             }
             let reload = move || {
@@ -320,11 +324,11 @@ impl Scenario {
             };
             threads.push(spawn("reload", reload).unwrap());
             threads.into_iter().for_each(|thread| drop(join(thread)));
-            // Some retries and sweeps.
+            // Time for some retries and sweeps.
             let (_never, nothing) = channel::<()>();
             let _ = nothing.recv_timeout(patience);
             *stopped.lock() = Some(running.stop(MINUTE));
-            // The process ends, whatever else goes on.
+            // The process ends, whatever its other threads do.
             disk.stop_after(0);
             scheduler.kill();
         }
@@ -339,9 +343,9 @@ impl Scenario {
             scheduler.at_step(full + self.random_below(600), move || empties.set_full(false));
         }
         if self.random_below(4) == 0 {
-            let (disk, record, pick) =
+            let (disk, checker, pick) =
                 (self.disk.clone(), Arc::clone(&self.checker), self.random_below(1000));
-            scheduler.at_step(self.random_below(2000), move || damage_message(&disk, &record, pick));
+            scheduler.at_step(self.random_below(2000), move || damage_message(&disk, &checker, pick));
         }
         if self.random_below(2) == 0 {
             let (disk, theirs) = (self.disk.clone(), scheduler.clone());
@@ -352,28 +356,28 @@ impl Scenario {
         }
     }
 
-    /// Everything that is left leaves.
+    /// Delivers everything that is left.
     fn run_last_process(&mut self) {
-        let office = QueueFixture::open(
+        let fixture = QueueFixture::open(
             self.disk.clone(),
             Arc::clone(&self.clock),
             self.random.bits(),
             self.settings.clone(),
         );
-        let mut office = match office {
-            Ok(office) => office,
+        let mut fixture = match fixture {
+            Ok(fixture) => fixture,
             Err(e) => return self.checker.report_violation(format!("the spool does not open: {e}")),
         };
-        check_restored_queue(&self.checker, &office.handle);
-        office.stepped.run();
-        office.run_command(Selection { is_held: true, ..Selection::default() }, QueueChange::Release);
+        check_restored_queue(&self.checker, &fixture.handle);
+        fixture.stepped.run();
+        fixture.run_command(Selection { is_held: true, ..Selection::default() }, QueueChange::Release);
         let release = self.checker.command_started(QueueChange::Release, &[]);
         self.checker.command_finished(release, &postrider::queue::ChangeResult::default());
-        office.run_for(10 * MINUTE);
-        if office.queue_length() > 0 {
-            self.checker.report_violation(format!("{} messages do not leave", office.queue_length()));
+        fixture.run_for(10 * MINUTE);
+        if fixture.queue_length() > 0 {
+            self.checker.report_violation(format!("{} messages do not leave", fixture.queue_length()));
         }
-        for one in office.attempts() {
+        for one in fixture.attempts() {
             if one.envelope.reverse_path.is_null() {
                 self.checker.bounced(String::from_utf8_lossy(&one.octets).into_owned());
             }
@@ -383,9 +387,9 @@ impl Scenario {
     }
 }
 
-/// What commands have confirmed is true after a start.
-fn check_restored_queue(record: &InvariantChecker, handle: &Handle) {
-    record.process_started(|id| {
+/// Checks after a start that confirmed changes hold.
+fn check_restored_queue(checker: &InvariantChecker, handle: &Handle) {
+    checker.process_started(|id| {
         let view = handle.message(id)?;
         let waiting = view.recipients.iter().filter(|one| !one.state.is_settled());
         let is_rerouted =

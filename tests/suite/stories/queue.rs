@@ -23,18 +23,18 @@ use postrider::sys::{Disk, SystemClock, SystemDisk, SystemRandom};
 use crate::queue_fixture::{only, remove};
 use crate::test_server::{run_test_alone, wait_for};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Delivers, after `gate` let it, and says whom.
-struct Through {
+/// Delivers when the gate is closed, and sends the id of each delivered message.
+struct GatedCourier {
     profile: CourierProfile,
     gate: Option<Receiver<()>>,
     delivered: Sender<MessageId>,
 }
 
-impl Courier for Through {
+impl Courier for GatedCourier {
     fn name(&self) -> &'static str {
-        "through"
+        "gated"
     }
     fn profile(&self) -> CourierProfile {
         self.profile
@@ -59,12 +59,12 @@ fn opened(dir: &Path, disk: Arc<dyn Disk>) -> Result<(Handle, OpenQueue), OpenEr
     })
 }
 
-/// The crew, and where to hear of deliveries; remote ones wait for the gate to close.
-fn crew(handle: &Handle) -> (DeliveryParts, Receiver<MessageId>, Sender<()>) {
+/// Delivery parts, the ids of delivered messages, and a gate: remote deliveries wait until it is dropped.
+fn delivery_parts(handle: &Handle) -> (DeliveryParts, Receiver<MessageId>, Sender<()>) {
     let (sender, delivered) = unbounded();
     let (gate, waiting) = unbounded();
-    let courier = |profile, gate| Arc::new(Through { profile, gate, delivered: sender.clone() });
-    let crew = DeliveryParts {
+    let courier = |profile, gate| Arc::new(GatedCourier { profile, gate, delivered: sender.clone() });
+    let parts = DeliveryParts {
         router: Arc::new(ArcSwap::from_pointee(Router::new([Domain::parse("here.example").unwrap()]))),
         couriers: Couriers {
             local: courier(CourierProfile::MAILBOXES, None),
@@ -75,7 +75,7 @@ fn crew(handle: &Handle) -> (DeliveryParts, Receiver<MessageId>, Sender<()>) {
         traces: Traces::new(Arc::new(SystemClock)),
         hostname: Domain::parse("mail.here.example").unwrap(),
     };
-    (crew, delivered, gate)
+    (parts, delivered, gate)
 }
 
 fn put(handle: &Handle, to: &str) -> Result<MessageId, PutError> {
@@ -107,11 +107,11 @@ fn put_from_threads(handle: &Handle, threads: usize, each: usize) -> Vec<Message
 }
 
 #[test]
-fn sessions_that_come_together_share_a_sync() {
+fn sessions_that_put_at_the_same_time_share_a_sync() {
     let dir = tempfile::tempdir().unwrap();
     let counted = Arc::new(AtomicUsize::new(0));
     let syncs = Arc::clone(&counted);
-    // Each takes a while.
+    // Each sync takes a while.
     let disk = WatchedDisk::new(SystemDisk, move |verb, _| {
         if verb == "sync" {
             syncs.fetch_add(1, Ordering::Relaxed);
@@ -128,13 +128,13 @@ fn sessions_that_come_together_share_a_sync() {
 }
 
 #[test]
-fn everything_that_is_put_is_delivered_once_and_a_stop_is_in_order() {
+fn every_message_is_delivered_once_and_the_queue_stops_cleanly() {
     let dir = tempfile::tempdir().unwrap();
     let (handle, opened_queue) = opened(dir.path(), Arc::new(SystemDisk)).unwrap();
-    let (crew, delivered, _gate) = crew(&handle);
-    let running = opened_queue.start(crew).unwrap();
+    let (parts, delivered, _gate) = delivery_parts(&handle);
+    let running = opened_queue.start(parts).unwrap();
     let mut ids = put_from_threads(&handle, 8, 50);
-    let mut there: Vec<_> = (0..400).map(|_| delivered.recv_timeout(PATIENCE).unwrap()).collect();
+    let mut there: Vec<_> = (0..400).map(|_| delivered.recv_timeout(DEADLINE).unwrap()).collect();
     ids.sort();
     there.sort();
     assert_eq!(ids, there);
@@ -142,14 +142,14 @@ fn everything_that_is_put_is_delivered_once_and_a_stop_is_in_order() {
         matches!(opened(dir.path(), Arc::new(SystemDisk)), Err(OpenError::Busy(_))),
         "one process per spool"
     );
-    assert_eq!(running.stop(PATIENCE), StopResult::Clean);
+    assert_eq!(running.stop(DEADLINE), StopResult::Clean);
     assert!(delivered.try_recv().is_err());
     assert!(
         matches!(opened(dir.path(), Arc::new(SystemDisk)), Err(OpenError::Busy(_))),
         "a session that still holds the queue could still commit"
     );
     drop(handle);
-    // The delivery threads let go of it when they end, a moment after the stop.
+    // The delivery threads release the lock when they end, a moment after the stop.
     let (handle, opened) = wait_for("the spool to be free", || opened(dir.path(), Arc::new(SystemDisk)).ok());
     assert_eq!(
         (handle.count(), opened.recovered_count()),
@@ -159,21 +159,21 @@ fn everything_that_is_put_is_delivered_once_and_a_stop_is_in_order() {
 }
 
 #[test]
-fn local_delivery_is_never_behind_remote_delivery() {
+fn local_delivery_never_waits_for_remote_delivery() {
     let dir = tempfile::tempdir().unwrap();
     let (handle, opened) = opened(dir.path(), Arc::new(SystemDisk)).unwrap();
-    let (crew, delivered, gate) = crew(&handle);
-    let running = opened.start(crew).unwrap();
+    let (parts, delivered, gate) = delivery_parts(&handle);
+    let running = opened.start(parts).unwrap();
     for n in 0..100 {
         put(&handle, &format!("cy@there{n}.example")).unwrap();
     }
     let id = put(&handle, "bo@here.example").unwrap();
-    assert_eq!(delivered.recv_timeout(PATIENCE), Ok(id), "every remote thread is held up");
+    assert_eq!(delivered.recv_timeout(DEADLINE), Ok(id), "every remote thread is held up");
     drop(gate);
     for _ in 0..100 {
-        delivered.recv_timeout(PATIENCE).unwrap();
+        delivered.recv_timeout(DEADLINE).unwrap();
     }
-    assert_eq!(running.stop(PATIENCE), StopResult::Clean);
+    assert_eq!(running.stop(DEADLINE), StopResult::Clean);
     assert_eq!(handle.count(), 0);
 }
 
@@ -181,10 +181,10 @@ fn local_delivery_is_never_behind_remote_delivery() {
 fn a_message_is_removed_or_held_while_others_of_its_destination_are_under_way() {
     let dir = tempfile::tempdir().unwrap();
     let (handle, opened_queue) = opened(dir.path(), Arc::new(SystemDisk)).unwrap();
-    let (crew, delivered, gate) = crew(&handle);
-    let running = opened_queue.start(crew).unwrap();
+    let (parts, delivered, gate) = delivery_parts(&handle);
+    let running = opened_queue.start(parts).unwrap();
     let ids: Vec<_> = (0..20).map(|_| put(&handle, "cy@there.example").unwrap()).collect();
-    // No more of them leave at once than the destination's cap, and those wait for the gate.
+    // At most as many attempts as the concurrency limit begin, and these wait for the gate.
     let (removed, held) = (ids[19], ids[18]);
     let operator = running.queue_control();
     assert_eq!(operator.change(only(removed), remove()).done, [removed]);
@@ -192,49 +192,49 @@ fn a_message_is_removed_or_held_while_others_of_its_destination_are_under_way() 
     assert!(handle.message(&removed).is_none());
     drop(gate);
     for _ in 0..18 {
-        let id = delivered.recv_timeout(PATIENCE).unwrap();
+        let id = delivered.recv_timeout(DEADLINE).unwrap();
         assert!(id != removed && id != held);
     }
-    assert_eq!(running.stop(PATIENCE), StopResult::Clean);
+    assert_eq!(running.stop(DEADLINE), StopResult::Clean);
     drop((handle, operator));
     let (handle, _opened) =
         wait_for("the spool to be free", || opened(dir.path(), Arc::new(SystemDisk)).ok());
     assert_eq!(handle.count(), 1);
-    assert!(handle.message(&held).unwrap().is_held, "the next process knows");
+    assert!(handle.message(&held).unwrap().is_held, "the next process reads it");
 }
 
 #[test]
-fn a_message_that_is_being_tried_is_changed_when_the_attempt_is_back() {
+fn a_message_that_is_being_tried_is_changed_when_the_attempt_has_ended() {
     let dir = tempfile::tempdir().unwrap();
     let (handle, opened) = opened(dir.path(), Arc::new(SystemDisk)).unwrap();
-    let (crew, delivered, gate) = crew(&handle);
-    let running = opened.start(crew).unwrap();
+    let (parts, delivered, gate) = delivery_parts(&handle);
+    let running = opened.start(parts).unwrap();
     let operator = running.queue_control();
     let under_way = put(&handle, "cy@there.example").unwrap();
     wait_for("the attempt", || gate.is_empty().then_some(()));
     let changed = operator.change(only(under_way), QueueChange::Hold);
-    // It may still be on its way to the courier; then it is held at once.
+    // The attempt may not have begun; then the message is held at once.
     let is_held = changed.done == [under_way];
     assert!(is_held || changed.pending == [under_way], "{changed:?}");
     drop(gate);
     if is_held {
         assert!(handle.message(&under_way).unwrap().is_held);
     } else {
-        assert_eq!(delivered.recv_timeout(PATIENCE), Ok(under_way));
+        assert_eq!(delivered.recv_timeout(DEADLINE), Ok(under_way));
         wait_for("the delivery", || handle.message(&under_way).is_none().then_some(()));
         let gone = operator.change(only(under_way), remove());
         assert!(gone.done.is_empty() && gone.refused[0].1.contains("not in the queue"), "{gone:?}");
     }
-    assert_eq!(running.stop(PATIENCE), StopResult::Clean);
+    assert_eq!(running.stop(DEADLINE), StopResult::Clean);
 }
 
 #[test]
-fn what_a_command_says_was_removed_is_never_delivered_whatever_is_under_way() {
+fn a_message_that_a_command_reported_as_removed_is_never_delivered() {
     let dir = tempfile::tempdir().unwrap();
     let (handle, opened) = opened(dir.path(), Arc::new(SystemDisk)).unwrap();
-    let (crew, delivered, gate) = crew(&handle);
+    let (parts, delivered, gate) = delivery_parts(&handle);
     drop(gate);
-    let running = opened.start(crew).unwrap();
+    let running = opened.start(parts).unwrap();
     let operator = running.queue_control();
     let mut removed = Vec::new();
     std::thread::scope(|scope| {
@@ -247,20 +247,20 @@ fn what_a_command_says_was_removed_is_never_delivered_whatever_is_under_way() {
             removed.extend(operator.change(Selection::default(), remove()).done);
         }
     });
-    assert!(running.stop(PATIENCE) == StopResult::Clean || handle.count() > 0);
+    assert!(running.stop(DEADLINE) == StopResult::Clean || handle.count() > 0);
     let seen: Vec<_> = delivered.try_iter().collect();
     assert!(removed.iter().all(|id| !seen.contains(id)), "removed and delivered");
 }
 
-/// Keeps silent for one domain, and delivers to all others.
-struct Town {
+/// Does not answer for one domain, and delivers to all others.
+struct PartlyUnresponsiveCourier {
     gate: Receiver<()>,
     delivered: Sender<MessageId>,
 }
 
-impl Courier for Town {
+impl Courier for PartlyUnresponsiveCourier {
     fn name(&self) -> &'static str {
-        "town"
+        "partly-unresponsive"
     }
     fn profile(&self) -> CourierProfile {
         CourierProfile::REMOTE
@@ -278,16 +278,16 @@ impl Courier for Town {
 }
 
 #[test]
-fn a_destination_that_keeps_silent_holds_up_nobody_else() {
+fn a_destination_that_does_not_answer_delays_no_other() {
     let dir = tempfile::tempdir().unwrap();
     let (handle, opened) = opened(dir.path(), Arc::new(SystemDisk)).unwrap();
     let (sender, delivered) = unbounded();
     let (open, gate) = unbounded();
-    let town = Arc::new(Town { gate, delivered: sender });
-    let (mut crew, ..) = crew(&handle);
-    let local = Arc::new(WithProfile(town.clone(), CourierProfile::MAILBOXES));
-    crew.couriers = Couriers { local: local.clone(), program: local, smtp: town };
-    let running = opened.start(crew).unwrap();
+    let courier = Arc::new(PartlyUnresponsiveCourier { gate, delivered: sender });
+    let (mut parts, ..) = delivery_parts(&handle);
+    let local = Arc::new(WithProfile(courier.clone(), CourierProfile::MAILBOXES));
+    parts.couriers = Couriers { local: local.clone(), program: local, smtp: courier };
+    let running = opened.start(parts).unwrap();
     for _ in 0..500 {
         put(&handle, "bo@silent.example").unwrap();
     }
@@ -296,25 +296,25 @@ fn a_destination_that_keeps_silent_holds_up_nobody_else() {
         others.push(put(&handle, &format!("bo@healthy{n}.example")).unwrap());
         others.push(put(&handle, "cy@here.example").unwrap());
     }
-    let mut came: Vec<_> = others.iter().map(|_| delivered.recv_timeout(PATIENCE).unwrap()).collect();
+    let mut came: Vec<_> = others.iter().map(|_| delivered.recv_timeout(DEADLINE).unwrap()).collect();
     came.sort();
     others.sort();
     assert_eq!(came, others);
     drop(open);
-    assert_eq!(running.stop(PATIENCE), StopResult::Clean);
+    assert_eq!(running.stop(DEADLINE), StopResult::Clean);
     assert_eq!(handle.count(), 500);
 }
 
-/// The manager's panic ends its process: this test, run again by itself, is one to be ended.
+/// A panic of the manager ends its process, so this test runs itself as another process.
 #[test]
-fn a_message_that_the_manager_panics_over_ends_two_processes_and_not_the_third() {
+fn a_message_that_makes_the_manager_panic_ends_two_processes_and_not_the_third() {
     const INNER: &str = "POSTRIDER_TEST_PITFALL";
-    if let Some(pitfall) = std::env::var_os(INNER) {
-        return deliver_one_beside(Path::new(&pitfall));
+    if let Some(message_file) = std::env::var_os(INNER) {
+        return deliver_one_beside(Path::new(&message_file));
     }
     let dir = tempfile::tempdir().unwrap();
     let (handle, opened_queue) = opened(dir.path(), Arc::new(SystemDisk)).unwrap();
-    // Too long for the journal: it is in a file of its own.
+    // Too long for the journal, so in a file of its own.
     put_lines(&handle, "bo@here.example", 10_000).unwrap();
     put(&handle, "cy@here.example").unwrap();
     drop((handle, opened_queue));
@@ -325,7 +325,7 @@ fn a_message_that_the_manager_panics_over_ends_two_processes_and_not_the_third()
     let waiting = names("waiting");
     let file_name = waiting[0].to_str().unwrap();
     let start = || {
-        let name = "a_message_that_the_manager_panics_over_ends_two_processes_and_not_the_third";
+        let name = "a_message_that_makes_the_manager_panic_ends_two_processes_and_not_the_third";
         run_test_alone(module_path!(), name, |command| {
             command.env(INNER, spool.join("waiting").join(file_name)).current_dir(dir.path());
         })
@@ -346,18 +346,18 @@ fn a_message_that_the_manager_panics_over_ends_two_processes_and_not_the_third()
     assert!(!spool.join("crash-loop").exists());
 }
 
-/// The file is in the spool's folder `waiting`.
-fn deliver_one_beside(pitfall: &Path) {
-    let dir = pitfall.ancestors().nth(3).unwrap();
-    let hidden = pitfall.to_owned();
+/// Delivers a message while the manager panics over the one in this file, which is in `waiting`.
+fn deliver_one_beside(message_file: &Path) {
+    let dir = message_file.ancestors().nth(3).unwrap();
+    let hidden = message_file.to_owned();
     let disk = WatchedDisk::new(SystemDisk, move |verb, path| {
         assert!((verb, path) != ("open", hidden.as_path()), "a mistake in postrider");
         Ok(())
     });
     let (handle, opened) = opened(dir, Arc::new(disk)).unwrap();
-    let (crew, delivered, _gate) = crew(&handle);
-    let running = opened.start(crew).unwrap();
-    delivered.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(running.stop(PATIENCE), StopResult::Clean);
+    let (parts, delivered, _gate) = delivery_parts(&handle);
+    let running = opened.start(parts).unwrap();
+    delivered.recv_timeout(DEADLINE).unwrap();
+    assert_eq!(running.stop(DEADLINE), StopResult::Clean);
     assert_eq!(handle.count(), 0);
 }
