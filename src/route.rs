@@ -1,7 +1,7 @@
 //! Chooses the transport and the destination of a recipient.
 //!
-//! The choice depends on the recipient and on the list of local domains. Recipients of a message that have the same
-//! route are tried in one attempt, and the concurrency limit of the queue applies to each route.
+//! The choice depends on the recipient and on the list of local domains. Recipients of a message that have
+//! the same route are tried in one attempt, and the concurrency limit of the queue applies to each route.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -93,8 +93,8 @@ impl Router {
                 let destination = RouteDestination::ProgramsOf(alias_address.clone());
                 Route { transport: Transport::Program, destination }
             }
-            // A host may have the name of a domain, whose MX hosts are another destination. The same host with another
-            // login, or with less TLS, is another destination too.
+            // A host may have the name of a domain, whose MX hosts are another destination. The same host
+            // with another login, or with less TLS, is another destination too.
             Destination::Via { via, .. } => {
                 let destination = RouteDestination::NamedHosts(via.clone());
                 Route { transport: Transport::Smtp, destination }

@@ -8,8 +8,8 @@ use crate::sys::Moment;
 
 /// Makes single attempts to bring a message to the next hop.
 ///
-/// A courier does not retry, does not sleep, and does not use the queue: it makes one attempt and returns the outcome
-/// for each recipient.
+/// A courier does not retry, does not sleep, and does not use the queue: it makes one attempt and returns the
+/// outcome for each recipient.
 pub trait Courier: Send + Sync {
     /// The name in logs and metric labels: lower case, one word.
     fn name(&self) -> &'static str;
@@ -17,20 +17,21 @@ pub trait Courier: Send + Sync {
     /// How the queue schedules the attempts of this courier. Always the same for one courier.
     fn profile(&self) -> CourierProfile;
 
-    /// Makes one attempt. Returns one outcome for each of `delivery.recipients`, in the same order, and returns by
-    /// `delivery.deadline`, unless a peer has the whole message and only its last reply is missing. Never panics
-    /// because of what the peer sends.
+    /// Makes one attempt. Returns one outcome for each of `delivery.recipients`, in the same order, and
+    /// returns by `delivery.deadline`, unless a peer has the whole message and only its last reply is
+    /// missing. Never panics because of what the peer sends.
     fn attempt(&self, delivery: &Delivery<'_>) -> Vec<Outcome>;
 
-    /// Forgets recent failures of hosts, because an operator wants mail to be tried now. Until then, a host that did
-    /// not answer may be left out for a while.
+    /// Forgets recent failures of hosts, because an operator wants mail to be tried now. Until then, a host
+    /// that did not answer may be left out for a while.
     fn forget_host_failures(&self) {}
 }
 
 /// How the queue schedules the attempts of a courier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CourierProfile {
-    /// The threads that make the attempts. A destination in the remote pool may not answer, and is then probed.
+    /// The threads that make the attempts. A destination in the remote pool may not answer, and is then
+    /// probed.
     pub pool: DeliveryPool,
     /// Whether the queue limits the attempts that are under way to one destination.
     pub has_concurrency_limit: bool,
@@ -72,8 +73,8 @@ pub enum DeliveryPool {
 
 /// The input of an attempt.
 pub struct Delivery<'a> {
-    /// The envelope of the message. It has all recipients of the message; most of them may be settled or have another
-    /// route. The attempt is for `recipients`.
+    /// The envelope of the message. It has all recipients of the message; most of them may be settled or have
+    /// another route. The attempt is for `recipients`.
     pub envelope: &'a Envelope,
     /// The recipients of the attempt, which have one route. At least one.
     pub recipients: &'a [&'a Recipient],

@@ -13,8 +13,8 @@ use crate::sys::Mutex;
 /// A message in memory, with the right to change it on disk.
 pub(super) struct ActiveMessage {
     pub(super) envelope: Arc<Envelope>,
-    /// Locked while an outcome is written to disk, syncs included, so that the attempts of one message write one
-    /// after the other. The queue manager locks it only while nothing of the message is under way.
+    /// Locked while an outcome is written to disk, syncs included, so that the attempts of one message write
+    /// one after the other. The queue manager locks it only while nothing of the message is under way.
     pub(super) lease: Mutex<Lease>,
     /// Locked for moments only, also by a thread that holds the lease.
     pub(super) state: Mutex<MessageState>,
@@ -33,8 +33,8 @@ impl ActiveMessage {
         Arc::new(Self { envelope, lease: Mutex::new(lease), state })
     }
 
-    /// Writes down the result of an attempt: `update` makes the update from the progress before it. The progress
-    /// in memory has it even if the disk refuses. Returns whether the message is settled.
+    /// Writes down the result of an attempt: `update` makes the update from the progress before it. The
+    /// progress in memory has it even if the disk refuses. Returns whether the message is settled.
     ///
     /// # Errors
     /// The disk refused; the next update includes what it refused.

@@ -1,10 +1,10 @@
 //! Makes one attempt and records its outcomes.
 //!
-//! Calls the courier of the job's route, records the outcome of each recipient, and computes when the recipients
-//! that still wait are due. A bounce is queued, durably, before the outcomes are recorded: a crash between the two
-//! leads to a second bounce, never to none. If a failure bounce cannot be queued, its recipients wait on; a delay
-//! notice is tried again after the next attempt; a success notice is lost, because a second delivery would be
-//! worse.
+//! Calls the courier of the job's route, records the outcome of each recipient, and computes when the
+//! recipients that still wait are due. A bounce is queued, durably, before the outcomes are recorded: a crash
+//! between the two leads to a second bounce, never to none. If a failure bounce cannot be queued, its
+//! recipients wait on; a delay notice is tried again after the next attempt; a success notice is lost,
+//! because a second delivery would be worse.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -156,8 +156,8 @@ impl AttemptRunner {
     fn retry_timing(&self, job: &AttemptJob) -> RetryTiming {
         let age = self.shared.spool.age_clock.age(&job.message.envelope);
         let left = self.shared.settings.lifetime.checked_sub(age).filter(|left| !left.is_zero());
-        // The last attempt is at the end of the lifetime. If the sender wants a delay notice, one attempt is at the
-        // time of that.
+        // The last attempt is at the end of the lifetime. If the sender wants a delay notice, one attempt is
+        // at the time of that.
         let until_notice = self.shared.settings.delay_notice_after.checked_sub(age);
         let until_notice = until_notice.filter(|left| !left.is_zero() && self.wants_delay_notice(job));
         let until_notice = until_notice.unwrap_or(Duration::MAX);
@@ -227,7 +227,8 @@ impl AttemptRunner {
         }
     }
 
-    /// Queues the bounces that are due. Returns the notices that the sender gets about recipients that still wait.
+    /// Queues the bounces that are due. Returns the notices that the sender gets about recipients that still
+    /// wait.
     fn put_bounces(
         &self,
         job: &AttemptJob,
@@ -330,8 +331,8 @@ fn skipped_outcomes(why: &Reason, recipients: &[&Recipient], trace: &Trace) -> V
     vec![Outcome::Deferred(reason); recipients.len()]
 }
 
-/// Outcomes of recipients that are not tried, because they were to be given up, or reported as delayed, before this
-/// process began: the reasons of their last outcomes.
+/// Outcomes of recipients that are not tried, because they were to be given up, or reported as delayed,
+/// before this process began: the reasons of their last outcomes.
 fn overdue_outcomes(job: &AttemptJob, trace: &Trace) -> Vec<Outcome> {
     trace.add_event("not tried: it was to be given up or reported as delayed before this start");
     let states = job.message.state.lock().progress.states.clone();

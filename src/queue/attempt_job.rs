@@ -53,8 +53,8 @@ impl AttemptJob {
         self.pool
     }
 
-    /// The result of this job. It takes the job's reference to the message along, so that no delivery thread holds
-    /// the lease when the manager gets the result.
+    /// The result of this job. It takes the job's reference to the message along, so that no delivery thread
+    /// holds the lease when the manager gets the result.
     pub(super) fn into_result(self, summary: AttemptSummary) -> AttemptResult {
         let Self { message, route, pool, recipients, attempt_number, .. } = self;
         AttemptResult { message, route, pool, recipients, attempt_number, summary }

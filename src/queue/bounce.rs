@@ -1,8 +1,9 @@
 //! Decides which bounces (DSNs) an attempt leads to, and for which recipients.
 //!
-//! A bounce is due after each attempt: at once when a recipient fails, not when the last recipient is settled. The
-//! recipients of one kind are in one bounce. No bounce goes to a null reverse-path (RFC 5321 §6.1), and only those
-//! that the sender asked for are sent (RFC 3461 §4.1). `dsn` writes the text, `bounce_writer` queues it.
+//! A bounce is due after each attempt: at once when a recipient fails, not when the last recipient is
+//! settled. The recipients of one kind are in one bounce. No bounce goes to a null reverse-path (RFC 5321
+//! §6.1), and only those that the sender asked for are sent (RFC 3461 §4.1). `dsn` writes the text,
+//! `bounce_writer` queues it.
 //!
 //! | NOTIFY | failed, expired | delayed | delivered, relayed, expanded |
 //! |---|---|---|---|
@@ -10,8 +11,8 @@
 //! | `NEVER` | no | no | no |
 //! | `FAILURE`, `DELAY`, `SUCCESS` | if named | if named | if named |
 //!
-//! A success is reported when this host delivered the message (*delivered*), or when the next hop does not support
-//! DSN (*relayed*). For an alias with several targets it is reported once, when the targets are known
+//! A success is reported when this host delivered the message (*delivered*), or when the next hop does not
+//! support DSN (*relayed*). For an alias with several targets it is reported once, when the targets are known
 //! (*expanded*), and not for each target (RFC 3461 §5.2.7.2).
 
 use std::io::{self, Read as _};
@@ -71,8 +72,8 @@ impl BounceKind {
 
 /// Whether the sender gets a delay notice about this recipient, when it is time for that.
 pub(super) fn wants_delay_notice(envelope: &Envelope, notify: Notify) -> bool {
-    // If the sender did not specify, the server decides: local users get notices, others get them from their own
-    // mail servers.
+    // If the sender did not specify, the server decides: local users get notices, others get them from their
+    // own mail servers.
     !envelope.reverse_path.is_null() && notify.includes_delay(envelope.authenticated_user.is_some())
 }
 
@@ -154,8 +155,8 @@ pub(super) fn returned_content(
 ) -> io::Result<ReturnedContent> {
     let mut octets = Vec::new();
     message.open()?.take(RETURNED_OCTETS_MAX).read_to_end(&mut octets)?;
-    // RET applies to failures; other bounces return the header section (RFC 3461 §4.3). A message that requires TLS
-    // is not returned as a whole, because the bounce may travel without TLS (RFC 8689 §5).
+    // RET applies to failures; other bounces return the header section (RFC 3461 §4.3). A message that
+    // requires TLS is not returned as a whole, because the bounce may travel without TLS (RFC 8689 §5).
     let may_be_whole =
         kind == BounceKind::Failure && envelope.ret != Some(Ret::Headers) && !envelope.requiretls;
     if message.octets() <= RETURNED_OCTETS_MAX && may_be_whole {
@@ -211,8 +212,8 @@ mod tests {
             if has_dsn { reason.with_dsn_accepted() } else { reason }
         };
         let no = Reason::new(1, 1, "no such mailbox");
-        // By NOTIFY: a failure, a delay, local delivery, a hop without and a hop with DSN. A local server with DSN
-        // reports itself.
+        // By NOTIFY: a failure, a delay, local delivery, a hop without and a hop with DSN. A local server
+        // with DSN reports itself.
         let table = [
             ("", ["failure failed", "", "", "", ""]),
             ("never", ["", "", "", "", ""]),

@@ -28,8 +28,8 @@ impl BounceWriter {
         Self { shared, parts, bounces_put }
     }
 
-    /// Writes one bounce and queues it; `until` is when delayed recipients are given up. Returns false if it could
-    /// not be queued: the caller tries again.
+    /// Writes one bounce and queues it; `until` is when delayed recipients are given up. Returns false if it
+    /// could not be queued: the caller tries again.
     pub(super) fn put_bounce(&self, envelope: &Envelope, planned: &PlannedBounce, until: Timestamp) -> bool {
         // After a panic here, the other outcomes of the attempt must still be recorded: deliveries above all.
         let put = catch_panic(|| match self.compose(envelope, planned, until) {
@@ -65,8 +65,8 @@ impl BounceWriter {
         let to = envelope.reverse_path.mailbox()?;
         let hostname = &self.parts.hostname;
         let date = self.shared.clock.wall_time();
-        // To a local sender, From has the sender's own domain. To others it has the server's name, which EHLO has
-        // too: with a null reverse-path SPF checks that name (RFC 7208 §2.4).
+        // To a local sender, From has the sender's own domain. To others it has the server's name, which EHLO
+        // has too: with a null reverse-path SPF checks that name (RFC 7208 §2.4).
         let is_local = self.parts.router.load().is_local(&to.domain);
         let entries = planned.entries.iter().filter_map(|(position, action, reason)| {
             let recipient = envelope.recipients.get(*position)?;

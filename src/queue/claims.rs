@@ -1,9 +1,9 @@
 //! Messages that an operator's command changes.
 //!
 //! A command may change a message only while no attempt of it is under way. So it sends the queue manager a
-//! [`ClaimRequest`]. The manager takes the message out of the schedule, waits until the attempts under way have
-//! ended, and sends a [`Claim`]. No attempt of the message begins while the claim exists; when it is dropped, the
-//! manager is told how to go on. The command writes its change to disk on its own thread.
+//! [`ClaimRequest`]. The manager takes the message out of the schedule, waits until the attempts under way
+//! have ended, and sends a [`Claim`]. No attempt of the message begins while the claim exists; when it is
+//! dropped, the manager gets the next step. The command writes its change to disk on its own thread.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -53,7 +53,7 @@ pub(super) enum AfterClaim {
 /// Lets one command change a message of which no attempt is under way.
 pub(super) struct Claim {
     pub(super) id: MessageId,
-    // Dropped in this order: the lease is free when the manager is told that the command is done.
+    // Dropped in this order: the lease is free when the manager gets the returned claim.
     pub(super) message: ClaimedMessage,
     pub(super) on_return: ClaimReturn,
 }
@@ -77,7 +77,7 @@ pub(super) struct ReturnedClaim {
 /// Sends the manager a claim that has ended.
 pub(super) type ReturnFn = Box<dyn FnOnce(ReturnedClaim) + Send>;
 
-/// Tells the manager how to go on, when it is dropped.
+/// Returns the claim to the manager when it is dropped.
 pub(super) struct ClaimReturn {
     id: MessageId,
     due: Option<Moment>,
@@ -146,7 +146,7 @@ impl ClaimRequest {
         send(&self.reply_to, reply);
     }
 
-    /// Tells the command that it must wait.
+    /// Replies that the command must wait.
     pub(super) fn defer(&self, id: MessageId) {
         send(&self.reply_to, ClaimReply::Pending(id));
     }

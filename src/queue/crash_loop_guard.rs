@@ -1,9 +1,9 @@
 //! Prevents that one message makes the queue manager panic at every start.
 //!
-//! When the manager panics, the id of the message that it was handling is appended to `DATA/spool/crash-loop`, one
-//! id a line, before the process ends. A start that finds an id there twice sets the message aside, where the
-//! operator finds it, and continues with the others. One panic may have had another cause, and only costs a
-//! restart.
+//! When the manager panics, the id of the message that it was handling is appended to
+//! `DATA/spool/crash-loop`, one id a line, before the process ends. A start that finds an id there twice sets
+//! the message aside, where the operator finds it, and continues with the others. One panic may have had
+//! another cause, and only costs a restart.
 
 use std::io;
 use std::path::{Path, PathBuf};

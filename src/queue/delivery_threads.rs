@@ -1,7 +1,8 @@
 //! The main functions of the queue manager's thread and of the delivery threads.
 //!
-//! A delivery thread takes a job from the channel of its pool, makes the attempt (`attempt`), and sends the result
-//! to the manager. If an attempt panics, it ends with a temporary failure, is counted, and the thread goes on.
+//! A delivery thread takes a job from the channel of its pool, makes the attempt (`attempt`), and sends the
+//! result to the manager. If an attempt panics, it ends with a temporary failure, is counted, and the thread
+//! goes on.
 
 use std::io;
 use std::sync::Arc;
@@ -55,8 +56,8 @@ pub(super) fn start_delivery_threads(
     Ok(pools)
 }
 
-/// The main function of the queue manager's thread. Returns when the server stops, every attempt has ended, and
-/// all outcomes are on disk.
+/// The main function of the queue manager's thread. Returns when the server stops, every attempt has ended,
+/// and all outcomes are on disk.
 pub(super) fn run_manager(
     stepped: &mut SteppedQueue,
     mut pools: Vec<PoolThreads>,

@@ -4,9 +4,9 @@
 //! connection, a timeout, 421) it becomes *suspect*: its batches wait, and one at a time is tried as a probe,
 //! each wait twice as long as the one before.
 //!
-//! **Window.** The number of attempts that may be under way at once. It begins at one, grows by one whenever as
-//! many attempts as it is wide were answered, and is halved by an attempt without an answer. So the server finds
-//! out how many connections a peer accepts, up to the configured concurrency limit.
+//! **Window.** The number of attempts that may be under way at once. It begins at one, grows by one whenever
+//! as many attempts as it is wide were answered, and is halved by an attempt without an answer. So the server
+//! finds out how many connections a peer accepts, up to the configured concurrency limit.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -93,7 +93,8 @@ const PROBE_DELAY_INITIAL: Duration = Duration::from_secs(60);
 const RECENT_ATTEMPT_PERIOD: Duration = Duration::from_secs(2);
 
 impl DestinationState {
-    /// A destination of which nothing is known; `attempts_max` is the concurrency limit, if the courier has one.
+    /// A destination of which nothing is known; `attempts_max` is the concurrency limit, if the courier has
+    /// one.
     pub(super) fn new(profile: CourierProfile, attempts_max: usize) -> Self {
         let (reachability, window) = match profile.pool {
             // A destination on this host always answers.

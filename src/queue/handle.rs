@@ -1,7 +1,7 @@
 //! The queue, as other modules use it.
 //!
-//! A [`Handle`] is cheap to clone, and every thread may use it. A message is put on the caller's own thread, sync
-//! included. Everything else is a hint to the queue manager, which looks at the disk.
+//! A [`Handle`] is cheap to clone, and every thread may use it. A message is put on the caller's own thread,
+//! sync included. Everything else is a hint to the queue manager, which looks at the disk.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -27,7 +27,8 @@ impl Handle {
     /// Begins a message, and chooses its id.
     ///
     /// # Errors
-    /// [`PutError::Full`] at `messages-max` and while the disk is full, [`PutError::Stopping`] after [`Handle::stop`].
+    /// [`PutError::Full`] at `messages-max` and while the disk is full, [`PutError::Stopping`] after
+    /// [`Handle::stop`].
     pub fn begin(&self) -> Result<IncomingMessage, PutError> {
         let shared = &self.shared;
         if shared.is_stopping.load(Ordering::Acquire) {
@@ -46,8 +47,8 @@ impl Handle {
         self.shared.spool.is_disk_full()
     }
 
-    /// Begins a message that the server generates: exempt from `messages-max`, and possible while the server stops,
-    /// so that no bounce is lost. For [`super::GeneratedMail`] only.
+    /// Begins a message that the server generates: exempt from `messages-max`, and possible while the server
+    /// stops, so that no bounce is lost. For [`super::GeneratedMail`] only.
     ///
     /// # Errors
     /// None at present; an error of the disk comes later.
@@ -87,8 +88,8 @@ impl Handle {
         ))
     }
 
-    /// Begins to stop: no more attempts begin, and no message can be begun. Messages that were begun may still be
-    /// committed, and attempts under way may end.
+    /// Begins to stop: no more attempts begin, and no message can be begun. Messages that were begun may
+    /// still be committed, and attempts under way may end.
     pub fn stop(&self) {
         self.shared.is_stopping.store(true, Ordering::Release);
         let _ = self.shared.events.send(ManagerEvent::Stop);

@@ -64,8 +64,8 @@ impl IncomingMessage {
         self.octets
     }
 
-    /// Adds octets as they are sent: CRLF line ends, not dot-stuffed. Octets are collected in memory; when there
-    /// are more than `journal_message_octets_max`, they are written to a file.
+    /// Adds octets as they are sent: CRLF line ends, not dot-stuffed. Octets are collected in memory; when
+    /// there are more than `journal_message_octets_max`, they are written to a file.
     ///
     /// # Errors
     /// The disk refused; drop the value.
@@ -116,8 +116,8 @@ impl IncomingMessage {
         }
     }
 
-    /// Accepts the message: octets, envelope and file name are durable when this returns `Ok`. Sets the id of the
-    /// envelope to this message's.
+    /// Accepts the message: octets, envelope and file name are durable when this returns `Ok`. Sets the id of
+    /// the envelope to this message's.
     ///
     /// # Errors
     /// The disk refused, and the message is not accepted. After a failed sync the next start may find it

@@ -1,9 +1,9 @@
 //! The queue manager: decides when each message is attempted and by which route.
 //!
-//! Handles events (a message was put, an attempt ended, an operator gave a command), watches the timetable, and
-//! hands out jobs. The manager has no thread, no channel and no wait of its own: its thread (`delivery_threads`), or
-//! a test that turns the clock (`stepped_queue`), calls its functions. A panic in the manager aborts the process,
-//! and the next process continues with what is on disk.
+//! Handles events (a message was put, an attempt ended, an operator gave a command), watches the timetable,
+//! and hands out jobs. The manager has no thread, no channel and no wait of its own: its thread
+//! (`delivery_threads`), or a test that turns the clock (`stepped_queue`), calls its functions. A panic in
+//! the manager aborts the process, and the next process continues with what is on disk.
 //!
 //! - `entry`: what the manager has in memory of one message
 //! - `recovered_messages`: when messages of an earlier process are due
@@ -12,9 +12,9 @@
 //! - `commands`: requests of operators' commands
 //! - `sweep_timer`: when the spool is swept
 //!
-//! This file has the life of a message: put, handed out as jobs, attempted, due again, forgotten. After an outage
-//! attempts are spread over time: see `recovered_messages` for one of this server, `destination_state` for one of a
-//! destination.
+//! This file has the life of a message: put, handed out as jobs, attempted, due again, forgotten. After an
+//! outage attempts are spread over time: see `recovered_messages` for one of this server, `destination_state`
+//! for one of a destination.
 
 mod commands;
 mod entry;
@@ -161,8 +161,8 @@ impl Manager {
         }
     }
 
-    /// Sweeps the spool for a short while, if it is time. To be called after the jobs were handed out, so that they do
-    /// not wait for it.
+    /// Sweeps the spool for a short while, if it is time. To be called after the jobs were handed out, so
+    /// that they do not wait for it.
     pub fn run_maintenance(&mut self) {
         self.current_message = None;
         self.sweep.run(&mut self.leases);
@@ -184,15 +184,15 @@ impl Manager {
         }
     }
 
-    /// Writes and syncs what the disk has refused, apart from messages with an attempt under way. To be called before
-    /// the process ends.
+    /// Writes and syncs what the disk has refused, apart from messages with an attempt under way. To be
+    /// called before the process ends.
     ///
     /// # Errors
     /// The disk still refuses.
     pub(super) fn write_unsaved(&mut self) -> io::Result<()> {
         self.current_message = None;
-        // A delivery thread holds the lease of a message with an attempt under way, and writes with its next outcome
-        // what the disk refused. A command holds the lease of a claimed message.
+        // A delivery thread holds the lease of a message with an attempt under way, and writes with its next
+        // outcome what the disk refused. A command holds the lease of a claimed message.
         let claims = &self.claims;
         let is_at_rest = |(id, entry): &(&MessageId, &MessageEntry)| {
             entry.batches_outstanding == 0 && !claims.granted.contains(*id)
@@ -211,7 +211,8 @@ impl Manager {
         }
     }
 
-    /// The time until `tick` or `run_maintenance` has something to do; `None` if only an event can bring work.
+    /// The time until `tick` or `run_maintenance` has something to do; `None` if only an event can bring
+    /// work.
     #[must_use]
     pub fn time_until_work(&self) -> Option<Duration> {
         let now = self.clock.now();

@@ -1,7 +1,7 @@
 //! Opens the queue and starts its threads.
 //!
-//! **Panics.** A panic in a courier ends the attempt with a temporary failure, and the thread goes on. A panic in
-//! the queue manager ends the process: a restart from the disk is better than half a schedule.
+//! **Panics.** A panic in a courier ends the attempt with a temporary failure, and the thread goes on. A
+//! panic in the queue manager ends the process: a restart from the disk is better than half a schedule.
 
 use std::io;
 use std::sync::Arc;
@@ -106,8 +106,8 @@ impl OpenQueue {
                 if let Some(id) = stepped.manager.current_message() {
                     crash_loop_guard.record(&id);
                 }
-                // Delivery programs must not go on when no thread gets their result. The supervisor starts the
-                // server again, which continues with what is on disk.
+                // Delivery programs must not go on when no thread gets their result. The supervisor starts
+                // the server again, which continues with what is on disk.
                 Program::kill_all();
                 std::process::abort();
             }

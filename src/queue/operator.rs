@@ -1,10 +1,10 @@
 //! Shows queued messages to an operator and changes them.
 //!
-//! A command goes through the selected messages one after the other. A change is on disk and synced before the
-//! command reports it, and no attempt of the message is under way meanwhile (`claims`): a message that was reported
-//! as removed is not delivered. A message that is being tried is changed when the attempt has ended, if anything is
-//! left to change. The command waits a moment for that, then returns, and a thread does the rest
-//! (`change_command`).
+//! A command goes through the selected messages one after the other. A change is on disk and synced before
+//! the command reports it, and no attempt of the message is under way meanwhile (`claims`): a message that
+//! was reported as removed is not delivered. A message that is being tried is changed when the attempt has
+//! ended, if anything is left to change. The command waits a moment for that, then returns, and a thread does
+//! the rest (`change_command`).
 
 mod change_command;
 
@@ -189,7 +189,8 @@ impl Operator {
         if selection.ids.is_empty() { self.shared.spool.ids() } else { selection.ids.clone() }
     }
 
-    /// Whether one of the recipients is selected. Reads nothing from disk if the selection has no condition but ids.
+    /// Whether one of the recipients is selected. Reads nothing from disk if the selection has no condition
+    /// but ids.
     fn is_selected(&self, selection: &Selection, id: &MessageId) -> bool {
         if selection.has_ids_only() {
             return true;

@@ -1,5 +1,5 @@
-//! The octets of a queued message as a courier reads them: added fields first, without the removed ranges, and with
-//! a line end at the end.
+//! The octets of a queued message as a courier reads them: added fields first, without the removed ranges,
+//! and with a line end at the end.
 
 use std::io::{self, Read};
 
@@ -94,7 +94,7 @@ impl Read for RangeReader<'_> {
             return Ok(0);
         };
         match self.file.read_at(buffer, start)? {
-            // The file is shorter than the index says. Half a message must not be sent as if it were whole.
+            // The file is shorter than the message. Half a message must not be sent as if it were whole.
             0 => Err(io::ErrorKind::UnexpectedEof.into()),
             n => {
                 let start = start + n as u64;

@@ -20,7 +20,7 @@ pub(super) struct QueueShared {
     /// Messages begun and not yet committed or dropped.
     pub(super) incoming_count: AtomicUsize,
     pub(super) is_stopping: AtomicBool,
-    /// Released when the last user of the queue is gone: a session that commits late must not write into a spool
-    /// that another process has opened.
+    /// Released when the last user of the queue is gone: a session that commits late must not write into a
+    /// spool that another process has opened.
     pub(super) _lock: Option<FileLock>,
 }

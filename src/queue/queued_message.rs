@@ -20,8 +20,8 @@ pub struct QueuedMessage {
     pub reverse_path: ReversePath,
     /// Rounds of attempts so far.
     pub attempts: u32,
-    /// Wall time of the next attempt, as last written; `retry` may have made it earlier. `None`: the message is
-    /// due now, and tried when it is its turn or when its destination is probed.
+    /// Wall time of the next attempt, as last written; `retry` may have made it earlier. `None`: the message
+    /// is due now, and tried when it is its turn or when its destination is probed.
     pub due: Option<Timestamp>,
     /// The message is not tried before an operator releases it.
     pub is_held: bool,

@@ -1,8 +1,8 @@
 //! The batches of one pool that can be tried now, and their order.
 //!
-//! Destinations take turns, so that a long queue for one destination does not delay the others. Proven, new and
-//! suspect destinations have a queue each. New and suspect ones may use only a part of the threads, so that
-//! destinations that do not answer, however many, never occupy the whole pool.
+//! Destinations take turns, so that a long queue for one destination does not delay the others. Proven, new
+//! and suspect destinations have a queue each. New and suspect ones may use only a part of the threads, so
+//! that destinations that do not answer, however many, never occupy the whole pool.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -199,8 +199,8 @@ impl ReadyQueue {
         self.suspects_waiting.first().map(|(due, _)| *due)
     }
 
-    /// Makes probes of the suspect destinations of these messages due now. For all messages at once, because each
-    /// queue is searched from end to end.
+    /// Makes probes of the suspect destinations of these messages due now. For all messages at once, because
+    /// each queue is searched from end to end.
     pub(super) fn probe_at_once(&mut self, ids: &HashSet<MessageId>, now: Moment) {
         let is_concerned =
             |one: &DestinationState| one.reachability() == Reachability::Suspect && one.has_batch_of(ids);
@@ -238,8 +238,8 @@ impl ReadyQueue {
         self.destinations.get(route).map_or(0, DestinationState::waiting_count)
     }
 
-    /// Adds a destination at the end of its queue if one of its batches can be tried, or to those that wait for a
-    /// probe.
+    /// Adds a destination at the end of its queue if one of its batches can be tried, or to those that wait
+    /// for a probe.
     fn enqueue(&mut self, route: &Arc<Route>, now: Moment) {
         let Some(destination) = self.destinations.get_mut(route) else { return };
         if destination.is_queued {
@@ -255,7 +255,8 @@ impl ReadyQueue {
         }
     }
 
-    /// Forgets destinations without batches when there are too many, first those whose last attempt is longest ago.
+    /// Forgets destinations without batches when there are too many, first those whose last attempt is
+    /// longest ago.
     fn evict_idle(&mut self) {
         if self.destinations.len() <= DESTINATIONS_MAX {
             return;

@@ -16,8 +16,8 @@ pub enum StopResult {
     Clean,
     /// Some attempts have not ended: their recipients are tried again after the next start.
     AttemptsUnfinished,
-    /// The disk refuses to write some outcomes: after the next start their recipients may get the message again.
-    /// Other attempts may be under way.
+    /// The disk refuses to write some outcomes: after the next start their recipients may get the message
+    /// again. Other attempts may be under way.
     OutcomesUnwritten,
 }
 
@@ -45,8 +45,8 @@ impl RunningQueue {
         self.queue_control.clone()
     }
 
-    /// Stops: no more attempts begin, and within `grace` those under way end and their outcomes are written. The
-    /// next start continues with the others.
+    /// Stops: no more attempts begin, and within `grace` those under way end and their outcomes are written.
+    /// The next start continues with the others.
     pub fn stop(self, grace: Duration) -> StopResult {
         self.handle.stop();
         match self.manager_ended.recv_timeout(grace) {
@@ -55,8 +55,8 @@ impl RunningQueue {
                 let _ = join(self.manager);
                 StopResult::Clean
             }
-            // Attempts under way may still write, and so may sessions: each of them holds the lock, so that no
-            // other process opens the spool before.
+            // Attempts under way may still write, and so may sessions: each of them holds the lock, so that
+            // no other process opens the spool before.
             Err(_) if self.has_unwritten_outcomes.load(Ordering::Acquire) => StopResult::OutcomesUnwritten,
             Err(_) => StopResult::AttemptsUnfinished,
         }

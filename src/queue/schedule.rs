@@ -1,8 +1,8 @@
 //! What is due next, and which batches can be tried now.
 //!
-//! Two parts, both without clocks, files or threads: a timetable of the messages that wait, and, for each pool
-//! of delivery threads, the batches that can be tried now. `ready_queue` decides the order within a pool.
-//! Local delivery has a pool of its own and never waits for remote delivery.
+//! Two parts, both without clocks, files or threads: a timetable of the messages that wait, and, for each
+//! pool of delivery threads, the batches that can be tried now. `ready_queue` decides the order within a
+//! pool. Local delivery has a pool of its own and never waits for remote delivery.
 
 use std::collections::{BTreeSet, HashSet};
 

@@ -142,7 +142,8 @@ impl Selection {
     }
 }
 
-/// Whether `name` is the destination of the route, one of its hosts, or the domain of a recipient that goes by SMTP.
+/// Whether `name` is the destination of the route, one of its hosts, or the domain of a recipient that goes
+/// by SMTP.
 fn is_routed_to(name: &str, recipient: &Recipient, router: &Router) -> bool {
     let destination = router.route(recipient).destination;
     let is_its_domain = || Domain::parse(name).is_ok_and(|domain| domain == recipient.final_mailbox().domain);

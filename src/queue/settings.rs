@@ -77,7 +77,8 @@ impl Settings {
         shorten_with_jitter(wait, random)
     }
 
-    /// The longest wait between two attempts. If the age clock is lost, a restart delays no message for longer.
+    /// The longest wait between two attempts. If the age clock is lost, a restart delays no message for
+    /// longer.
     #[must_use]
     pub fn retry_delay_max(&self) -> Duration {
         self.retry_delays.iter().max().copied().unwrap_or(RETRY_DELAY_FALLBACK)

@@ -56,7 +56,8 @@ impl SteppedQueue {
         self.manager.write_unsaved()
     }
 
-    /// Shows the queue to an operator and changes it. To be used on another thread than [`SteppedQueue::run`].
+    /// Shows the queue to an operator and changes it. To be used on another thread than
+    /// [`SteppedQueue::run`].
     #[must_use]
     pub fn queue_control(&self) -> Operator {
         self.attempt_runner.queue_control()

@@ -1,18 +1,18 @@
 //! The age clock: the clock for the ages and due times of messages.
 //!
-//! The age clock never jumps, continues across restarts of the server, and counts the time in which the server
-//! or the host was down. So neither a restart nor a change of the wall clock changes the age of a message or
-//! the time of its next attempt. Its times are in milliseconds. They are near those of the wall clock, but must
-//! not be compared with them.
+//! The age clock never jumps, continues across restarts of the server, and counts the time in which the
+//! server or the host was down. So neither a restart nor a change of the wall clock changes the age of a
+//! message or the time of its next attempt. Its times are in milliseconds. They are near those of the wall
+//! clock, but must not be compared with them.
 //!
 //! While the host is up, the age clock is the host's uptime plus a constant offset. The offset and the id of
-//! the boot are in `DATA/spool/clock`, which is all that a restart of the server needs. After a restart of the
-//! host, only the wall clock shows how long the host was down, and at a boot the wall clock may be wrong by
-//! years. So the time since the age clock was last saved counts as the wall clock shows it, but for at most a
-//! day, and never backwards: a wrong wall clock makes no message older than an outage of a day does.
+//! the boot are in `DATA/spool/clock`, which is all that a restart of the server needs. After a restart of
+//! the host, only the wall clock shows how long the host was down, and at a boot the wall clock may be wrong
+//! by years. So the time since the age clock was last saved counts as the wall clock shows it, but for at
+//! most a day, and never backwards: a wrong wall clock makes no message older than an outage of a day does.
 //!
-//! The file is written soon after the start, at the stop, and every few minutes in between. If it is missing or
-//! damaged, the age clock begins with the time of the wall clock.
+//! The file is written soon after the start, at the stop, and every few minutes in between. If it is missing
+//! or damaged, the age clock begins with the time of the wall clock.
 
 use std::io;
 use std::path::{Path, PathBuf};

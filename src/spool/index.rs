@@ -1,6 +1,7 @@
 //! Which messages are in the spool, and where each of them is on disk.
 //!
-//! Kept in memory; a start builds it from the files that it finds. The gauge of the number of messages follows it.
+//! Kept in memory; a start builds it from the files that it finds. The gauge of the number of messages
+//! follows it.
 
 use std::collections::BTreeMap;
 
@@ -68,8 +69,8 @@ impl Index {
         location
     }
 
-    /// Records that a message of the journal is now in a file of its own. Changes nothing and returns false if
-    /// the message is not at `position` any more.
+    /// Records that a message of the journal is now in a file of its own. Changes nothing and returns false
+    /// if the message is not at `position` any more.
     pub(super) fn move_from(
         &self,
         id: &MessageId,

@@ -21,8 +21,8 @@
 //! it is removed. Its file becomes a **spare**: a later segment is written over it. A sync of data that needs
 //! no new room costs a file system little: it writes only the data, and no changes of other programs.
 //!
-//! After a sync, and before a message is accepted, the segment is looked up by its path: if somebody renames or
-//! removes the data directory while the server runs, a message in it would not be found again. See
+//! After a sync, and before a message is accepted, the segment is looked up by its path: if somebody renames
+//! or removes the data directory while the server runs, a message in it would not be found again. See
 //! [`Disk::is_file_at`].
 //!
 //! One more file of this kind is the reserve, for notes when the disk is full: see `reserve`.

@@ -6,15 +6,16 @@
 //! postrider-2 KIND ID TEXT-OCTETS MESSAGE-OCTETS HEAD-CRC32 CRC32␊
 //! ```
 //!
-//! The first checksum covers the head line before it, the second covers that, the text and the octets.
-//! Both also cover a salt that is only in the segment's file name. A message may contain octets that look like a
+//! The first checksum covers the head line before it, the second covers that, the text and the octets. Both
+//! also cover a salt that is only in the segment's file name. A message may contain octets that look like a
 //! record. When reading continues after a torn record and passes through such a message, the checksums do not
 //! match, because no client can find out the salt. A segment that is written over still has its old records
 //! after the new ones: the first checksum shows, at little cost, that they are not records of this segment.
 //!
-//! Reading takes time in proportion to the octets, whatever messages contain: no octet is read more than twice
-//! for checksums. A checksum is computed only for text that has the form of a head line, and no such line begins
-//! within another. If a head line is sound, so are its lengths: no record of this segment begins within them.
+//! Reading takes time in proportion to the octets, whatever messages contain: no octet is read more than
+//! twice for checksums. A checksum is computed only for text that has the form of a head line, and no such
+//! line begins within another. If a head line is sound, so are its lengths: no record of this segment begins
+//! within them.
 
 use std::ops::Range;
 
@@ -65,8 +66,8 @@ pub(super) enum ScanResult {
     Record(JournalRecord),
     /// Damage: octets that are no record, with a record after them.
     Damaged(Range<usize>),
-    /// A record of full length whose checksum is wrong, with no record after it: a torn write, or damage to an
-    /// accepted message.
+    /// A record of full length whose checksum is wrong, with no record after it: a torn write, or damage to
+    /// an accepted message.
     ChecksumMismatch(Range<usize>),
     /// Records of a later version of this program.
     Newer(u32),
@@ -74,7 +75,8 @@ pub(super) enum ScanResult {
     End,
 }
 
-/// A record without its segment's salt. It is copied and its checksum is computed before the journal is locked.
+/// A record without its segment's salt. It is copied and its checksum is computed before the journal is
+/// locked.
 pub(super) struct PreparedRecord {
     /// Room for the head line, then text, octets and line end.
     record: Vec<u8>,

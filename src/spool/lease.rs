@@ -3,8 +3,9 @@
 //! A message has one lease at a time. Every function of the spool that records an update, moves the message,
 //! settles it or sets it aside takes the lease as an argument. Reading needs no lease.
 //!
-//! [`Leases`] makes them. There is one [`Leases`] for each spool: the opening of the spool returns it, and then
-//! the queue manager owns it, so that no other thread can lease a message. A lease ends when it is dropped.
+//! [`Leases`] makes them. There is one [`Leases`] for each spool: the opening of the spool returns it, and
+//! then the queue manager owns it, so that no other thread can lease a message. A lease ends when it is
+//! dropped.
 
 use std::collections::HashSet;
 use std::sync::Arc;

@@ -4,7 +4,8 @@
 //! that the server adds, so that they are written once. Lines follow, each a checksum and a JSON object: the
 //! envelope, and one line for each update of the message's progress (`progress_update`). A torn last line is
 //! ignored. The file name has the number of octets, and the time of modification is the due time of the
-//! message, so that a start need not open the file. `head -c`, `tail -n`, `ls -l` and `jq` can read everything.
+//! message, so that a start need not open the file. `head -c`, `tail -n`, `ls -l` and `jq` can read
+//! everything.
 //!
 //! The file is written as `incoming/ID.NUMBER` and renamed when it is whole and synced: a file that a start
 //! finds in `incoming/` was never accepted.

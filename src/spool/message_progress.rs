@@ -21,7 +21,8 @@ pub struct MessageProgress {
     pub attempts: u32,
     /// Wall time of the last update, or of arrival.
     pub last_updated: Timestamp,
-    /// When the message is due, by the age clock, as last written; the time of arrival before the first attempt.
+    /// When the message is due, by the age clock, as last written; the time of arrival before the first
+    /// attempt.
     pub due: Timestamp,
     /// Notices that the sender has got, by the recipient's position.
     pub notices: Vec<(usize, Notice)>,

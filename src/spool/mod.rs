@@ -26,17 +26,17 @@
 //! | settled, waiting | no file, `moved` (synced before the file is removed) | manager: as above | gone; if the removal is undone, delivered twice |
 //! | damaged | `damaged/…` | the operator | unchanged |
 //!
-//! A message is *accepted* when it is journaled or waiting. Before the put returns, the message is durable, and
-//! its file is where its path leads.
-//! `moved` must be durable before the message file is removed; otherwise the `put` would count again. Usually
-//! the sync of a later message has made it durable; on an idle host one sync is made for it.
+//! A message is *accepted* when it is journaled or waiting. Before the put returns, the message is durable,
+//! and its file is where its path leads. `moved` must be durable before the message file is removed;
+//! otherwise the `put` would count again. Usually the sync of a later message has made it durable; on an idle
+//! host one sync is made for it.
 //!
 //! What may happen twice: a delivery whose record a crash undid (`done`, the removal of a message file), and
 //! a message that was answered 451 because a sync failed, although its octets reached the disk. What may not
 //! happen: that an accepted message is lost, or half of one is delivered.
 //!
-//! When *some* recipients of a message in a file are settled, the update is synced at once, because the others
-//! may wait for days.
+//! When *some* recipients of a message in a file are settled, the update is synced at once, because the
+//! others may wait for days.
 //!
 //! - `parts`: what a spool is made of
 //! - `open_error`: why a spool cannot be opened

@@ -71,8 +71,8 @@ impl Spool {
         Ok((spool, Leases::new(), recovered))
     }
 
-    /// Builds the index from what was found. A message that has a file is not in the journal, even if there is
-    /// a `put` for it.
+    /// Builds the index from what was found. A message that has a file is not in the journal, even if there
+    /// is a `put` for it.
     fn build_index(
         &self,
         waiting: Vec<(MessageId, u64, Timestamp)>,

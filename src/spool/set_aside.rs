@@ -1,4 +1,5 @@
-//! Moves a message that cannot be read to `damaged`, where the operator finds it. The server never removes it.
+//! Moves a message that cannot be read to `damaged`, where the operator finds it. The server never removes
+//! it.
 
 use std::io;
 use std::path::PathBuf;
@@ -11,8 +12,8 @@ use super::message_store::Spool;
 use crate::mail::MessageId;
 
 impl Spool {
-    /// Moves a message to `damaged`, or copies it there from the journal, and forgets it; `why` is for the log.
-    /// If the disk refuses, the message stays in the spool, and can be set aside later.
+    /// Moves a message to `damaged`, or copies it there from the journal, and forgets it; `why` is for the
+    /// log. If the disk refuses, the message stays in the spool, and can be set aside later.
     pub(crate) fn set_aside(&self, lease: &Lease, why: &str) -> io::Result<()> {
         let id = lease.id();
         let set_aside = match self.index.get(id) {

@@ -33,8 +33,8 @@ enum SettlementTrace {
 }
 
 impl Spool {
-    /// Removes a message of which nothing is left to do. Cannot fail: a later sweep does what the disk refuses
-    /// now, and until then a restart delivers the message again.
+    /// Removes a message of which nothing is left to do. Cannot fail: a later sweep does what the disk
+    /// refuses now, and until then a restart delivers the message again.
     pub(crate) fn settle(&self, lease: &Lease, update: Option<&ProgressUpdate>) {
         // What the disk refused is logged, and left to the next sweep.
         let _ = self.settle_on_disk(lease, update);

@@ -104,8 +104,8 @@ impl Spool {
         self.leftovers.lock().extend(leftovers.chain(refused));
     }
 
-    /// Whether a sweep may have something to do although no message was settled since the last one: files that
-    /// the disk refused to remove, a reserve to be made, or more than `segments_max` segments.
+    /// Whether a sweep may have something to do although no message was settled since the last one: files
+    /// that the disk refused to remove, a reserve to be made, or more than `segments_max` segments.
     pub(crate) fn has_sweep_work(&self, segments_max: usize) -> bool {
         !self.leftovers.lock().is_empty()
             || self.journal.is_reserve_missing()

@@ -1,7 +1,7 @@
 //! Requests of operators' commands: to try a message now, or to change it.
 //!
-//! A message is granted to a command (`claims`) once no attempt of it is under way. Until the claim is returned the
-//! message is not in the schedule.
+//! A message is granted to a command (`claims`) once no attempt of it is under way. Until the claim is
+//! returned the message is not in the schedule.
 
 use std::sync::Arc;
 

@@ -1,10 +1,10 @@
 //! What the manager has in memory of one message.
 //!
-//! Recipients that an attempt deferred, or whose message could not be read, are a deferred batch from then on, with a
-//! due time of their own. If all waiting recipients of a message are due together, there are no deferred batches,
-//! and the entry has only a due time and counts. The message is read when a batch is dispatched, and stays in memory
-//! while an attempt is under way. A message that was just put stays in memory until its first attempts, if there are
-//! not too many such messages.
+//! Recipients that an attempt deferred, or whose message could not be read, are a deferred batch from then
+//! on, with a due time of their own. If all waiting recipients of a message are due together, there are no
+//! deferred batches, and the entry has only a due time and counts. The message is read when a batch is
+//! dispatched, and stays in memory while an attempt is under way. A message that was just put stays in memory
+//! until its first attempts, if there are not too many such messages.
 
 use std::sync::Arc;
 
@@ -54,8 +54,8 @@ impl MessageEntry {
         }
     }
 
-    /// Takes the deferred batches that are due, for a round of attempts; `None` if there are no deferred batches, and all
-    /// recipients that wait are due together.
+    /// Takes the deferred batches that are due, for a round of attempts; `None` if there are no deferred
+    /// batches, and all recipients that wait are due together.
     pub(super) fn take_due_batches(&mut self, now: Moment) -> Option<Vec<DeferredBatch>> {
         self.due = None;
         if self.deferred_batches.is_empty() {
@@ -67,13 +67,13 @@ impl MessageEntry {
         Some(due)
     }
 
-    /// No batch is ready or under way any more. If all recipients that wait are due together, drops the deferred batches and
-    /// returns when.
+    /// No batch is ready or under way any more. If all recipients that wait are due together, drops the
+    /// deferred batches and returns when.
     pub(super) fn merge_deferred(&mut self, now: Moment) -> Option<Moment> {
         let due = match self.deferred_batches.as_slice() {
             _ if std::mem::take(&mut self.is_due_as_whole) => Some(now),
             [] => Some(now + READ_RETRY_DELAY),
-            // All recipients that wait are in this batch, and were tried as often as the disk says.
+            // All recipients that wait are in this batch, and have as many attempts as recorded on disk.
             [batch] if batch.attempt_number == self.attempts => Some(batch.due),
             _ => None,
         };

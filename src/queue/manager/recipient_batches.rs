@@ -1,7 +1,7 @@
 //! Which recipients of a message are tried in one attempt.
 //!
-//! Recipients of one message that have the same route are one batch. If the courier wants few recipients in one attempt,
-//! they are split, so that a crash repeats few deliveries and several threads share the work.
+//! Recipients of one message that have the same route are one batch. If the courier limits the recipients in
+//! one attempt, they are split, so that a crash repeats few deliveries and several threads share the work.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -12,8 +12,8 @@ use crate::queue::delivery_parts::Couriers;
 use crate::route::{Route, Router};
 use crate::spool::MessageProgress;
 
-/// Splits the waiting recipients of these deferred batches, or of the whole message, by route and by the number of
-/// attempts. Each batch comes with the number of its next attempt.
+/// Splits the waiting recipients of these deferred batches, or of the whole message, by route and by the
+/// number of attempts. Each batch comes with the number of its next attempt.
 pub(super) fn split_into_batches(
     envelope: &Envelope,
     progress: &MessageProgress,

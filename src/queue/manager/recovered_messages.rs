@@ -1,7 +1,8 @@
 //! When messages of an earlier process are due.
 //!
-//! A message that was never tried is due at once, and one that is not overdue is due at its time. After an outage
-//! very many messages may be overdue: they become due one after the other, so that attempts are spread over time.
+//! A message that was never tried is due at once, and one that is not overdue is due at its time. After an
+//! outage very many messages may be overdue: they become due one after the other, so that attempts are spread
+//! over time.
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! Begins a round of attempts: reads a message and makes its recipients ready.
 //!
-//! A message that cannot be read is read again later; a damaged one is set aside, where an operator finds it; a missing
-//! one is forgotten.
+//! A message that cannot be read is read again later; a damaged one is set aside, where an operator finds it;
+//! a missing one is forgotten.
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use crate::queue::recipient_batch::RecipientBatch;
 use crate::spool::{LoadError, MessageProgress, Notice};
 use crate::sys::Moment;
 
-/// A batch waits for a probe of its destination for at most this long; then the reason is recorded, and it waits again.
+/// A batch waits for a probe of its destination for at most this long; then the reason is recorded, and it
+/// waits again.
 const PROBE_WAIT_MAX: Duration = Duration::from_secs(3600);
 /// The wait after a message of a later version was found: an operator must act.
 const NEWER_VERSION_RETRY_DELAY: Duration = Duration::from_secs(3600);
@@ -120,9 +121,9 @@ impl Manager {
         }
     }
 
-    /// Whether these recipients were to be given up, or reported as delayed, while an earlier process ran. Then that is
-    /// done before an attempt: if the next hop is slow and processes end soon, an attempt may not end in this process
-    /// either.
+    /// Whether these recipients were to be given up, or reported as delayed, while an earlier process ran.
+    /// Then that is done before an attempt: if the next hop is slow and processes end soon, an attempt may
+    /// not end in this process either.
     fn is_overdue(&self, envelope: &Envelope, progress: &MessageProgress, recipients: &[usize]) -> bool {
         let age = self.spool.age_clock.age_at_last_save(envelope);
         let wants_notice = |position: &usize| {

@@ -1,7 +1,8 @@
 //! When the spool is swept.
 //!
-//! A sweep is soon after a message was settled, in slices, so that events and jobs do not wait for long. There is another
-//! one, after a pause, if the disk refused something, or while there are too many journal segments.
+//! A sweep is soon after a message was settled, in slices, so that events and jobs do not wait for long.
+//! There is another one, after a pause, if the disk refused something, or while there are too many journal
+//! segments.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -272,8 +272,8 @@ impl ChangeCommand {
         Ok(())
     }
 
-    /// Queues the bounces of a removal, before the removal: a crash between the two leads to a second bounce, never to
-    /// none.
+    /// Queues the bounces of a removal, before the removal: a crash between the two leads to a second bounce,
+    /// never to none.
     fn put_bounces(
         &self,
         envelope: &Envelope,
@@ -300,8 +300,8 @@ impl ChangeCommand {
     }
 }
 
-/// The new destination of a rerouted recipient; `None` for a program, which cannot be rerouted. An inner `None` is the
-/// destination of the envelope.
+/// The new destination of a rerouted recipient; `None` for a program, which cannot be rerouted. An inner
+/// `None` is the destination of the envelope.
 fn rerouted_destination(destination: &Destination, via: &[NextHop]) -> Option<Option<Destination>> {
     match destination {
         Destination::Program { .. } => None,

@@ -14,8 +14,8 @@ enum Disposal {
 }
 
 impl Journal {
-    /// Removes segments in which nothing is left to do, the oldest first, until `is_late`. To be called by one
-    /// thread only.
+    /// Removes segments in which nothing is left to do, the oldest first, until `is_late`. To be called by
+    /// one thread only.
     pub(in crate::spool) fn remove_finished_segments(&self, is_late: &dyn Fn() -> bool) -> io::Result<()> {
         loop {
             if self.sync_oldest_finished()? && is_late() {
@@ -45,9 +45,9 @@ impl Journal {
         }
     }
 
-    /// Syncs the notes of the oldest segment, if nothing is left to do in it. A segment that is removed is not synced
-    /// any more, so a note in it would count as durable although its removal is not durable yet, or fails. Returns
-    /// whether a sync was needed.
+    /// Syncs the notes of the oldest segment, if nothing is left to do in it. A segment that is removed is
+    /// not synced any more, so a note in it would count as durable although its removal is not durable yet,
+    /// or fails. Returns whether a sync was needed.
     fn sync_oldest_finished(&self) -> io::Result<bool> {
         let contents = self.contents.lock();
         match (contents.oldest_finished(), contents.last_unsynced_note()) {

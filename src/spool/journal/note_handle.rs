@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// smaller number.
 pub(super) type SequenceNumber = u64;
 
-/// Has the sequence number of one note. The number changes when a failed sync loses the note and it is written
-/// again.
+/// Has the sequence number of one note. The number changes when a failed sync loses the note and it is
+/// written again.
 #[derive(Clone)]
 pub(in crate::spool) struct NoteHandle(Arc<AtomicU64>);
 

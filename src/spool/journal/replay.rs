@@ -89,8 +89,8 @@ pub(super) fn replay(
     }
 }
 
-/// Reads a file that cannot be read as a whole. Returns its octets, with zeros for those that are missing, and how
-/// many are missing.
+/// Reads a file that cannot be read as a whole. Returns its octets, with zeros for those that are missing,
+/// and how many are missing.
 fn read_skipping_errors(file: &dyn DiskFile, length: usize) -> (Vec<u8>, usize) {
     const PAGE: usize = 4096;
     let (mut all, mut missing) = (Vec::with_capacity(length), 0);

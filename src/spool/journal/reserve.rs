@@ -1,9 +1,9 @@
 //! The reserve: a file with room for notes when the disk is full.
 //!
-//! The reserve is as long as a segment, and is written in full and synced, so that records can be written over
-//! it without more room. It is made soon after the first start. When a note cannot be written because the disk
-//! is full, the reserve becomes the current segment, and no message is put until there is room for another
-//! reserve. So outcomes of attempts that end while the disk is full are still written.
+//! The reserve is as long as a segment, and is written in full and synced, so that records can be written
+//! over it without more room. It is made soon after the first start. When a note cannot be written because
+//! the disk is full, the reserve becomes the current segment, and no message is put until there is room for
+//! another reserve. So outcomes of attempts that end while the disk is full are still written.
 
 use std::io;
 use std::path::Path;
@@ -85,7 +85,8 @@ impl Journal {
         !self.contents.lock().has_reserve
     }
 
-    /// Makes the reserve the current segment, because a note found the disk full. Returns false if there is none.
+    /// Makes the reserve the current segment, because a note found the disk full. Returns false if there is
+    /// none.
     pub(super) fn use_reserve(&self, contents: &mut MutexGuard<'_, JournalContents>) -> bool {
         // Even if the reserve cannot be used: it is not there for another note.
         if !std::mem::take(&mut contents.has_reserve) {
