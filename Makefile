@@ -44,7 +44,7 @@ fuzz: ## Mutated input for each parser that a stranger can reach (TIME=seconds, 
 	@scripts/deps c++
 	@scripts/fuzz
 
-mutants: ## Changes in src/queue that no test notices, by cargo-mutants, in slices (SLICE=1/64, FILE=, RE=)
+mutants: ## Lists changes in src/queue and src/spool that no test finds, by cargo-mutants, in slices (SLICE=1/64, FILE=, RE=)
 	@scripts/mutants
 
 model-mutants: ## Shows that the concurrency model finds each fault of testdata/mutants (T=name)
