@@ -1,9 +1,8 @@
 //! Our own certificates: one or more, chosen by the name that a client asks for (SNI, RFC 6066 §3).
 //!
-//! Read from `certs/NAME/fullchain.pem` and `privkey.pem`; NAME is the operator's business, the
-//! names that count are inside the certificate. Another set replaces the whole set at once, and the
-//! next handshake uses it. When files are read, and which version of a pair is in force, is decided by
-//! `daemon`.
+//! Read from `certs/NAME/fullchain.pem` and `privkey.pem`; NAME may be any name, because the names inside
+//! the certificate are used. A new set replaces the whole set at once, and the next handshake uses it.
+//! `daemon` decides when files are read and which version of a pair is in force.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -37,25 +36,25 @@ impl CertificateError {
     }
 }
 
-/// The certificates of one moment.
+/// The certificates in force at one time.
 pub struct CertificateSet {
     by_name: BTreeMap<String, Arc<CertifiedKey>>,
     default: Option<Arc<CertifiedKey>>,
     certificates: Vec<CertificateInfo>,
 }
 
-/// One certificate of a set, for those who look after its end.
+/// One certificate of a set, for the warning before it expires.
 #[derive(Debug, Clone)]
 pub struct CertificateInfo {
-    /// Its folder below `certs`.
+    /// The name of its directory below `certs`.
     pub folder: String,
-    /// When it holds.
+    /// When it is valid.
     pub validity: Validity,
 }
 
 impl CertificateSet {
-    /// These pairs by the names of their folders. Without SNI the certificate for `hostname` is served, or
-    /// else the first one. No pair is an empty set: there is no TLS then.
+    /// A set of these pairs, each with the name of its directory. Without SNI the certificate for `hostname`
+    /// is served, or else the first one. Without a pair the set is empty, and TLS is not offered.
     pub fn new<'a>(
         pairs: impl IntoIterator<Item = (&'a str, &'a CertificateAndKey)>,
         hostname: &Domain,
@@ -78,7 +77,7 @@ impl CertificateSet {
         self.default.get_or_insert_with(|| Arc::clone(key));
     }
 
-    /// By the exact name, or by a wildcard for its first label (RFC 6125 §6.4.3).
+    /// The certificate with exactly this name, or with a wildcard for its first label (RFC 6125 §6.4.3).
     fn find_by_name(&self, name: &str) -> Option<Arc<CertifiedKey>> {
         let name = name.to_ascii_lowercase();
         let wildcard =
@@ -86,19 +85,19 @@ impl CertificateSet {
         self.by_name.get(&name).or_else(wildcard).cloned()
     }
 
-    /// There is no certificate, so TLS cannot be offered.
+    /// The set has no certificate, so TLS cannot be offered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.default.is_none()
     }
 
-    /// Every certificate with its dates, in the order of their folders.
+    /// Every certificate with its dates, in the order of the directories.
     #[must_use]
     pub fn certificates(&self) -> &[CertificateInfo] {
         &self.certificates
     }
 
-    /// The names that are served, for `postrider check`.
+    /// The names inside the certificates, for `postrider check`.
     pub fn dns_names(&self) -> impl Iterator<Item = &str> {
         self.by_name.keys().map(String::as_str)
     }
@@ -115,12 +114,12 @@ impl fmt::Debug for CertificateSet {
 pub struct CertificateAndKey(Arc<CertifiedKey>);
 
 impl CertificateAndKey {
-    /// Reads `fullchain.pem` and `privkey.pem` in a folder. `read` gives the octets of a file, and none if
-    /// there is no such file.
+    /// Reads `fullchain.pem` and `privkey.pem` in a directory. `read` returns the octets of a file, or `None`
+    /// if the file does not exist.
     ///
     /// # Errors
-    /// What is wrong with one of the files, or that they do not belong together; the operator is at fault,
-    /// or somebody is replacing them.
+    /// What is wrong with one of the files, or that they do not belong together; the operator is at fault, or
+    /// a program is replacing the files at this moment.
     pub fn read(
         folder: &Path,
         read: &mut dyn FnMut(&Path) -> io::Result<Option<Vec<u8>>>,
@@ -165,17 +164,17 @@ fn dns_names_of(key: &CertifiedKey) -> Vec<String> {
     let Some(leaf) = key.cert.first() else { return Vec::new() };
     match webpki::EndEntityCert::try_from(leaf) {
         Ok(leaf) => leaf.valid_dns_names().map(str::to_ascii_lowercase).collect(),
-        // It is still served when nobody asks for a name.
+        // The certificate is still served to clients that ask for no name.
         Err(_) => Vec::new(),
     }
 }
 
-/// The one cryptographic library that every TLS configuration here is built on.
+/// The cryptographic library of every TLS configuration.
 pub(super) fn crypto_provider() -> CryptoProvider {
     rustls::crypto::aws_lc_rs::default_provider()
 }
 
-/// The certificates in force: read by every handshake, replaced by a reload.
+/// The certificates in force: every handshake reads them, a reload replaces them.
 #[derive(Debug)]
 pub struct CertificateResolver(ArcSwap<CertificateSet>);
 
@@ -191,7 +190,7 @@ impl CertificateResolver {
         self.0.store(Arc::new(set));
     }
 
-    /// There is no certificate, so TLS cannot be offered.
+    /// The set has no certificate, so TLS cannot be offered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.load().is_empty()
@@ -262,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_that_does_not_load_is_named() {
+    fn the_error_names_the_file_of_a_pair_that_does_not_load() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         write_pair(&path("a"), &["a.example"]);

@@ -1,12 +1,11 @@
 //! A second TLS stack, the system's OpenSSL, for peers that rustls cannot reach.
 //!
-//! Such a peer offers TLS 1.2 with CBC suites, DHE or RSA key exchange, or shows a certificate with
-//! RSA-1024: better than plain text, and no more than that. So nothing is verified, and what comes
-//! out is never better than [`Level::TlsUnverified`]. TLS 1.1 and older are not spoken here either
-//! (RFC 8996).
+//! Such a peer offers TLS 1.2 with CBC suites, DHE or RSA key exchange, or has a certificate with RSA-1024:
+//! better than plain text, and no more. So certificates are not verified, and the level is never higher than
+//! [`SecurityLevel::TlsUnverified`]. TLS 1.1 and older are refused here too (RFC 8996).
 //!
-//! Called by `courier/smtp` on a new connection, after rustls has failed on another one and only if
-//! what we know of the domain allows it. Behind the feature `legacy-tls`.
+//! Called by `courier/smtp` on a new connection, after a handshake by rustls has failed on another one and
+//! only if the demand on the connection allows this level. Behind the feature `legacy-tls`.
 
 use std::io::{self, Read, Write};
 
@@ -22,7 +21,7 @@ use crate::sys::{Clock as _, Moment, Stream, SystemClock};
 /// long as the stream's deadline allows.
 ///
 /// # Errors
-/// [`HandshakeError`] whatever happened; the connection is then closed.
+/// [`HandshakeError`] for every cause; the connection is then closed.
 pub fn handshake(stream: Box<dyn Stream>, host: &Domain) -> Result<SecuredConnection, HandshakeError> {
     let connector = TlsConnector::builder()
         .min_protocol_version(Some(Protocol::Tlsv12))
@@ -33,13 +32,13 @@ pub fn handshake(stream: Box<dyn Stream>, host: &Domain) -> Result<SecuredConnec
         .map_err(|error| HandshakeError::new(&error))?;
     let stream = connector.connect(host.as_ascii(), stream).map_err(|error| match error {
         NativeError::Failure(error) => HandshakeError::new(&error),
-        // Our streams block; dropping what is half done closes it.
+        // Our streams block, so this does not happen; dropping the handshake closes the connection.
         NativeError::WouldBlock(_) => HandshakeError("the connection did not wait".to_owned()),
     })?;
     Ok(SecuredConnection {
         stream: Box::new(LegacyStream { inner: stream, is_aborted: false }),
         level: SecurityLevel::TlsUnverified,
-        // The library does not say more.
+        // The library does not tell version and cipher.
         tls_info: TlsInfo { version: "TLSv1.2 or later".to_owned(), cipher: "chosen by OpenSSL".to_owned() },
         level_reason: "it was reached by the legacy TLS library, which verifies nothing".to_owned(),
     })

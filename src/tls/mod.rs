@@ -1,13 +1,13 @@
 //! TLS: certificates, security levels, and streams that encrypt.
 //!
-//! - `level`: what TLS was worth on a connection, as an ordered value
-//! - `certs`: our own certificates, chosen by the name a client asks for
+//! - `security_level`: how well TLS protected a connection, as an ordered value
+//! - `certificates`: our own certificates, chosen by the name a client asks for
 //! - `validity`: when a certificate begins and ends
-//! - `server`: for those who connect to us
-//! - `client`: on connections that we open
+//! - `server`: TLS on connections that clients open
+//! - `client`: TLS on connections that we open
 //! - `legacy`: the same with OpenSSL, for peers that rustls cannot reach (feature `legacy-tls`)
-//! - `stream`: a rustls connection over a stream of ours
-//! - `facts`: version and cipher of a finished handshake
+//! - `stream`: a rustls connection over one of our streams
+//! - `session_info`: version and cipher of a finished handshake
 
 mod certificates;
 mod client;

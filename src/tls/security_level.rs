@@ -1,27 +1,26 @@
 //! How well a connection was protected.
 //!
-//! Pure. Levels are ordered, so that "at least as good as what we know of the domain" is one
-//! comparison. What they are called here is what files, logs and pages show.
+//! Pure. Levels are ordered, so that "at least as good as the level known of the domain" is one comparison.
+//! Files, logs and pages show the names that are defined here.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What TLS was worth on a connection that we opened.
+/// The protection of a connection that we opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SecurityLevel {
     /// No TLS.
     #[default]
     Plain,
-    /// TLS with a certificate that nobody vouches for, or for another name.
+    /// TLS with a certificate that is not trusted, or that has another name.
     TlsUnverified,
     /// TLS with a chain to the system's roots and the MX host's name.
     TlsVerified,
 }
 
-/// Whether a client that connected to us used TLS. Clients show no certificate, so there is
-/// nothing to verify.
+/// The protection of a connection that a client opened. Clients have no certificate, so none is verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum IncomingSecurityLevel {

@@ -1,4 +1,4 @@
-//! TLS for those who connect to us: 1.2 and 1.3 (RFC 8446, RFC 5246), no client certificates.
+//! TLS on connections that clients open: 1.2 and 1.3 (RFC 5246, RFC 8446), without client certificates.
 
 use std::io;
 use std::sync::Arc;
@@ -12,26 +12,26 @@ use super::stream::TlsStream;
 use crate::mail::TlsInfo;
 use crate::sys::{self, Stream};
 
-/// An encrypted stream, and what is known of it.
+/// A connection after the handshake.
 #[derive(Debug)]
 pub struct AcceptedTls {
-    /// Encrypts.
+    /// The stream of plain octets.
     pub stream: Box<dyn Stream>,
     /// Version and cipher.
     pub tls_info: TlsInfo,
-    /// What both sides can derive from this connection and from no other; `None` before TLS 1.3
-    /// (RFC 9266 §4.2).
+    /// A value that both sides derive from this connection, different for every connection; `None` before
+    /// TLS 1.3 (RFC 9266 §4.2).
     pub channel_binding: Option<[u8; 32]>,
 }
 
-/// A handshake failed because the client does not speak TLS at all.
+/// Whether a handshake failed because the client does not speak TLS.
 #[must_use]
 pub fn is_not_tls(error: &io::Error) -> bool {
     let error = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
     matches!(error, Some(Error::InvalidMessage(InvalidMessage::InvalidContentType)))
 }
 
-/// Makes encrypted streams of plain ones.
+/// Does handshakes with clients.
 #[derive(Debug, Clone)]
 pub struct TlsServer {
     config: Arc<ServerConfig>,
@@ -48,24 +48,24 @@ impl TlsServer {
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
             .with_no_client_auth()
             .with_cert_resolver(Arc::clone(&certs) as _);
-        // A big provider's client breaks when it is given a ticket on port 25; a mail session is
-        // long enough to pay for a whole handshake.
+        // The client of a large provider fails when it gets a session ticket on port 25; a mail session is
+        // long enough for a whole handshake.
         config.send_tls13_tickets = 0;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         Ok(Self { config: Arc::new(config), certificates: certs })
     }
 
-    /// There is a certificate, so TLS can be offered.
+    /// A certificate exists, so TLS can be offered.
     #[must_use]
     pub fn is_available(&self) -> bool {
         !self.certificates.is_empty()
     }
 
-    /// Shakes hands on an open connection, by its deadline. Aside: a handshake touches more of a stack
-    /// than all that comes after it, which is mostly waiting.
+    /// Does the handshake on an open connection, by the deadline of the stream. On a thread of its own, because
+    /// a handshake needs more stack than the rest of a session, and the stack of a session stays in memory.
     ///
     /// # Errors
-    /// What went wrong; the connection is then closed.
+    /// The error of the stream or of TLS; the connection is then closed.
     pub fn accept(&self, stream: Box<dyn Stream>) -> io::Result<AcceptedTls> {
         sys::run_on_temporary_thread("handshake", || self.handshake(stream))?
     }
@@ -78,14 +78,10 @@ impl TlsServer {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        let facts = tls_info(connection.protocol_version(), connection.negotiated_cipher_suite());
+        let tls_info = tls_info(connection.protocol_version(), connection.negotiated_cipher_suite());
         let channel_binding =
-            facts.has_channel_binding().then(|| export_channel_binding(&connection)).transpose()?;
-        Ok(AcceptedTls {
-            stream: Box::new(TlsStream::new(connection, stream)),
-            tls_info: facts,
-            channel_binding,
-        })
+            tls_info.has_channel_binding().then(|| export_channel_binding(&connection)).transpose()?;
+        Ok(AcceptedTls { stream: Box::new(TlsStream::new(connection, stream)), tls_info, channel_binding })
     }
 }
 

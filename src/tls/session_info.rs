@@ -1,4 +1,4 @@
-//! What is worth knowing of a finished handshake.
+//! Version and cipher of a finished handshake.
 
 use rustls::{ProtocolVersion, SupportedCipherSuite};
 
@@ -11,7 +11,7 @@ pub(super) fn tls_info(version: Option<ProtocolVersion>, cipher: Option<Supporte
         Some(ProtocolVersion::TLSv1_2) => "TLSv1.2".to_owned(),
         other => format!("{other:?}"),
     };
-    // rustls calls the suites of TLS 1.3 `TLS13_…`; the registry of IANA calls them `TLS_…`.
+    // rustls names the suites of TLS 1.3 `TLS13_…`; the registry of IANA names them `TLS_…`.
     let cipher =
         cipher.and_then(|suite| suite.suite().as_str()).unwrap_or("unknown").replacen("TLS13_", "TLS_", 1);
     TlsInfo { version, cipher }

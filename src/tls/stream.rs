@@ -1,4 +1,4 @@
-//! A rustls connection over a stream of ours, whichever side we are on.
+//! A rustls connection over one of our streams, as client or as server.
 
 use std::fmt::{self, Debug};
 use std::io::{self, Read, Write};
@@ -9,10 +9,10 @@ use rustls::{ConnectionCommon, SideData, StreamOwned};
 
 use crate::sys::{Clock as _, Moment, Stream, SystemClock};
 
-/// A goodbye is said within this, or not at all.
+/// Time to send close_notify when a stream is dropped.
 pub(super) const CLOSE_NOTIFY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Encrypts. Says goodbye when it is dropped, unless it was aborted.
+/// Encrypts. Sends close_notify when it is dropped, unless it was aborted.
 pub(super) struct TlsStream<C, S>
 where
     C: DerefMut<Target = ConnectionCommon<S>>,
@@ -27,12 +27,13 @@ where
     C: DerefMut<Target = ConnectionCommon<S>>,
     S: SideData,
 {
-    /// After the handshake.
+    /// The stream of a connection after its handshake.
     pub(super) fn new(connection: C, stream: Box<dyn Stream>) -> Self {
         Self { inner: StreamOwned::new(connection, stream), is_closed: false }
     }
 
-    /// RFC 8446 §6.1: without it the peer cannot tell an end from a cut. It may be gone already.
+    /// RFC 8446 §6.1: without close_notify the peer cannot distinguish an end from a truncation. The peer may
+    /// have closed the connection, so errors are ignored.
     fn send_close_notify_once(&mut self) {
         if !self.is_closed {
             self.is_closed = true;

@@ -1,4 +1,4 @@
-//! When a certificate begins and ends, and when that is worth a word.
+//! When a certificate begins and ends, and when a warning is due.
 
 use std::time::Duration;
 
@@ -7,24 +7,24 @@ use webpki::{EndEntityCert, KeyUsage};
 
 use crate::mail::Timestamp;
 
-/// A renewed one should be there this long before the end. Those who renew do it a month before.
+/// A renewed certificate should exist this long before the end. ACME clients renew a month before.
 const RENEWAL_NOTICE: Duration = Duration::from_hours(14 * 24);
 
-/// The time in which a certificate holds.
+/// The time in which a certificate is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Validity {
-    /// It begins.
+    /// The first moment.
     pub not_before: Timestamp,
-    /// It ends.
+    /// The last moment.
     pub not_after: Timestamp,
 }
 
 impl Validity {
-    /// `None` for what is no certificate.
+    /// `None` if the octets are no certificate.
     pub(super) fn of_certificate(certificate: &CertificateDer<'_>) -> Option<Self> {
         let leaf = EndEntityCert::try_from(certificate).ok()?;
-        // The library does not show the dates; it names them where it refuses a time. It looks at them
-        // before anything else, so that nobody has to vouch for the certificate.
+        // webpki has no function for the dates, but its error for a wrong time has them. It checks the time
+        // first, so no trusted root is needed. (x509-parser would bring a dozen crates for two dates.)
         let refusal =
             |time| leaf.verify_for_usage(&[], &[], &[], time, KeyUsage::server_auth(), None, None).err();
         let Some(webpki::Error::CertNotValidYet { not_before, .. }) = refusal(unix_time(0)) else {
@@ -36,14 +36,14 @@ impl Validity {
         Some(Self { not_before: timestamp(not_before), not_after: timestamp(not_after) })
     }
 
-    /// How long it still holds; zero when it is over.
+    /// The time until the end; zero after it.
     #[must_use]
     pub fn remaining(&self, now: Timestamp) -> Duration {
         self.not_after.since(now)
     }
 
-    /// A renewed one should have been here by now: two weeks before the end, or a third of its life
-    /// where that is shorter.
+    /// Whether a renewed certificate should exist by now: two weeks before the end, or a third of the whole
+    /// time if that is shorter.
     #[must_use]
     pub fn is_expiring_soon(&self, now: Timestamp) -> bool {
         self.remaining(now) < RENEWAL_NOTICE.min(self.not_after.since(self.not_before) / 3)
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_holds_from_its_first_to_its_last_second() {
+    fn a_certificate_is_valid_from_its_first_to_its_last_second() {
         let validity = validity_between((2026, 11, 1), (2027, 1, 30));
         assert_eq!(validity.not_before.to_string(), "2026-11-01T00:00:00.000Z");
         assert_eq!(validity.not_after.to_string(), "2027-01-30T00:00:00.000Z");
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_end_is_near_in_two_weeks_or_the_last_third_of_a_short_life() {
+    fn a_certificate_expires_soon_in_its_last_two_weeks_or_the_last_third_of_a_short_life() {
         for (validity, early) in [
             (validity_between((2026, 11, 1), (2027, 1, 30)), DAY * (90 - 14)),
             (validity_between((2026, 11, 1), (2026, 11, 7)), DAY * 4),
