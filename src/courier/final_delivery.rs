@@ -1,8 +1,8 @@
 //! A message as a mailbox or a program gets it.
 //!
-//! This is final delivery: Return-Path, with the envelope's reverse-path, goes on top (RFC 5321
-//! §4.4), and Delivered-To, by which a loop through a mailbox is noticed. Line ends become what
-//! the receiver wants, as the octets stream by.
+//! This is final delivery: Return-Path, with the envelope's reverse-path, is added on top (RFC 5321 §4.4),
+//! and Delivered-To, by which a loop through a mailbox is noticed. Line ends are converted while the
+//! octets are read.
 
 use std::io::{self, Read};
 
@@ -10,12 +10,12 @@ use super::contract::Delivery;
 use crate::mail::Mailbox;
 use crate::sys::LfReader;
 
-/// What ends a line.
+/// The end of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineEnds {
     /// LF, as in files.
     Lf,
-    /// CR LF, as on the wire.
+    /// CR LF, as in SMTP.
     CrLf,
 }
 
@@ -25,7 +25,7 @@ pub(super) fn open<'a>(
     mailbox: &Mailbox,
     line_ends: LineEnds,
 ) -> io::Result<Box<dyn Read + 'a>> {
-    // Neither can hold a line end: addresses have no control characters.
+    // Addresses have no control characters, so neither field can hold a line end.
     let top = format!("Return-Path: {}\r\nDelivered-To: {mailbox}\r\n", delivery.envelope.reverse_path);
     let whole = io::Cursor::new(top.into_bytes()).chain(delivery.message.open()?);
     Ok(match line_ends {

@@ -1,19 +1,19 @@
 //! The hosts of a domain, in the order in which to try them (RFC 5321 §5.1).
 //!
-//! Says for every answer of DNS whether mail can be carried now, later or never:
+//! Decides for every answer of DNS whether mail can be carried now, later or never:
 //!
-//! | DNS says | then |
+//! | answer of DNS | result |
 //! |---|---|
-//! | MX records | their hosts, lower preference first, equals in random order |
+//! | MX records | their hosts, lower preference first, equals in random order; `localhost` is left out |
 //! | no MX record | the domain itself, the "implicit MX" |
-//! | one MX, `0 .` | permanent 5.1.10: it takes no mail (RFC 7505) |
+//! | one MX, `0 .` | permanent 5.1.10: the domain takes no mail (RFC 7505) |
 //! | no such domain | permanent 5.1.2 |
-//! | we could not find out | transient 4.4.3; never the implicit MX, which might be a stranger |
+//! | no answer | transient 4.4.3; never the implicit MX, which may be a host that takes no mail |
 //! | hosts, but none has an address | permanent 5.4.4 |
 //!
-//! Addresses are looked up one host at a time, because most mail goes to the first. An address
-//! literal is its own host and is never looked up. Does not connect and does not know whether a
-//! host is ourselves: the SMTP courier, which calls this, does.
+//! Addresses are looked up one host at a time, because most mail goes to the first. An address literal is
+//! its own host and is never looked up. Does not connect. Whether a host is this host is decided by the
+//! SMTP courier, which calls this.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -22,8 +22,8 @@ use crate::dns::{Budget, DnsError, Mx, MxExchange, Resolver, is_localhost};
 use crate::mail::{Domain, Failure};
 use crate::sys::Random;
 
-/// Hosts tried in one attempt. RFC 5321 §5.1 lets us stop after two; nobody serious has more
-/// than a few, and a list of hundreds is meant to keep us busy.
+/// Hosts tried in one attempt. RFC 5321 §5.1 allows to stop after two; real domains have a few, and a list
+/// of hundreds would hold a delivery thread.
 const HOSTS_MAX: usize = 10;
 
 /// Addresses tried of one host.
@@ -32,9 +32,9 @@ const ADDRESSES_MAX: usize = 6;
 /// A host that takes mail for a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// Its name, which its certificate must bear; or an address literal.
+    /// The host's name, which its certificate should bear; or an address literal.
     pub name: Domain,
-    /// Of its MX record; 0 for an implicit MX or a literal.
+    /// The preference of its MX record; 0 for an implicit MX or a literal.
     pub preference: u16,
 }
 
@@ -78,11 +78,11 @@ pub fn mx_hosts(
 }
 
 /// The addresses of a host, in the order in which to try them: at least one, at most six. Families
-/// alternate, IPv6 first, so that a family without a working route costs one try and not all.
+/// alternate, IPv6 first, so that a family without a working route costs one connection and not all.
 ///
 /// # Errors
-/// Permanent 5.4.4 if the host truly has none, transient 4.4.3 if we could not find out. Either is
-/// about this host: as long as one of a domain's hosts may work later, so may the domain.
+/// Permanent 5.4.4 if the host has none, transient 4.4.3 if DNS gave no answer. Either is about this host
+/// only: another host of the domain may have addresses.
 pub fn host_addresses(
     resolver: &dyn Resolver,
     host: &Domain,
@@ -111,8 +111,8 @@ fn dns_failure(name: &Domain, why: &DnsError) -> Failure {
     Failure::transient(4, 3, format!("DNS does not answer for {name}: {why}")).with_destination_scope()
 }
 
-/// The record's host, if mail can be carried to it. The root beside other records means nothing
-/// (RFC 7505 §3 forbids it), and `localhost` would be ourselves, whoever says it.
+/// The record's host, if mail can be carried to it. The root beside other records has no meaning (RFC 7505
+/// §3 forbids it), and `localhost` is this host.
 fn usable_host(record: Mx) -> Option<Host> {
     match record.exchange {
         MxExchange::Host(name) if !is_localhost(&name) => Some(Host { name, preference: record.preference }),
@@ -120,7 +120,7 @@ fn usable_host(record: Mx) -> Option<Host> {
     }
 }
 
-/// Fisher and Yates.
+/// The shuffle of Fisher and Yates.
 fn shuffle<T>(items: &mut [T], random: &dyn Random) {
     for last in (1..items.len()).rev() {
         let other = usize::try_from(random.below(last as u64 + 1)).unwrap_or(last);
@@ -198,9 +198,9 @@ mod tests {
     }
 
     #[test]
-    fn trouble_with_dns_is_never_taken_for_no_mx() {
-        for trouble in ["SERVFAIL", "SILENT"] {
-            assert_eq!(hosts_of(&format!("there.example. {trouble}"), "there.example"), Err("4.4.3".into()));
+    fn a_failure_of_dns_is_never_taken_for_no_mx() {
+        for failure in ["SERVFAIL", "SILENT"] {
+            assert_eq!(hosts_of(&format!("there.example. {failure}"), "there.example"), Err("4.4.3".into()));
         }
     }
 
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn the_root_beside_other_hosts_is_passed_over() {
+    fn the_root_beside_other_hosts_is_skipped() {
         let zone = "there.example. MX 0 .\nthere.example. MX 10 mx.there.example.";
         assert_eq!(hosts_of(zone, "there.example").unwrap(), ["mx.there.example"]);
     }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn an_mx_that_names_no_host_is_passed_over() {
+    fn an_mx_that_names_no_host_is_skipped() {
         let zone = "there.example. MX 0 192.0.2.1\nthere.example. MX 5 localhost.\n\
                     there.example. MX 10 mx.there.example.";
         assert_eq!(hosts_of(zone, "there.example").unwrap(), ["mx.there.example"]);
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_with_many_addresses_is_tried_at_few_of_both_families() {
+    fn a_host_with_many_addresses_is_tried_at_a_few_of_both_families() {
         let mut text = String::new();
         for n in 1..=20 {
             text += &format!("mx.example. A 192.0.2.{n}\nmx.example. AAAA 2001:db8::{n}\n");
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_addresses_is_permanent_unless_they_may_come_back() {
+    fn a_host_without_addresses_is_permanent_unless_dns_gave_no_answer() {
         let zone = Zone::parse("empty.example. EMPTY\nbroken.example. SERVFAIL").unwrap();
         let ask = |name: &str| host_addresses(&zone, &domain(name), &budget()).unwrap_err();
         assert_eq!(status(&ask("empty.example")), "5.4.4");

@@ -1,9 +1,9 @@
-//! Texts of the operator's with places to fill in: `%user%`, `%from_domain%` …
+//! Texts of the operator with placeholders: `%user%`, `%from_domain%` …
 //!
-//! Filled in one pass: what is put in is not looked at again, so that an address that holds
-//! `%to%` stays what it is. A percent sign that is no such place is an ordinary character.
+//! Placeholders are filled in one pass: values are not searched for placeholders, so an address that holds
+//! `%to%` stays as it is. A percent sign that is no part of a placeholder is an ordinary character.
 
-/// A text with places.
+/// A text with placeholders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Template {
     pieces: Vec<Piece>,
@@ -16,19 +16,19 @@ enum Piece {
 }
 
 impl Template {
-    /// Reads a text in which each of `places` may stand between percent signs.
-    pub(super) fn new(raw: &str, places: &[&'static str]) -> Self {
+    /// Reads a text in which each of `names` may stand between percent signs.
+    pub(super) fn new(raw: &str, names: &[&'static str]) -> Self {
         let mut pieces = Vec::new();
         let mut text = String::new();
         let mut rest = raw;
         while let Some(c) = rest.chars().next() {
-            let found = places.iter().copied().find_map(|place| {
-                let behind = rest.strip_prefix('%')?.strip_prefix(place)?.strip_prefix('%')?;
-                Some((place, behind))
+            let found = names.iter().copied().find_map(|name| {
+                let behind = rest.strip_prefix('%')?.strip_prefix(name)?.strip_prefix('%')?;
+                Some((name, behind))
             });
             rest = match found {
-                Some((place, behind)) => {
-                    pieces.extend([Piece::Text(std::mem::take(&mut text)), Piece::Placeholder(place)]);
+                Some((name, behind)) => {
+                    pieces.extend([Piece::Text(std::mem::take(&mut text)), Piece::Placeholder(name)]);
                     behind
                 }
                 None => {
@@ -41,16 +41,17 @@ impl Template {
         Self { pieces }
     }
 
-    /// The text, with what `value` says of each place.
+    /// The text, with `value` of each placeholder.
     pub(super) fn fill<'v>(&self, value: impl Fn(&'static str) -> &'v str) -> String {
         let pieces = self.pieces.iter().map(|piece| match piece {
             Piece::Text(text) => text,
-            Piece::Placeholder(place) => value(place),
+            Piece::Placeholder(name) => value(name),
         });
         pieces.collect()
     }
 
-    /// The place that the filled text begins with; none if it begins with the operator's words.
+    /// The placeholder with whose value the filled text begins; `None` if it begins with the operator's own
+    /// text.
     pub(super) fn leading_placeholder<'v>(
         &self,
         value: impl Fn(&'static str) -> &'v str,
@@ -58,7 +59,7 @@ impl Template {
         self.pieces.iter().find_map(|piece| match piece {
             Piece::Text(text) if text.is_empty() => None,
             Piece::Text(_) => Some(None),
-            Piece::Placeholder(place) => (!value(place).is_empty()).then_some(Some(*place)),
+            Piece::Placeholder(name) => (!value(name).is_empty()).then_some(Some(*name)),
         })?
     }
 }
@@ -68,21 +69,21 @@ mod tests {
     use super::*;
 
     fn filled(raw: &str) -> String {
-        Template::new(raw, &["to", "to_user"]).fill(|place| match place {
+        Template::new(raw, &["to", "to_user"]).fill(|name| match name {
             "to" => "%to_user%",
             _ => "ana",
         })
     }
 
     #[test]
-    fn every_place_is_filled_and_nothing_twice() {
+    fn every_placeholder_is_filled_and_no_value_is_filled_again() {
         assert_eq!(filled("%to_user%"), "ana");
         assert_eq!(filled("-d=%to_user%%to_user%;"), "-d=anaana;");
-        assert_eq!(filled("%to%"), "%to_user%", "what is put in is not looked at again");
+        assert_eq!(filled("%to%"), "%to_user%", "a value is not searched for placeholders");
     }
 
     #[test]
-    fn other_percent_signs_stay() {
+    fn other_percent_signs_are_kept() {
         for raw in ["100%", "%", "%%", "%sender%", "é%"] {
             assert_eq!(filled(raw), raw);
         }

@@ -1,4 +1,4 @@
-//! One attempt of a courier, for the tests beside it.
+//! One attempt of a courier, for unit tests.
 
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::mail::{Envelope, Mailbox, MessageId, Outcome, Recipient, ReversePath,
 use crate::observe::Traces;
 use crate::sys::{Clock, Moment, SystemClock};
 
-/// A message, its recipients, and time.
+/// A message, its recipients, and the time for an attempt.
 pub(super) struct TestDelivery {
     pub(super) recipients: Vec<Recipient>,
     reverse_path: ReversePath,
@@ -21,7 +21,7 @@ pub(super) struct TestDelivery {
 
 struct StaticMessage {
     octets: &'static [u8],
-    /// Reading fails after so many.
+    /// Reading fails after so many octets.
     fails_after_octets: Option<u64>,
 }
 
@@ -47,7 +47,7 @@ impl Read for UnreadableMessage {
 }
 
 impl TestDelivery {
-    /// A short letter. Local parts may be anything: they are quoted where the grammar wants it.
+    /// A short message. Local parts may be any text: they are quoted where the grammar needs it.
     pub(super) fn new(reverse_path: &str, recipients: &[&str]) -> Self {
         Self {
             recipients: recipients.iter().map(|raw| Recipient::for_mailbox(mailbox(raw))).collect(),
@@ -73,7 +73,7 @@ impl TestDelivery {
         self.attempt_at(courier, SystemClock.now())
     }
 
-    /// The attempt, by a clock that says `now`.
+    /// The attempt, by a clock that shows `now`.
     pub(super) fn attempt_at(&self, courier: &dyn Courier, now: Moment) -> Vec<Outcome> {
         let id = MessageId::new(Timestamp::from_millis(0), 1);
         let envelope =

@@ -1,8 +1,8 @@
-//! The name that we say in EHLO.
+//! The name in EHLO.
 //!
-//! Always a real one: peers refuse, or distrust, whoever calls himself `localhost` or nothing
-//! (RFC 5321 §4.1.1.1). Chosen once for an attempt, so that a retry with other TLS is not another
-//! host to the peer.
+//! Always a public host name: peers refuse or distrust a client that calls itself `localhost` or has no
+//! name (RFC 5321 §4.1.1.1). Chosen once for an attempt, so that a new connection with other TLS has the
+//! same name.
 
 use super::settings::HelloMode;
 use crate::dns::is_localhost;
@@ -20,12 +20,12 @@ pub(super) fn hello_name(
         (HelloMode::SenderDomain, Some(domain)) if router.is_local(domain) && is_public_name(domain) => {
             domain.clone()
         }
-        // A null reverse-path, a domain of somebody else's, or the operator's wish.
+        // The reverse-path is null or not of a local domain, or the operator wants the host's name.
         (HelloMode::SenderDomain | HelloMode::Hostname, _) => hostname.clone(),
     }
 }
 
-/// Means the same thing to the peer as it does to us.
+/// The name means the same host to the peer as to us.
 fn is_public_name(domain: &Domain) -> bool {
     domain.is_qualified() && !is_localhost(domain)
 }
@@ -47,13 +47,13 @@ mod tests {
     }
 
     #[test]
-    fn a_domain_of_ours_speaks_for_itself_in_a_labels() {
+    fn mail_of_a_local_domain_goes_out_under_its_name_in_a_labels() {
         assert_eq!(name_for(HelloMode::SenderDomain, "ana@here.example"), "here.example");
         assert_eq!(name_for(HelloMode::SenderDomain, "ana@bücher.example"), "xn--bcher-kva.example");
     }
 
     #[test]
-    fn everybody_else_is_represented_by_the_host() {
+    fn other_mail_goes_out_under_the_name_of_the_host() {
         for sender in
             ["", "eve@elsewhere.example", "ana@localhost", "ana@box", "ana@box.localhost", "a@[192.0.2.9]"]
         {
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn with_hostname_it_is_always_the_host() {
+    fn with_hostname_all_mail_goes_out_under_the_name_of_the_host() {
         for sender in ["", "ana@here.example", "eve@elsewhere.example"] {
             assert_eq!(name_for(HelloMode::Hostname, sender), "mail.here.example", "{sender}");
         }

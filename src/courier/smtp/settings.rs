@@ -1,4 +1,4 @@
-//! What the operator may change, and what only tests do.
+//! Settings of the SMTP courier: those that the operator may change, and timeouts that only tests change.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,23 +6,23 @@ use std::time::Duration;
 use crate::mail::{Domain, Via};
 use crate::smtp::client::Wait;
 
-/// What the courier is told.
+/// Settings of the SMTP courier.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// TCP port of MX hosts, and of named hosts without a port of their own. Default: 25.
     pub port: u16,
-    /// Which name we say in EHLO.
+    /// The name in EHLO.
     pub hello_mode: HelloMode,
     /// Hosts that take all mail, instead of MX hosts. Default: none.
     pub via: Option<Via>,
     /// This host's qualified name.
     pub hostname: Domain,
-    /// Where we take mail in ourselves: an MX host there is this one. With an unspecified address, at
-    /// every address of this host.
+    /// The addresses at which this host takes mail in: an MX host there is this host. An unspecified address
+    /// means every address of this host.
     pub listen_addresses: Vec<SocketAddr>,
-    /// How long to wait for what.
+    /// How long to wait for each step.
     pub timeouts: Timeouts,
-    /// Messages on one connection at most. Default: 100; with 1 none is kept.
+    /// Messages on one connection at most. Default: 100; with 1 no connection is kept.
     pub messages_per_connection_max: u32,
 }
 
@@ -42,24 +42,24 @@ impl Settings {
     }
 }
 
-/// Which name we say in EHLO.
+/// Which name stands in EHLO.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HelloMode {
-    /// The reverse-path's domain if it is one of ours, else the host's name: each domain stands by
+    /// The reverse-path's domain if it is local, else the host's name: mail of each domain goes out under
     /// its own name.
     #[default]
     SenderDomain,
-    /// The host's name, always: for hosts whose address is checked against it.
+    /// Always the host's name: for hosts whose address is compared with it.
     Hostname,
 }
 
-/// How long to wait for what. The defaults are those of RFC 5321 §4.5.3.2 where it names one.
+/// How long to wait for each step. The defaults are those of RFC 5321 §4.5.3.2 where it names one.
 #[derive(Debug, Clone)]
 pub struct Timeouts {
     /// For a connection. Default: 30 seconds.
     pub connect: Duration,
-    /// No further address is asked after this much of an attempt: a domain whose hosts are all dead
-    /// holds a delivery thread no longer. Default: 3 minutes.
+    /// No further address is tried after this part of an attempt, so that a domain whose hosts are all
+    /// down does not hold a delivery thread longer. Default: 3 minutes.
     pub host_search: Duration,
     /// For a TLS handshake. Default: 1 minute.
     pub handshake: Duration,
@@ -77,8 +77,8 @@ pub struct Timeouts {
     pub write_block: Duration,
     /// For the reply to the final dot. Default: 10 minutes.
     pub final_dot: Duration,
-    /// For the reply to QUIT, and for a reply that explains why a peer stopped reading: nothing
-    /// depends on either. Default: 1 second.
+    /// For the reply to QUIT, and for a reply that explains why a peer stopped reading; no outcome depends
+    /// on either. Default: 1 second.
     pub quit: Duration,
 }
 
