@@ -1,4 +1,4 @@
-//! A world for the SMTP courier: peers that follow a script, a zone file, a letter.
+//! A fixture for the SMTP courier: peers that follow a script, a zone file, a message.
 
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
@@ -101,7 +101,7 @@ pub const DIALOG_TO_STARTTLS: &str = "
     C: EHLO here.example
     S: 250-mx|250 STARTTLS
     C: STARTTLS";
-/// The rest of a letter that goes out by TLS, with the certificate of that name.
+/// The dialog of a message that is sent by TLS, with the certificate of that name.
 pub fn dialog_over_tls(certificate: &str) -> String {
     let after_greeting = DIALOG_TO_BO.trim().strip_prefix("S: 220 mx").unwrap();
     format!("{DIALOG_TO_STARTTLS}\nS: 220 go\n! tls {certificate}\n{after_greeting}")
@@ -138,7 +138,7 @@ impl Read for FailingReader {
     }
 }
 
-/// A courier in a world of its own.
+/// What a courier works with, and one message.
 pub struct CourierFixture {
     pub dial: Arc<ScriptedConnector>,
     pub peer_levels: Arc<DomainInfo>,
@@ -207,7 +207,7 @@ impl CourierFixture {
         self
     }
 
-    /// A certificate of our own making for `host`, under a name for scripts.
+    /// A self-signed certificate for `host`, under a name for scripts.
     pub fn with_self_signed_certificate(self, name: &str, host: &str) -> Self {
         let CertifiedKey { cert, signing_key } =
             rcgen::generate_simple_self_signed(vec![host.to_owned()]).unwrap();
@@ -215,7 +215,7 @@ impl CourierFixture {
         self
     }
 
-    /// A certificate for `host` from an authority that we trust.
+    /// A certificate for `host` from a trusted authority.
     pub fn with_trusted_certificate(mut self, name: &str, host: &str) -> Self {
         let (root, config) = trusted_certificate(host);
         self.roots.add(root).unwrap();
@@ -236,7 +236,7 @@ impl CourierFixture {
         self.attempt(&self.courier_with(dial), recipients, false)
     }
 
-    /// A courier for several letters.
+    /// A courier for several messages.
     pub fn courier(&self) -> SmtpCourier {
         self.courier_with(self.dial.clone())
     }
@@ -257,7 +257,7 @@ impl CourierFixture {
         SmtpCourier::new(Arc::new(ArcSwap::from_pointee(self.settings.clone())), parts, &self.metrics)
     }
 
-    /// The letter, by a courier that may have carried others.
+    /// Delivers the message by a courier that may have carried others.
     pub fn deliver_with_courier(
         &self,
         courier: &SmtpCourier,
@@ -283,13 +283,13 @@ impl CourierFixture {
         })
     }
 
-    /// Every peer is content, every script was used, and every connection is closed.
+    /// Every dialog followed its script, every script was used, and every connection is closed.
     pub fn assert_finished(&self) -> PeerLog {
-        let heard = self.dial.finish();
-        assert_eq!(heard.mismatches, [""; 0], "{:#?}", self.traces.list());
-        assert_eq!(heard.open_connections, 0, "connections left open");
-        assert!(heard.unused_scripts.is_empty(), "nobody came to {:?}", heard.unused_scripts);
-        heard
+        let log = self.dial.finish();
+        assert_eq!(log.mismatches, [""; 0], "{:#?}", self.traces.list());
+        assert_eq!(log.open_connections, 0, "connections left open");
+        assert!(log.unused_scripts.is_empty(), "no connection to {:?}", log.unused_scripts);
+        log
     }
 
     pub fn known_level(&self, name: &str) -> SecurityLevel {

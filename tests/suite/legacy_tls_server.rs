@@ -1,7 +1,7 @@
-//! A mail server with TLS of the old kind: TLS 1.2, one CBC suite, on OpenSSL.
+//! A mail server with old TLS: TLS 1.2, one CBC suite, on OpenSSL.
 //!
-//! rustls offers no such suite, so that only the legacy library reaches it. It follows no script: it
-//! takes what it is sent and keeps what it has seen. Ends when dropped.
+//! rustls offers no such suite, so only the legacy TLS library can connect. The server follows no script: it
+//! accepts every message and records each connection. Ends when dropped.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -19,49 +19,50 @@ const SUITE: &str = "ECDHE-ECDSA-AES128-SHA";
 
 /// The server.
 pub struct LegacyTlsServer {
-    /// Where it listens, on 127.0.0.1.
+    /// The port on 127.0.0.1.
     pub port: u16,
     connections: Arc<Mutex<Vec<ObservedConnection>>>,
     is_stopped: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// What it has seen of one connection.
+/// What happened on one connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ObservedConnection {
-    /// STARTTLS, and no common suite.
+    /// STARTTLS without a common suite.
     HandshakeFailed,
-    /// A message, by this version and suite.
+    /// A message over TLS with this version and suite.
     Encrypted { version: String, suite: String, message: String },
-    /// Something else than STARTTLS after EHLO.
+    /// A command other than STARTTLS after EHLO.
     Plain(String),
 }
 
 impl LegacyTlsServer {
-    /// Starts one, with a certificate that nobody vouches for.
+    /// Starts a server with a self-signed certificate.
     pub fn start() -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (seen, is_over) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let (connections, is_stopped) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let acceptor = acceptor();
         let thread = std::thread::spawn({
-            let (seen, is_over) = (Arc::<Mutex<Vec<ObservedConnection>>>::clone(&seen), Arc::clone(&is_over));
+            let (connections, is_stopped) =
+                (Arc::<Mutex<Vec<ObservedConnection>>>::clone(&connections), Arc::clone(&is_stopped));
             move || {
                 for stream in listener.incoming() {
-                    if is_over.load(Ordering::SeqCst) {
+                    if is_stopped.load(Ordering::SeqCst) {
                         return;
                     }
-                    // A client that goes away in the middle has seen enough.
+                    // A client may close the connection before the end.
                     if let Ok(Some(one)) = stream.and_then(|stream| serve_connection(stream, &acceptor)) {
-                        seen.lock().unwrap().push(one);
+                        connections.lock().unwrap().push(one);
                     }
                 }
             }
         });
-        Self { port, connections: seen, is_stopped: is_over, thread: Some(thread) }
+        Self { port, connections, is_stopped, thread: Some(thread) }
     }
 
-    /// What it has seen so far, one for each connection.
+    /// The connections so far.
     pub fn connections(&self) -> Vec<ObservedConnection> {
         self.connections.lock().unwrap().clone()
     }
@@ -131,7 +132,7 @@ fn receive_over_tls(mut stream: SslStream<TcpStream>) -> io::Result<ObservedConn
     }
 }
 
-/// Octet by octet: what follows the line may be a handshake.
+/// Reads octet by octet, because a handshake may follow the line.
 fn read_line(stream: &mut impl Read) -> io::Result<String> {
     let mut octets = Vec::new();
     while !octets.ends_with(b"\r\n") {

@@ -15,27 +15,27 @@ const MORE: bool = true;
 
 #[test]
 fn one_message_follows_the_other_on_one_connection() {
-    let world = CourierFixture::new().with_peer(
+    let fixture = CourierFixture::new().with_peer(
         MX_ONE,
         &format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_TRANSACTION}{DIALOG_TRANSACTION}{DIALOG_QUIT}"),
     );
-    let courier = world.courier();
+    let courier = fixture.courier();
     for more in [MORE, MORE, !MORE] {
-        assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", more)), ["2.0.0"]);
+        assert_eq!(statuses(&fixture.deliver_with_courier(&courier, "bo@one.example", more)), ["2.0.0"]);
     }
     drop(courier);
-    assert_eq!(world.assert_finished().messages.len(), 3);
+    assert_eq!(fixture.assert_finished().messages.len(), 3);
 }
 
 #[test]
 fn two_domains_at_one_host_share_a_connection() {
-    let world = CourierFixture::new()
+    let fixture = CourierFixture::new()
         .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_TRANSACTION}{DIALOG_QUIT}"));
-    let courier = world.courier();
-    assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
-    assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@two.example", MORE)), ["2.0.0"]);
+    let courier = fixture.courier();
+    assert_eq!(statuses(&fixture.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+    assert_eq!(statuses(&fixture.deliver_with_courier(&courier, "bo@two.example", MORE)), ["2.0.0"]);
     drop(courier);
-    world.assert_finished();
+    fixture.assert_finished();
 }
 
 #[test]
@@ -47,93 +47,93 @@ fn a_refused_recipient_leaves_the_connection_to_the_next_message() {
         S: 550 5.1.1 no
         C: RSET
         S: 250 ok";
-    let world = CourierFixture::new()
+    let fixture = CourierFixture::new()
         .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{refused}{DIALOG_TRANSACTION}{DIALOG_QUIT}"));
-    let courier = world.courier();
-    assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["5.1.1"]);
-    assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", !MORE)), ["2.0.0"]);
+    let courier = fixture.courier();
+    assert_eq!(statuses(&fixture.deliver_with_courier(&courier, "bo@one.example", MORE)), ["5.1.1"]);
+    assert_eq!(statuses(&fixture.deliver_with_courier(&courier, "bo@one.example", !MORE)), ["2.0.0"]);
     drop(courier);
-    world.assert_finished();
+    fixture.assert_finished();
 }
 
 #[test]
-fn a_kept_connection_that_turns_out_to_be_dead_is_replaced_and_nothing_is_lost_or_doubled() {
+fn a_pooled_connection_that_the_peer_has_closed_is_replaced_and_no_message_is_lost_or_doubled() {
     for end in ["! close", "S: 421 4.4.2 idle for too long\n! close"] {
-        let world = CourierFixture::new()
+        let fixture = CourierFixture::new()
             .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}\n{end}"))
             .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_QUIT}"));
-        let courier = world.courier();
-        assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+        let courier = fixture.courier();
+        assert_eq!(statuses(&fixture.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
         assert_eq!(
-            statuses(&world.deliver_with_courier(&courier, "bo@one.example", !MORE)),
+            statuses(&fixture.deliver_with_courier(&courier, "bo@one.example", !MORE)),
             ["2.0.0"],
             "{end}"
         );
         drop(courier);
-        assert_eq!(world.assert_finished().messages.len(), 2);
+        assert_eq!(fixture.assert_finished().messages.len(), 2);
     }
 }
 
 #[test]
 fn a_kept_connection_that_breaks_after_the_dot_is_not_replaced() {
     let lost = DIALOG_TRANSACTION.trim_end().strip_suffix("S: 250 2.0.0 queued as 4711").unwrap();
-    let world = CourierFixture::new()
+    let fixture = CourierFixture::new()
         .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{lost}! close"));
-    let courier = world.courier();
-    assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
-    assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", !MORE)), ["4.4.2"]);
+    let courier = fixture.courier();
+    assert_eq!(statuses(&fixture.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+    assert_eq!(statuses(&fixture.deliver_with_courier(&courier, "bo@one.example", !MORE)), ["4.4.2"]);
     drop(courier);
-    world.assert_finished();
+    fixture.assert_finished();
 }
 
 #[test]
 fn a_connection_carries_so_many_messages_and_no_more() {
-    let mut world = CourierFixture::new();
-    world.settings.messages_per_connection_max = 2;
+    let mut fixture = CourierFixture::new();
+    fixture.settings.messages_per_connection_max = 2;
     let two = format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_TRANSACTION}{DIALOG_QUIT}");
-    let world = world.with_peer(MX_ONE, &two).with_peer(MX_ONE, &two);
-    let courier = world.courier();
+    let fixture = fixture.with_peer(MX_ONE, &two).with_peer(MX_ONE, &two);
+    let courier = fixture.courier();
     for _ in 0..4 {
-        assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+        assert_eq!(statuses(&fixture.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
     }
     drop(courier);
-    world.assert_finished();
+    fixture.assert_finished();
 }
 
 #[test]
-fn a_connection_that_waits_for_long_is_ended() {
-    let mut world = CourierFixture::new();
+fn a_connection_that_is_idle_for_too_long_is_closed() {
+    let mut fixture = CourierFixture::new();
     let clock = Arc::<TestClock>::default();
-    world.clock = clock.clone();
+    fixture.clock = clock.clone();
     let one = format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_QUIT}");
-    let world = world.with_peer(MX_ONE, &one).with_peer(MX_ONE, &one);
-    let courier = world.courier();
+    let fixture = fixture.with_peer(MX_ONE, &one).with_peer(MX_ONE, &one);
+    let courier = fixture.courier();
     for _ in 0..2 {
-        assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+        assert_eq!(statuses(&fixture.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
         clock.advance(Duration::from_secs(5));
     }
     drop(courier);
-    world.assert_finished();
+    fixture.assert_finished();
 }
 
 #[test]
-fn a_kept_connection_is_compared_with_what_is_known_of_each_domain() {
-    let world = CourierFixture::new()
+fn a_pooled_connection_must_meet_the_demand_of_each_domain() {
+    let fixture = CourierFixture::new()
         .with_known_level("two.example", SecurityLevel::TlsUnverified)
         .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_QUIT}"));
-    let courier = world.courier();
-    assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+    let courier = fixture.courier();
+    assert_eq!(statuses(&fixture.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
     assert_eq!(
-        statuses(&world.deliver_with_courier(&courier, "bo@two.example", MORE)),
+        statuses(&fixture.deliver_with_courier(&courier, "bo@two.example", MORE)),
         ["4.7.5"],
         "plain text"
     );
     drop(courier);
-    world.assert_finished();
+    fixture.assert_finished();
 }
 
 #[test]
-fn a_connection_whose_starttls_was_refused_is_not_kept() {
+fn a_connection_whose_starttls_was_refused_is_not_pooled() {
     let refused = "
         S: 220 mx
         C: EHLO here.example
@@ -141,71 +141,75 @@ fn a_connection_whose_starttls_was_refused_is_not_kept() {
         C: STARTTLS
         S: 454 4.7.0 not now";
     let one = format!("{refused}{DIALOG_TRANSACTION}{DIALOG_QUIT}");
-    let world = CourierFixture::new().with_peer(MX_ONE, &one).with_peer(MX_ONE, &one);
-    let courier = world.courier();
+    let fixture = CourierFixture::new().with_peer(MX_ONE, &one).with_peer(MX_ONE, &one);
+    let courier = fixture.courier();
     for _ in 0..2 {
-        assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
+        assert_eq!(statuses(&fixture.deliver_with_courier(&courier, "bo@one.example", MORE)), ["2.0.0"]);
     }
     drop(courier);
-    world.assert_finished();
+    fixture.assert_finished();
 }
 
 #[test]
-fn what_a_peer_limits_is_split_over_transactions_and_connections() {
+fn recipients_beyond_the_limits_of_a_peer_are_split_over_transactions_and_connections() {
     let limited = DIALOG_TO_EHLO.replace("250 mx", "250-mx|250 LIMITS RCPTMAX=1 MAILMAX=2");
-    let world = CourierFixture::new()
+    let fixture = CourierFixture::new()
         .with_peer(MX_ONE, &format!("{limited}{DIALOG_TRANSACTION}{DIALOG_TRANSACTION}{DIALOG_QUIT}"))
         .with_peer(MX_ONE, &format!("{limited}{DIALOG_TRANSACTION}{DIALOG_QUIT}"));
     assert_eq!(
-        statuses(&world.deliver_to(&["bo@one.example", "bo@two.example", "bo@one.example"])),
+        statuses(&fixture.deliver_to(&["bo@one.example", "bo@two.example", "bo@one.example"])),
         ["2.0.0", "2.0.0", "2.0.0"]
     );
-    assert_eq!(world.assert_finished().messages.len(), 3);
+    assert_eq!(fixture.assert_finished().messages.len(), 3);
 }
 
 #[test]
-fn a_host_that_did_not_answer_is_left_alone_for_a_while() {
-    let world = CourierFixture::new()
+fn a_host_that_did_not_answer_is_not_tried_for_a_while() {
+    let fixture = CourierFixture::new()
         .with_peer(MX1, "! refuse")
         .with_peer(MX2, &format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_QUIT}"))
         .with_peer(MX2, &format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_QUIT}"))
         .with_peer(MX1, &format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_QUIT}"));
-    let courier = world.courier();
+    let courier = fixture.courier();
     for _ in 0..2 {
-        assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@there.example", !MORE)), ["2.0.0"]);
+        assert_eq!(statuses(&fixture.deliver_with_courier(&courier, "bo@there.example", !MORE)), ["2.0.0"]);
     }
     courier.forget_host_failures();
-    assert_eq!(statuses(&world.deliver_with_courier(&courier, "bo@there.example", !MORE)), ["2.0.0"]);
+    assert_eq!(statuses(&fixture.deliver_with_courier(&courier, "bo@there.example", !MORE)), ["2.0.0"]);
     drop(courier);
-    let dialled: Vec<_> = world.assert_finished().connected.iter().map(ToString::to_string).collect();
-    assert_eq!(dialled, [MX1, MX2, MX2, MX1], "unless an operator says so");
+    let connected: Vec<_> = fixture.assert_finished().connected.iter().map(ToString::to_string).collect();
+    assert_eq!(connected, [MX1, MX2, MX2, MX1], "until an operator forgets the failures");
 }
 
 #[test]
-fn a_host_that_finds_itself_among_the_mx_hosts_passes_over_itself_and_those_behind() {
-    let mut world = CourierFixture::new();
-    world.settings.listen_addresses = vec!["192.0.2.2:25".parse().unwrap()];
-    let world = world.with_peer(MX1, "! refuse");
-    let outcomes = world.deliver_to(&["bo@there.example"]);
-    assert_eq!(statuses(&outcomes), ["4.4.1"], "a better one may be back later");
-    world.assert_finished();
+fn a_host_that_is_one_of_the_mx_hosts_skips_itself_and_the_less_preferred_ones() {
+    let mut fixture = CourierFixture::new();
+    fixture.settings.listen_addresses = vec!["192.0.2.2:25".parse().unwrap()];
+    let fixture = fixture.with_peer(MX1, "! refuse");
+    let outcomes = fixture.deliver_to(&["bo@there.example"]);
+    assert_eq!(statuses(&outcomes), ["4.4.1"], "a better host may be back later");
+    fixture.assert_finished();
 
-    let mut world = CourierFixture::new();
-    world.settings.listen_addresses = vec!["192.0.2.1:25".parse().unwrap()];
-    let outcomes = world.deliver_to(&["bo@there.example"]);
+    let mut fixture = CourierFixture::new();
+    fixture.settings.listen_addresses = vec!["192.0.2.1:25".parse().unwrap()];
+    let outcomes = fixture.deliver_to(&["bo@there.example"]);
     assert_eq!(
         outcomes[0].to_string(),
         "5.4.6 mail for there.example loops back to myself: no better MX host is left"
     );
-    world.assert_finished();
+    fixture.assert_finished();
 
-    let mut world = CourierFixture::new();
-    world.settings.hostname = domain("mx.one.example");
-    world.settings.listen_addresses = vec!["0.0.0.0:25".parse().unwrap()];
-    assert_eq!(statuses(&world.deliver_to(&["bo@one.example"])), ["5.4.6"], "by its name");
-    assert_eq!(statuses(&world.deliver_to(&["bo@loop.example"])), ["5.4.6"], "by an address of this host");
-    world.settings.listen_addresses = vec!["0.0.0.0:2525".parse().unwrap()];
-    let world = world.with_peer("127.0.0.1:25", "! refuse");
-    assert_eq!(statuses(&world.deliver_to(&["bo@loop.example"])), ["4.4.1"], "another port is somebody else");
-    world.assert_finished();
+    let mut fixture = CourierFixture::new();
+    fixture.settings.hostname = domain("mx.one.example");
+    fixture.settings.listen_addresses = vec!["0.0.0.0:25".parse().unwrap()];
+    assert_eq!(statuses(&fixture.deliver_to(&["bo@one.example"])), ["5.4.6"], "by its name");
+    assert_eq!(statuses(&fixture.deliver_to(&["bo@loop.example"])), ["5.4.6"], "by an address of this host");
+    fixture.settings.listen_addresses = vec!["0.0.0.0:2525".parse().unwrap()];
+    let fixture = fixture.with_peer("127.0.0.1:25", "! refuse");
+    assert_eq!(
+        statuses(&fixture.deliver_to(&["bo@loop.example"])),
+        ["4.4.1"],
+        "another port is another server"
+    );
+    fixture.assert_finished();
 }

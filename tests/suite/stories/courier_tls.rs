@@ -16,14 +16,14 @@ use crate::courier_fixture::{
 use crate::test_server::run_test_alone;
 
 #[test]
-fn a_certificate_of_its_own_making_is_tls_unverified() {
-    let world = CourierFixture::new()
+fn a_self_signed_certificate_is_tls_unverified() {
+    let fixture = CourierFixture::new()
         .with_self_signed_certificate("own", "mx.one.example")
         .with_peer(MX_ONE, &dialog_over_tls("own"));
-    assert_eq!(statuses(&world.deliver_to(&["bo@one.example"])), ["2.0.0"]);
-    world.assert_finished();
-    assert_eq!(world.known_level("one.example"), SecurityLevel::TlsUnverified);
-    let metrics = world.metrics.to_json();
+    assert_eq!(statuses(&fixture.deliver_to(&["bo@one.example"])), ["2.0.0"]);
+    fixture.assert_finished();
+    assert_eq!(fixture.known_level("one.example"), SecurityLevel::TlsUnverified);
+    let metrics = fixture.metrics.to_json();
     assert_eq!(metrics["smtp_out_tls"]["tls-unverified"], 1);
     assert_eq!(metrics["smtp_out_level_check"]["passed"], 1);
     assert_eq!(metrics["smtp_out_attempts"], 1);
@@ -36,146 +36,150 @@ fn a_certificate_from_a_trusted_root_is_tls_verified_if_the_name_is_right() {
         ("mx.other.example", SecurityLevel::TlsUnverified),
         ("one.example", SecurityLevel::TlsUnverified),
     ] {
-        let world = CourierFixture::new()
+        let fixture = CourierFixture::new()
             .with_trusted_certificate("good", host)
             .with_peer(MX_ONE, &dialog_over_tls("good"));
-        assert_eq!(statuses(&world.deliver_to(&["bo@one.example"])), ["2.0.0"]);
-        world.assert_finished();
-        assert_eq!(world.known_level("one.example"), level, "{host}");
+        assert_eq!(statuses(&fixture.deliver_to(&["bo@one.example"])), ["2.0.0"]);
+        fixture.assert_finished();
+        assert_eq!(fixture.known_level("one.example"), level, "{host}");
     }
 }
 
 #[test]
-fn a_certificate_past_its_time_is_taken_and_is_tls_unverified() {
+fn an_expired_certificate_is_accepted_and_is_tls_unverified() {
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let mut world = CourierFixture::new();
-    world.roots.add(ca.self_signed(&ca_key).unwrap().der().clone()).unwrap();
+    let mut fixture = CourierFixture::new();
+    fixture.roots.add(ca.self_signed(&ca_key).unwrap().der().clone()).unwrap();
     let key = KeyPair::generate().unwrap();
     let mut leaf = CertificateParams::new(vec!["mx.one.example".to_owned()]).unwrap();
     leaf.not_before = rcgen::date_time_ymd(2020, 1, 1);
     leaf.not_after = rcgen::date_time_ymd(2021, 1, 1);
     let leaf = leaf.signed_by(&key, &Issuer::new(ca, ca_key)).unwrap();
-    world.dial.add_certificate("old", server_config(vec![leaf.der().clone()], &key));
-    let world = world.with_peer(MX_ONE, &dialog_over_tls("old"));
-    assert_eq!(statuses(&world.deliver_to(&["bo@one.example"])), ["2.0.0"]);
-    world.assert_finished();
-    assert_eq!(world.known_level("one.example"), SecurityLevel::TlsUnverified);
+    fixture.dial.add_certificate("old", server_config(vec![leaf.der().clone()], &key));
+    let fixture = fixture.with_peer(MX_ONE, &dialog_over_tls("old"));
+    assert_eq!(statuses(&fixture.deliver_to(&["bo@one.example"])), ["2.0.0"]);
+    fixture.assert_finished();
+    assert_eq!(fixture.known_level("one.example"), SecurityLevel::TlsUnverified);
 }
 
 #[test]
-fn a_second_connection_is_verified_anew() {
-    let world = CourierFixture::new().with_trusted_certificate("good", "mx.one.example");
+fn a_second_connection_is_verified_again() {
+    let fixture = CourierFixture::new().with_trusted_certificate("good", "mx.one.example");
     for _ in 0..2 {
-        world.dial.add_peer(MX_ONE, &dialog_over_tls("good"));
-        assert_eq!(statuses(&world.deliver_to(&["bo@one.example"])), ["2.0.0"], "the level must not drop");
+        fixture.dial.add_peer(MX_ONE, &dialog_over_tls("good"));
+        assert_eq!(statuses(&fixture.deliver_to(&["bo@one.example"])), ["2.0.0"], "the level must not drop");
     }
-    world.assert_finished();
-    assert_eq!(world.metrics.to_json()["smtp_out_tls"]["tls-verified"], 2);
+    fixture.assert_finished();
+    assert_eq!(fixture.metrics.to_json()["smtp_out_tls"]["tls-verified"], 2);
 }
 
 #[test]
-fn a_reply_injected_behind_starttls_is_thrown_away() {
+fn a_reply_injected_after_starttls_is_discarded() {
     let script = dialog_over_tls("own").replace("S: 220 go", "S: 220 go|250-mx|250 SIZE 1");
-    let world = CourierFixture::new()
+    let fixture = CourierFixture::new()
         .with_self_signed_certificate("own", "mx.one.example")
         .with_peer(MX_ONE, &script);
     assert_eq!(
-        statuses(&world.deliver_to(&["bo@one.example"])),
+        statuses(&fixture.deliver_to(&["bo@one.example"])),
         ["2.0.0"],
-        "a limit of one octet was never believed"
+        "a limit of one octet had no effect"
     );
-    world.assert_finished();
+    fixture.assert_finished();
 }
 
 #[test]
 #[cfg(feature = "legacy-tls")]
 fn a_failed_handshake_is_tried_again_with_the_legacy_library() {
-    let world = CourierFixture::new()
+    let fixture = CourierFixture::new()
         .with_trusted_certificate("good", "mx.one.example")
         .with_peer(MX_ONE, &format!("{DIALOG_TO_STARTTLS}\nS: 220 go\n! close"))
         .with_peer(MX_ONE, &dialog_over_tls("good"));
-    assert_eq!(statuses(&world.deliver_to(&["bo@one.example"])), ["2.0.0"]);
-    world.assert_finished();
-    assert_eq!(world.known_level("one.example"), SecurityLevel::TlsUnverified, "it verifies nothing");
+    assert_eq!(statuses(&fixture.deliver_to(&["bo@one.example"])), ["2.0.0"]);
+    fixture.assert_finished();
+    assert_eq!(
+        fixture.known_level("one.example"),
+        SecurityLevel::TlsUnverified,
+        "the legacy library verifies no certificate"
+    );
 }
 
 #[test]
 #[cfg(feature = "legacy-tls")]
-fn plain_text_comes_after_the_legacy_library_and_on_a_connection_of_its_own() {
-    let world = CourierFixture::new()
+fn plain_text_is_tried_after_the_legacy_library_on_a_connection_of_its_own() {
+    let fixture = CourierFixture::new()
         .with_peer(MX_ONE, &format!("{DIALOG_TO_STARTTLS}\nS: 220 go\n! close"))
         .with_peer(MX_ONE, &format!("{DIALOG_TO_STARTTLS}\nS: 220 go\n! garbage"))
         .with_peer(MX_ONE, &DIALOG_TO_BO.replace("S: 250 mx", "S: 250-mx|250 STARTTLS"));
-    assert_eq!(statuses(&world.deliver_to(&["bo@one.example"])), ["2.0.0"]);
-    assert_eq!(world.assert_finished().connected.len(), 3);
-    assert_eq!(world.known_level("one.example"), SecurityLevel::Plain);
+    assert_eq!(statuses(&fixture.deliver_to(&["bo@one.example"])), ["2.0.0"]);
+    assert_eq!(fixture.assert_finished().connected.len(), 3);
+    assert_eq!(fixture.known_level("one.example"), SecurityLevel::Plain);
 }
 
 #[test]
 #[cfg(feature = "legacy-tls")]
 fn plain_text_is_not_tried_for_a_domain_that_was_seen_with_tls() {
     let broken = format!("{DIALOG_TO_STARTTLS}\nS: 220 go\n! close");
-    let world = CourierFixture::new()
+    let fixture = CourierFixture::new()
         .with_known_level("one.example", SecurityLevel::TlsUnverified)
         .with_peer(MX_ONE, &broken)
         .with_peer(MX_ONE, &broken);
-    let outcomes = world.deliver_to(&["bo@one.example"]);
+    let outcomes = fixture.deliver_to(&["bo@one.example"]);
     assert_eq!(statuses(&outcomes), ["4.7.5"]);
-    assert_eq!(world.assert_finished().connected.len(), 2);
+    assert_eq!(fixture.assert_finished().connected.len(), 2);
 }
 
 #[test]
 fn a_starttls_that_is_refused_leaves_plain_text_if_the_domain_was_never_seen_with_tls() {
-    let letter = DIALOG_TO_BO.split_once("S: 250 mx").unwrap().1;
+    let after_ehlo = DIALOG_TO_BO.split_once("S: 250 mx").unwrap().1;
     for refusal in ["454 4.7.0 not now", "554 5.7.0 not for you"] {
-        let world =
-            CourierFixture::new().with_peer(MX_ONE, &format!("{DIALOG_TO_STARTTLS}\nS: {refusal}{letter}"));
-        assert_eq!(statuses(&world.deliver_to(&["bo@one.example"])), ["2.0.0"], "{refusal}");
-        world.assert_finished();
-        assert_eq!(world.known_level("one.example"), SecurityLevel::Plain);
+        let fixture = CourierFixture::new()
+            .with_peer(MX_ONE, &format!("{DIALOG_TO_STARTTLS}\nS: {refusal}{after_ehlo}"));
+        assert_eq!(statuses(&fixture.deliver_to(&["bo@one.example"])), ["2.0.0"], "{refusal}");
+        fixture.assert_finished();
+        assert_eq!(fixture.known_level("one.example"), SecurityLevel::Plain);
     }
 }
 
 #[test]
 fn a_starttls_that_is_refused_moves_on_to_the_next_host_and_is_transient_at_the_end() {
     let refused = format!("{DIALOG_TO_STARTTLS}\nS: 554 5.7.0 not for you {DIALOG_QUIT}");
-    let seen = || {
+    let fixture_with_known_level = || {
         CourierFixture::new()
             .with_self_signed_certificate("own", "mx2.there.example")
             .with_known_level("there.example", SecurityLevel::TlsUnverified)
             .with_peer(MX1, &refused)
     };
-    let world = seen().with_peer(MX2, &dialog_over_tls("own"));
-    assert_eq!(statuses(&world.deliver_to(&["bo@there.example"])), ["2.0.0"]);
-    world.assert_finished();
-    let world = seen().with_peer(MX2, &refused);
-    let outcomes = world.deliver_to(&["bo@there.example"]);
+    let fixture = fixture_with_known_level().with_peer(MX2, &dialog_over_tls("own"));
+    assert_eq!(statuses(&fixture.deliver_to(&["bo@there.example"])), ["2.0.0"]);
+    fixture.assert_finished();
+    let fixture = fixture_with_known_level().with_peer(MX2, &refused);
+    let outcomes = fixture.deliver_to(&["bo@there.example"]);
     assert_eq!(
         outcomes[0].to_string(),
         "4.7.5 there.example was reached at tls-unverified before, and mx2.there.example [192.0.2.2]:25 now \
          refuses STARTTLS (554 5.7.0 not for you); the mail waits. If this change is wanted: postrider domain \
          forget there.example"
     );
-    world.assert_finished();
+    fixture.assert_finished();
 }
 
 #[test]
-fn a_host_that_hangs_up_after_refusing_starttls_is_passed_over() {
-    let world = CourierFixture::new()
+fn a_host_that_closes_after_refusing_starttls_is_skipped() {
+    let fixture = CourierFixture::new()
         .with_peer(MX1, &format!("{DIALOG_TO_STARTTLS}\nS: 554 5.7.0 not for you\n! close"))
         .with_peer(MX2, DIALOG_TO_BO);
-    assert_eq!(statuses(&world.deliver_to(&["bo@there.example"])), ["2.0.0"]);
-    world.assert_finished();
+    assert_eq!(statuses(&fixture.deliver_to(&["bo@there.example"])), ["2.0.0"]);
+    fixture.assert_finished();
 }
 
 #[test]
-fn nothing_weaker_is_tried_for_a_domain_that_was_seen_verified() {
-    let world = CourierFixture::new()
+fn no_weaker_method_is_tried_for_a_domain_that_was_seen_verified() {
+    let fixture = CourierFixture::new()
         .with_known_level("one.example", SecurityLevel::TlsVerified)
         .with_peer(MX_ONE, &format!("{DIALOG_TO_STARTTLS}\nS: 220 go\n! close"));
-    let outcomes = world.deliver_to(&["bo@one.example"]);
+    let outcomes = fixture.deliver_to(&["bo@one.example"]);
     assert_eq!(statuses(&outcomes), ["4.7.5"]);
     let text = &outcomes[0].reason().text;
     for words in [
@@ -185,27 +189,27 @@ fn nothing_weaker_is_tried_for_a_domain_that_was_seen_verified() {
     ] {
         assert!(text.contains(words), "{words} in {text}");
     }
-    assert_eq!(world.assert_finished().connected.len(), 1);
+    assert_eq!(fixture.assert_finished().connected.len(), 1);
 }
 
 #[test]
 fn mail_waits_when_a_host_offers_less_than_its_domain_was_seen_with() {
-    let world = CourierFixture::new()
+    let fixture = CourierFixture::new()
         .with_known_level("one.example", SecurityLevel::TlsUnverified)
         .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO} {DIALOG_QUIT}"));
-    let outcomes = world.deliver_to(&["bo@one.example"]);
+    let outcomes = fixture.deliver_to(&["bo@one.example"]);
     assert_eq!(
         outcomes[0].to_string(),
         "4.7.5 one.example was reached at tls-unverified before, and mx.one.example [192.0.2.3]:25 now offers \
          plain; the mail waits. If this change is wanted: postrider domain forget one.example"
     );
-    world.assert_finished();
-    assert_eq!(world.metrics.to_json()["smtp_out_level_check"]["refused"], 1);
+    fixture.assert_finished();
+    assert_eq!(fixture.metrics.to_json()["smtp_out_level_check"]["refused"], 1);
 }
 
 #[test]
-fn a_host_below_the_known_level_is_passed_over_for_one_that_reaches_it() {
-    let world = CourierFixture::new()
+fn a_host_below_the_known_level_is_skipped_for_one_that_reaches_it() {
+    let fixture = CourierFixture::new()
         .with_trusted_certificate("good", "mx2.there.example")
         .with_self_signed_certificate("own", "mx1.there.example")
         .with_known_level("there.example", SecurityLevel::TlsVerified)
@@ -216,30 +220,30 @@ fn a_host_below_the_known_level_is_passed_over_for_one_that_reaches_it() {
             ),
         )
         .with_peer(MX2, &dialog_over_tls("good"));
-    assert_eq!(statuses(&world.deliver_to(&["bo@there.example"])), ["2.0.0"]);
-    world.assert_finished();
+    assert_eq!(statuses(&fixture.deliver_to(&["bo@there.example"])), ["2.0.0"]);
+    fixture.assert_finished();
 }
 
 #[test]
-fn a_named_host_stands_by_its_own_name_and_not_by_the_domains_of_its_mail() {
-    let world = CourierFixture::new()
+fn the_level_of_a_named_host_is_its_own_and_not_that_of_the_domains_of_its_mail() {
+    let fixture = CourierFixture::new()
         .with_known_level("two.example", SecurityLevel::TlsUnverified)
         .with_known_level("mx1.there.example", SecurityLevel::TlsUnverified)
         .with_peer(MX_ONE, DIALOG_TO_BO);
-    let outcomes = world.deliver(&[recipient_via("bo@two.example", "mx.one.example")]);
-    assert_eq!(statuses(&outcomes), ["2.0.0"], "what MX hosts of two.example offered is not its matter");
-    let world = world.with_peer(MX1, &format!("{DIALOG_TO_EHLO} {DIALOG_QUIT}"));
-    let outcomes = world.deliver(&[recipient_via("bo@one.example", "mx1.there.example")]);
-    assert_eq!(statuses(&outcomes), ["4.7.5"], "it was reached with TLS before");
-    world.assert_finished();
+    let outcomes = fixture.deliver(&[recipient_via("bo@two.example", "mx.one.example")]);
+    assert_eq!(statuses(&outcomes), ["2.0.0"], "the level of two.example is about its MX hosts");
+    let fixture = fixture.with_peer(MX1, &format!("{DIALOG_TO_EHLO} {DIALOG_QUIT}"));
+    let outcomes = fixture.deliver(&[recipient_via("bo@one.example", "mx1.there.example")]);
+    assert_eq!(statuses(&outcomes), ["4.7.5"], "the host was reached with TLS before");
+    fixture.assert_finished();
 }
 
-/// Only a process of its own can be given another `SSL_CERT_FILE`.
+/// Runs itself in another process, because only a new process can have another `SSL_CERT_FILE`.
 #[test]
 fn roots_are_read_from_ssl_cert_file() {
     const INNER: &str = "POSTRIDER_TEST_HANDSHAKE";
     if let Some(key) = std::env::var_os(INNER) {
-        return verified_by_the_systems_roots(Path::new(&key));
+        return assert_verified_by_system_roots(Path::new(&key));
     }
     let folder = TempDir::new().unwrap();
     let ca_key = KeyPair::generate().unwrap();
@@ -256,7 +260,7 @@ fn roots_are_read_from_ssl_cert_file() {
     assert!(inner.status.success(), "{}", String::from_utf8_lossy(&inner.stdout));
 }
 
-fn verified_by_the_systems_roots(ca_key: &Path) {
+fn assert_verified_by_system_roots(ca_key: &Path) {
     let ca_key = KeyPair::from_pem(&std::fs::read_to_string(ca_key).unwrap()).unwrap();
     let mut ca = CertificateParams::default();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
