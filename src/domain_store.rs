@@ -2,7 +2,7 @@
 //!
 //! What the files hold is up to the store's user: any value that serde can write. A person can read a
 //! file with `cat` and may remove it while the server is stopped ([`DomainStore::remove`] does so while
-//! it runs). The file name of a [`Domain`] has letters, digits, hyphens and dots only, so no name leaves
+//! it runs). The file name of a [`Domain`] has only a-z, 0-9, hyphens and dots, so no name leaves
 //! the directory. Address literals, and domains too long for a file name, are not stored.
 //!
 //! Guarantees that a value is on disk, synced, before the update that changed it returns, so that

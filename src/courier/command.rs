@@ -110,9 +110,9 @@ impl PlaceholderValues {
         let argument = template.fill(|placeholder| self.value(placeholder));
         match template.leading_placeholder(|placeholder| self.value(placeholder)) {
             Some(placeholder) if argument.starts_with('-') => {
-                let (detail, whose) =
+                let (detail, owner) =
                     if placeholder.starts_with("from") { (7, "sender's") } else { (3, "recipient's") };
-                let text = format!("the {whose} address begins with a hyphen, like an option of a program");
+                let text = format!("the {owner} address begins with a hyphen, like an option of a program");
                 Err(Failure::permanent(1, detail, text))
             }
             _ => Ok(argument),

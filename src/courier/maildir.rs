@@ -360,7 +360,7 @@ mod tests {
                 "rename here.example/bo/new/",
                 "sync-dir here.example/bo/new",
             ],
-            "two syncs are enough for a Maildir that we know"
+            "two syncs are enough for a Maildir that was synced before"
         );
     }
 

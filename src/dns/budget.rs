@@ -57,8 +57,8 @@ mod tests {
         let budget = Budget::new(Moment::default(), 3);
         assert_eq!(zone.mx_records(&name("there.example"), &budget).unwrap().len(), 1);
         assert_eq!(zone.addresses(&name("mx.there.example"), &budget).unwrap().len(), 1);
-        let nobody = zone.ptr_names(IpAddr::from([192, 0, 2, 1]), &budget);
-        assert_eq!(nobody, Err(DnsError::NoSuchDomain), "a question without an answer is counted");
+        let no_names = zone.ptr_names(IpAddr::from([192, 0, 2, 1]), &budget);
+        assert_eq!(no_names, Err(DnsError::NoSuchDomain), "a question without an answer is counted");
         let used_up = Err(DnsError::BudgetExhausted("no look-ups are left"));
         assert_eq!(zone.mx_records(&name("there.example"), &budget).map(drop), used_up);
     }

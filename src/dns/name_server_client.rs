@@ -1,5 +1,5 @@
 //! One query to one name server: by UDP, by TCP if the reply does not fit, without EDNS if the server does
-//! not know it.
+//! not support it.
 //!
 //! Each query has a random id, and a socket (and so a source port) of its own; the socket takes datagrams
 //! of the server only, and a reply must repeat id and question (RFC 5452 §9). UDP with EDNS, 1232 octets.

@@ -45,7 +45,7 @@ pub(super) enum ParsedResponse {
     Cname(Name<Vec<u8>>, Duration),
     /// The reply says nothing about the name; another server may. The text is for the log.
     Unusable(String),
-    /// The server may not know EDNS: to be asked again without (RFC 6891 §6.2.2).
+    /// The server may not support EDNS: to be asked again without (RFC 6891 §6.2.2).
     EdnsRejected(String),
 }
 

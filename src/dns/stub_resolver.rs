@@ -191,7 +191,7 @@ impl Resolver for StubResolver {
                 v4.extend(v6);
                 v4
             }
-            // RFC 4074 §4: servers that know A and not AAAA may say anything when asked for AAAA.
+            // RFC 4074 §4: servers that support A and not AAAA may answer anything to a question for AAAA.
             (Ok(v4), Err(DnsError::NoSuchDomain)) => v4,
             (Ok(some), Err(_)) | (Err(_), Ok(some)) if !some.is_empty() => some,
             (Err(trouble), _) | (_, Err(trouble)) => return Err(trouble),

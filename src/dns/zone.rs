@@ -267,7 +267,7 @@ mod tests {
         assert_eq!(mx_record_count("deep.empty.example"), Ok(0), "no records");
         assert_eq!(mx_record_count("empty.example"), Ok(0), "an empty non-terminal");
         assert_eq!(mx_record_count("nowhere.example"), Err(DnsError::NoSuchDomain));
-        assert_eq!(mx_record_count("ere.example"), Err(DnsError::NoSuchDomain), "labels, not letters");
+        assert_eq!(mx_record_count("ere.example"), Err(DnsError::NoSuchDomain), "names end in whole labels");
         for name in ["broken.example", "silent.example", "one.example"] {
             assert!(matches!(mx_record_count(name), Err(DnsError::Temporary(_))), "{name}");
         }

@@ -299,7 +299,7 @@ fn the_cache_is_bounded_and_a_slot_in_use_stays() {
 #[test]
 fn a_domain_that_cannot_be_a_file_name_is_not_stored() {
     let fixture = Fixture::new();
-    let labels = ["a", "b", "c", "d"].map(|letter| letter.repeat(60));
+    let labels = ["a", "b", "c", "d"].map(|label| label.repeat(60));
     let store = fixture.open();
     for name in [labels.join(".").as_str(), "[192.0.2.1]"] {
         assert!(!is_storable(&domain(name)));

@@ -38,7 +38,7 @@ pub fn handshake(stream: Box<dyn Stream>, host: &Domain) -> Result<SecuredConnec
     Ok(SecuredConnection {
         stream: Box::new(LegacyStream { inner: stream, is_aborted: false }),
         level: SecurityLevel::TlsUnverified,
-        // The library does not tell version and cipher.
+        // The library has no function for version and cipher.
         tls_info: TlsInfo { version: "TLSv1.2 or later".to_owned(), cipher: "chosen by OpenSSL".to_owned() },
         level_reason: "it was reached by the legacy TLS library, which verifies nothing".to_owned(),
     })

@@ -28,7 +28,7 @@ pub struct SmtpCourierParts {
     pub tls: Arc<TlsClient>,
     /// Shuffles MX hosts of equal preference.
     pub random: Arc<dyn Random>,
-    /// Tells the time.
+    /// The time.
     pub clock: Arc<dyn Clock>,
     /// The credentials for named hosts; read once for each attempt.
     pub credentials: Arc<ArcSwap<CredentialsByName>>,

@@ -194,7 +194,7 @@ fn a_chain_of_cnames_without_an_end_is_a_temporary_failure() {
 }
 
 #[test]
-fn a_server_that_does_not_know_edns_is_asked_without() {
+fn a_server_without_edns_is_asked_again_without_it() {
     let (server, thread) = scripted_server(2, |query| {
         if query.opt().is_none() {
             return vec![address_reply(query, 1)];
