@@ -1,11 +1,11 @@
-//! A clock that a test turns.
+//! A clock that a test advances.
 
 use std::time::Duration;
 
 use crate::mail::Timestamp;
 use crate::sys::{Clock, Moment, PlainMutex as Mutex};
 
-/// Stands still until it is told otherwise. Begins on 2026-01-01T00:00:00Z.
+/// A clock that stands still until a test advances it. Begins on 2026-01-01T00:00:00Z.
 pub struct TestClock {
     times: Mutex<ClockTimes>,
 }
@@ -14,7 +14,7 @@ struct ClockTimes {
     now: Duration,
     wall: Timestamp,
     uptime: Duration,
-    /// Starts of the host.
+    /// How often the host was started.
     boots: u32,
 }
 
@@ -26,26 +26,26 @@ impl Default for TestClock {
 }
 
 impl TestClock {
-    /// Time passes, on all clocks.
+    /// Lets time pass on all clocks.
     pub fn advance(&self, by: Duration) {
-        let mut hands = self.times.lock();
-        hands.now += by;
-        hands.wall = hands.wall.after(by);
-        hands.uptime += by;
+        let mut times = self.times.lock();
+        times.now += by;
+        times.wall = times.wall.after(by);
+        times.uptime += by;
     }
 
-    /// The wall clock is set; no time passes.
+    /// Sets the wall clock; no time passes.
     pub fn set_wall_time(&self, wall: Timestamp) {
         self.times.lock().wall = wall;
     }
 
-    /// The host was down for so long, by a wall clock that is right, and has just started.
+    /// Simulates a restart of the host, which was down for this time; the wall clock stays right.
     pub fn reboot(&self, down: Duration) {
-        let mut hands = self.times.lock();
-        hands.now += down;
-        hands.wall = hands.wall.after(down);
-        hands.uptime = Duration::from_secs(10);
-        hands.boots += 1;
+        let mut times = self.times.lock();
+        times.now += down;
+        times.wall = times.wall.after(down);
+        times.uptime = Duration::from_secs(10);
+        times.boots += 1;
     }
 }
 

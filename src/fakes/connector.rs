@@ -1,22 +1,26 @@
 //! Peers that follow a script, on connections that are pipes in memory.
 //!
 //! Each script is one connection to one endpoint; a second connection to it needs a second script.
-//! One line, one thing that the peer does:
+//! Each line is one action of the peer:
 //!
 //! ```text
-//! S: 250-mx.there.example|250 PIPELINING     say it; | is a line end, and all goes out at once
-//! C: EHLO here.example                       hear exactly this; a * at the end hears any rest
-//! ! message                                  hear a message up to its final dot, and keep it
+//! S: 250-mx.there.example|250 PIPELINING     send these lines at once; | is a line end
+//! C: EHLO here.example                       expect exactly this line; * at its end stands for any rest
+//! ! message                                  receive a message up to its final dot, and record it
 //! ! tls NAME                                 do the handshake with the certificate of that name
-//! ! garbage                                  say something that is neither TLS nor SMTP
-//! ! silence                                  the other side's wait is over: it reads a timeout
-//! ! close                                    hang up
-//! ! refuse                                   take no connection (the only line of its script)
+//! ! garbage                                  send something that is neither TLS nor SMTP
+//! ! silence                                  let the read of the other side time out
+//! ! close                                    close the connection
+//! ! refuse                                   refuse the connection (the only line of its script)
 //! ```
 //!
-//! At its end the peer waits for the other side to hang up. Pipelining shows in the order of lines:
-//! a peer that hears three commands before it answers any is only content with a group.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a stand-in for tests; a broken script is a bug")]
+//! At the end of its script the peer waits until the other side closes the connection. The order of lines
+//! tests pipelining: a peer that expects three commands before it answers any needs a group of commands.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a stand-in for tests: a broken script is an error of the test"
+)]
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,7 +36,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use crate::mail::Endpoint;
 use crate::sys::{Connector, Moment, Mutex, Stream, spawn};
 
-/// Longer than this nobody waits: the test is wrong then.
+/// Longest wait of a read; after it the test has failed.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Connects to peers that follow a script.
@@ -45,37 +49,37 @@ pub struct ScriptedConnector {
     open_connections: Arc<AtomicUsize>,
 }
 
-/// What happened.
+/// What happened on all connections.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PeerLog {
-    /// What was dialled, in order.
+    /// The endpoints of all connection attempts, in order.
     pub connected: Vec<Endpoint>,
-    /// Messages as they came, stuffed, with the final dot.
+    /// Messages as they were received, with dot-stuffing and the final dot.
     pub messages: Vec<Vec<u8>>,
-    /// Where a peer heard something else than its script says.
+    /// Where the other side did something that the script does not expect.
     pub mismatches: Vec<String>,
     /// Connections that the other side has not closed.
     pub open_connections: usize,
-    /// Where a script is that nobody came for.
+    /// Endpoints with scripts that were not used.
     pub unused_scripts: Vec<Endpoint>,
 }
 
 impl ScriptedConnector {
-    /// The next connection to `endpoint` goes so.
+    /// Adds the script of the next connection to `endpoint`.
     ///
     /// # Panics
-    /// If `endpoint` is none.
+    /// If `endpoint` cannot be parsed.
     pub fn add_peer(&self, endpoint: &str, script: &str) {
         let endpoint = endpoint.parse().expect("unix:PATH or an address with a port");
         self.scripts.lock().entry(endpoint).or_default().push(script.to_owned());
     }
 
-    /// A certificate, with its key, under a name for scripts.
+    /// Adds a certificate with its key, which scripts refer to by `name`.
     pub fn add_certificate(&self, name: &str, config: Arc<ServerConfig>) {
         self.certificates.lock().insert(name.to_owned(), config);
     }
 
-    /// Waits for all peers to come to their end, and says what happened.
+    /// Waits until all peers have ended, and returns what happened.
     pub fn finish(&self) -> PeerLog {
         for thread in std::mem::take(&mut *self.threads.lock()) {
             if thread.join().is_err() {
@@ -180,7 +184,7 @@ impl Write for Pipe {
     }
 }
 
-/// The end that the code under test holds. Counts as open until it is dropped.
+/// The end of a connection that the code under test holds. The connection is open until this is dropped.
 struct ClientStream {
     pipe: Pipe,
     peer: Endpoint,
@@ -189,7 +193,7 @@ struct ClientStream {
 
 impl fmt::Debug for ClientStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "OurEnd({})", self.peer)
+        write!(f, "ClientStream({})", self.peer)
     }
 }
 
@@ -210,7 +214,7 @@ impl Write for ClientStream {
 }
 
 impl Stream for ClientStream {
-    /// A script says when time is over, not the clock.
+    /// Does nothing: a read times out when the script says so.
     fn set_deadline(&mut self, _deadline: Moment) {}
 
     fn shutdown_write(&mut self) -> io::Result<()> {
@@ -238,7 +242,7 @@ enum PeerStream {
 struct Peer {
     endpoint: Endpoint,
     stream: PeerStream,
-    /// Read and not yet heard.
+    /// Octets that were read and not yet matched with the script.
     unread: Vec<u8>,
     certificates: BTreeMap<String, Arc<ServerConfig>>,
     log: Arc<Mutex<PeerLog>>,
@@ -253,7 +257,7 @@ impl Peer {
         if rest.is_empty() {
             return Ok(());
         }
-        Err(format!("after the end it heard {}", String::from_utf8_lossy(&rest)))
+        Err(format!("after the end of the script it received {}", String::from_utf8_lossy(&rest)))
     }
 
     fn run_line(&mut self, line: &str) -> Result<(), String> {
@@ -266,7 +270,7 @@ impl Peer {
             ("! ", ("tls", name)) => self.start_tls(name),
             ("! ", ("garbage", _)) => {
                 self.send(b"this is not a server hello at all\r\n")?;
-                // Neither is what the other side says to that.
+                // The answer of the other side does not matter.
                 self.read_rest();
                 Ok(())
             }
@@ -283,12 +287,12 @@ impl Peer {
         let written = match &mut self.stream {
             PeerStream::Plain(pipe) => pipe.write_all(octets),
             PeerStream::Tls(stream) => stream.write_all(octets).and_then(|()| stream.flush()),
-            PeerStream::Closed => return Err("the peer hung up before".to_owned()),
+            PeerStream::Closed => return Err("the script has closed the connection before".to_owned()),
         };
         written.map_err(|_| "the other side is gone".to_owned())
     }
 
-    /// Reads more; says whether there was any.
+    /// Reads more octets; false at the end of the stream.
     fn read_more(&mut self) -> Result<bool, String> {
         let mut buffer = [0; 4096];
         let read = match &mut self.stream {
@@ -308,14 +312,14 @@ impl Peer {
                 break String::from_utf8_lossy(&line).trim_end().to_owned();
             }
             if !self.read_more()? {
-                return Err("heard that the other side hung up".to_owned());
+                return Err("the other side closed the connection".to_owned());
             }
         };
         let fits = match expected.strip_suffix('*') {
             Some(start) => line.starts_with(start),
             None => line == expected,
         };
-        if fits { Ok(()) } else { Err(format!("heard {line}")) }
+        if fits { Ok(()) } else { Err(format!("received {line}")) }
     }
 
     fn receive_message(&mut self) -> Result<(), String> {
@@ -327,7 +331,7 @@ impl Peer {
                 return Ok(());
             }
             if !self.read_more()? {
-                return Err("heard that the other side hung up".to_owned());
+                return Err("the other side closed the connection".to_owned());
             }
         }
     }
@@ -349,14 +353,14 @@ impl Peer {
         let pipe = match &mut self.stream {
             PeerStream::Plain(pipe) => pipe,
             PeerStream::Tls(stream) => &mut stream.sock,
-            PeerStream::Closed => return Err("the peer hung up before".to_owned()),
+            PeerStream::Closed => return Err("the script has closed the connection before".to_owned()),
         };
-        // Gone already is as silent.
+        // Fails if the other side has closed the connection.
         let _ = pipe.outgoing.as_ref().map(|outgoing| outgoing.send(PipeItem::TimedOut));
         Ok(())
     }
 
-    /// What comes until the other side hangs up, or until its goodbye by TLS.
+    /// Everything up to the end of the stream, or to close_notify of TLS.
     fn read_rest(&mut self) -> Vec<u8> {
         while matches!(self.read_more(), Ok(true)) {}
         std::mem::take(&mut self.unread)

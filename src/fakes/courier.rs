@@ -1,4 +1,4 @@
-//! A courier that follows a script, and keeps what it carried.
+//! A courier that follows a script and records what it was asked to deliver.
 
 use std::collections::VecDeque;
 use std::io::Read as _;
@@ -9,26 +9,26 @@ use crate::courier::{Courier, CourierProfile, Delivery};
 use crate::mail::{Envelope, Outcome, Reason};
 use crate::sys::PlainMutex as Mutex;
 
-/// One recipient's part of an attempt.
+/// What an attempt did for one recipient.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RecordedAttempt {
-    /// The envelope it came with.
+    /// The envelope of the message.
     pub envelope: Envelope,
-    /// To whom, as the log shows it.
+    /// The recipient, as the log shows it.
     pub recipient: String,
-    /// The octets, as they would go out.
+    /// The octets that would be sent.
     pub octets: Vec<u8>,
-    /// What the script said.
+    /// The outcome from the script.
     pub outcome: Outcome,
-    /// How many verbs the disk had done, if one is watched.
+    /// How many operations the disk had done, if the courier has one.
     pub disk_operations: usize,
 }
 
-/// Answers from a script, one outcome for each recipient; when the script is over, delivers.
+/// Takes one outcome for each recipient from a script, and delivers when the script has no more.
 #[derive(Default)]
 pub struct ScriptedCourier {
     script: Mutex<VecDeque<ScriptStep>>,
-    /// When the script is over, this and nothing else.
+    /// The outcome when the script has no more, instead of a delivery.
     default_outcome: Mutex<Option<Outcome>>,
     attempts: Mutex<Vec<RecordedAttempt>>,
     disk: Option<SimulatedDisk>,
@@ -40,39 +40,39 @@ enum ScriptStep {
 }
 
 impl ScriptedCourier {
-    /// One that notes how far a disk is at each delivery.
+    /// A courier that records at each delivery how many operations `disk` has done.
     #[must_use]
     pub fn with_disk(disk: SimulatedDisk) -> Self {
         Self { disk: Some(disk), ..Self::default() }
     }
 
-    /// Adds outcomes to the script.
+    /// Appends outcomes to the script.
     pub fn add_outcomes(&self, outcomes: impl IntoIterator<Item = Outcome>) {
         self.script.lock().extend(outcomes.into_iter().map(ScriptStep::Outcome));
     }
 
-    /// Adds a panic to the script.
+    /// Appends a panic to the script.
     pub fn add_panic(&self) {
         self.script.lock().push_back(ScriptStep::Panic);
     }
 
-    /// What it says when the script is over, instead of delivering.
+    /// Sets the outcome when the script has no more, instead of a delivery.
     pub fn set_default_outcome(&self, outcome: Option<Outcome>) {
         *self.default_outcome.lock() = outcome;
     }
 
-    /// Everything it was asked to carry, in order.
+    /// Everything that the courier was asked to deliver, in order.
     #[must_use]
     pub fn attempts(&self) -> Vec<RecordedAttempt> {
         self.attempts.lock().clone()
     }
 
-    /// What it delivered.
+    /// What the courier delivered.
     #[must_use]
     pub fn delivered(&self) -> Vec<RecordedAttempt> {
-        let mut carried = self.attempts();
-        carried.retain(|one| matches!(one.outcome, Outcome::Delivered(_)));
-        carried
+        let mut delivered = self.attempts();
+        delivered.retain(|one| matches!(one.outcome, Outcome::Delivered(_)));
+        delivered
     }
 }
 

@@ -16,15 +16,15 @@ use crate::dns::{MxExchange, Zone, ZoneLookup, ZoneRecordData};
 use crate::mail::Domain;
 use crate::sys::{Mutex, spawn};
 
-/// TTL and MINIMUM of the SOA beside "no".
+/// TTL and MINIMUM of the SOA in a negative response.
 const NEGATIVE_TTL: Ttl = Ttl::from_secs(60);
-/// CNAMEs followed.
+/// Most CNAMEs that are followed.
 const CNAMES_MAX: usize = 8;
 
-/// Answers by UDP and TCP like a recursive server, from a zone; ends when dropped. An answer that
-/// does not fit the asker's UDP size is truncated; a name that is `SILENT` gets none.
+/// Answers from a zone, by UDP and TCP, like a recursive server; stops when dropped. A response that is larger
+/// than the client's UDP size is truncated; a query for a name that is `SILENT` gets none.
 pub struct DnsServer {
-    /// Where it listens, on 127.0.0.1.
+    /// The address and port on 127.0.0.1.
     pub address: SocketAddr,
     shared: Arc<ServerState>,
     threads: Vec<JoinHandle<()>>,
@@ -37,12 +37,12 @@ struct ServerState {
 }
 
 impl DnsServer {
-    /// Serves the zone of this text, on a port of its own.
+    /// Serves the zone of this text on a free port.
     ///
     /// # Panics
-    /// If the text is no zone or the host has no port: the test cannot go on.
+    /// If the text is not a zone or the host has no free port: the test cannot go on.
     #[must_use]
-    #[expect(clippy::expect_used, reason = "a stand-in for tests, which stop where something is wrong")]
+    #[expect(clippy::expect_used, reason = "a stand-in for tests: a broken zone is an error of the test")]
     pub fn start(zone: &str) -> Self {
         let zone = Zone::parse(zone).expect("the text is a zone");
         let (udp, tcp) = (0..100).find_map(|_| bind_same_port().ok()).expect("a port is free");
@@ -60,11 +60,11 @@ impl DnsServer {
         Self { address, shared, threads }
     }
 
-    /// Serves this zone from now on.
+    /// Replaces the zone.
     ///
     /// # Panics
-    /// If the text is no zone.
-    #[expect(clippy::expect_used, reason = "a stand-in for tests, which stop where something is wrong")]
+    /// If the text is not a zone.
+    #[expect(clippy::expect_used, reason = "a stand-in for tests: a broken zone is an error of the test")]
     pub fn set_zone(&self, zone: &str) {
         *self.shared.zone.lock() = Zone::parse(zone).expect("the text is a zone");
     }
@@ -79,7 +79,7 @@ impl DnsServer {
 impl Drop for DnsServer {
     fn drop(&mut self) {
         self.shared.is_stopping.store(true, Ordering::Relaxed);
-        // Wakes both threads; one that is gone already need not be woken.
+        // Wakes both threads. Fails for a thread that has ended.
         let _ =
             UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|socket| socket.send_to(&[], self.address));
         let _ = TcpStream::connect(self.address);
@@ -89,7 +89,7 @@ impl Drop for DnsServer {
     }
 }
 
-/// The same port for both, which another program may have for one of them.
+/// Binds the same port for both. Fails if another program has one of them.
 fn bind_same_port() -> io::Result<(UdpSocket, TcpListener)> {
     let tcp = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok((UdpSocket::bind(tcp.local_addr()?)?, tcp))
@@ -121,7 +121,7 @@ impl ServerState {
         }
     }
 
-    /// One query a connection is what the stub resolver sends.
+    /// Answers one query: the stub resolver sends one on each connection.
     fn serve_connection(&self, stream: &mut TcpStream) -> io::Result<()> {
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         let mut length = [0; 2];
@@ -201,7 +201,7 @@ impl ServerState {
     }
 }
 
-/// "No" is kept for as long as the SOA beside it says (RFC 2308 §5).
+/// Adds a SOA, which says how long a negative response may be cached (RFC 2308 §5).
 fn with_soa(builder: AnswerBuilder<Vec<u8>>) -> Result<Vec<u8>, PushError> {
     let root = Name::root_vec();
     let ttl = NEGATIVE_TTL;

@@ -1,15 +1,14 @@
-//! Stand-ins for the seams.
+//! Stand-ins for the traits of `sys` and for a courier.
 //!
-//! For tests; those that `postrider torture` needs as well are in the shipped program, the others
-//! are not.
+//! For tests. Those that `postrider torture` needs as well are in the shipped program, the others are not.
 //!
-//! - `clock`: a clock that a test turns
+//! - `clock`: a clock that a test advances
+//! - `connector`: peers that follow a script
 //! - `courier`: a courier that follows a script
 //! - `disk`: a disk in memory that keeps only what was synced
 //! - `dns_server`: a name server on loopback that serves a zone file
-//! - `dial`: peers that follow a script
 //! - `random`: numbers from a seed
-//! - `watched_disk`: a disk whose verbs a test watches
+//! - `watched_disk`: a disk whose operations a test observes
 
 mod clock;
 #[cfg(any(test, feature = "fakes"))]

@@ -4,12 +4,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::sys::Random;
 
-/// SplitMix64: good enough to look random, and short.
+/// SplitMix64, a short generator that is good enough for tests.
 #[derive(Debug, Default)]
 pub struct SeededRandom(AtomicU64);
 
 impl SeededRandom {
-    /// The sequence of this seed.
+    /// The generator for the sequence of this seed.
     #[must_use]
     pub const fn new(seed: u64) -> Self {
         Self(AtomicU64::new(seed))

@@ -1,4 +1,4 @@
-//! A disk whose verbs a test watches: to count, to slow down, to write down, to let fail.
+//! A disk whose operations a test observes: to count, delay, record them, or let them fail.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,18 +7,18 @@ use std::sync::Arc;
 use crate::mail::Timestamp;
 use crate::sys::{DirEntry, Disk, DiskFile, FileIdentity, FileLock};
 
-/// Hears each verb before it is done, and of which file or directory; an error is the verb's.
+/// Called before each operation with its name and its file or directory; an error is returned by the operation.
 type WatchFunction = Arc<dyn Fn(&'static str, &Path) -> io::Result<()> + Send + Sync>;
 
-/// Passes everything on to another disk. Verbs are `create`, `open`, `rename` (the new name),
-/// `remove`, `sync-dir`, `create-dir` and `is-in-place`, and of a file `write`, `sync` and `read`.
+/// Passes every operation on to another disk. Operations are `create`, `open`, `rename` (with the new name),
+/// `remove`, `sync-dir`, `create-dir` and `is-file-at`, and those of a file `write`, `sync` and `read`.
 pub struct WatchedDisk {
     inner: Arc<dyn Disk>,
     watch: WatchFunction,
 }
 
 impl WatchedDisk {
-    /// Watches `inner`.
+    /// Calls `watch` before each operation of `inner`.
     pub fn new(
         inner: impl Disk + 'static,
         watch: impl Fn(&'static str, &Path) -> io::Result<()> + Send + Sync + 'static,
@@ -71,7 +71,7 @@ impl Disk for WatchedDisk {
     }
 
     fn is_file_at(&self, path: &Path, file: &dyn DiskFile) -> io::Result<bool> {
-        (self.watch)("is-in-place", path)?;
+        (self.watch)("is-file-at", path)?;
         self.inner.is_file_at(path, file)
     }
 
