@@ -1,11 +1,10 @@
-//! A long queue: the real program is killed while much mail waits for hosts that do not answer, starts
-//! again, and must be as good as new at once.
+//! A long queue: the real program is killed while many messages wait for hosts that refuse connections, and
+//! must work at full speed soon after its restart.
 //!
-//! Measured from the start of the new process: until it greets; until it has tried every destination
-//! again; until a letter to a mailbox here, handed in as soon as it greeted, is delivered. Then the
-//! hosts answer, an operator says `queue retry all`, and every message must arrive exactly once:
-//! nothing was under way when the blow came. What memory the process ever had counts, not what it
-//! has when somebody looks.
+//! Measured from the start of the new process: until it greets a client; until it has tried every destination
+//! again; until a new message to a local mailbox, sent right after the greeting, is delivered. Then the hosts
+//! accept connections, the test runs `queue retry all`, and every message must arrive exactly once, because none
+//! was under way at the kill. The peak of the memory counts.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -18,50 +17,50 @@ use super::test_server::{POLL_INTERVAL, TortureServer, TortureSetup, WAIT_MAX, p
 use super::torture_error::TortureError;
 use crate::sys::{Clock as _, Moment, SystemClock};
 
-/// Who hand in mail at the same time.
+/// Clients that send at the same time.
 const CLIENT_COUNT: usize = 8;
-/// Hosts that do not answer; the messages are for each of them in turn.
+/// Hosts that refuse connections; the messages are for each of them in turn.
 const HOST_COUNT: usize = 50;
-/// None of what follows a start may take longer.
+/// Longest time for each of the three measurements after the start.
 const RECOVERY_TIME_MAX: Duration = Duration::from_secs(10);
-/// The queue never stands still for so long when its hosts answer.
+/// Longest time without a delivery once the hosts accept connections.
 const NO_PROGRESS_MAX: Duration = Duration::from_secs(30);
-/// Memory of a server with nothing to do, and more, in octets.
+/// Memory that an idle server may use, in octets.
 const MEMORY_BASE_OCTETS: usize = 40 * 1024 * 1024;
-/// And for each message that waits.
+/// Memory that each waiting message may add, in octets.
 const MEMORY_PER_MESSAGE_OCTETS: usize = 1024;
 
-/// What is to be done.
+/// The settings of the test.
 #[derive(Debug, Clone, Copy)]
 pub struct BacklogTest<'a> {
-    /// To which program, and where.
+    /// The program and the directory.
     pub setup: TortureSetup<'a>,
-    /// Messages that wait.
+    /// How many messages wait.
     pub waiting_messages: usize,
 }
 
-/// What came of it. Times are from the start of the process, apart from the last.
+/// The result of the test. Times are from the start of the process, except the last one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BacklogTestResult {
-    /// Messages that waited; all of them arrived, once.
+    /// How many messages waited; all of them arrived once.
     pub waiting_messages: usize,
-    /// Until a client was greeted.
+    /// Time until a client was greeted.
     pub greeting_after: Duration,
-    /// Until every destination had been tried again.
+    /// Time until every destination was tried again.
     pub all_destinations_tried_after: Duration,
-    /// Until a new letter was in a mailbox of this host.
+    /// Time until a new message was in a local mailbox.
     pub new_message_delivered_after: Duration,
-    /// From the command of an operator until the queue was empty.
+    /// Time from `queue retry all` until the queue was empty.
     pub queue_emptied_after: Duration,
-    /// The most memory that the process had at a time, in octets.
+    /// The peak of the memory of the process, in octets.
     pub memory_peak_octets: usize,
 }
 
 impl BacklogTest<'_> {
-    /// Makes the queue long, kills the server, and sees what it does next.
+    /// Fills the queue, kills the server, and measures the restart.
     ///
     /// # Errors
-    /// What was lost, or too slow, or took too much memory; or why it could not be tried.
+    /// What was lost, too slow, or used too much memory; or why the test could not run.
     pub fn run(&self) -> Result<BacklogTestResult, TortureError> {
         let cannot =
             |e: std::io::Error| TortureError::RemoveFolder(format!("{}: {e}", self.setup.dir.display()));
@@ -80,18 +79,18 @@ impl BacklogTest<'_> {
         server.write_config(&self.queue_config("")).map_err(cannot)?;
 
         let began = SystemClock.now();
-        let greets = server.start()?;
-        let (delivers, tries) = self.await_recovery(&server, began)?;
-        let leaves = self.await_empty_queue(&server, &hosts)?;
+        let greeting_after = server.start()?;
+        let (delivered_after, tried_after) = self.await_recovery(&server, began)?;
+        let emptied_after = self.await_empty_queue(&server, &hosts)?;
         check_deliveries(&load.accepted(), hosts.accepted())?;
         let unknown = "this host does not say how much memory a process has";
         let memory = server.memory_peak().ok_or_else(|| TortureError::RemoveFolder(unknown.to_owned()))?;
         let recovery = BacklogTestResult {
             waiting_messages: self.waiting_messages,
-            greeting_after: greets,
-            all_destinations_tried_after: tries,
-            new_message_delivered_after: delivers,
-            queue_emptied_after: leaves,
+            greeting_after,
+            all_destinations_tried_after: tried_after,
+            new_message_delivered_after: delivered_after,
+            queue_emptied_after: emptied_after,
             memory_peak_octets: memory,
         };
         recovery.check_limits().map(|()| recovery).map_err(TortureError::RemoveFolder)
@@ -102,19 +101,19 @@ impl BacklogTest<'_> {
         for (host, port) in hosts.ports.iter().enumerate() {
             let _ = writeln!(aliases, "away-{host}: box@there-{host}.example via 127.0.0.1:{port}");
         }
-        // Before the blow, mail that was tried is due again a second later, and so it is overdue after
-        // it, as after an outage. With the usual minute, of a few messages all would have been tried
-        // before the blow, and none would be due within `SOON` of the start.
+        // Before the kill, a message that was tried is due again after a second, so that all messages are
+        // overdue after it, as after an outage. With the usual minute, all of a few messages would have been
+        // tried before the kill, and none would be due soon after the start.
         TortureServer::set_up(&self.setup, &aliases, &self.queue_config("retry = [\"1s\"]\n"))
     }
 
     /// The section of the queue in postrider.toml.
     fn queue_config(&self, more: &str) -> String {
-        // One more: the new letter.
+        // One more, for the new message.
         format!("[queue]\nmessages-max = {}\n{more}", self.waiting_messages + 1)
     }
 
-    /// Hands in a new letter, and waits until it is delivered and every host was tried.
+    /// Sends a new message, and waits until it is delivered and every host was tried.
     fn await_recovery(&self, server: &TortureServer, began: Moment) -> Result<(Duration, Duration), String> {
         let new = LoadGenerator::with_recipients(
             server.smtp_address,
@@ -123,35 +122,38 @@ impl BacklogTest<'_> {
             1,
         );
         new.send_all(1)?;
-        let (mut delivers, mut tries) = (None, None);
+        let (mut delivered_after, mut tried_after) = (None, None);
         loop {
             let took = SystemClock.now().since(began);
             let waiting = server.metric("postrider_queue_messages")?;
             if waiting < self.waiting_messages {
                 return Err(format!("{waiting} of {} messages are in the queue", self.waiting_messages));
             }
-            if delivers.is_none() && !server.delivered_numbers().map_err(|e| e.to_string())?.is_empty() {
-                delivers = Some(took);
+            if delivered_after.is_none() && !server.delivered_numbers().map_err(|e| e.to_string())?.is_empty()
+            {
+                delivered_after = Some(took);
             }
             let attempts = server.metric("postrider_queue_attempts_total{courier=\"smtp\"}")?;
-            if tries.is_none() && attempts >= self.waiting_messages.min(HOST_COUNT) {
-                tries = Some(took);
+            if tried_after.is_none() && attempts >= self.waiting_messages.min(HOST_COUNT) {
+                tried_after = Some(took);
             }
-            if let (Some(delivers), Some(tries), true) = (delivers, tries, waiting == self.waiting_messages) {
-                return Ok((delivers, tries));
+            if let (Some(delivered), Some(tried), true) =
+                (delivered_after, tried_after, waiting == self.waiting_messages)
+            {
+                return Ok((delivered, tried));
             }
             if took > WAIT_MAX {
                 return Err(format!(
-                    "after {} s {attempts} attempts for mail that waits were made, and a new letter is {}",
+                    "after {} s {attempts} attempts for mail that waits were made, and a new message is {}",
                     took.as_secs(),
-                    if delivers.is_some() { "delivered" } else { "not delivered" }
+                    if delivered_after.is_some() { "delivered" } else { "not delivered" }
                 ));
             }
             pause(POLL_INTERVAL);
         }
     }
 
-    /// The hosts answer, and the queue becomes empty.
+    /// Lets the hosts accept connections, and waits until the queue is empty.
     fn await_empty_queue(&self, server: &TortureServer, hosts: &NextHops) -> Result<Duration, String> {
         hosts.start_listening().map_err(|e| e.to_string())?;
         let began = SystemClock.now();
@@ -167,22 +169,22 @@ impl BacklogTest<'_> {
                 (least, since) = (waiting, now);
             }
             if now.since(since) > NO_PROGRESS_MAX {
-                return Err(format!("{waiting} messages do not leave"));
+                return Err(format!("{waiting} messages are not delivered"));
             }
             pause(10 * POLL_INTERVAL);
         }
     }
 }
 
-/// Every promised message arrived, and only once.
-fn check_deliveries(promised: &BTreeSet<usize>, taken: Vec<usize>) -> Result<(), String> {
-    let arrivals = taken.len();
-    let taken: BTreeSet<_> = taken.into_iter().collect();
-    let lost = promised.difference(&taken).count();
+/// Checks that every accepted message arrived, and only once.
+fn check_deliveries(accepted: &BTreeSet<usize>, received: Vec<usize>) -> Result<(), String> {
+    let arrivals = received.len();
+    let received: BTreeSet<_> = received.into_iter().collect();
+    let lost = accepted.difference(&received).count();
     if lost > 0 {
-        return Err(format!("{lost} of {} promised messages are lost", promised.len()));
+        return Err(format!("{lost} of {} accepted messages are lost", accepted.len()));
     }
-    match arrivals - taken.len() {
+    match arrivals - received.len() {
         0 => Ok(()),
         twice => Err(format!("{twice} messages were delivered twice, though none was under way")),
     }
@@ -195,7 +197,7 @@ impl BacklogTestResult {
         for (what, took) in [
             ("greets", self.greeting_after),
             ("tries every destination", self.all_destinations_tried_after),
-            ("delivers a new letter", self.new_message_delivered_after),
+            ("delivers a new message", self.new_message_delivered_after),
         ] {
             if took > RECOVERY_TIME_MAX {
                 return Err(format!(

@@ -1,8 +1,7 @@
-//! Stop after every disk operation; find every promised message again.
+//! Stops after every disk operation, and checks that no accepted message is lost.
 //!
-//! The day of `scenario` is stopped after every verb of the disk in turn, then the machine crashes
-//! in one of several ways, and the next process must deliver whatever was promised, octet by octet,
-//! and nothing that is not whole.
+//! The scenario is stopped after each operation of the disk in turn. Then the machine crashes in one of several
+//! ways, and the next process must deliver every accepted message, octet by octet, and no incomplete one.
 
 use std::sync::Arc;
 
@@ -11,97 +10,99 @@ use super::simulated_queue::{MINUTE, SimulatedQueue, settings};
 use crate::fakes::{Crash, RecordedAttempt, SimulatedDisk, TestClock};
 use crate::queue::OpenError;
 
-/// How much was tried.
+/// How much was tested.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CrashTestResult {
     /// Disk operations in the scenario.
     pub operations: usize,
-    /// Crashes that were come through.
+    /// Crashes after which nothing was lost.
     pub crashes: usize,
 }
 
-/// Operations of the next process before it stops too, where a machine stops twice: at its start,
-/// and a little later.
+/// If the machine stops twice: operations of the second process before it stops too.
 const SECOND_STOP_AFTER: [usize; 6] = [0, 2, 4, 8, 16, 40];
 
-/// Stops everywhere, in every way.
+/// Stops after every operation in every way.
 ///
 /// # Errors
 /// What was lost, and where: a fault of this program.
 pub fn run_crash_test() -> Result<CrashTestResult, String> {
     let operations = count_operations().map_err(|e| e.to_string())?;
-    let mut stops = CrashTestResult { operations, crashes: 0 };
+    let mut result = CrashTestResult { operations, crashes: 0 };
     for n in 0..=operations {
         for crashes in crash_plans(n) {
             match run_with_crashes(&crashes, |_| {}).0 {
                 Some(fault) => return Err(fault),
-                None => stops.crashes += crashes.len(),
+                None => result.crashes += crashes.len(),
             }
         }
     }
-    Ok(stops)
+    Ok(result)
 }
 
-/// Every way to stop after `n` operations.
+/// All ways to stop after `n` operations.
 pub fn crash_plans(n: usize) -> impl Iterator<Item = Vec<(usize, Crash)>> {
     let seed = n as u64;
     let once =
         [Crash::ProcessKilled, Crash::UnsyncedLost, Crash::UnsyncedTorn(seed), Crash::UnsyncedTorn(!seed)];
     let once = once.map(|crash| vec![(n, crash)]);
-    // What the killed process had not synced is found by the next one, and then lost.
+    // The second process sees what the killed one had not synced, and then a power cut loses it.
     let twice = SECOND_STOP_AFTER.map(|later| vec![(n, Crash::ProcessKilled), (later, Crash::UnsyncedLost)]);
     once.into_iter().chain(twice)
 }
 
-/// Disk operations in the scenario.
+/// Counts the disk operations of the scenario.
 fn count_operations() -> Result<usize, OpenError> {
-    let mut office = SimulatedQueue::new(settings())?;
-    let before = office.disk.operations().len();
-    run_scenario(&mut office, &mut SentMail::default());
-    Ok(office.disk.operations().len() - before)
+    let mut queue = SimulatedQueue::new(settings())?;
+    let before = queue.disk.operations().len();
+    run_scenario(&mut queue, &mut SentMail::default());
+    Ok(queue.disk.operations().len() - before)
 }
 
-/// The scenario, on a disk that is prepared so, with these stops: each after so many operations of
-/// its process. The complaint, if there is one, and everything that was carried.
+/// Runs the scenario on a disk that `prepare` has changed, with these stops: each after a number of operations of
+/// its process. Returns what is wrong, if anything, and all attempts.
 pub fn run_with_crashes(
     stops: &[(usize, Crash)],
     prepare: impl Fn(&SimulatedDisk),
 ) -> (Option<String>, Vec<RecordedAttempt>) {
     let (disk, clock) = (SimulatedDisk::default(), Arc::<TestClock>::default());
     prepare(&disk);
-    let mut ledger = SentMail::default();
-    let mut all = Vec::new();
-    let at = |text: String| format!("stopped after {stops:?}: {text}");
-    for life in 0..=stops.len() {
-        let stop = stops.get(life);
-        // The first process starts on an empty disk, and there is nothing to lose yet.
-        if life > 0
+    let mut sent = SentMail::default();
+    let mut attempts = Vec::new();
+    let describe = |text: String| format!("stopped after {stops:?}: {text}");
+    for process in 0..=stops.len() {
+        let stop = stops.get(process);
+        // The first process starts on an empty disk and can lose nothing before the scenario begins.
+        if process > 0
             && let Some((n, _)) = stop
         {
             disk.stop_after(*n);
         }
-        match SimulatedQueue::open(disk.clone(), Arc::clone(&clock), life as u64 + 1, settings()) {
-            Ok(mut office) if life == 0 => {
+        match SimulatedQueue::open(disk.clone(), Arc::clone(&clock), process as u64 + 1, settings()) {
+            Ok(mut queue) if process == 0 => {
                 if let Some((n, _)) = stop {
                     disk.stop_after(*n);
                 }
-                run_scenario(&mut office, &mut ledger);
-                all.extend(office.attempts());
+                run_scenario(&mut queue, &mut sent);
+                attempts.extend(queue.attempts());
             }
-            Ok(mut office) => {
-                office.stepped.run();
-                office.run_for(200 * MINUTE);
-                all.extend(office.attempts());
-                if stop.is_none() && office.queue_length() > 0 {
-                    return (Some(at(format!("{} messages do not leave", office.queue_length()))), all);
+            Ok(mut queue) => {
+                queue.stepped.run();
+                queue.run_for(200 * MINUTE);
+                attempts.extend(queue.attempts());
+                if stop.is_none() && queue.queue_length() > 0 {
+                    return (
+                        Some(describe(format!("{} messages are not delivered", queue.queue_length()))),
+                        attempts,
+                    );
                 }
             }
             Err(_) if stop.is_some() => {}
-            Err(e) => return (Some(at(format!("the spool does not open: {e}"))), all),
+            Err(e) => return (Some(describe(format!("the spool does not open: {e}"))), attempts),
         }
         if let Some((_, crash)) = stop {
             disk.crash(*crash);
         }
     }
-    (find_delivery_fault(&ledger, &all).map(at), all)
+    (find_delivery_fault(&sent, &attempts).map(describe), attempts)
 }

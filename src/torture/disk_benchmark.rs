@@ -1,8 +1,8 @@
-//! How fast a disk is, and whether what it says can be believed.
+//! How fast a disk is, and whether its syncs can be trusted.
 //!
-//! Writes as the spool does, for about a second each, and counts. Whether a sync really reaches
-//! what keeps its contents without power cannot be told from here: only that it came back sooner
-//! than any device we know can have done it.
+//! Writes like the spool, for about a second in each measurement, and counts. A program cannot find out whether
+//! a sync really reaches storage that keeps its contents without power, but only whether a sync returned sooner
+//! than any known device can have written.
 
 use std::io;
 use std::path::Path;
@@ -18,38 +18,38 @@ use crate::mail::{Envelope, ReversePath};
 use crate::queue::{Handle, PutError, QueueParts, Settings, open};
 use crate::sys::{Clock as _, Disk as _, RootedDisk, SystemClock, SystemDisk, SystemRandom, spawn};
 
-/// Each measurement lasts so long.
+/// How long each measurement lasts.
 const MEASUREMENT_TIME: Duration = Duration::from_secs(1);
 /// Octets of each write, and of each message.
 const WRITE_OCTETS: usize = 4096;
-/// No device that keeps its contents without power answers sooner.
+/// No device that keeps its contents without power can sync in less time.
 const IMPLAUSIBLE_SYNC_BELOW: Duration = Duration::from_micros(15);
-/// Sooner than this, something between us and the medium must have a memory of its own.
+/// A shorter sync ends in a cache between this program and the medium.
 const CACHED_SYNC_BELOW: Duration = Duration::from_micros(150);
 
-/// What a disk is worth.
+/// The result of the measurements.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DiskBenchmark {
     /// Appends of 4 KiB to one file, each synced, in a second.
     pub syncs_per_second: usize,
-    /// How long one of them took: the median.
+    /// The median time of such a sync.
     pub sync_median: Duration,
-    /// Whether it can be believed.
+    /// Whether the syncs can be trusted.
     pub trust: SyncTrust,
-    /// Messages of 4 KiB promised in a second, by the number of clients at the same time.
+    /// Messages of 4 KiB that were accepted in a second, by the number of clients at the same time.
     pub messages_per_second: Vec<(usize, usize)>,
 }
 
-/// Whether a sync can be believed.
+/// Whether syncs can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SyncTrust {
-    /// A file system in memory: nothing outlives a power cut.
+    /// A file system in memory: nothing survives a power cut.
     InMemory,
-    /// So fast that nothing can have been written.
+    /// Too fast: nothing can have been written.
     TooFast,
-    /// As fast as a device with a protected memory, or one that does not keep its word.
+    /// As fast as a device with a cache that is protected against power loss, or one whose cache is not.
     Cached,
-    /// As slow as writing is.
+    /// As slow as a write to a medium.
     Plausible,
 }
 
@@ -68,13 +68,13 @@ pub fn measure_disk(dir: &Path) -> io::Result<DiskBenchmark> {
     } else {
         SyncTrust::Plausible
     };
-    let mut promises = Vec::new();
+    let mut accepted = Vec::new();
     for clients in [1, 8, 32] {
         let data_dir = dir.join(format!("{clients}-clients"));
         std::fs::create_dir(&data_dir)?;
-        promises.push((clients, measure_messages(&data_dir, clients)?));
+        accepted.push((clients, measure_messages(&data_dir, clients)?));
     }
-    Ok(DiskBenchmark { syncs_per_second: syncs, sync_median: sync, trust, messages_per_second: promises })
+    Ok(DiskBenchmark { syncs_per_second: syncs, sync_median: sync, trust, messages_per_second: accepted })
 }
 
 fn is_in_memory(dir: &Path) -> bool {
@@ -97,7 +97,7 @@ fn measure_syncs(dir: &Path) -> io::Result<(usize, Duration)> {
     Ok((took.len(), median))
 }
 
-/// Messages that so many clients put into a spool in a second.
+/// Counts the messages that this many clients put into a spool in a second.
 fn measure_messages(data_dir: &Path, clients: usize) -> io::Result<usize> {
     let settings = Settings { messages_max: usize::MAX, ..Settings::default() };
     let (handle, _not_started) = open(QueueParts {

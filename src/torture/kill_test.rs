@@ -1,8 +1,8 @@
-//! `kill -9` of the real program, at random moments under load, on a real disk.
+//! Kills the real program with SIGKILL, at random moments under load.
 //!
-//! The server runs in a folder of its own, takes mail on loopback and delivers to a Maildir there.
-//! Clients hand in messages that can be told apart, and note each 250. In the end every one of those
-//! must be in the Maildir, whole. Some are there twice: those that were being delivered at a blow.
+//! The server runs in a directory of its own, accepts mail on loopback and delivers to a Maildir in that
+//! directory. Clients send numbered messages and record each 250. In the end every accepted message must be in
+//! the Maildir, complete. A message that was being delivered at a kill may be there twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,37 +12,37 @@ use super::test_server::{POLL_INTERVAL, TortureServer, TortureSetup, WAIT_MAX, p
 use super::torture_error::TortureError;
 use crate::sys::{Clock as _, Random as _, SystemClock, SystemRandom};
 
-/// Who hand in mail at the same time.
+/// Clients that send at the same time.
 const CLIENT_COUNT: usize = 6;
-/// A round lasts so long, and up to `BLOW_WITHIN` more.
+/// A round lasts at least this long, and a random time up to [`KILL_DELAY_RANDOM_MAX`] more.
 const KILL_DELAY_MIN: Duration = Duration::from_millis(15);
 const KILL_DELAY_RANDOM_MAX: Duration = Duration::from_millis(400);
 
-/// What is to be done.
+/// The settings of the test.
 #[derive(Debug, Clone, Copy)]
 pub struct KillTest<'a> {
-    /// To which program, and where.
+    /// The program and the directory.
     pub setup: TortureSetup<'a>,
-    /// How often it is killed.
+    /// How often the program is killed.
     pub rounds: usize,
 }
 
-/// What came of it.
+/// The result of the test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KillTestResult {
-    /// Messages answered 250.
+    /// Messages that were accepted with 250.
     pub accepted: usize,
-    /// Of the messages that arrived, those that did so more than once.
+    /// Messages that were delivered more than once.
     pub delivered_twice: usize,
-    /// Blows.
+    /// How often the program was killed.
     pub rounds: usize,
 }
 
 impl KillTest<'_> {
-    /// Strikes.
+    /// Runs the test.
     ///
     /// # Errors
-    /// What was lost or broken; or why it could not be tried.
+    /// What was lost, or why the test could not run.
     pub fn run(&self) -> Result<KillTestResult, TortureError> {
         let mut server = TortureServer::set_up(&self.setup, "", "")
             .map_err(|e| TortureError::RemoveFolder(format!("{}: {e}", self.setup.dir.display())))?;
@@ -56,7 +56,6 @@ impl KillTest<'_> {
                 pause(POLL_INTERVAL);
             }
             let within = u64::try_from(KILL_DELAY_RANDOM_MAX.as_millis()).unwrap_or(1);
-            // A blow comes at no particular moment.
             pause(KILL_DELAY_MIN + Duration::from_millis(SystemRandom.below(within)));
             server.kill();
             load.stop_clients(clients);
@@ -65,10 +64,10 @@ impl KillTest<'_> {
         Ok(self.await_deliveries(&load.accepted(), &server)?)
     }
 
-    /// Waits until everything that was promised is there.
+    /// Waits until every accepted message is in the Maildir.
     fn await_deliveries(
         &self,
-        promised: &BTreeSet<usize>,
+        accepted: &BTreeSet<usize>,
         server: &TortureServer,
     ) -> Result<KillTestResult, String> {
         let give_up = SystemClock.now() + WAIT_MAX;
@@ -77,17 +76,17 @@ impl KillTest<'_> {
             for number in server.delivered_numbers().map_err(|e| e.to_string())? {
                 *arrived.entry(number).or_default() += 1;
             }
-            let lost = promised.iter().filter(|number| !arrived.contains_key(number)).count();
+            let lost = accepted.iter().filter(|number| !arrived.contains_key(number)).count();
             if lost == 0 {
                 let twice = arrived.values().filter(|count| **count > 1).count();
                 return Ok(KillTestResult {
-                    accepted: promised.len(),
+                    accepted: accepted.len(),
                     delivered_twice: twice,
                     rounds: self.rounds,
                 });
             }
             if SystemClock.now() > give_up {
-                return Err(format!("{lost} of {} promised messages are lost", promised.len()));
+                return Err(format!("{lost} of {} accepted messages are lost", accepted.len()));
             }
             pause(50 * POLL_INTERVAL);
         }

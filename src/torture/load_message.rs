@@ -1,6 +1,6 @@
 //! Messages of the load generator: each has a number and can be recognised as complete.
 
-/// Messages that can be told apart, and whole ones from others.
+/// Makes and recognises messages that have a number.
 pub(super) struct LoadMessage;
 
 impl LoadMessage {
@@ -11,7 +11,7 @@ impl LoadMessage {
         format!("Subject: number-{number} of {lines}\r\n\r\n{body}")
     }
 
-    /// The number, if all of it is there; line ends are those of the mailbox.
+    /// The number of a message, if it is complete; line ends may be LF or CR LF.
     pub(super) fn parse_number(octets: &[u8]) -> Option<usize> {
         let text = std::str::from_utf8(octets).ok()?;
         let subject = text.split_once("\nSubject: number-")?.1.lines().next()?;
@@ -21,12 +21,12 @@ impl LoadMessage {
     }
 }
 
-/// Sizes of letters, in lines of 72 octets.
+/// Sizes of messages, in lines of 72 octets.
 #[derive(Clone, Copy)]
 pub(super) enum MessageSizes {
-    /// Every seventh is large: it has a file of its own from the beginning.
+    /// Every seventh message is so large that the spool gives it a file of its own at once.
     Mixed,
-    /// 4 KiB.
+    /// Each message has 4 KiB.
     Small,
 }
 
@@ -45,14 +45,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_letter_is_recognised_only_when_it_is_whole() {
+    fn a_message_is_recognised_only_if_it_is_complete() {
         for number in [1, 7] {
-            let letter =
+            let message =
                 format!("Received: x\r\n{}", LoadMessage::format(number, MessageSizes::Mixed.lines(number)));
-            assert_eq!(LoadMessage::parse_number(letter.as_bytes()), Some(number));
-            assert_eq!(LoadMessage::parse_number(letter.replace("\r\n", "\n").as_bytes()), Some(number));
-            assert_eq!(LoadMessage::parse_number(&letter.as_bytes()[..letter.len() - 3]), None);
-            assert_eq!(LoadMessage::parse_number(&letter.as_bytes()[..letter.len() - 72]), None);
+            assert_eq!(LoadMessage::parse_number(message.as_bytes()), Some(number));
+            assert_eq!(LoadMessage::parse_number(message.replace("\r\n", "\n").as_bytes()), Some(number));
+            assert_eq!(LoadMessage::parse_number(&message.as_bytes()[..message.len() - 3]), None);
+            assert_eq!(LoadMessage::parse_number(&message.as_bytes()[..message.len() - 72]), None);
         }
     }
 }

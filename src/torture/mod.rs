@@ -1,18 +1,18 @@
-//! What a promise of this program is worth, and what it is worth on this disk.
+//! Tests of the guarantee that a message is safe after the 250 to DATA, and a measurement of the disk.
 //!
-//! Behind `postrider torture`, and the tests that hold the queue to its first promise: a 250 after
-//! DATA means that the message is safe.
+//! For `postrider torture`, and for tests that use the same parts.
 //!
-//! - `post_office`: a queue without threads, on a disk, a clock and couriers of the test's
-//! - `scenario`: a day that passes through every state of the spool
-//! - `model`: the machine stops after every single disk operation of that day, and starts again
-//! - `server`: the real program in a folder of its own
-//! - `load`: clients that hand in letters, and note which were promised
-//! - `next_hops`: hosts that take no mail, and then do
-//! - `blows`: the real program on a real disk, killed at random moments under load
-//! - `backlog`: the same, killed while much mail waits
-//! - `trial_error`: why a trial did not end well
-//! - `worth`: how fast a disk is, and whether what it says can be believed
+//! - `simulated_queue`: a queue without threads, on the disk, clock and couriers of a test
+//! - `scenario`: messages that pass through every state of the spool
+//! - `crash_test`: the scenario with a stop after each disk operation, followed by a restart
+//! - `test_server`: the real program in a directory of its own
+//! - `load_message`: messages that have a number and can be recognised as complete
+//! - `load_generator`: clients that send such messages, and record which were accepted
+//! - `next_hops`: hosts that refuse connections, and later accept mail
+//! - `kill_test`: the real program, killed at random moments under load
+//! - `backlog_test`: the real program, killed while many messages wait
+//! - `torture_error`: why a test failed
+//! - `disk_benchmark`: how fast a disk is, and whether its syncs can be trusted
 
 mod backlog_test;
 mod crash_test;

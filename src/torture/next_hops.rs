@@ -1,5 +1,5 @@
-//! Other hosts: a port each on loopback, at which nobody listens until they open. Then they take
-//! every message and note its number.
+//! Other hosts: each has a port on loopback that refuses connections at first. Later it accepts every message
+//! and records its number.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -11,16 +11,16 @@ use super::load_message::LoadMessage;
 use super::test_server::WAIT_MAX;
 use crate::sys::{Mutex, spawn};
 
-/// Some hosts; closed when dropped.
+/// A number of hosts; closed when dropped.
 pub(super) struct NextHops {
-    /// Bound from the beginning, so that the port is theirs: who connects is refused.
+    /// Bound from the beginning, which reserves the ports; without listen(2), connections are refused.
     sockets: Vec<Arc<Socket>>,
     pub(super) ports: Vec<u16>,
     accepted: Arc<Mutex<Vec<usize>>>,
 }
 
 impl NextHops {
-    /// So many, none of which answers.
+    /// This many hosts, all of which refuse connections.
     pub(super) fn closed(count: usize) -> io::Result<Self> {
         let (mut sockets, mut ports) = (Vec::new(), Vec::new());
         for _ in 0..count {
@@ -32,23 +32,23 @@ impl NextHops {
         Ok(Self { sockets, ports, accepted: Arc::default() })
     }
 
-    /// From now on they take mail.
+    /// Lets the hosts accept mail from now on.
     pub(super) fn start_listening(&self) -> io::Result<()> {
         for socket in &self.sockets {
             socket.listen(128)?;
-            let (socket, taken) = (Arc::clone(socket), Arc::clone(&self.accepted));
+            let (socket, accepted) = (Arc::clone(socket), Arc::clone(&self.accepted));
             spawn("next-hop", move || {
                 while let Ok((client, _)) = socket.accept() {
-                    let taken = Arc::clone(&taken);
-                    // Who is gone in the middle of a message has not handed it over.
-                    let _ = spawn("next-hop-session", move || drop(serve_session(client.into(), &taken)));
+                    let accepted = Arc::clone(&accepted);
+                    // An error ends the session: a message in progress is not accepted.
+                    let _ = spawn("next-hop-session", move || drop(serve_session(client.into(), &accepted)));
                 }
             })?;
         }
         Ok(())
     }
 
-    /// Numbers of the letters that were answered 250, in the order of their coming.
+    /// The numbers of the messages that were accepted with 250, in order.
     pub(super) fn accepted(&self) -> Vec<usize> {
         self.accepted.lock().clone()
     }
@@ -56,13 +56,13 @@ impl NextHops {
 
 impl Drop for NextHops {
     fn drop(&mut self) {
-        // Wakes whoever accepts.
+        // Wakes the threads in accept(2).
         self.sockets.iter().for_each(|socket| drop(socket.shutdown(Shutdown::Both)));
     }
 }
 
-/// One session.
-fn serve_session(client: TcpStream, taken: &Mutex<Vec<usize>>) -> io::Result<()> {
+/// Runs one SMTP session.
+fn serve_session(client: TcpStream, accepted: &Mutex<Vec<usize>>) -> io::Result<()> {
     client.set_read_timeout(Some(WAIT_MAX))?;
     client.set_nodelay(true)?;
     let mut reader = BufReader::new(client);
@@ -77,7 +77,7 @@ fn serve_session(client: TcpStream, taken: &Mutex<Vec<usize>>) -> io::Result<()>
             Some("EHLO") => "250-there.example\r\n250 PIPELINING\r\n",
             Some("DATA") => {
                 reader.get_mut().write_all(b"354 go on\r\n")?;
-                taken.lock().push(read_message(&mut reader)?);
+                accepted.lock().push(read_message(&mut reader)?);
                 "250 taken\r\n"
             }
             Some("QUIT") => return reader.get_mut().write_all(b"221 bye\r\n"),
@@ -97,5 +97,5 @@ fn read_message(reader: &mut BufReader<TcpStream>) -> io::Result<usize> {
     }
     octets.truncate(octets.len() - b".\r\n".len());
     LoadMessage::parse_number(&octets)
-        .ok_or_else(|| io::Error::other("not a letter of ours, or not the whole of it"))
+        .ok_or_else(|| io::Error::other("not a message of the load generator, or an incomplete one"))
 }

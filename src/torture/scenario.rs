@@ -1,7 +1,8 @@
-//! A day that passes through every state of the table at the head of `queue/spool.rs`: small and
-//! large messages, deliveries, deferrals, a message with one recipient settled and one waiting, a
-//! failure with its report, segments that fill up and move, retries that settle, segments that are
-//! written over.
+//! A scenario that passes through every state of a message in the spool.
+//!
+//! It has small and large messages, deliveries, deferrals, a message with one recipient settled and one waiting,
+//! a failure with its bounce, segments that become full and are moved, retries that settle, and segments that
+//! are overwritten.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,97 +11,98 @@ use super::simulated_queue::{MINUTE, SimulatedQueue, deferred, delivered, failed
 use crate::fakes::RecordedAttempt;
 use crate::mail::{Envelope, MessageId};
 
-/// What clients were told.
+/// What clients have sent.
 #[derive(Default)]
 pub struct SentMail {
-    /// Answered 250: envelope and octets.
+    /// Messages that were accepted with 250: envelope and octets.
     pub accepted: BTreeMap<MessageId, (Envelope, Vec<u8>)>,
-    /// All octets that anybody offered: what may come out.
+    /// The octets of all messages that were sent: only these may be delivered.
     pub offered_octets: BTreeSet<Vec<u8>>,
 }
 
 impl SentMail {
-    /// A client hands in a letter of about `octets`, unlike any other.
-    fn put(&mut self, office: &SimulatedQueue, to: &[&str], octets: usize) {
+    /// Sends a message of about `octets` octets that differs from all others.
+    fn put(&mut self, queue: &SimulatedQueue, to: &[&str], octets: usize) {
         let number = self.offered_octets.len();
-        let line = format!("line of letter {number}, which can be told from all others\r\n");
-        let mut letter = format!("Subject: letter {number}\r\n\r\n").into_bytes();
-        letter.extend(line.bytes().cycle().take(octets - octets % line.len()));
-        self.offered_octets.insert(letter.clone());
-        if let Ok(envelope) = office.put("ana@here.example", to, &letter) {
-            self.accepted.insert(envelope.id, (envelope, letter));
+        let line = format!("line of message {number}, which differs from all others\r\n");
+        let mut message = format!("Subject: message {number}\r\n\r\n").into_bytes();
+        message.extend(line.bytes().cycle().take(octets - octets % line.len()));
+        self.offered_octets.insert(message.clone());
+        if let Ok(envelope) = queue.put("ana@here.example", to, &message) {
+            self.accepted.insert(envelope.id, (envelope, message));
         }
     }
 }
 
-/// The day. The couriers are told their parts as it goes.
-pub fn run_scenario(office: &mut SimulatedQueue, ledger: &mut SentMail) {
+/// Runs the scenario; sets the outcomes of the couriers as it goes.
+pub fn run_scenario(queue: &mut SimulatedQueue, sent: &mut SentMail) {
     let local = "bo@here.example";
     let remote = "cy@there.example";
-    ledger.put(office, &[local], 200);
-    office.stepped.run();
-    office.remote.set_default_outcome(Some(deferred("busy")));
-    ledger.put(office, &[remote], 300);
-    ledger.put(office, &[remote], 5000);
-    ledger.put(office, &[local, remote], 100);
-    ledger.put(office, &[local], 4000);
-    ledger.put(office, &[local, remote], 2000);
-    office.stepped.run();
-    office.local.add_outcomes([failed("no such mailbox")]);
-    ledger.put(office, &["nobody@here.example", remote], 100);
-    office.stepped.run();
-    // Fills segments while nothing leaves: the oldest has to move.
+    sent.put(queue, &[local], 200);
+    queue.stepped.run();
+    queue.remote.set_default_outcome(Some(deferred("busy")));
+    sent.put(queue, &[remote], 300);
+    sent.put(queue, &[remote], 5000);
+    sent.put(queue, &[local, remote], 100);
+    sent.put(queue, &[local], 4000);
+    sent.put(queue, &[local, remote], 2000);
+    queue.stepped.run();
+    queue.local.add_outcomes([failed("no such mailbox")]);
+    sent.put(queue, &["nobody@here.example", remote], 100);
+    queue.stepped.run();
+    // Fills segments while no message is delivered, so that the oldest segment must be moved.
     for _ in 0..8 {
-        ledger.put(office, &[local, remote], 900);
+        sent.put(queue, &[local, remote], 900);
     }
-    office.clock.advance(Duration::from_secs(2));
-    office.stepped.run();
-    office.remote.add_outcomes([delivered(), deferred("busy"), failed("gone"), delivered()]);
-    office.run_for(2 * MINUTE);
-    ledger.put(office, &[local], 500);
-    office.remote.set_default_outcome(None);
-    office.run_for(10 * MINUTE);
-    // Nothing is left in the oldest segments: they are written over.
+    queue.clock.advance(Duration::from_secs(2));
+    queue.stepped.run();
+    queue.remote.add_outcomes([delivered(), deferred("busy"), failed("gone"), delivered()]);
+    queue.run_for(2 * MINUTE);
+    sent.put(queue, &[local], 500);
+    queue.remote.set_default_outcome(None);
+    queue.run_for(10 * MINUTE);
+    // The oldest segments have no message left, so that they are overwritten.
     for _ in 0..4 {
-        ledger.put(office, &[local], 900);
+        sent.put(queue, &[local], 900);
     }
-    office.run_for(MINUTE);
-    ledger.put(office, &[remote], 500);
-    ledger.put(office, &[remote], 3000);
+    queue.run_for(MINUTE);
+    sent.put(queue, &[remote], 500);
+    sent.put(queue, &[remote], 3000);
 }
 
-/// What is not as it should be after all is done; nothing if all is well.
+/// What is wrong with the attempts after the scenario; `None` if nothing is.
 #[must_use]
-pub fn find_delivery_fault(ledger: &SentMail, all: &[RecordedAttempt]) -> Option<String> {
-    let reports = all.iter().filter(|one| one.envelope.reverse_path.is_null());
-    let reports: Vec<_> = reports.map(|one| String::from_utf8_lossy(&one.octets)).collect();
-    for (id, (envelope, _)) in &ledger.accepted {
-        let told = format!("Our name for your message: {id}");
+pub fn find_delivery_fault(sent: &SentMail, attempts: &[RecordedAttempt]) -> Option<String> {
+    let bounces = attempts.iter().filter(|one| one.envelope.reverse_path.is_null());
+    let bounces: Vec<_> = bounces.map(|one| String::from_utf8_lossy(&one.octets)).collect();
+    for (id, (envelope, _)) in &sent.accepted {
+        let id_line = format!("Our name for your message: {id}");
         for recipient in &envelope.recipients {
             let name = recipient.to_string();
             let has = |class: char| {
-                let mut theirs = all.iter().filter(|one| one.envelope.id == *id && one.recipient == name);
+                let mut theirs =
+                    attempts.iter().filter(|one| one.envelope.id == *id && one.recipient == name);
                 theirs.any(|one| one.outcome.status().starts_with(class))
             };
-            // Delivered; or failed, and the sender was told so.
-            let is_told = || reports.iter().any(|text| text.contains(&told) && text.contains(&name));
-            let is_settled = has('2') || (has('5') && is_told());
+            // Settled: delivered, or failed with a bounce to the sender.
+            let is_bounced = || bounces.iter().any(|text| text.contains(&id_line) && text.contains(&name));
+            let is_settled = has('2') || (has('5') && is_bounced());
             if !is_settled {
                 return Some(format!("{id} to {recipient} is lost"));
             }
         }
     }
-    for one in all.iter().filter(|one| !one.envelope.reverse_path.is_null()) {
+    for one in attempts.iter().filter(|one| !one.envelope.reverse_path.is_null()) {
         let id = one.envelope.id;
-        if !ledger.offered_octets.contains(&one.octets) {
-            return Some(format!("{id} came out with octets that nobody put in"));
+        if !sent.offered_octets.contains(&one.octets) {
+            return Some(format!("{id} was delivered with octets that no client sent"));
         }
-        // When it was put is the queue's to say.
-        let came_out = Envelope { queued_at: None, ..one.envelope.clone() };
-        if let Some((envelope, octets)) = ledger.accepted.get(&id)
-            && (*envelope != came_out || *octets != one.octets)
+        // The queue sets this field.
+        let delivered = Envelope { queued_at: None, ..one.envelope.clone() };
+        if let Some((envelope, octets)) = sent.accepted.get(&id)
+            && (*envelope != delivered || *octets != one.octets)
         {
-            return Some(format!("{id} came out changed"));
+            return Some(format!("{id} was delivered with a change"));
         }
     }
     None

@@ -1,4 +1,4 @@
-//! A queue without threads, on a disk, a clock and couriers of the test's: for stories and crashes.
+//! A queue without threads, on the disk, clock and couriers of a test: for scenarios and crashes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,31 +17,31 @@ use crate::queue::{
 use crate::route::Router;
 use crate::sys::Clock as _;
 
-/// Where the queue keeps its data.
+/// The data directory on the simulated disk.
 const DATA_DIR: &str = "/data";
 
-/// A unit of waiting.
+/// One minute.
 pub const MINUTE: Duration = Duration::from_secs(60);
 
-/// The queue and its surroundings.
+/// The queue, and everything that a test changes or observes around it.
 pub struct SimulatedQueue {
-    /// Where it keeps its mail.
+    /// The disk of the spool.
     pub disk: SimulatedDisk,
-    /// Its time.
+    /// The clock of the queue.
     pub clock: Arc<TestClock>,
-    /// Where mail is put.
+    /// Puts messages into the queue.
     pub handle: Handle,
-    /// Runs it, step by step.
+    /// Runs the queue step by step.
     pub stepped: SteppedQueue,
-    /// Carries to mailboxes on this host, and to programs.
+    /// The courier to local mailboxes and to programs.
     pub local: Arc<ScriptedCourier>,
-    /// Carries to other servers.
+    /// The courier to other servers.
     pub remote: Arc<ScriptedCourier>,
-    /// What it counts.
+    /// The metrics of the queue.
     pub metrics: Arc<Metrics>,
 }
 
-/// Small enough that a short story has large messages and several segments.
+/// Limits that are so small that a short scenario has large messages and several segments.
 #[must_use]
 pub fn settings() -> Settings {
     Settings {
@@ -53,38 +53,38 @@ pub fn settings() -> Settings {
     }
 }
 
-/// A mailbox that stands in a story.
+/// A mailbox that a test names.
 fn parse_mailbox(raw: &str) -> Mailbox {
-    #[expect(clippy::expect_used, reason = "written in a story, not heard from anybody")]
+    #[expect(clippy::expect_used, reason = "a test names it: it is valid")]
     Mailbox::parse(raw).expect("a mailbox")
 }
 
-/// A recipient that stands in a story.
+/// A recipient that a test names.
 #[must_use]
 pub fn parse_recipient(raw: &str) -> Recipient {
     Recipient::for_mailbox(parse_mailbox(raw))
 }
 
-/// An outcome: later.
+/// A transient failure: the queue tries again later.
 #[must_use]
 pub fn deferred(text: &str) -> Outcome {
     Outcome::Deferred(Reason::new(2, 2, text))
 }
 
-/// An outcome: never.
+/// A permanent failure.
 #[must_use]
 pub fn failed(text: &str) -> Outcome {
     Outcome::Failed(Reason::new(1, 1, text))
 }
 
-/// An outcome: done.
+/// A successful delivery.
 #[must_use]
 pub fn delivered() -> Outcome {
     Outcome::Delivered(Reason::new(0, 0, "taken"))
 }
 
 impl SimulatedQueue {
-    /// On a new disk; `here.example` is local.
+    /// A queue on a new disk; `here.example` is local.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -92,7 +92,7 @@ impl SimulatedQueue {
         Self::open(SimulatedDisk::default(), Arc::default(), 1, settings)
     }
 
-    /// On this disk, at this time; `seed` makes this process's ids.
+    /// A queue on this disk and with this clock; `seed` determines the ids of its messages.
     ///
     /// # Errors
     /// See [`OpenError`].
@@ -130,7 +130,7 @@ impl SimulatedQueue {
         Ok(Self { disk, clock, handle, stepped, local, remote, metrics })
     }
 
-    /// Puts a message without running the queue. A `from` of nothing is the null reverse-path.
+    /// Puts a message without running the queue. An empty `from` is the null reverse-path.
     ///
     /// # Errors
     /// See [`PutError`].
@@ -138,7 +138,7 @@ impl SimulatedQueue {
         self.put_with(from, to, octets, |_| {})
     }
 
-    /// The same, with whatever else the envelope is to say.
+    /// Puts a message like [`Self::put`], with an envelope that `edit` has changed.
     ///
     /// # Errors
     /// See [`PutError`].
@@ -164,8 +164,7 @@ impl SimulatedQueue {
         Ok(envelope)
     }
 
-    /// Puts a short letter to recipients with spaces between them, and does what can be done at
-    /// once.
+    /// Puts a short message to recipients that are separated by spaces, and runs the queue until it waits.
     ///
     /// # Errors
     /// See [`PutError`].
@@ -176,7 +175,7 @@ impl SimulatedQueue {
         Ok(id)
     }
 
-    /// Time passes, and what is due is done in its time.
+    /// Lets time pass, and runs the queue whenever something is due.
     pub fn run_for(&mut self, wait: Duration) {
         let mut left = wait;
         loop {
@@ -196,18 +195,18 @@ impl SimulatedQueue {
         self.handle.count()
     }
 
-    /// Everything that was carried, whatever came of it.
+    /// All attempts, whatever their outcome.
     #[must_use]
     pub fn attempts(&self) -> Vec<RecordedAttempt> {
         self.local.attempts().into_iter().chain(self.remote.attempts()).collect()
     }
 
-    /// Reports that reached a local or remote mailbox.
+    /// Bounces that were delivered.
     #[must_use]
     pub fn bounces(&self) -> Vec<RecordedAttempt> {
-        let mut all = self.local.delivered();
-        all.extend(self.remote.delivered());
-        all.retain(|one| one.envelope.reverse_path.is_null());
-        all
+        let mut bounces = self.local.delivered();
+        bounces.extend(self.remote.delivered());
+        bounces.retain(|one| one.envelope.reverse_path.is_null());
+        bounces
     }
 }

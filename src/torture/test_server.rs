@@ -1,4 +1,4 @@
-//! The real program in a folder of its own, on loopback: started, watched and killed.
+//! The real program in a directory of its own, on loopback: starts, observes and kills it.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
@@ -12,26 +12,26 @@ use crossbeam_channel::after;
 use super::load_message::LoadMessage;
 use crate::sys::{Clock as _, SystemClock};
 
-/// Longer than anything here takes on a busy host.
+/// Longest wait: nothing here takes so long, even on a busy host.
 pub(super) const WAIT_MAX: Duration = Duration::from_secs(120);
-/// Between two looks at something that is waited for.
+/// Delay between two checks of something that is waited for.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Not an event that is waited for: another process has none to offer.
+/// Waits for this time, because another process offers no event to wait for.
 pub(super) fn pause(how_long: Duration) {
     let _ = after(how_long).recv();
 }
 
-/// What is tried, and where.
+/// The program under test, and its directory.
 #[derive(Debug, Clone, Copy)]
 pub struct TortureSetup<'a> {
-    /// This program.
+    /// The executable of this program.
     pub program: &'a Path,
-    /// A folder for everything: empty, on the disk to be tested.
+    /// A directory for all files of the test: empty, on the disk to be tested.
     pub dir: &'a Path,
 }
 
-/// The server of one trial; killed when dropped.
+/// The server of one test; killed when dropped.
 pub(super) struct TortureServer {
     program: PathBuf,
     config_dir: PathBuf,
@@ -41,21 +41,21 @@ pub(super) struct TortureServer {
 }
 
 impl TortureServer {
-    /// Writes a configuration for the local domain here.example with one mailbox, ana, and these
-    /// lines of `aliases`. `more` stands at the end of postrider.toml. The folder must be one that only
-    /// our own user may write: files in it are made by their paths.
-    pub(super) fn set_up(trial: &TortureSetup<'_>, aliases: &str, more: &str) -> io::Result<Self> {
-        // At the same time, or both might get the same port.
+    /// Writes a configuration for the local domain here.example with one mailbox, ana, and these lines of
+    /// `aliases`. `more` is appended to postrider.toml. Only the user of this process may be able to write the
+    /// directory, because files in it are created by their paths.
+    pub(super) fn set_up(setup: &TortureSetup<'_>, aliases: &str, more: &str) -> io::Result<Self> {
+        // Both at the same time, so that they differ.
         let ports = [TcpListener::bind("127.0.0.1:0")?, TcpListener::bind("127.0.0.1:0")?];
         let [address, monitoring] = [ports[0].local_addr()?, ports[1].local_addr()?];
-        let config = trial.dir.to_owned();
+        let config = setup.dir.to_owned();
         let domain = config.join("domains/here.example");
         fs::create_dir_all(&domain)?;
         fs::create_dir_all(config.join("certs"))?;
         writeln!(File::create(domain.join("users"))?, "ana: receive-only")?;
         File::create(domain.join("aliases"))?.write_all(aliases.as_bytes())?;
         let server = Self {
-            program: trial.program.to_owned(),
+            program: setup.program.to_owned(),
             config_dir: config,
             smtp_address: address,
             monitor_address: monitoring,
@@ -65,7 +65,7 @@ impl TortureServer {
         Ok(server)
     }
 
-    /// Writes postrider.toml with `more` at its end. A running server goes on with what it has read.
+    /// Writes postrider.toml with `more` at its end. A running server keeps the settings that it has read.
     pub(super) fn write_config(&self, more: &str) -> io::Result<()> {
         let Self { smtp_address: address, monitor_address: monitoring, .. } = self;
         write!(
@@ -76,7 +76,7 @@ impl TortureServer {
         )
     }
 
-    /// Starts it, and waits until it greets; says how long that took.
+    /// Starts the server, waits until it greets, and returns how long that took.
     pub(super) fn start(&mut self) -> Result<Duration, String> {
         let log = self.config_dir.join("log");
         let cannot = |e: io::Error| format!("the server does not start: {e}");
@@ -95,7 +95,7 @@ impl TortureServer {
         Ok(SystemClock.now().since(began))
     }
 
-    /// `kill -9`.
+    /// Kills the server with SIGKILL.
     pub(super) fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             let _ = child.kill();
@@ -103,12 +103,12 @@ impl TortureServer {
         }
     }
 
-    /// A subcommand for this server, as an operator types it.
+    /// Runs a subcommand of `postrider` for this server.
     pub(super) fn run_subcommand(&self, arguments: &[&str]) -> Result<(), String> {
         let ran = self.command().args(arguments).stdin(Stdio::null()).output();
         let ran = ran.map_err(|e| format!("{} cannot be run: {e}", arguments.join(" ")))?;
-        let said = String::from_utf8_lossy(&ran.stderr);
-        if ran.status.success() { Ok(()) } else { Err(format!("{}: {}", arguments.join(" "), said.trim())) }
+        let stderr = String::from_utf8_lossy(&ran.stderr);
+        if ran.status.success() { Ok(()) } else { Err(format!("{}: {}", arguments.join(" "), stderr.trim())) }
     }
 
     fn command(&self) -> Command {
@@ -117,7 +117,7 @@ impl TortureServer {
         command
     }
 
-    /// A number from the monitor; 0 if nothing was counted yet.
+    /// The value of a metric; 0 if nothing was counted yet.
     pub(super) fn metric(&self, name: &str) -> Result<usize, String> {
         let text = http_get(self.monitor_address, "/metrics")
             .map_err(|e| format!("the monitor does not answer: {e}"))?;
@@ -125,7 +125,7 @@ impl TortureServer {
         value.map_or(Ok(0), |value| value.parse().map_err(|_| format!("the monitor says {name} {value}")))
     }
 
-    /// The most memory that the process has had at a time, in octets.
+    /// The peak of the memory of the process, in octets.
     pub(super) fn memory_peak(&self) -> Option<usize> {
         let id = self.child.as_ref()?.id();
         let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
@@ -133,7 +133,7 @@ impl TortureServer {
         Some(line.trim().strip_suffix(" kB")?.parse::<usize>().ok()? * 1024)
     }
 
-    /// Letters in the mailbox, by number.
+    /// The numbers of the messages in the mailbox.
     pub(super) fn delivered_numbers(&self) -> io::Result<Vec<usize>> {
         let mut arrived = Vec::new();
         let new = self.config_dir.join("data/mail/here.example/ana/new");
@@ -167,7 +167,7 @@ fn http_get(address: SocketAddr, path: &str) -> io::Result<String> {
     Ok(text)
 }
 
-/// A connection on which no read waits for ever.
+/// Connects, with a timeout for reads.
 pub(super) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(WAIT_MAX))?;

@@ -1,18 +1,18 @@
-//! Why a trial did not end well, and whether its folder shows more than the message says.
+//! Why a test of the real program failed, and whether its directory is kept.
 
-/// Why a trial did not end well.
+/// Why a test of the real program failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TortureError {
-    /// A message was lost or arrived twice, or the server failed: the spool, the mailbox and the log in
-    /// the folder show how it came about, and the folder must stay.
+    /// A message was lost or arrived twice, or the server failed. The directory is kept, because spool, mailbox
+    /// and log in it show the cause.
     #[error("{0}")]
     KeepFolder(String),
-    /// A limit was exceeded, or the trial could not be set up: the message says all there is to say.
+    /// A limit was exceeded, or the test could not be set up: the message is enough.
     #[error("{0}")]
     RemoveFolder(String),
 }
 
-/// What the server or its clients say is evidence: the folder has its log.
+/// A failure of the server or of its clients: the log in the directory has more about it.
 impl From<String> for TortureError {
     fn from(text: String) -> Self {
         Self::KeepFolder(text)
