@@ -1,86 +1,89 @@
-//! Who has been guessing passwords, and how long they have to wait.
+//! Delays logins after failures, so that passwords cannot be guessed quickly.
 //!
-//! Three counts: failures of one login from one client, failures from one client over all its logins,
-//! and failures from the network that it is in, whose clients may all be one. None says anything of the same login from elsewhere, so that nobody can lock a user
-//! out. A login that has succeeded from an origin is trusted there: it does not wait for what others
-//! behind the same address have done.
+//! Failures are counted in three ways: of one login from one client, of one client over all its logins, and of
+//! the network of the client, because one guesser may use many addresses of it. Failures from elsewhere do not
+//! count, so that nobody can lock a user out from another network. A login that has succeeded from a client is
+//! trusted there: failures of other logins behind the same address do not delay it.
 //!
-//! Pure: the time is given. Bounded: the table forgets what is old, and when it is full, what is
-//! oldest. Origins are for the caller to make of addresses.
+//! Pure: the time is an argument. Bounded: old entries are removed, and when a table is full, the oldest entry.
+//! The caller derives client and network from the address.
+//!
+//! The tables are not an LRU cache of a library: which entry goes depends on trust and on the last failure, not
+//! on the last use. Otherwise a flood of guesses would displace the trusted logins.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
-use std::hash::BuildHasher as _;
+use std::hash::{BuildHasher as _, Hash};
 use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::mail::Mailbox;
 use crate::sys::Moment;
 
-/// Failures of one login from one client before it waits: a person mistypes.
+/// Failures of one login from one client before it is delayed: a user may mistype.
 const LOGIN_FAILURES_FREE: u32 = 5;
 
-/// Failures from one client before its logins wait: there may be an office behind it.
+/// Failures from one client before its logins are delayed: many users may share the address.
 const CLIENT_FAILURES_FREE: u32 = 20;
 
-/// Failures from one network before its logins wait: there may be many offices in it.
+/// Failures from one network before its logins are delayed: it may have many such clients.
 const NETWORK_FAILURES_FREE: u32 = 100;
 
-/// The first wait; each failure doubles it.
+/// The first delay; each further failure doubles it.
 const WAIT_FIRST: Duration = Duration::from_secs(5);
 
-/// The longest wait.
+/// The longest delay.
 const WAIT_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// So long after its last failure everything is forgotten.
+/// An entry is removed this long after its last failure.
 const ENTRY_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
-/// Logins, clients and networks that are remembered, each.
+/// Most entries of each table: logins, clients, networks.
 const ENTRIES_MAX: usize = 10_000;
 
-/// What a login that was let through turned out to be.
+/// The result of a login that was admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BackoffOutcome {
-    /// No guess: this is the user.
+    /// The password was right.
     Succeeded,
-    /// Counts.
+    /// The password was wrong: a failure is counted.
     Failed,
-    /// We could not find out; counts for nothing.
+    /// The password could not be checked: nothing is counted.
     Undecided,
 }
 
 /// Where a login comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoginOrigin {
-    /// One client, as far as its address tells.
+    /// The client, as far as its address identifies it.
     pub client: IpAddr,
-    /// One owner of many clients.
+    /// The network of the client, which probably has one owner.
     pub network: IpAddr,
 }
 
-/// Who has been guessing.
+/// The failures of logins, clients and networks.
 #[derive(Debug, Default)]
 pub struct LoginBackoff {
-    /// By client and login. The login is kept as a keyed hash of a fixed size, whatever its length.
-    logins: HashMap<(IpAddr, u64), FailureHistory>,
-    clients: HashMap<IpAddr, FailureHistory>,
-    networks: HashMap<IpAddr, FailureHistory>,
+    /// By client and login. The login is stored as a keyed hash, which has a fixed size.
+    logins: ExpiringTable<(IpAddr, u64)>,
+    clients: ExpiringTable<IpAddr>,
+    networks: ExpiringTable<IpAddr>,
     hasher: RandomState,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
 struct FailureHistory {
     failures: u32,
-    /// Of the last failure or success.
+    /// When the last login failed or succeeded.
     last_outcome_at: Moment,
-    /// Logins that were let through and have not turned out to be anything yet.
+    /// Logins that were admitted and have no outcome yet.
     pending_logins: u32,
-    /// It has succeeded, and not failed too often since.
+    /// The login has succeeded, and has not failed too often since.
     is_trusted: bool,
 }
 
 impl FailureHistory {
-    /// How long it has to wait still. While it is suspect, one guess at a time is let through.
+    /// The remaining delay. After too many failures, only one login at a time is admitted.
     fn remaining_wait(&self, free: u32, now: Moment) -> Duration {
         if self.failures <= free {
             return Duration::ZERO;
@@ -89,9 +92,9 @@ impl FailureHistory {
         if self.pending_logins > 0 { left.max(WAIT_FIRST) } else { left }
     }
 
-    fn record_outcome(&mut self, guess: BackoffOutcome, now: Moment) {
+    fn record_outcome(&mut self, outcome: BackoffOutcome, now: Moment) {
         self.pending_logins = self.pending_logins.saturating_sub(1);
-        if guess == BackoffOutcome::Failed {
+        if outcome == BackoffOutcome::Failed {
             self.failures = self.failures.saturating_add(1);
             self.last_outcome_at = now;
         }
@@ -108,28 +111,25 @@ fn wait_after_failures(failures: u32) -> Duration {
 }
 
 impl LoginBackoff {
-    /// May `user`, in the client's words, try to log in from `origin`? Each `Ok` is followed by
-    /// [`Self::settle`].
+    /// Whether `user`, as the client has written it, may try to log in from `origin`. After each `Ok` the caller
+    /// calls [`Self::record_outcome`].
     ///
     /// # Errors
-    /// How long it has to wait.
+    /// The remaining delay.
     pub fn admit(&mut self, origin: LoginOrigin, user: &str, now: Moment) -> Result<(), Duration> {
         let LoginOrigin { client, network } = origin;
         let key = self.login_key(client, user);
         self.clients.remove_expired(&client, now);
         self.networks.remove_expired(&network, now);
         self.logins.remove_expired(&key, now);
-        let login = self.logins.get(&key).copied().unwrap_or_default();
-        let wait_of = |table: &HashMap<_, FailureHistory>, key, free| {
-            table.get(key).map_or(Duration::ZERO, |record| record.remaining_wait(free, now))
-        };
-        let for_others = if login.is_trusted {
+        let is_trusted = self.logins.entries.get(&key).is_some_and(|login| login.is_trusted);
+        let shared_wait = if is_trusted {
             Duration::ZERO
         } else {
-            let neighbours = wait_of(&self.networks, &network, NETWORK_FAILURES_FREE);
-            wait_of(&self.clients, &client, CLIENT_FAILURES_FREE).max(neighbours)
+            let network_wait = self.networks.remaining_wait(&network, NETWORK_FAILURES_FREE, now);
+            self.clients.remaining_wait(&client, CLIENT_FAILURES_FREE, now).max(network_wait)
         };
-        let wait = login.remaining_wait(LOGIN_FAILURES_FREE, now).max(for_others);
+        let wait = self.logins.remaining_wait(&key, LOGIN_FAILURES_FREE, now).max(shared_wait);
         if wait > Duration::ZERO {
             return Err(wait);
         }
@@ -139,24 +139,24 @@ impl LoginBackoff {
         Ok(())
     }
 
-    /// A login that was let through turned out to be this.
-    pub fn record_outcome(&mut self, origin: LoginOrigin, user: &str, guess: BackoffOutcome, now: Moment) {
+    /// Records the result of a login that was admitted.
+    pub fn record_outcome(&mut self, origin: LoginOrigin, user: &str, outcome: BackoffOutcome, now: Moment) {
         let LoginOrigin { client, network } = origin;
         let key = self.login_key(client, user);
         let login = self.logins.entry_or_replace_oldest(key, now);
-        login.record_outcome(guess, now);
-        match guess {
+        login.record_outcome(outcome, now);
+        match outcome {
             BackoffOutcome::Succeeded => {
                 *login = FailureHistory { failures: 0, last_outcome_at: now, is_trusted: true, ..*login }
             }
             BackoffOutcome::Failed => login.is_trusted &= login.failures <= LOGIN_FAILURES_FREE,
             BackoffOutcome::Undecided => {}
         }
-        self.clients.entry_or_replace_oldest(client, now).record_outcome(guess, now);
-        self.networks.entry_or_replace_oldest(network, now).record_outcome(guess, now);
+        self.clients.entry_or_replace_oldest(client, now).record_outcome(outcome, now);
+        self.networks.entry_or_replace_oldest(network, now).record_outcome(outcome, now);
     }
 
-    /// One spelling of each user.
+    /// The key of a login: the same for all spellings of a user.
     fn login_key(&self, client: IpAddr, user: &str) -> (IpAddr, u64) {
         let login = match Mailbox::parse(user) {
             Ok(mailbox) => self.hasher.hash_one((mailbox.local_part.comparison_key(), mailbox.domain)),
@@ -166,33 +166,45 @@ impl LoginBackoff {
     }
 }
 
-/// A table that forgets.
-trait ExpiringTable<K> {
-    /// Forgets this one if it is old.
-    fn remove_expired(&mut self, key: &K, now: Moment);
-    /// This one; if it is new and the table is full, in the place of old ones.
-    fn entry_or_replace_oldest(&mut self, key: K, now: Moment) -> &mut FailureHistory;
+/// A table of at most [`ENTRIES_MAX`] entries, which expire.
+#[derive(Debug)]
+struct ExpiringTable<K> {
+    entries: HashMap<K, FailureHistory>,
 }
 
-impl<K: Eq + std::hash::Hash + Copy> ExpiringTable<K> for HashMap<K, FailureHistory> {
+impl<K> Default for ExpiringTable<K> {
+    fn default() -> Self {
+        Self { entries: HashMap::new() }
+    }
+}
+
+impl<K: Eq + Hash + Copy> ExpiringTable<K> {
+    fn remaining_wait(&self, key: &K, free: u32, now: Moment) -> Duration {
+        self.entries.get(key).map_or(Duration::ZERO, |history| history.remaining_wait(free, now))
+    }
+
     fn remove_expired(&mut self, key: &K, now: Moment) {
-        if self.get(key).is_some_and(|record| record.is_expired(now)) {
-            self.remove(key);
+        if self.entries.get(key).is_some_and(|history| history.is_expired(now)) {
+            self.entries.remove(key);
         }
     }
 
+    /// The entry of `key`. If it is new and the table is full, expired entries are removed, or else the oldest.
     fn entry_or_replace_oldest(&mut self, key: K, now: Moment) -> &mut FailureHistory {
-        if self.len() >= ENTRIES_MAX && !self.contains_key(&key) {
-            self.retain(|_, record| !record.is_expired(now));
-            // Users come last, so that a flood does not wash away who is trusted.
-            let first = self.iter().min_by_key(|(_, record)| (record.is_trusted, record.last_outcome_at));
-            if let Some(first) = first.map(|(key, _)| *key)
-                && self.len() >= ENTRIES_MAX
+        if self.entries.len() >= ENTRIES_MAX && !self.entries.contains_key(&key) {
+            self.entries.retain(|_, history| !history.is_expired(now));
+            // Trusted logins go last, so that a flood of guesses does not displace them.
+            let oldest =
+                self.entries.iter().min_by_key(|(_, history)| (history.is_trusted, history.last_outcome_at));
+            if let Some(oldest) = oldest.map(|(key, _)| *key)
+                && self.entries.len() >= ENTRIES_MAX
             {
-                self.remove(&first);
+                self.entries.remove(&oldest);
             }
         }
-        self.entry(key).or_insert(FailureHistory { last_outcome_at: now, ..FailureHistory::default() })
+        self.entries
+            .entry(key)
+            .or_insert(FailureHistory { last_outcome_at: now, ..FailureHistory::default() })
     }
 }
 
@@ -203,11 +215,11 @@ mod tests {
     const CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
     const OTHER_CLIENT: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
 
-    /// A table and a clock.
     fn sole_client(client: IpAddr) -> LoginOrigin {
         LoginOrigin { client, network: client }
     }
 
+    /// A table and a clock.
     #[derive(Default)]
     struct BackoffFixture {
         backoff: LoginBackoff,
@@ -219,146 +231,154 @@ mod tests {
             self.now = self.now + Duration::from_secs(seconds);
         }
 
-        /// From a client that is the only one of its network.
-        fn attempt(&mut self, from: IpAddr, user: &str, guess: BackoffOutcome) -> Result<(), u64> {
-            self.attempt_from(sole_client(from), user, guess)
+        /// Tries a login from a client that is the only one of its network.
+        fn attempt(&mut self, from: IpAddr, user: &str, outcome: BackoffOutcome) -> Result<(), u64> {
+            self.attempt_from(sole_client(from), user, outcome)
         }
 
-        fn attempt_from(&mut self, from: LoginOrigin, user: &str, guess: BackoffOutcome) -> Result<(), u64> {
+        fn attempt_from(
+            &mut self,
+            from: LoginOrigin,
+            user: &str,
+            outcome: BackoffOutcome,
+        ) -> Result<(), u64> {
             self.backoff.admit(from, user, self.now).map_err(|wait| wait.as_secs())?;
-            self.backoff.record_outcome(from, user, guess, self.now);
+            self.backoff.record_outcome(from, user, outcome, self.now);
             Ok(())
         }
     }
 
     #[test]
-    fn guesses_of_one_login_wait_longer_and_longer() {
-        let mut door = BackoffFixture::default();
+    fn the_delay_of_a_login_doubles_with_each_failure() {
+        let mut fixture = BackoffFixture::default();
         for _ in 0..=LOGIN_FAILURES_FREE {
-            assert_eq!(door.attempt(CLIENT, "ana@here.example", BackoffOutcome::Failed), Ok(()));
+            assert_eq!(fixture.attempt(CLIENT, "ana@here.example", BackoffOutcome::Failed), Ok(()));
         }
         for wait in [5, 10, 20, 40, 80, 160, 320, 640, 900, 900] {
             assert_eq!(
-                door.attempt(CLIENT, "ANA@here.example", BackoffOutcome::Succeeded),
+                fixture.attempt(CLIENT, "ANA@here.example", BackoffOutcome::Succeeded),
                 Err(wait),
                 "in any spelling"
             );
-            door.advance(wait - 1);
-            assert_eq!(door.attempt(CLIENT, "ana@here.example", BackoffOutcome::Failed), Err(1));
-            door.advance(1);
-            assert_eq!(door.attempt(CLIENT, "ana@here.example", BackoffOutcome::Failed), Ok(()));
+            fixture.advance(wait - 1);
+            assert_eq!(fixture.attempt(CLIENT, "ana@here.example", BackoffOutcome::Failed), Err(1));
+            fixture.advance(1);
+            assert_eq!(fixture.attempt(CLIENT, "ana@here.example", BackoffOutcome::Failed), Ok(()));
         }
-        door.advance(ENTRY_LIFETIME.as_secs() + 1);
-        assert_eq!(door.attempt(CLIENT, "ana@here.example", BackoffOutcome::Failed), Ok(()));
-        assert_eq!(door.attempt(CLIENT, "ana@here.example", BackoffOutcome::Failed), Ok(()));
+        fixture.advance(ENTRY_LIFETIME.as_secs() + 1);
+        assert_eq!(fixture.attempt(CLIENT, "ana@here.example", BackoffOutcome::Failed), Ok(()));
+        assert_eq!(fixture.attempt(CLIENT, "ana@here.example", BackoffOutcome::Failed), Ok(()));
     }
 
     #[test]
-    fn nobody_is_locked_out_from_elsewhere() {
-        let mut door = BackoffFixture::default();
+    fn failures_from_one_client_do_not_delay_other_clients() {
+        let mut fixture = BackoffFixture::default();
         for n in 0..200 {
-            let _ = door.attempt(CLIENT, "ana@here.example", BackoffOutcome::Failed);
-            let _ = door.attempt(CLIENT, &format!("user{n}"), BackoffOutcome::Failed);
+            let _ = fixture.attempt(CLIENT, "ana@here.example", BackoffOutcome::Failed);
+            let _ = fixture.attempt(CLIENT, &format!("user{n}"), BackoffOutcome::Failed);
         }
-        assert!(door.attempt(CLIENT, "ana@here.example", BackoffOutcome::Succeeded).is_err());
-        assert_eq!(door.attempt(OTHER_CLIENT, "ana@here.example", BackoffOutcome::Succeeded), Ok(()));
+        assert!(fixture.attempt(CLIENT, "ana@here.example", BackoffOutcome::Succeeded).is_err());
+        assert_eq!(fixture.attempt(OTHER_CLIENT, "ana@here.example", BackoffOutcome::Succeeded), Ok(()));
     }
 
     #[test]
-    fn one_origin_that_tries_many_logins_waits_but_not_its_users() {
-        let mut door = BackoffFixture::default();
-        assert_eq!(door.attempt(CLIENT, "ana@here.example", BackoffOutcome::Succeeded), Ok(()));
+    fn a_client_that_tries_many_logins_is_delayed_but_not_its_trusted_logins() {
+        let mut fixture = BackoffFixture::default();
+        assert_eq!(fixture.attempt(CLIENT, "ana@here.example", BackoffOutcome::Succeeded), Ok(()));
         for n in 0..=CLIENT_FAILURES_FREE {
-            assert_eq!(door.attempt(CLIENT, &format!("user{n}"), BackoffOutcome::Failed), Ok(()));
+            assert_eq!(fixture.attempt(CLIENT, &format!("user{n}"), BackoffOutcome::Failed), Ok(()));
         }
-        assert_eq!(door.attempt(CLIENT, "bo@here.example", BackoffOutcome::Succeeded), Err(5));
+        assert_eq!(fixture.attempt(CLIENT, "bo@here.example", BackoffOutcome::Succeeded), Err(5));
         assert_eq!(
-            door.attempt(CLIENT, "ana@here.example", BackoffOutcome::Succeeded),
+            fixture.attempt(CLIENT, "ana@here.example", BackoffOutcome::Succeeded),
             Ok(()),
-            "has been here before"
+            "this login is trusted"
         );
-        door.advance(5);
-        assert_eq!(door.attempt(CLIENT, "bo@here.example", BackoffOutcome::Succeeded), Ok(()));
+        fixture.advance(5);
+        assert_eq!(fixture.attempt(CLIENT, "bo@here.example", BackoffOutcome::Succeeded), Ok(()));
     }
 
     #[test]
-    fn a_right_login_clears_its_own_failures_and_not_the_origins() {
-        let mut door = BackoffFixture::default();
+    fn a_success_clears_the_failures_of_the_login_and_not_of_the_client() {
+        let mut fixture = BackoffFixture::default();
         for round in 0..CLIENT_FAILURES_FREE {
             let user = "ana@here.example";
-            assert_eq!(door.attempt(CLIENT, user, BackoffOutcome::Failed), Ok(()), "{round}");
-            assert_eq!(door.attempt(CLIENT, user, BackoffOutcome::Succeeded), Ok(()));
+            assert_eq!(fixture.attempt(CLIENT, user, BackoffOutcome::Failed), Ok(()), "{round}");
+            assert_eq!(fixture.attempt(CLIENT, user, BackoffOutcome::Succeeded), Ok(()));
         }
-        assert_eq!(door.attempt(CLIENT, "eve", BackoffOutcome::Failed), Ok(()));
-        assert_eq!(door.attempt(CLIENT, "eve", BackoffOutcome::Failed), Err(5));
+        assert_eq!(fixture.attempt(CLIENT, "eve", BackoffOutcome::Failed), Ok(()));
+        assert_eq!(fixture.attempt(CLIENT, "eve", BackoffOutcome::Failed), Err(5));
     }
 
     #[test]
     fn trust_ends_when_the_login_fails_too_often() {
-        let mut door = BackoffFixture::default();
-        door.attempt(CLIENT, "ana@here.example", BackoffOutcome::Succeeded).unwrap();
+        let mut fixture = BackoffFixture::default();
+        fixture.attempt(CLIENT, "ana@here.example", BackoffOutcome::Succeeded).unwrap();
         for _ in 0..=LOGIN_FAILURES_FREE {
-            door.attempt(CLIENT, "ana@here.example", BackoffOutcome::Failed).unwrap();
+            fixture.attempt(CLIENT, "ana@here.example", BackoffOutcome::Failed).unwrap();
         }
-        assert_eq!(door.attempt(CLIENT, "ana@here.example", BackoffOutcome::Failed), Err(5));
+        assert_eq!(fixture.attempt(CLIENT, "ana@here.example", BackoffOutcome::Failed), Err(5));
     }
 
     #[test]
-    fn what_we_could_not_find_out_counts_for_nothing() {
-        let mut door = BackoffFixture::default();
+    fn an_undecided_login_counts_neither_as_success_nor_as_failure() {
+        let mut fixture = BackoffFixture::default();
         for _ in 0..100 {
-            assert_eq!(door.attempt(CLIENT, "ana@here.example", BackoffOutcome::Undecided), Ok(()));
+            assert_eq!(fixture.attempt(CLIENT, "ana@here.example", BackoffOutcome::Undecided), Ok(()));
         }
     }
 
     #[test]
-    fn who_is_suspect_may_not_try_many_at_once() {
-        let mut door = BackoffFixture::default();
+    fn after_too_many_failures_only_one_login_at_a_time_is_admitted() {
+        let mut fixture = BackoffFixture::default();
         for _ in 0..=LOGIN_FAILURES_FREE {
-            door.attempt(CLIENT, "ana", BackoffOutcome::Failed).unwrap();
+            fixture.attempt(CLIENT, "ana", BackoffOutcome::Failed).unwrap();
         }
-        door.advance(60);
-        assert_eq!(door.backoff.admit(sole_client(CLIENT), "ana", door.now), Ok(()));
+        fixture.advance(60);
+        assert_eq!(fixture.backoff.admit(sole_client(CLIENT), "ana", fixture.now), Ok(()));
         assert!(
-            door.backoff.admit(sole_client(CLIENT), "ana", door.now).is_err(),
-            "the first has not been answered"
+            fixture.backoff.admit(sole_client(CLIENT), "ana", fixture.now).is_err(),
+            "the first login has no outcome yet"
         );
-        door.backoff.record_outcome(sole_client(CLIENT), "ana", BackoffOutcome::Succeeded, door.now);
-        assert_eq!(door.backoff.admit(sole_client(CLIENT), "ana", door.now), Ok(()));
+        fixture.backoff.record_outcome(sole_client(CLIENT), "ana", BackoffOutcome::Succeeded, fixture.now);
+        assert_eq!(fixture.backoff.admit(sole_client(CLIENT), "ana", fixture.now), Ok(()));
     }
 
     #[test]
-    fn a_network_whose_clients_are_one_guesser_waits_as_a_whole() {
-        let mut door = BackoffFixture::default();
+    fn a_network_is_delayed_after_failures_of_many_clients() {
+        let mut fixture = BackoffFixture::default();
         let client = |n: u32| LoginOrigin { client: std::net::Ipv4Addr::from(n).into(), network: CLIENT };
-        door.attempt_from(client(0), "bo@here.example", BackoffOutcome::Succeeded).unwrap();
+        fixture.attempt_from(client(0), "bo@here.example", BackoffOutcome::Succeeded).unwrap();
         for n in 1..=NETWORK_FAILURES_FREE + 1 {
             assert_eq!(
-                door.attempt_from(client(n), "ana@here.example", BackoffOutcome::Failed),
+                fixture.attempt_from(client(n), "ana@here.example", BackoffOutcome::Failed),
                 Ok(()),
                 "{n}"
             );
         }
-        assert_eq!(door.attempt_from(client(5000), "ana@here.example", BackoffOutcome::Failed), Err(5));
+        assert_eq!(fixture.attempt_from(client(5000), "ana@here.example", BackoffOutcome::Failed), Err(5));
         assert_eq!(
-            door.attempt_from(client(0), "bo@here.example", BackoffOutcome::Succeeded),
+            fixture.attempt_from(client(0), "bo@here.example", BackoffOutcome::Succeeded),
             Ok(()),
-            "who is trusted there"
+            "this login is trusted"
         );
-        assert_eq!(door.attempt(OTHER_CLIENT, "ana@here.example", BackoffOutcome::Succeeded), Ok(()));
+        assert_eq!(fixture.attempt(OTHER_CLIENT, "ana@here.example", BackoffOutcome::Succeeded), Ok(()));
     }
 
     #[test]
-    fn the_table_is_bounded_and_keeps_those_who_are_trusted() {
-        let mut door = BackoffFixture::default();
-        door.attempt(CLIENT, "ana@here.example", BackoffOutcome::Succeeded).unwrap();
+    fn a_full_table_keeps_trusted_logins() {
+        let mut fixture = BackoffFixture::default();
+        fixture.attempt(CLIENT, "ana@here.example", BackoffOutcome::Succeeded).unwrap();
         for n in 0..ENTRIES_MAX as u32 + 100 {
-            door.now = door.now + Duration::from_millis(1);
+            fixture.now = fixture.now + Duration::from_millis(1);
             let from = IpAddr::V4(std::net::Ipv4Addr::from(n));
-            door.attempt(from, "ana@here.example", BackoffOutcome::Failed).unwrap();
+            fixture.attempt(from, "ana@here.example", BackoffOutcome::Failed).unwrap();
         }
-        assert_eq!((door.backoff.logins.len(), door.backoff.clients.len()), (ENTRIES_MAX, ENTRIES_MAX));
-        let ana = door.backoff.login_key(CLIENT, "ana@here.example");
-        assert!(door.backoff.logins[&ana].is_trusted);
+        assert_eq!(
+            (fixture.backoff.logins.entries.len(), fixture.backoff.clients.entries.len()),
+            (ENTRIES_MAX, ENTRIES_MAX)
+        );
+        let ana = fixture.backoff.login_key(CLIENT, "ana@here.example");
+        assert!(fixture.backoff.logins.entries[&ana].is_trusted);
     }
 }
