@@ -1,4 +1,4 @@
-//! The snapshot of all domains' users, and logins.
+//! The snapshot of the users of all domains, and the check of their logins.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -14,7 +14,7 @@ use super::users::Users;
 use crate::mail::{Domain, Mailbox, ScramKeys};
 use crate::sys::SystemRandom;
 
-/// Every account of this host. Shared; a reload replaces what is inside.
+/// All accounts of this host. Sessions share it; a reload replaces its contents.
 #[derive(Debug)]
 pub struct Accounts {
     snapshot: ArcSwap<AccountsSnapshot>,
@@ -23,7 +23,7 @@ pub struct Accounts {
     external_users: Option<Arc<dyn ExternalUsers>>,
 }
 
-/// What one load found.
+/// The users of all domains, as one reload has read them.
 #[derive(Debug)]
 struct AccountsSnapshot {
     domains: HashMap<Domain, Arc<Users>>,
@@ -39,31 +39,31 @@ impl AccountsSnapshot {
     }
 }
 
-/// Users who stand in no file of ours. Asked for those only, so a line in a file of ours always
-/// counts.
+/// Users of another service, such as Dovecot. It is asked only about users that are in no users file, so that a
+/// users file always takes precedence.
 pub trait ExternalUsers: fmt::Debug + Send + Sync {
-    /// There is, or may be, somebody who could log in.
+    /// Whether any of these users can, or may be able to, log in.
     fn has_logins(&self) -> bool;
 
-    /// There is a mailbox of that name; its domain is one of ours.
+    /// Whether this mailbox exists; its domain is local.
     ///
     /// # Errors
-    /// It cannot be found out now; says why, for the log.
+    /// The service does not answer: why, for the log.
     fn exists(&self, mailbox: &Mailbox) -> Result<bool, String>;
 
-    /// Whether this is `user`, in the client's words, with that password; if so, the user's mailbox,
-    /// which counts only in a domain of ours. `client` is where it comes from.
+    /// Checks the password of `user`, a name as the client has written it. An accepted mailbox counts only if its
+    /// domain is local. `client` is the address of the client.
     fn check_password(&self, user: &str, password: &[u8], client: IpAddr) -> PasswordCheck;
 }
 
-/// How a login ended.
+/// The result of a password check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PasswordCheck {
-    /// This is the user.
+    /// The password is right.
     Accepted(Mailbox),
-    /// Unknown, may not log in, or a wrong password: nobody learns which.
+    /// The user is unknown or may not log in, or the password is wrong; the client does not learn which.
     Rejected,
-    /// We could not find out; the client may try again. The text is for the log.
+    /// The password could not be checked; the client may try again. The text is for the log.
     Unavailable(String),
 }
 
@@ -74,7 +74,7 @@ impl Default for Accounts {
 }
 
 impl Accounts {
-    /// The users of each domain.
+    /// Accounts with the users of each local domain.
     #[must_use]
     pub fn new(domains: HashMap<Domain, Arc<Users>>) -> Self {
         Self {
@@ -85,44 +85,44 @@ impl Accounts {
         }
     }
 
-    /// The same, and others may log in too.
+    /// These accounts, together with the users of another service.
     #[must_use]
-    pub fn with_external_users(self, others: Arc<dyn ExternalUsers>) -> Self {
-        Self { external_users: Some(others), ..self }
+    pub fn with_external_users(self, external_users: Arc<dyn ExternalUsers>) -> Self {
+        Self { external_users: Some(external_users), ..self }
     }
 
-    /// The same, and what is made up about users who do not exist is made up in this way.
+    /// These accounts, with decoy keys from this secret for unknown users.
     #[must_use]
-    pub fn with_decoy_keys(self, pretence: DecoyKeys) -> Self {
-        Self { decoy_keys: pretence, ..self }
+    pub fn with_decoy_keys(self, decoy_keys: DecoyKeys) -> Self {
+        Self { decoy_keys, ..self }
     }
 
-    /// Puts other users in their place; whoever is asking just now still sees the old ones.
+    /// Replaces the users of all domains; a check that is under way still uses the old ones.
     pub fn replace(&self, domains: HashMap<Domain, Arc<Users>>) {
         self.snapshot.store(Arc::new(AccountsSnapshot::new(domains)));
     }
 
-    /// There is anybody who could log in.
+    /// Whether any user can log in.
     #[must_use]
     pub fn has_logins(&self) -> bool {
         self.snapshot.load().has_logins || self.external_users_have_logins()
     }
 
-    /// Everybody who could log in can do so by SCRAM.
+    /// Whether all users that can log in can do so by SCRAM.
     #[must_use]
     pub fn all_have_scram(&self) -> bool {
-        let everybody = self.snapshot.load();
-        everybody.has_logins && everybody.all_have_scram && !self.external_users_have_logins()
+        let snapshot = self.snapshot.load();
+        snapshot.has_logins && snapshot.all_have_scram && !self.external_users_have_logins()
     }
 
     fn external_users_have_logins(&self) -> bool {
         self.external_users.as_ref().is_some_and(|others| others.has_logins())
     }
 
-    /// The mailbox belongs to a user.
+    /// Whether the mailbox belongs to a user.
     ///
     /// # Errors
-    /// Others would have to be asked, and cannot; says why, for the log.
+    /// The other service would decide this and does not answer: why, for the log.
     pub fn exists(&self, mailbox: &Mailbox) -> Result<bool, String> {
         match (self.snapshot.load().domains.get(&mailbox.domain), &self.external_users) {
             (None, _) => Ok(false),
@@ -132,55 +132,56 @@ impl Accounts {
         }
     }
 
-    /// The SCRAM keys of `user`, an address; of somebody who cannot log in by SCRAM, keys that look
-    /// the same and that no password fits.
+    /// The SCRAM keys of `user`, an address. For a user that cannot log in by SCRAM: decoy keys, which no password
+    /// matches.
     #[must_use]
     pub fn scram_keys(&self, user: &str) -> ScramKeys {
         let mailbox = Mailbox::parse(user).ok();
-        let everybody = self.snapshot.load();
+        let snapshot = self.snapshot.load();
         let account_of =
-            |mailbox: &Mailbox| everybody.domains.get(&mailbox.domain)?.account(&mailbox.local_part);
+            |mailbox: &Mailbox| snapshot.domains.get(&mailbox.domain)?.account(&mailbox.local_part);
         let account = mailbox.as_ref().and_then(account_of);
-        // Made up for everybody, so that the work is the same.
-        let made_up = self.decoy_keys.keys_for(&match &mailbox {
+        // Computed for every user, so that the time does not show who exists.
+        let decoy = self.decoy_keys.keys_for(&match &mailbox {
             Some(Mailbox { local_part, domain }) => format!("{}@{domain}", local_part.comparison_key()),
             None => user.to_owned(),
         });
-        account.and_then(|account| account.scram.clone()).unwrap_or(made_up)
+        account.and_then(|account| account.scram.clone()).unwrap_or(decoy)
     }
 
-    /// Whether this is `user`, an address, with that password. Takes as long as a hash (some
-    /// 40 ms), and waits for its turn: at most two are computed at once.
+    /// Checks the password of `user`, an address. Computes a hash, about 40 ms for those that are made here, and may
+    /// wait for others, because at most two are computed at once; or asks the other service, which may take
+    /// some seconds.
     pub fn check_password(&self, user: &str, password: &[u8], client: IpAddr) -> PasswordCheck {
         let mailbox = Mailbox::parse(user).ok();
-        let everybody = self.snapshot.load_full();
+        let snapshot = self.snapshot.load_full();
         let account_of =
-            |mailbox: &Mailbox| everybody.domains.get(&mailbox.domain)?.account(&mailbox.local_part);
+            |mailbox: &Mailbox| snapshot.domains.get(&mailbox.domain)?.account(&mailbox.local_part);
         let account = mailbox.as_ref().and_then(account_of);
-        let is_ours = |mailbox: &Mailbox| everybody.domains.contains_key(&mailbox.domain);
+        let is_local = |mailbox: &Mailbox| snapshot.domains.contains_key(&mailbox.domain);
         if account.is_none()
-            && mailbox.as_ref().is_none_or(is_ours)
-            && let Some(others) = &self.external_users
+            && mailbox.as_ref().is_none_or(is_local)
+            && let Some(external_users) = &self.external_users
         {
-            match others.check_password(user, password, client) {
-                // The work of a wrong password of ours comes on top, so that time does not tell
-                // whose users are where.
+            match external_users.check_password(user, password, client) {
+                // A hash is computed below, so that the time does not show in which service a user is.
                 PasswordCheck::Rejected => {}
-                PasswordCheck::Accepted(mailbox) if !is_ours(&mailbox) => {}
-                // Asked by another name, they answer for one who stands in a file of ours after all.
+                PasswordCheck::Accepted(mailbox) if !is_local(&mailbox) => {}
+                // The service knows the user by a second name, but the user is in a users file, which takes
+                // precedence.
                 PasswordCheck::Accepted(mailbox) if account_of(&mailbox).is_some() => {}
                 answer @ (PasswordCheck::Accepted(_) | PasswordCheck::Unavailable(_)) => return answer,
             }
         }
-        let kept = account.and_then(|account| account.stored_password());
-        match (self.password_verifier.verify(&password::prepare_candidate(password), kept), mailbox) {
+        let stored = account.and_then(|account| account.stored_password());
+        match (self.password_verifier.verify(&password::prepare_candidate(password), stored), mailbox) {
             (Some(true), Some(mailbox)) => PasswordCheck::Accepted(mailbox),
             (Some(_), _) => PasswordCheck::Rejected,
             (None, _) => PasswordCheck::Unavailable("too many logins at once".to_owned()),
         }
     }
 
-    /// Hashes computed so far: what a test counts instead of milliseconds.
+    /// How many hashes were computed so far: a test counts them instead of measuring time.
     #[must_use]
     pub fn hashes_computed(&self) -> u64 {
         self.password_verifier.hashes_computed()
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_logs_in_by_every_spelling_of_the_address() {
+    fn a_user_can_log_in_with_every_spelling_of_the_address() {
         let accounts = accounts();
         for user in ["ana@bücher.example", "ANA@xn--bcher-kva.example"] {
             assert_eq!(
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_learns_from_work_or_words_who_exists() {
+    fn a_failed_login_costs_one_hash_whether_or_not_the_user_exists() {
         let accounts = accounts();
         for (n, (user, password)) in [
             ("ana@bücher.example", "wrong"),
@@ -238,7 +239,7 @@ mod tests {
         }
     }
 
-    /// Others, with one password for all of them.
+    /// Users of another service, with one password for all of them.
     #[derive(Debug)]
     struct FixedExternalUsers;
 
@@ -258,7 +259,7 @@ mod tests {
         fn check_password(&self, user: &str, password: &[u8], _: IpAddr) -> PasswordCheck {
             match (Mailbox::parse(user), password) {
                 (Ok(user), b"open sesame") => PasswordCheck::Accepted(user),
-                // By a name of theirs, which may be somebody's who stands in a file of ours.
+                // A second name, which may belong to a user in a users file.
                 (Err(_), b"open sesame") if user.starts_with("their-") => {
                     let user = user.trim_start_matches("their-");
                     PasswordCheck::Accepted(Mailbox::parse(&format!("{user}@bücher.example")).unwrap())
@@ -273,31 +274,31 @@ mod tests {
     }
 
     #[test]
-    fn others_are_asked_for_whom_no_file_of_ours_names() {
+    fn external_users_are_asked_only_about_users_that_are_in_no_file() {
         let accounts = accounts().with_external_users(Arc::new(FixedExternalUsers));
         let login = |user: &str, password: &str| accounts.check_password(user, password.as_bytes(), CLIENT);
         let bo = Mailbox::parse("bo@bücher.example").unwrap();
         assert_eq!(login("bo@bücher.example", "open sesame"), PasswordCheck::Accepted(bo));
         assert_eq!(login("bo@bücher.example", "busy"), PasswordCheck::Unavailable("out".to_owned()));
-        assert_eq!(accounts.hashes_computed(), 0, "the work was somebody else's");
+        assert_eq!(accounts.hashes_computed(), 0, "the other service did the work");
         for (n, user) in ["ana@bücher.example", "reports@bücher.example"].into_iter().enumerate() {
-            assert_eq!(login(user, "open sesame"), PasswordCheck::Rejected, "{user} is ours");
+            assert_eq!(login(user, "open sesame"), PasswordCheck::Rejected, "{user} is in a users file");
             assert_eq!(accounts.hashes_computed(), n as u64 + 1);
         }
         assert_eq!(login("bo@bücher.example", "wrong"), PasswordCheck::Rejected);
-        assert_eq!(accounts.hashes_computed(), 3, "a wrong login is the same work wherever the user is");
-        for elsewhere in ["bo@there.example", "bo"] {
+        assert_eq!(accounts.hashes_computed(), 3, "a wrong password costs one hash in either service");
+        for remote in ["bo@there.example", "bo"] {
             assert_eq!(
-                login(elsewhere, "open sesame"),
+                login(remote, "open sesame"),
                 PasswordCheck::Rejected,
-                "{elsewhere} is in no domain of ours"
+                "{remote} is in no local domain"
             );
         }
-        for ours in ["their-ana", "their-reports"] {
+        for second_name in ["their-ana", "their-reports"] {
             assert_eq!(
-                login(ours, "open sesame"),
+                login(second_name, "open sesame"),
                 PasswordCheck::Rejected,
-                "{ours} is one of ours by another name"
+                "{second_name} belongs to a user in a users file"
             );
         }
         assert!(matches!(login("their-bo", "open sesame"), PasswordCheck::Accepted(_)));
@@ -305,18 +306,18 @@ mod tests {
     }
 
     #[test]
-    fn others_have_mailboxes_in_domains_of_ours() {
+    fn external_users_have_mailboxes_in_local_domains() {
         let accounts = accounts().with_external_users(Arc::new(FixedExternalUsers));
         let exists = |address: &str| accounts.exists(&Mailbox::parse(address).unwrap());
         assert_eq!(exists("bo@bücher.example"), Ok(true));
         assert_eq!(exists("eve@bücher.example"), Ok(false));
         assert_eq!(exists("later@bücher.example"), Err("out".to_owned()));
-        assert_eq!(exists("later@there.example"), Ok(false), "nobody is asked about another's domain");
+        assert_eq!(exists("later@there.example"), Ok(false), "remote domains are not looked up");
         assert_eq!(exists("ana@bücher.example"), Ok(true));
     }
 
     #[test]
-    fn who_only_receives_cannot_log_in() {
+    fn a_user_that_only_receives_cannot_log_in() {
         assert!(accounts().has_logins());
         let users = Users::parse("reports: receive-only\n", Path::new("users")).unwrap();
         let here = Domain::parse("here.example").unwrap();
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn scram_is_for_when_everybody_has_its_keys() {
+    fn scram_is_available_only_if_all_logins_have_its_keys() {
         let keys = scram::to_text(&scram::derive_keys(b"pencil", b"saltsalt".to_vec(), 4096));
         let with = |text: &str| {
             let users = Users::parse(text, Path::new("users")).unwrap();
@@ -333,22 +334,22 @@ mod tests {
         let both = with(&format!("ana: {keys}\nreports: receive-only\n"));
         assert!(both.all_have_scram());
         assert!(!accounts().all_have_scram(), "ana has a hash only");
-        assert!(!with("reports: receive-only\n").all_have_scram(), "nobody logs in");
+        assert!(!with("reports: receive-only\n").all_have_scram(), "no user can log in");
         assert!(
             !both.with_external_users(Arc::new(FixedExternalUsers)).all_have_scram(),
-            "of others we have no keys"
+            "external users have no keys here"
         );
         let login = with(&format!("ana: {keys}\n")).check_password("ana@here.example", b"pencil", CLIENT);
-        assert!(matches!(login, PasswordCheck::Accepted(_)), "a password will do where there are keys only");
+        assert!(matches!(login, PasswordCheck::Accepted(_)), "a password can be checked with SCRAM keys");
     }
 
     #[test]
-    fn keys_are_made_up_for_whoever_cannot_log_in_the_same_each_time() {
+    fn decoy_keys_of_an_unknown_user_are_the_same_each_time() {
         let accounts = accounts();
         for user in ["bo@bücher.example", "reports@bücher.example", "ana@there.example", "ana", ""] {
             let keys = accounts.scram_keys(user);
             assert_eq!(accounts.scram_keys(user), keys, "{user}");
-            assert_eq!((keys.salt.len(), keys.iterations), (16, scram::ITERATIONS), "as ours are");
+            assert_eq!((keys.salt.len(), keys.iterations), (16, scram::ITERATIONS), "like real keys");
         }
         let keys = accounts.scram_keys("bo@bücher.example");
         assert_eq!(accounts.scram_keys("BO@xn--bcher-kva.example"), keys, "in every spelling");
@@ -357,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reload_replaces_everybody() {
+    fn a_reload_replaces_all_users() {
         let accounts = accounts();
         let ana = Mailbox::parse("ana@bücher.example").unwrap();
         assert_eq!(accounts.exists(&ana), Ok(true));

@@ -1,8 +1,8 @@
-//! Changes a users file, safely.
+//! Changes a users file safely.
 //!
-//! Two commands at once keep what both did: whoever holds the lock on the domain's directory reads,
-//! changes one line and replaces the file as a whole. Comments, the order and other lines stay as
-//! they are.
+//! A command takes the lock on the directory of the domain, reads the file, changes one line and replaces the
+//! file as a whole, so that commands at the same time lose no change. Comments, the order and all other lines
+//! stay as they are.
 
 use std::borrow::Cow;
 use std::io;
@@ -16,29 +16,28 @@ use super::users::{AuthFileError, RECEIVE_ONLY, Users, is_line_of_user};
 use crate::mail::LocalPart;
 use crate::sys::{OpenDir, Random};
 
-/// How long to wait for other commands that hold the directory's lock; each holds it for some
-/// milliseconds.
+/// Longest wait for other commands that hold the lock of the directory; each holds it for some milliseconds.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(10);
 
-/// What is to become of a user. A user without a password only receives.
+/// A change of one user. A user without a password only receives mail.
 #[derive(Clone, Copy)]
 pub enum UserChange<'a> {
-    /// A new one.
+    /// Adds a user.
     Add(Option<&'a str>),
-    /// Another password for one who is there.
+    /// Sets another password of an existing user.
     SetPassword(Option<&'a str>),
-    /// No longer one.
+    /// Removes a user.
     Remove,
 }
 
-/// What a new file begins with.
+/// The first line of a new file.
 const FILE_HEADER: &str =
     "# One user each line, `name: credentials`. Add one with: postrider user add ADDRESS\n";
 
-/// Why nothing was changed; the file is as it was.
+/// Why the file was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
-    /// The name is taken.
+    /// The user exists already.
     #[error("{name} is in {} already; set another password with: postrider user passwd", file.display())]
     AlreadyExists {
         /// The user.
@@ -46,7 +45,7 @@ pub enum EditError {
         /// The file.
         file: PathBuf,
     },
-    /// There is nobody of this name.
+    /// There is no user of this name.
     #[error("{name} is not in {}; see who is with: postrider user list", file.display())]
     UnknownUser {
         /// The user.
@@ -54,13 +53,13 @@ pub enum EditError {
         /// The file.
         file: PathBuf,
     },
-    /// The file has lines that cannot be read, and would not be read by the server either.
+    /// The file has lines that cannot be read; the server could not read them either.
     #[error("{}", join_errors(.0))]
     InvalidFile(Vec<AuthFileError>),
-    /// The password.
+    /// The password is not acceptable.
     #[error(transparent)]
     InvalidPassword(#[from] PasswordError),
-    /// The host has no memory or randomness to give.
+    /// The host has no memory or random octets left.
     #[error("the password could not be hashed: {0}; try again")]
     HashFailed(String),
     /// The file system refused.
@@ -68,7 +67,7 @@ pub enum EditError {
     FileSystem {
         /// The file.
         file: PathBuf,
-        /// What it said.
+        /// Its error.
         error: io::Error,
     },
 }
@@ -77,11 +76,11 @@ fn join_errors(errors: &[AuthFileError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
-/// Changes what the file `users` in a domain's directory says of `name`. A new file gets mode 0640
-/// and the directory's owner; one that exists keeps its own. Waits for another command that holds
-/// the directory's lock.
+/// Changes the account of `name` in the file `users` of a domain's directory. A new file gets mode 0640 and the
+/// owner of the directory; an existing one keeps its owner and mode. Waits for other commands that hold the lock
+/// of the directory.
 ///
-/// root may call this where others may write: see [`OpenDir`].
+/// Root may call this even if other users may write the directory: see [`OpenDir`].
 ///
 /// # Errors
 /// See [`EditError`].
@@ -118,13 +117,13 @@ pub fn edit_user(
     dir.replace(random, "users", &text, old.as_ref(), 0o640).map_err(refused)
 }
 
-/// The text with another line for this user.
+/// The text with `new` instead of the line of this user.
 fn replace_line(text: &str, name: &LocalPart, new: &str) -> String {
     let lines = text.split_inclusive('\n');
     lines.map(|line| if is_line_of_user(line, name) { new } else { line }).collect()
 }
 
-/// What stands behind the name: a hash, and the keys of SCRAM.
+/// The credentials of a password: a hash and the keys of SCRAM.
 fn make_credentials(password: Option<&str>, random: &dyn Random) -> Result<String, EditError> {
     let Some(password) = password else { return Ok(RECEIVE_ONLY.to_owned()) };
     let password: Cow<'_, str> = password::prepare(password)?;
@@ -134,7 +133,7 @@ fn make_credentials(password: Option<&str>, random: &dyn Random) -> Result<Strin
 }
 
 #[cfg(test)]
-#[expect(clippy::disallowed_methods, reason = "a test's files need not be durable")]
+#[expect(clippy::disallowed_methods, reason = "files of a test need not be durable")]
 mod tests {
     use std::fs;
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
@@ -143,7 +142,7 @@ mod tests {
     use super::*;
     use crate::sys::SystemRandom;
 
-    /// What others guess.
+    /// Numbers that other users can guess.
     struct PredictableRandom;
 
     impl Random for PredictableRandom {
@@ -157,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_user_joins_those_who_are_there() {
+    fn a_new_user_is_added_to_existing_ones() {
         let dir = tempfile::tempdir().unwrap();
         edit_in(dir.path(), "ana", UserChange::Add(Some("secret"))).unwrap();
         edit_in(dir.path(), "\"a: b\"", UserChange::Add(None)).unwrap();
@@ -169,11 +168,11 @@ mod tests {
         assert_eq!(users.count(), 2);
         assert!(users.has_logins() && users.all_have_scram());
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft or lock file stays");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file or lock file is left");
     }
 
     #[test]
-    fn only_the_line_of_the_user_changes_and_the_mode_stays() {
+    fn only_the_line_of_the_user_changes() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("users");
         fs::write(&file, "# ours\n\nAna: receive-only\r\n# Ana: gone\nbo:   receive-only").unwrap();
@@ -190,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn two_at_once_keep_what_both_did() {
+    fn commands_at_the_same_time_lose_no_change() {
         let dir = tempfile::tempdir().unwrap();
         std::thread::scope(|scope| {
             for n in 0..8 {
@@ -202,21 +201,21 @@ mod tests {
         assert_eq!(Users::parse(&text, Path::new("users")).unwrap().count(), 8, "{text}");
     }
 
-    /// Others may own the domain's directory: they watch for the draft and put a link in its place.
+    /// Another user, who may own the directory, replaces the temporary file by a link.
     #[test]
-    fn no_other_file_changes_owner_or_mode_when_others_swap_the_draft_for_a_link() {
+    fn replacing_the_temporary_file_by_a_link_changes_no_owner_or_mode() {
         let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let secret = elsewhere.path().join("secret");
         fs::write(&secret, "secret\n").unwrap();
         fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();
         let file = dir.path().join("users");
-        // They guess its name, too.
-        let draft = dir.path().join(format!(".users.{:016x}", PredictableRandom.bits()));
-        // Only root may give files away: another user sees the mode only.
+        // The name of the temporary file is predictable in this test.
+        let temporary = dir.path().join(format!(".users.{:016x}", PredictableRandom.bits()));
+        // Only root may change the owner; for other users only the mode is tested.
         let is_root = nix::unistd::Uid::effective().is_root();
         let set_up = || {
             let _ = fs::remove_file(&file);
-            let _ = fs::remove_file(&draft);
+            let _ = fs::remove_file(&temporary);
             fs::write(&file, "ana: receive-only\n").unwrap();
             fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
             if is_root {
@@ -230,7 +229,7 @@ mod tests {
             let others = scope.spawn(|| {
                 let mut swaps = 0;
                 while !is_over.load(Ordering::Relaxed) {
-                    if fs::remove_file(&draft).is_ok() && symlink(&secret, &draft).is_ok() {
+                    if fs::remove_file(&temporary).is_ok() && symlink(&secret, &temporary).is_ok() {
                         swaps += 1;
                     }
                 }
@@ -239,19 +238,19 @@ mod tests {
             let name = LocalPart::parse("bo").unwrap();
             for _ in 0..500 {
                 set_up();
-                // The others may leave nothing that could be renamed.
+                // Fails if the temporary file is gone when it is renamed.
                 let _ = edit_user(&PredictableRandom, dir.path(), &name, UserChange::Add(None));
             }
             is_over.store(true, Ordering::Relaxed);
             others.join().unwrap()
         });
         assert_eq!(facts(), before);
-        assert!(swaps > 0, "the others were never in time");
+        assert!(swaps > 0, "the link never replaced the temporary file");
         assert_eq!(fs::read_to_string(&secret).unwrap(), "secret\n");
     }
 
     #[test]
-    fn what_cannot_be_done_changes_nothing() {
+    fn a_refused_change_leaves_the_file_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         edit_in(dir.path(), "ana", UserChange::Add(None)).unwrap();
         let add = |name, password| edit_in(dir.path(), name, UserChange::Add(password));

@@ -1,16 +1,16 @@
-//! Password hashes that were made elsewhere: scrypt (RFC 7914) and bcrypt. Read, never made.
+//! Password hashes that other programs made: scrypt (RFC 7914) and bcrypt. They are verified here, never made.
 //!
-//! A hash says itself how much work it is. What it may ask for is bounded when its file is read, so
-//! that a foolish or hostile file does not take the host down at the first login.
+//! The parameters in a hash determine how much work it takes. They are limited when the file is read, so that a
+//! wrong or hostile file does not overload the host at the first login.
 
 use argon2::password_hash::phc::PasswordHash;
 use scrypt::Scrypt;
 use scrypt::password_hash::PasswordVerifier as _;
 
-/// Most lanes of scrypt, which are computed one after the other.
+/// Most lanes of scrypt (its parameter p), which are computed one after the other.
 const SCRYPT_LANES_MAX: u32 = 4;
 
-/// Largest cost of bcrypt, about a second.
+/// Largest cost of bcrypt, which takes about a second.
 const BCRYPT_COST_MAX: u32 = 14;
 
 /// Checks that a scrypt hash can be computed with at most `memory_kib_max` KiB. The error continues "the
@@ -26,16 +26,15 @@ pub(super) fn check_scrypt(hash: &PasswordHash, memory_kib_max: u32) -> Result<(
     Ok(())
 }
 
-/// The password is the one behind a scrypt hash that was checked.
+/// Whether a checked scrypt hash was made from the password.
 pub(super) fn verify_scrypt(password: &[u8], phc: &str) -> bool {
     PasswordHash::new(phc).is_ok_and(|hash| Scrypt::new().verify_password(password, &hash).is_ok())
 }
 
-/// The bcrypt hash is one that we can compute, within bounds. The error goes on after "the
-/// credential".
+/// Checks that a bcrypt hash can be computed within the limits. The error continues "the credential …".
 pub(super) fn check_bcrypt(crypt: &str) -> Result<(), String> {
     let parts: bcrypt::HashParts = crypt.parse().map_err(|_| "is not a bcrypt hash".to_owned())?;
-    // The version 2x is that of a faulty program, which found other hashes for non-ASCII passwords.
+    // Version 2x marks hashes of a faulty program, which are wrong for non-ASCII passwords.
     if !["$2a$", "$2b$", "$2y$"].iter().any(|version| crypt.starts_with(version)) {
         return Err("is a bcrypt hash of a version other than 2a, 2b and 2y".to_owned());
     }
@@ -45,8 +44,7 @@ pub(super) fn check_bcrypt(crypt: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The password is the one behind a bcrypt hash that was checked. Of a password bcrypt sees the first
-/// 72 octets.
+/// Whether a checked bcrypt hash was made from the password, of which bcrypt uses the first 72 octets.
 pub(super) fn verify_bcrypt(password: &[u8], crypt: &str) -> bool {
     bcrypt::verify(password, crypt).unwrap_or(false)
 }
@@ -64,7 +62,7 @@ mod tests {
     const MEMORY_KIB_MAX: u32 = 64 * 1024;
 
     #[test]
-    fn hashes_of_other_programs_are_understood() {
+    fn hashes_of_other_programs_are_verified() {
         assert_eq!(check_scrypt(&PasswordHash::new(SCRYPT).unwrap(), MEMORY_KIB_MAX), Ok(()));
         assert!(verify_scrypt(b"password", SCRYPT) && !verify_scrypt(b"Password", SCRYPT));
         for version in ["2a", "2b", "2y"] {
@@ -75,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn no_hash_may_ask_for_more_than_the_host_has() {
+    fn a_hash_that_needs_too_much_work_is_refused() {
         for params in
             ["ln=17,r=8,p=1", "ln=16,r=9,p=1", "ln=16,r=8,p=5", "ln=40,r=8,p=1", "ln=14,r=99999999,p=1"]
         {

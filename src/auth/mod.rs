@@ -1,21 +1,22 @@
-//! Who are you? Users, their passwords, and logins.
+//! Users, their passwords, and logins.
 //!
-//! Users of a domain stand in a text file, `domains/DOMAIN/users`, one line each. The server holds
-//! a snapshot of all of them, which a reload replaces; a session asks it whether a mailbox exists,
-//! whether a password is right, and for what SCRAM needs. A login costs the same work and hears the
-//! same words whether the user is unknown, may not log in, or gave a wrong password.
+//! The users of a domain are in a text file, `domains/DOMAIN/users`, one user on each line. The server holds a
+//! snapshot of all files, which a reload replaces. A session asks it whether a mailbox exists, whether a password
+//! is right, and for the keys of SCRAM. A failed login gets the same reply whether the user is unknown, may not
+//! log in, or gave a wrong password. It also takes about the same time: one password hash is computed in each
+//! of these cases, unless too many logins wait. Imported hashes and SCRAM keys may take longer or shorter.
 //!
-//! This module does not watch files: `daemon/local_domains` does, and hands over what it read.
+//! This module does not read or watch files: `daemon/local_domains` reads them.
 //!
-//! - `users`: the file's format
+//! - `users`: the format of the file
 //! - `password`: passwords in the form in which they are compared
 //! - `hash`: password hashes (argon2id, RFC 9106), at most two computed at once
-//! - `imported`: hashes that were made elsewhere
-//! - `scram`: the keys of SCRAM, and those that are made up
-//! - `accounts`: the snapshot of all domains, and logins
-//! - `guesses`: who has been guessing passwords
-//! - `senders`: in whose name users may write
-//! - `edit`: changes a file, safely
+//! - `imported_hash`: hashes that other programs made
+//! - `scram`: the keys of SCRAM, and decoy keys for unknown users
+//! - `accounts`: the snapshot of all domains, and the check of logins
+//! - `login_backoff`: delays logins after failures
+//! - `senders`: the addresses that a user may write as
+//! - `edit`: changes a file safely
 //! - `dovecot`: users and passwords of a Dovecot on this host
 
 mod accounts;

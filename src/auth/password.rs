@@ -1,22 +1,22 @@
-//! Passwords, in the form in which they are compared.
+//! Passwords in the form in which they are compared.
 
 use std::borrow::Cow;
 
 use precis_profiles::OpaqueString;
 use precis_profiles::precis_core::profile::PrecisFastInvocation as _;
 
-/// Why this cannot be a password; the person who chose it is asked for another one.
+/// Why a text cannot be a password; the user must choose another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PasswordError {
-    /// Nobody should have none.
+    /// The password is empty.
     #[error("the password is empty; choose another one")]
     Empty,
-    /// A control character, or one that Unicode has not assigned (RFC 8264 §4.3).
+    /// The password has a control character, or one that Unicode has not assigned (RFC 8264 §4.3).
     #[error("the password has characters that no keyboard reliably types; choose another one")]
     ForbiddenCharacters,
 }
 
-/// RFC 8265 §4.2: what looks the same is the same, whichever keyboard it was typed on.
+/// Prepares a new password: different encodings of the same characters become equal (RFC 8265 §4.2).
 ///
 /// # Errors
 /// See [`PasswordError`].
@@ -27,8 +27,8 @@ pub(super) fn prepare(password: &str) -> Result<Cow<'_, str>, PasswordError> {
     OpaqueString::enforce(password).map_err(|_| PasswordError::ForbiddenCharacters)
 }
 
-/// The same for a password that somebody tries: one that cannot be ours is compared as it is,
-/// so that it costs what a wrong password costs. It may still be one whose hash was imported.
+/// Prepares the password of a login like [`prepare`]. A password that cannot be prepared is compared unchanged:
+/// it may belong to an imported hash, and it must take as long as a wrong password.
 pub(super) fn prepare_candidate(password: &[u8]) -> Cow<'_, [u8]> {
     match std::str::from_utf8(password).ok().and_then(|text| prepare(text).ok()) {
         Some(Cow::Borrowed(prepared)) => Cow::Borrowed(prepared.as_bytes()),
@@ -42,16 +42,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_looks_the_same_is_the_same_password() {
-        for (typed, kept) in [
+    fn different_encodings_of_the_same_characters_are_the_same_password() {
+        for (typed, stored) in [
             ("correct horse", "correct horse"),
             ("Correct Horse ", "Correct Horse "),
             // Decomposed, and with a no-break space.
             ("scho\u{308}n\u{a0}", "sch\u{f6}n "),
             ("πßå", "πßå"),
         ] {
-            assert_eq!(prepare(typed).as_deref(), Ok(kept));
-            assert_eq!(*prepare_candidate(typed.as_bytes()), *kept.as_bytes());
+            assert_eq!(prepare(typed).as_deref(), Ok(stored));
+            assert_eq!(*prepare_candidate(typed.as_bytes()), *stored.as_bytes());
         }
         assert_eq!(prepare(""), Err(PasswordError::Empty));
         assert_eq!(prepare("tab\there"), Err(PasswordError::ForbiddenCharacters));

@@ -1,6 +1,6 @@
-//! SCRAM keys (RFC 5802 §3, RFC 7677): made from a password, kept as text, tried with a password.
+//! SCRAM keys (RFC 5802 §3, RFC 7677): derived from a password, stored as text, compared with a password.
 //!
-//! The text is that of PostgreSQL, `SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY`, everything
+//! The text has the format of PostgreSQL, `SCRAM-SHA-256$ITERATIONS:SALT$STOREDKEY:SERVERKEY`, with everything
 //! but the number in base64.
 
 use std::num::NonZeroU32;
@@ -14,23 +14,23 @@ use base64::engine::general_purpose::STANDARD;
 use crate::mail::ScramKeys;
 use crate::sys::{Disk, Random, replace_file};
 
-/// Rounds of the keys that we make. Clients pay for each login what a guess costs a thief of the
-/// file, so there are more than the 4096 of RFC 7677 §4; a telephone needs a tenth of a second.
+/// Iterations of new keys. A login costs the client as much as a guess costs a thief of the file, so there are
+/// more than the 4096 of RFC 7677 §4; a telephone needs a tenth of a second.
 pub(super) const ITERATIONS: u32 = 100_000;
 
-/// Fewest and most rounds that keys in a file may have. RFC 7677 §4 asks for 4096 at least; at the
-/// upper end a login takes a second.
+/// Iterations that keys in a file may have. RFC 7677 §4 requires at least 4096; with the largest number a login
+/// takes a second.
 const ITERATIONS_RANGE: std::ops::RangeInclusive<u32> = 4096..=1_000_000;
 
-/// Octets of a salt that we make.
+/// Octets of the salt of new keys.
 const SALT_OCTETS: usize = 16;
 
-/// Octets that a salt in a file may have; more would not fit our challenge.
+/// Octets that a salt in a file may have; a longer one would not fit into the challenge.
 const SALT_OCTETS_RANGE: std::ops::RangeInclusive<usize> = 8..=64;
 
 const SCHEME_PREFIX: &str = "SCRAM-SHA-256$";
 
-/// Keys of a prepared password.
+/// Derives the keys of a prepared password.
 pub(super) fn derive_keys(password: &[u8], salt: Vec<u8>, iterations: u32) -> ScramKeys {
     let rounds = NonZeroU32::new(iterations).unwrap_or(NonZeroU32::MIN);
     let mut salted = [0; 32];
@@ -41,16 +41,16 @@ pub(super) fn derive_keys(password: &[u8], salt: Vec<u8>, iterations: u32) -> Sc
     ScramKeys { salt, iterations, stored_key, server_key: hmac_sha256(&salted, b"Server Key") }
 }
 
-/// Keys of a prepared password, with a new salt.
+/// New keys of a prepared password, with a random salt.
 pub(super) fn generate_keys(password: &[u8], random: &dyn Random) -> ScramKeys {
     let salt = (0..SALT_OCTETS / 8).flat_map(|_| random.bits().to_be_bytes()).collect();
     derive_keys(password, salt, ITERATIONS)
 }
 
-/// The password is the one behind the keys.
-pub(super) fn verify(password: &[u8], kept: &ScramKeys) -> bool {
-    let tried = derive_keys(password, kept.salt.clone(), kept.iterations);
-    constant_time::verify_slices_are_equal(&tried.stored_key, &kept.stored_key).is_ok()
+/// Whether the keys were derived from this password.
+pub(super) fn verify(password: &[u8], stored: &ScramKeys) -> bool {
+    let derived = derive_keys(password, stored.salt.clone(), stored.iterations);
+    constant_time::verify_slices_are_equal(&derived.stored_key, &stored.stored_key).is_ok()
 }
 
 fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
@@ -59,7 +59,7 @@ fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
     octets
 }
 
-/// As it stands in a file.
+/// The keys as text for a users file.
 pub(super) fn to_text(keys: &ScramKeys) -> String {
     let ScramKeys { salt, iterations, stored_key, server_key } = keys;
     let [salt, stored_key, server_key] =
@@ -67,12 +67,12 @@ pub(super) fn to_text(keys: &ScramKeys) -> String {
     format!("{SCHEME_PREFIX}{iterations}:{salt}${stored_key}:{server_key}")
 }
 
-/// The word is meant as SCRAM keys.
+/// Whether the word is meant as SCRAM keys.
 pub(super) fn has_scheme_prefix(word: &str) -> bool {
     word.starts_with(SCHEME_PREFIX)
 }
 
-/// Reads what stands in a file. The error goes on after "the credential".
+/// Parses the text of a users file. The error continues "the credential …".
 pub(super) fn parse(text: &str) -> Result<ScramKeys, String> {
     let (iterations, keys) = decode(text).ok_or("is not SCRAM keys: ITERATIONS:SALT$STOREDKEY:SERVERKEY")?;
     let ScramKeys { salt, .. } = &keys;
@@ -100,18 +100,18 @@ fn decode(text: &str) -> Option<(u32, ScramKeys)> {
     ))
 }
 
-/// Makes up keys for users who do not exist: the same for a name each time, also after a restart,
-/// so that nobody learns who exists from a salt.
+/// Makes decoy keys for unknown users. They are the same for a name each time, also after a restart, so that a
+/// salt does not show which users exist.
 pub struct DecoyKeys([u8; 32]);
 
 impl fmt::Debug for DecoyKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pretence(…)")
+        f.write_str("DecoyKeys(…)")
     }
 }
 
 impl DecoyKeys {
-    /// A new one, which nobody can guess.
+    /// A new, unpredictable secret for decoy keys.
     #[must_use]
     pub fn new(random: &dyn Random) -> Self {
         let mut secret = [0; 32];
@@ -121,13 +121,13 @@ impl DecoyKeys {
         Self(secret)
     }
 
-    /// The one that is kept in `file`, which is made if it is missing or not what it should be.
+    /// The secret from `file`, which is created if it is missing and replaced if it is invalid.
     ///
     /// # Errors
     /// As the file system says.
     pub fn load_or_create(disk: &dyn Disk, random: &dyn Random, file: &Path) -> io::Result<Self> {
         let text = match disk.open(file) {
-            Ok(kept) => kept.read_range(0, 100)?,
+            Ok(open) => open.read_range(0, 100)?,
             Err(e) if e.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(e) => return Err(e),
         };
@@ -141,7 +141,7 @@ impl DecoyKeys {
         Ok(new)
     }
 
-    /// Keys for a name, in one spelling. No password fits them.
+    /// Decoy keys for a name in its canonical spelling. No password matches them.
     pub(super) fn keys_for(&self, name: &str) -> ScramKeys {
         let part = |of: &str| hmac_sha256(&self.0, format!("{of} {name}").as_bytes());
         ScramKeys {
@@ -163,7 +163,7 @@ mod tests {
                           $WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=";
 
     #[test]
-    fn the_keys_of_rfc_7677_are_made_and_read() {
+    fn the_keys_of_rfc_7677_are_derived_and_parsed() {
         let read = parse(VECTOR).unwrap();
         assert_eq!(derive_keys(b"pencil", read.salt.clone(), 4096), read);
         assert_eq!(to_text(&read), VECTOR);
@@ -171,14 +171,14 @@ mod tests {
     }
 
     #[test]
-    fn new_keys_have_a_salt_of_their_own_and_are_read_back() {
-        let ours = generate_keys(b"pencil", &SystemRandom);
-        assert_eq!(parse(&to_text(&ours)), Ok(ours.clone()));
-        assert_ne!(generate_keys(b"pencil", &SystemRandom).salt, ours.salt);
+    fn new_keys_have_a_random_salt_and_can_be_parsed() {
+        let keys = generate_keys(b"pencil", &SystemRandom);
+        assert_eq!(parse(&to_text(&keys)), Ok(keys.clone()));
+        assert_ne!(generate_keys(b"pencil", &SystemRandom).salt, keys.salt);
     }
 
     #[test]
-    fn what_are_no_keys_or_too_weak_or_too_much_work_is_refused() {
+    fn keys_that_are_malformed_too_weak_or_too_much_work_are_refused() {
         for (from, to) in [
             ("4096", "4095"),
             ("4096", "1000001"),
@@ -193,15 +193,15 @@ mod tests {
     }
 
     #[test]
-    fn a_pretence_says_the_same_of_a_name_after_a_restart() {
+    fn decoy_keys_of_a_name_stay_the_same_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("pretence");
+        let file = dir.path().join("decoy-key");
         let open = || DecoyKeys::load_or_create(&SystemDisk, &SystemRandom, &file).unwrap();
         let (first, second) = (open(), open());
         assert_eq!(first.keys_for("ana"), second.keys_for("ana"));
         assert_ne!(first.keys_for("ana").salt, first.keys_for("bo").salt);
         assert_ne!(first.keys_for("ana").salt, DecoyKeys::new(&SystemRandom).keys_for("ana").salt);
         assert_eq!(first.keys_for("ana").salt.len(), SALT_OCTETS);
-        assert!(parse(&to_text(&first.keys_for("ana"))).is_ok(), "they look like real ones");
+        assert!(parse(&to_text(&first.keys_for("ana"))).is_ok(), "decoy keys look like real keys");
     }
 }

@@ -1,5 +1,5 @@
-//! The file `domains/DOMAIN/senders`: in whose name users of the domain may write, besides their own
-//! and that of aliases which lead to them.
+//! The file `domains/DOMAIN/senders`: which addresses a user of the domain may write as, besides the user's own
+//! address and aliases that lead to it.
 //!
 //! ```text
 //! # user: addresses
@@ -8,8 +8,8 @@
 //! backup: *
 //! ```
 //!
-//! `*` on the left is every user of the domain. On the right stand addresses, `*@DOMAIN` for all
-//! of a domain, or `*` for any address at all. An address without a domain is in the file's own.
+//! `*` on the left stands for every user of the domain. On the right are addresses, `*@DOMAIN` for all addresses
+//! of a domain, or `*` for any address. An address without a domain is in the domain of the file.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -17,14 +17,14 @@ use std::path::Path;
 use super::users::AuthFileError;
 use crate::mail::{Domain, LocalPart, Mailbox};
 
-/// What one version of a domain's file allows.
+/// The addresses that users of one domain may write as, from one version of the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowedSenders {
     by_user: HashMap<String, Vec<SenderPattern>>,
     for_all_users: Option<Vec<SenderPattern>>,
 }
 
-/// Addresses that a user may write as.
+/// One or more addresses that a user may write as.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum SenderPattern {
     Mailbox(Mailbox),
@@ -46,10 +46,10 @@ impl AllowedSenders {
     /// Longest file that is read, in octets.
     pub const OCTETS_MAX: u64 = 8 * 1024 * 1024;
 
-    /// Reads the text of `file`, which belongs to `domain`.
+    /// Parses the text of `file`, which belongs to `domain`.
     ///
     /// # Errors
-    /// Every line that cannot be read; the operator is at fault.
+    /// All lines that cannot be read; the operator is at fault.
     pub fn parse(text: &str, file: &Path, domain: &Domain) -> Result<Self, Vec<AuthFileError>> {
         let mut senders = Self::default();
         let mut errors = Vec::new();
@@ -135,8 +135,8 @@ mod tests {
     }
 
     #[test]
-    fn users_may_write_as_the_file_says_and_no_otherwise() {
-        let text = "# who: as whom\nAna: info, boss@there.example, *@Club.example\n\nbackup: *\n*: news\n";
+    fn users_may_write_only_as_the_addresses_in_the_file() {
+        let text = "# user: addresses\nAna: info, boss@there.example, *@Club.example\n\nbackup: *\n*: news\n";
         for (user, address, is_allowed) in [
             ("ana", "info@here.example", true),
             ("ANA", "INFO@here.example", true),
@@ -151,11 +151,11 @@ mod tests {
         ] {
             assert_eq!(allows(text, user, address), is_allowed, "{user} as {address}");
         }
-        assert!(!allows("", "ana", "ana@here.example"), "what needs no permission is not asked for here");
+        assert!(!allows("", "ana", "ana@here.example"), "the user's own address is not decided here");
     }
 
     #[test]
-    fn a_line_that_cannot_be_read_is_named_with_a_remedy() {
+    fn a_line_that_cannot_be_read_is_reported_with_a_remedy() {
         for (line, says) in [
             ("ana info@here.example", "there is no colon behind a user; write `user: address, address`"),
             ("ana: a b@here.example", "\"a b@here.example\" is not an address"),

@@ -6,10 +6,10 @@
 //! reports: receive-only
 //! ```
 //!
-//! One line is one account: a local part, a colon, and credentials with spaces between them. A
-//! credential is a password hash (argon2id or scrypt as a PHC string, or bcrypt), or the keys of
-//! SCRAM, and each may be there once; or it is `receive-only`, which lets mail in and nobody log
-//! in. Names are compared by their PRECIS key. Why a line and not a TOML table: `docs/decisions/0008-accounts-file.md`.
+//! Each line is one account: a local part, a colon, and credentials that are separated by spaces. A credential is
+//! a password hash (argon2id or scrypt as a PHC string, or bcrypt), or the keys of SCRAM; each may be there once.
+//! `receive-only` instead stands for an account that receives mail and cannot log in. Names are compared by
+//! their PRECIS key. `docs/decisions/0008-accounts-file.md` says why this is not a TOML table.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -18,29 +18,29 @@ use super::hash::{self, StoredPassword};
 use super::{password, scram};
 use crate::mail::{LocalPart, ScramKeys, split_outside_quotes};
 
-/// The users of one domain, as one version of the file gives them.
+/// The users of one domain, from one version of the file.
 #[derive(Debug, Clone, Default)]
 pub struct Users {
     by_key: HashMap<String, Account>,
 }
 
-/// One line. Without a hash and without keys the user only receives.
+/// The account of one line. An account without hash and keys only receives mail.
 #[derive(Debug, Clone)]
 pub(super) struct Account {
-    /// As written.
+    /// The name as written.
     name: LocalPart,
     hash: Option<String>,
     pub(super) scram: Option<ScramKeys>,
 }
 
 impl Account {
-    /// What a password is compared with; nothing for who only receives.
+    /// The hash or keys with which a password is compared; `None` if the account only receives mail.
     pub(super) fn stored_password(&self) -> Option<StoredPassword<'_>> {
         let scram = self.scram.as_ref().map(StoredPassword::Scram);
         self.hash.as_deref().map(StoredPassword::Hash).or(scram)
     }
 
-    /// The credentials by name, as the operator knows them.
+    /// The names of the credentials, for the operator.
     fn credential_names(&self) -> Vec<&'static str> {
         let hash = self.hash.as_deref().and_then(|hash| hash::check_hash(hash).ok());
         let scram = self.scram.is_some().then_some("SCRAM-SHA-256");
@@ -48,22 +48,22 @@ impl Account {
     }
 }
 
-/// A line of a users file that cannot be read; the operator mends it.
+/// A line of a users or senders file that cannot be read; the operator corrects it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}:{line}: {problem}; {remedy}", file.display())]
 pub struct AuthFileError {
     /// The file.
     pub file: PathBuf,
-    /// Its line, from 1.
+    /// The number of the line, from 1.
     pub line: usize,
-    /// What is wrong.
+    /// What is wrong with the line.
     pub problem: String,
-    /// What to do.
+    /// How to correct it.
     pub remedy: String,
 }
 
 impl Account {
-    /// The error goes on after "the credential".
+    /// Adds a credential. The error continues "the credential …".
     fn read_credential(&mut self, word: &str) -> Result<(), String> {
         let is_second = if word == RECEIVE_ONLY {
             false
@@ -77,17 +77,17 @@ impl Account {
     }
 }
 
-/// Lets mail in and nobody log in.
+/// Stands for an account that receives mail and cannot log in.
 pub(super) const RECEIVE_ONLY: &str = "receive-only";
 
 impl Users {
-    /// Longest file that is read, in octets: some 40,000 users.
+    /// Longest file that is read, in octets: about 40,000 users.
     pub const OCTETS_MAX: u64 = 8 * 1024 * 1024;
 
-    /// Reads the text of `file`.
+    /// Parses the text of `file`.
     ///
     /// # Errors
-    /// Every line that cannot be read; the operator is at fault.
+    /// All lines that cannot be read; the operator is at fault.
     pub fn parse(text: &str, file: &Path) -> Result<Self, Vec<AuthFileError>> {
         let mut users = Self::default();
         let mut errors = Vec::new();
@@ -148,32 +148,32 @@ impl Users {
         self.by_key.contains_key(&local_part.comparison_key())
     }
 
-    /// How many there are.
+    /// How many users the domain has.
     #[must_use]
     pub fn count(&self) -> usize {
         self.by_key.len()
     }
 
-    /// One of them could log in.
+    /// At least one user can log in.
     #[must_use]
     pub fn has_logins(&self) -> bool {
         self.by_key.values().any(|account| account.stored_password().is_some())
     }
 
-    /// Everybody who could log in has the keys of SCRAM.
+    /// All users that can log in have the keys of SCRAM.
     #[must_use]
     pub fn all_have_scram(&self) -> bool {
         self.by_key.values().all(|account| account.stored_password().is_none() || account.scram.is_some())
     }
 
-    /// Everybody by name, with the names of the credentials; none for who only receives.
+    /// All users, sorted by name, with the names of their credentials; an account that only receives mail has none.
     pub fn list(&self) -> impl Iterator<Item = (&LocalPart, Vec<&'static str>)> {
         let mut accounts: Vec<_> = self.by_key.iter().collect();
         accounts.sort_by_key(|(key, _)| *key);
         accounts.into_iter().map(|(_, account)| (&account.name, account.credential_names()))
     }
 
-    /// The password is the one behind the SCRAM keys of a user; `None` without keys.
+    /// Whether the SCRAM keys of a user were made from this password; `None` if the user has no keys.
     #[must_use]
     pub fn matches_scram_keys(&self, local_part: &LocalPart, password: &str) -> Option<bool> {
         let keys = self.account(local_part)?.scram.as_ref()?;
@@ -185,7 +185,7 @@ impl Users {
     }
 }
 
-/// The line is about this user.
+/// Whether the line is the account of this user.
 pub(super) fn is_line_of_user(line: &str, local_part: &LocalPart) -> bool {
     let line = line.trim();
     !line.starts_with('#')
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_a_user() {
+    fn each_line_is_a_user() {
         let text = format!("# us\n\nana: {HASH}\n  reports :receive-only\r\n\"a b:c\": receive-only\n");
         let users = parse(&text).unwrap();
         assert_eq!(users.count(), 3);
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_may_have_a_hash_and_keys_and_some_have_one_of_them() {
+    fn a_user_may_have_a_hash_or_scram_keys_or_both() {
         let text = format!("ana: {HASH} {SCRAM}\nbo: {SCRAM}\neve: {BCRYPT}\nfay: receive-only\n");
         let users = parse(&text).unwrap();
         let listed: Vec<_> =
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_cannot_be_read_is_named_with_its_remedy() {
+    fn a_line_that_cannot_be_read_is_reported_with_a_remedy() {
         for (line, says) in [
             ("ana", "no colon"),
             ("ana@here.example: receive-only", "not a user's name"),
@@ -270,7 +270,11 @@ mod tests {
             assert_eq!(errors.len(), 1, "{errors:?}");
             assert!(errors[0].starts_with("domains/here.example/users:3: "), "{}", errors[0]);
             assert!(errors[0].contains(says), "{} should say {says}", errors[0]);
-            assert!(!errors[0].contains("secret"), "what may be a password is not repeated: {}", errors[0]);
+            assert!(
+                !errors[0].contains("secret"),
+                "a word that may be a password is not repeated: {}",
+                errors[0]
+            );
         }
     }
 

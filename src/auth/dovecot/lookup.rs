@@ -1,4 +1,4 @@
-//! Connections to Dovecot, their deadlines, and where its sockets are.
+//! Connections to Dovecot, their deadlines, and the paths of its sockets.
 
 use std::fmt;
 use std::io;
@@ -16,14 +16,14 @@ use crate::mail::{Endpoint, Mailbox, printable};
 use crate::observe::{CounterFamily, Metrics};
 use crate::sys::{Clock, Connector, LineReader, Moment, Random, Stream};
 
-/// Where Dovecot is asked.
+/// The sockets of Dovecot, and how long a request may take.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DovecotSettings {
-    /// The client socket, for passwords. Without one it is looked for, at each question.
+    /// The client socket, for passwords. If `None`, the usual paths are tried for each request.
     pub client_socket: Option<PathBuf>,
-    /// The userdb socket, for mailboxes. Without one it is looked for, at each question.
+    /// The userdb socket, for mailboxes. If `None`, the usual paths are tried for each request.
     pub userdb_socket: Option<PathBuf>,
-    /// A question has an answer within this, or none. Default: 5 seconds.
+    /// Longest time for a request. Default: 5 seconds.
     pub timeout: Duration,
 }
 
@@ -33,74 +33,74 @@ impl Default for DovecotSettings {
     }
 }
 
-/// Where Dovecot keeps its sockets if nothing else is said.
+/// Directories in which Dovecot has its sockets by default.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/run/dovecot", "/var/run/dovecot"];
-/// Made for us by the operator, and Dovecot's own, which it rarely lets us use.
+/// The socket that the operator made for postrider, and the one of Dovecot itself, which postrider can rarely use.
 const CLIENT_SOCKET_NAMES: [&str; 2] = ["auth-postrider-client", "auth-client"];
 const USERDB_SOCKET_NAMES: [&str; 2] = ["auth-postrider-userdb", "auth-userdb"];
 
-/// Longest line that is read, in octets: Dovecot's own bound.
+/// Longest line that is read, in octets: Dovecot has the same limit.
 const LINE_OCTETS_MAX: usize = 16_384;
-/// Lines read on one connection. A greeting has a dozen.
+/// Most lines that are read on one connection. A handshake has about a dozen.
 const LINES_MAX: usize = 200;
 
-/// A Dovecot on this host.
+/// The authentication service of a Dovecot on this host.
 pub struct DovecotAuth {
     settings: DovecotSettings,
-    dial: Arc<dyn Connector>,
+    connector: Arc<dyn Connector>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     requests: CounterFamily,
 }
 
 impl DovecotAuth {
-    /// A Dovecot to ask; nothing is asked yet.
+    /// A client of this Dovecot; does not connect yet.
     #[must_use]
     pub fn new(
         settings: DovecotSettings,
-        dial: Arc<dyn Connector>,
+        connector: Arc<dyn Connector>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         metrics: &Metrics,
     ) -> Self {
-        let asked = metrics.counter_family("dovecot_asked", "Questions to Dovecot, by result", "result");
-        Self { settings, dial, clock, random, requests: asked }
+        let requests = metrics.counter_family("dovecot_asked", "Questions to Dovecot, by result", "result");
+        Self { settings, connector, clock, random, requests }
     }
 
-    /// What keeps either socket from answering, a sentence each; nothing if both do.
+    /// Why a socket does not answer, a sentence for each; empty if both answer.
     #[must_use]
     pub fn socket_problems(&self) -> Vec<String> {
         let client = self.connect_client_socket().map(drop).err();
         let userdb = self.connect_userdb_socket().map(drop).err();
-        let said = [
+        let problems = [
             client.map(|why| format!("{why}; until it does, Dovecot's users cannot log in")),
             userdb.map(|why| format!("{why}; until it does, mail for Dovecot's users is put off")),
         ];
-        said.into_iter().flatten().collect()
+        problems.into_iter().flatten().collect()
     }
 
-    /// Asks whether this is the user; the user's name as Dovecot has it.
+    /// Asks Dovecot to check a password; `name` is the name of the user in Dovecot.
     fn request_auth(&self, name: &str, password: &[u8], client: IpAddr) -> Result<DovecotAuthReply, String> {
-        let Some(question) = auth_request(name, password, client) else {
+        let Some(request) = auth_request(name, password, client) else {
             return Ok(DovecotAuthReply::Rejected);
         };
         let mut lines = self.connect_client_socket()?;
-        lines.send(&question)?;
+        lines.send(&request)?;
         lines.read_until(DovecotAuthReply::parse)
     }
 
     fn request_user(&self, name: &str) -> Result<DovecotUserReply, String> {
-        let Some(question) = user_request(name) else { return Ok(DovecotUserReply::NotFound) };
+        let Some(request) = user_request(name) else { return Ok(DovecotUserReply::NotFound) };
         let mut lines = self.connect_userdb_socket()?;
-        lines.send(&question)?;
+        lines.send(&request)?;
         lines.read_until(DovecotUserReply::parse)
     }
 
-    /// A connection to the client socket, greeted.
+    /// A connection to the client socket, after the handshake.
     fn connect_client_socket(&self) -> Result<LineConnection, String> {
         let mut lines = self.connect(self.settings.client_socket.as_deref(), CLIENT_SOCKET_NAMES)?;
-        // Two connections of one client would be one to Dovecot, and it takes their process ids for
-        // that. So each has a number of its own, beyond those of processes.
+        // Dovecot identifies clients by their process id, and does not accept two connections of the same client.
+        // So each connection has its own number, which is larger than any process id.
         let cpid = u32::try_from(self.random.below(1 << 30)).unwrap_or_default() | 1 << 30;
         lines.send(&client_handshake(cpid))?;
         let mut handshake = DovecotHandshake::default();
@@ -108,7 +108,7 @@ impl DovecotAuth {
         Ok(lines)
     }
 
-    /// A connection to the userdb socket, greeted.
+    /// A connection to the userdb socket, after the handshake.
     fn connect_userdb_socket(&self) -> Result<LineConnection, String> {
         let mut lines = self.connect(self.settings.userdb_socket.as_deref(), USERDB_SOCKET_NAMES)?;
         lines.send(&userdb_handshake())?;
@@ -117,23 +117,23 @@ impl DovecotAuth {
         Ok(lines)
     }
 
-    /// The first socket that takes a connection, or why the most telling one does not.
+    /// A connection to the first socket that accepts one. The error is that of the first socket that exists.
     fn connect(&self, configured: Option<&Path>, names: [&str; 2]) -> Result<LineConnection, String> {
         let deadline = self.clock.now() + self.settings.timeout;
-        let places: Vec<PathBuf> = match configured {
+        let paths: Vec<PathBuf> = match configured {
             Some(path) => vec![path.to_owned()],
             None => names
                 .iter()
-                .flat_map(|name| SOCKET_DIRECTORIES.map(|folder| Path::new(folder).join(name)))
+                .flat_map(|name| SOCKET_DIRECTORIES.map(|dir| Path::new(dir).join(name)))
                 .collect(),
         };
         let mut why = None;
-        for path in places {
-            let place = Endpoint::Unix(path);
-            match self.dial.connect(&place, deadline) {
-                Ok(stream) => return Ok(LineConnection::new(stream, deadline, &place)),
+        for path in paths {
+            let endpoint = Endpoint::Unix(path);
+            match self.connector.connect(&endpoint, deadline) {
+                Ok(stream) => return Ok(LineConnection::new(stream, deadline, &endpoint)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound && configured.is_none() => {}
-                Err(error) => drop(why.get_or_insert(format!("no connection to {place}: {error}"))),
+                Err(error) => drop(why.get_or_insert(format!("no connection to {endpoint}: {error}"))),
             }
         }
         Err(why.unwrap_or_else(|| {
@@ -147,7 +147,7 @@ impl DovecotAuth {
 }
 
 impl ExternalUsers for DovecotAuth {
-    /// Dovecot is not asked who could: it may be away just now.
+    /// Always true: Dovecot is not asked, because it may not be running now.
     fn has_logins(&self) -> bool {
         true
     }
@@ -166,7 +166,7 @@ impl ExternalUsers for DovecotAuth {
         let mailbox = Mailbox::parse(user).ok();
         let asked = mailbox.as_ref().map_or_else(|| user.to_owned(), dovecot_user_name);
         let answer = self.request_auth(&asked, password, client).and_then(|reply| match reply {
-            // Dovecot may know the user by another name, and a user without a domain by a whole one.
+            // Dovecot may return another name of the user, or the whole address of a name without domain.
             DovecotAuthReply::Accepted(known) => {
                 let mailbox = known.and_then(|known| Mailbox::parse(&known).ok()).or(mailbox);
                 if mailbox.is_none() {
@@ -185,14 +185,14 @@ impl ExternalUsers for DovecotAuth {
     }
 }
 
-/// How a mailbox of ours is called there.
+/// The name of a mailbox in Dovecot.
 fn dovecot_user_name(mailbox: &Mailbox) -> String {
     format!("{}@{}", mailbox.local_part.comparison_key(), mailbox.domain.as_ascii())
 }
 
 impl fmt::Debug for DovecotAuth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dovecot").field("settings", &self.settings).finish_non_exhaustive()
+        f.debug_struct("DovecotAuth").field("settings", &self.settings).finish_non_exhaustive()
     }
 }
 
@@ -216,7 +216,7 @@ impl LineConnection {
         sent.map_err(|error| self.no_answer_message(&error))
     }
 
-    /// Reads lines until one is what is waited for.
+    /// Reads lines until `read` returns a value for one.
     fn read_until<T>(
         &mut self,
         mut read: impl FnMut(&[u8]) -> Result<Option<T>, DovecotProtocolError>,
@@ -268,22 +268,28 @@ mod tests {
     const GREETING: &str = "VERSION\t1\t2\nMECH\tPLAIN\tplaintext\nSPID\t7\nCUID\t1\nCOOKIE\tx\nDONE\n";
     const USERDB_GREETING: &str = "VERSION\t1\t1\nSPID\t7\n";
 
-    /// A Dovecot that says the first text, hears some lines, says the second and hangs up; what it has
-    /// heard comes by the channel.
-    fn server(dir: &TempDir, name: &str, first: &str, hears: usize, then: &str) -> Receiver<Vec<String>> {
+    /// A server that sends the first text, reads `line_count` lines, sends the second text and closes the
+    /// connection. The channel returns the lines.
+    fn server(
+        dir: &TempDir,
+        name: &str,
+        first: &str,
+        line_count: usize,
+        then: &str,
+    ) -> Receiver<Vec<String>> {
         let listener = UnixListener::bind(dir.path().join(name)).unwrap();
         let (first, then) = (first.to_owned(), then.to_owned());
-        let (tell, heard) = bounded(1);
+        let (sender, received) = bounded(1);
         spawn("dovecot", move || {
             let (mut stream, _) = listener.accept().unwrap();
             stream.write_all(first.as_bytes()).unwrap();
             let lines = BufReader::new(stream.try_clone().unwrap()).lines();
-            tell.send(lines.take(hears).map(Result::unwrap).collect()).unwrap();
-            // Whoever has heard enough hangs up.
+            sender.send(lines.take(line_count).map(Result::unwrap).collect()).unwrap();
+            // Fails if the client has closed the connection.
             let _ = stream.write_all(then.as_bytes());
         })
         .unwrap();
-        heard
+        received
     }
 
     fn dovecot_auth(dir: &TempDir, deadline: Duration) -> DovecotAuth {
@@ -292,9 +298,9 @@ mod tests {
             userdb_socket: Some(dir.path().join("userdb")),
             timeout: deadline,
         };
-        let (dial, clock, random) =
+        let (connector, clock, random) =
             (Arc::new(SystemConnector), Arc::new(SystemClock), Arc::new(SeededRandom::new(1)));
-        DovecotAuth::new(settings, dial, clock, random, &Metrics::default())
+        DovecotAuth::new(settings, connector, clock, random, &Metrics::default())
     }
 
     const MINUTE: Duration = Duration::from_secs(60);
@@ -319,11 +325,11 @@ mod tests {
     }
 
     #[test]
-    fn a_login_is_asked_as_plain_whoever_the_client_says_it_is() {
-        let (answer, heard) =
+    fn a_login_is_sent_as_plain_with_the_name_in_its_comparison_form() {
+        let (answer, lines) =
             login(GREETING, "OK\t1\tuser=ana@xn--bcher-kva.example\n", "Ana@bücher.example");
         assert_eq!(answer, PasswordCheck::Accepted(Mailbox::parse("ana@bücher.example").unwrap()));
-        let [version, cpid, question] = heard.as_slice() else { panic!("{heard:?}") };
+        let [version, cpid, question] = lines.as_slice() else { panic!("{lines:?}") };
         assert_eq!(version, "VERSION\t1\t1");
         let cpid: u32 = cpid.strip_prefix("CPID\t").unwrap().parse().unwrap();
         assert!(cpid > 1 << 22, "{cpid} may be a process");
@@ -333,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn dovecot_may_know_a_user_by_another_name() {
+    fn dovecot_may_return_another_name_of_a_user() {
         let ana = PasswordCheck::Accepted(Mailbox::parse("ana@here.example").unwrap());
         assert_eq!(login(GREETING, "OK\t1\tuser=ana@here.example\n", "ana").0, ana);
         assert_eq!(login(GREETING, "OK\t1\tuser=ana\n", "ana@here.example").0, ana);
@@ -346,14 +352,14 @@ mod tests {
     }
 
     #[test]
-    fn a_mailbox_is_there_or_not() {
+    fn a_mailbox_exists_or_not_or_cannot_be_looked_up() {
         assert_eq!(exists("USER\t1\tana@xn--bcher-kva.example\tuid=8\n"), Ok(true));
         assert_eq!(exists("NOTFOUND\t1\n"), Ok(false));
         assert_eq!(exists("FAIL\t1\tdatabase is away\n"), Err("database is away".to_owned()));
     }
 
     #[test]
-    fn trouble_is_never_a_wrong_password() {
+    fn a_failure_of_dovecot_is_not_a_wrong_password() {
         let endless = "x".repeat(2 * LINE_OCTETS_MAX);
         let chatter = "NEWS\n".repeat(LINES_MAX);
         for (greeting, answer, says) in [
@@ -372,35 +378,35 @@ mod tests {
     }
 
     #[test]
-    fn who_says_nothing_is_not_waited_for_beyond_the_deadline() {
+    fn a_silent_dovecot_is_waited_for_until_the_deadline() {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join("client")).unwrap();
         let PasswordCheck::Unavailable(why) =
             dovecot_auth(&dir, Duration::from_millis(50)).check_password("ana", b"x", CLIENT)
         else {
-            panic!("an answer from nowhere")
+            panic!("the server sent nothing")
         };
         assert!(why.ends_with("client gives no answer: it took too long"), "{why}");
         drop(listener);
     }
 
     #[test]
-    fn a_socket_made_for_us_is_looked_for_first() {
-        let dial = Arc::new(ScriptedConnector::default());
-        dial.add_peer("unix:/var/run/dovecot/auth-userdb", "! close");
+    fn the_socket_made_for_postrider_is_tried_first() {
+        let connector = Arc::new(ScriptedConnector::default());
+        connector.add_peer("unix:/var/run/dovecot/auth-userdb", "! close");
         let (clock, random) = (Arc::new(SystemClock), Arc::new(SeededRandom::new(1)));
         let dovecot = DovecotAuth::new(
             DovecotSettings::default(),
-            Arc::clone(&dial) as _,
+            Arc::clone(&connector) as _,
             clock,
             random,
             &Metrics::default(),
         );
         let why = dovecot.exists(&Mailbox::parse("ana@here.example").unwrap()).unwrap_err();
         assert_eq!(why, "unix:/var/run/dovecot/auth-userdb gives no answer: it hung up");
-        let dialled: Vec<_> = dial.finish().connected.iter().map(ToString::to_string).collect();
+        let connected: Vec<_> = connector.finish().connected.iter().map(ToString::to_string).collect();
         assert_eq!(
-            dialled,
+            connected,
             [
                 "unix:/run/dovecot/auth-postrider-userdb",
                 "unix:/var/run/dovecot/auth-postrider-userdb",
@@ -411,11 +417,11 @@ mod tests {
     }
 
     #[test]
-    fn what_keeps_a_socket_from_answering_is_said() {
+    fn the_reason_why_a_socket_does_not_answer_is_reported() {
         let dir = tempfile::tempdir().unwrap();
-        let absent = dovecot_auth(&dir, MINUTE).socket_problems();
-        assert!(absent.len() == 2 && absent[0].contains("cannot log in"), "{absent:?}");
-        assert!(absent[1].contains("userdb: ") && absent[1].contains("is put off"), "{absent:?}");
+        let problems = dovecot_auth(&dir, MINUTE).socket_problems();
+        assert!(problems.len() == 2 && problems[0].contains("cannot log in"), "{problems:?}");
+        assert!(problems[1].contains("userdb: ") && problems[1].contains("is put off"), "{problems:?}");
         let servers =
             [server(&dir, "client", GREETING, 2, ""), server(&dir, "userdb", USERDB_GREETING, 1, "")];
         assert!(dovecot_auth(&dir, MINUTE).socket_problems().is_empty());

@@ -1,16 +1,15 @@
-//! Users and passwords of a Dovecot on this host, asked at its authentication sockets.
+//! Users and passwords of a Dovecot on this host, by its authentication sockets.
 //!
-//! Whether a password is right is asked at the client socket, whether there is a mailbox at the
-//! userdb socket. Each question has a connection of its own and five seconds: both are local and
-//! cheap, nothing is kept that could go stale while Dovecot restarts, and Dovecot takes no two
-//! connections of one client for the same. Names go there as `user@domain`, in the form in which our own
-//! users are compared, the domain in A-labels; a name that could be more than one word of the
-//! protocol is never asked about.
+//! The client socket checks passwords, the userdb socket looks mailboxes up. Each request has a connection of its
+//! own and five seconds: local connections are cheap, and an open one could become stale when Dovecot restarts.
+//! Names are sent as `user@domain`, with the local part in its comparison form and the domain in A-labels. A name
+//! that could be more than one word of the protocol is never sent.
 //!
-//! Does not: log in to Dovecot's own services, cache, or decide for which domains it is asked.
+//! This module does not log in to services of Dovecot, does not cache, and does not decide for which domains
+//! Dovecot is asked.
 //!
-//! - `protocol`: the lines of both sockets, read and written
-//! - `asking`: connections, deadlines, and where the sockets are
+//! - `protocol`: the lines of both sockets
+//! - `lookup`: connections, deadlines, and the paths of the sockets
 
 mod lookup;
 mod protocol;

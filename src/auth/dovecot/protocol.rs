@@ -1,10 +1,9 @@
-//! The lines of Dovecot's authentication sockets, read and written.
+//! The lines of the authentication sockets of Dovecot.
 //!
-//! Pure: a line without its end goes in, what it means comes out. Words are separated by tabs, and
-//! what could be mistaken for one is escaped by a 0x01 in front. Lines that begin with a word
-//! we do not know are passed over, as the protocol wants it.
+//! Pure: parses lines without their ends, and formats requests. Words are separated by tabs; a tab in a word is
+//! escaped with 0x01. Lines that begin with an unknown word are ignored, as the protocol requires.
 //!
-//! Standards: Dovecot's own: the auth client protocol 1.1 and the master protocol's USER.
+//! Standards: the auth client protocol 1.1 of Dovecot, and USER of its master protocol.
 
 use std::net::IpAddr;
 
@@ -13,54 +12,54 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::mail::printable;
 
-/// The version of both protocols that we speak; another minor version is compatible.
+/// The major version of both protocols; all its minor versions are compatible.
 const VERSION: &str = "1";
 
-/// What the server says first, at both sockets.
+/// The handshake of the server, on both sockets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DovecotHandshake {
     has_version: bool,
     offers_plain: bool,
 }
 
-/// The answer to a login.
+/// The reply to a login.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DovecotAuthReply {
-    /// The password is right; the user's name as Dovecot has it, if it says so.
+    /// The password is right; the name of the user in Dovecot, if the reply has it.
     Accepted(Option<String>),
-    /// No such user, or another password.
+    /// There is no such user, or the password is wrong.
     Rejected,
-    /// It could not be found out; in Dovecot's words, fit for a log.
+    /// Dovecot could not find out; its reason, printable in a log.
     Unavailable(String),
 }
 
-/// The answer to whether there is a user.
+/// The reply to a lookup of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DovecotUserReply {
-    /// There is.
+    /// The user exists.
     Found,
-    /// There is not.
+    /// There is no such user.
     NotFound,
-    /// It could not be found out; in Dovecot's words, fit for a log.
+    /// Dovecot could not find out; its reason, printable in a log.
     Unavailable(String),
 }
 
-/// What is at the socket does not speak the protocol.
+/// The server on the socket does not speak the protocol.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DovecotProtocolError {
-    /// Another protocol, or a version of this one that we do not know.
+    /// Another protocol, or an unknown version of this one.
     #[error("it speaks another protocol: {0}")]
     Version(String),
-    /// AUTH cannot be asked.
+    /// The server does not offer PLAIN, so that no login can be checked.
     #[error("it does not offer PLAIN: add `plain` to Dovecot's auth_mechanisms")]
     PlainNotOffered,
-    /// An answer that answers nothing we asked.
+    /// A reply that does not belong to the request.
     #[error("an unexpected answer: {0}")]
     Unexpected(String),
 }
 
 impl DovecotHandshake {
-    /// Reads a line of the client socket's; true when it was the last one.
+    /// Reads a handshake line of the client socket; true for the last one.
     ///
     /// # Errors
     /// Logins cannot be checked here.
@@ -75,7 +74,7 @@ impl DovecotHandshake {
         Ok(false)
     }
 
-    /// Reads a line of the userdb socket's; true when it was the last one.
+    /// Reads a handshake line of the userdb socket; true for the last one.
     ///
     /// # Errors
     /// Users cannot be looked up here.
@@ -83,7 +82,7 @@ impl DovecotHandshake {
         let words = self.versioned_words(line)?;
         match words.first() {
             Some(&b"SPID") => Ok(true),
-            // A client socket says how to log in.
+            // Only a client socket lists mechanisms.
             Some(&b"MECH") => Err(unexpected(line)),
             _ => Ok(false),
         }
@@ -102,22 +101,22 @@ impl DovecotHandshake {
 }
 
 impl DovecotAuthReply {
-    /// Reads a line; none if it is not the answer.
+    /// Parses a line; `None` if it is not a reply.
     ///
     /// # Errors
-    /// It answers something else.
+    /// The line is a reply to another request.
     pub fn parse(line: &[u8]) -> Result<Option<Self>, DovecotProtocolError> {
         let words = split_words(line);
-        let [verb, id, values @ ..] = words.as_slice() else { return Ok(None) };
-        let answer = match *verb {
-            // The password is right, and yet the user is to be let in nowhere, or somewhere else.
+        let [command, id, values @ ..] = words.as_slice() else { return Ok(None) };
+        let answer = match *command {
+            // The password is right, but the user may not log in, or only on another host.
             b"OK" if has_word(values, "nologin") || has_word(values, "proxy") => Self::Rejected,
             b"OK" => Self::Accepted(value(values, b"user=")),
             b"FAIL" if has_word(values, "temp") || values.contains(&b"code=temp_fail".as_slice()) => {
                 Self::Unavailable(reason(values))
             }
             b"FAIL" => Self::Rejected,
-            // PLAIN has said all in its first response.
+            // PLAIN needs no second response.
             b"CONT" => return Err(unexpected(line)),
             _ => return Ok(None),
         };
@@ -126,14 +125,14 @@ impl DovecotAuthReply {
 }
 
 impl DovecotUserReply {
-    /// Reads a line; none if it is not the answer.
+    /// Parses a line; `None` if it is not a reply.
     ///
     /// # Errors
-    /// It answers something else.
+    /// The line is a reply to another request.
     pub fn parse(line: &[u8]) -> Result<Option<Self>, DovecotProtocolError> {
         let words = split_words(line);
-        let [verb, id, values @ ..] = words.as_slice() else { return Ok(None) };
-        let answer = match *verb {
+        let [command, id, values @ ..] = words.as_slice() else { return Ok(None) };
+        let answer = match *command {
             b"USER" => Self::Found,
             b"NOTFOUND" => Self::NotFound,
             b"FAIL" => Self::Unavailable(reason(values)),
@@ -143,46 +142,46 @@ impl DovecotUserReply {
     }
 }
 
-/// Our only question on a connection.
+/// The id of the only request on a connection.
 const REQUEST_ID: &str = "1";
 
-/// What the client says first at the client socket; `cpid` must be no other client's.
+/// The handshake of the client on the client socket; no other client may have the same `cpid`.
 pub(super) fn client_handshake(cpid: u32) -> String {
     format!("VERSION\t{VERSION}\t1\nCPID\t{cpid}\n")
 }
 
-/// What the client says first at the userdb socket.
+/// The handshake of the client on the userdb socket.
 pub(super) fn userdb_handshake() -> String {
     format!("VERSION\t{VERSION}\t1\n")
 }
 
-/// The question whether this is the user, who comes from `client`; none if it cannot be asked, and
-/// then it is not.
+/// The request to check a password of a client with this address; `None` if name or password cannot be sent, so
+/// that the login is wrong.
 pub(super) fn auth_request(name: &str, password: &[u8], client: IpAddr) -> Option<String> {
     if !is_valid_user_name(name) || password.len() > PASSWORD_OCTETS_MAX || password.contains(&0) {
         return None;
     }
     // RFC 4616 §2.
     let response = STANDARD.encode([b"\0", name.as_bytes(), b"\0", password].concat());
-    // `secured`: a password only comes here by TLS. `no-penalty`: clients who guess are slowed down by us,
-    // and Dovecot would take longer than we wait. `rip`: for Dovecot's log, and its allow_nets. What is
-    // behind `resp=` belongs to it.
+    // `secured`: the client has sent the password by TLS. `no-penalty`: postrider delays clients that guess, and
+    // a delay of Dovecot would exceed the timeout. `rip`: for the log and allow_nets of Dovecot. `resp=` must be
+    // the last field.
     Some(format!(
         "AUTH\t{REQUEST_ID}\tPLAIN\tservice=smtp\tsecured\tno-penalty\trip={client}\tresp={response}\n"
     ))
 }
 
-/// The question whether there is such a user; none if it cannot be asked, and then there is not.
+/// The request to look a user up; `None` if the name cannot be sent, so that there is no such user.
 pub(super) fn user_request(name: &str) -> Option<String> {
     is_valid_user_name(name).then(|| format!("USER\t{REQUEST_ID}\t{name}\tservice=smtp\n"))
 }
 
-/// Longest name that is asked about, in octets: an address (RFC 5321 §4.5.3.1.3).
+/// Longest name that is sent, in octets: that of an address (RFC 5321 §4.5.3.1.3).
 const NAME_OCTETS_MAX: usize = 254;
-/// Longest password; with the name and in base64 it leaves room in a line of Dovecot's 8192 octets.
+/// Longest password in octets: with the name, in base64, it fits into a line of 8192 octets, Dovecot's limit.
 const PASSWORD_OCTETS_MAX: usize = 4096;
 
-/// One word of the protocol, and nothing that is escaped in it.
+/// Whether the name is one word of the protocol, without characters that must be escaped.
 fn is_valid_user_name(name: &str) -> bool {
     let is_word = |c: char| !c.is_whitespace() && !c.is_control();
     !name.is_empty() && name.len() <= NAME_OCTETS_MAX && name.chars().all(is_word)
@@ -196,7 +195,7 @@ fn is_request_id(id: &[u8]) -> bool {
     id == REQUEST_ID.as_bytes()
 }
 
-/// The word is there, whatever value it has.
+/// Whether the word is there, with or without a value.
 fn has_word(values: &[&[u8]], word: &str) -> bool {
     let is_it = |value: &&[u8]| {
         let rest = value.strip_prefix(word.as_bytes());
@@ -205,7 +204,7 @@ fn has_word(values: &[&[u8]], word: &str) -> bool {
     values.iter().any(is_it)
 }
 
-/// The value behind `key`, unescaped; none if it is not there or is no text.
+/// The value after `key`, unescaped; `None` if it is missing or is not UTF-8.
 fn value(values: &[&[u8]], key: &[u8]) -> Option<String> {
     let raw = values.iter().find_map(|value| value.strip_prefix(key))?;
     let mut octets = Vec::with_capacity(raw.len());
@@ -226,13 +225,13 @@ fn value(values: &[&[u8]], key: &[u8]) -> Option<String> {
     String::from_utf8(octets).ok()
 }
 
-/// Why, in Dovecot's words: `reason=` at the client socket, a word alone at the userdb socket.
+/// The reason of a failure: `reason=` on the client socket, a word without a key on the userdb socket.
 fn reason(values: &[&[u8]]) -> String {
-    let said = value(values, b"reason=").or_else(|| {
+    let text = value(values, b"reason=").or_else(|| {
         let word = values.iter().find(|word| !word.contains(&b'=') && **word != b"temp")?;
         value(&[word], b"")
     });
-    said.map_or_else(|| "Dovecot has trouble; see its log".to_owned(), |said| printable_line(said.as_bytes()))
+    text.map_or_else(|| "Dovecot has trouble; see its log".to_owned(), |text| printable_line(text.as_bytes()))
 }
 
 fn unexpected(line: &[u8]) -> DovecotProtocolError {
@@ -256,14 +255,14 @@ mod tests {
         let mut handshake = DovecotHandshake::default();
         let mut is_done = false;
         for line in lines.lines() {
-            assert!(!is_done, "{line} comes behind the end");
+            assert!(!is_done, "{line} comes after the end");
             is_done = read(&mut handshake, line.as_bytes()).map_err(|error| error.to_string())?;
         }
         Ok(is_done)
     }
 
     #[test]
-    fn the_greeting_of_each_socket_is_understood() {
+    fn the_handshake_of_each_socket_is_parsed() {
         let client = "VERSION\t1\t2\nMECH\tLOGIN\tplaintext\nMECH\tPLAIN\tplaintext\nSPID\t6091\nCUID\t1\nCOOKIE\t4cd5\nNEWS\nDONE";
         assert_eq!(handshake(client, DovecotHandshake::read_client_line), Ok(true));
         assert_eq!(handshake("VERSION\t1\t1\nSPID\t6091", DovecotHandshake::read_userdb_line), Ok(true));
@@ -271,11 +270,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_greeting_is_refused() {
+    fn another_protocol_is_refused() {
         let other = ["VERSION\t2\t0\nDONE", "220 mail.here.example ESMTP", "", "MECH\tPLAIN\nVERSION\t1\t1"];
         for lines in other {
-            let said = handshake(&format!("{lines}\n\n"), DovecotHandshake::read_client_line).unwrap_err();
-            assert!(said.contains("another protocol"), "{said}");
+            let error = handshake(&format!("{lines}\n\n"), DovecotHandshake::read_client_line).unwrap_err();
+            assert!(error.contains("another protocol"), "{error}");
         }
         let no_plain =
             handshake("VERSION\t1\t2\nMECH\tGSSAPI\nDONE", DovecotHandshake::read_client_line).unwrap_err();
@@ -290,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_is_right_wrong_or_cannot_be_checked() {
+    fn a_login_is_accepted_rejected_or_cannot_be_checked() {
         let right = |user: &str| Some(DovecotAuthReply::Accepted(Some(user.to_owned())));
         assert_eq!(
             login(b"OK\t1\tuser=ana@here.example\toriginal_user=ANA@here.example"),
@@ -326,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_is_known_unknown_or_cannot_be_looked_up() {
+    fn a_user_is_found_not_found_or_cannot_be_looked_up() {
         let read = |line: &[u8]| DovecotUserReply::parse(line).unwrap();
         assert_eq!(read(b"USER\t1\tana@here.example\tuid=8\thome=/x"), Some(DovecotUserReply::Found));
         assert_eq!(read(b"NOTFOUND\t1"), Some(DovecotUserReply::NotFound));
@@ -339,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_more_than_a_word_is_never_asked_about() {
+    fn a_name_that_is_more_than_one_word_is_never_sent() {
         let long = "x".repeat(NAME_OCTETS_MAX + 1);
         for name in ["", "a b", "a\tb", "a\nUSER\t2\tb", "a\u{1}tb", "a\u{2028}b", "a\u{a0}b", "a\0b", &long]
         {
@@ -350,10 +349,10 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_one_line_that_dovecot_takes() {
+    fn a_request_is_one_line_that_dovecot_accepts() {
         let name = "x".repeat(NAME_OCTETS_MAX);
-        let question = auth_request(&name, &[b'\n'; PASSWORD_OCTETS_MAX], CLIENT).unwrap();
-        assert!(question.len() < 8192 && question.matches('\n').count() == 1, "{}", question.len());
+        let request = auth_request(&name, &[b'\n'; PASSWORD_OCTETS_MAX], CLIENT).unwrap();
+        assert!(request.len() < 8192 && request.matches('\n').count() == 1, "{}", request.len());
         assert!(auth_request("ana", b"secret", CLIENT).unwrap().ends_with("\tresp=AGFuYQBzZWNyZXQ=\n"));
         assert_eq!(auth_request("ana", b"a\0b", CLIENT), None);
         assert_eq!(auth_request("ana", &[b'x'; PASSWORD_OCTETS_MAX + 1], CLIENT), None);
