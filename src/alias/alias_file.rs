@@ -1,4 +1,4 @@
-//! The file `domains/DOMAIN/aliases`, and those that it includes.
+//! The file `domains/DOMAIN/aliases`, and the files that it includes.
 //!
 //! ```text
 //! # name: targets
@@ -9,11 +9,11 @@
 //! *: ana
 //! ```
 //!
-//! A target without a domain is in the file's own; `target` has the right sides. `*` on the left
-//! is everybody who is neither an alias nor a user. `include` reads another file of the same form
-//! in this place; its name counts from the domain's folder. `#` begins a comment line.
+//! A target without a domain is in the domain of the file; `target` parses the right side. `*` on the left is the
+//! catch-all: it stands for all names that are neither an alias nor a user. `include` reads another file of the
+//! same format here; its name is relative to the directory of the domain. `#` begins a comment line.
 //!
-//! Pure: text in, aliases out. Who calls says what the included files hold.
+//! Pure: parses text. The caller reads the included files.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,28 +24,28 @@ use super::local_part_rules::LocalPartRules;
 use super::target::{AliasTarget, LineMistake, line_mistake, parse_targets};
 use crate::mail::{Domain, LocalPart, split_outside_quotes};
 
-/// The aliases of one domain, as one version of its files gives them.
+/// The aliases of one domain, from one version of its files.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DomainAliases {
     by_key: HashMap<String, Alias>,
     catch_all: Option<Alias>,
 }
 
-/// What one line says of one name.
+/// The alias of one line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alias {
-    /// Whom it stands for. Not empty.
+    /// What the alias stands for; not empty.
     pub targets: Vec<AliasTarget>,
-    /// Where it stands.
+    /// The line of the alias.
     pub location: AliasLocation,
 }
 
-/// A line of a file.
+/// A line of an aliases file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AliasLocation {
     /// The file.
     pub file: Arc<Path>,
-    /// Its line, from 1.
+    /// The number of the line, from 1.
     pub line: usize,
 }
 
@@ -55,78 +55,78 @@ impl fmt::Display for AliasLocation {
     }
 }
 
-/// A line of an aliases file that cannot be read; the operator mends it.
+/// A line of an aliases file that cannot be read; the operator corrects it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{location}: {problem}; {remedy}")]
 pub struct AliasFileError {
-    /// Which line.
+    /// The line.
     pub location: AliasLocation,
-    /// What is wrong.
+    /// What is wrong with it.
     pub problem: String,
-    /// What to do.
+    /// How to correct it.
     pub remedy: String,
 }
 
-/// Whose aliases they are, and how names are compared.
+/// The domain of an aliases file, and how names in it are compared.
 #[derive(Debug, Clone, Copy)]
 pub struct AliasFileContext<'a> {
-    /// The domain whose file it is.
+    /// The domain of the file.
     pub domain: &'a Domain,
     /// Suffixes and dropped characters.
     pub local_part_rules: &'a LocalPartRules,
 }
 
-/// Files that include one another, at most in a row.
+/// Most levels of files that include others.
 const INCLUDE_LEVELS_MAX: usize = 5;
 
-/// Files that one domain may include.
+/// Most files that one domain may include.
 const INCLUDES_MAX: usize = 100;
 
-/// Lines that are reported; a file with more is something else.
+/// Most lines that are reported: a file with more of them is probably not an aliases file.
 const ERRORS_MAX: usize = 50;
 
 impl DomainAliases {
-    /// Most text that is read for one domain, included files together, in octets.
+    /// Most octets that are read for one domain, including all included files.
     pub const OCTETS_MAX: u64 = 8 * 1024 * 1024;
 
-    /// Reads the text of `file`. The text of a file that it includes, or why there is none, is what
-    /// `included` says; it is asked at most a hundred times.
+    /// Parses the text of `file`. `read_included_file` returns the text of an included file, or why it cannot be
+    /// read; it is called at most a hundred times.
     ///
     /// # Errors
-    /// Every line that cannot be read, up to some fifty; the operator is at fault.
+    /// The lines that cannot be read, about fifty at most; the operator is at fault.
     pub fn parse(
         text: &str,
         file: &Path,
-        house: AliasFileContext<'_>,
-        included: &mut dyn FnMut(&Path) -> Result<String, String>,
+        context: AliasFileContext<'_>,
+        read_included_file: &mut dyn FnMut(&Path) -> Result<String, String>,
     ) -> Result<Self, Vec<AliasFileError>> {
-        let mut reading = AliasFileParser {
+        let mut parser = AliasFileParser {
             aliases: Self::default(),
-            context: house,
+            context,
             dir: file.parent().unwrap_or(Path::new("")),
-            read_included_file: included,
+            read_included_file,
             include_stack: Vec::new(),
             included_files: 0,
             octets_left: Self::OCTETS_MAX,
             errors: Vec::new(),
         };
-        reading.parse_text(text, file);
-        if reading.errors.is_empty() { Ok(reading.aliases) } else { Err(reading.errors) }
+        parser.parse_text(text, file);
+        if parser.errors.is_empty() { Ok(parser.aliases) } else { Err(parser.errors) }
     }
 
-    /// What stands for a name, by its [`Spelling::key`].
+    /// The alias of a name, by its [`LocalPartRules::key`].
     #[must_use]
     pub fn alias(&self, key: &str) -> Option<&Alias> {
         self.by_key.get(key)
     }
 
-    /// What stands for everybody who is neither an alias nor a user.
+    /// The alias for all names that are neither an alias nor a user.
     #[must_use]
     pub fn catch_all(&self) -> Option<&Alias> {
         self.catch_all.as_ref()
     }
 
-    /// Every alias by its key, the catch-all as `*`; sorted.
+    /// All aliases with their keys, sorted; the key of the catch-all is `*`.
     #[must_use]
     pub fn list(&self) -> Vec<(&str, &Alias)> {
         let mut list: Vec<_> = self.by_key.iter().map(|(key, alias)| (key.as_str(), alias)).collect();
@@ -135,21 +135,21 @@ impl DomainAliases {
         list
     }
 
-    /// How many names there are, the catch-all included.
+    /// How many aliases there are, including the catch-all.
     #[must_use]
     pub fn count(&self) -> usize {
         self.by_key.len() + usize::from(self.catch_all.is_some())
     }
 }
 
-/// Files being read.
+/// Parses an aliases file and the files that it includes.
 struct AliasFileParser<'a> {
     aliases: DomainAliases,
     context: AliasFileContext<'a>,
-    /// Included files count from here.
+    /// The names of included files are relative to this directory.
     dir: &'a Path,
     read_included_file: &'a mut dyn FnMut(&Path) -> Result<String, String>,
-    /// From the first file to the one that is being read.
+    /// The files that include each other, from the first one to the current one.
     include_stack: Vec<PathBuf>,
     included_files: usize,
     octets_left: u64,
@@ -169,25 +169,26 @@ impl AliasFileParser<'_> {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let place = AliasLocation { file: Arc::clone(&file), line: index + 1 };
+            let location = AliasLocation { file: Arc::clone(&file), line: index + 1 };
             let read = match line.strip_prefix("include").filter(|rest| rest.starts_with([' ', '\t'])) {
                 Some(name) => self.include(name.trim()),
-                None => self.parse_line(line, &place),
+                None => self.parse_line(line, &location),
             };
             if let Err((problem, remedy)) = read {
-                self.errors.push(AliasFileError { location: place, problem, remedy });
+                self.errors.push(AliasFileError { location, problem, remedy });
             }
         }
         self.include_stack.pop();
     }
 
-    fn parse_line(&mut self, line: &str, place: &AliasLocation) -> Result<(), LineMistake> {
+    fn parse_line(&mut self, line: &str, location: &AliasLocation) -> Result<(), LineMistake> {
         let (name, right) = split_outside_quotes(line, |c| c == ':').ok_or_else(|| {
             line_mistake("there is no colon behind a name", "write `name: target, target` or `include FILE`")
         })?;
         let name = name.trim_end();
-        let alias =
-            |domain| parse_targets(right, domain).map(|targets| Alias { targets, location: place.clone() });
+        let alias = |domain| {
+            parse_targets(right, domain).map(|targets| Alias { targets, location: location.clone() })
+        };
         let before = if name == "*" {
             self.aliases.catch_all.replace(alias(self.context.domain)?)
         } else {
@@ -201,8 +202,8 @@ impl AliasFileParser<'_> {
         };
         match before {
             None => Ok(()),
-            Some(Alias { location: place, .. }) => Err(line_mistake(
-                &format!("{name} is in {place} already"),
+            Some(Alias { location, .. }) => Err(line_mistake(
+                &format!("{name} is in {location} already"),
                 "put all its targets on one line, and remove the other",
             )),
         }
@@ -256,8 +257,8 @@ mod tests {
         included: &mut dyn FnMut(&Path) -> Result<String, String>,
     ) -> Result<DomainAliases, Vec<String>> {
         let here = Domain::parse("here.example").unwrap();
-        let house = AliasFileContext { domain: &here, local_part_rules: &LocalPartRules::default() };
-        DomainAliases::parse(text, Path::new(FILE), house, included)
+        let context = AliasFileContext { domain: &here, local_part_rules: &LocalPartRules::default() };
+        DomainAliases::parse(text, Path::new(FILE), context, included)
             .map_err(|errors| errors.iter().map(ToString::to_string).collect())
     }
 
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_empty_lines_and_the_catch_all_are_known() {
+    fn comments_empty_lines_and_the_catch_all_are_parsed() {
         let aliases = parse("# list\n\n*: ana\nX: y\r\n\"a: b\": y").unwrap();
         let shown: Vec<_> = aliases
             .list()
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_cannot_be_read_is_named_with_its_remedy() {
+    fn a_line_that_cannot_be_read_is_reported_with_a_remedy() {
         for (line, says) in [
             ("ana", "no colon"),
             (": bo", "not a name"),
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn an_included_file_is_read_in_its_place_and_its_lines_keep_their_own() {
+    fn an_included_file_is_read_at_its_line_and_its_aliases_have_their_own_locations() {
         let mut asked = Vec::new();
         let aliases = parse_with("include lists/a\ninclude: ana\nx: y\n", &mut |path| {
             asked.push(path.display().to_string());
@@ -308,14 +309,18 @@ mod tests {
         })
         .unwrap();
         assert_eq!(asked, ["domains/here.example/lists/a", "/b"]);
-        let place = |key| aliases.alias(key).unwrap().location.to_string();
-        assert_eq!(place("team"), "domains/here.example/lists/a:2");
-        assert_eq!(place("far"), "/b:1");
-        assert_eq!(place("include"), "domains/here.example/aliases:2", "a name like any other");
+        let location = |key| aliases.alias(key).unwrap().location.to_string();
+        assert_eq!(location("team"), "domains/here.example/lists/a:2");
+        assert_eq!(location("far"), "/b:1");
+        assert_eq!(
+            location("include"),
+            "domains/here.example/aliases:2",
+            "`include` with a colon is an alias"
+        );
     }
 
     #[test]
-    fn what_is_wrong_with_an_included_file_is_said_of_its_line() {
+    fn an_error_in_an_included_file_is_reported_with_its_location() {
         let errors = parse_with("x: y\ninclude a", &mut |_| Ok("x: z\nnonsense".to_owned())).unwrap_err();
         assert_eq!(errors.len(), 2);
         assert!(errors[0].starts_with("domains/here.example/a:1: x is in domains/here.example/aliases:1"));
@@ -323,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn included_files_come_to_an_end() {
+    fn included_files_are_limited_in_depth_number_and_size() {
         let errors = parse_with("include a", &mut |path| {
             Ok(if path.ends_with("a") { "include b" } else { "include a" }.to_owned())
         })

@@ -1,30 +1,29 @@
-//! What users may add to their names: suffixes, and characters that do not count.
+//! Rules for local parts: suffixes (subaddresses, RFC 5233), and characters that are ignored.
 //!
-//! With `+` as a separator, `ana+lists` reaches whoever `ana` is (subaddresses, RFC 5233), so that
-//! a user may hand out an address for each purpose. With `.` as a dropped character, `a.n.a` does.
-//! Both are looked for before the first separator only: what stands behind it is the user's own.
+//! With the separator `+`, `ana+lists` has the same recipients as `ana`, so that a user can give out an address
+//! for each purpose. With the dropped character `.`, `a.n.a` has them too. Characters are dropped only before the
+//! first separator: the suffix stays as it is.
 
 use crate::mail::LocalPart;
 
-/// Which characters mean nothing in a name of ours, or begin what does not count.
+/// Which characters of a local part begin a suffix, and which are ignored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocalPartRules {
-    /// Each begins a suffix.
+    /// Each of these characters begins a suffix.
     pub suffix_separators: String,
-    /// Each is left out before the suffix.
+    /// Each of these characters is removed before the suffix.
     pub drop_characters: String,
 }
 
 impl Default for LocalPartRules {
-    /// `+` separates; nothing is dropped.
+    /// `+` begins a suffix; no character is dropped.
     fn default() -> Self {
         Self { suffix_separators: "+".to_owned(), drop_characters: String::new() }
     }
 }
 
 impl LocalPartRules {
-    /// What two names of ours have in common that are written alike but for dropped characters:
-    /// the key by which aliases are kept. The suffix counts.
+    /// The key of an alias: the same for names that differ only in dropped characters. The suffix is part of it.
     #[must_use]
     pub fn key(&self, name: &LocalPart) -> String {
         let (front, suffix) = self.split_suffix(name.as_str());
@@ -35,21 +34,21 @@ impl LocalPartRules {
             .map_or_else(|| name.comparison_key(), |name| name.comparison_key())
     }
 
-    /// The same without the suffix; none if there is no suffix, or nothing before it.
+    /// The key of a name without its suffix; `None` if the name has no suffix, or nothing before it.
     #[must_use]
     pub fn key_without_suffix(&self, name: &LocalPart) -> Option<String> {
         self.without_suffix(name).map(|name| self.key(&name))
     }
 
-    /// The name without its suffix; none if there is no suffix, or nothing before it.
+    /// The name without its suffix; `None` if the name has no suffix, or nothing before it.
     #[must_use]
     pub fn without_suffix(&self, name: &LocalPart) -> Option<LocalPart> {
         let (front, suffix) = self.split_suffix(name.as_str());
         if suffix.is_empty() { None } else { parse_content(front) }
     }
 
-    /// The users that may be meant, the likeliest first: the name itself, for whoever has a
-    /// separator in it; without its suffix; and without dropped characters too.
+    /// The users that a name may stand for, in the order in which they are tried: the name itself, because a user
+    /// name may have a separator; the name without suffix; and the name without dropped characters too.
     #[must_use]
     pub fn candidate_users(&self, name: &LocalPart) -> Vec<LocalPart> {
         let mut users = vec![name.case_mapped()];
@@ -66,7 +65,7 @@ impl LocalPartRules {
         users
     }
 
-    /// What is before the first separator, and the rest with it.
+    /// The name before the first separator, and the rest from the separator on.
     fn split_suffix<'a>(&self, name: &'a str) -> (&'a str, &'a str) {
         let at = name.find(|c| self.suffix_separators.contains(c)).unwrap_or(name.len());
         name.split_at_checked(at).unwrap_or((name, ""))
@@ -77,7 +76,7 @@ impl LocalPartRules {
     }
 }
 
-/// None if nothing is left.
+/// Parses an unquoted local part; `None` if it is empty.
 fn parse_content(content: &str) -> Option<LocalPart> {
     LocalPart::from_unquoted(content).ok()
 }
@@ -90,35 +89,35 @@ mod tests {
         LocalPart::parse(raw).unwrap()
     }
 
-    fn users(spelling: &LocalPartRules, raw: &str) -> Vec<String> {
-        spelling.candidate_users(&name(raw)).iter().map(ToString::to_string).collect()
+    fn users(rules: &LocalPartRules, raw: &str) -> Vec<String> {
+        rules.candidate_users(&name(raw)).iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn a_suffix_begins_at_the_first_separator() {
-        let spelling = LocalPartRules { suffix_separators: "+-".to_owned(), ..LocalPartRules::default() };
-        assert_eq!(users(&spelling, "Ana"), ["ana"]);
-        assert_eq!(users(&spelling, "ana+x-y"), ["ana+x-y", "ana"]);
-        assert_eq!(users(&spelling, "ana-x+y"), ["ana-x+y", "ana"]);
-        assert_eq!(users(&spelling, "+x"), ["+x"], "nobody is called nothing");
-        assert_eq!(spelling.key_without_suffix(&name("ANA+Lists")).unwrap(), "ana");
-        assert_eq!(spelling.key_without_suffix(&name("ana")), None);
-        assert_eq!(spelling.key(&name("ANA+Lists")), "ana+lists");
+        let rules = LocalPartRules { suffix_separators: "+-".to_owned(), ..LocalPartRules::default() };
+        assert_eq!(users(&rules, "Ana"), ["ana"]);
+        assert_eq!(users(&rules, "ana+x-y"), ["ana+x-y", "ana"]);
+        assert_eq!(users(&rules, "ana-x+y"), ["ana-x+y", "ana"]);
+        assert_eq!(users(&rules, "+x"), ["+x"], "no user has an empty name");
+        assert_eq!(rules.key_without_suffix(&name("ANA+Lists")).unwrap(), "ana");
+        assert_eq!(rules.key_without_suffix(&name("ana")), None);
+        assert_eq!(rules.key(&name("ANA+Lists")), "ana+lists");
     }
 
     #[test]
     fn characters_are_dropped_before_the_suffix_only() {
-        let spelling = LocalPartRules { drop_characters: ".".to_owned(), ..LocalPartRules::default() };
-        assert_eq!(spelling.key(&name("a.n.a+x.y")), "ana+x.y");
-        assert_eq!(users(&spelling, "A.na+x.y"), ["a.na+x.y", "a.na", "ana"]);
-        assert_eq!(spelling.key(&name("\"..\"")), "..", "what has no other characters keeps them");
+        let rules = LocalPartRules { drop_characters: ".".to_owned(), ..LocalPartRules::default() };
+        assert_eq!(rules.key(&name("a.n.a+x.y")), "ana+x.y");
+        assert_eq!(users(&rules, "A.na+x.y"), ["a.na+x.y", "a.na", "ana"]);
+        assert_eq!(rules.key(&name("\"..\"")), "..", "a name of dropped characters only keeps them");
     }
 
     #[test]
-    fn nothing_is_dropped_unless_the_operator_says_so() {
-        let spelling = LocalPartRules::default();
-        assert_eq!(users(&spelling, "a.na"), ["a.na"]);
-        let none = LocalPartRules { suffix_separators: String::new(), ..spelling };
+    fn no_character_is_dropped_by_default() {
+        let rules = LocalPartRules::default();
+        assert_eq!(users(&rules, "a.na"), ["a.na"]);
+        let none = LocalPartRules { suffix_separators: String::new(), ..rules };
         assert_eq!(users(&none, "ana+x"), ["ana+x"]);
     }
 }

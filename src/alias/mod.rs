@@ -1,18 +1,18 @@
-//! Who is behind an address?
+//! Aliases: which recipients an address stands for.
 //!
-//! Aliases of a domain stand in a text file, `domains/DOMAIN/aliases`. The server holds a [`Book`]
-//! of all of them, a snapshot that a reload replaces; a session resolves each forward-path when it
-//! hears it, so that a loop or a dangling alias is known before the message. What comes out is
-//! final: remote mailboxes, local users, programs.
+//! The aliases of a domain are in a text file, `domains/DOMAIN/aliases`. The server holds an [`AliasTable`] with
+//! the aliases of all domains, a snapshot that a reload replaces. A session resolves each forward-path at RCPT,
+//! so that a loop or a dangling alias is found before the message. The result is final: remote mailboxes, local
+//! users, and programs.
 //!
-//! This module does not watch files (`daemon/local_domains` does), and does not know users: it asks a
-//! [`Directory`].
+//! This module does not read or watch files (`daemon/local_domains` reads them), and has no list of users: it
+//! asks an [`AliasLookup`].
 //!
-//! - `file`: the format, and files that include others
-//! - `target`: its right sides
-//! - `spelling`: suffixes and dropped characters
-//! - `resolve`: from an address to its final recipients, and the way there
-//! - `hook`: a program of the operator's that knows more aliases
+//! - `alias_file`: the format of the file, and files that include others
+//! - `target`: the right side of a line
+//! - `local_part_rules`: suffixes and dropped characters
+//! - `resolve`: from an address to its final recipients, with each step
+//! - `hook`: a program of the operator that adds aliases
 
 mod alias_file;
 mod hook;

@@ -1,16 +1,15 @@
 //! From an address to its final recipients.
 //!
-//! A name is first looked for among the aliases of its domain, as it is written and then without
-//! its suffix; the hook may add to what the file says. Then it is looked for among the users, then
-//! the catch-all has it. Targets elsewhere are final, programs and named hosts too; other targets
-//! here are resolved in turn. An alias that names itself means the user of that name
-//! (`ana: ana, bo`). Users come out in one spelling, however they were written.
+//! A name is looked up in the aliases of its domain, first as it is written, then without its suffix; the hook
+//! may add targets. A name without alias is looked up in the users, and then matches the catch-all. Remote
+//! targets, programs, and targets with named hosts are final; other local targets are resolved in turn. An alias
+//! that names itself stands for the user of that name (`ana: ana, bo`). Users are returned in their canonical
+//! spelling.
 //!
-//! The postmaster of each domain, and whoever hears of abuse, is always somebody (RFC 5321 §4.5.1,
-//! RFC 2142): if the domain has neither an alias nor a user of that name, [`Postmaster`] knows who.
+//! Every domain has a postmaster and an abuse mailbox (RFC 5321 §4.5.1, RFC 2142): if the domain has neither an
+//! alias nor a user of that name, [`PostmasterSettings`] names the reader.
 //!
-//! One walk serves both a session, which wants the recipients, and the operator, who wants to see
-//! the way ([`Book::explain`]).
+//! The same walk finds the recipients for a session and the steps for the operator ([`AliasTable::explain`]).
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -21,36 +20,36 @@ use super::local_part_rules::LocalPartRules;
 use super::target::{AliasTarget, TargetAddress};
 use crate::mail::{Destination, Domain, LocalPart, Mailbox, Recipient};
 
-/// Aliases that may lead to one another before we give up.
+/// Most aliases in a row that lead to one another.
 const LEVELS_MAX: usize = 10;
 
-/// Recipients that one address may stand for. A message is written down with all of them.
+/// Most recipients that one address may stand for: the envelope of a message has all of them.
 const RECIPIENTS_MAX: usize = 1000;
 
-/// What resolving must ask about users and domains.
+/// What resolving an alias needs to know about users and domains.
 pub trait AliasLookup {
-    /// The domain is one of ours.
+    /// Whether the domain is local.
     fn is_local(&self, domain: &Domain) -> bool;
 
-    /// The mailbox belongs to a user of ours.
+    /// Whether the mailbox belongs to a user.
     ///
     /// # Errors
-    /// Whoever knows the users does not answer now; says why, for the operator.
+    /// The users cannot be looked up now: why, for the operator.
     fn exists(&self, mailbox: &Mailbox) -> Result<bool, LookupFailure>;
 
-    /// What is to be added to the aliases of a mailbox of ours. Asked once for each name.
+    /// The targets that the hook adds to a local mailbox. Called once for each name.
     ///
     /// # Errors
-    /// It is not known now; says why, for the operator.
+    /// The hook has failed: why, for the operator.
     fn hook_targets(&self, mailbox: &Mailbox) -> Result<Vec<AliasTarget>, LookupFailure>;
 }
 
-/// Why a question has no answer now: a sentence for the operator.
+/// Why a lookup failed: a sentence for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct LookupFailure(pub String);
 
-/// The aliases of every domain: a snapshot.
+/// The aliases of all domains: a snapshot.
 #[derive(Debug, Clone)]
 pub struct AliasTable {
     domains: HashMap<Domain, Arc<DomainAliases>>,
@@ -58,51 +57,51 @@ pub struct AliasTable {
     postmaster: PostmasterSettings,
 }
 
-/// Who reads what every domain must take.
+/// Who reads the mail that every domain must accept.
 #[derive(Debug, Clone)]
 pub struct PostmasterSettings {
-    /// Reads it for each domain that says nothing itself.
+    /// The reader for each domain without an alias or user for it.
     pub mailbox: Option<Mailbox>,
-    /// This host's name, which has a postmaster though it may be no local domain.
+    /// The name of this host, which has a postmaster although it may not be a local domain.
     pub hostname: Domain,
 }
 
 /// Why an address has no recipients.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AliasError {
-    /// Neither an alias nor a user, and no catch-all: the sender's mistake.
+    /// The name is neither an alias nor a user, and there is no catch-all: the sender is at fault.
     #[error("{0} does not exist")]
     Unknown(Mailbox),
-    /// The operator's mistake: mail that was lost here would be missed.
+    /// A target does not exist: the operator is at fault, and the sender may try again.
     #[error("alias {alias} leads to {target}, which does not exist")]
     Dangling {
         /// The alias.
         alias: Mailbox,
-        /// One of its targets.
+        /// The target that does not exist.
         target: Mailbox,
     },
-    /// The operator's mistake: this address must reach somebody.
+    /// No reader is set for an address that must be read: the operator is at fault.
     #[error(
         "nobody reads mail for {0}; write `postmaster: ADDRESS` into an aliases file, or set postmaster in postrider.toml"
     )]
     NoPostmaster(Mailbox),
-    /// The operator's mistake.
+    /// Aliases lead to one another in a circle: the operator is at fault.
     #[error("aliases go round in circles: {}", join_path(.0))]
     Loop(Vec<Mailbox>),
-    /// The operator's mistake.
+    /// Too many aliases in a row: the operator is at fault.
     #[error("aliases lead on over more than {LEVELS_MAX} steps: {}", join_path(.0))]
     TooDeep(Vec<Mailbox>),
-    /// The operator's mistake.
+    /// Too many recipients: the operator is at fault.
     #[error("alias {0} stands for more than {RECIPIENTS_MAX} recipients")]
     TooManyRecipients(Mailbox),
-    /// Nobody's mistake: it may be known later.
+    /// A lookup failed, and may succeed later.
     #[error("whether {0} exists cannot be told now: {1}")]
     LookupFailed(Mailbox, LookupFailure),
 }
 
 impl AliasError {
-    /// The sender named somebody who is not here; anything else is for the operator to mend, and
-    /// the sender may try again.
+    /// The sender named a mailbox that does not exist. After any other error the sender may try again, because the
+    /// operator may correct it.
     #[must_use]
     pub fn is_unknown(&self) -> bool {
         matches!(self, Self::Unknown(_))
@@ -113,50 +112,50 @@ fn join_path(path: &[Mailbox]) -> String {
     path.iter().map(ToString::to_string).collect::<Vec<_>>().join(" -> ")
 }
 
-/// One step of the way from an address to its recipients, with all that follow.
+/// One step from an address to its recipients, with all steps that follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ResolutionStep {
-    /// Who is meant here: an address, or a program with its arguments.
+    /// An address, or a program with its arguments.
     pub name: String,
-    /// Who says so; none for the address that was asked about.
+    /// Where the name comes from; `None` for the address that is resolved.
     pub origin: Option<TargetOrigin>,
-    /// What it turned out to be.
+    /// What the name is.
     pub resolution: Resolution,
-    /// Whom it stands for.
+    /// What the name stands for.
     pub next_steps: Vec<ResolutionStep>,
 }
 
-/// Who named a target.
+/// Where a target comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetOrigin {
-    /// This line of an alias file.
+    /// A line of an aliases file.
     AliasFile(AliasLocation),
     /// The hook.
     Hook,
-    /// What is so for every postmaster.
+    /// The rule that every domain has a postmaster.
     Postmaster,
 }
 
-/// What a name turned out to be.
+/// What a name is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {
-    /// A user, in this spelling.
+    /// A user, in the canonical spelling.
     User(Mailbox),
     /// A mailbox of another domain.
     Remote,
-    /// A mailbox that named hosts take.
+    /// A mailbox with named hosts.
     Via,
     /// A program.
     Program,
     /// An alias.
     Alias,
-    /// Nobody, so it is the catch-all's.
+    /// Neither an alias nor a user: the catch-all stands for it.
     CatchAll,
-    /// A postmaster whom the domain does not name.
+    /// A postmaster or abuse mailbox without an alias or user.
     Postmaster,
-    /// Met before: it counts once.
+    /// Seen before: it counts once.
     Duplicate,
-    /// Nothing that mail can go to.
+    /// Not deliverable.
     Failed(AliasError),
 }
 
@@ -171,28 +170,23 @@ impl fmt::Display for TargetOrigin {
 }
 
 impl AliasTable {
-    /// The aliases of each domain, all of which are local.
+    /// A table of the aliases of each local domain.
     #[must_use]
     pub fn new(
         domains: HashMap<Domain, Arc<DomainAliases>>,
-        spelling: LocalPartRules,
+        local_part_rules: LocalPartRules,
         postmaster: PostmasterSettings,
     ) -> Self {
-        Self { domains, local_part_rules: spelling, postmaster }
+        Self { domains, local_part_rules, postmaster }
     }
 
-    /// The final recipients behind a mailbox of ours, each once, in the order of the files. Their
-    /// `original` is `mailbox`.
+    /// The final recipients of a local mailbox, each once, in the order of the files. Their forward-path is
+    /// `mailbox`.
     ///
     /// # Errors
-    /// See [`AliasError`]. One bad branch fails the whole: a list that silently leaves out one of
-    /// its members loses mail.
-    pub fn resolve(
-        &self,
-        mailbox: &Mailbox,
-        directory: &dyn AliasLookup,
-    ) -> Result<Vec<Recipient>, AliasError> {
-        let mut walk = AliasWalk::new(self, directory, mailbox, WalkMode::StopAtFirstError);
+    /// See [`AliasError`]. One bad target fails the whole: a list that silently leaves out a member loses mail.
+    pub fn resolve(&self, mailbox: &Mailbox, lookup: &dyn AliasLookup) -> Result<Vec<Recipient>, AliasError> {
+        let mut walk = AliasWalk::new(self, lookup, mailbox, WalkMode::StopAtFirstError);
         walk.visit(mailbox, None);
         match walk.error {
             None => Ok(walk.recipients),
@@ -200,22 +194,22 @@ impl AliasTable {
         }
     }
 
-    /// The way from a mailbox to its recipients, every error in its place.
+    /// All steps from a mailbox to its recipients, each error at its step.
     #[must_use]
-    pub fn explain(&self, mailbox: &Mailbox, directory: &dyn AliasLookup) -> ResolutionStep {
-        AliasWalk::new(self, directory, mailbox, WalkMode::VisitAll).visit(mailbox, None)
+    pub fn explain(&self, mailbox: &Mailbox, lookup: &dyn AliasLookup) -> ResolutionStep {
+        AliasWalk::new(self, lookup, mailbox, WalkMode::VisitAll).visit(mailbox, None)
     }
 
-    /// Mail for it is always taken, whatever its domain's aliases say: the postmaster of our own
-    /// host name, though that may be no local domain (RFC 5321 §4.5.1).
+    /// Whether this is the postmaster or abuse mailbox of the name of this host, for which mail is always accepted,
+    /// although that name may not be a local domain (RFC 5321 §4.5.1).
     #[must_use]
     pub fn is_host_role_mailbox(&self, mailbox: &Mailbox) -> bool {
         mailbox.domain == self.postmaster.hostname
             && RoleMailbox::from_local_part(&mailbox.local_part).is_some()
     }
 
-    /// Where `<postmaster>` without a domain goes (RFC 5321 §4.1.1.3): our own host name if it is a
-    /// local domain, else the first that is.
+    /// The domain of `<postmaster>` without a domain (RFC 5321 §4.1.1.3): the name of this host if it is a local
+    /// domain, otherwise the first local domain.
     #[must_use]
     pub fn postmaster_domain(&self) -> Domain {
         let hostname = &self.postmaster.hostname;
@@ -226,8 +220,7 @@ impl AliasTable {
         first.unwrap_or(hostname).clone()
     }
 
-    /// What the files say of a name, as written or without its suffix; and the key under which it
-    /// is one name, however it is written.
+    /// The alias of a name, as it is written or without its suffix, and the key of the name.
     fn find_alias(&self, mailbox: &Mailbox) -> (String, Option<&Alias>) {
         let key = self.local_part_rules.key(&mailbox.local_part);
         let Some(aliases) = self.domains.get(&mailbox.domain) else { return (key, None) };
@@ -241,14 +234,14 @@ impl AliasTable {
         }
     }
 
-    /// Who reads the mail of a postmaster whom the domain does not name.
+    /// The reader of a postmaster or abuse mailbox for which the domain has no alias or user.
     fn default_reader(&self, mailbox: &Mailbox) -> Option<Mailbox> {
         let postmaster_of = |domain: Domain| {
             let local_part = LocalPart::from_unquoted(POSTMASTER).ok()?;
             Some(Mailbox { local_part, domain })
         };
         match RoleMailbox::from_local_part(&mailbox.local_part)? {
-            // RFC 2142 §2: whoever answers for the domain.
+            // RFC 2142 §2: the postmaster is responsible for the domain.
             RoleMailbox::Abuse => postmaster_of(mailbox.domain.clone()),
             RoleMailbox::Postmaster => match &self.postmaster.mailbox {
                 Some(reader) => Some(reader.clone()),
@@ -260,7 +253,7 @@ impl AliasTable {
 
 const POSTMASTER: &str = "postmaster";
 
-/// Names that a domain cannot do without.
+/// Mailboxes that every domain must have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RoleMailbox {
     Postmaster,
@@ -277,43 +270,48 @@ impl RoleMailbox {
     }
 }
 
-/// How far a walk goes.
+/// Whether a walk goes on after an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum WalkMode {
     StopAtFirstError,
     VisitAll,
 }
 
-/// A name of ours, by its domain and the key of its alias: the same however it is written.
+/// Identifies a local name: its domain and the key of its alias.
 type AliasKey = (Domain, String);
 
 struct AliasWalk<'a> {
     table: &'a AliasTable,
     lookup: &'a dyn AliasLookup,
-    /// What the sender named.
+    /// The mailbox that is resolved.
     original: &'a Mailbox,
     mode: WalkMode,
-    /// From there to the alias that is being looked at.
+    /// The aliases from there to the current one.
     path: Vec<(Mailbox, AliasKey)>,
-    /// Names that have been looked at: each counts once.
+    /// Names that were visited: each counts once.
     visited: HashSet<AliasKey>,
     recipients: Vec<Recipient>,
-    /// Where they go.
+    /// The destinations of `recipients`.
     destinations: HashSet<Destination>,
-    /// The first.
+    /// The first error.
     error: Option<AliasError>,
 }
 
-/// What a name turned out to be, and whom it stands for.
+/// What a name is, and what it stands for.
 type ResolvedName = (Resolution, Vec<ResolutionStep>);
 
 impl<'a> AliasWalk<'a> {
-    fn new(book: &'a AliasTable, directory: &'a dyn AliasLookup, asked: &'a Mailbox, pace: WalkMode) -> Self {
+    fn new(
+        table: &'a AliasTable,
+        lookup: &'a dyn AliasLookup,
+        original: &'a Mailbox,
+        mode: WalkMode,
+    ) -> Self {
         Self {
-            table: book,
-            lookup: directory,
-            original: asked,
-            mode: pace,
+            table,
+            lookup,
+            original,
+            mode,
             path: Vec::new(),
             visited: HashSet::new(),
             recipients: Vec::new(),
@@ -333,19 +331,19 @@ impl<'a> AliasWalk<'a> {
         origin: Option<TargetOrigin>,
         found: Result<ResolvedName, AliasError>,
     ) -> ResolutionStep {
-        let (what, branches) = found.unwrap_or_else(|error| {
+        let (resolution, next_steps) = found.unwrap_or_else(|error| {
             self.error.get_or_insert_with(|| error.clone());
             (Resolution::Failed(error), Vec::new())
         });
-        ResolutionStep { name, origin, resolution: what, next_steps: branches }
+        ResolutionStep { name, origin, resolution, next_steps }
     }
 
     fn resolve_mailbox(&mut self, mailbox: &Mailbox) -> Result<ResolvedName, AliasError> {
         if !self.lookup.is_local(&mailbox.domain) && !self.table.is_host_role_mailbox(mailbox) {
             return self.add_recipient(Destination::Mailbox(mailbox.clone()), Resolution::Remote);
         }
-        let book = self.table;
-        let (key, alias) = book.find_alias(mailbox);
+        let table = self.table;
+        let (key, alias) = table.find_alias(mailbox);
         let name = (mailbox.domain.clone(), key);
         if self.path.last().is_some_and(|(_, parent)| *parent == name)
             && let Some(user) = self.find_user(mailbox)?
@@ -365,14 +363,14 @@ impl<'a> AliasWalk<'a> {
         if let Some(user) = self.find_user(mailbox)? {
             return self.add_recipient(Destination::Mailbox(user.clone()), Resolution::User(user));
         }
-        if let Some(alias) = book.domains.get(&mailbox.domain).and_then(|aliases| aliases.catch_all()) {
+        if let Some(alias) = table.domains.get(&mailbox.domain).and_then(|aliases| aliases.catch_all()) {
             return self.expand_alias(Resolution::CatchAll, mailbox, name, Some(alias), &[]);
         }
-        if let Some(reader) = book.default_reader(mailbox) {
+        if let Some(reader) = table.default_reader(mailbox) {
             self.push_alias(mailbox, name)?;
-            let branch = self.visit(&reader, Some(TargetOrigin::Postmaster));
+            let step = self.visit(&reader, Some(TargetOrigin::Postmaster));
             self.path.pop();
-            return Ok((Resolution::Postmaster, vec![branch]));
+            return Ok((Resolution::Postmaster, vec![step]));
         }
         Err(match self.path.last() {
             _ if RoleMailbox::from_local_part(&mailbox.local_part).is_some() => {
@@ -383,7 +381,7 @@ impl<'a> AliasWalk<'a> {
         })
     }
 
-    /// The user who is meant, in the one spelling that `ANA` and `ana+lists` have in common.
+    /// The user of a name, in the canonical spelling: `ana` for `ANA` and `ana+lists`.
     fn find_user(&self, mailbox: &Mailbox) -> Result<Option<Mailbox>, AliasError> {
         for local_part in self.table.local_part_rules.candidate_users(&mailbox.local_part) {
             let user = Mailbox { local_part, domain: mailbox.domain.clone() };
@@ -394,10 +392,10 @@ impl<'a> AliasWalk<'a> {
         Ok(None)
     }
 
-    /// Looks at all that a name stands for.
+    /// Visits all targets of an alias.
     fn expand_alias(
         &mut self,
-        what: Resolution,
+        resolution: Resolution,
         mailbox: &Mailbox,
         name: AliasKey,
         alias: Option<&Alias>,
@@ -408,15 +406,15 @@ impl<'a> AliasWalk<'a> {
             alias.targets.iter().map(|target| (target, TargetOrigin::AliasFile(alias.location.clone())))
         });
         let hook = hook.iter().map(|target| (target, TargetOrigin::Hook));
-        let mut branches = Vec::new();
+        let mut next_steps = Vec::new();
         for (target, origin) in file.chain(hook) {
-            branches.push(self.visit_target(mailbox, target, origin));
+            next_steps.push(self.visit_target(mailbox, target, origin));
             if self.is_finished() {
                 break;
             }
         }
         self.path.pop();
-        Ok((what, branches))
+        Ok((resolution, next_steps))
     }
 
     fn push_alias(&mut self, mailbox: &Mailbox, name: AliasKey) -> Result<(), AliasError> {
@@ -435,7 +433,7 @@ impl<'a> AliasWalk<'a> {
     ) -> ResolutionStep {
         let (mailbox, via) = match target {
             AliasTarget::Program(command) => {
-                // One program's mail is one destination, however its alias is written.
+                // The same destination for all spellings of the alias.
                 let program = Destination::Program {
                     command: command.clone(),
                     alias_address: self.program_owner(alias),
@@ -455,7 +453,7 @@ impl<'a> AliasWalk<'a> {
         self.finish_step(name, Some(origin), found)
     }
 
-    /// The alias that is being followed, as its file has it.
+    /// The current alias, in the spelling of its file.
     fn program_owner(&self, alias: &Mailbox) -> Mailbox {
         let key = self.path.last().map(|(_, (_, key))| key);
         match key.and_then(|key| LocalPart::from_unquoted(key).ok()) {
@@ -467,7 +465,7 @@ impl<'a> AliasWalk<'a> {
     fn add_recipient(
         &mut self,
         destination: Destination,
-        what: Resolution,
+        resolution: Resolution,
     ) -> Result<ResolvedName, AliasError> {
         if self.destinations.contains(&destination) {
             return Ok((Resolution::Duplicate, Vec::new()));
@@ -477,10 +475,10 @@ impl<'a> AliasWalk<'a> {
         }
         self.destinations.insert(destination.clone());
         self.recipients.push(Recipient { destination, ..Recipient::for_mailbox(self.original.clone()) });
-        Ok((what, Vec::new()))
+        Ok((resolution, Vec::new()))
     }
 
-    /// There is no reason to look at more targets.
+    /// Whether no more targets need to be visited.
     fn is_finished(&self) -> bool {
         match (&self.error, self.mode) {
             (None, _) => false,

@@ -1,4 +1,4 @@
-//! The right side of an alias: whom a name stands for.
+//! The right side of an alias: what a name stands for.
 //!
 //! ```text
 //! ana, bo@there.example, eve@far.example via relay.example:587 login=relay1
@@ -6,26 +6,26 @@
 //! | /usr/local/bin/ticket --queue "new mail"
 //! ```
 //!
-//! Files and the hook say it in the same words. Pure: text in, targets out.
+//! Files and the hook use the same format. Pure: parses text.
 
 use crate::mail::{Domain, LocalPart, Mailbox, Via, split_outside_quotes};
 
 /// One target of an alias.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum AliasTarget {
-    /// Another address, here or elsewhere.
+    /// Another address, local or remote.
     Address {
-        /// Which.
+        /// The address.
         address: TargetAddress,
-        /// The hosts that take it, whatever its domain is; it is final then.
+        /// The hosts to which mail for the address is sent, whatever its domain; the target is final then.
         via: Option<Via>,
     },
-    /// A program and its arguments. Not empty.
+    /// A program and its arguments; not empty.
     Program(Vec<String>),
 }
 
 impl AliasTarget {
-    /// The login by which it is reached.
+    /// The name of the credentials for the hosts of the target.
     #[must_use]
     pub fn credential_name(&self) -> Option<&str> {
         match self {
@@ -35,28 +35,28 @@ impl AliasTarget {
     }
 }
 
-/// Who is meant.
+/// The address of a target.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum TargetAddress {
-    /// This mailbox.
+    /// A mailbox.
     Mailbox(Mailbox),
-    /// `*@domain`: the name that was asked for, as it was written, in this domain.
+    /// `*@domain`: the local part that is being resolved, as it was written, in this domain.
     SameName(Domain),
 }
 
-/// What is wrong with a text, and what to do.
+/// What is wrong with a line, and how to correct it.
 pub(super) type LineMistake = (String, String);
 
 pub(super) fn line_mistake(problem: &str, remedy: &str) -> LineMistake {
     (problem.to_owned(), remedy.to_owned())
 }
 
-/// Reads a right side that belongs to `domain`: a program, or addresses. Each target comes once.
+/// Parses the right side of an alias of `domain`: a program, or addresses. Each target is returned once.
 pub(super) fn parse_targets(right: &str, domain: &Domain) -> Result<Vec<AliasTarget>, LineMistake> {
     let right = right.trim();
     if let Some(command) = right.strip_prefix('|') {
         let command = split_command_line(command)?;
-        // Also `| ""`, which names no program.
+        // `| ""` has no program either.
         if command.first().is_none_or(String::is_empty) {
             return Err(line_mistake(
                 "there is no program behind |",
@@ -86,7 +86,7 @@ pub(super) fn parse_targets(right: &str, domain: &Domain) -> Result<Vec<AliasTar
     Ok(targets)
 }
 
-/// An address, alone or with hosts behind `via`.
+/// Parses an address, alone or with hosts after `via`.
 fn parse_target(item: &str, domain: &Domain) -> Result<AliasTarget, LineMistake> {
     if item.starts_with('|') {
         return Err(line_mistake(
@@ -94,10 +94,10 @@ fn parse_target(item: &str, domain: &Domain) -> Result<AliasTarget, LineMistake>
             "give it a name and a line of its own",
         ));
     }
-    let Some((raw, behind)) = split_outside_quotes(item, char::is_whitespace) else {
+    let Some((raw, rest)) = split_outside_quotes(item, char::is_whitespace) else {
         return Ok(AliasTarget::Address { address: parse_address(item, domain)?, via: None });
     };
-    let hosts = behind.trim_start().strip_prefix("via").filter(|rest| rest.starts_with([' ', '\t']));
+    let hosts = rest.trim_start().strip_prefix("via").filter(|rest| rest.starts_with([' ', '\t']));
     let Some(hosts) = hosts else {
         return Err(line_mistake(
             &format!("{item:?} is not an address"),
@@ -108,7 +108,7 @@ fn parse_target(item: &str, domain: &Domain) -> Result<AliasTarget, LineMistake>
     Ok(AliasTarget::Address { address: parse_address(raw, domain)?, via: Some(via) })
 }
 
-/// An address; without a domain, one of the file's own.
+/// Parses an address; one without a domain is in `domain`.
 fn parse_address(item: &str, domain: &Domain) -> Result<TargetAddress, LineMistake> {
     let not_an_address = |problem: &dyn std::fmt::Display| {
         line_mistake(&format!("{item:?} is not an address: {problem}"), "separate addresses with commas")
@@ -133,35 +133,35 @@ fn parse_address(item: &str, domain: &Domain) -> Result<TargetAddress, LineMista
     found.map(TargetAddress::Mailbox).map_err(|e| not_an_address(&e))
 }
 
-/// The words of a command line. Double quotes hold spaces; in them `\"` and `\\` are a quote and
-/// a backslash. Nothing else is special.
+/// Splits a command line into words. Double quotes protect spaces; in them `\"` and `\\` stand for a quote and a
+/// backslash. No other character is special.
 fn split_command_line(text: &str) -> Result<Vec<String>, LineMistake> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
-    let mut quoted = false;
+    let mut is_quoted = false;
     let mut chars = text.chars().peekable();
     while let Some(c) = chars.next() {
         match c {
             '"' => {
-                quoted = !quoted;
+                is_quoted = !is_quoted;
                 word.get_or_insert_default();
             }
-            '\\' if quoted => {
+            '\\' if is_quoted => {
                 let next = chars.next_if(|next| matches!(next, '"' | '\\'));
                 word.get_or_insert_default().push(next.unwrap_or('\\'));
             }
-            c if c.is_whitespace() && !quoted => words.extend(word.take()),
+            c if c.is_whitespace() && !is_quoted => words.extend(word.take()),
             c => word.get_or_insert_default().push(c),
         }
     }
-    if quoted {
+    if is_quoted {
         return Err(line_mistake("a double quote is not closed", "close it"));
     }
     words.extend(word);
     Ok(words)
 }
 
-/// As it is written, for people.
+/// The target as it is written in a file.
 impl std::fmt::Display for AliasTarget {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -190,12 +190,12 @@ mod tests {
     }
 
     #[test]
-    fn a_right_side_says_who_is_meant() {
+    fn a_right_side_is_parsed_into_addresses() {
         assert_eq!(read("ana, bo@there.example").unwrap(), ["ana@here.example", "bo@there.example"]);
         assert_eq!(
             read("ana,, ana@HERE.example ,").unwrap(),
             ["ana@here.example"],
-            "empty and double ones are skipped"
+            "empty targets and duplicates are skipped"
         );
         assert_eq!(read("\"a, b\"@there.example").unwrap(), ["\"a, b\"@there.example"]);
         assert_eq!(read("\"a@b\"").unwrap(), ["\"a@b\"@here.example"]);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_stand_behind_via() {
+    fn hosts_are_parsed_after_via() {
         let right = "bo@there.example via relay.example:587 backup.example login=relay1, \
                      *@inner.example\tvia 192.0.2.1, \"a b\" via relay.example";
         assert_eq!(
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_right_side_that_cannot_be_read_says_why() {
+    fn a_right_side_that_cannot_be_parsed_is_reported_with_a_reason() {
         for (right, says) in [
             ("", "no target"),
             (" ,", "no target"),

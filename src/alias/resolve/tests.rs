@@ -1,4 +1,4 @@
-//! Who is behind an address: tables of cases, and whatever the files may say.
+//! Resolving addresses: tables of cases, and properties for random files.
 
 use std::cell::RefCell;
 use std::path::Path;
@@ -6,10 +6,9 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
-use crate::alias::AliasFileContext as Source;
+use crate::alias::AliasFileContext;
 
-/// Two local domains; `ana` and `bo` are users of both. The hook knows some names, and notes whom
-/// it was asked about.
+/// Two local domains; `ana` and `bo` are users of both. The hook has some names, and records its lookups.
 #[derive(Default)]
 struct FixedLookup {
     hook: HashMap<String, Vec<AliasTarget>>,
@@ -41,24 +40,24 @@ fn mailbox(raw: &str) -> Mailbox {
     Mailbox::parse(raw).unwrap()
 }
 
-fn table_of(here: &str, second: &str, spelling: &LocalPartRules, postmaster: Option<&str>) -> AliasTable {
+fn table_of(here: &str, second: &str, rules: &LocalPartRules, postmaster: Option<&str>) -> AliasTable {
     let domains = [("here.example", here), ("second.example", second)].map(|(name, text)| {
         let domain = Domain::parse(name).unwrap();
-        let source = Source { domain: &domain, local_part_rules: spelling };
-        let aliases = DomainAliases::parse(text, Path::new("aliases"), source, &mut |_| Ok(String::new()));
+        let context = AliasFileContext { domain: &domain, local_part_rules: rules };
+        let aliases = DomainAliases::parse(text, Path::new("aliases"), context, &mut |_| Ok(String::new()));
         (domain, Arc::new(aliases.unwrap()))
     });
     let hostname = Domain::parse("mx.here.example").unwrap();
     AliasTable::new(
         domains.into(),
-        spelling.clone(),
+        rules.clone(),
         PostmasterSettings { mailbox: postmaster.map(mailbox), hostname },
     )
 }
 
-fn resolve_in(book: &AliasTable, house: &FixedLookup, address: &str) -> Result<Vec<String>, String> {
+fn resolve_in(table: &AliasTable, lookup: &FixedLookup, address: &str) -> Result<Vec<String>, String> {
     let asked = mailbox(address);
-    let found = book.resolve(&asked, house).map_err(|e| e.to_string())?;
+    let found = table.resolve(&asked, lookup).map_err(|e| e.to_string())?;
     assert!(found.iter().all(|recipient| recipient.forward_path == asked));
     Ok(found.iter().map(ToString::to_string).collect())
 }
@@ -68,7 +67,7 @@ fn resolve(here: &str, second: &str, address: &str) -> Result<Vec<String>, Strin
 }
 
 #[test]
-fn a_user_is_itself_and_an_alias_is_its_targets() {
+fn a_user_resolves_to_itself_and_an_alias_to_its_targets() {
     assert_eq!(resolve("", "", "ana@here.example").unwrap(), ["ana@here.example"]);
     assert_eq!(
         resolve("", "", "ANA@HERE.example").unwrap(),
@@ -93,7 +92,7 @@ fn an_alias_shadows_a_user_and_a_catch_all_does_not() {
 }
 
 #[test]
-fn an_alias_that_names_itself_means_the_user() {
+fn an_alias_that_names_itself_stands_for_the_user() {
     let both = ["ana@here.example", "bo@here.example"];
     assert_eq!(resolve("ana: Ana, bo", "", "ana@here.example").unwrap(), both);
     assert_eq!(resolve("ana: Ana, bo", "", "ana+lists@here.example").unwrap(), both);
@@ -102,7 +101,7 @@ fn an_alias_that_names_itself_means_the_user() {
 }
 
 #[test]
-fn everybody_gets_one_copy() {
+fn each_recipient_gets_one_copy() {
     let text = "all: one, two, ana\none: ana, bo\ntwo: BO, ana+two, prog\nprog: | /bin/x\n\
                 also: bo, bo+x, bo@there.example, bo@THERE.example, all";
     assert_eq!(
@@ -112,7 +111,7 @@ fn everybody_gets_one_copy() {
 }
 
 #[test]
-fn a_suffix_is_looked_for_with_the_name_and_then_left_out() {
+fn a_name_is_looked_up_with_its_suffix_and_then_without() {
     let text = "ana+lists: bo\nteam: ana\nann.a: bo";
     for (address, expected) in [
         ("ana+lists@here.example", "bo@here.example"),
@@ -125,7 +124,7 @@ fn a_suffix_is_looked_for_with_the_name_and_then_left_out() {
     }
     assert!(resolve(text, "", "an.a@here.example").unwrap_err().contains("does not exist"));
     let dots = LocalPartRules { drop_characters: ".".to_owned(), ..LocalPartRules::default() };
-    let book = table_of(text, "", &dots, None);
+    let table = table_of(text, "", &dots, None);
     for (address, expected) in [
         ("a.na+lists@here.example", "bo@here.example"),
         ("a.n.n.a+x@here.example", "bo@here.example"),
@@ -133,19 +132,19 @@ fn a_suffix_is_looked_for_with_the_name_and_then_left_out() {
         ("a.n.a@here.example", "ana@here.example"),
         ("d.ot@here.example", "d.ot@here.example"),
     ] {
-        assert_eq!(resolve_in(&book, &FixedLookup::default(), address).unwrap(), [expected], "{address}");
+        assert_eq!(resolve_in(&table, &FixedLookup::default(), address).unwrap(), [expected], "{address}");
     }
     let plain = LocalPartRules { suffix_separators: String::new(), ..LocalPartRules::default() };
-    let book = table_of(text, "", &plain, None);
-    assert!(resolve_in(&book, &FixedLookup::default(), "team+x@here.example").is_err());
+    let table = table_of(text, "", &plain, None);
+    assert!(resolve_in(&table, &FixedLookup::default(), "team+x@here.example").is_err());
 }
 
 #[test]
-fn a_star_is_the_name_as_it_was_written() {
+fn a_star_stands_for_the_name_as_it_was_written() {
     assert_eq!(
         resolve("*: *@second.example", "bo: z@there.example", "Bo+X.y@here.example").unwrap(),
         ["bo@here.example"],
-        "a user is not the catch-all's"
+        "a user does not match the catch-all"
     );
     assert_eq!(resolve("*: *@second.example", "", "ANA+x@here.example").unwrap(), ["ana@here.example"],);
     assert_eq!(resolve("*: *@there.example", "", "O.Eve+X@here.example").unwrap(), ["O.Eve+X@there.example"]);
@@ -160,12 +159,12 @@ fn a_star_is_the_name_as_it_was_written() {
 }
 
 #[test]
-fn named_hosts_are_final() {
+fn targets_with_named_hosts_are_final() {
     let text =
         "x: ana via relay.example, ana via relay.example tls=required, *@there.example via relay.example";
-    let house = FixedLookup::default();
+    let lookup = FixedLookup::default();
     let found = table_of(text, "", &LocalPartRules::default(), None)
-        .resolve(&mailbox("x@here.example"), &house)
+        .resolve(&mailbox("x@here.example"), &lookup)
         .unwrap();
     let via: Vec<_> = found
         .iter()
@@ -185,7 +184,7 @@ fn named_hosts_are_final() {
 }
 
 #[test]
-fn what_leads_nowhere_is_the_senders_or_the_operators_mistake() {
+fn a_missing_target_of_an_alias_is_not_an_unknown_mailbox() {
     assert_eq!(resolve("", "", "eve@here.example").unwrap_err(), "eve@here.example does not exist");
     assert_eq!(
         resolve("x: ana, eve", "", "x@here.example").unwrap_err(),
@@ -197,7 +196,7 @@ fn what_leads_nowhere_is_the_senders_or_the_operators_mistake() {
 }
 
 #[test]
-fn who_cannot_be_told_now_is_not_unknown() {
+fn a_failed_lookup_is_not_an_unknown_mailbox() {
     let says = "whether later@here.example exists cannot be told now: no answer";
     for (aliases, address) in
         [("", "later@here.example"), ("x: ana, later", "x@here.example"), ("*: ana", "later@here.example")]
@@ -222,14 +221,14 @@ fn the_hook_is_asked_once_for_each_name_and_adds_to_the_file() {
         ("list2@here.example".to_owned(), vec![to("list2@second.example"), to("ana@here.example")]),
         ("bo@here.example".to_owned(), vec![to("BO@here.example"), to("x@there.example")]),
     ]);
-    let house = FixedLookup { hook, ..FixedLookup::default() };
-    let book = table_of("list: ana, ana", "*: ana", &LocalPartRules::default(), None);
+    let lookup = FixedLookup { hook, ..FixedLookup::default() };
+    let table = table_of("list: ana, ana", "*: ana", &LocalPartRules::default(), None);
     assert_eq!(
-        resolve_in(&book, &house, "list@here.example").unwrap(),
+        resolve_in(&table, &lookup, "list@here.example").unwrap(),
         ["ana@here.example", "bo@here.example", "x@there.example", "ana@second.example"]
     );
     assert_eq!(
-        *house.hook_lookups.borrow(),
+        *lookup.hook_lookups.borrow(),
         [
             "list@here.example",
             "ana@here.example",
@@ -242,12 +241,12 @@ fn the_hook_is_asked_once_for_each_name_and_adds_to_the_file() {
 }
 
 #[test]
-fn a_postmaster_is_always_somebody() {
+fn every_domain_has_a_postmaster() {
     let none = LocalPartRules::default();
-    let house = FixedLookup::default();
-    // Everybody for whom mail must be taken, and who reads it by these aliases and this key.
+    let lookup = FixedLookup::default();
+    // The readers of all mailboxes that must exist, with these aliases and this setting.
     let reads = |here: &str, second: &str, key: Option<&str>| {
-        let book = table_of(here, second, &none, key);
+        let table = table_of(here, second, &none, key);
         let asked = [
             "postmaster@here.example",
             "Postmaster@second.example",
@@ -255,7 +254,7 @@ fn a_postmaster_is_always_somebody() {
             "postmaster@localhost",
             "abuse@mx.here.example",
         ];
-        asked.map(|address| match resolve_in(&book, &house, address) {
+        asked.map(|address| match resolve_in(&table, &lookup, address) {
             Ok(found) => found.join(" "),
             Err(e) => e,
         })
@@ -274,15 +273,15 @@ fn a_postmaster_is_always_somebody() {
     for error in reads("", "", Some("postmaster@second.example")) {
         assert!(error.contains("in circles"), "{error}");
     }
-    let book = table_of("", "", &none, None);
-    assert!(!book.resolve(&mailbox("postmaster@here.example"), &house).unwrap_err().is_unknown());
-    assert!(!book.is_host_role_mailbox(&mailbox("ana@mx.here.example")));
-    assert_eq!(book.postmaster_domain().as_ascii(), "here.example");
+    let table = table_of("", "", &none, None);
+    assert!(!table.resolve(&mailbox("postmaster@here.example"), &lookup).unwrap_err().is_unknown());
+    assert!(!table.is_host_role_mailbox(&mailbox("ana@mx.here.example")));
+    assert_eq!(table.postmaster_domain().as_ascii(), "here.example");
     assert!(resolve("", "", "postmaster+x@here.example").unwrap_err().contains("does not exist"));
 }
 
 #[test]
-fn circles_and_long_ways_are_refused() {
+fn circles_and_long_chains_are_refused() {
     assert_eq!(
         resolve("x: y\ny: x@second.example", "x: x@here.example", "x@here.example").unwrap_err(),
         "aliases go round in circles: x@here.example -> y@here.example -> x@second.example -> x@here.example"
@@ -312,10 +311,10 @@ fn describe_steps(branch: &ResolutionStep, depth: usize, into: &mut Vec<String>)
 
 #[test]
 fn a_program_is_one_destination_however_its_alias_is_written() {
-    let house = FixedLookup::default();
-    let book = table_of("prog: | /bin/x", "", &LocalPartRules::default(), None);
+    let lookup = FixedLookup::default();
+    let table = table_of("prog: | /bin/x", "", &LocalPartRules::default(), None);
     let found = ["prog", "Prog", "PROG+a", "prog+b"].map(|name| {
-        let recipients = book.resolve(&mailbox(&format!("{name}@here.example")), &house).unwrap();
+        let recipients = table.resolve(&mailbox(&format!("{name}@here.example")), &lookup).unwrap();
         recipients[0].destination.clone()
     });
     assert!(found.iter().all(|destination| *destination == found[0]), "{found:?}");
@@ -325,10 +324,10 @@ fn a_program_is_one_destination_however_its_alias_is_written() {
 fn the_way_is_shown_with_its_lines_and_every_mistake_on_it() {
     let text =
         "team: ana+x, lists, ana, eve\nlists: z@there.example, prog, team\nprog: | /bin/x y\n*: nobody";
-    let house = FixedLookup::default();
+    let lookup = FixedLookup::default();
     let mut lines = Vec::new();
     let tree =
-        table_of(text, "", &LocalPartRules::default(), None).explain(&mailbox("Team@here.example"), &house);
+        table_of(text, "", &LocalPartRules::default(), None).explain(&mailbox("Team@here.example"), &lookup);
     describe_steps(&tree, 0, &mut lines);
     assert_eq!(
         lines,
@@ -350,7 +349,7 @@ fn the_way_is_shown_with_its_lines_and_every_mistake_on_it() {
     );
 }
 
-/// A right side for names of two domains, often ones that are aliases themselves.
+/// A random right side with names of two domains, many of which are aliases themselves.
 fn right_side() -> impl Strategy<Value = String> {
     let name = prop::sample::select(vec![
         "a",
@@ -377,7 +376,7 @@ fn right_side() -> impl Strategy<Value = String> {
     prop_oneof![9 => list, 1 => Just("| /bin/x".to_owned())]
 }
 
-/// An aliases file; lines that make no sense in this domain are left out.
+/// A random aliases file, without lines that are invalid in this domain.
 fn file(domain: &'static str) -> impl Strategy<Value = String> {
     let lefts = vec!["a", "b", "c", "d", "b+x", "ana", "*", "postmaster"];
     let count = lefts.len();
@@ -392,7 +391,7 @@ fn file(domain: &'static str) -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn whatever_the_files_say_resolving_ends_and_nobody_gets_two_copies(
+    fn resolving_ends_for_all_files_and_no_recipient_gets_two_copies(
         here in file("here.example"),
         second in file("second.example"),
         local_part in prop::sample::select(vec!["a", "B", "c+x", "d", "ana", "eve", "postmaster", "abuse"]),
@@ -400,28 +399,28 @@ proptest! {
         dots in prop::bool::ANY,
     ) {
         let drop_characters = if dots { "." } else { "" }.to_owned();
-        let spelling = LocalPartRules { drop_characters, ..LocalPartRules::default() };
-        let book = table_of(&here, &second, &spelling, None);
-        let house = FixedLookup::default();
+        let rules = LocalPartRules { drop_characters, ..LocalPartRules::default() };
+        let table = table_of(&here, &second, &rules, None);
+        let lookup = FixedLookup::default();
         let asked = mailbox(&format!("{local_part}@{domain}"));
-        let tree = book.explain(&asked, &house);
-        // Whoever shows the way and whoever sends the mail agree.
+        let tree = table.explain(&asked, &lookup);
+        // `explain` and `resolve` agree.
         let mut lines = Vec::new();
         describe_steps(&tree, 0, &mut lines);
-        let once: HashSet<_> = house.hook_lookups.take().into_iter().collect();
-        match book.resolve(&asked, &house) {
+        let once: HashSet<_> = lookup.hook_lookups.take().into_iter().collect();
+        match table.resolve(&asked, &lookup) {
             Ok(found) => {
                 let distinct: HashSet<_> = found.iter().map(|recipient| &recipient.destination).collect();
                 prop_assert_eq!(distinct.len(), found.len());
                 prop_assert!(!found.is_empty() || domain == "mx.here.example");
                 let final_ones = found.iter().filter(|recipient| match &recipient.destination {
                     Destination::Mailbox(mailbox) => {
-                        !house.is_local(&mailbox.domain) || house.exists(mailbox).unwrap()
+                        !lookup.is_local(&mailbox.domain) || lookup.exists(mailbox).unwrap()
                     }
                     Destination::Program { .. } | Destination::Via { .. } => true,
                 });
-                prop_assert_eq!(final_ones.count(), found.len(), "users, or not ours to resolve");
-                let asked = house.hook_lookups.take();
+                prop_assert_eq!(final_ones.count(), found.len(), "recipients are users or final");
+                let asked = lookup.hook_lookups.take();
                 prop_assert_eq!(asked.iter().collect::<HashSet<_>>().len(), asked.len(), "once for each name");
                 prop_assert_eq!(&asked.into_iter().collect::<HashSet<_>>(), &once);
             }
