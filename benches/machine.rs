@@ -1,8 +1,9 @@
-//! The parts of a session that think: the line reader, the machine, the body reader and its mirror.
+//! The pure parts of a session: line reader, server machine, body reader and dot-stuffer.
 //!
-//! `make bench T=machine`. Pure, so that two runs on one host agree; compare two builds in turn.
+//! `make bench T=machine`. Without input and output, so that two runs on one host agree; compare two builds in
+//! turn.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "a measurement stops where something is wrong")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark stops at an error")]
 
 use std::sync::Arc;
 
@@ -18,9 +19,9 @@ fn main() {
     divan::main();
 }
 
-/// As a session reads from its socket.
+/// Octets of a read of command lines.
 const SEGMENT_OCTETS: usize = 2048;
-/// As a session reads a message.
+/// Octets of a read of a message.
 const BODY_SEGMENT_OCTETS: usize = 32 * 1024;
 
 #[divan::bench]
@@ -56,7 +57,7 @@ fn body_reader(bencher: Bencher<'_, '_>) {
         let mut reader = BodyReader::new(0, BareLineEndPolicy::Reject);
         let mut octets = 0;
         for segment in wire.chunks(BODY_SEGMENT_OCTETS) {
-            if let Some(end) = reader.feed(segment, &mut |kept| octets += kept.len()) {
+            if let Some(end) = reader.feed(segment, &mut |part| octets += part.len()) {
                 black_box(end);
             }
         }
@@ -68,15 +69,15 @@ fn body_reader(bencher: Bencher<'_, '_>) {
 fn dot_stuffer(bencher: Bencher<'_, '_>) {
     let mut message = Vec::new();
     BodyReader::new(0, BareLineEndPolicy::Reject)
-        .feed(&message_on_the_wire(), &mut |kept| message.extend_from_slice(kept))
+        .feed(&message_on_the_wire(), &mut |part| message.extend_from_slice(part))
         .unwrap();
     bencher.counter(BytesCount::of_slice(&message)).bench(|| {
         let mut stuffer = DotStuffer::new();
         let mut octets = 0;
         for segment in message.chunks(BODY_SEGMENT_OCTETS) {
-            stuffer.feed(segment, &mut |sent| octets += sent.len());
+            stuffer.feed(segment, &mut |part| octets += part.len());
         }
-        stuffer.finish(&mut |sent| octets += sent.len());
+        stuffer.finish(&mut |part| octets += part.len());
         octets
     });
 }
@@ -95,7 +96,7 @@ fn settings() -> Arc<Settings> {
     })
 }
 
-/// Transactions from MAIL to the promise, on one session.
+/// Transactions from MAIL to 250, in one session.
 #[divan::bench]
 fn session_machine(bencher: Bencher<'_, '_>) {
     const TRANSACTIONS: usize = 100;

@@ -1,10 +1,10 @@
-//! The queue: promises by how many sessions there are, settling from a full journal, and a start
-//! with 100,000 messages that wait.
+//! The queue: accepting messages by the number of sessions, delivering a full journal, and a start with 100,000
+//! waiting messages.
 //!
-//! `make bench T=queue`; `BENCH_DIR` names a folder on the disk to be measured (default: the build's
-//! own). Figures of one run on a busy host mean little: compare two builds in turn, and quote ratios.
+//! `make bench T=queue`; `BENCH_DIR` names a directory on the disk to be measured (default: that of the build).
+//! Results of one run on a busy host mean little: compare two builds in turn, and quote ratios.
 
-#![allow(missing_docs, clippy::unwrap_used, reason = "a measurement stops where something is wrong")]
+#![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark stops at an error")]
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -60,20 +60,20 @@ fn put(handle: &Handle) {
     incoming.commit(envelope).unwrap();
 }
 
-/// One promise; by threads that share syncs.
+/// Accepts one message, by threads that share syncs.
 #[divan::bench(threads = [1, 8, 32], sample_count = 200)]
-fn promise(bencher: Bencher<'_, '_>) {
+fn accept_message(bencher: Bencher<'_, '_>) {
     let dir = folder();
     let (handle, _opened) = opened(&dir);
     bencher.counter(ItemsCount::new(1_usize)).bench(|| put(&handle));
 }
 
-/// Delivers nothing, at once.
-struct Nowhere(Sender<()>);
+/// A courier that discards each message at once.
+struct DiscardingCourier(Sender<()>);
 
-impl Courier for Nowhere {
+impl Courier for DiscardingCourier {
     fn name(&self) -> &'static str {
-        "nowhere"
+        "discard"
     }
 
     fn profile(&self) -> CourierProfile {
@@ -86,7 +86,7 @@ impl Courier for Nowhere {
     }
 }
 
-/// A journal of messages, settled by the delivery threads.
+/// Delivers a full journal of messages by the delivery threads.
 #[divan::bench(sample_count = 5, sample_size = 1)]
 fn settle_a_full_journal(bencher: Bencher<'_, '_>) {
     const MESSAGES: usize = 2000;
@@ -98,7 +98,7 @@ fn settle_a_full_journal(bencher: Bencher<'_, '_>) {
     };
     bencher.counter(ItemsCount::new(MESSAGES)).with_inputs(full).bench_values(|(dir, handle, opened)| {
         let (sender, delivered): (_, Receiver<()>) = unbounded();
-        let courier: Arc<dyn Courier> = Arc::new(Nowhere(sender));
+        let courier: Arc<dyn Courier> = Arc::new(DiscardingCourier(sender));
         let running = opened
             .start(DeliveryParts {
                 router: Arc::new(ArcSwap::from_pointee(Router::new(Domain::parse("here.example")))),
@@ -118,27 +118,27 @@ fn settle_a_full_journal(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// The spool is opened and everything in it has its place in the timetable.
+/// Opens a spool with 100,000 messages and schedules all of them.
 #[divan::bench(sample_count = 5, sample_size = 1)]
 fn start_with_100_000_waiting(bencher: Bencher<'_, '_>) {
     const MESSAGES: usize = 100_000;
     let settings = || Settings { messages_max: 2 * MESSAGES, ..Settings::default() };
     let disk = SimulatedDisk::default();
     let clock = Arc::<TestClock>::default();
-    let mut office = SimulatedQueue::open(disk.clone(), Arc::clone(&clock), 1, settings()).unwrap();
-    office.remote.set_default_outcome(Some(deferred("busy")));
+    let mut queue = SimulatedQueue::open(disk.clone(), Arc::clone(&clock), 1, settings()).unwrap();
+    queue.remote.set_default_outcome(Some(deferred("busy")));
     for n in 0..MESSAGES {
-        office
+        queue
             .put("ana@here.example", &[&format!("bo@domain-{}.example", n % 500)], b"Subject: x\r\n\r\n")
             .unwrap();
     }
-    office.stepped.run();
-    drop(office);
+    queue.stepped.run();
+    drop(queue);
     let mut seed = 1;
     bencher.counter(ItemsCount::new(MESSAGES)).bench_local(|| {
         seed += 1;
-        let mut office = SimulatedQueue::open(disk.clone(), Arc::clone(&clock), seed, settings()).unwrap();
-        office.stepped.run();
-        assert_eq!(office.queue_length(), MESSAGES);
+        let mut queue = SimulatedQueue::open(disk.clone(), Arc::clone(&clock), seed, settings()).unwrap();
+        queue.stepped.run();
+        assert_eq!(queue.queue_length(), MESSAGES);
     });
 }
