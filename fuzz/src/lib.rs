@@ -1,4 +1,4 @@
-//! The house of those targets that talk with the server machine.
+//! The server machine, and answers to its questions, for the targets that run it.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use postrider::smtp::{
     Answer, BareLineEndPolicy, Evidence, Question, ScramStart, Server, ServerKind, Settings,
 };
 
-/// A server with users, whose client has just connected.
+/// A server with users, to which a client has just connected.
 #[must_use]
 pub fn server() -> Option<Server> {
     let settings = Settings {
@@ -24,7 +24,7 @@ pub fn server() -> Option<Server> {
     Some(Server::new(Arc::new(settings), None))
 }
 
-/// What a policy that likes most things answers.
+/// The answers of a policy that accepts almost everything.
 #[must_use]
 pub fn answer(question: &Question) -> Option<Answer> {
     let ana = Mailbox::parse("ana@here.example").ok()?;
@@ -33,7 +33,7 @@ pub fn answer(question: &Question) -> Option<Answer> {
         Question::Recipient(_) => Answer::Recipients(vec![Recipient::for_mailbox(ana)]),
         Question::Login(login) => match &login.evidence {
             Evidence::Password(password) if password == "secret" => Answer::User(ana),
-            // No input finds the right one; what follows it is to be reached all the same.
+            // No input can contain the right proof, but the code after it must be reached.
             Evidence::Proof { .. } => Answer::User(ana),
             Evidence::Password(_) => Answer::WrongLogin,
         },

@@ -1,5 +1,5 @@
-//! Addresses, as they stand between angle brackets: one that is understood is kept in the spool as
-//! it was understood.
+//! Addresses without their angle brackets: an address that can be parsed is the same after it was stored in the
+//! spool.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -9,8 +9,8 @@ fuzz_target!(|text: &str| {
     if let Ok(mailbox) = Mailbox::parse(text) {
         let written = mailbox.to_string();
         assert!(!written.contains(|c: char| c.is_control()), "{written:?} cannot stand in a header");
-        let kept = serde_json::to_string(&mailbox).map(|kept| serde_json::from_str(&kept));
-        assert_eq!(kept.ok().and_then(Result::ok).as_ref(), Some(&mailbox));
+        let stored = serde_json::to_string(&mailbox).map(|json| serde_json::from_str(&json));
+        assert_eq!(stored.ok().and_then(Result::ok).as_ref(), Some(&mailbox));
         assert_eq!(mailbox.local_part.case_mapped().comparison_key(), mailbox.local_part.comparison_key());
     }
     if let Ok(domain) = Domain::parse(text) {

@@ -1,4 +1,4 @@
-//! From and Sender fields of our users: whoever is found is an address that reads the same again.
+//! From and Sender fields: each address that is found can be parsed again with the same result.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,7 +7,7 @@ use postrider::mail::{Mailbox, parse_address_list};
 fuzz_target!(|octets: &[u8]| {
     if let Ok(found) = parse_address_list(octets) {
         let shown: Vec<_> = found.iter().map(ToString::to_string).collect();
-        // In U-labels an address may be longer than one that is read.
+        // With U-labels an address may be longer than the parser accepts.
         if shown.iter().any(|mailbox| mailbox.len() > Mailbox::OCTETS_MAX) {
             return;
         }

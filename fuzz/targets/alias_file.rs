@@ -1,5 +1,5 @@
-//! Alias files and what they include: a line that cannot be read is named, and whatever they say,
-//! resolving ends and nobody gets two copies.
+//! Aliases files and files that they include: a line that cannot be read is reported with its number, resolving
+//! ends, and no recipient gets two copies.
 #![no_main]
 
 use std::collections::{HashMap, HashSet};
@@ -13,9 +13,10 @@ use postrider::alias::{
 };
 use postrider::mail::{Domain, LocalPart, Mailbox};
 
-struct Everybody;
+/// One local domain with one user.
+struct OneUser;
 
-impl AliasLookup for Everybody {
+impl AliasLookup for OneUser {
     fn is_local(&self, domain: &Domain) -> bool {
         domain.as_ascii() == "here.example"
     }
@@ -29,16 +30,16 @@ impl AliasLookup for Everybody {
     }
 }
 
-// A form feed separates the file from those that it may include, whatever it calls them.
+// A form feed separates the first file from the files that are included, whatever their names are.
 fuzz_target!(|text: &str| {
     let Ok(domain) = Domain::parse("here.example") else { return };
-    let spelling = LocalPartRules::default();
+    let rules = LocalPartRules::default();
     let mut parts = text.split('\u{c}');
     let first = parts.next().unwrap_or_default();
     let mut others = parts.clone().cycle();
     let mut included = |_: &Path| others.next().map(str::to_owned).ok_or_else(|| "there is none".to_owned());
-    let house = AliasFileContext { domain: &domain, local_part_rules: &spelling };
-    let aliases = match DomainAliases::parse(first, Path::new("aliases"), house, &mut included) {
+    let context = AliasFileContext { domain: &domain, local_part_rules: &rules };
+    let aliases = match DomainAliases::parse(first, Path::new("aliases"), context, &mut included) {
         Ok(aliases) => aliases,
         Err(errors) => {
             assert!(!errors.is_empty());
@@ -48,14 +49,14 @@ fuzz_target!(|text: &str| {
         }
     };
     let names: Vec<_> = aliases.list().into_iter().map(|(name, _)| name.to_owned()).collect();
-    let book = AliasTable::new(
+    let table = AliasTable::new(
         HashMap::from([(domain.clone(), Arc::new(aliases))]),
-        spelling,
+        rules,
         PostmasterSettings { mailbox: None, hostname: domain.clone() },
     );
     for local_part in names.iter().take(20).filter_map(|name| LocalPart::from_unquoted(name).ok()) {
         let asked = Mailbox { local_part, domain: domain.clone() };
-        if let Ok(found) = book.resolve(&asked, &Everybody) {
+        if let Ok(found) = table.resolve(&asked, &OneUser) {
             let distinct: HashSet<_> = found.iter().map(|recipient| &recipient.destination).collect();
             assert_eq!(distinct.len(), found.len());
         }

@@ -1,5 +1,5 @@
-//! Messages in chunks: cut into any segments they are read the same, and when the last octet has come
-//! the next command is a command again.
+//! Messages in chunks: the result does not depend on the segments in which the octets arrive, and the line after
+//! the last chunk is read as a command.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +8,7 @@ use postrider_fuzz::{answer, server};
 
 fuzz_target!(|input: (u8, Vec<Vec<u8>>)| {
     let (cut, mut chunks) = input;
-    // More than these without a message, and the session is over.
+    // The server ends a session with too many commands without a message.
     chunks.truncate(50);
     let mut wire = b"EHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<ana@here.example>\r\n".to_vec();
     for (number, chunk) in chunks.iter().enumerate() {
@@ -20,7 +20,7 @@ fuzz_target!(|input: (u8, Vec<Vec<u8>>)| {
     let whole = talk(&wire, wire.len());
     let cut = talk(&wire, usize::from(cut) + 1);
     assert_eq!(cut.0, whole.0);
-    // What is refused in the end may have gone to the sink in part.
+    // A part of a message that is refused may have gone to the sink.
     if whole.0.iter().rev().nth(1) == Some(&250) {
         assert_eq!(cut.1, whole.1);
     }

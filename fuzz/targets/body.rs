@@ -1,14 +1,14 @@
-//! Messages behind DATA and BDAT: cut into any segments they are read the same, strictly or mended, and
-//! what was read comes through being written and read again.
+//! Messages after DATA and BDAT: the result does not depend on the segments in which the octets arrive, and a
+//! message is the same after it was sent and read again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use postrider::smtp::{BareLineEndPolicy, BodyEnd, BodyReader, DotStuffer};
 
 fuzz_target!(|input: (u8, &[u8])| {
-    let (manner, octets) = input;
-    let (cut, is_mended, is_chunked) = (manner & 0x3f, manner & 0x40 != 0, manner & 0x80 != 0);
-    let line_ends = if is_mended { BareLineEndPolicy::Normalize } else { BareLineEndPolicy::Reject };
+    let (mode, octets) = input;
+    let (cut, is_normalized, is_chunked) = (mode & 0x3f, mode & 0x40 != 0, mode & 0x80 != 0);
+    let line_ends = if is_normalized { BareLineEndPolicy::Normalize } else { BareLineEndPolicy::Reject };
     let reader = match is_chunked {
         true => BodyReader::in_chunks(0, line_ends),
         false => BodyReader::new(0, line_ends),
@@ -50,7 +50,8 @@ fn read(
         end = Some((before, reader.finish(&mut sink)));
     }
     if !matches!(end, Some((_, BodyEnd::Complete(_)))) {
-        message.clear(); // it is to be thrown away
+        // The caller discards it.
+        message.clear();
     }
     (message, end)
 }

@@ -1,4 +1,4 @@
-//! Command lines: whatever stands on one, what is shown of it is fit for a log.
+//! Command lines: the printable form has no control characters, and a refusal has a reply code of 5xx.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -9,6 +9,6 @@ fuzz_target!(|line: &[u8]| {
     assert!(!shown.contains(|c: char| c.is_control()), "{shown:?} cannot stand in a log");
     let _ = Command::verb(line);
     if let Err(reply) = Command::parse(line) {
-        assert!((500..600).contains(&reply.code), "{reply:?} is no refusal");
+        assert!((500..600).contains(&reply.code), "{reply:?} is not a refusal");
     }
 });

@@ -1,4 +1,4 @@
-//! What stands at Dovecot's sockets may be anything.
+//! Lines from the sockets of Dovecot: all texts for the log are printable.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -10,21 +10,21 @@ fuzz_target!(|octets: &[u8]| {
         let client = client.read_client_line(line);
         let userdb = userdb.read_userdb_line(line);
         for error in [client.err(), userdb.err()].into_iter().flatten() {
-            is_fit_for_a_log(&error.to_string());
+            assert_is_printable(&error.to_string());
         }
         match DovecotAuthReply::parse(line) {
-            Ok(Some(DovecotAuthReply::Unavailable(why))) => is_fit_for_a_log(&why),
+            Ok(Some(DovecotAuthReply::Unavailable(why))) => assert_is_printable(&why),
             Ok(_) => {}
-            Err(error) => is_fit_for_a_log(&error.to_string()),
+            Err(error) => assert_is_printable(&error.to_string()),
         }
         match DovecotUserReply::parse(line) {
-            Ok(Some(DovecotUserReply::Unavailable(why))) => is_fit_for_a_log(&why),
+            Ok(Some(DovecotUserReply::Unavailable(why))) => assert_is_printable(&why),
             Ok(_) => {}
-            Err(error) => is_fit_for_a_log(&error.to_string()),
+            Err(error) => assert_is_printable(&error.to_string()),
         }
     }
 });
 
-fn is_fit_for_a_log(text: &str) {
+fn assert_is_printable(text: &str) {
     assert!(!text.contains(|c: char| c.is_control()), "{text:?} cannot stand in a log");
 }

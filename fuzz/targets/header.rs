@@ -1,4 +1,4 @@
-//! Header sections of any kind.
+//! Header sections: fields follow one another, and values have no line ends.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! Lines: however the octets are cut into segments, the lines are the same.
+//! Command lines: the lines do not depend on the segments in which the octets arrive.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -16,7 +16,7 @@ fn lines(octets: &[u8], cut: usize) -> Vec<Result<Vec<u8>, LineError>> {
         buffer.push(segment);
         while let Some(line) = buffer.next_line(64) {
             lines.push(line.map(<[u8]>::to_vec));
-            // Whoever speaks TLS here is turned away; how much of it had come does not matter.
+            // The session ends here, and the rest of the handshake does not matter.
             if lines.last() == Some(&Err(LineError::TlsHandshake)) {
                 return lines;
             }

@@ -1,4 +1,4 @@
-//! The preface of a proxy, from whom it may come.
+//! The header of the PROXY protocol.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,9 +7,9 @@ use postrider::inbound::proxy::read_header;
 fuzz_target!(|octets: &[u8]| {
     let mut left = octets;
     if let Ok(client) = read_header(&mut left) {
-        // Not one octet of what follows was read: the preface alone says the same.
-        let mut preface = &octets[..octets.len() - left.len()];
-        assert_eq!(read_header(&mut preface).ok(), Some(client));
-        assert!(preface.is_empty());
+        // No octet after the header was read: the header alone gives the same result.
+        let mut header = &octets[..octets.len() - left.len()];
+        assert_eq!(read_header(&mut header).ok(), Some(client));
+        assert!(header.is_empty());
     }
 });

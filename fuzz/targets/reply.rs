@@ -1,4 +1,4 @@
-//! Replies of a server that we deliver to.
+//! Replies of a server to which mail is delivered.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -12,8 +12,8 @@ fuzz_target!(|octets: &[u8]| {
             Ok(None) => {}
             Ok(Some(reply)) => {
                 let _ = Extensions::read(&reply);
-                let said = reply.printable_text();
-                assert!(!said.contains(|c: char| c.is_control()), "{said:?} cannot stand in a log");
+                let text = reply.printable_text();
+                assert!(!text.contains(|c: char| c.is_control()), "{text:?} cannot stand in a log");
                 let _ = reply.to_failure("mx.there.example", "RCPT");
             }
             Err(_) => return,

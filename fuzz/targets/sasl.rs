@@ -1,4 +1,4 @@
-//! Exchanges of all SASL mechanisms: the lines of the input are what the client says, before base64.
+//! Exchanges of all SASL mechanisms: each line of the input is a message of the client, before base64.
 #![no_main]
 
 use base64::Engine as _;

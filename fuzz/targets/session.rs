@@ -1,4 +1,4 @@
-//! Whole conversations with the server machine: it answers each line, and never more than that.
+//! Whole sessions of the server machine: it gives one reply to each line, and no reply contains a line end.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -36,8 +36,8 @@ fuzz_target!(|octets: &[u8]| {
                 None => return,
             },
             ServerAction::StartTls(_) => {
-                let facts = TlsInfo { version: "TLSv1.3".to_owned(), cipher: "X".to_owned() };
-                server.handshake_done(Some(facts))
+                let tls = TlsInfo { version: "TLSv1.3".to_owned(), cipher: "X".to_owned() };
+                server.handshake_done(Some(tls))
             }
             ServerAction::ReplyAndClose(_)
             | ServerAction::RejectForeignProtocol { .. }

@@ -1,4 +1,4 @@
-//! Users files: a line that cannot be read is named.
+//! Users files: a file that is refused has at least one error.
 #![no_main]
 
 use std::path::Path;
