@@ -1,4 +1,4 @@
-//! Whole sessions of the server machine: it gives one reply to each line, and no reply contains a line end.
+//! Whole sessions of the server machine: no line of a reply contains a line end.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

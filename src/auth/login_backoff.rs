@@ -2,7 +2,7 @@
 //!
 //! Failures are counted in three ways: of one login from one client, of one client over all its logins, and of
 //! the network of the client, because one guesser may use many addresses of it. Failures from elsewhere do not
-//! count, so that nobody can lock a user out from another network. A login that has succeeded from a client is
+//! count, so that an attacker in another network cannot lock a user out. A login that has succeeded from a client is
 //! trusted there: failures of other logins behind the same address do not delay it.
 //!
 //! Pure: the time is an argument. Bounded: old entries are removed, and when a table is full, the oldest entry.

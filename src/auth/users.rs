@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn every_bad_line_is_reported() {
+    fn every_invalid_line_is_reported() {
         assert_eq!(parse("a\nb\nc: receive-only\n").unwrap_err().len(), 2);
     }
 }

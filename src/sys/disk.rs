@@ -194,7 +194,7 @@ pub fn replace_file(disk: &dyn Disk, random: &dyn Random, path: &Path, text: &[u
     let file = disk.create(&temporary)?;
     let written = file.append(text).and_then(|()| file.sync()).and_then(|()| disk.rename(&temporary, path));
     if let Err(e) = written {
-        // Only tidiness: nobody reads the temporary file.
+        // Only tidiness: no reader opens the temporary file.
         let _ = disk.remove(&temporary);
         return Err(e);
     }

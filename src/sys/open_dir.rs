@@ -169,7 +169,7 @@ impl OpenDir {
         let temporary = self.create_temporary_file(random, name)?;
         let published = temporary.write(text, like).and_then(|()| temporary.rename_into_place(name));
         if published.is_err() {
-            // Only tidiness: nobody reads the temporary file.
+            // Only tidiness: no reader opens the temporary file.
             let _ = openat::remove(self.file.as_fd(), &temporary.name);
         }
         published?;

@@ -29,9 +29,9 @@ pub struct StopFlag {
 /// What happens to work that waits for others when the server stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnStop {
-    /// It ends at once: no accepted message depends on it.
+    /// The work ends at once: no accepted message depends on it.
     EndAtOnce,
-    /// It may go on until the deadline of the request.
+    /// The work may go on until the deadline of the request.
     FinishByDeadline,
 }
 

@@ -214,7 +214,7 @@ fn a_failed_lookup_is_not_an_unknown_mailbox() {
 }
 
 #[test]
-fn the_hook_is_asked_once_for_each_name_and_adds_to_the_file() {
+fn the_hook_is_called_once_for_each_name_and_adds_targets() {
     let to = |raw: &str| AliasTarget::Address { address: TargetAddress::Mailbox(mailbox(raw)), via: None };
     let hook = HashMap::from([
         ("list@here.example".to_owned(), vec![to("bo@here.example"), to("list2@here.example")]),
@@ -298,7 +298,7 @@ fn circles_and_long_chains_are_refused() {
     assert_eq!(error, "alias x@here.example stands for more than 1000 recipients");
 }
 
-/// A line for each step: how deep it is, who, what, and who says so.
+/// Adds a line for each step: its depth, its name, what the name is, and where it comes from.
 fn describe_steps(branch: &ResolutionStep, depth: usize, into: &mut Vec<String>) {
     let origin = branch.origin.as_ref().map(|origin| format!(" [{origin}]")).unwrap_or_default();
     let what = match &branch.resolution {
@@ -310,7 +310,7 @@ fn describe_steps(branch: &ResolutionStep, depth: usize, into: &mut Vec<String>)
 }
 
 #[test]
-fn a_program_is_one_destination_however_its_alias_is_written() {
+fn a_program_is_one_destination_for_all_spellings_of_its_alias() {
     let lookup = FixedLookup::default();
     let table = table_of("prog: | /bin/x", "", &LocalPartRules::default(), None);
     let found = ["prog", "Prog", "PROG+a", "prog+b"].map(|name| {
@@ -321,7 +321,7 @@ fn a_program_is_one_destination_however_its_alias_is_written() {
 }
 
 #[test]
-fn the_way_is_shown_with_its_lines_and_every_mistake_on_it() {
+fn all_steps_are_explained_with_their_locations_and_errors() {
     let text =
         "team: ana+x, lists, ana, eve\nlists: z@there.example, prog, team\nprog: | /bin/x y\n*: nobody";
     let lookup = FixedLookup::default();

@@ -63,11 +63,11 @@ impl RunningProgram {
         if program.stop.is_raised() && !has_time_before_stop(program) {
             return Ok(None);
         }
-        let (output, their_output) = io::pipe()?;
+        let (output, output_writer) = io::pipe()?;
         let (exit_pipe, exit_writer) = io::pipe()?;
-        let (stderr, their_stderr) = match stderr {
-            StderrTarget::Stdout => (None, their_output.try_clone()?),
-            StderrTarget::Separate => io::pipe().map(|(ours, theirs)| (Some(ours), theirs))?,
+        let (stderr, stderr_writer) = match stderr {
+            StderrTarget::Stdout => (None, output_writer.try_clone()?),
+            StderrTarget::Separate => io::pipe().map(|(reader, writer)| (Some(reader), writer))?,
         };
         let mut command = Command::new(program.executable);
         command
@@ -76,8 +76,8 @@ impl RunningProgram {
             .envs(program.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(program.working_directory)
             .stdin(Stdio::piped())
-            .stdout(their_output)
-            .stderr(their_stderr)
+            .stdout(output_writer)
+            .stderr(stderr_writer)
             .process_group(0);
         let Some(mut child) = process_groups::spawn_recorded(&mut command)? else { return Ok(None) };
         // The command holds the writing ends of the pipes.

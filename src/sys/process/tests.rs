@@ -103,7 +103,7 @@ fn the_whole_process_group_is_ended_after_the_deadline() {
     assert!(matches!(&ended, ProgramExit::DeadlinePassed { output } if output == b"begun\n"), "{ended:?}");
     assert!(SystemClock.now().since(began) < Duration::from_secs(20));
     drop(writer);
-    // Ends only when nobody holds the writing end any more.
+    // Ends when the last process that holds the writing end has ended.
     assert_eq!(reader.read_to_end(&mut Vec::new()).unwrap(), 0);
     assert!(!dir.path().join("late").exists());
 }
