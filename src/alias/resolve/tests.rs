@@ -1,12 +1,15 @@
 //! Resolving addresses: tables of cases, and properties for random files.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::path::Path;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::alias::AliasFileContext;
+use crate::alias::target::TargetAddress;
+use crate::mail::Destination;
 
 /// Two local domains; `ana` and `bo` are users of both. The hook has some names, and records its lookups.
 #[derive(Default)]
