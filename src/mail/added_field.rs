@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::header::HeaderFields;
 
-/// One whole header field: name, value and line ends. Lines end with CRLF, every line but the first
-/// begins with white space, and no other control character than a tab is in it, so that it cannot
-/// begin a second field or end the header section.
+/// One whole header field with its line ends. Lines end with CRLF, every line but the first begins with
+/// white space, and the tab is the only other control character, so that the text cannot begin a second
+/// field or end the header section.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct AddedField(String);
@@ -26,8 +26,8 @@ pub enum AddedFieldError {
 }
 
 impl AddedField {
-    /// A field called `name`, with its value in lines, so that it is folded where they end (RFC 5322
-    /// §2.2.3). A control character in a line becomes a `?`.
+    /// A field called `name`, whose value is folded between the lines (RFC 5322 §2.2.3). A control
+    /// character in a line becomes a `?`.
     #[must_use]
     pub fn new<'a>(name: &'static str, lines: impl IntoIterator<Item = &'a str>) -> Self {
         let mut text = format!("{name}: ");
@@ -41,10 +41,10 @@ impl AddedField {
         Self(text)
     }
 
-    /// Reads fields that stand one below the other, with CRLF line ends.
+    /// Parses fields that follow each other, with CRLF line ends.
     ///
     /// # Errors
-    /// See [`AddedFieldError`]. One field that is malformed fails them all.
+    /// See [`AddedFieldError`]. One malformed field fails them all.
     pub fn parse_all(text: &str) -> Result<Vec<Self>, AddedFieldError> {
         let mut fields = Vec::new();
         let mut end = 0;

@@ -1,31 +1,30 @@
-//! Who is named in a From, Sender or other address field (RFC 5322 §3.4, RFC 6532 §3.2).
+//! Parses the addresses in a From, Sender or other address field (RFC 5322 §3.4, RFC 6532 §3.2).
 //!
-//! Careful rather than clever: it is asked whether a user writes in somebody else's name, so what
-//! two readers could understand in two ways is not understood at all. Comments, folding, quoted
-//! strings, groups and address literals are; source routes, white space inside an address, and an
-//! `@` in a display name without quotes are not. Display names, encoded words among them, are
-//! passed over: nothing is delivered to them.
+//! The result decides whether a user may write under a name, so that a value which two readers could
+//! understand in two ways is refused. Comments, folding, quoted strings, groups and address literals are
+//! accepted; source routes, white space inside an address, and an unquoted `@` in a display name are not.
+//! Display names, encoded words among them, are skipped.
 
 use super::mailbox::{Mailbox, MailboxError};
 
-/// Mailboxes in one field.
+/// Most mailboxes in one field.
 const MAILBOXES_MAX: usize = 100;
-/// Comments within comments.
+/// Most levels of nested comments.
 const COMMENT_LEVELS_MAX: usize = 10;
 
-/// Why a field is not understood; whoever wrote it is at fault.
+/// Why a value is refused; its writer is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AddressListError {
-    /// Some other character set than UTF-8.
+    /// Another character set than UTF-8.
     #[error("it is not UTF-8")]
     NotUtf8,
-    /// What stands there is no list of addresses.
+    /// Not a list of addresses.
     #[error("it is not a list of addresses such as `Ana <ana@here.example>`")]
     Malformed,
     /// A quoted string, a comment or a group has no end.
     #[error("a quotation mark, a parenthesis or a group is not closed")]
     NotClosed,
-    /// One of the addresses is wrong.
+    /// One of the addresses is malformed.
     #[error(transparent)]
     Mailbox(#[from] MailboxError),
     /// More than 100.
@@ -33,11 +32,11 @@ pub enum AddressListError {
     TooMany,
 }
 
-/// The mailboxes in an address field's value, folded or not, in order; those of groups included.
-/// There may be none (RFC 6854).
+/// The mailboxes in the value of an address field, folded or not, in order; those of groups included. The
+/// list may be empty (RFC 6854).
 ///
 /// # Errors
-/// See [`AddressListError`]. One address that is not understood fails them all.
+/// See [`AddressListError`]. One malformed address fails them all.
 pub fn parse_address_list(raw_value: &[u8]) -> Result<Vec<Mailbox>, AddressListError> {
     let rest = std::str::from_utf8(raw_value).map_err(|_| AddressListError::NotUtf8)?;
     let mut reader = AddressListParser { rest, mailboxes: Vec::new() };
@@ -50,7 +49,7 @@ struct AddressListParser<'a> {
     mailboxes: Vec<Mailbox>,
 }
 
-/// What stands before an `@`, a `<` or a `:`.
+/// The words before an `@`, a `<` or a `:`.
 enum WordSequence<'a> {
     None,
     /// An atom with dots, or a quoted string with its quotes.
@@ -66,7 +65,7 @@ impl<'a> AddressListParser<'a> {
             match self.rest.chars().next() {
                 None if group_end.is_some() => return Err(AddressListError::NotClosed),
                 None => return Ok(()),
-                // RFC 5322 §4.4: obsolete lists have empty places.
+                // RFC 5322 §4.4: obsolete lists have empty elements.
                 Some(',') => self.skip_char(','),
                 Some(c) if Some(c) == group_end => {
                     self.skip_char(c);
@@ -112,7 +111,7 @@ impl<'a> AddressListParser<'a> {
         }
     }
 
-    /// Words, and the comments and white space around them.
+    /// Words, with the comments and white space around them.
     fn parse_words(&mut self) -> Result<WordSequence<'a>, AddressListError> {
         let mut words = WordSequence::None;
         loop {
@@ -129,7 +128,7 @@ impl<'a> AddressListParser<'a> {
         }
     }
 
-    /// The domain behind an `@`, and with it one mailbox.
+    /// The domain after an `@`, which completes a mailbox.
     fn parse_domain_and_mailbox(&mut self, local_part: &str) -> Result<(), AddressListError> {
         if !self.rest.starts_with('@') {
             return Err(MailboxError::NoDomain.into());
@@ -145,7 +144,7 @@ impl<'a> AddressListParser<'a> {
         if self.mailboxes.len() == MAILBOXES_MAX {
             return Err(AddressListError::TooMany);
         }
-        // Folding inside of quotes is no content (RFC 5322 §3.2.4).
+        // Folding inside quotes is not content (RFC 5322 §3.2.4).
         let local_part = local_part.replace(['\r', '\n'], "");
         self.mailboxes.push(Mailbox::parse(&format!("{local_part}@{domain}"))?);
         Ok(())
@@ -212,7 +211,7 @@ impl<'a> AddressListParser<'a> {
     }
 }
 
-/// RFC 5322 §3.2.3 `atext` and the dot, and everything beyond ASCII that is no control.
+/// RFC 5322 §3.2.3 `atext` and the dot, and all characters beyond ASCII that are not controls.
 fn is_atom_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c) || (!c.is_ascii() && !c.is_control())
 }
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_found_in_everything_that_people_write_around_them() {
+    fn addresses_are_found_between_names_comments_and_groups() {
         for (raw, found) in [
             (" ana@here.example\r\n", "ana@here.example"),
             ("Ana <ana@here.example>", "ana@here.example"),
@@ -254,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_be_understood_in_two_ways_is_not_understood() {
+    fn an_ambiguous_value_is_refused() {
         for raw in [
             "ana@here.example <eve@there.example>",
             "eve@there.example ana@here.example",

@@ -1,9 +1,9 @@
-//! A domain, one value for all the ways it can be written.
+//! A domain in canonical form.
 //!
-//! `Bücher.example`, `bücher.example` and `XN--BCHER-KVA.example` are one domain. It is kept in
-//! A-labels, lower case, because that is what DNS and EHLO want, and shown to people in
-//! U-labels. An address literal (RFC 5321 §4.1.3) is a domain here too: it stands in the same
-//! place in an address, but it is never looked up in DNS and never one of ours.
+//! `Bücher.example`, `bücher.example` and `XN--BCHER-KVA.example` are the same domain. It is kept in
+//! lower-case A-labels, as DNS and EHLO need it, and shown to people in U-labels. An address literal (RFC
+//! 5321 §4.1.3) is a domain, too, because it has the same place in an address; it is never looked up in DNS
+//! and never a local domain.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,10 +17,10 @@ pub struct Domain {
     ascii: Box<str>,
 }
 
-/// Why a text is not a domain; whoever wrote it is at fault.
+/// Why a text is not a domain; its writer is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DomainError {
-    /// There is nothing.
+    /// The text is empty.
     #[error("the domain is empty")]
     Empty,
     /// Longer than DNS and RFC 5321 §4.5.3.1.2 allow.
@@ -38,10 +38,10 @@ impl Domain {
     /// Longest domain in octets (RFC 5321 §4.5.3.1.2).
     pub const OCTETS_MAX: usize = 255;
 
-    /// Reads a domain in any case, in A-labels or U-labels, or an address literal.
+    /// Parses a domain in any case, in A-labels or U-labels, or an address literal.
     ///
     /// # Errors
-    /// Says why it is none; see [`DomainError`].
+    /// See [`DomainError`].
     pub fn parse(raw: &str) -> Result<Self, DomainError> {
         if raw.is_empty() {
             return Err(DomainError::Empty);
@@ -57,7 +57,7 @@ impl Domain {
                 .map(Self::from)
                 .ok_or_else(|| DomainError::InvalidLiteral(raw.to_owned()));
         }
-        // A final dot is DNS notation and not part of a mail domain (RFC 5321 §2.3.5).
+        // A final dot is DNS notation, not part of a mail domain (RFC 5321 §2.3.5).
         if raw.ends_with('.') {
             return Err(DomainError::InvalidName(raw.to_owned()));
         }
@@ -68,7 +68,7 @@ impl Domain {
                 .map_err(|_| DomainError::InvalidName(raw.to_owned()))?
                 .into_boxed_str()
         };
-        // An address without brackets is no name: no top-level domain is a number.
+        // An address without brackets is not a name: no top-level domain is a number.
         let is_number = |label: &str| label.bytes().all(|b| b.is_ascii_digit());
         if ascii.is_empty() || ascii.rsplit('.').next().is_some_and(is_number) {
             return Err(DomainError::InvalidName(raw.to_owned()));
@@ -79,8 +79,8 @@ impl Domain {
         Ok(Self { ascii })
     }
 
-    /// Reads the name of a host as DNS has it: underscores are no part of host names (RFC 1123 §2.1),
-    /// but MX records name such hosts all the same, and they answer.
+    /// Parses a host name as DNS has it. Underscores are not allowed in host names (RFC 1123 §2.1), but
+    /// some MX records name hosts that have them.
     ///
     /// # Errors
     /// As [`Domain::parse`].
@@ -88,7 +88,7 @@ impl Domain {
         if !raw.contains('_') {
             return Self::parse(raw);
         }
-        // The rest of the name is as good or bad as it would be without them.
+        // Whether the rest of the name is valid does not depend on the underscores.
         Self::parse(&raw.replace('_', "x"))?;
         let is_ascii = raw.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'));
         if !is_ascii {
@@ -103,11 +103,11 @@ impl Domain {
         &self.ascii
     }
 
-    /// U-labels where the domain has any: for people and for local delivery.
+    /// The form for people and for local delivery: U-labels, if the domain has any.
     #[must_use]
     pub fn to_unicode(&self) -> String {
         if self.ascii.contains("xn--") {
-            // What does not decode is shown as it is; it was accepted as a name before.
+            // A name that does not decode is shown unchanged; it was accepted before.
             let (unicode, result) = idna::domain_to_unicode(&self.ascii);
             if result.is_ok() {
                 return unicode;
@@ -122,14 +122,14 @@ impl Domain {
         self.ascii.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).and_then(parse_literal)
     }
 
-    /// Has a dot, so that it can mean the same thing on every host. Literals do not count.
+    /// The name has a dot, so that it means the same on every host. A literal is not qualified.
     #[must_use]
     pub fn is_qualified(&self) -> bool {
         self.ascii.contains('.') && self.as_address().is_none()
     }
 
-    /// Means the same thing on every host: qualified, or a literal. RFC 6409 §5.2 wants nothing
-    /// else to be sent on.
+    /// The domain means the same on every host: it is qualified, or a literal. RFC 6409 §5.2 allows nothing
+    /// else in mail that is sent on.
     #[must_use]
     pub fn is_qualified_or_literal(&self) -> bool {
         self.is_qualified() || self.as_address().is_some()
@@ -146,7 +146,7 @@ impl From<IpAddr> for Domain {
     }
 }
 
-/// Nothing for UTS 46 to do: lower-case letters, digits and inner hyphens, no A-label.
+/// UTS 46 would not change the name: lower-case letters, digits and inner hyphens, no A-label.
 fn is_canonical_ascii(raw: &str) -> bool {
     raw.len() <= Domain::OCTETS_MAX
         && raw.split('.').all(|label| {
@@ -154,7 +154,7 @@ fn is_canonical_ascii(raw: &str) -> bool {
                 && label.len() <= 63
                 && !label.starts_with('-')
                 && !label.ends_with('-')
-                // "xn--" and every other label that UTS 46 has an opinion about.
+                // "xn--" and other labels for which UTS 46 has rules.
                 && label.get(2..4) != Some("--")
                 && label.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'))
         })
@@ -170,7 +170,7 @@ fn parse_literal(inside: &str) -> Option<IpAddr> {
     }
 }
 
-/// Shown to people: U-labels.
+/// The form for people: U-labels.
 impl fmt::Display for Domain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.as_address() {
@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_spelling_of_a_domain_is_the_same_domain() {
+    fn all_forms_of_a_domain_are_equal() {
         let canonical = Domain::parse("bücher.example").unwrap();
         for spelling in
             ["BÜCHER.example", "xn--bcher-kva.example", "XN--BCHER-KVA.Example", "bu\u{308}cher.example"]
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_domain_is_refused() {
+    fn an_invalid_domain_is_refused() {
         for raw in [
             "",
             ".",

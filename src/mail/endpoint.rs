@@ -1,11 +1,11 @@
-//! Where a server is reached: by TCP, or at a Unix socket of this host.
+//! The address of a server: TCP, or a Unix socket of this host.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-/// Where a server is reached.
+/// The address of a server.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Endpoint {
     /// By TCP.
@@ -37,7 +37,7 @@ impl FromStr for Endpoint {
     }
 }
 
-/// As [`FromStr`] reads it.
+/// In the form that [`FromStr`] parses.
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_shown_is_read_again() {
+    fn the_shown_form_is_parsed_again() {
         for raw in ["unix:/run/dovecot/lmtp", "unix:run/lmtp", "127.0.0.1:24", "[::1]:24"] {
             assert_eq!(raw.parse::<Endpoint>().unwrap().to_string(), raw);
         }

@@ -14,27 +14,27 @@ use super::message_id::MessageId;
 use super::recipient::{Notify, Recipient};
 use super::timestamp::Timestamp;
 
-/// The envelope of a message in our care, version [`Envelope::VERSION`].
+/// The envelope of a message, version [`Envelope::VERSION`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Envelope {
     /// Always 1 in what this program writes; a higher one is refused when read.
     pub version: u32,
-    /// Our name for the message.
+    /// The id of the message in the spool, the log and replies.
     pub id: MessageId,
-    /// When we took it.
+    /// When the message arrived, by the wall clock.
     pub arrived_at: Timestamp,
-    /// When it was put, by the queue's clock for ages, which does not jump and is not the wall clock.
+    /// When the message was put into the queue, by the age clock, which does not jump.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued_at: Option<Timestamp>,
     /// Where failures are reported.
     pub reverse_path: ReversePath,
-    /// Final destinations, after aliases. Their order never changes: outcomes go by position.
+    /// Final destinations, after aliases. Their order never changes, because outcomes refer to positions.
     pub recipients: Vec<Recipient>,
-    /// Header fields that this server adds, from the top, sent before the stored octets.
+    /// Header fields that this server adds, from the top. They are sent before the stored octets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub added_fields: Vec<AddedField>,
-    /// The stored octets have no header section, so that an empty line is sent below the added fields.
+    /// The stored octets have no header section, so that an empty line is sent after the added fields.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_no_header: bool,
     /// Octet ranges `[start, end)` of the stored octets that are not sent: Return-Path and, of a
@@ -55,10 +55,10 @@ pub struct Envelope {
     pub envid: Option<String>,
     /// REQUIRETLS (RFC 8689 §4).
     pub requiretls: bool,
-    /// Who submitted it, if it was a user of ours.
+    /// The user that submitted the message, if one logged in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub authenticated_user: Option<Mailbox>,
-    /// Who handed it to us; nobody for mail that we write ourselves.
+    /// The client that sent the message; `None` for mail that this server wrote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client: Option<Client>,
 }
@@ -67,7 +67,7 @@ impl Envelope {
     /// The version that this program writes.
     pub const VERSION: u32 = 1;
 
-    /// An envelope with nothing special about it.
+    /// An envelope whose optional fields have their defaults.
     #[must_use]
     pub fn new(
         id: MessageId,
@@ -96,15 +96,15 @@ impl Envelope {
         }
     }
 
-    /// From when its age counts, by the queue's clock for ages. That clock is near the wall clock unless
-    /// one of them was wrong, so that it will do where nothing was written down.
+    /// The time from which the age of the message counts, by the age clock. If it was not recorded, the
+    /// arrival time is close enough.
     #[must_use]
     pub fn age_start(&self) -> Timestamp {
         self.queued_at.unwrap_or(self.arrived_at)
     }
 
-    /// What is sent before the stored octets: the added fields, and an empty line if the stored octets
-    /// have no header section.
+    /// The text that is sent before the stored octets: the added fields, and an empty line if the stored
+    /// octets have no header section.
     #[must_use]
     pub fn added_text(&self) -> String {
         let mut text: String = self.added_fields.iter().map(AddedField::as_str).collect();
@@ -114,9 +114,9 @@ impl Envelope {
         text
     }
 
-    /// What is to be reported of one of the recipients, here and by the next hop. Who asked to hear
-    /// of a success and was expanded into several hears so once, from us, and not from each of them
-    /// (RFC 3461 §5.2.7.2).
+    /// The reports that apply to a recipient, here and at the next hop. If an alias was expanded into
+    /// several recipients, its sender gets one report of success from this server, and the next hops are
+    /// asked for none (RFC 3461 §5.2.7.2).
     #[must_use]
     pub fn effective_notify(&self, recipient: &Recipient) -> Notify {
         match recipient.notify.includes_success() && self.is_expanded(recipient) {
@@ -125,7 +125,7 @@ impl Envelope {
         }
     }
 
-    /// An alias stands behind the recipient that led to others too.
+    /// The alias behind the recipient has other destinations, too.
     #[must_use]
     pub fn is_expanded(&self, recipient: &Recipient) -> bool {
         self.recipients.iter().any(|other| {
@@ -146,7 +146,7 @@ pub enum BodyType {
     EightBitMime,
 }
 
-/// RET: how much of a failed message its report returns (RFC 3461 §4.3).
+/// RET: how much of a failed message its bounce returns (RFC 3461 §4.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ret {
@@ -156,20 +156,20 @@ pub enum Ret {
     Headers,
 }
 
-/// Who handed us a message.
+/// The client that sent a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Client {
-    /// Address of the connection, or what a trusted proxy said it was.
+    /// The address of the connection, or the one that a trusted proxy named.
     pub address: IpAddr,
-    /// The word after EHLO or HELO, printable.
+    /// The name in EHLO or HELO, printable.
     pub helo_name: String,
-    /// What TLS was in use, if any.
+    /// The TLS session, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<TlsInfo>,
 }
 
-/// What is worth knowing of a TLS session.
+/// Facts about a TLS session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct TlsInfo {
@@ -180,7 +180,7 @@ pub struct TlsInfo {
 }
 
 impl TlsInfo {
-    /// Both sides can derive octets that belong to this session and no other (RFC 9266 §4.2).
+    /// Both sides can derive data that is bound to this session (RFC 9266 §4.2).
     #[must_use]
     pub fn has_channel_binding(&self) -> bool {
         self.version == "TLSv1.3"
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
     use crate::mail::{Destination, Via};
 
-    /// Every field has a value that differs from its default.
+    /// An envelope in which every field differs from its default.
     fn full_envelope() -> Envelope {
         let mailbox = |raw: &str| Mailbox::parse(raw).unwrap();
         let destinations = [
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn an_envelope_with_nothing_special_is_read_as_it_was_written() {
+    fn an_envelope_with_defaults_is_read_back() {
         let at = Timestamp::from_millis(0);
         let envelope = Envelope::new(MessageId::new(at, 1), at, ReversePath::Null, Vec::new());
         let json = serde_json::to_string(&envelope).unwrap();
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_is_not_asked_of_each_of_those_behind_an_alias() {
+    fn a_report_of_success_is_not_requested_for_each_recipient_of_an_alias() {
         let mailbox = |raw: &str| Mailbox::parse(raw).unwrap();
         let behind = |original: &str, raw: &str| {
             let destination = Destination::Mailbox(mailbox(raw));

@@ -1,19 +1,19 @@
-//! Fields at the head of a message: found, not interpreted.
+//! Finds the fields of a header section, without interpreting them.
 //!
-//! Works on octets, because a header section may hold anything, and never fails: what is not a
-//! field (no colon, a space in the name) ends the header section, as it does for every reader
-//! that we know of. The caller bounds how much of a message it hands in.
+//! Works on octets, because a header section may hold anything, and never fails: the first line that is not
+//! a field (no colon, a space in the name) ends the header section. The caller limits how much of a message
+//! it passes.
 
 use std::ops::Range;
 
 /// One header field (RFC 5322 §2.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HeaderField<'a> {
-    /// Without the colon, as written.
+    /// The name as written, without the colon.
     pub name: &'a str,
-    /// Everything behind the colon, folding and last line end included.
+    /// The octets after the colon, folding and the last line end included.
     pub raw_value: &'a [u8],
-    /// Where the field stands, line end included.
+    /// The position of the field, line end included.
     pub range: Range<usize>,
 }
 
@@ -41,7 +41,7 @@ pub struct HeaderFields<'a> {
 }
 
 impl<'a> HeaderFields<'a> {
-    /// Reads the head of a message, or of as much of it as there is. CRLF or LF line ends.
+    /// Reads the start of a message, with CRLF or LF line ends.
     #[must_use]
     pub fn new(octets: &'a [u8]) -> Self {
         Self { octets, position: 0 }
@@ -53,7 +53,7 @@ impl<'a> HeaderFields<'a> {
         octets.get(..Self::section_octets(octets)).unwrap_or_default()
     }
 
-    /// The length of the header section in octets: where the body begins.
+    /// The length of the header section in octets, which is where the body begins.
     #[must_use]
     pub fn section_octets(octets: &'a [u8]) -> usize {
         let mut fields = Self::new(octets);
@@ -75,8 +75,8 @@ impl<'a> Iterator for HeaderFields<'a> {
         let rest = self.octets.get(self.position..)?;
         let colon = rest.iter().position(|&b| b == b':')?;
         let name = rest.get(..colon)?;
-        // RFC 5322 §2.2: printable US-ASCII except the colon. Space before the colon is obsolete
-        // syntax (§4.5.8) and taken.
+        // RFC 5322 §2.2: printable US-ASCII except the colon. Space before the colon is obsolete syntax
+        // (§4.5.8) and accepted.
         let spaces = name.iter().rev().take_while(|octet| matches!(octet, b' ' | b'\t')).count();
         let name = name.get(..name.len() - spaces)?;
         if name.is_empty() || !name.iter().all(|b| (33..=126).contains(b)) {
@@ -105,7 +105,7 @@ impl<'a> Iterator for HeaderFields<'a> {
 
 /// Finds the empty line that ends a header section, in a message that comes in pieces of any size.
 ///
-/// It looks for the empty line only: unlike [`HeaderFields`] it goes on behind a line that is no field.
+/// Only an empty line counts: unlike [`HeaderFields`] it goes on after a line that is not a field.
 #[derive(Debug, Default)]
 pub struct HeaderEnd {
     /// The current line has an octet that is not part of a line end.
@@ -114,7 +114,7 @@ pub struct HeaderEnd {
 }
 
 impl HeaderEnd {
-    /// Takes the next octets; returns how many of them belong to the header section, its empty line
+    /// Takes the next octets. Returns how many of them belong to the header section, the empty line
     /// included: all until the empty line has come, and none after it.
     pub fn feed(&mut self, octets: &[u8]) -> usize {
         if self.is_found {
@@ -152,7 +152,7 @@ mod tests {
     const MESSAGE: &[u8] = b"Received: by a\r\n\twith b\r\nSubject : hello\r\n there\r\n\r\nBody: no\r\n";
 
     #[test]
-    fn folded_fields_are_found_and_the_body_is_left_alone() {
+    fn folded_fields_are_found_and_the_body_is_not_read() {
         let fields: Vec<_> = HeaderFields::new(MESSAGE).collect();
         assert_eq!(fields.len(), 2);
         assert_eq!(fields[0].value(), "by a\twith b");
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_that_is_no_field_ends_the_section() {
+    fn a_line_that_is_not_a_field_ends_the_section() {
         assert_eq!(HeaderFields::new(b"not a field\r\nA: b\r\n").count(), 0);
         assert_eq!(HeaderFields::new(b"A\r\n\t: b\r\n").count(), 0, "a name is on one line with its colon");
         assert_eq!(HeaderFields::new(b"").count(), 0);

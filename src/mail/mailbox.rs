@@ -1,8 +1,8 @@
 //! `local-part@domain`, and the two paths of a transaction.
 //!
-//! A local part is kept as its owner wrote it (RFC 5321 §2.4: case may matter to them) and
-//! compared by its key when it is one of ours. Quotes are notation, not content: `"ana"@x` and
-//! `ana@x` are the same mailbox, and quotes are put back only where the grammar needs them.
+//! A local part is kept as it was written (RFC 5321 §2.4: case may matter to its domain); those of local
+//! users are compared by key. Quotes are notation, not content: `"ana"@x` and `ana@x` are the same mailbox,
+//! and quotes are written only where the grammar needs them.
 
 use std::fmt;
 
@@ -12,59 +12,59 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::domain::{Domain, DomainError};
 
-/// The part before the `@`, without notation. Never empty, without control characters.
+/// The part before the `@`, without quotes and escapes. Not empty, without control characters.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LocalPart(Box<str>);
 
 /// `local-part@domain` (RFC 5321 §2.3.11, with UTF-8 as in RFC 6531 §3.3).
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Mailbox {
-    /// Who, in the words of the domain's owner.
+    /// The local part.
     pub local_part: LocalPart,
-    /// Where.
+    /// The domain.
     pub domain: Domain,
 }
 
-/// Where a failure is reported; the null reverse-path asks for no report (RFC 5321 §4.5.5).
+/// Where failures are reported; with the null reverse-path they are not (RFC 5321 §4.5.5).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ReversePath {
-    /// `<>`: reports and other mail that must never be answered.
+    /// `<>`: bounces and other mail that must not be answered.
     Null,
     /// The sender.
     Mailbox(Mailbox),
 }
 
-/// What a client names in RCPT.
+/// The argument of RCPT.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ForwardPath {
     /// `<postmaster>` without a domain (RFC 5321 §4.1.1.3).
     Postmaster,
-    /// Anyone else.
+    /// Every other recipient.
     Mailbox(Mailbox),
 }
 
-/// Why a text is not a mailbox; whoever wrote it is at fault.
+/// Why a text is not a mailbox; its writer is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MailboxError {
-    /// No `@` outside of quotes.
+    /// There is no `@` outside quotes.
     #[error("there is no @ and domain")]
     NoDomain,
-    /// Dots in the wrong place, a space, a bracket, an open quote …
+    /// The local part has a dot in a wrong place, a space, a bracket, an open quote …
     #[error("the part before the @ is malformed")]
     MalformedLocalPart,
-    /// More than 256 octets with its brackets (RFC 5321 §4.5.3.1.3).
+    /// The path has more than 256 octets with its brackets (RFC 5321 §4.5.3.1.3).
     #[error("the address is longer than 254 octets")]
     TooLong,
-    /// The part behind the `@`.
+    /// The domain is invalid.
     #[error(transparent)]
     Domain(#[from] DomainError),
 }
 
 impl LocalPart {
-    /// Takes a dot-string or a quoted-string (RFC 5321 §4.1.2, RFC 6531 §3.3).
+    /// Parses a dot-string or a quoted-string (RFC 5321 §4.1.2, RFC 6531 §3.3).
     ///
     /// # Errors
-    /// [`MailboxError::LocalPart`] if it is neither.
+    /// [`MailboxError::MalformedLocalPart`] if it is neither.
     pub fn parse(raw: &str) -> Result<Self, MailboxError> {
         let content = match raw.strip_prefix('"') {
             Some(rest) => unquote(rest.strip_suffix('"').ok_or(MailboxError::MalformedLocalPart)?)?,
@@ -74,10 +74,10 @@ impl LocalPart {
         Self::from_unquoted(&content)
     }
 
-    /// Takes content, as [`Self::as_str`] gives it.
+    /// A local part with this content, as [`Self::as_str`] returns it.
     ///
     /// # Errors
-    /// [`MailboxError::LocalPart`] if it is empty or has control characters.
+    /// [`MailboxError::MalformedLocalPart`] if it is empty or has control characters.
     pub fn from_unquoted(content: &str) -> Result<Self, MailboxError> {
         if content.is_empty() || content.chars().any(char::is_control) {
             return Err(MailboxError::MalformedLocalPart);
@@ -85,14 +85,14 @@ impl LocalPart {
         Ok(Self(content.into()))
     }
 
-    /// The content, without quotes or escapes. Not fit for the wire: use `Display` there.
+    /// The content, without quotes or escapes. In a command or a header use `Display`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// What two spellings of one of our users have in common: the PRECIS UsernameCaseMapped
-    /// profile (RFC 8265 §3.3). A name outside that profile is only equal to itself.
+    /// The form in which local parts of local users are compared: the PRECIS profile UsernameCaseMapped
+    /// (RFC 8265 §3.3). A name outside that profile is equal only to itself.
     #[must_use]
     pub fn comparison_key(&self) -> String {
         let raw = &*self.0;
@@ -102,7 +102,7 @@ impl LocalPart {
         UsernameCaseMapped::enforce(raw).map_or_else(|_| raw.to_owned(), |key| key.into_owned())
     }
 
-    /// The one spelling in which a user of ours is delivered to: the key, as a local part.
+    /// The comparison key as a local part: the form in which a local user is delivered to.
     #[must_use]
     pub fn case_mapped(&self) -> Self {
         Self(self.comparison_key().into())
@@ -129,12 +129,12 @@ fn is_dot_string(raw: &str) -> bool {
     raw.split('.').all(|atom| !atom.is_empty() && atom.chars().all(is_atom_char))
 }
 
-/// RFC 5322 §3.2.3 `atext`, and everything beyond ASCII that is no control (RFC 6531 §3.3).
+/// RFC 5322 §3.2.3 `atext`, and all characters beyond ASCII that are not controls (RFC 6531 §3.3).
 fn is_atom_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~".contains(c) || (!c.is_ascii() && !c.is_control())
 }
 
-/// As the wire wants it: quoted only where the grammar needs it.
+/// The form for commands and headers: quoted only where the grammar needs it.
 impl fmt::Display for LocalPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if is_dot_string(&self.0) {
@@ -155,10 +155,10 @@ impl Mailbox {
     /// Longest mailbox in octets: a path of 256 (RFC 5321 §4.5.3.1.3) less its brackets.
     pub const OCTETS_MAX: usize = 254;
 
-    /// Reads `local-part@domain`; no brackets, no source route.
+    /// Parses `local-part@domain`, without brackets and source route.
     ///
     /// # Errors
-    /// Says which part is wrong; see [`MailboxError`].
+    /// See [`MailboxError`].
     pub fn parse(raw: &str) -> Result<Self, MailboxError> {
         if raw.len() > Self::OCTETS_MAX {
             return Err(MailboxError::TooLong);
@@ -167,18 +167,18 @@ impl Mailbox {
     }
 
     fn parse_any_length(raw: &str) -> Result<Self, MailboxError> {
-        // The last @ splits: a quoted local part may hold more, a domain none.
+        // The last `@` separates the parts: a quoted local part may have others, a domain none.
         let (local_part, domain) = raw.rsplit_once('@').ok_or(MailboxError::NoDomain)?;
         Ok(Self { local_part: LocalPart::parse(local_part)?, domain: Domain::parse(domain)? })
     }
 
-    /// One spelling of all that mean the same user of ours; see [`LocalPart::key`].
+    /// The form in which mailboxes of local users are compared; see [`LocalPart::comparison_key`].
     #[must_use]
     pub fn case_mapped(&self) -> Self {
         Self { local_part: self.local_part.case_mapped(), domain: self.domain.clone() }
     }
 
-    /// With the domain in A-labels: for a peer without SMTPUTF8, if the local part is ASCII.
+    /// The mailbox with its domain in A-labels, for a peer without SMTPUTF8.
     #[must_use]
     pub fn to_ascii_domain(&self) -> String {
         match self.domain.as_address() {
@@ -187,13 +187,14 @@ impl Mailbox {
         }
     }
 
-    /// Two spellings of one user of ours: the same domain, and local parts with one key.
+    /// The mailboxes belong to the same local user: the domains are equal, and the local parts have one
+    /// key.
     #[must_use]
     pub fn is_same_user(&self, other: &Self) -> bool {
         self.domain == other.domain && self.local_part.comparison_key() == other.local_part.comparison_key()
     }
 
-    /// The local part goes beyond ASCII: only a peer with SMTPUTF8 can take it (RFC 6531 §3.3).
+    /// The local part has characters beyond ASCII: only a peer with SMTPUTF8 can take it (RFC 6531 §3.3).
     #[must_use]
     pub fn needs_smtputf8(&self) -> bool {
         !self.local_part.as_str().is_ascii()
@@ -218,8 +219,8 @@ impl Serialize for Mailbox {
     }
 }
 
-/// What was written down has been within the limits in the form in which it came; in U-labels it
-/// may be longer, and must be read back all the same.
+/// A stored mailbox was within the limits in the form in which it came. In U-labels it may be longer, and
+/// must be read back all the same.
 impl<'de> Deserialize<'de> for Mailbox {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = String::deserialize(deserializer)?;
@@ -237,7 +238,7 @@ impl ReversePath {
         }
     }
 
-    /// `<>`: no report may be sent.
+    /// The reverse-path is `<>`: no bounce may be sent.
     #[must_use]
     pub fn is_null(&self) -> bool {
         matches!(self, Self::Null)
@@ -288,7 +289,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quotes_are_notation_and_come_back_only_where_needed() {
+    fn quotes_are_written_only_where_they_are_needed() {
         for (raw, shown) in [
             ("ana@there.example", "ana@there.example"),
             ("\"ana\"@there.example", "ana@there.example"),
@@ -326,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_down_is_read_back_though_u_labels_are_longer() {
+    fn a_stored_mailbox_is_read_back_even_if_its_u_labels_are_longer() {
         let label = "日".repeat(30);
         let unicode = format!("bo@{label}.{label}.{label}.{label}.{label}.example");
         let (_, domain) = unicode.split_once('@').unwrap();
@@ -339,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn our_users_are_compared_by_key() {
+    fn local_users_are_compared_by_key() {
         let key = |raw: &str| LocalPart::parse(raw).unwrap().comparison_key();
         assert_eq!(key("Jürgen"), key("jürgen"));
         assert_eq!(key("ANA"), "ana");

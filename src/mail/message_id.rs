@@ -1,9 +1,8 @@
-//! The name of a message in our spool, logs and replies.
+//! The id of a message in the spool, the log and replies.
 //!
-//! Twenty characters of lower-case Crockford base 32: nine for the millisecond of arrival, so
-//! that names sort by time, eleven that are random, so that they are unique across restarts and
-//! clocks that jump. Safe in file names and log lines; case carries no meaning, so it can be
-//! read out over a telephone.
+//! Twenty characters of lower-case Crockford base 32: nine for the millisecond of arrival, so that ids sort
+//! by time, and eleven random ones, so that ids are unique across restarts and clock changes. An id is safe
+//! in file names and log lines, and case does not matter, so that it can be read out over a telephone.
 
 use std::fmt;
 use std::str::FromStr;
@@ -24,7 +23,7 @@ impl MessageId {
     /// Characters of an id.
     pub const LENGTH: usize = 20;
 
-    /// The name of a message that arrives now; `random` makes it unique.
+    /// The id of a message that arrives now; `random` makes it unique.
     #[must_use]
     pub fn new(now: Timestamp, random: u64) -> Self {
         let millis = u64::try_from(now.as_millis()).unwrap_or(0);
@@ -39,7 +38,7 @@ impl MessageId {
         Self(id)
     }
 
-    /// When the message came, by the wall clock of the time.
+    /// When the message arrived, by the wall clock.
     #[must_use]
     pub fn arrived_at(&self) -> Timestamp {
         let digits = self.0.iter().take(TIME_DIGITS as usize);
@@ -52,12 +51,12 @@ impl MessageId {
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Only characters of the alphabet get in.
+        // All octets are characters of the alphabet.
         std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
-/// A text that is not a message id.
+/// The text is not a message id.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0} is not a message id: twenty letters and digits, as in the log and in `postrider queue list`")]
 pub struct MessageIdError(String);
@@ -65,7 +64,7 @@ pub struct MessageIdError(String);
 impl FromStr for MessageId {
     type Err = MessageIdError;
 
-    /// Case does not matter.
+    /// Parses an id in any case.
     fn from_str(raw: &str) -> Result<Self, MessageIdError> {
         let refuse = || MessageIdError(raw.chars().take(40).collect());
         let mut id = [0; Self::LENGTH];
@@ -111,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_sort_by_time_and_survive_being_written_down() {
+    fn ids_sort_by_time_and_are_parsed_back() {
         let early = MessageId::new(Timestamp::from_millis(1_795_000_000_000), u64::MAX);
         let late = MessageId::new(Timestamp::from_millis(1_795_000_000_001), 0);
         assert!(early < late);
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_an_id_never_becomes_a_file_name() {
+    fn a_text_that_is_not_an_id_is_refused() {
         for raw in ["", "../../../etc/passwd0", "0123", "0123456789abcdefghi!", "ééééééééééé"] {
             assert!(raw.parse::<MessageId>().is_err(), "{raw}");
         }

@@ -1,26 +1,26 @@
-//! The nouns of mail: what every other module talks about.
+//! The values of mail, which every other module uses.
 //!
-//! Pure values without sockets, files, clocks or logging. A raw string becomes one of these
-//! by `parse`, once, at the border; from then on nobody checks it again.
+//! Pure values without sockets, files, clocks or logging. A text from outside becomes one of these by
+//! `parse`, once; from then on it is not checked again.
 //!
 //! - `added_field`: a header field that this server puts on top of a message
 //! - `address_list`: the mailboxes in a From, Sender or other address field
-//! - `domain`: a domain name or address literal, one value for all its spellings
+//! - `domain`: a domain name or address literal in canonical form
 //! - `mailbox`: `local-part@domain`, reverse-path and forward-path
 //! - `quoted_text`: separators outside double quotes
-//! - `recipient`: one final destination, and what its sender asked to be told
-//! - `envelope`: everything we know about a message apart from its octets
-//! - `outcome`: how an attempt ended; whether trying again can help
-//! - `header`: fields at the head of a message, found but not interpreted
-//! - `id`: the name of a message in our spool and logs
-//! - `endpoint`: where a server is reached
+//! - `recipient`: a final destination, and the reports that the sender asked for
+//! - `envelope`: everything that is known about a message apart from its octets
+//! - `outcome`: how an attempt ended, and whether another one can help
+//! - `header`: finds the fields of a header section
+//! - `message_id`: the id of a message in the spool, the log and replies
+//! - `endpoint`: the address of a server
 //! - `network`: a range of addresses in CIDR notation
-//! - `scram`: what is kept of a password so that its owner can prove to know it
+//! - `scram`: the keys by which a SCRAM client proves that it knows a password
 //! - `sender_facts`: what the server looked up about a sender at MAIL
-//! - `time`: wall time as it is stored
-//! - `verdict`: what was found out about who sent a message
-//! - `via`: hosts that the operator names, and how to talk to them
-//! - `words`: remote words made safe for logs, JSON and reports
+//! - `timestamp`: wall time, in the form in which it is stored and shown
+//! - `verdict`: results of the checks of a sender
+//! - `via`: hosts that the operator names, and their options
+//! - `printable`: makes text of a peer or a program safe to log and store
 
 mod added_field;
 mod address_list;

@@ -1,4 +1,4 @@
-//! A range of addresses, as operators write it: `192.0.2.0/24`, `2001:db8::/32`, `127.0.0.1`.
+//! A range of addresses in the notation of operators: `192.0.2.0/24`, `2001:db8::/32`, `127.0.0.1`.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,30 +6,30 @@ use std::str::FromStr;
 
 /// A network in CIDR notation (RFC 4632 §3.1, RFC 4291 §2.3).
 ///
-/// An IPv4 address that arrives in IPv6 clothes (`::ffff:192.0.2.1`, what a socket for both
-/// families reports) is the IPv4 address.
+/// An IPv4 address in IPv6 notation (`::ffff:192.0.2.1`, as a socket for both families reports it) counts
+/// as the IPv4 address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Network {
     address: IpAddr,
     prefix_length: u8,
 }
 
-/// Why a text is not a network; whoever wrote it is at fault.
+/// Why a text is not a network; its writer is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NetworkError {
-    /// Not an address before the slash.
+    /// The text before the slash is not an address.
     #[error("{0} is not an IP address")]
     InvalidAddress(String),
-    /// Not a number behind the slash, or more bits than an address has.
+    /// The text after the slash is not a number, or more bits than an address has.
     #[error("/{0} is not a prefix length from 0 to {1}")]
     InvalidPrefixLength(String, u8),
-    /// `192.0.2.7/24`: probably not what was meant.
+    /// The address has bits set after the prefix, such as `192.0.2.7/24`: probably a mistake.
     #[error("{0} has bits set behind the prefix; the network is {1}")]
     HostBitsSet(String, Network),
 }
 
 impl Network {
-    /// Holds every address whose first `bits` bits are those of `address`.
+    /// The network of all addresses whose first `bits` bits are those of `address`.
     fn new(address: IpAddr, bits: u8) -> Self {
         let address = match address {
             IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(
@@ -42,21 +42,21 @@ impl Network {
         Self { address, prefix_length: bits }
     }
 
-    /// The address lies within.
+    /// The address is in the network.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         address.is_ipv4() == self.address.is_ipv4() && Self::new(address, self.prefix_length) == *self
     }
 
-    /// Holds every address of its family: as a list of trusted clients this is an open relay.
+    /// The network has all addresses of its family: as a list of trusted clients this is an open relay.
     #[must_use]
     pub fn is_all_addresses(&self) -> bool {
         self.prefix_length == 0
     }
 }
 
-/// `all` ones, `width` bits wide, with everything behind the first `bits` cleared.
+/// `all` ones, `width` bits wide, with all bits after the first `bits` cleared.
 fn prefix_mask(all: u128, width: u8, bits: u8) -> u128 {
     let behind = u32::from(width.saturating_sub(bits));
     all.checked_shr(behind).and_then(|ones| ones.checked_shl(behind)).unwrap_or(0) & all
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_holds_its_addresses_and_no_others() {
+    fn a_network_contains_its_addresses_and_no_others() {
         for (net, inside, outside) in [
             ("192.0.2.0/24", "192.0.2.255", "192.0.3.0"),
             ("192.0.2.0/24", "::ffff:192.0.2.1", "::ffff:192.0.3.1"),
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_network_is_refused_with_the_reason() {
+    fn an_invalid_network_is_refused_with_the_reason() {
         for raw in [
             "",
             "192.0.2",

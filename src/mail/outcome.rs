@@ -1,40 +1,39 @@
-//! How an attempt ended, for one recipient, and why.
+//! How an attempt ended for one recipient, and why.
 //!
-//! Whether trying again can help is decided where a failure is first understood, by choosing a
-//! variant; it is never a flag that travels beside an error. This file imports no other module,
-//! so that every layer can speak of outcomes.
+//! The place that first understands a failure decides whether another attempt can help, by choosing a
+//! variant. This file imports no other module, so that every layer can use it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// What became of one recipient in one attempt.
+/// The result of one attempt for one recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// The next hop took responsibility: a mailbox, a program, or another server.
+    /// The next hop accepted the message: a mailbox, a program, or another server.
     Delivered(Reason),
-    /// Not now; the queue tries again.
+    /// A temporary failure: the queue tries again.
     Deferred(Reason),
-    /// Never; the sender gets a report.
+    /// A permanent failure: the sender gets a bounce.
     Failed(Reason),
 }
 
-/// Why one attempt did not deliver. The variant decides what the queue does.
+/// Why an attempt did not deliver. The variant decides what the queue does.
 ///
-/// There is deliberately no `From<io::Error>`: a broken pipe to an MX host is transient, a
-/// program that is not there may not be, and only the caller knows which it holds.
+/// There is no `From<io::Error>` on purpose: a broken pipe to an MX host is transient, a missing program
+/// may be permanent, and only the caller can tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// Trying again later may help: 4.x.x (RFC 3463 §2), replies 4yz (RFC 5321 §4.2.1).
+    /// Another attempt may help: 4.x.x (RFC 3463 §2), replies 4yz (RFC 5321 §4.2.1).
     Transient(Reason),
-    /// Trying again cannot help: 5.x.x, replies 5yz.
+    /// Another attempt cannot help: 5.x.x, replies 5yz.
     Permanent(Reason),
 }
 
-/// An enhanced status (RFC 3463) without its class, and words for a person.
+/// An enhanced status (RFC 3463) without its class, and a sentence.
 ///
-/// The class digit is not kept: the outcome decides it, so that the two cannot disagree.
+/// The outcome determines the class, so that the two cannot disagree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Reason {
@@ -42,24 +41,24 @@ pub struct Reason {
     pub subject: u16,
     /// Detail of the enhanced status, the last digit group.
     pub detail: u16,
-    /// One sentence for the log and the report, printable and on one line.
+    /// One sentence for the log and the bounce, printable and on one line.
     pub text: String,
-    /// What the other side said, word for word, if there was one.
+    /// The response of the peer or the program, word for word, if there was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response: Option<RemoteResponse>,
-    /// Whom it concerns.
+    /// What the reason applies to.
     #[serde(default, skip_serializing_if = "FailureScope::is_message")]
     pub scope: FailureScope,
 }
 
-/// Whom a reason concerns: the queue spares a destination what it knows already.
+/// What a reason applies to. The queue does not try other messages at a destination that has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureScope {
-    /// This message or this recipient; others may fare better.
+    /// This message or this recipient; other messages may be delivered.
     #[default]
     Message,
-    /// The destination: nobody there has heard of this message, and others would fare no better.
+    /// The destination: the failure does not depend on the message, and others would fail, too.
     Destination,
 }
 
@@ -69,37 +68,37 @@ impl FailureScope {
     }
 }
 
-/// The remote side of a reason, for the report (RFC 3464 §2.3.5, §2.3.6).
+/// The response of a peer or a program, for the bounce (RFC 3464 §2.3.5, §2.3.6).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct RemoteResponse {
-    /// The host that spoke, by name or address literal; empty for a program.
+    /// The host that responded, by name or address literal; empty for a program.
     pub host: String,
-    /// Its reply or output, escaped by [`super::printable`]; lines are joined by a space.
+    /// The reply or output, escaped by [`super::printable`]; lines are joined by a space.
     pub text: String,
-    /// It announced DSN and was handed the sender's wishes with the recipient: what becomes of the
-    /// message from here on is its to report (RFC 3461 §5.2.2).
+    /// The host offered DSN and got the sender's requests with the recipient: from now on it sends the
+    /// reports (RFC 3461 §5.2.2).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_accepted_dsn: bool,
 }
 
 impl Reason {
-    /// A reason of our own. `subject` and `detail` as in RFC 3463 §3, for example 4 and 1.
+    /// A reason without a response. `subject` and `detail` as in RFC 3463 §3, for example 4 and 1.
     #[must_use]
     pub fn new(subject: u16, detail: u16, text: impl Into<String>) -> Self {
         Self { subject, detail, text: text.into(), response: None, scope: FailureScope::Message }
     }
 
-    /// The same, with what the other side said.
+    /// Adds a response.
     #[must_use]
-    pub fn with_response(mut self, host: impl Into<String>, said: impl Into<String>) -> Self {
+    pub fn with_response(mut self, host: impl Into<String>, text: impl Into<String>) -> Self {
         self.response =
-            Some(RemoteResponse { host: host.into(), text: said.into(), has_accepted_dsn: false });
+            Some(RemoteResponse { host: host.into(), text: text.into(), has_accepted_dsn: false });
         self
     }
 
-    /// The same, when the other side reports to the sender from here on; see
-    /// [`RemoteResponse::has_accepted_dsn`]. Without a remote side there is nobody to do so.
+    /// Records that the host sends the reports from now on; see [`RemoteResponse::has_accepted_dsn`]. Does
+    /// nothing without a response.
     #[must_use]
     pub fn with_dsn_accepted(mut self) -> Self {
         if let Some(remote) = &mut self.response {
@@ -108,7 +107,7 @@ impl Reason {
         self
     }
 
-    /// The same, of a destination and not of this mail alone.
+    /// Applies the reason to the destination instead of the message.
     #[must_use]
     pub fn with_destination_scope(mut self) -> Self {
         self.scope = FailureScope::Destination;
@@ -120,27 +119,27 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)?;
         match &self.response {
-            Some(RemoteResponse { host, text: said, .. }) if host.is_empty() => write!(f, ": {said}"),
-            Some(RemoteResponse { host, text: said, .. }) => write!(f, ": {host} said: {said}"),
+            Some(RemoteResponse { host, text, .. }) if host.is_empty() => write!(f, ": {text}"),
+            Some(RemoteResponse { host, text, .. }) => write!(f, ": {host} said: {text}"),
             None => Ok(()),
         }
     }
 }
 
 impl Failure {
-    /// Trying again later may help.
+    /// A temporary failure.
     #[must_use]
     pub fn transient(subject: u16, detail: u16, text: impl Into<String>) -> Self {
         Self::Transient(Reason::new(subject, detail, text))
     }
 
-    /// Trying again cannot help.
+    /// A permanent failure.
     #[must_use]
     pub fn permanent(subject: u16, detail: u16, text: impl Into<String>) -> Self {
         Self::Permanent(Reason::new(subject, detail, text))
     }
 
-    /// The same, of a destination and not of this mail alone.
+    /// Applies the reason to the destination instead of the message.
     #[must_use]
     pub fn with_destination_scope(self) -> Self {
         match self {
@@ -149,7 +148,7 @@ impl Failure {
         }
     }
 
-    /// Why, whichever it is.
+    /// The reason of either variant.
     #[must_use]
     pub fn reason(&self) -> &Reason {
         match self {
@@ -169,7 +168,7 @@ impl fmt::Display for Failure {
 }
 
 impl Outcome {
-    /// Why, whichever it is.
+    /// The reason of any variant.
     #[must_use]
     pub fn reason(&self) -> &Reason {
         match self {
@@ -177,7 +176,7 @@ impl Outcome {
         }
     }
 
-    /// The enhanced status, class and all: `2.0.0`, `4.4.1` … (RFC 3463 §2).
+    /// The enhanced status with its class: `2.0.0`, `4.4.1` … (RFC 3463 §2).
     #[must_use]
     pub fn status(&self) -> String {
         let class = match self {
@@ -189,7 +188,7 @@ impl Outcome {
         format!("{class}.{subject}.{detail}")
     }
 
-    /// Nothing is left to try.
+    /// The outcome is delivered or failed: there will be no further attempt.
     #[must_use]
     pub fn is_final(&self) -> bool {
         !matches!(self, Self::Deferred(_))

@@ -1,12 +1,12 @@
-//! Remote words, made safe to keep.
+//! Makes text of a peer or a program safe to log and store.
 //!
-//! What a peer or a program says may be any octets. One rule serves logs, JSON and reports:
-//! printable UTF-8 stays, everything else becomes `\xHH`, and a backslash is doubled, so that
-//! the escape can be read back and nothing remote can start a line of its own.
+//! Such text may have any octets. Logs, JSON and bounces follow one rule: printable UTF-8 stays, every
+//! other octet becomes `\xHH`, and a backslash is doubled, so that the text can be recovered and cannot
+//! start a line.
 
 use std::fmt::Write as _;
 
-/// At most `octets_max` octets of `raw`, printable, on one line. What was cut off is marked `…`.
+/// The first `octets_max` octets of `raw`, printable, on one line. `…` marks that octets were cut off.
 #[must_use]
 pub fn printable(raw: &[u8], octets_max: usize) -> String {
     let shown = raw.get(..octets_max).unwrap_or(raw);
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_remote_starts_a_line_of_its_own() {
+    fn printable_text_cannot_start_a_line() {
         assert_eq!(printable(b"550 no\r\nnew line\x1b[31m", 100), "550 no\\x0d\\x0anew line\\x1b[31m");
         assert_eq!(printable("grüße \u{202e}evil".as_bytes(), 100), "grüße \\xe2\\x80\\xaeevil");
         assert_eq!(printable(b"\xff\\", 100), "\\xff\\\\");

@@ -1,4 +1,4 @@
-//! One final destination of a message, after aliases, and what its sender wants to hear of it.
+//! A final destination of a message, after aliases, and the reports that its sender asked for.
 
 use std::fmt;
 
@@ -7,57 +7,57 @@ use serde::{Deserialize, Serialize};
 use super::mailbox::Mailbox;
 use super::via::Via;
 
-/// One recipient. Settled by itself: each has an outcome of its own.
+/// One recipient, which has an outcome of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Recipient {
-    /// Where it goes.
+    /// The final destination.
     pub destination: Destination,
-    /// The forward-path the client named, before aliases: what the sender knows it by.
+    /// The forward-path in RCPT, before aliases: the address that the sender used.
     pub forward_path: Mailbox,
-    /// ORCPT as the client gave it, `addr-type;xtext`, kept to the next hop (RFC 3461 §4.2).
+    /// ORCPT as the client sent it, `addr-type;xtext`, for the next hop (RFC 3461 §4.2).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orcpt: Option<String>,
     /// NOTIFY (RFC 3461 §4.1).
     pub notify: Notify,
 }
 
-/// Where one recipient's mail goes. Only an alias file can name a program or hosts; a text from
-/// the network is never more than a mailbox.
+/// The destination of a recipient. Only an alias file can name a program or hosts; an address from the
+/// network is never more than a mailbox.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Destination {
-    /// A mailbox, here or elsewhere: the router decides.
+    /// A mailbox, local or remote: the router decides.
     Mailbox(Mailbox),
-    /// A program of the operator's, with its arguments; it reads the message.
+    /// A program of the operator, which gets the message on its standard input.
     Program {
-        /// Program and arguments, never seen by a shell. Not empty.
+        /// Program and arguments, which no shell interprets. Not empty.
         command: Vec<String>,
-        /// Whose alias this is.
+        /// The address of the alias.
         alias_address: Mailbox,
     },
-    /// A mailbox, by way of these hosts instead of its domain's MX hosts.
+    /// A mailbox that is reached by these hosts instead of the MX hosts of its domain.
     Via {
         /// The mailbox.
         mailbox: Mailbox,
-        /// The hosts, and how to talk to them.
+        /// The hosts and their options.
         #[serde(flatten)]
         via: Via,
     },
 }
 
-/// What the sender wants to be told (RFC 3461 §4.1).
+/// The reports that the sender asked for (RFC 3461 §4.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Notify {
-    /// The parameter was left out, and is left out to the next hop: failures and, by local choice,
-    /// delays.
+    /// The parameter was not sent, and is not sent to the next hop: failures are reported and, by local
+    /// choice, delays.
     #[default]
     Unspecified,
-    /// `NEVER`: nothing, whatever happens.
+    /// `NEVER`: nothing is reported.
     Never,
-    /// Any of the three; none of them is what is left of `SUCCESS` behind an alias, and the next
-    /// hop hears `NEVER`.
+    /// A list of the three. An empty list can be left of `SUCCESS` behind an alias; the next hop then gets
+    /// `NEVER`.
     When {
         /// `SUCCESS`.
         success: bool,
@@ -69,19 +69,19 @@ pub enum Notify {
 }
 
 impl Notify {
-    /// A failure is to be reported.
+    /// Failures are reported.
     #[must_use]
     pub fn includes_failure(self) -> bool {
         matches!(self, Self::Unspecified | Self::When { failure: true, .. })
     }
 
-    /// A success is to be reported.
+    /// Successes are reported.
     #[must_use]
     pub fn includes_success(self) -> bool {
         matches!(self, Self::When { success: true, .. })
     }
 
-    /// A delay is to be reported; `by_default` is our choice when the sender did not say.
+    /// Delays are reported; `by_default` applies if the sender sent no parameter.
     #[must_use]
     pub fn includes_delay(self, by_default: bool) -> bool {
         match self {
@@ -91,7 +91,7 @@ impl Notify {
         }
     }
 
-    /// The same, but for successes.
+    /// The same without successes.
     #[must_use]
     pub fn without_success(self) -> Self {
         match self {
@@ -102,7 +102,7 @@ impl Notify {
 }
 
 impl Recipient {
-    /// A recipient who goes where its forward-path says.
+    /// A recipient whose destination is its forward-path.
     #[must_use]
     pub fn for_mailbox(mailbox: Mailbox) -> Self {
         Self {
@@ -113,7 +113,7 @@ impl Recipient {
         }
     }
 
-    /// The final mailbox: the destination's, or for a program its owner's.
+    /// The mailbox of the destination; for a program the address of its alias.
     #[must_use]
     pub fn final_mailbox(&self) -> &Mailbox {
         match &self.destination {
@@ -124,7 +124,7 @@ impl Recipient {
     }
 }
 
-/// For the log: a mailbox, or `|program` (RFC 3464 has no word for one).
+/// The form for the log: a mailbox, or `|program` (RFC 3464 has no form for one).
 impl fmt::Display for Recipient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.destination {

@@ -1,24 +1,24 @@
-//! What is kept of a password so that its owner can prove to know it.
+//! The keys by which a SCRAM client proves that it knows a password.
 //!
-//! Facts only: `auth` makes and keeps them, `smtp` checks a proof with them.
+//! `auth` makes and stores them, `smtp` checks proofs with them.
 
 use std::fmt;
 
-/// Keys of the mechanism SCRAM-SHA-256 (RFC 5802 §3, RFC 7677). Whoever has them can find the
-/// password by trying, so they are kept like a hash.
+/// Keys of the mechanism SCRAM-SHA-256 (RFC 5802 §3, RFC 7677). They allow to guess the password offline,
+/// so that they must be protected like a hash.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ScramKeys {
-    /// Said to everybody who asks.
+    /// The salt, which every client gets.
     pub salt: Vec<u8>,
-    /// Rounds of PBKDF2; said too.
+    /// The rounds of PBKDF2, which every client gets.
     pub iterations: u32,
-    /// H(ClientKey): checks the client.
+    /// H(ClientKey), which checks the proof of the client.
     pub stored_key: [u8; 32],
-    /// Proves to the client that we know it.
+    /// The key of the proof that the server sends.
     pub server_key: [u8; 32],
 }
 
-/// Without the keys.
+/// Omits the keys.
 impl fmt::Debug for ScramKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ScramKeys").field("iterations", &self.iterations).finish_non_exhaustive()

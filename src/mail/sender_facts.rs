@@ -3,7 +3,8 @@
 use super::domain::Domain;
 use super::verdict::SpfResult;
 
-/// What was found out about a sender. The default means that nothing was looked up.
+/// What was found out about a sender: the answer to the question about MAIL. By default nothing was looked
+/// up.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SenderFacts {
     /// The name of the client's address in DNS, confirmed by a look-up of that name's addresses.

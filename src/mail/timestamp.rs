@@ -1,7 +1,7 @@
-//! Wall time, as it is stored and shown.
+//! Wall time, in the form in which it is stored and shown.
 //!
-//! Only for what outlives the process or meets a person's eye. Intervals are measured on the
-//! monotonic clock (`sys::Moment`), which does not jump.
+//! For times that outlive the process or that people read. Intervals are measured on the monotonic clock
+//! (`sys::Moment`), which does not jump.
 
 use std::fmt;
 use std::time::Duration;
@@ -26,19 +26,19 @@ impl Timestamp {
         self.0
     }
 
-    /// How long after `earlier` this is; zero if it is before it.
+    /// The time from `earlier` until this one; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// Later by `duration`.
+    /// The time later by `duration`.
     #[must_use]
     pub fn after(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)))
     }
 
-    /// As a header field shows a date: `Mon, 23 Nov 2026 04:37:43 +0000` (RFC 5322 §3.3).
+    /// The form in header fields: `Mon, 23 Nov 2026 04:37:43 +0000` (RFC 5322 §3.3).
     #[must_use]
     pub fn to_rfc5322(self) -> String {
         jiff::fmt::rfc2822::to_string(&self.to_jiff().to_zoned(jiff::tz::TimeZone::UTC)).unwrap_or_default()
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_timestamp_is_shown_as_the_standards_want_it() {
+    fn a_timestamp_is_shown_in_the_forms_of_the_standards() {
         let moment = Timestamp::from_millis(1_795_408_663_042);
         assert_eq!(moment.to_string(), "2026-11-23T04:37:43.042Z");
         assert_eq!(moment.to_rfc5322(), "Mon, 23 Nov 2026 04:37:43 +0000");

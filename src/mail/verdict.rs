@@ -1,27 +1,27 @@
-//! What was found out about who sent a message.
+//! Results of the checks of a sender.
 
 use std::fmt;
 
 /// The result of an SPF check (RFC 7208 §2.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SpfResult {
-    /// The domain says nothing, or nobody asked.
+    /// There is no SPF record, or no valid domain to look it up for (§2.6.1).
     None,
-    /// The domain says that it says nothing.
+    /// The record makes no statement about the client.
     Neutral,
     /// The client may send for the domain.
     Pass,
-    /// The client may not.
+    /// The client may not send for the domain.
     Fail,
-    /// The client probably may not.
+    /// The client probably may not send for the domain.
     SoftFail,
-    /// DNS did not answer.
+    /// A DNS look-up failed temporarily.
     TempError,
-    /// The domain's record is broken.
+    /// The record of the domain is malformed.
     PermError,
 }
 
-/// As in a Received-SPF field (RFC 7208 §9.1).
+/// The form in a Received-SPF field (RFC 7208 §9.1).
 impl fmt::Display for SpfResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,13 +1,12 @@
-//! Hosts that the operator names instead of a domain's MX hosts, and how to talk to them.
+//! Hosts that the operator names instead of the MX hosts of a domain, and their options.
 //!
 //! ```text
 //! smtp.relay.example:587 backup.relay.example:587 tls=verified login=relay1
 //! ```
 //!
-//! Hosts in the order in which to try them, by name or address, then what may be said of the
-//! connection. One form wherever it is written: behind `via` in an alias file, in
-//! `postrider.toml`, in the route, in the spool. A login is a name only: who knows its password is
-//! the courier.
+//! Hosts by name or address, in the order in which they are tried, then options of the connection. The
+//! notation is the same after `via` in an alias file, in `postrider.toml` and in routes. `login` is the
+//! name of credentials that the courier has.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -16,69 +15,69 @@ use serde::{Deserialize, Serialize};
 
 use super::domain::Domain;
 
-/// Named hosts, and how to talk to them.
+/// Named hosts and their options.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Via {
-    /// Hosts in the order in which to try them. Not empty.
+    /// Hosts in the order in which they are tried. Not empty.
     pub hosts: Vec<NextHop>,
-    /// What the connection must be worth.
+    /// The TLS that a connection must have.
     pub tls: TlsPolicy,
     /// The name of the credentials to log in with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_name: Option<String>,
 }
 
-/// A host to hand mail to, named by the operator.
+/// A host that the operator names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum NextHop {
-    /// By name; `port` 0 means the courier's own.
+    /// A host name; `port` 0 is the default port of the courier.
     Name {
         /// Host name, looked up by A and AAAA.
         host: Domain,
         /// TCP port, or 0.
         port: u16,
     },
-    /// By address; port 0 means the courier's own.
+    /// An address; port 0 is the default port of the courier.
     Address(SocketAddr),
 }
 
-/// What a connection must be worth before mail goes over it.
+/// The TLS that a connection must have before mail is sent over it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TlsPolicy {
-    /// TLS when it is offered, whatever the certificate; plain text otherwise.
+    /// TLS if it is offered, with any certificate; otherwise plain text.
     #[default]
     Opportunistic,
-    /// TLS, whatever the certificate.
+    /// TLS, with any certificate.
     Required,
-    /// TLS, with a certificate that is trusted, valid today, and for the host's name.
+    /// TLS, with a certificate that is trusted, valid today, and for the name of the host.
     Verified,
 }
 
-/// What is wrong with a text, and what to do; whoever wrote it is at fault.
+/// What is wrong with a text, and a remedy; the writer of the text is at fault.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{problem}; {remedy}")]
 pub struct ViaError {
     /// What is wrong.
     pub problem: String,
-    /// What to do.
+    /// The remedy.
     pub remedy: &'static str,
 }
 
-/// Hosts in one list. An attempt does not ask more.
+/// Most hosts in one list, which is also the most that one attempt tries.
 const HOSTS_MAX: usize = 8;
 
 const HOSTS_REMEDY: &str = "write hosts such as smtp.relay.example:587, with spaces between them";
 const OPTIONS_REMEDY: &str = "write tls=opportunistic, tls=required or tls=verified, and login=NAME";
 
 impl Via {
-    /// Reads hosts and options, in this order, with spaces between them. A login without a word
-    /// on TLS wants it verified: a password is for one host only.
+    /// Parses hosts and options, in this order, with spaces between them. A login without the option `tls`
+    /// requires verified TLS, because the password is for one host only.
     ///
     /// # Errors
-    /// Says which word is wrong; see [`ViaError`].
+    /// Names the wrong word; see [`ViaError`].
     pub fn parse(raw: &str) -> Result<Self, ViaError> {
         let mut hosts = Vec::new();
         let mut tls = None;
@@ -127,7 +126,7 @@ fn via_error(problem: impl Into<String>, remedy: &'static str) -> ViaError {
     ViaError { problem: problem.into(), remedy }
 }
 
-/// Of letters, digits, `-`, `_` and `.`: it stands in files, logs and routes.
+/// Letters, digits, `-`, `_` and `.`, because the name is used in files, logs and routes.
 fn parse_credentials_name(raw: &str) -> Result<String, ViaError> {
     let is_fine = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     if raw.is_empty() || raw.len() > 64 || !raw.bytes().all(is_fine) {
@@ -140,7 +139,7 @@ fn parse_credentials_name(raw: &str) -> Result<String, ViaError> {
 }
 
 impl NextHop {
-    /// Reads `host`, `host:port`, `192.0.2.1:port`, `[2001:db8::1]:port` or an address alone.
+    /// Parses `host`, `host:port`, `192.0.2.1:port`, `[2001:db8::1]:port` or an address alone.
     ///
     /// # Errors
     /// [`ViaError`] if it is none of these, or the port is 0.
@@ -187,7 +186,7 @@ impl fmt::Display for TlsPolicy {
     }
 }
 
-/// As it is read.
+/// In the notation that is parsed.
 impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -199,7 +198,7 @@ impl fmt::Display for NextHop {
     }
 }
 
-/// As it is read; nothing that differs is shown as equal.
+/// In the notation that is parsed; different values have different forms.
 impl fmt::Display for Via {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (position, host) in self.hosts.iter().enumerate() {
@@ -220,7 +219,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_read_is_shown_in_the_same_words() {
+    fn the_shown_form_is_the_parsed_one() {
         for raw in [
             "smtp.relay.example",
             "smtp.relay.example:587 tls=verified login=relay1",
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_wants_a_verified_host_unless_told_otherwise() {
+    fn a_login_requires_verified_tls_unless_an_option_allows_less() {
         assert_eq!(Via::parse("a.example login=x").unwrap().tls, TlsPolicy::Verified);
         assert_eq!(Via::parse("a.example tls=required login=x").unwrap().tls, TlsPolicy::Required);
         assert_eq!(Via::parse("a.example").unwrap().tls, TlsPolicy::Opportunistic);
@@ -245,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_wrong_word_is_named() {
-        for (raw, says) in [
+        for (raw, expected) in [
             ("", "no host"),
             ("tls=verified", "no host"),
             ("a.example:0", "a.example:0"),
@@ -262,7 +261,7 @@ mod tests {
             ("a a a a a a a a a", "more than 8"),
         ] {
             let error = Via::parse(raw).unwrap_err();
-            assert!(error.problem.contains(says), "{raw}: {error}");
+            assert!(error.problem.contains(expected), "{raw}: {error}");
         }
     }
 }
