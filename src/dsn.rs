@@ -1,13 +1,12 @@
-//! Delivery status notifications: the octets of a report.
+//! Delivery status notifications (bounces): writes their octets.
 //!
-//! Pure: everything comes in as values. A report is a multipart/report (RFC 6522) of three parts:
-//! words for a person; the facts for a program (RFC 3464); and the message, or its head. When an
-//! address goes beyond ASCII the facts are a message/global-delivery-status with `utf-8` addresses
-//! (RFC 6533), and the report needs SMTPUTF8.
+//! Pure: all input is in the arguments. A bounce is a multipart/report (RFC 6522) of three parts: a text
+//! for people, fields for programs (RFC 3464), and the message or its header. If an address has characters
+//! beyond ASCII, the second part is a message/global-delivery-status with `utf-8` addresses (RFC 6533), and
+//! the bounce needs SMTPUTF8.
 //!
-//! No line is over 998 octets, and remote words cannot start a line or a part of their own: they
-//! were made printable where they came in, and the boundary holds an id that nobody could know
-//! when the message was written.
+//! No line is over 998 octets. Text of a peer cannot start a line or a part: it was made printable where it
+//! was received, and the boundary has an id that nobody could know when the message was written.
 
 mod text;
 
@@ -22,84 +21,84 @@ use self::text::{
 };
 use crate::mail::{Domain, Envelope, HeaderFields, Mailbox, MessageId, Reason, Recipient, Timestamp};
 
-/// What became of a recipient (RFC 3464 §2.3.3).
+/// What happened to a recipient (RFC 3464 §2.3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Action {
-    /// It will never arrive.
+    /// The message will not be delivered.
     Failed,
-    /// The same, because the lifetime was over: 4.4.7 (RFC 3463 §3.5).
+    /// The message will not be delivered, because its lifetime is over: 4.4.7 (RFC 3463 §3.5).
     Expired,
-    /// Not yet; we go on trying.
+    /// The message has not been delivered yet; the queue tries again.
     Delayed,
-    /// It is in the mailbox, or a program has it.
+    /// The message is in the mailbox, or a program has it.
     Delivered,
-    /// Another server has it, one that does not report successes.
+    /// Another server has the message and will not report a success.
     Relayed,
-    /// It goes to several others, of whom the sender hears only what fails.
+    /// The message goes to several recipients; of these only failures are reported.
     Expanded,
 }
 
-/// One recipient in a report.
+/// One recipient in a bounce.
 #[derive(Debug, Clone, Copy)]
 pub struct BounceRecipient<'a> {
-    /// Who.
+    /// The recipient.
     pub recipient: &'a Recipient,
-    /// What became of it.
+    /// What happened.
     pub action: Action,
-    /// Why; for one that expired, what was heard last.
+    /// Why; for an expired message, why the last attempt failed.
     pub reason: &'a Reason,
 }
 
-/// What of the message is returned: complete lines, stamp included.
+/// What the bounce returns of the message: whole lines, the added fields included.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReturnedContent {
-    /// All of it.
+    /// The whole message.
     FullMessage(Vec<u8>),
-    /// Its header section.
+    /// The header section.
     Headers(Vec<u8>),
-    /// Nothing: it cannot be read any more.
+    /// Nothing, because the message cannot be read any more.
     Unreadable,
 }
 
-/// What a report says.
+/// The content of a bounce.
 #[derive(Debug, Clone)]
 pub struct Bounce<'a> {
-    /// Domain of the postmaster who sends it.
+    /// The domain of the postmaster in From.
     pub from_domain: &'a Domain,
-    /// Who we are: Reporting-MTA.
+    /// The name of this server: Reporting-MTA.
     pub hostname: &'a Domain,
-    /// For the Message-ID and the boundary; unique, unknown before now.
+    /// For the Message-ID and the boundary: unique, and made for this bounce.
     pub id: MessageId,
-    /// Now.
+    /// The current time.
     pub date: Timestamp,
-    /// To whom: the reverse-path of the message.
+    /// The reverse-path of the message.
     pub to: &'a Mailbox,
-    /// The message's envelope.
+    /// The envelope of the message.
     pub envelope: &'a Envelope,
-    /// About whom, in the envelope's order: failures, or delays, or successes. Not empty.
+    /// The recipients, in the order of the envelope: failures, or delays, or successes. Not empty.
     pub recipients: Vec<BounceRecipient<'a>>,
-    /// When we give up on those who are delayed.
+    /// When the queue gives up on delayed recipients.
     pub retry_until: Timestamp,
-    /// What is returned.
+    /// What is returned of the message.
     pub returned: ReturnedContent,
 }
 
-/// A report, ready to be put.
+/// A written bounce.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BounceMessage {
-    /// Header section and body, CRLF line ends.
+    /// Header section and body, with CRLF line ends.
     pub octets: Vec<u8>,
     /// There are octets above 127.
     pub has_8bit: bool,
-    /// A field of the header section, or a part, goes beyond ASCII in a way that needs SMTPUTF8.
+    /// An address has characters beyond ASCII, so that the bounce needs SMTPUTF8.
     pub smtputf8: bool,
 }
 
-/// A Message-ID that is longer than this is not answered to.
+/// A longer Message-ID is not referred to.
 const MESSAGE_ID_OCTETS_MAX: usize = 250;
 
 impl Action {
-    /// The word of RFC 3464 §2.3.3.
+    /// The action as RFC 3464 §2.3.3 names it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -123,32 +122,32 @@ impl Action {
 }
 
 impl Bounce<'_> {
-    /// Writes it.
+    /// Writes the bounce.
     #[must_use]
     pub fn write(&self) -> BounceMessage {
         let is_global = self.needs_global_format();
         let boundary = format!("=_{}", self.id);
-        let words = self.human_readable_part();
-        let facts = self.delivery_status_part(is_global);
+        let text = self.human_readable_part();
+        let fields = self.delivery_status_part(is_global);
         let mut body = format!(
             "This is a report about your message, in parts for people and programs.\r\n\r\n--{boundary}\r\n"
         );
         body.push_str("Content-Description: Notification\r\n");
-        let charset = if words.is_ascii() { "us-ascii" } else { "utf-8" };
+        let charset = if text.is_ascii() { "us-ascii" } else { "utf-8" };
         let _ = write!(body, "Content-Type: text/plain; charset={charset}\r\n");
-        body.push_str(&transfer_encoding_field(words.as_bytes()));
-        let _ = write!(body, "\r\n{words}\r\n--{boundary}\r\n");
+        body.push_str(&transfer_encoding_field(text.as_bytes()));
+        let _ = write!(body, "\r\n{text}\r\n--{boundary}\r\n");
         body.push_str("Content-Description: Delivery report\r\n");
         let status = if is_global { "global-delivery-status" } else { "delivery-status" };
         let _ = write!(body, "Content-Type: message/{status}\r\n");
-        body.push_str(&transfer_encoding_field(facts.as_bytes()));
-        let _ = write!(body, "\r\n{facts}\r\n--{boundary}");
+        body.push_str(&transfer_encoding_field(fields.as_bytes()));
+        let _ = write!(body, "\r\n{fields}\r\n--{boundary}");
         let mut body = body.into_bytes();
-        // RFC 6522 §3: the third part may be left out.
+        // RFC 6522 §3: the third part may be omitted.
         if let Some((kind, original)) = self.returned_part(is_global) {
-            let what = if self.has_failure() { "Undelivered message" } else { "Message header" };
+            let description = if self.has_failure() { "Undelivered message" } else { "Message header" };
             let head = format!(
-                "\r\nContent-Description: {what}\r\nContent-Type: {kind}\r\n{}\r\n",
+                "\r\nContent-Description: {description}\r\nContent-Type: {kind}\r\n{}\r\n",
                 transfer_encoding_field(&original)
             );
             body.extend_from_slice(head.as_bytes());
@@ -171,14 +170,14 @@ impl Bounce<'_> {
         self.recipients.iter().all(|entry| entry.action == action)
     }
 
-    /// Somebody's local part goes beyond ASCII; a domain alone has its A-labels.
+    /// A local part has characters beyond ASCII. A domain alone is written in A-labels.
     fn needs_global_format(&self) -> bool {
-        let beyond = |entry: &BounceRecipient<'_>| {
+        let needs_smtputf8 = |entry: &BounceRecipient<'_>| {
             let Recipient { forward_path: original, orcpt, .. } = entry.recipient;
-            let is_plain = orcpt.as_deref().is_none_or(str::is_ascii);
-            final_recipient(entry).needs_smtputf8() || original.needs_smtputf8() || !is_plain
+            let is_ascii = orcpt.as_deref().is_none_or(str::is_ascii);
+            final_recipient(entry).needs_smtputf8() || original.needs_smtputf8() || !is_ascii
         };
-        self.to.needs_smtputf8() || self.recipients.iter().any(beyond)
+        self.to.needs_smtputf8() || self.recipients.iter().any(needs_smtputf8)
     }
 
     fn header_section(&self, boundary: &str, is_global: bool, encoding: &str) -> String {
@@ -197,7 +196,7 @@ impl Bounce<'_> {
         if let Some(id) = self.original_message_id() {
             let _ = write!(head, "In-Reply-To: {id}\r\nReferences: {id}\r\n");
         }
-        // RFC 3834 §3.1.7: nobody answers it by a machine, and so do we not answer those who say it.
+        // RFC 3834 §3.1.7: no program answers a message with this field, and neither does this server.
         head.push_str("Auto-Submitted: auto-replied\r\n");
         let _ = write!(
             head,
@@ -219,7 +218,7 @@ impl Bounce<'_> {
         }
     }
 
-    /// The Message-ID of the message, if it is one and nothing else (RFC 5322 §3.6.4).
+    /// The Message-ID of the message, if it is valid (RFC 5322 §3.6.4).
     fn original_message_id(&self) -> Option<String> {
         let (ReturnedContent::FullMessage(octets) | ReturnedContent::Headers(octets)) = &self.returned else {
             return None;
@@ -228,11 +227,11 @@ impl Bounce<'_> {
         let inner = id.strip_prefix('<')?.strip_suffix('>')?;
         let is_plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'<' | b'>' | b'"' | b'(' | b')');
         let (left, right) = inner.split_once('@')?;
-        let is_sound = !left.is_empty() && !right.is_empty() && inner.bytes().all(is_plain);
-        (is_sound && id.len() <= MESSAGE_ID_OCTETS_MAX).then_some(id)
+        let is_valid = !left.is_empty() && !right.is_empty() && inner.bytes().all(is_plain);
+        (is_valid && id.len() <= MESSAGE_ID_OCTETS_MAX).then_some(id)
     }
 
-    /// The part for a person.
+    /// The part for people.
     fn human_readable_part(&self) -> String {
         let mut text = String::new();
         let arrived = self.envelope.arrived_at.to_rfc5322();
@@ -254,7 +253,7 @@ impl Bounce<'_> {
                 "It cannot be read any more here, and so nothing of it is returned.",
             );
         }
-        let _ = write!(text, "\r\nOur name for your message: {}\r\n", self.envelope.id);
+        let _ = write!(text, "\r\nQueue ID of your message: {}\r\n", self.envelope.id);
         text
     }
 
@@ -279,7 +278,7 @@ impl Bounce<'_> {
         }
     }
 
-    /// The part for a program: RFC 3464 §2.
+    /// The part for programs: RFC 3464 §2.
     fn delivery_status_part(&self, is_global: bool) -> String {
         let mut text = format!("Reporting-MTA: dns; {}\r\n", self.hostname.as_ascii());
         if let Some(envid) = &self.envelope.envid {
@@ -296,7 +295,7 @@ impl Bounce<'_> {
     fn write_recipient_fields(&self, text: &mut String, entry: &BounceRecipient<'_>, is_global: bool) {
         let BounceRecipient { recipient, action, reason } = entry;
         let safe = |raw: &str| if is_global { raw.to_owned() } else { escape_non_ascii(raw) };
-        // RFC 3461 §6.3: as the sender wrote it in ORCPT, and only then.
+        // RFC 3461 §6.3: ORCPT as the sender gave it; omitted if the sender gave none.
         if let Some((kind, xtext)) = recipient.orcpt.as_deref().and_then(|orcpt| orcpt.split_once(';')) {
             write_field(text, "Original-Recipient", &format!("{kind}; {}", safe(&decode_xtext(xtext))));
         }
@@ -325,9 +324,9 @@ impl Bounce<'_> {
         }
     }
 
-    /// The third part, and its type. Never with a line that is too long.
+    /// The third part and its type, without lines that are too long.
     fn returned_part(&self, is_global: bool) -> Option<(&'static str, Vec<u8>)> {
-        let (is_whole, octets) = match &self.returned {
+        let (is_full_message, octets) = match &self.returned {
             ReturnedContent::FullMessage(octets) if has_long_line(octets) => {
                 (false, HeaderFields::section(octets))
             }
@@ -335,9 +334,9 @@ impl Bounce<'_> {
             ReturnedContent::Headers(octets) => (false, octets.as_slice()),
             ReturnedContent::Unreadable => return None,
         };
-        // RFC 6532 §3.7: a header beyond ASCII is no message/rfc822, whoever it is addressed to.
+        // RFC 6532 §3.7: a message whose header has characters beyond ASCII is not a message/rfc822.
         let is_global = is_global || (self.envelope.smtputf8 && !HeaderFields::section(octets).is_ascii());
-        let kind = match (is_whole, is_global) {
+        let kind = match (is_full_message, is_global) {
             (true, false) => "message/rfc822",
             (false, false) => "text/rfc822-headers",
             (true, true) => "message/global",
@@ -347,7 +346,7 @@ impl Bounce<'_> {
     }
 }
 
-/// Where it went; for one that was expanded, the address that was (RFC 3464 §2.3.2).
+/// The final recipient; for an expanded alias, its address (RFC 3464 §2.3.2).
 fn final_recipient<'a>(entry: &BounceRecipient<'a>) -> &'a Mailbox {
     match entry.action {
         Action::Expanded => &entry.recipient.forward_path,
@@ -355,29 +354,29 @@ fn final_recipient<'a>(entry: &BounceRecipient<'a>) -> &'a Mailbox {
     }
 }
 
-/// One recipient, for a person.
+/// Writes about one recipient in the part for people.
 fn write_recipient_text(text: &mut String, entry: &BounceRecipient<'_>) {
     let BounceRecipient { recipient, action, reason } = entry;
-    let mut who = format!("<{}>", recipient.forward_path);
+    let mut addresses = format!("<{}>", recipient.forward_path);
     if recipient.forward_path != *final_recipient(entry) {
-        let _ = write!(who, ", on to <{}>", final_recipient(entry));
+        let _ = write!(addresses, ", on to <{}>", final_recipient(entry));
     }
-    write_paragraph(text, "", &who);
-    let mut say = |words: &str| write_paragraph(text, "    ", words);
+    write_paragraph(text, "", &addresses);
+    let mut push = |sentence: &str| write_paragraph(text, "    ", sentence);
     match action {
-        Action::Failed | Action::Delayed => say(&reason.text),
+        Action::Failed | Action::Delayed => push(&reason.text),
         Action::Expired => {
-            say("We have tried for as long as we may. The last we heard:");
-            say(&reason.text);
+            push("The message could not be delivered in time. The last reason:");
+            push(&reason.text);
         }
-        Action::Delivered => return say("delivered"),
+        Action::Delivered => return push("delivered"),
         Action::Expanded => {
-            return say("forwarded to others; you will hear if that fails, not when it succeeds");
+            return push("forwarded to others; you will hear if that fails, not when it succeeds");
         }
-        Action::Relayed => say("handed to the next server, which does not report when it has delivered"),
+        Action::Relayed => push("handed to the next server, which does not report when it has delivered"),
     }
     if let Some(remote) = &reason.response {
-        let who = if remote.host.is_empty() { "The program" } else { &remote.host };
-        say(&format!("{who} said: {}", remote.text));
+        let speaker = if remote.host.is_empty() { "The program" } else { &remote.host };
+        push(&format!("{speaker} said: {}", remote.text));
     }
 }

@@ -1,4 +1,4 @@
-//! What a report looks like: golden files, and what remote words may not do in it.
+//! What a bounce looks like: golden files, and what text of a peer cannot do in it.
 
 use std::time::Duration;
 
@@ -64,14 +64,14 @@ fn assert_golden(name: &str, written: &BounceMessage) {
 }
 
 #[test]
-fn a_report_of_a_failure_looks_like_this() {
+fn a_bounce_of_a_failure_is_the_one_in_the_golden_file() {
     let written = Case::new("ana@here.example", "bo@there.example").write();
     assert!(!written.has_8bit && !written.smtputf8);
-    assert_golden("report-failed.eml", &written);
+    assert_golden("bounce-failed.eml", &written);
 }
 
 #[test]
-fn a_report_of_an_expired_alias_looks_like_this() {
+fn a_bounce_of_an_expired_message_is_the_one_in_the_golden_file() {
     let mut case = Case::new("ana@here.example", "list@here.example");
     case.action = Action::Expired;
     case.envelope.envid = Some("QQ+2B1".to_owned());
@@ -80,7 +80,7 @@ fn a_report_of_an_expired_alias_looks_like_this() {
     recipient.destination = Destination::Mailbox(Mailbox::parse("bo@there.example").unwrap());
     case.reason = Reason::new(4, 1, "no answer from mx.there.example within five minutes");
     case.original = ReturnedContent::Headers(b"Subject: hello\r\n\r\n".to_vec());
-    assert_golden("report-expired.eml", &case.write());
+    assert_golden("bounce-expired.eml", &case.write());
 }
 
 fn accepted_reason() -> Reason {
@@ -88,56 +88,56 @@ fn accepted_reason() -> Reason {
 }
 
 #[test]
-fn a_report_of_a_delay_looks_like_this() {
+fn a_bounce_of_a_delay_is_the_one_in_the_golden_file() {
     let mut case = Case::new("ana@here.example", "bo@there.example");
     case.action = Action::Delayed;
     case.reason = Reason::new(2, 2, "refused the recipient")
         .with_response("mx.there.example", "452 4.2.2 <bo@there.example> is over quota");
     case.original =
         ReturnedContent::Headers(b"Subject: hello\r\nMessage-ID: <1@here.example>\r\n\r\n".to_vec());
-    assert_golden("report-delayed.eml", &case.write());
+    assert_golden("bounce-delayed.eml", &case.write());
 }
 
 #[test]
-fn a_report_of_a_delivery_looks_like_this() {
+fn a_bounce_of_a_delivery_is_the_one_in_the_golden_file() {
     let mut case = Case::new("ana@there.example", "bo@here.example");
     case.action = Action::Delivered;
     case.reason = Reason::new(0, 0, "in the mailbox");
     case.envelope.recipients[0].orcpt = Some("rfc822;bo@here.example".to_owned());
     case.original = ReturnedContent::Headers(b"Subject: hello\r\n\r\n".to_vec());
-    assert_golden("report-delivered.eml", &case.write());
+    assert_golden("bounce-delivered.eml", &case.write());
 }
 
 #[test]
-fn a_report_of_a_relay_that_reports_no_further_looks_like_this() {
+fn a_bounce_of_a_relay_without_dsn_is_the_one_in_the_golden_file() {
     let mut case = Case::new("ana@here.example", "bo@there.example");
     (case.action, case.reason) = (Action::Relayed, accepted_reason());
     case.original = ReturnedContent::Headers(b"Subject: hello\r\n\r\n".to_vec());
-    assert_golden("report-relayed.eml", &case.write());
+    assert_golden("bounce-relayed.eml", &case.write());
 }
 
 #[test]
-fn a_report_of_an_alias_that_leads_to_several_looks_like_this() {
+fn a_bounce_of_an_expanded_alias_is_the_one_in_the_golden_file() {
     let mut case = Case::new("ana@there.example", "list@here.example");
     (case.action, case.reason) = (Action::Expanded, Reason::new(0, 0, "forwarded to several"));
-    // Who is behind it is nobody's business.
+    // The recipients behind an alias are not disclosed.
     case.envelope.recipients[0].destination =
         Destination::Mailbox(Mailbox::parse("bo@elsewhere.example").unwrap());
     case.original = ReturnedContent::Headers(b"Subject: hello\r\n\r\n".to_vec());
     let written = case.write();
     assert!(!String::from_utf8_lossy(&written.octets).contains("elsewhere"));
-    assert_golden("report-expanded.eml", &written);
+    assert_golden("bounce-expanded.eml", &written);
 }
 
 #[test]
-fn a_report_without_a_readable_message_has_two_parts_and_says_so() {
+fn a_bounce_of_an_unreadable_message_has_two_parts() {
     let mut case = Case::new("ana@here.example", "bo@there.example");
     case.original = ReturnedContent::Unreadable;
-    assert_golden("report-unreadable.eml", &case.write());
+    assert_golden("bounce-unreadable.eml", &case.write());
 }
 
 #[test]
-fn only_a_message_id_that_is_one_is_answered_to() {
+fn only_a_valid_message_id_is_referred_to() {
     let head = |field: &str| {
         let mut case = Case::new("ana@here.example", "bo@there.example");
         case.original = ReturnedContent::Headers(format!("{field}\r\n\r\n").into_bytes());
@@ -154,16 +154,16 @@ fn only_a_message_id_that_is_one_is_answered_to() {
 }
 
 #[test]
-fn a_report_about_an_address_beyond_ascii_looks_like_this() {
+fn a_bounce_with_an_address_beyond_ascii_is_the_one_in_the_golden_file() {
     let mut case = Case::new("añña@here.example", "bö@bücher.example");
     case.reason = Reason::new(1, 1, "unbekannt").with_response("mx.bücher.example", "550 5.1.1 wer ist bö?");
     let written = case.write();
     assert!(written.has_8bit && written.smtputf8);
-    assert_golden("report-global.eml", &written);
+    assert_golden("bounce-global.eml", &written);
 }
 
 #[test]
-fn the_facts_say_who_spoke_and_what() {
+fn the_diagnostic_code_names_its_source() {
     let silent = Reason::new(1, 2, "the domain there.example does not exist");
     let remote = Reason::new(2, 0, "refused the recipient").with_response("mx.there.example", "450 busy");
     let program = Reason::new(1, 1, "agent ended with exit status 67").with_response("", "no such user");
@@ -195,7 +195,7 @@ fn the_facts_say_who_spoke_and_what() {
 }
 
 #[test]
-fn an_alias_is_named_in_words_and_never_as_what_the_sender_asked_for() {
+fn an_alias_is_named_in_the_text_and_not_as_original_recipient() {
     let mut case = Case::new("ana@here.example", "list@here.example");
     case.envelope.recipients[0].destination =
         Destination::Mailbox(Mailbox::parse("bo@there.example").unwrap());
@@ -206,7 +206,7 @@ fn an_alias_is_named_in_words_and_never_as_what_the_sender_asked_for() {
 }
 
 #[test]
-fn a_header_beyond_ascii_comes_back_as_what_it_is_and_the_report_stays_plain() {
+fn a_header_beyond_ascii_is_returned_as_message_global_in_a_plain_bounce() {
     let mut case = Case::new("ana@here.example", "bo@there.example");
     case.envelope.smtputf8 = true;
     let returned = |case: &Case| {
@@ -228,7 +228,7 @@ fn a_header_beyond_ascii_comes_back_as_what_it_is_and_the_report_stays_plain() {
 }
 
 #[test]
-fn words_beyond_ascii_do_not_make_the_facts_so() {
+fn text_of_a_peer_beyond_ascii_is_escaped_in_the_fields() {
     let mut case = Case::new("ana@here.example", "bo@bücher.example");
     case.reason = Reason::new(1, 1, "unbekannt").with_response("mx.example", "550 für immer");
     let written = case.write();
@@ -240,7 +240,7 @@ fn words_beyond_ascii_do_not_make_the_facts_so() {
 }
 
 #[test]
-fn no_line_is_too_long_whatever_was_said_or_sent() {
+fn no_line_is_too_long_for_any_input() {
     let mut case = Case::new("ana@here.example", "bo@there.example");
     case.reason = Reason::new(1, 1, "no").with_response("mx.example", format!("550 {}", "ü".repeat(3000)));
     case.original =

@@ -1,20 +1,20 @@
-//! Lines of a report: folded, printable, and never too long.
+//! Writes the lines of a bounce: folded, printable, and not too long.
 
 use std::fmt::Write as _;
 
 use crate::mail::Mailbox;
 
-/// RFC 5322 §2.1.1, without the line end.
+/// RFC 5322 §2.1.1: the longest line, without its line end.
 const LINE_OCTETS_MAX: usize = 998;
-/// Where words are folded, if they can be.
+/// Lines are folded here, if they can be.
 const FOLDED_LINE_OCTETS_MAX: usize = 76;
 
-/// `Content-Transfer-Encoding`, if it must be said (RFC 2045 §6.1).
+/// `Content-Transfer-Encoding`, if it is not 7bit (RFC 2045 §6.1).
 pub(super) fn transfer_encoding_field(octets: &[u8]) -> String {
     if octets.is_ascii() { String::new() } else { "Content-Transfer-Encoding: 8bit\r\n".to_owned() }
 }
 
-/// RFC 3464 §2.3.2, RFC 6533 §3.
+/// The address with its type (RFC 3464 §2.3.2, RFC 6533 §3).
 pub(super) fn typed_address(mailbox: &Mailbox) -> String {
     match mailbox.needs_smtputf8() {
         true => format!("utf-8; {mailbox}"),
@@ -22,7 +22,7 @@ pub(super) fn typed_address(mailbox: &Mailbox) -> String {
     }
 }
 
-/// ASCII, with what is beyond as `\xHH`: the same notation that remote words come in.
+/// ASCII, with every other octet as `\xHH`, like text of a peer that was made printable.
 pub(super) fn escape_non_ascii(raw: &str) -> String {
     let mut text = String::with_capacity(raw.len());
     for octet in raw.bytes() {
@@ -36,7 +36,7 @@ pub(super) fn escape_non_ascii(raw: &str) -> String {
     text
 }
 
-/// RFC 3461 §4. What is not well formed stays as it is; controls never get in.
+/// Decodes xtext (RFC 3461 §4) into printable text. What is malformed stays as it is.
 pub(super) fn decode_xtext(xtext: &str) -> String {
     let mut octets = Vec::with_capacity(xtext.len());
     let mut rest = xtext.as_bytes();
@@ -56,7 +56,7 @@ pub(super) fn decode_xtext(xtext: &str) -> String {
     crate::mail::printable(&octets, LINE_OCTETS_MAX / 2)
 }
 
-/// A header-like field, folded between words.
+/// Writes a field, folded between words.
 pub(super) fn write_field(text: &mut String, name: &str, value: &str) {
     let _ = write!(text, "{name}:");
     let mut column = name.len() + 1;
@@ -73,7 +73,7 @@ pub(super) fn write_field(text: &mut String, name: &str, value: &str) {
     text.push_str("\r\n");
 }
 
-/// Words in lines of a width that people like.
+/// Writes a paragraph, in lines of at most 76 octets.
 pub(super) fn write_paragraph(text: &mut String, indent: &str, words: &str) {
     let mut column = 0;
     for word in words.split(' ').filter(|word| !word.is_empty()) {
@@ -93,7 +93,7 @@ pub(super) fn write_paragraph(text: &mut String, indent: &str, words: &str) {
     text.push_str("\r\n");
 }
 
-/// A word that is longer than a line may be, in several.
+/// Splits a word that is longer than a line may be.
 fn split_long_word(word: &str) -> impl Iterator<Item = &str> {
     let mut rest = word;
     std::iter::from_fn(move || {

@@ -76,7 +76,7 @@ pub fn find_delivery_fault(sent: &SentMail, attempts: &[RecordedAttempt]) -> Opt
     let bounces = attempts.iter().filter(|one| one.envelope.reverse_path.is_null());
     let bounces: Vec<_> = bounces.map(|one| String::from_utf8_lossy(&one.octets)).collect();
     for (id, (envelope, _)) in &sent.accepted {
-        let id_line = format!("Our name for your message: {id}");
+        let id_line = format!("Queue ID of your message: {id}");
         for recipient in &envelope.recipients {
             let name = recipient.to_string();
             let has = |class: char| {

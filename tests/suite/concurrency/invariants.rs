@@ -222,7 +222,7 @@ impl InvariantChecker {
         for (id, (_, recipients)) in &events.accepted {
             for recipient in recipients {
                 let one = (*id, recipient.clone());
-                let text = format!("Our name for your message: {id}");
+                let text = format!("Queue ID of your message: {id}");
                 let is_reported =
                     || events.bounces.iter().any(|b| b.contains(&text) && b.contains(recipient));
                 let is_settled = events.delivered.contains_key(&one)
