@@ -369,7 +369,7 @@ fn damage_costs_one_message_which_is_set_aside_and_counted() {
     let mut fixture = fixture.restarted(2);
     fixture.stepped.run();
     assert_eq!(fixture.local.delivered().len(), 2);
-    assert_eq!(fixture.metrics.counter("queue_damaged", "").value(), 1);
+    assert_eq!(fixture.metrics.counter("queue_damaged_records", "").value(), 1);
     let aside =
         fixture.disk.file_paths().into_iter().find(|path| path.starts_with("/data/spool/damaged")).unwrap();
     assert!(fixture.disk.contents(&aside).unwrap().windows(4).any(|window| window == b"ana@"));
@@ -391,7 +391,7 @@ fn a_segment_that_cannot_be_read_completely_is_kept_and_its_other_messages_are_d
     fixture.put("ana@here.example", &["bo@here.example"], b"Subject: new\r\n\r\n").unwrap();
     fixture.run_for(2 * MINUTE);
     assert_eq!((fixture.queue_length(), fixture.local.delivered().len()), (0, behind + 1));
-    assert!(fixture.metrics.counter("queue_damaged", "").value() > 0);
+    assert!(fixture.metrics.counter("queue_damaged_records", "").value() > 0);
     let kept = Path::new("/data/spool/damaged").join(segment.file_name().unwrap());
     assert_eq!(fixture.disk.contents(&kept), Some(octets));
 }
