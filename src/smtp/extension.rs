@@ -64,8 +64,8 @@ impl LimitsExtension {
     fn to_line(self) -> String {
         let words =
             [("MAILMAX", self.mail_max), ("RCPTMAX", self.rcpt_max), ("RCPTDOMAINMAX", self.rcpt_domain_max)];
-        let said = words.into_iter().filter_map(|(name, value)| Some(format!(" {name}={}", value?)));
-        format!("LIMITS{}", said.collect::<String>())
+        let given = words.into_iter().filter_map(|(name, value)| Some(format!(" {name}={}", value?)));
+        format!("LIMITS{}", given.collect::<String>())
     }
 }
 

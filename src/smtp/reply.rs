@@ -163,13 +163,13 @@ impl Reply {
     #[must_use]
     pub fn printable_text(&self) -> String {
         let text = self.lines.join(" ");
-        let said = match self.status {
+        let shown = match self.status {
             Some(status) => format!("{} {status} {text}", self.code),
             None => format!("{} {text}", self.code),
         };
-        match said.char_indices().nth(Self::TEXT_CHARACTERS_MAX) {
-            Some((end, _)) => format!("{}…", said.get(..end).unwrap_or_default()),
-            None => said,
+        match shown.char_indices().nth(Self::TEXT_CHARACTERS_MAX) {
+            Some((end, _)) => format!("{}…", shown.get(..end).unwrap_or_default()),
+            None => shown,
         }
     }
 

@@ -254,7 +254,9 @@ impl Server {
             (PendingQuestion::Recipient(parameters), Answer::Recipients(recipients)) => {
                 self.accept_recipients(recipients, &parameters)
             }
-            (PendingQuestion::Login(ours), Answer::User(user)) => self.authenticated(user, ours),
+            (PendingQuestion::Login(server_proof), Answer::User(user)) => {
+                self.authenticated(user, server_proof)
+            }
             (PendingQuestion::ScramStart(first), Answer::ScramStart(start)) => {
                 self.scram_start(*first, *start)
             }

@@ -95,8 +95,8 @@ impl Exchange {
                 Ok(SaslStep::ScramStart(Box::new(scram::ScramFirst::parse(message, offer)?)))
             }
             Self::ScramProof(second) => {
-                let (login, ours) = second.check(message)?;
-                Ok(SaslStep::Login(login, Some(ours)))
+                let (login, server_proof) = second.check(message)?;
+                Ok(SaslStep::Login(login, Some(server_proof)))
             }
             Self::ServerProofSent(user) if message.is_empty() => Ok(SaslStep::LoggedIn(user)),
             Self::ServerProofSent(_) => Err(SaslError::NotEmpty),

@@ -274,13 +274,13 @@ mod tests {
         let (challenge, second) = first.challenge(start()).unwrap();
         let expected = format!("r={NONCE},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096");
         assert_eq!(String::from_utf8(challenge).unwrap(), expected);
-        let (login, ours) = second.check(format!("c=biws,r={NONCE},p={PROOF}").as_bytes()).unwrap();
+        let (login, server_proof) = second.check(format!("c=biws,r={NONCE},p={PROOF}").as_bytes()).unwrap();
         assert!(
             is_right(&login)
                 && login.authentication_identity == "user"
                 && login.authorization_identity.is_none()
         );
-        assert_eq!(ours, b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
+        assert_eq!(server_proof, b"v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=");
     }
 
     #[test]

@@ -72,8 +72,8 @@ impl Server {
                 let question = Question::ScramStart { user: first.user().to_owned() };
                 self.ask(question, PendingQuestion::ScramStart(first))
             }
-            Ok(SaslStep::Login(login, ours)) => {
-                self.ask(Question::Login(login), PendingQuestion::Login(ours))
+            Ok(SaslStep::Login(login, server_proof)) => {
+                self.ask(Question::Login(login), PendingQuestion::Login(server_proof))
             }
             Ok(SaslStep::LoggedIn(user)) => self.log_in(user),
             Err(error) => self.refuse(sasl_error(error)),
@@ -88,10 +88,10 @@ impl Server {
         }
     }
 
-    /// The login is right. `ours` is the proof of the server, which the client gets first.
-    pub(super) fn authenticated(&mut self, user: Mailbox, ours: Option<Vec<u8>>) -> ServerAction {
-        match ours {
-            Some(ours) => self.challenge(&ours, Exchange::ServerProofSent(user)),
+    /// The login is right. `server_proof` is the proof of the server, which the client gets first.
+    pub(super) fn authenticated(&mut self, user: Mailbox, server_proof: Option<Vec<u8>>) -> ServerAction {
+        match server_proof {
+            Some(server_proof) => self.challenge(&server_proof, Exchange::ServerProofSent(user)),
             None => self.log_in(user),
         }
     }

@@ -5,8 +5,8 @@ use super::*;
 /// A client that has just sent a message to Bo, to a peer that offers `offers`.
 fn after_a_letter(offers: &str) -> Client {
     let (mut client, _) = Client::new(plan(&TO[..1]));
-    for said in ["220 hi", offers] {
-        let _ = client.reply(&reply(said));
+    for line in ["220 hi", offers] {
+        let _ = client.reply(&reply(line));
     }
     let mut step = client.begin_transactions();
     while !matches!(step, ClientStep::Quit(_)) {
@@ -52,10 +52,10 @@ fn a_dead_connection_from_the_pool_does_not_concern_the_message() {
         let _ = client.begin_transactions();
         client
     };
-    for said in ["421 4.4.2 idle", "452 4.5.3 enough letters"] {
+    for line in ["421 4.4.2 idle", "452 4.5.3 enough letters"] {
         let mut client = begun();
-        let _ = client.reply(&reply(said));
-        assert!(client.is_stale(), "{said}");
+        let _ = client.reply(&reply(line));
+        assert!(client.is_stale(), "{line}");
     }
     let mut client = begun();
     let _ = client.interrupted("connection reset");
