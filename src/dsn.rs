@@ -16,7 +16,7 @@ mod tests;
 use std::fmt::Write as _;
 
 use self::text::{
-    decode_xtext, escape_non_ascii, has_long_line, transfer_encoding_field, truncate_long_lines,
+    escape_non_ascii, has_long_line, printable_xtext, transfer_encoding_field, truncate_long_lines,
     typed_address, write_field, write_paragraph,
 };
 use crate::mail::{Domain, Envelope, HeaderFields, Mailbox, MessageId, Reason, Recipient, Timestamp};
@@ -282,7 +282,7 @@ impl Bounce<'_> {
     fn delivery_status_part(&self, is_global: bool) -> String {
         let mut text = format!("Reporting-MTA: dns; {}\r\n", self.hostname.as_ascii());
         if let Some(envid) = &self.envelope.envid {
-            write_field(&mut text, "Original-Envelope-Id", &escape_non_ascii(&decode_xtext(envid)));
+            write_field(&mut text, "Original-Envelope-Id", &escape_non_ascii(&printable_xtext(envid)));
         }
         let _ = write!(text, "Arrival-Date: {}\r\n", self.envelope.arrived_at.to_rfc5322());
         for entry in &self.recipients {
@@ -297,7 +297,7 @@ impl Bounce<'_> {
         let safe = |raw: &str| if is_global { raw.to_owned() } else { escape_non_ascii(raw) };
         // RFC 3461 §6.3: ORCPT as the sender gave it; omitted if the sender gave none.
         if let Some((kind, xtext)) = recipient.orcpt.as_deref().and_then(|orcpt| orcpt.split_once(';')) {
-            write_field(text, "Original-Recipient", &format!("{kind}; {}", safe(&decode_xtext(xtext))));
+            write_field(text, "Original-Recipient", &format!("{kind}; {}", safe(&printable_xtext(xtext))));
         }
         write_field(text, "Final-Recipient", &typed_address(final_recipient(entry)));
         let _ = write!(text, "Action: {}\r\nStatus: {}\r\n", action.as_str(), action.status_code(reason));

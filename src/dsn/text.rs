@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::mail::Mailbox;
+use crate::mail::{Mailbox, decode_xtext, printable};
 
 /// RFC 5322 §2.1.1: the longest line, without its line end.
 const LINE_OCTETS_MAX: usize = 998;
@@ -36,24 +36,10 @@ pub(super) fn escape_non_ascii(raw: &str) -> String {
     text
 }
 
-/// Decodes xtext (RFC 3461 §4) into printable text. What is malformed stays as it is.
-pub(super) fn decode_xtext(xtext: &str) -> String {
-    let mut octets = Vec::with_capacity(xtext.len());
-    let mut rest = xtext.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let hex = tail.get(..2).and_then(|two| std::str::from_utf8(two).ok());
-        match hex.and_then(|two| u8::from_str_radix(two, 16).ok()) {
-            Some(octet) if *first == b'+' => {
-                octets.push(octet);
-                rest = tail.get(2..).unwrap_or_default();
-            }
-            _ => {
-                octets.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    crate::mail::printable(&octets, LINE_OCTETS_MAX / 2)
+/// The text that `xtext` stands for, made printable. Malformed xtext stays as it is.
+pub(super) fn printable_xtext(xtext: &str) -> String {
+    let octets = decode_xtext(xtext).unwrap_or_else(|| xtext.as_bytes().to_vec());
+    printable(&octets, LINE_OCTETS_MAX / 2)
 }
 
 /// Writes a field, folded between words.

@@ -20,6 +20,7 @@
 //! - `timestamp`: wall time, in the form in which it is stored and shown
 //! - `verdict`: results of the checks of a sender
 //! - `via`: hosts that the operator names, and their options
+//! - `xtext`: decodes the encoding of ENVID, ORCPT and AUTH
 //! - `printable`: makes text of a peer or a program safe to log and store
 
 mod added_field;
@@ -40,6 +41,7 @@ mod sender_facts;
 mod timestamp;
 mod verdict;
 mod via;
+mod xtext;
 
 pub use added_field::{AddedField, AddedFieldError};
 pub use address_list::{AddressListError, parse_address_list};
@@ -59,3 +61,4 @@ pub use sender_facts::SenderFacts;
 pub use timestamp::Timestamp;
 pub use verdict::SpfResult;
 pub use via::{NextHop, TlsPolicy, Via, ViaError};
+pub use xtext::decode_xtext;

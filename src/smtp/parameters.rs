@@ -4,7 +4,7 @@
 //! refused with 555, a malformed or repeated one with 501. A value that the next hop gets unchanged is kept
 //! in the client's encoding.
 
-use crate::mail::{BodyType, Mailbox, Notify, Ret};
+use crate::mail::{BodyType, Mailbox, Notify, Ret, decode_xtext};
 
 use super::reply::Reply;
 use super::reply_table as table;
@@ -178,35 +178,15 @@ fn is_original_recipient(value: &str) -> bool {
 
 /// RFC 4954 §5: `<>` or a mailbox, in xtext.
 fn is_submitter(value: &str) -> bool {
-    let Some(text) = decoded(value).and_then(|octets| String::from_utf8(octets).ok()) else { return false };
-    text == "<>" || Mailbox::parse(&text).is_ok()
+    let text = decode_xtext(value).and_then(|octets| String::from_utf8(octets).ok());
+    value.is_ascii() && text.is_some_and(|text| text == "<>" || Mailbox::parse(&text).is_ok())
 }
 
 /// RFC 3461 §4.2 and §4.4 allow printable ASCII in their xtext. Another character could end a line of a
 /// bounce.
 fn is_printable_xtext(value: &str) -> bool {
-    decoded(value).is_some_and(|octets| octets.iter().all(|octet| matches!(octet, b' '..=b'~')))
-}
-
-/// Decodes xtext, RFC 3461 §4: printable ASCII without `=`, and `+` only before two upper-case hex digits.
-/// An empty text is refused.
-fn decoded(xtext: &str) -> Option<Vec<u8>> {
-    let hex = |octet: Option<u8>| match octet? {
-        digit @ b'0'..=b'9' => Some(digit - b'0'),
-        digit @ b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
-    };
-    let mut octets = Vec::with_capacity(xtext.len());
-    let mut rest = xtext.bytes();
-    while let Some(octet) = rest.next() {
-        octets.push(match octet {
-            b'+' => hex(rest.next())? * 16 + hex(rest.next())?,
-            b'=' => return None,
-            b'!'..=b'~' => octet,
-            _ => return None,
-        });
-    }
-    (!octets.is_empty()).then_some(octets)
+    let is_printable = |octet: &u8| matches!(octet, b' '..=b'~');
+    decode_xtext(value).is_some_and(|octets| !octets.is_empty() && octets.iter().all(is_printable))
 }
 
 #[cfg(test)]
@@ -251,6 +231,7 @@ mod tests {
             "AUTH=a+zz",
             "AUTH=nobody",
             "AUTH=+FF",
+            "AUTH=ñ@there.example",
             "RET",
             "RET=BOTH",
             "RET=FULL RET=FULL",
