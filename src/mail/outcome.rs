@@ -74,7 +74,7 @@ impl FailureScope {
 pub struct RemoteResponse {
     /// The host that responded, by name or address literal; empty for a program.
     pub host: String,
-    /// The reply or output, escaped by [`super::printable`]; lines are joined by a space.
+    /// The reply or output, escaped by [`super::printable()`]; lines are joined by a space.
     pub text: String,
     /// The host offered DSN and got the sender's requests with the recipient: from now on it sends the
     /// reports (RFC 3461 §5.2.2).
