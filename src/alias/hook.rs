@@ -1,17 +1,16 @@
-//! The operator's program that knows more aliases: `hooks/alias-resolve ADDRESS`.
+//! The hook `hooks/alias-resolve ADDRESS`: a program of the operator that has more aliases.
 //!
-//! It is asked about every name of a local domain that is looked up, once, with the address as its
-//! one argument; `LOCAL_PART`, `BASE_NAME` (without suffix and dropped characters) and `DOMAIN` in
-//! its environment are the pieces. Each line that it prints is a right side as in an alias file,
-//! and all of them are added to what the files say; nothing printed is nothing added. Its standard
-//! error goes to the log.
+//! Each name of a local domain that is looked up is given to the hook once, as its one argument;
+//! `LOCAL_PART`, `BASE_NAME` (without suffix and dropped characters) and `DOMAIN` in its environment are
+//! the parts. Each line of its standard output is a right side as in an alias file. The targets on all
+//! lines are added to those of the files; without output nothing is added. Standard error goes to the log.
 //!
-//! A hook that fails, is too slow or prints what cannot be read has not said that there is nobody:
-//! the sender hears 451. So does a sender whose question is under way when the server stops: the hook is
-//! ended. No hook is no more than that: nothing is added.
+//! If the hook fails, is too slow or prints a line that cannot be read, the address is not unknown: the
+//! client gets 451. This also holds for a look-up that is under way when the server stops, where the hook
+//! is ended. If there is no hook, nothing is added.
 //!
-//! A name with characters that a careless script could trip over (quotes, spaces, `|`, `$`, a
-//! leading `-`) is not put to it: such a name has no aliases from here.
+//! A name with characters that a careless script could misread (quotes, spaces, `|`, `$`, a leading `-`)
+//! is not given to the hook: it has no aliases from there.
 
 use std::ffi::OsString;
 use std::io;
@@ -24,31 +23,27 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::local_part_rules::LocalPartRules;
 use super::resolve::LookupFailure;
 use super::target::{AliasTarget, parse_targets};
-use crate::mail::{LocalPart, Mailbox, printable};
+use crate::mail::{LocalPart, Mailbox};
 use crate::observe::{CounterFamily, Metrics};
-use crate::sys::{Clock as _, Moment, OnStop, Program, ProgramExit, StopFlag, SystemClock, is_hook_present};
+use crate::sys::{
+    Clock as _, HookExit, Moment, OnStop, PROGRAM_SEARCH_PATH, Program, StopFlag, SystemClock, run_hook,
+};
 
-/// Time that one run has.
+/// Longest time of one run.
 const RUN_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// Runs at once; a session that asks waits for its turn.
+/// Runs at the same time; another session waits for a permit.
 const RUNS_AT_ONCE_MAX: usize = 4;
 
-/// Most that a run may print, in octets: some thousand addresses.
+/// Octets that a run may print: some thousand addresses.
 const OUTPUT_OCTETS_MAX: usize = 64 * 1024;
 
-/// Lines of its standard error that one run may put into the log.
-const LOGGED_LINES_MAX: usize = 20;
-
-/// Where the hook finds programs.
-const PROGRAM_SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Where the hook is, and how names are spelled.
+/// The settings of the hook.
 #[derive(Debug, Clone)]
 pub struct AliasHookSettings {
-    /// The program; it need not be there.
+    /// The program, which need not be there.
     pub program: PathBuf,
-    /// Where it runs.
+    /// The directory in which it runs.
     pub working_directory: PathBuf,
     /// For `BASE_NAME`.
     pub local_part_rules: LocalPartRules,
@@ -56,42 +51,49 @@ pub struct AliasHookSettings {
     pub stop: Arc<StopFlag>,
 }
 
-/// Asks the hook. Shared by all sessions.
+/// Runs the hook. All sessions share it.
 pub struct AliasHook {
     settings: AliasHookSettings,
-    /// Who holds a turn may run it.
+    /// A thread that has taken a permit may run it.
     permits: (Sender<()>, Receiver<()>),
     runs: CounterFamily,
 }
 
 impl AliasHook {
-    /// The hook at its place, whether it is there or not.
+    /// The hook, whether it is installed or not.
     #[must_use]
     pub fn new(settings: AliasHookSettings, metrics: &Metrics) -> Self {
-        let turns = bounded(RUNS_AT_ONCE_MAX);
+        let permits = bounded(RUNS_AT_ONCE_MAX);
         for _ in 0..RUNS_AT_ONCE_MAX {
-            let _ = turns.0.try_send(());
+            let _ = permits.0.try_send(());
         }
-        let asked = metrics.counter_family("alias_hook", "Runs of hooks/alias-resolve, by result", "result");
-        Self { settings, permits: turns, runs: asked }
+        let runs = metrics.counter_family("alias_hook", "Runs of hooks/alias-resolve, by result", "result");
+        Self { settings, permits, runs }
     }
 
-    /// What the hook adds to the aliases of `mailbox`; back by `end`, or little later.
+    /// The targets that the hook adds to the aliases of `mailbox`. Returns by `end`, or little later.
     ///
     /// # Errors
-    /// [`CannotTell`] when it failed, with why: it may work later.
+    /// [`LookupFailure`] with the reason if the hook has failed: it may work later.
     pub fn look_up(&self, mailbox: &Mailbox, end: Moment) -> Result<Vec<AliasTarget>, LookupFailure> {
         if !is_safe_for_scripts(mailbox.local_part.as_str()) {
             return Ok(Vec::new());
         }
-        let program = &self.settings.program;
-        let answer = match is_hook_present(program) {
-            Ok(false) => return Ok(Vec::new()),
-            Ok(true) => self
-                .run(mailbox, end)
-                .and_then(|output| parse_output(&output, mailbox))
-                .map_err(|why| format!("{} {why}", program.display())),
-            Err(complaint) => Err(complaint),
+        let program = self.settings.program.display();
+        let answer = match self.run(mailbox, end) {
+            HookExit::NotInstalled => return Ok(Vec::new()),
+            HookExit::Exited { code: 0, output } => {
+                parse_output(&output, mailbox).map_err(|why| format!("{program} {why}"))
+            }
+            HookExit::Exited { code, .. } => {
+                Err(format!("{program} ended with exit status {code} for {mailbox}"))
+            }
+            HookExit::Stopped => {
+                Err(format!("{program} was ended while it looked up {mailbox}: the server is stopping"))
+            }
+            HookExit::InputFailed(e) => Err(format!("{program} got no input: {e}")),
+            HookExit::Failed(why) => Err(format!("{program} {why}; it was to look up {mailbox}")),
+            HookExit::NotUsable(complaint) => Err(complaint),
         };
         let result = match &answer {
             Ok(targets) if targets.is_empty() => "nothing",
@@ -102,47 +104,25 @@ impl AliasHook {
         answer.map_err(LookupFailure)
     }
 
-    fn run(&self, mailbox: &Mailbox, end: Moment) -> Result<Vec<u8>, String> {
-        let (give_back, take) = &self.permits;
-        let patience = RUN_TIME_MAX.min(end.since(SystemClock.now()));
-        take.recv_timeout(patience).map_err(|_| "is asked too much at once".to_owned())?;
-        let turn = RunPermit(give_back);
-        let time = RUN_TIME_MAX.min(end.since(SystemClock.now()));
-        let (ended, errors) = Program {
+    fn run(&self, mailbox: &Mailbox, end: Moment) -> HookExit {
+        let (permits, take) = &self.permits;
+        let remaining = || RUN_TIME_MAX.min(end.since(SystemClock.now()));
+        if take.recv_timeout(remaining()).is_err() {
+            return HookExit::Failed("is asked too much at once".to_owned());
+        }
+        let _permit = RunPermit(permits);
+        let program = Program {
             executable: &self.settings.program.to_string_lossy(),
             arguments: &[mailbox.to_string()],
             environment: &self.environment(mailbox),
             working_directory: &self.settings.working_directory,
-            time_max: time,
+            time_max: remaining(),
+            // One more than is allowed, so that an output that is too long is noticed.
             output_octets_max: OUTPUT_OCTETS_MAX + 1,
             stop: &self.settings.stop,
             on_stop: OnStop::EndAtOnce,
-        }
-        .run_with_separate_stderr(&mut io::empty());
-        drop(turn);
-        for line in
-            errors.split(|octet| *octet == b'\n').filter(|line| !line.is_empty()).take(LOGGED_LINES_MAX)
-        {
-            log::warn!(target: "hook", "hooks/alias-resolve: {}", printable(line, 300));
-        }
-        match ended {
-            ProgramExit::Exited { code: 0, output } if output.len() > OUTPUT_OCTETS_MAX => {
-                Err(format!("printed more than {OUTPUT_OCTETS_MAX} octets for {mailbox}"))
-            }
-            ProgramExit::Exited { code: 0, output } => Ok(output),
-            ProgramExit::Exited { code, .. } => Err(format!("ended with exit status {code} for {mailbox}")),
-            ProgramExit::Killed { signal, .. } => Err(format!("was killed by signal {signal}")),
-            ProgramExit::DeadlinePassed { .. } => {
-                Err(format!("took longer than {} ms for {mailbox} and was ended", time.as_millis()))
-            }
-            ProgramExit::Stopped { .. } => {
-                Err(format!("was not asked to the end for {mailbox}: the server is stopping"))
-            }
-            ProgramExit::NotStarted(error) => Err(format!("cannot be run: {error}; mend or remove it")),
-            ProgramExit::InputFailed(error) | ProgramExit::WaitFailed(error) => {
-                Err(format!("was lost: {error}"))
-            }
-        }
+        };
+        run_hook("hooks/alias-resolve", &program, &mut io::empty())
     }
 
     fn environment(&self, mailbox: &Mailbox) -> [(&'static str, OsString); 5] {
@@ -158,24 +138,27 @@ impl AliasHook {
     }
 }
 
-/// Gives a turn back, come what may.
+/// Gives the permit back when it is dropped.
 struct RunPermit<'a>(&'a Sender<()>);
 
 impl Drop for RunPermit<'_> {
     fn drop(&mut self) {
-        // There is room: this is the turn that was taken.
+        // There is room: the permit was taken from there.
         let _ = self.0.try_send(());
     }
 }
 
-/// Nothing in it means anything to a shell that forgot its quotes, or to [`targets`].
+/// The name means nothing else to a shell script without quotes, or in an alias file.
 fn is_safe_for_scripts(name: &str) -> bool {
-    let is_fine = |c: char| c.is_alphanumeric() || "!#%+-./=?^_{}~'".contains(c);
-    !name.starts_with('-') && name.chars().all(is_fine)
+    let is_safe = |c: char| c.is_alphanumeric() || "!#%+-./=?^_{}~'".contains(c);
+    !name.starts_with('-') && name.chars().all(is_safe)
 }
 
-/// The lines that the hook printed.
+/// The targets on the lines that the hook printed.
 fn parse_output(output: &[u8], mailbox: &Mailbox) -> Result<Vec<AliasTarget>, String> {
+    if output.len() > OUTPUT_OCTETS_MAX {
+        return Err(format!("printed more than {OUTPUT_OCTETS_MAX} octets for {mailbox}"));
+    }
     let text = std::str::from_utf8(output).map_err(|_| format!("printed what is no UTF-8 for {mailbox}"))?;
     let mut found = Vec::new();
     for (index, line) in text.lines().enumerate() {
@@ -212,10 +195,10 @@ mod tests {
             .status();
         assert!(wrote.unwrap().success());
         let directory = dir.path().to_owned();
-        let spelling = LocalPartRules { drop_characters: ".".to_owned(), ..LocalPartRules::default() };
+        let local_part_rules =
+            LocalPartRules { drop_characters: ".".to_owned(), ..LocalPartRules::default() };
         let stop = Arc::new(StopFlag::new().unwrap());
-        let settings =
-            AliasHookSettings { program, working_directory: directory, local_part_rules: spelling, stop };
+        let settings = AliasHookSettings { program, working_directory: directory, local_part_rules, stop };
         (dir, AliasHook::new(settings, &Metrics::default()))
     }
 
@@ -229,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_prints_is_read_as_right_sides() {
+    fn each_printed_line_is_read_as_a_right_side() {
         let (_dir, hook) = hook_with_script(
             "echo \"# for $1\"; echo \"bo, *@second.example\"; echo; echo oops >&2\n\
              echo \"$LOCAL_PART-$BASE_NAME@$DOMAIN, bo\"; echo '| /bin/x y'",
@@ -241,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn no_hook_and_a_hook_that_says_nothing_add_nothing() {
+    fn no_hook_and_a_hook_without_output_add_nothing() {
         let (dir, hook) = hook_with_script("exit 0");
         assert!(look_up(&hook, "ana@here.example").unwrap().is_empty());
         std::fs::remove_file(dir.path().join("alias-resolve")).unwrap();
@@ -249,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_that_fails_has_not_said_that_there_is_nobody() {
+    fn the_look_up_fails_when_the_hook_fails() {
         for (script, says) in [
             ("exit 3", "exit status 3 for ana@here.example"),
             ("kill -9 $$", "signal 9"),
@@ -274,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_a_careless_script_could_trip_over_is_not_put_to_it() {
+    fn a_name_that_a_careless_script_could_misread_is_not_given_to_the_hook() {
         let (_dir, hook) = hook_with_script("echo \"$1\"");
         for name in ["|x", "$x", "`x`", "\"a b\"", "\"a,b\"", "-x", "\"a\\\"b\"", "\"x@y\""] {
             assert_eq!(look_up(&hook, &format!("{name}@here.example")).unwrap(), [""; 0], "{name}");
@@ -283,20 +266,20 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_run_at_once() {
+    fn the_number_of_runs_at_the_same_time_is_limited() {
         let (dir, hook) = hook_with_script("echo x >>runs; while [ ! -e go ]; do sleep 0.02; done");
         std::thread::scope(|scope| {
-            let ask = || look_up(&hook, "ana@here.example");
-            let threads: Vec<_> = (0..RUNS_AT_ONCE_MAX).map(|_| scope.spawn(ask)).collect();
+            let run = || look_up(&hook, "ana@here.example");
+            let threads: Vec<_> = (0..RUNS_AT_ONCE_MAX).map(|_| scope.spawn(run)).collect();
             let runs = || std::fs::read_to_string(dir.path().join("runs")).unwrap_or_default().len() / 2;
             while runs() < RUNS_AT_ONCE_MAX {
                 std::thread::yield_now();
             }
             let error = look_up_within(&hook, "bo@here.example", Duration::from_millis(20)).unwrap_err();
-            assert!(error.contains("too much at once"), "{error}");
+            assert!(error.contains("is asked too much at once"), "{error}");
             std::fs::write(dir.path().join("go"), "").unwrap();
             assert!(threads.into_iter().all(|thread| thread.join().unwrap().is_ok()));
         });
-        assert!(look_up(&hook, "bo@here.example").unwrap().is_empty(), "the turns have come back");
+        assert!(look_up(&hook, "bo@here.example").unwrap().is_empty(), "the permits are given back");
     }
 }

@@ -16,12 +16,10 @@ use std::time::Duration;
 use super::contract::Delivery;
 use super::final_delivery::{self, LineEnds};
 use crate::mail::{Failure, Reason, Recipient, printable};
-use crate::sys::{Clock, OnStop, Program, ProgramExit, StopFlag};
+use crate::sys::{Clock, OnStop, PROGRAM_SEARCH_PATH, Program, ProgramExit, StopFlag};
 
 /// Octets kept of a program's output.
 const OUTPUT_OCTETS_MAX: usize = 8 * 1024;
-/// The directories in which a program without a path is searched.
-const SEARCH_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Variables of the user that postrider runs as, which a program gets.
 const INHERITED_VARIABLES: &[&str] = &["HOME", "USER", "LOGNAME", "SHELL"];
 
@@ -195,7 +193,7 @@ fn environment(delivery: &Delivery<'_>, recipient: &Recipient) -> Vec<(&'static 
     let sender = delivery.envelope.reverse_path.mailbox().map(ToString::to_string).unwrap_or_default();
     let inherited = INHERITED_VARIABLES.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
     let ours = [
-        ("PATH", SEARCH_PATH.into()),
+        ("PATH", PROGRAM_SEARCH_PATH.into()),
         ("LANG", "C.UTF-8".into()),
         ("SENDER", sender.into()),
         ("RECIPIENT", recipient.final_mailbox().to_string().into()),

@@ -27,7 +27,10 @@ use crate::mail::{
 };
 use crate::observe::{CounterFamily, Metrics, Trace};
 use crate::smtp::{Answer, EnhancedStatus, Verdict};
-use crate::sys::{LfReader, OnStop, Program, ProgramExit, StopFlag, is_hook_present};
+use crate::sys::{
+    HookExit, LfReader, OnStop, PROGRAM_SEARCH_PATH, Program, StopFlag, is_hook_present, nonempty_lines,
+    run_hook,
+};
 
 /// How hooks are run.
 #[derive(Debug, Clone)]
@@ -104,7 +107,7 @@ impl SessionHook {
     }
 
     /// A client that has no answer about a recipient asks again; a message has come and was to be taken.
-    fn at_stop(self) -> OnStop {
+    fn on_stop(self) -> OnStop {
         match self {
             Self::Rcpt => OnStop::EndAtOnce,
             Self::PostData => OnStop::FinishByDeadline,
@@ -118,14 +121,10 @@ const EXIT_REFUSED: i32 = 20;
 const OUTPUT_OCTETS_MAX: usize = 64 * 1024;
 /// Octets of a hook's reason that the client hears.
 const REASON_OCTETS_MAX: usize = 400;
-/// Lines of standard error that are logged of one run.
-const LOGGED_LINES_MAX: usize = 20;
 /// The recipients in the environment: Linux takes 128 KiB for one variable.
 const RECIPIENTS_OCTETS_MAX: usize = 100 * 1024;
 /// Longest line of a header section (RFC 5322 §2.1.1).
 const FIELD_LINE_OCTETS_MAX: usize = 998;
-/// Where a program without a path is looked for, if we were not told either.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 type EnvironmentVariables = Vec<(&'static str, OsString)>;
 
@@ -255,53 +254,37 @@ impl SessionHooks {
         time: Duration,
         trace: &Trace,
     ) -> HookResult {
-        let name = hook.name();
+        let name = format!("hooks/{}", hook.name());
         let path = hook.path(&self.settings.config_dir);
-        match is_hook_present(&path) {
-            Ok(false) => return HookResult::NotInstalled,
-            Ok(true) => {}
-            Err(complaint) => return HookResult::Failed(complaint),
-        }
-        trace.add_event(format!("running hooks/{name}"));
+        trace.add_event(format!("running {name}"));
         let program = Program {
             executable: &path.to_string_lossy(),
             arguments: &[],
             environment,
             working_directory: &self.settings.config_dir,
             time_max: time,
-            // One more than is allowed, so that too much is told from just enough.
+            // One more than is allowed, so that an output that is too long is noticed.
             output_octets_max: OUTPUT_OCTETS_MAX + 1,
             stop: &self.settings.stop,
-            on_stop: hook.at_stop(),
+            on_stop: hook.on_stop(),
         };
-        let (ended, errors) = program.run_with_separate_stderr(input);
-        for line in nonempty_lines(&errors).take(LOGGED_LINES_MAX) {
-            log::warn!(target: "hook", "hooks/{name}: {}", printable(line, REASON_OCTETS_MAX));
-        }
-        let failed = |what: String| HookResult::Failed(format!("{}: {what}", path.display()));
-        match ended {
-            ProgramExit::Exited { code: 0, output } => HookResult::Accepted(output),
-            ProgramExit::Exited { code, output } => {
+        match run_hook(&name, &program, input) {
+            HookExit::NotInstalled => HookResult::NotInstalled,
+            HookExit::NotUsable(complaint) => HookResult::Failed(complaint),
+            HookExit::Exited { code: 0, output } => HookResult::Accepted(output),
+            HookExit::Exited { code, output } => {
                 HookResult::Rejected(failure_from_exit(code, &output, hook.default_detail()))
             }
-            ProgramExit::Killed { signal, .. } => failed(format!("was killed by signal {signal}")),
-            ProgramExit::DeadlinePassed { .. } => {
-                failed(format!("took longer than {} s and was ended", time.as_secs()))
-            }
-            ProgramExit::Stopped { .. } => {
+            HookExit::Stopped => {
                 HookResult::Rejected(Failure::transient(3, 2, "This server is stopping, try again later"))
             }
-            ProgramExit::NotStarted(e) => failed(format!("cannot be run: {e}")),
-            // Nothing that a hook could help, and nothing to be passed over.
-            ProgramExit::InputFailed(e) => {
+            // The fault is in the spool, not in the hook: `fallback` does not apply.
+            HookExit::InputFailed(e) => {
                 log::error!(target: "hook", "{}: could not be given the message: {e}", path.display());
-                HookResult::Rejected(Failure::transient(
-                    3,
-                    0,
-                    "Your message could not be read back, try again later",
-                ))
+                let text = "Your message could not be read back, try again later";
+                HookResult::Rejected(Failure::transient(3, 0, text))
             }
-            ProgramExit::WaitFailed(e) => failed(format!("how it ended is not known: {e}")),
+            HookExit::Failed(why) => HookResult::Failed(format!("{}: {why}", path.display())),
         }
     }
 
@@ -313,7 +296,7 @@ impl SessionHooks {
         let spf = circumstances.sender.and_then(|facts| facts.spf);
         let is_local = mailbox.is_some_and(|mailbox| self.local_recipients.is_local(&mailbox.domain));
         let mut environment = vec![
-            ("PATH", std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into())),
+            ("PATH", std::env::var_os("PATH").unwrap_or_else(|| PROGRAM_SEARCH_PATH.into())),
             ("PWD", self.settings.config_dir.clone().into()),
             ("REMOTE_ADDR", circumstances.peer.to_string().into()),
             ("REMOTE_NAME", text(circumstances.reverse_name().map(|name| name.as_ascii().to_owned()))),
@@ -353,11 +336,6 @@ fn recipient_variables(recipients: &[Recipient]) -> EnvironmentVariables {
         text.push_str(&shown);
     }
     vec![("RCPT_TO", text.into()), ("RCPT_COUNT", named.len().to_string().into())]
-}
-
-/// Lines that hold anything, without white space around them.
-fn nonempty_lines(octets: &[u8]) -> impl DoubleEndedIterator<Item = &[u8]> {
-    octets.split(|octet| *octet == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty())
 }
 
 /// What exit status `code` and the last line mean.

@@ -26,7 +26,9 @@
 //!
 //! Programs and rights:
 //! - `process`: programs, started without a shell and ended in time
+//! - `program_path`: the directories in which programs are looked for
 //! - `hook_file`: whether a hook of the operator exists and can be run
+//! - `hook_run`: runs such a hook
 //! - `service_user`: which user the process runs as, and which directories that user may not enter
 //! - `capabilities`: gives up rights that the process no longer needs
 //!
@@ -49,6 +51,7 @@ mod disk;
 mod file_lock;
 mod fingerprint;
 mod hook_file;
+mod hook_run;
 mod host;
 mod line_ends;
 mod line_reader;
@@ -57,6 +60,7 @@ mod open_dir;
 mod openat;
 mod plain_mutex;
 mod process;
+mod program_path;
 mod random;
 mod rooted_disk;
 #[cfg(any(test, feature = "fakes"))]
@@ -77,6 +81,7 @@ pub use disk::{Disk, DiskFile, FileIdentity, create_dir_all, replace_file};
 pub use file_lock::FileLock;
 pub use fingerprint::{FileFingerprint, has_changed_within, is_unchanged_for};
 pub use hook_file::is_hook_present;
+pub use hook_run::{HookExit, nonempty_lines, run_hook};
 pub use host::host_name;
 pub use line_ends::LfReader;
 pub use line_reader::LineReader;
@@ -89,6 +94,7 @@ pub use open_dir::{ExistingFile, Exposure, OpenDir};
 pub use plain_mutex::{PlainCondvar as Condvar, PlainMutex as Mutex};
 pub use plain_mutex::{PlainCondvar, PlainMutex};
 pub use process::{Program, ProgramExit};
+pub use program_path::PROGRAM_SEARCH_PATH;
 pub use random::{Random, SystemRandom};
 pub use rooted_disk::RootedDisk;
 #[cfg(any(test, feature = "fakes"))]
