@@ -1,7 +1,8 @@
-//! From an accepted connection to a session: who is it, and is there room for it?
+//! From an accepted connection to a session.
 //!
-//! The listener counts a connection in and gives it a thread; here, on that thread, a proxy says whom
-//! it brings, and whoever has no place hears why before anything else is spoken.
+//! The listener has counted the connection and started its thread. On this thread the header of a proxy is
+//! read, which names the client, and a client that sends something before the greeting is refused. The
+//! listener itself refuses a connection for which a limit is reached, unless a proxy opened it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,15 +20,15 @@ use crate::observe::RefusalReference;
 use crate::smtp::{CommandPaths, Server, ServerAction, SessionEnd};
 use crate::sys::Stream;
 
-/// How long a refused client may take to hear why.
+/// Longest time to send a refusal.
 const REFUSAL_TIMEOUT: Duration = Duration::from_millis(200);
-/// Octets of an early talker that are read after its refusal.
+/// Octets that are read from an early talker after its refusal.
 const EARLY_TALKER_OCTETS_MAX: usize = 4096;
-/// How long a proxy may take to say whom it brings; more than one lost packet takes.
+/// Longest time for the header of a proxy: more than one lost packet takes.
 const PROXY_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl AcceptedClient {
-    /// Serves a client that a proxy brings, from the preface to the end.
+    /// Serves the client of a proxy, from the PROXY header to the end.
     pub(super) fn serve_behind_proxy(mut self) {
         let Some(client) = self.read_proxy_header() else { return };
         let counters = &self.services.counters;
@@ -42,7 +43,7 @@ impl AcceptedClient {
         }
     }
 
-    /// Serves a client to the end, unless it speaks before it is greeted.
+    /// Serves a client to the end, unless it sends something before the greeting.
     pub(super) fn serve(mut self, client: SocketAddr) {
         if self.is_early_talker(client) {
             self.services.counters.early_talkers.add_one();
@@ -52,8 +53,8 @@ impl AcceptedClient {
         Session::new(self, client).run();
     }
 
-    /// RFC 5321 §3.1: the client waits for the greeting; many that only send spam do not. Not where the
-    /// handshake comes first, nor from those whom the operator trusts.
+    /// RFC 5321 §3.1: the client waits for the greeting; many that only send spam do not. Not checked where
+    /// the TLS handshake comes first, and not for networks that the operator trusts.
     fn is_early_talker(&mut self, client: SocketAddr) -> bool {
         let delay = self.settings.greeting_delay;
         if delay.is_zero()
@@ -63,14 +64,14 @@ impl AcceptedClient {
             return false;
         }
         self.stream.set_deadline(self.services.clock.now() + delay);
-        // Nothing, and the end of everything, are for the session to find out.
+        // A timeout and the end of the connection are for the session.
         matches!(self.stream.read(&mut [0]), Ok(1..))
     }
 
-    /// This client has a place, so that its refusal is traced like one in a session.
+    /// This client has a session slot, so that its refusal is traced like one in a session.
     #[inline(never)]
     fn refuse_early_talker(&mut self, client: SocketAddr) {
-        let because = "the client spoke before the greeting".to_owned();
+        let because = "the client did not wait for the greeting".to_owned();
         let traces = &self.services.traces;
         let reference = traces.new_reference(&*self.services.random);
         let end = SessionEnd::SpokeBeforeGreeting;
@@ -83,8 +84,8 @@ impl AcceptedClient {
         }
     }
 
-    /// Reads what else the client says, for a moment: a socket that is closed with octets unread may take
-    /// our last reply with it.
+    /// Reads for a moment what else the client sends: closing a socket with unread octets resets the
+    /// connection, and the client may lose the reply.
     #[inline(never)]
     fn drain(&mut self) {
         self.stream.set_deadline(self.services.clock.now() + REFUSAL_TIMEOUT);
@@ -94,12 +95,13 @@ impl AcceptedClient {
         }
     }
 
-    /// Whom the proxy brings, if it says so; `None` if what it says is of no use.
+    /// The client that the header names; `None` in it if the proxy connects for itself. `None` if there is no
+    /// valid header.
     fn read_proxy_header(&mut self) -> Option<Option<SocketAddr>> {
         self.stream.set_deadline(self.services.clock.now() + PROXY_HEADER_TIMEOUT);
         match proxy::read_header(&mut *self.stream) {
             Ok(client) => Some(client),
-            // Only looks whether we are there.
+            // A health check that sends nothing.
             Err(ProxyError::Io(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {
                 self.services.counters.count_proxied("nobody");
                 None
@@ -116,12 +118,12 @@ impl AcceptedClient {
     }
 }
 
-/// An IPv4 client of a dual-stack socket is that IPv4 client, for limits and for the trace.
+/// The IPv4 address of an IPv4 client of a dual-stack socket, for limits and for the trace.
 pub(super) fn canonical_address(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Refuses a client for which there is no place. The refusal is in the log if this limit was not logged just
+/// Refuses a client at a limit. The refusal is in the log if this limit was not logged just
 /// now, and in no trace: a flood of such clients would push out all others.
 pub(super) fn refuse_at_limit(
     stream: &mut dyn Stream,

@@ -1,4 +1,4 @@
-//! The policy of the house: each question goes to the file that answers it.
+//! The policy of the running server: each question goes to the file that decides it.
 
 use std::sync::Arc;
 
@@ -14,17 +14,17 @@ use super::sender_login::SenderLoginPolicy;
 use crate::mail::{Failure, ForwardPath, Mailbox, ReversePath, SenderFacts};
 use crate::smtp::{Answer, SaslCredentials, Verdict};
 
-/// Asks senders, authors, recipients and logins.
+/// Limits and rules from the configuration.
 pub struct ConfiguredPolicy {
-    /// Who has done too much.
+    /// What clients and users may do in an hour.
     pub rate_limits: Arc<RateLimits>,
-    /// Answers for reverse-paths.
+    /// Decides about the reverse-paths of other servers.
     pub reverse_path_policy: ReversePathPolicy,
-    /// Answers for the names that users write in.
+    /// Decides about the addresses as which users write.
     pub sender_login_policy: SenderLoginPolicy,
-    /// Answers for forward-paths.
+    /// Decides about forward-paths.
     pub recipient_policy: RecipientPolicy,
-    /// Answers for logins.
+    /// Decides about logins.
     pub login_policy: LoginPolicy,
 }
 
@@ -76,7 +76,7 @@ impl Policy for ConfiguredPolicy {
     }
 }
 
-/// There is nobody by that name (RFC 3463 X.1.1).
+/// The recipient does not exist (RFC 3463 X.1.1).
 fn is_unknown_recipient(answer: &Answer) -> bool {
     match answer {
         Answer::Recipients(recipients) => recipients.is_empty(),

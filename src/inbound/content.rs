@@ -1,18 +1,16 @@
-//! What happens to a message between DATA and the promise.
+//! The content of a message: from its first octet to the queue.
 //!
-//! An [`Arrival`] is a streaming sink: octets pass through once, in pieces of any size, to the queue
-//! and to those who watch them go by. They are kept as they came: what we add goes into the
-//! envelope's `stamp`, and what is to be left out into its `skip`. When the last octet is there,
-//! [`Arrival::promise`] decides, in this order: has it gone round in circles; does a user write in
-//! somebody else's name; what do we put on top and leave out; what does the operator's hook say of
-//! the result; and then it is committed.
+//! An [`Arrival`] passes each octet once, in pieces of any size, to the queue and to its observers. The octets
+//! are stored as they came; fields that the server adds are in the envelope's `added_fields`, and octets that
+//! are left out in its `removed_ranges`. After the last octet, [`Arrival::commit`] refuses a mail loop, a
+//! submission with too many Bcc fields or a malformed header, and a user who writes as another; it makes the
+//! envelope, runs the operator's hook on the result, and puts the message into the queue.
 //!
-//! A message is a submission if its client has logged in or is in `relay.networks`: it is new, and
-//! we are the first server that sees it. Only a submission is completed (RFC 6409 §8): Date,
-//! Message-ID and From are added where they are missing. Its Bcc fields are left out, because who
-//! writes them trusts that nobody reads them (RFC 5322 §3.6.3, the first of its three ways). A
-//! Return-Path is left out of every message: it is the final server's to write (RFC 5321 §4.4), and
-//! one that has come along is stale or a lie.
+//! A message is a submission if its client has logged in or is in `relay.networks`: it is new, and this is
+//! its first server. Only a submission is completed (RFC 6409 §8): Date, Message-ID and From are added where
+//! they are missing. Its Bcc fields are left out, so that no recipient reads them (RFC 5322 §3.6.3, the first
+//! of its three ways). Return-Path fields are left out of every message, as many as the header scanner
+//! remembers: only the server of the final delivery writes one (RFC 5321 §4.4).
 
 use super::circumstances::Circumstances;
 use super::content_observer::ContentObserver;
@@ -27,7 +25,7 @@ use crate::queue::{Handle, IncomingMessage, PutError};
 use crate::smtp::{BodyFacts, Transaction, Verdict};
 use crate::stamp::{MissingFields, StampFacts, stamp};
 
-/// A message on its way in.
+/// A message that arrives.
 pub(super) struct Arrival {
     incoming: Result<IncomingMessage, PutError>,
     observers: Observers,
@@ -45,7 +43,7 @@ impl Observers {
     }
 }
 
-/// What decides about a message beside its octets.
+/// All that decides about a message beside its octets.
 pub(super) struct MessageContext<'a> {
     pub(super) services: &'a SessionServices,
     pub(super) settings: &'a Settings,
@@ -56,13 +54,13 @@ pub(super) struct MessageContext<'a> {
 }
 
 impl Arrival {
-    /// Makes room for a message. If there is none, its sender is told when it is over.
+    /// Begins a message in the queue. If the queue has no room, the message is refused at its end.
     pub(super) fn begin(queue: &Handle) -> Self {
         Self { incoming: queue.begin(), observers: Observers::default() }
     }
 
-    /// The next octets of the message. After an error of the queue's the rest is thrown away, so
-    /// that the client hears why.
+    /// The next octets of the message. After an error of the queue the rest is read and discarded, so that
+    /// the client gets the reason in the reply.
     pub(super) fn append(&mut self, octets: &[u8]) {
         self.observers.list().into_iter().for_each(|observer| observer.feed(octets));
         if let Ok(incoming) = &mut self.incoming
@@ -105,7 +103,7 @@ impl Arrival {
             return Ok(());
         }
         context.services.counters.mail_loops.add_one();
-        let text = format!("This message has passed {received} servers, so it goes round in circles");
+        let text = format!("This message is in a mail loop: it has passed {received} servers");
         Err(Failure::permanent(4, 6, text))
     }
 
@@ -138,15 +136,15 @@ impl Arrival {
     }
 }
 
-/// What an originator field says, as far as it can be understood in one way only.
+/// The mailboxes of an originator field, if there is only one way to read it.
 fn parse_originator_field(field: &'static str, originator: &RawOriginatorField) -> Option<OriginatorField> {
-    let named = match originator {
+    let mailboxes = match originator {
         RawOriginatorField { count: 0, .. } => return None,
         RawOriginatorField { count: 2.., .. } => Err("there is more than one such field".to_owned()),
         RawOriginatorField { is_truncated: true, .. } => Err("it is too long".to_owned()),
         RawOriginatorField { raw_value, .. } => parse_address_list(raw_value).map_err(|e| e.to_string()),
     };
-    Some(OriginatorField { name: field, mailboxes: named })
+    Some(OriginatorField { name: field, mailboxes })
 }
 
 fn envelope(context: &MessageContext<'_>, id: MessageId, header: &HeaderScanner) -> Envelope {
@@ -176,15 +174,15 @@ fn envelope(context: &MessageContext<'_>, id: MessageId, header: &HeaderScanner)
     envelope
 }
 
-fn missing_fields<'a>(head: &HeaderScanner, transaction: &'a Transaction) -> MissingFields<'a> {
+fn missing_fields<'a>(header: &HeaderScanner, transaction: &'a Transaction) -> MissingFields<'a> {
     let sender = transaction.reverse_path.mailbox().or(transaction.login.as_ref());
     // A header beyond ASCII takes SMTPUTF8 (RFC 6532 §3), which the client has not asked for.
     let sender = sender.filter(|mailbox| transaction.parameters.smtputf8 || !mailbox.needs_smtputf8());
     MissingFields {
-        date: !head.has_date(),
-        message_id: !head.has_message_id(),
-        from: sender.filter(|_| head.from().count == 0),
-        header: head.is_header_missing(),
+        date: !header.has_date(),
+        message_id: !header.has_message_id(),
+        from: sender.filter(|_| header.from().count == 0),
+        header: header.is_header_missing(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::observe::{Counter, CounterFamily, Metrics};
 
-/// What sessions count.
+/// The counters of sessions.
 pub struct Counters {
     pub(super) commands: CounterFamily,
     pub(super) replies: CounterFamily,
@@ -40,7 +40,7 @@ impl Counters {
         }
     }
 
-    pub(super) fn count_proxied(&self, brings: &str) {
-        self.proxied_connections.add_one(brings);
+    pub(super) fn count_proxied(&self, client: &str) {
+        self.proxied_connections.add_one(client);
     }
 }

@@ -1,32 +1,31 @@
-//! Watches the header section of a message go by, and remembers what the content rules ask about.
+//! Reads the header section of a message while it arrives, and keeps what the content rules ask about.
 //!
-//! Octets pass once, in pieces of any size. However long the header section is, and however many
-//! fields it has, only bounded pieces of it are kept: a count, a few flags, the first octets of the
-//! originator fields, and a limited number of places to leave out. What is a field is decided as in
-//! `mail::Fields`: the first line that is none (no colon, a space in the name) ends the section.
+//! Memory is bounded, however long the header section is: a count, a few flags, the first octets of the
+//! originator fields, and a limited number of ranges to leave out. Fields are recognised as in
+//! `mail::HeaderFields`: the section ends at the first line that is no field (no colon, a space in the name).
 
 use super::content_observer::ContentObserver;
 
-/// Octets kept of each field that says who wrote the message. Fifty long addresses.
+/// Octets kept of each originator field: fifty long addresses.
 const ORIGINATOR_OCTETS_MAX: usize = 8 * 1024;
-/// Places that are remembered of fields to leave out; neighbours are one place.
+/// Ranges kept of fields to leave out; adjacent fields share one range.
 const FIELD_RANGES_MAX: usize = 32;
-/// The longest name that is looked for.
+/// The longest name of interest.
 const FIELD_NAME_OCTETS_MAX: usize = b"return-path".len();
 
-/// The header section so far.
+/// What was found in the header section so far.
 #[derive(Debug, Default)]
 pub struct HeaderScanner {
     state: ScannerState,
     /// Octets of the message so far.
     position: u64,
-    /// Where the current line begins.
+    /// The position at which the current line begins.
     line_start: u64,
-    /// Where the current field begins.
+    /// The position at which the current field begins.
     field_start: u64,
     /// The first octets of the name that is being read.
     name: Vec<u8>,
-    /// Of the current field.
+    /// The kind of the current field.
     kind: FieldKind,
     has_fields: bool,
     is_header_missing: bool,
@@ -40,7 +39,7 @@ pub struct HeaderScanner {
     return_path_fields: FieldRanges,
 }
 
-/// Where in the header section we are.
+/// The part of the header section at the current position.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum ScannerState {
     /// At the beginning of a line.
@@ -58,7 +57,7 @@ enum ScannerState {
     Body,
 }
 
-/// What a field is to us.
+/// The fields of interest.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum FieldKind {
     #[default]
@@ -93,14 +92,14 @@ impl FieldKind {
     }
 }
 
-/// A field that says who wrote or sent the message.
+/// A From or Sender field: the author or the sender of the message.
 #[derive(Debug, Default)]
 pub struct RawOriginatorField {
-    /// How many such fields there are.
+    /// The number of such fields.
     pub count: usize,
     /// The first one's value, folding included.
     pub raw_value: Vec<u8>,
-    /// The value was longer than what is kept.
+    /// The value was longer than the part that is kept.
     pub is_truncated: bool,
 }
 
@@ -265,7 +264,7 @@ impl HeaderScanner {
         self.state = ScannerState::Body;
     }
 
-    /// How many Received fields there are.
+    /// The number of Received fields.
     #[must_use]
     pub fn received_count(&self) -> usize {
         self.received_count
@@ -289,8 +288,8 @@ impl HeaderScanner {
         self.is_header_missing
     }
 
-    /// Behind some fields comes a line that is neither a field nor empty. For us the body begins there;
-    /// a reader that passes over such a line sees fields that we have not looked at.
+    /// After some fields comes a line that is neither a field nor empty. The body begins there; a reader that
+    /// skips such a line sees fields that were not looked at here.
     #[must_use]
     pub fn has_malformed_line(&self) -> bool {
         self.has_malformed_line
@@ -308,14 +307,14 @@ impl HeaderScanner {
         &self.sender
     }
 
-    /// There are more Bcc fields than places that can be left out.
+    /// There are more separate ranges of Bcc fields than can be left out.
     #[must_use]
     pub fn has_too_many_bcc_fields(&self) -> bool {
         self.bcc_fields.is_full
     }
 
-    /// Places of all Return-Path fields that could be remembered, and with `is_submission` of the
-    /// Bcc fields; in order.
+    /// The ranges of the Return-Path fields that are kept, and of a submission also those of the Bcc fields;
+    /// in order.
     #[must_use]
     pub fn removed_ranges(&self, is_submission: bool) -> Vec<(u64, u64)> {
         let mut ranges = self.return_path_fields.ranges.clone();
@@ -335,31 +334,31 @@ mod tests {
         FROM : Ana\r\n <ana@here.example>\r\nBcc: bo@there.example,\r\n\tcy@there.example\r\nResent-BCC: di@there.example\r\n\
         Received:\r\nBccx: no\r\nbcc:\r\n\r\nReceived: body\r\nBcc: body\r\n";
 
-    fn head(octets: &[u8], size: usize) -> HeaderScanner {
-        let mut head = HeaderScanner::default();
-        octets.chunks(size).for_each(|piece| head.feed(piece));
-        head.finish();
-        head
+    fn scan(octets: &[u8], size: usize) -> HeaderScanner {
+        let mut header = HeaderScanner::default();
+        octets.chunks(size).for_each(|piece| header.feed(piece));
+        header.finish();
+        header
     }
 
-    fn without_removed_ranges(octets: &[u8], head: &HeaderScanner) -> String {
+    fn without_removed_ranges(octets: &[u8], header: &HeaderScanner) -> String {
         let mut text = String::from_utf8(octets.to_vec()).unwrap();
-        for (start, end) in head.removed_ranges(true).into_iter().rev() {
+        for (start, end) in header.removed_ranges(true).into_iter().rev() {
             text.replace_range(usize::try_from(start).unwrap()..usize::try_from(end).unwrap(), "");
         }
         text
     }
 
     #[test]
-    fn fields_are_found_however_the_octets_are_cut() {
+    fn fields_are_found_in_pieces_of_any_size() {
         for size in 1..MESSAGE.len() {
-            let head = head(MESSAGE, size);
-            assert_eq!(head.received_count(), 3, "in pieces of {size}");
-            assert_eq!(head.from().count, 1);
-            assert_eq!(head.from().raw_value, b" Ana\r\n <ana@here.example>\r\n");
-            assert!(!head.has_date() && !head.has_message_id() && !head.is_header_missing());
+            let header = scan(MESSAGE, size);
+            assert_eq!(header.received_count(), 3, "in pieces of {size}");
+            assert_eq!(header.from().count, 1);
+            assert_eq!(header.from().raw_value, b" Ana\r\n <ana@here.example>\r\n");
+            assert!(!header.has_date() && !header.has_message_id() && !header.is_header_missing());
             assert_eq!(
-                without_removed_ranges(MESSAGE, &head),
+                without_removed_ranges(MESSAGE, &header),
                 "Received: by a\r\n\tReceived: folded\r\nreceived: by b\r\nFROM : Ana\r\n <ana@here.example>\r\n\
                  Received:\r\nBccx: no\r\n\r\nReceived: body\r\nBcc: body\r\n"
             );
@@ -368,13 +367,13 @@ mod tests {
 
     #[test]
     fn only_a_submission_loses_its_bcc_fields() {
-        let head = head(MESSAGE, MESSAGE.len());
-        assert_eq!(head.removed_ranges(false), [(0, 28)]);
+        let header = scan(MESSAGE, MESSAGE.len());
+        assert_eq!(header.removed_ranges(false), [(0, 28)]);
     }
 
     #[test]
-    fn the_section_ends_where_every_reader_thinks_it_ends() {
-        for (letter, has_date, is_headless) in [
+    fn the_header_section_ends_at_the_first_line_that_is_no_field() {
+        for (message, has_date, is_headless) in [
             (&b"Date: now\r\n\r\n"[..], true, false),
             (b"Date: now", true, false),
             (b"Date\t: now\r\n", true, false),
@@ -389,44 +388,48 @@ mod tests {
             (b"Dat: x\r\nDates: x\r\nX-Date: x\r\nA: b\r\n Date: x\r\n", false, false),
         ] {
             for size in [1, 2, 3, 100] {
-                let head = head(letter, size);
-                let shown = String::from_utf8_lossy(letter);
-                assert_eq!((head.has_date(), head.is_header_missing()), (has_date, is_headless), "{shown:?}");
+                let header = scan(message, size);
+                let shown = String::from_utf8_lossy(message);
+                assert_eq!(
+                    (header.has_date(), header.is_header_missing()),
+                    (has_date, is_headless),
+                    "{shown:?}"
+                );
             }
         }
     }
 
     #[test]
-    fn a_bcc_field_that_ends_the_message_is_left_out_whole() {
-        for letter in
+    fn a_bcc_field_at_the_end_of_the_message_is_left_out_whole() {
+        for message in
             [&b"A: b\r\nBcc: x"[..], b"A: b\r\nBcc: x\r\n", b"A: b\r\nBcc: x\r\n y", b"A: b\r\nbcc:\r\n\r\n"]
         {
-            let head = head(letter, 1);
+            let header = scan(message, 1);
             assert!(
-                without_removed_ranges(letter, &head).trim_end() == "A: b",
+                without_removed_ranges(message, &header).trim_end() == "A: b",
                 "{}",
-                String::from_utf8_lossy(letter)
+                String::from_utf8_lossy(message)
             );
         }
     }
 
     #[test]
     fn memory_does_not_grow_with_the_header() {
-        let mut head = HeaderScanner::default();
+        let mut header = HeaderScanner::default();
         for number in 0..1000 {
-            head.feed(
+            header.feed(
                 format!("From: {}\r\nX-{number}: y\r\nBcc: z\r\nA: b\r\n", "x".repeat(1000)).as_bytes(),
             );
         }
-        head.feed(b"Y");
-        (0..1000).for_each(|_| head.feed(&[b'x'; 1000]));
-        assert!(head.from().count == 1000 && head.from().raw_value.len() == 1003);
-        assert!(head.has_too_many_bcc_fields() && head.removed_ranges(true).len() == FIELD_RANGES_MAX);
-        assert!(head.name.capacity() < 64);
+        header.feed(b"Y");
+        (0..1000).for_each(|_| header.feed(&[b'x'; 1000]));
+        assert!(header.from().count == 1000 && header.from().raw_value.len() == 1003);
+        assert!(header.has_too_many_bcc_fields() && header.removed_ranges(true).len() == FIELD_RANGES_MAX);
+        assert!(header.name.capacity() < 64);
 
-        let mut head = HeaderScanner::default();
-        head.feed(b"Sender: ");
-        (0..1000).for_each(|_| head.feed(&[b'x'; 1000]));
-        assert!(head.sender().is_truncated && head.sender().raw_value.len() == ORIGINATOR_OCTETS_MAX);
+        let mut header = HeaderScanner::default();
+        header.feed(b"Sender: ");
+        (0..1000).for_each(|_| header.feed(&[b'x'; 1000]));
+        assert!(header.sender().is_truncated && header.sender().raw_value.len() == ORIGINATOR_OCTETS_MAX);
     }
 }

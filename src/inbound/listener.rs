@@ -1,8 +1,7 @@
-//! Accepts, refuses when full, and starts a session thread.
+//! Accepts connections and starts a session thread for each, or refuses it at a limit.
 //!
-//! One thread for each listening socket. It waits for a client or for the request to stop by
-//! poll(2), never by shutting the socket down: a socket that the service manager lent us is shared
-//! with our successor.
+//! Each listening socket has one thread, which waits with poll(2) for a client or for the request to stop. It
+//! never shuts the socket down: a socket from the service manager is shared with the next process.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -19,39 +18,39 @@ use super::session_limits::SessionLimits;
 use crate::mail::Network;
 use crate::sys::{self, Clock as _, StopFlag, SystemClock, ThreadActivity, WaitResult};
 
-/// One listening socket and what is spoken on it.
+/// One listening socket with its role.
 pub struct Listener {
     /// The socket, bound and listening.
     pub socket: TcpListener,
-    /// What is spoken.
+    /// The protocol on this socket.
     pub role: ListenerRole,
-    /// Whose connections begin with a PROXY preface.
+    /// Proxies, whose connections begin with a PROXY header.
     pub proxy_networks: Vec<Network>,
-    /// By which to see whether this listener is stuck.
+    /// Shows whether this listener is stuck.
     pub pulse: Arc<ThreadActivity>,
-    /// Everyone who is inside, shared by all listeners.
+    /// The sessions of all listeners.
     pub session_limits: Arc<SessionLimits>,
-    /// What a session needs.
+    /// What all sessions share.
     pub services: Arc<SessionServices>,
 }
 
-/// How long to wait when the host has no descriptors, memory or threads to give.
+/// The pause when the host has no descriptors, memory or threads left.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 impl Listener {
-    /// Accepts clients until it is time to stop, whatever the host has no room for meanwhile.
+    /// Accepts clients until the server stops. A lack of descriptors or threads does not end it.
     ///
     /// # Errors
-    /// When the socket cannot be used from the first.
+    /// The socket cannot be used.
     pub fn run(&self, stop: &StopFlag) -> io::Result<()> {
         self.pulse.set_busy();
         self.socket.set_nonblocking(true)?;
-        let mut troubles = LogThrottle::default();
+        let mut accept_errors = LogThrottle::default();
         loop {
             self.pulse.set_idle();
-            let woken = stop.wait_until_readable(self.socket.as_fd(), None);
+            let wait_result = stop.wait_until_readable(self.socket.as_fd(), None);
             self.pulse.set_busy();
-            let accepted = match woken {
+            let accepted = match wait_result {
                 Ok(WaitResult::StopRequested) => {
                     self.pulse.set_idle();
                     return Ok(());
@@ -65,7 +64,7 @@ impl Listener {
                 Err(e)
                     if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => {}
                 Err(e) => {
-                    if let Some(times) = troubles.record(SystemClock.now()) {
+                    if let Some(times) = accept_errors.record(SystemClock.now()) {
                         log::error!(
                             "cannot accept on the {} port ({times} times): {e}; raise LimitNOFILE if this \
                              goes on",

@@ -2,14 +2,14 @@
 
 use crate::smtp::ServerKind;
 
-/// What is spoken on a listening socket.
+/// The protocol on a listening socket, and the clients that are expected there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ListenerRole {
     /// Mail from other servers; port 25.
     Smtp,
-    /// Mail from our users; port 587 (RFC 6409).
+    /// Mail from users; port 587 (RFC 6409).
     Submission,
-    /// Mail from our users, TLS from the first octet; port 465 (RFC 8314 §3.3).
+    /// Mail from users, TLS from the first octet; port 465 (RFC 8314 §3.3).
     Submissions,
 }
 

@@ -2,22 +2,22 @@
 
 use crate::mail::{Domain, Mailbox, Recipient};
 
-/// Who is behind an address of ours: accounts and aliases, as the wiring puts them together.
+/// The accounts and aliases of the local domains.
 pub trait LocalRecipients: Send + Sync {
-    /// The domain is one of ours.
+    /// The domain is local.
     fn is_local(&self, domain: &Domain) -> bool;
 
-    /// Mail for it is for us: its domain is one of ours, or it is this host's postmaster.
+    /// Mail for the mailbox is delivered here: its domain is local, or it is the postmaster of this host.
     fn is_local_mailbox(&self, mailbox: &Mailbox) -> bool {
         self.is_local(&mailbox.domain)
     }
 
-    /// The recipients behind a mailbox of ours; none if there is nobody.
+    /// The recipients of a local mailbox after aliases; none if it does not exist.
     ///
     /// # Errors
-    /// It cannot be found out now; says why, for the log.
+    /// The look-up has failed; the reason is for the log.
     fn expand(&self, mailbox: &Mailbox) -> Result<Vec<Recipient>, String>;
 
-    /// Where `<postmaster>` without a domain goes (RFC 5321 §4.1.1.3).
+    /// The domain of `<postmaster>` without a domain (RFC 5321 §4.1.1.3).
     fn postmaster_domain(&self) -> Domain;
 }

@@ -1,13 +1,13 @@
-//! What is not logged each time that it happens: a flood of clients would flood the log too.
+//! Keeps events that may be frequent, such as refused connections, from flooding the log.
 
 use std::time::Duration;
 
 use crate::sys::Moment;
 
-/// What happens often is said once in this time.
+/// A frequent event is logged once in this time.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// Something that happens, perhaps often.
+/// The log lines of one kind of event.
 #[derive(Debug, Default)]
 pub(super) struct LogThrottle {
     last_logged: Option<Moment>,
@@ -15,10 +15,10 @@ pub(super) struct LogThrottle {
 }
 
 impl LogThrottle {
-    /// It happened; how often since it was last said, if it is to be said now.
+    /// Counts an event; the number of events since the last log line, if one is to be written now.
     pub(super) fn record(&mut self, now: Moment) -> Option<u64> {
         self.unlogged += 1;
-        if self.last_logged.is_some_and(|said| now.since(said) < INTERVAL) {
+        if self.last_logged.is_some_and(|logged| now.since(logged) < INTERVAL) {
             return None;
         }
         self.last_logged = Some(now);
@@ -31,10 +31,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_said_once_a_second_with_how_much_it_was() {
-        let mut flood = LogThrottle::default();
+    fn frequent_events_are_logged_once_a_second_with_their_number() {
+        let mut throttle = LogThrottle::default();
         let at = |millis| Moment::new(Duration::from_millis(millis));
-        let said: Vec<_> = (0..2500).step_by(10).filter_map(|millis| flood.record(at(millis))).collect();
-        assert_eq!(said, [1, 100, 100]);
+        let logged: Vec<_> = (0..2500).step_by(10).filter_map(|millis| throttle.record(at(millis))).collect();
+        assert_eq!(logged, [1, 100, 100]);
     }
 }

@@ -1,5 +1,4 @@
-//! Is this the user? Asks the accounts, refuses what SASL allows but we have no use for, and makes
-//! those wait who guess.
+//! Checks logins against the accounts, and delays clients that guess passwords.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,17 +15,17 @@ use crate::observe::{CounterFamily, Metrics, maillog};
 use crate::smtp::{Answer, Evidence, SaslCredentials, ScramStart, Verdict};
 use crate::sys::{Clock, Mutex, Random};
 
-/// Answers for logins.
+/// Decides about logins.
 pub struct LoginPolicy {
     accounts: Arc<Accounts>,
-    guesses: Mutex<LoginBackoff>,
+    backoff: Mutex<LoginBackoff>,
     clock: Arc<dyn Clock>,
     random: Arc<dyn Random>,
     results: CounterFamily,
 }
 
 impl LoginPolicy {
-    /// Logins are checked against these accounts.
+    /// Checks logins against these accounts.
     #[must_use]
     pub fn new(
         accounts: Arc<Accounts>,
@@ -34,23 +33,23 @@ impl LoginPolicy {
         random: Arc<dyn Random>,
         metrics: &Metrics,
     ) -> Self {
-        let tried = metrics.counter_family("login", "Logins tried, by result", "result");
-        Self { accounts, guesses: Mutex::default(), clock, random, results: tried }
+        let results = metrics.counter_family("login", "Logins tried, by result", "result");
+        Self { accounts, backoff: Mutex::default(), clock, random, results }
     }
 
-    /// There is somebody who could log in.
+    /// There are users who can log in.
     #[must_use]
     pub fn has_logins(&self) -> bool {
         self.accounts.has_logins()
     }
 
-    /// Everybody who could log in can do so by SCRAM.
+    /// Every user who can log in has SCRAM keys.
     #[must_use]
     pub fn all_have_scram(&self) -> bool {
         self.accounts.all_have_scram()
     }
 
-    /// What a SCRAM exchange with `user` needs, whoever that is.
+    /// The data for a SCRAM exchange with `user`, whether the user exists or not.
     pub fn scram_start(&self, circumstances: &Circumstances<'_>, user: &str) -> Verdict {
         let octets: Vec<u8> = (0..3).flat_map(|_| self.random.bits().to_be_bytes()).collect();
         Verdict::new(Answer::ScramStart(Box::new(ScramStart {
@@ -60,41 +59,41 @@ impl LoginPolicy {
         })))
     }
 
-    /// Is it the user? Writes the line of the mail log.
+    /// Whether the credentials are right. Writes the line of the mail log.
     pub fn decide(&self, circumstances: &Circumstances<'_>, login: &SaslCredentials) -> Verdict {
-        let outcome = self.check(circumstances.address(), login);
-        self.results.add_one(outcome.metric_label());
+        let result = self.check(circumstances.address(), login);
+        self.results.add_one(result.metric_label());
         maillog::login_attempted(
             circumstances.address(),
             &login.authentication_identity,
-            outcome.maillog_result(),
+            result.maillog_result(),
         );
-        outcome.verdict()
+        result.verdict()
     }
 
     fn check(&self, address: IpAddr, login: &SaslCredentials) -> LoginResult {
-        // RFC 4422 §2: acting for somebody else is a right that nobody has here.
+        // RFC 4422 §2: no user has the right to act for another.
         let acts_for_another = login
             .authorization_identity
             .as_ref()
             .is_some_and(|authorization| *authorization != login.authentication_identity);
         if acts_for_another {
-            return LoginResult::Failed("nobody may act for somebody else");
+            return LoginResult::Failed("no user may act for another");
         }
         let user = &login.authentication_identity;
         let origin = auth::LoginOrigin { client: client_prefix(address), network: network_prefix(address) };
-        if let Err(wait) = self.guesses.lock().admit(origin, user, self.clock.now()) {
+        if let Err(wait) = self.backoff.lock().admit(origin, user, self.clock.now()) {
             return LoginResult::Throttled(wait);
         }
-        let found = match &login.evidence {
+        let check = match &login.evidence {
             Evidence::Password(password) => self.accounts.check_password(user, password.as_bytes(), address),
-            Evidence::Proof { is_valid: is_right } => match Mailbox::parse(user) {
-                Ok(user) if *is_right => auth::PasswordCheck::Accepted(user),
+            Evidence::Proof { is_valid } => match Mailbox::parse(user) {
+                Ok(user) if *is_valid => auth::PasswordCheck::Accepted(user),
                 _ => auth::PasswordCheck::Rejected,
             },
         };
-        let (guess, outcome) = match found {
-            // One user, however the name is written: limits and hooks go by it.
+        let (outcome, result) = match check {
+            // All spellings of a name are one user, for limits and hooks.
             auth::PasswordCheck::Accepted(user) => {
                 (BackoffOutcome::Succeeded, LoginResult::Succeeded(user.case_mapped()))
             }
@@ -105,19 +104,19 @@ impl LoginPolicy {
                 (BackoffOutcome::Undecided, LoginResult::Unavailable(why))
             }
         };
-        self.guesses.lock().record_outcome(origin, user, guess, self.clock.now());
-        outcome
+        self.backoff.lock().record_outcome(origin, user, outcome, self.clock.now());
+        result
     }
 }
 
 /// How a login ended.
 enum LoginResult {
     Succeeded(Mailbox),
-    /// With the reason, which the client does not hear.
+    /// The reason is not in the reply.
     Failed(&'static str),
-    /// Not looked at: there have been too many wrong ones.
+    /// Not checked: too many logins have failed.
     Throttled(Duration),
-    /// With the reason, which the client does not hear.
+    /// The reason is not in the reply.
     Unavailable(String),
 }
 
@@ -145,7 +144,7 @@ impl LoginResult {
             Self::Succeeded(user) => Verdict::new(Answer::User(user)),
             Self::Failed(why) => Verdict::new(Answer::WrongLogin).with_reason(why),
             Self::Throttled(wait) => {
-                // Rounded up: who comes after that many seconds is let in.
+                // Rounded up: a login after that many seconds is checked.
                 let seconds = wait.as_millis().div_ceil(1000);
                 let text = format!("Too many wrong logins from your address, wait {seconds} seconds");
                 Verdict::refused(Failure::transient(7, 0, text)).with_reason("too many wrong logins")
@@ -195,7 +194,7 @@ mod tests {
     }
 
     impl Fixture {
-        /// The code that goes with the answer.
+        /// The result as a text.
         fn login_result(&self, from: &str, evidence: Evidence) -> String {
             let login = SaslCredentials {
                 authorization_identity: None,
@@ -216,30 +215,34 @@ mod tests {
     }
 
     #[test]
-    fn who_guesses_waits_however_he_comes_and_the_user_is_let_in_from_elsewhere() {
-        let desk = fixture();
+    fn a_client_that_guesses_waits_and_the_user_can_log_in_from_elsewhere() {
+        let fixture = fixture();
         for n in 0..3 {
-            assert_eq!(desk.login_result(&format!("2001:db8::{n}"), password("pen")), "wrong");
-            assert_eq!(desk.login_result("2001:db8::1", Evidence::Proof { is_valid: false }), "wrong");
+            assert_eq!(fixture.login_result(&format!("2001:db8::{n}"), password("pen")), "wrong");
+            assert_eq!(fixture.login_result("2001:db8::1", Evidence::Proof { is_valid: false }), "wrong");
         }
-        let hashes = desk.logins.accounts.hashes_computed();
+        let hashes = fixture.logins.accounts.hashes_computed();
         let wait = "Too many wrong logins from your address, wait 5 seconds";
-        assert_eq!(desk.login_result("2001:db8::1", password("pencil")), wait);
+        assert_eq!(fixture.login_result("2001:db8::1", password("pencil")), wait);
         assert_eq!(
-            desk.login_result("2001:db8::9", Evidence::Proof { is_valid: true }),
+            fixture.login_result("2001:db8::9", Evidence::Proof { is_valid: true }),
             wait,
             "the same /64"
         );
-        assert_eq!(desk.logins.accounts.hashes_computed(), hashes, "nothing is computed for who has to wait");
-        assert_eq!(desk.login_result("2001:db8:0:1::1", password("pencil")), "ana@here.example");
-        desk.clock.advance(Duration::from_secs(5));
-        assert_eq!(desk.login_result("2001:db8::1", password("pencil")), "ana@here.example");
+        assert_eq!(
+            fixture.logins.accounts.hashes_computed(),
+            hashes,
+            "no hash is computed for a client that has to wait"
+        );
+        assert_eq!(fixture.login_result("2001:db8:0:1::1", password("pencil")), "ana@here.example");
+        fixture.clock.advance(Duration::from_secs(5));
+        assert_eq!(fixture.login_result("2001:db8::1", password("pencil")), "ana@here.example");
     }
 
     #[test]
-    fn a_nonce_is_new_each_time_and_keys_come_for_whoever_is_asked_for() {
-        let desk = fixture();
-        let start = |user: &str| match desk.logins.scram_start(&client("192.0.2.1"), user).answer {
+    fn a_nonce_is_never_used_again_and_unknown_users_have_keys() {
+        let fixture = fixture();
+        let start = |user: &str| match fixture.logins.scram_start(&client("192.0.2.1"), user).answer {
             Answer::ScramStart(start) => *start,
             other => panic!("{other:?}"),
         };
@@ -252,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_overload_of_ours_does_not_count_against_a_user() {
+    fn an_overload_of_the_server_does_not_count_as_a_failed_login() {
         let busy = LoginResult::Unavailable("too many logins at once".to_owned());
         assert_eq!(
             (busy.maillog_result(), busy.metric_label()),
@@ -262,14 +265,15 @@ mod tests {
     }
 
     #[test]
-    fn nobody_acts_for_somebody_else() {
-        let desk = fixture();
+    fn no_user_can_act_for_another() {
+        let fixture = fixture();
         let login = |authorization: &str| SaslCredentials {
             authorization_identity: Some(authorization.to_owned()),
             authentication_identity: "ana@here.example".to_owned(),
             evidence: password("pencil"),
         };
-        let answer = |authorization| desk.logins.decide(&client("192.0.2.1"), &login(authorization)).answer;
+        let answer =
+            |authorization| fixture.logins.decide(&client("192.0.2.1"), &login(authorization)).answer;
         assert_eq!(answer("bo@here.example"), Answer::WrongLogin);
         assert!(matches!(answer("ana@here.example"), Answer::User(_)));
     }

@@ -1,25 +1,35 @@
-//! How mail comes in.
+//! Receives mail by SMTP.
 //!
-//! - `listener`: accepts, refuses when full, starts a session thread
-//! - `seldom`: what is not logged each time that it happens
-//! - `doors`: everyone who is inside: counted, and reachable when it is time to stop
-//! - `origin`: whose doings are counted together
-//! - `rates`: how much one client may do in an hour
-//! - `buckets`: so many in an hour, for each of many
-//! - `newcomer`: from an accepted connection to a session
-//! - `proxy`: the preface by which a proxy names the client
-//! - `session`: one client, from greeting to goodbye
-//! - `outbox`: replies on their way out
-//! - `policy`: the questions a session may ask
-//! - `house_policy`: each question goes to the file that answers it
-//! - `sender`: may this reverse-path send here?
-//! - `recipient`: do we take mail for this forward-path?
-//! - `author`: in whose name may a user of ours write?
-//! - `login`: is this the user?
-//! - `content`: what happens to a message between DATA and the promise
-//! - `head`: watches the header section of a message go by
-//! - `reverse`: the confirmed name of a client's address
-//! - `hook`: the operator's programs that judge a recipient or a message
+//! - `listener`: accepts connections and starts a session thread for each
+//! - `listener_role`: the protocol on a listening socket
+//! - `accepted_client`: a connection that is accepted and counted
+//! - `admission`: from an accepted connection to a session
+//! - `proxy`: the header by which a proxy names the client
+//! - `session_limits`: counts the sessions, and ends them when the server stops
+//! - `rate_limits`: limits on what one client may do in an hour
+//! - `token_buckets`: the counts behind these limits
+//! - `address_prefix`: the parts of an address by which clients are counted
+//! - `log_throttle`: keeps frequent events from flooding the log
+//! - `session`: one session with a client
+//! - `services`, `settings`, `counters`: what sessions share
+//! - `server_settings`: the settings of the protocol state machine
+//! - `circumstances`: what is known about a client when a question is asked
+//! - `reply_buffer`: collects replies and sends them together
+//! - `refusal`: a 4yz or 5yz reply with its reference and its reasons
+//! - `policy`: the questions that a session asks
+//! - `configured_policy`: the policy of the running server
+//! - `decision`: allowed or refused, with the reasons
+//! - `sender`: decides about the reverse-path of another server
+//! - `reverse_names`: the confirmed name of a client's address
+//! - `sender_login`: decides as which addresses a user may write
+//! - `originator_field`: a From or Sender field
+//! - `recipient`: decides whether mail for a forward-path is accepted
+//! - `local_recipients`: the interface to accounts and aliases
+//! - `login`: checks logins
+//! - `content`: the content of a message, from its first octet to the queue
+//! - `content_observer`: the interface of what reads a message while it arrives
+//! - `header_scanner`: reads the header section
+//! - `session_hooks`: the operator's programs that accept or refuse a recipient or a message
 
 mod accepted_client;
 mod address_prefix;

@@ -2,11 +2,11 @@
 
 use crate::mail::Mailbox;
 
-/// A From or Sender field of a message, as far as it was understood.
+/// A From or Sender field of a message.
 #[derive(Debug)]
 pub struct OriginatorField {
     /// The field's name.
     pub name: &'static str,
-    /// Whom it names, or why that is not known.
+    /// Its mailboxes, or the reason why they are not clear.
     pub mailboxes: Result<Vec<Mailbox>, String>,
 }

@@ -1,51 +1,50 @@
-//! The preface by which a proxy names the client: the PROXY protocol, versions 1 and 2.
+//! The header by which a proxy names the client: the PROXY protocol, versions 1 and 2.
 //!
-//! A load balancer in front of us opens the connection, so that its own address is all that the socket
-//! knows. It says whose connection it passes on before anything else, also before TLS. Only those whom
-//! the operator named are asked for it: whoever may send a preface may be anybody.
+//! Behind a load balancer, the other end of the socket is the load balancer. It sends the address of its client
+//! before all other octets, also before TLS. Only proxies that the operator named are asked for this header:
+//! any other client could write a false address into it.
 //!
-//! Reads from anything that has octets, never one octet more than the preface has, because what follows
-//! may be a handshake. The deadline is the caller's. Whatever is not a preface to the letter is an error,
-//! and the connection is of no more use.
+//! The reader takes no octet beyond the header, because a TLS handshake may follow. The caller sets the
+//! deadline. A header that is not exactly well formed is an error, and the connection cannot be used. The crate
+//! `ppp` is not used: it accepts a port such as `+1`, and parses a buffer that may hold more than the header.
 //!
 //! Described in HAProxy's `doc/proxy-protocol.txt`; there is no RFC.
 
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-/// How a preface of version 2 begins (§2.2).
+/// The first octets of version 2 (§2.2).
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The signature, version and command, family and protocol, length.
 const FIXED_HEADER_OCTETS: usize = 16;
 /// The longest line of version 1, with its CRLF (§2.1).
 const VERSION_1_OCTETS_MAX: usize = 107;
-/// Addresses and everything added to them (TLVs) in version 2. Those that a proxy adds by itself have
-/// some hundred octets, a client's certificate a few thousand.
+/// The addresses and the values added to them (TLVs) in version 2. Usual values have some hundred octets, a
+/// client certificate a few thousand.
 const PAYLOAD_OCTETS_MAX: usize = 8192;
 
-/// Why there is no preface.
+/// The header is missing or cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
     /// The connection ended, failed or was too slow.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// Neither version's first octets: no proxy, or one that is not told to say whom it brings.
-    #[error("it does not begin with a PROXY preface; does the proxy send one?")]
+    /// The first octets are of neither version: the proxy may not be set up to send the header.
+    #[error("it does not begin with a PROXY header; does the proxy send one?")]
     HeaderMissing,
-    /// It brings a client and does not say whom. Departs from §2.1 and §2.2, by which the proxy's own
-    /// address would do: whoever it was would have the rights of the proxy.
+    /// The header names no client. Departs from §2.1 and §2.2, by which the address of the proxy would be
+    /// used: the client would then have the rights of the proxy.
     #[error("it does not say whose connection it passes on")]
     ClientUnknown,
-    /// It begins like one.
-    #[error("its PROXY preface is malformed: {0}")]
+    /// The header has the first octets of a version, and is malformed.
+    #[error("its PROXY header is malformed: {0}")]
     Malformed(&'static str),
 }
 
-/// Reads the preface; the client's address, or `None` where the proxy speaks for itself (a health
-/// check).
+/// Reads the header; the address of the client, or `None` if the proxy connects for itself (a health check).
 ///
 /// # Errors
-/// [`ProxyError`]; the proxy is at fault, or whoever set it up, and the connection is of no more use.
+/// [`ProxyError`]: the proxy is at fault or wrongly set up, and the connection cannot be used.
 pub fn read_header(input: &mut (impl Read + ?Sized)) -> Result<Option<SocketAddr>, ProxyError> {
     let mut head = vec![0; SIGNATURE.len()];
     input.read_exact(&mut head)?;
@@ -79,7 +78,7 @@ fn read_version_1(
     parse_version_1(text.ok_or(ProxyError::Malformed("the line is not ASCII"))?)
 }
 
-/// The words of version 1: `PROXY TCP4 CLIENT HERE CLIENT-PORT PORT`.
+/// Parses the line of version 1: `PROXY TCP4 CLIENT HERE CLIENT-PORT PORT`.
 fn parse_version_1(text: &str) -> Result<Option<SocketAddr>, ProxyError> {
     let words: Vec<_> = text.split(' ').collect();
     match words.as_slice() {
@@ -112,7 +111,7 @@ fn parse_port(word: &str) -> Result<u16, ProxyError> {
     word.parse().ok().filter(|_| is_plain).ok_or(ProxyError::Malformed("not a port"))
 }
 
-/// Version 2, from its head on.
+/// Reads version 2 after its fixed part.
 fn read_version_2(head: &[u8], input: &mut (impl Read + ?Sized)) -> Result<Option<SocketAddr>, ProxyError> {
     let &[.., version_and_command, family, high, low] = head else {
         return Err(ProxyError::Malformed("it has no head"));
@@ -124,18 +123,18 @@ fn read_version_2(head: &[u8], input: &mut (impl Read + ?Sized)) -> Result<Optio
     let mut rest = vec![0; octets];
     input.read_exact(&mut rest)?;
     match version_and_command {
-        // LOCAL: the family is not looked at.
+        // LOCAL: the family is ignored.
         0x20 => Ok(None),
         0x21 => parse_version_2(family, &rest),
         _ => Err(ProxyError::Malformed("neither LOCAL nor PROXY of version 2")),
     }
 }
 
-/// The client of version 2. Behind the addresses stands what we have no use for.
+/// The client of version 2. The values after the addresses are not used.
 fn parse_version_2(family: u8, rest: &[u8]) -> Result<Option<SocketAddr>, ProxyError> {
     let short = ProxyError::Malformed("it is too short for its addresses");
     match family {
-        // UNSPEC, whatever the protocol, and UNIX: there is no address that we could use.
+        // UNSPEC with any protocol, and UNIX: there is no IP address.
         0x00 | 0x31 => Err(ProxyError::ClientUnknown),
         // TCP over IPv4: two addresses, two ports.
         0x11 => match rest {
@@ -159,19 +158,19 @@ fn parse_version_2(family: u8, rest: &[u8]) -> Result<Option<SocketAddr>, ProxyE
 mod tests {
     use super::*;
 
-    /// What a preface says, and what is left behind it.
+    /// The result, and the number of octets that are left after the header.
     fn read_all(octets: &[u8]) -> (Result<Option<SocketAddr>, ProxyError>, usize) {
         let mut input = octets;
-        let said = read_header(&mut input);
-        (said, input.len())
+        let result = read_header(&mut input);
+        (result, input.len())
     }
 
-    fn names(octets: &[u8]) -> Option<SocketAddr> {
+    fn client_of(octets: &[u8]) -> Option<SocketAddr> {
         let mut wire = octets.to_vec();
         wire.extend_from_slice(b"EHLO x\r\n");
-        let (said, left) = read_all(&wire);
+        let (result, left) = read_all(&wire);
         assert_eq!(left, 8, "what follows is left alone: {octets:?}");
-        said.unwrap()
+        result.unwrap()
     }
 
     fn v2(command: u8, family: u8, rest: &[u8]) -> Vec<u8> {
@@ -188,31 +187,31 @@ mod tests {
             ("PROXY TCP6 2001:db8::7 2001:db8::1 65535 465\r\n", "[2001:db8::7]:65535"),
             ("PROXY TCP6 ::ffff:192.0.2.7 ::1 1 25\r\n", "[::ffff:192.0.2.7]:1"),
         ] {
-            assert_eq!(names(line.as_bytes()), Some(client.parse().unwrap()), "{line}");
+            assert_eq!(client_of(line.as_bytes()), Some(client.parse().unwrap()), "{line}");
         }
     }
 
     #[test]
-    fn a_preface_of_version_2_names_the_client_whatever_is_added_to_it() {
-        assert_eq!(names(&v2(0x21, 0x11, &V4_ADDRESSES)), Some("192.0.2.7:49153".parse().unwrap()));
+    fn a_header_of_version_2_names_the_client_with_any_added_values() {
+        assert_eq!(client_of(&v2(0x21, 0x11, &V4_ADDRESSES)), Some("192.0.2.7:49153".parse().unwrap()));
         let added = [V4_ADDRESSES.as_slice(), &[0x03, 0, 4, 1, 2, 3, 4], &[0xEE; 500]].concat();
-        assert_eq!(names(&v2(0x21, 0x11, &added)), Some("192.0.2.7:49153".parse().unwrap()));
+        assert_eq!(client_of(&v2(0x21, 0x11, &added)), Some("192.0.2.7:49153".parse().unwrap()));
         let mut v6 = [0; 36];
         v6[..4].copy_from_slice(&[0x20, 0x01, 0x0d, 0xb8]);
         v6[15] = 7;
         v6[33] = 9;
-        assert_eq!(names(&v2(0x21, 0x21, &v6)), Some("[2001:db8::7]:9".parse().unwrap()));
+        assert_eq!(client_of(&v2(0x21, 0x21, &v6)), Some("[2001:db8::7]:9".parse().unwrap()));
     }
 
     #[test]
-    fn a_proxy_that_speaks_for_itself_names_nobody() {
+    fn a_proxy_that_connects_for_itself_names_no_client() {
         for octets in [v2(0x20, 0x00, b""), v2(0x20, 0x11, &V4_ADDRESSES), v2(0x20, 0xFF, b"x")] {
-            assert_eq!(names(&octets), None, "{octets:?}");
+            assert_eq!(client_of(&octets), None, "{octets:?}");
         }
     }
 
     #[test]
-    fn a_proxy_that_does_not_say_whom_it_brings_brings_nobody() {
+    fn a_header_without_a_client_address_is_refused() {
         for octets in [
             b"PROXY UNKNOWN\r\n".to_vec(),
             b"PROXY UNKNOWN ffff::1 whatever 1 2\r\n".to_vec(),
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_preface_to_the_letter_is_refused() {
+    fn a_malformed_header_is_refused() {
         let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(VERSION_1_OCTETS_MAX));
         for line in [
             "PROXY TCP4 192.0.2.7 198.51.100.1 49153\r\n",
@@ -246,8 +245,8 @@ mod tests {
             "PROXY \u{e9}TCP4 192.0.2.7\r\n",
             &long,
         ] {
-            let said = read_all(line.as_bytes()).0;
-            assert!(matches!(said, Err(ProxyError::Malformed(_))), "{line:?}: {said:?}");
+            let result = read_all(line.as_bytes()).0;
+            assert!(matches!(result, Err(ProxyError::Malformed(_))), "{line:?}: {result:?}");
         }
         for octets in [
             v2(0x22, 0x11, &V4_ADDRESSES),
@@ -258,8 +257,8 @@ mod tests {
             v2(0x21, 0x21, &[0; 35]),
             v2(0x21, 0x11, &[0; PAYLOAD_OCTETS_MAX + 1]),
         ] {
-            let said = read_all(&octets).0;
-            assert!(matches!(said, Err(ProxyError::Malformed(_))), "{octets:?}: {said:?}");
+            let result = read_all(&octets).0;
+            assert!(matches!(result, Err(ProxyError::Malformed(_))), "{octets:?}: {result:?}");
         }
         for octets in
             [b"EHLO there.example\r\n".as_slice(), b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\x00"]
@@ -269,13 +268,13 @@ mod tests {
     }
 
     #[test]
-    fn every_preface_that_is_cut_short_is_an_end_of_input() {
+    fn a_header_that_is_cut_short_is_an_end_of_input() {
         for octets in
             [b"PROXY TCP4 192.0.2.7 198.51.100.1 49153 25\r\n".to_vec(), v2(0x21, 0x11, &V4_ADDRESSES)]
         {
             for end in 0..octets.len() {
-                let said = read_all(&octets[..end]).0;
-                assert!(matches!(said, Err(ProxyError::Io(_))), "{end}: {said:?}");
+                let result = read_all(&octets[..end]).0;
+                assert!(matches!(result, Err(ProxyError::Io(_))), "{end}: {result:?}");
             }
         }
     }

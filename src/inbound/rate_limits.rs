@@ -1,10 +1,9 @@
-//! How much one client may do in an hour, and what it hears when that is used up.
+//! Limits on what one client may do in an hour.
 //!
-//! A client that has logged in is counted by its login, wherever it comes from, so that an office
-//! behind one address is many; everybody else is counted by address, an IPv6 client by its /64.
-//! Addresses of this host and of the operator's relay networks are not counted. Whoever is over a limit
-//! is asked to come again: these are limits on the pace of honest mail, and a refusal for good would
-//! lose some.
+//! A client that has logged in is counted by its login, so that the users of an office behind one address
+//! are counted one by one. Any other client is counted by its address, an IPv6 client by its /64. Addresses
+//! of this host and of the operator's relay networks are not counted. A client over a limit gets a 4yz
+//! reply: the limits are for the pace of honest mail, and a permanent refusal would lose some of it.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +16,7 @@ use crate::observe::{CounterFamily, Metrics};
 use crate::smtp::{Answer, Reply, Verdict};
 use crate::sys::{Clock, Mutex};
 
-/// What each may do in an hour; 0 is no limit.
+/// The limits for one hour; 0 is no limit.
 #[derive(Debug, Clone, Default)]
 pub struct HourlyLimits {
     /// Connections from one address.
@@ -26,17 +25,17 @@ pub struct HourlyLimits {
     pub address_messages: usize,
     /// RCPT commands from one address.
     pub address_recipients: usize,
-    /// Recipients asked for from one address that do not exist.
+    /// RCPT commands from one address for recipients that do not exist.
     pub address_unknown_recipients: usize,
     /// MAIL commands of one login.
     pub login_messages: usize,
     /// RCPT commands of one login.
     pub login_recipients: usize,
-    /// Whose addresses are not counted, beside those of this host.
+    /// Networks whose clients are not counted, beside this host.
     pub exempt_networks: Vec<Network>,
 }
 
-/// Everybody's rates.
+/// What all clients and users have done in the last hour.
 pub struct RateLimits {
     clock: Arc<dyn Clock>,
     exempt_networks: Vec<Network>,
@@ -49,7 +48,7 @@ pub struct RateLimits {
     refusals: CounterFamily,
 }
 
-/// One key of the configuration.
+/// One limit of the configuration, and its counts.
 struct RateLimit<K> {
     name: &'static str,
     buckets: Mutex<TokenBuckets<K>>,
@@ -62,7 +61,7 @@ impl<K: Eq + std::hash::Hash + Clone> RateLimit<K> {
 }
 
 impl RateLimits {
-    /// Nobody has done anything so far.
+    /// All counts are zero.
     #[must_use]
     pub fn new(max: HourlyLimits, clock: Arc<dyn Clock>, metrics: &Metrics) -> Self {
         Self {
@@ -85,52 +84,53 @@ impl RateLimits {
         }
     }
 
-    /// A client connects: whether it may.
+    /// Counts a connection; whether it is within the limit.
     pub(super) fn admit_connection(&self, address: IpAddr) -> bool {
         self.rate_limit_key(address)
-            .is_none_or(|origin| self.connections.buckets.lock().take(&origin, self.clock.now()))
+            .is_none_or(|prefix| self.connections.buckets.lock().take(&prefix, self.clock.now()))
     }
 
-    /// A client begins a message: what it hears if that is one too many.
+    /// Counts a message; the refusal if it is over the limit.
     pub(super) fn admit_message(&self, circumstances: &Circumstances<'_>) -> Result<(), Verdict> {
         match circumstances.login {
             Some(login) => self.take(&self.login_messages, login, "Too many messages from your account"),
-            None => self.rate_limit_key(circumstances.address()).map_or(Ok(()), |origin| {
-                self.take(&self.messages, &origin, "Too many messages from your address")
+            None => self.rate_limit_key(circumstances.address()).map_or(Ok(()), |prefix| {
+                self.take(&self.messages, &prefix, "Too many messages from your address")
             }),
         }
     }
 
-    /// A client names a recipient. One that has asked for too many who do not exist is told nothing
-    /// about any other.
+    /// Counts a recipient; the refusal if it is over the limit. A client that has named too many recipients
+    /// that do not exist gets no answer about any other.
     pub(super) fn admit_recipient(&self, circumstances: &Circumstances<'_>) -> Result<(), Verdict> {
         if let Some(login) = circumstances.login {
             return self.take(&self.login_recipients, login, "Too many recipients from your account");
         }
-        let Some(origin) = self.rate_limit_key(circumstances.address()) else { return Ok(()) };
-        let guesses_too_much = !self.unknown_recipients.buckets.lock().has_token(&origin, self.clock.now());
-        if guesses_too_much {
+        let Some(prefix) = self.rate_limit_key(circumstances.address()) else { return Ok(()) };
+        let has_guessed_too_much =
+            !self.unknown_recipients.buckets.lock().has_token(&prefix, self.clock.now());
+        if has_guessed_too_much {
             return Err(self.refusal(
                 self.unknown_recipients.name,
-                "Too many recipients who do not exist from your address",
+                "Too many recipients that do not exist from your address",
             ));
         }
-        self.take(&self.recipients, &origin, "Too many recipients from your address")
+        self.take(&self.recipients, &prefix, "Too many recipients from your address")
     }
 
-    /// A recipient that the client named does not exist.
+    /// Counts a recipient that does not exist.
     pub(super) fn record_unknown_recipient(&self, circumstances: &Circumstances<'_>) {
-        if let (None, Some(origin)) = (circumstances.login, self.rate_limit_key(circumstances.address())) {
-            self.unknown_recipients.buckets.lock().take(&origin, self.clock.now());
+        if let (None, Some(prefix)) = (circumstances.login, self.rate_limit_key(circumstances.address())) {
+            self.unknown_recipients.buckets.lock().take(&prefix, self.clock.now());
         }
     }
 
-    /// One of this host or of a network that the operator trusts.
+    /// The address is of this host or of a network that the operator trusts.
     pub(super) fn is_exempt(&self, address: IpAddr) -> bool {
         address.is_loopback() || self.exempt_networks.iter().any(|network| network.contains(address))
     }
 
-    /// By what an address is counted, if it is.
+    /// The prefix by which an address is counted, if it is counted.
     fn rate_limit_key(&self, address: IpAddr) -> Option<IpAddr> {
         (!self.is_exempt(address)).then(|| client_prefix(address))
     }
@@ -139,15 +139,15 @@ impl RateLimits {
         &self,
         limit: &RateLimit<K>,
         key: &K,
-        words: &str,
+        text: &str,
     ) -> Result<(), Verdict> {
         let is_taken = limit.buckets.lock().take(key, self.clock.now());
-        if is_taken { Ok(()) } else { Err(self.refusal(limit.name, words)) }
+        if is_taken { Ok(()) } else { Err(self.refusal(limit.name, text)) }
     }
 
-    fn refusal(&self, limit: &'static str, words: &str) -> Verdict {
+    fn refusal(&self, limit: &'static str, text: &str) -> Verdict {
         self.refusals.add_one(limit);
-        let reply = Reply::new(450, 7, 1, format!("{words} within an hour, try again later"));
+        let reply = Reply::new(450, 7, 1, format!("{text} within an hour, try again later"));
         Verdict::new(Answer::RefusedWith(reply)).with_reason(format!("limits.{limit} is reached"))
     }
 }
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_is_counted_by_address_until_it_logs_in_and_then_by_login() {
+    fn a_client_is_counted_by_address_before_its_login_and_by_user_after_it() {
         let clock = Arc::new(TestClock::default());
         let rates = rates(&clock);
         let stranger = client("192.0.2.1", None);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn this_host_and_the_named_networks_are_not_counted_and_a_slash_64_is_one() {
+    fn exempt_networks_are_not_counted_and_a_slash_64_is_one_client() {
         let rates = rates(&Arc::new(TestClock::default()));
         for address in ["127.0.0.9", "::1", "198.51.100.7"] {
             assert!((0..9).all(|_| rates.admit_connection(address.parse().unwrap())), "{address}");
@@ -218,12 +218,12 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_too_many_who_do_not_exist_hears_nothing_more_about_anybody() {
+    fn a_client_that_guesses_too_many_recipients_gets_no_more_answers() {
         let rates = rates(&Arc::new(TestClock::default()));
         let guesser = client("192.0.2.1", None);
         assert!(rates.admit_recipient(&guesser).is_ok());
         rates.record_unknown_recipient(&guesser);
-        assert!(reply(rates.admit_recipient(&guesser)).contains("who do not exist"));
+        assert!(reply(rates.admit_recipient(&guesser)).contains("that do not exist"));
         let other = client("192.0.2.2", None);
         assert!((0..3).all(|_| rates.admit_recipient(&other).is_ok()));
         assert!(reply(rates.admit_recipient(&other)).contains("Too many recipients from"));

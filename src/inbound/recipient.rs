@@ -1,7 +1,7 @@
-//! Do we take mail for this forward-path?
+//! Decides whether mail for a forward-path is accepted.
 //!
-//! For a local domain: if there is somebody. For any other: only from a user of ours, or from a
-//! network that the operator named. There is no third way, so this is no open relay.
+//! In a local domain the recipient must exist. For any other domain the client must have logged in or be in
+//! a network that the operator named; otherwise the server would be an open relay.
 
 use std::sync::Arc;
 
@@ -11,14 +11,14 @@ use crate::mail::{Failure, ForwardPath, LocalPart, Mailbox, Recipient};
 use crate::observe::{CounterFamily, Metrics};
 use crate::smtp::{Answer, Verdict};
 
-/// Answers for forward-paths.
+/// Decides about forward-paths.
 pub struct RecipientPolicy {
     local_recipients: Arc<dyn LocalRecipients>,
     decisions: CounterFamily,
 }
 
 impl RecipientPolicy {
-    /// Answers from `local_recipients`.
+    /// `local_recipients` has the addresses of the local domains.
     #[must_use]
     pub fn new(local_recipients: Arc<dyn LocalRecipients>, metrics: &Metrics) -> Self {
         let decisions =
@@ -26,7 +26,7 @@ impl RecipientPolicy {
         Self { local_recipients, decisions }
     }
 
-    /// Do we take mail for it from this client?
+    /// Whether mail for the forward-path is accepted from this client, and its recipients.
     pub fn decide(&self, circumstances: &Circumstances<'_>, forward_path: &ForwardPath) -> Verdict {
         let (decision, verdict) = match self.resolve_mailbox(forward_path) {
             Some(mailbox) if self.local_recipients.is_local_mailbox(&mailbox) => self.decide_local(&mailbox),
@@ -69,13 +69,12 @@ impl RecipientPolicy {
                 format!("{} is in relay.networks", circumstances.address())
             }
             None => {
-                let failure =
-                    Failure::permanent(7, 1, "We do not relay: log in first, or use your own server");
-                let why = format!("{} is not a domain of ours and nobody has logged in", mailbox.domain);
+                let failure = Failure::permanent(7, 1, "Relaying is not allowed without a login");
+                let why = format!("{} is no local domain, and the client has not logged in", mailbox.domain);
                 return ("relay-refused", Verdict::refused(failure).with_reason(why));
             }
         };
-        // RFC 6409 §5.2: nobody but us could say what half a domain means.
+        // RFC 6409 §5.2: only this server could complete the domain.
         if !mailbox.domain.is_qualified_or_literal() {
             let text = format!("The domain {} is not complete, write it with all its parts", mailbox.domain);
             return ("incomplete", Verdict::refused(Failure::permanent(1, 2, text)));
@@ -85,7 +84,7 @@ impl RecipientPolicy {
 }
 
 fn unknown_recipient() -> Verdict {
-    let failure = Failure::permanent(1, 1, "There is nobody here by that name");
+    let failure = Failure::permanent(1, 1, "The recipient does not exist");
     Verdict::refused(failure).with_reason("no account and no alias has this address")
 }
 
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn only_users_and_named_networks_may_relay() {
+    fn only_users_and_relay_networks_may_send_to_other_domains() {
         let ana = Mailbox::parse("ana@here.example").unwrap();
         let refused = |answer| matches!(answer, Answer::Refused(Failure::Permanent(reason)) if (reason.subject, reason.detail) == (7, 1));
         assert!(refused(decide(&stranger(), "bo@there.example")));
@@ -143,14 +142,14 @@ mod tests {
     }
 
     #[test]
-    fn half_a_domain_is_refused() {
+    fn an_incomplete_domain_is_refused() {
         let ana = Mailbox::parse("ana@here.example").unwrap();
         let answer = decide(&Circumstances { login: Some(&ana), ..stranger() }, "bo@there");
         assert!(matches!(answer, Answer::Refused(Failure::Permanent(r)) if (r.subject, r.detail) == (1, 2)));
     }
 
     #[test]
-    fn a_local_address_is_known_unknown_or_cannot_be_looked_up() {
+    fn an_unknown_local_address_is_refused_and_a_failed_look_up_is_transient() {
         assert!(matches!(decide(&stranger(), "ana@here.example"), Answer::Recipients(_)));
         assert!(matches!(decide(&stranger(), ""), Answer::Recipients(_)));
         assert!(matches!(decide(&stranger(), "no@here.example"), Answer::Refused(Failure::Permanent(_))));

@@ -1,7 +1,7 @@
-//! Replies on their way out: collected, and sent together (RFC 2920 §3.2).
+//! Collects replies and sends them together (RFC 2920 §3.2).
 //!
-//! An error is remembered. Half a reply may have gone out before it, and whatever came behind that
-//! half would be heard as the answer to something else.
+//! After an error nothing more is sent: half a reply may be out, and the client would take the next reply for
+//! its end.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use crate::sys::{Moment, Stream};
 /// Collected replies are sent before there are more octets of them than this.
 const BUFFERED_OCTETS_MAX: usize = 16 * 1024;
 
-/// What is to be sent, unless the connection is lost.
+/// Replies to be sent, and the error that ended the sending.
 #[derive(Debug, Default)]
 pub(super) struct ReplyBuffer {
     octets: Vec<u8>,
@@ -18,12 +18,12 @@ pub(super) struct ReplyBuffer {
 }
 
 impl ReplyBuffer {
-    /// To be sent with what is here already.
+    /// Adds a reply.
     pub(super) fn add(&mut self, octets: &[u8]) {
         self.octets.extend_from_slice(octets);
     }
 
-    /// It is time to send.
+    /// The collected replies must be sent.
     pub(super) fn is_full(&self) -> bool {
         self.octets.len() > BUFFERED_OCTETS_MAX
     }
@@ -31,7 +31,7 @@ impl ReplyBuffer {
     /// Sends everything by `deadline`.
     ///
     /// # Errors
-    /// As the connection says, and from then on always.
+    /// The error of the connection, and after it always the same one.
     pub(super) fn send(&mut self, stream: &mut dyn Stream, deadline: Moment) -> io::Result<()> {
         let octets = std::mem::take(&mut self.octets);
         if let Some(lost) = self.write_error {
@@ -54,7 +54,7 @@ mod tests {
 
     use super::*;
 
-    /// Takes three octets, then nothing once, then everything.
+    /// Takes three octets, then fails once, then takes everything.
     #[derive(Debug, Default)]
     struct FailingStream {
         writes: usize,
@@ -95,13 +95,13 @@ mod tests {
     }
 
     #[test]
-    fn nothing_goes_out_behind_half_a_reply() {
+    fn nothing_is_sent_after_half_a_reply() {
         let mut stream = FailingStream::default();
-        let mut outbox = ReplyBuffer::default();
+        let mut buffer = ReplyBuffer::default();
         let deadline = Moment::new(Duration::ZERO);
         for reply in ["250 one\r\n", "250 two\r\n", ""] {
-            outbox.add(reply.as_bytes());
-            let error = outbox.send(&mut stream, deadline).unwrap_err();
+            buffer.add(reply.as_bytes());
+            let error = buffer.send(&mut stream, deadline).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         }
         assert_eq!(stream.written, b"250");

@@ -1,8 +1,9 @@
-//! The name of a client's address, for the Received field (RFC 5321 §4.4) and for hooks.
+//! The name of a client's address in DNS, for the Received field (RFC 5321 §4.4) and for hooks.
 //!
-//! What the reverse record says counts only if the name leads back to the address: anybody can put
-//! any name there. A client without a confirmed name is no worse for it, so trouble of any kind is
-//! no name, said to nobody. Asked once a session, and with a short deadline, because the client waits.
+//! A name counts only if its own records have the address: the owner of an address can put any name into its
+//! reverse record. A client without a confirmed name has no disadvantage, so an error in DNS is the same as no
+//! name, and is not logged. Looked up at each MAIL of a client without a login; the client waits, so the
+//! deadline is short.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
@@ -12,27 +13,27 @@ use crate::dns::{Budget, Resolver};
 use crate::mail::Domain;
 use crate::sys::Clock;
 
-/// Finds confirmed names.
+/// Looks up confirmed names.
 pub struct ReverseNames {
     resolver: Arc<dyn Resolver>,
     clock: Arc<dyn Clock>,
 }
 
-/// All questions about one client together.
+/// The time for all look-ups of one client.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
-/// Names of one address that are tried.
+/// Names of one address that are checked.
 const NAMES_MAX: usize = 3;
 /// Look-ups for one client: its PTR records, and the addresses of each name.
 const DNS_LOOKUPS_MAX: u32 = 1 + NAMES_MAX as u32;
 
 impl ReverseNames {
-    /// Asks `resolver`.
+    /// Looks names up with `resolver`.
     #[must_use]
     pub fn new(resolver: Arc<dyn Resolver>, clock: Arc<dyn Clock>) -> Self {
         Self { resolver, clock }
     }
 
-    /// The name of a public address, if its reverse record and the name's own records agree.
+    /// A name of a public address whose own records have this address.
     pub(super) fn confirmed_name(&self, address: IpAddr) -> Option<Domain> {
         let address = address.to_canonical();
         if !is_public(address) {
@@ -40,15 +41,15 @@ impl ReverseNames {
         }
         let budget = Budget::new(self.clock.now() + LOOKUP_TIMEOUT, DNS_LOOKUPS_MAX);
         let names = self.resolver.ptr_names(address, &budget).ok()?;
-        let leads_back = |name: &Domain| {
+        let has_address = |name: &Domain| {
             let addresses = self.resolver.addresses(name, &budget);
             addresses.is_ok_and(|addresses| addresses.contains(&address))
         };
-        names.into_iter().take(NAMES_MAX).find(leads_back)
+        names.into_iter().take(NAMES_MAX).find(has_address)
     }
 }
 
-/// The address belongs to one host in the world, so that its name says something to others.
+/// The address belongs to one host on the Internet, so that its name has a meaning for others.
 fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => !(v4.is_loopback() || v4.is_private() || v4.is_link_local() || v4.is_unspecified()),
@@ -83,7 +84,7 @@ mod tests {
     ";
 
     #[test]
-    fn a_name_counts_if_it_leads_back_to_the_address() {
+    fn a_name_is_confirmed_if_its_records_have_the_address() {
         let names = ReverseNames::new(Arc::new(Zone::parse(ZONE).unwrap()), Arc::new(TestClock::default()));
         for (address, name) in [
             ("192.0.2.7", "out-7.there.example"),

@@ -1,8 +1,9 @@
-//! May this reverse-path send here, from a client that has not logged in?
+//! Decides about the reverse-path of a client that has not logged in.
 //!
-//! A domain that has sent to us over TLS keeps doing so: mail in plain text that really comes from
-//! it is refused, because somebody between us may have removed the encryption. Only a domain that
-//! SPF has confirmed is looked at, so that nobody else can raise or trip its level.
+//! The server remembers whether a domain has sent mail over TLS. Once it has, mail of this domain in plain
+//! text is refused, because somebody on the way may have removed the encryption. This holds only for a domain
+//! that SPF has confirmed, so that no other sender can raise the level or be refused for it. SPF is not
+//! implemented yet: [`Unchecked`] confirms no sender.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,13 +17,13 @@ use crate::observe::{CounterFamily, Metrics};
 use crate::smtp::{Answer, Verdict};
 use crate::tls::IncomingSecurityLevel;
 
-/// Says whether a client may send for a domain.
+/// Checks whether a client may send for a domain.
 pub trait SenderCheck: Send + Sync {
     /// The result of RFC 7208 for this client and reverse-path.
     fn check_spf(&self, address: IpAddr, hello: &str, mailbox: &Mailbox) -> SpfResult;
 }
 
-/// Nobody asks yet: no sender is confirmed.
+/// Confirms no sender.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Unchecked;
 

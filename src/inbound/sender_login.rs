@@ -1,9 +1,9 @@
-//! In whose name may a user of ours write? In MAIL FROM, and in the From and Sender fields.
+//! Decides as which addresses a user may write, in MAIL FROM and in the From and Sender fields.
 //!
-//! In their own, in that of an address of ours that leads to them (an alias, their address with a
-//! suffix …), and in those that the operator lists in `domains/DOMAIN/senders`. Everybody else's
-//! name is refused, with words that say whose is free, unless the operator has lifted the rule with
-//! `sender = "any"`. Who has not logged in is not asked: that is what SPF and its kin are for.
+//! A user may write as the own address, as a local address that leads to the user (an alias, the own address
+//! with a suffix), and as the addresses that the operator lists in `domains/DOMAIN/senders`. Any other address
+//! is refused, and the reply says which ones are allowed, unless the operator has set `sender = "any"`. These
+//! rules are for users: for the mail of other servers there is SPF.
 
 use std::sync::Arc;
 
@@ -13,22 +13,22 @@ use super::originator_field::OriginatorField;
 use crate::mail::{Destination, Failure, Mailbox};
 use crate::observe::{CounterFamily, Metrics};
 
-/// Whether senders are bound to their logins.
+/// Whether users are bound to their own addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SenderRestriction {
-    /// They write in names that are theirs.
+    /// A user writes as addresses that lead to the user.
     OwnAddresses,
-    /// They write in any name.
+    /// A user writes as any address.
     AnyAddress,
 }
 
-/// What the operator allows beyond the rule.
+/// The addresses that the operator allows a user beside the own ones.
 pub trait SenderPermissions: Send + Sync {
-    /// The operator lets this user write as this address.
+    /// Whether the operator allows the user to write as the address.
     fn may_send_as(&self, user: &Mailbox, address: &Mailbox) -> bool;
 }
 
-/// Answers for the names that users write in.
+/// Decides about the addresses as which users write.
 pub struct SenderLoginPolicy {
     local_recipients: Arc<dyn LocalRecipients>,
     permissions: Arc<dyn SenderPermissions>,
@@ -36,30 +36,30 @@ pub struct SenderLoginPolicy {
     refusals: CounterFamily,
 }
 
-/// Mailboxes in a field of a user's: each may have to be looked up, and the client waits.
+/// Mailboxes in one field: each may have to be looked up, and the client waits.
 const ORIGINATOR_MAILBOXES_MAX: usize = 10;
 
 impl SenderLoginPolicy {
-    /// Aliases stand in `directory`, exceptions in `permissions`.
+    /// Aliases are in `local_recipients`, exceptions in `permissions`.
     #[must_use]
     pub fn new(
-        directory: Arc<dyn LocalRecipients>,
+        local_recipients: Arc<dyn LocalRecipients>,
         permissions: Arc<dyn SenderPermissions>,
-        binding: SenderRestriction,
+        restriction: SenderRestriction,
         metrics: &Metrics,
     ) -> Self {
-        let refused = metrics.counter_family(
+        let refusals = metrics.counter_family(
             "submission_sender_refused",
             "Names that users may not write in, by place",
             "place",
         );
-        Self { local_recipients: directory, permissions, restriction: binding, refusals: refused }
+        Self { local_recipients, permissions, restriction, refusals }
     }
 
-    /// May `user` send from this reverse-path?
+    /// Whether `user` may send from this reverse-path.
     pub fn check_reverse_path(&self, user: &Mailbox, address: &Mailbox) -> Decision {
         let domain = &address.domain;
-        // RFC 6409 §5.2: nobody but us could say what half a domain means.
+        // RFC 6409 §5.2: only this server could complete the domain.
         if !domain.is_qualified_or_literal() && !self.local_recipients.is_local(domain) {
             let text = format!("The domain {domain} is not complete, write it with all its parts");
             return Decision::refused(Failure::permanent(1, 8, text));
@@ -67,18 +67,18 @@ impl SenderLoginPolicy {
         self.check_address("MAIL FROM", user, address)
     }
 
-    /// May `user` send a message with this field?
+    /// Whether `user` may send a message with this field.
     pub fn check_field(&self, user: &Mailbox, field_value: &OriginatorField) -> Decision {
         let OriginatorField { name: field, mailboxes: named } = field_value;
         let not_known = |why: &str| {
             self.refusals.add_one(field);
-            let text = format!("We cannot tell whether {field} names you: {why}");
+            let text = format!("It is not clear that {field} names you: {why}");
             Decision::refused(Failure::permanent(6, 0, text))
         };
         match named {
             _ if self.restriction == SenderRestriction::AnyAddress => self.check_address(field, user, user),
             Err(why) => not_known(why),
-            Ok(mailboxes) if mailboxes.is_empty() => not_known("it names nobody"),
+            Ok(mailboxes) if mailboxes.is_empty() => not_known("it names no mailbox"),
             Ok(mailboxes) if mailboxes.len() > ORIGINATOR_MAILBOXES_MAX => not_known("it names too many"),
             Ok(mailboxes) => {
                 let mut decision = Decision::allowed();
@@ -123,7 +123,7 @@ impl SenderLoginPolicy {
         }
     }
 
-    /// `address` is one of ours, and the user is behind it.
+    /// The address is local and leads to the user.
     fn delivers_to(&self, address: &Mailbox, user: &Mailbox) -> Result<bool, String> {
         if !self.local_recipients.is_local(&address.domain) {
             return Ok(false);
@@ -172,11 +172,11 @@ mod tests {
         }
     }
 
-    fn authors(binding: SenderRestriction) -> SenderLoginPolicy {
+    fn policy(restriction: SenderRestriction) -> SenderLoginPolicy {
         SenderLoginPolicy::new(
             Arc::new(FixedDirectory),
             Arc::new(FixedDirectory),
-            binding,
+            restriction,
             &Metrics::default(),
         )
     }
@@ -185,7 +185,7 @@ mod tests {
         Mailbox::parse("ana@here.example").unwrap()
     }
 
-    /// The status of a refusal, or nothing.
+    /// The status of a refusal, or an empty text.
     fn status(decision: Decision) -> String {
         decision.refusal.map_or_else(String::new, |failure| {
             let class = if matches!(failure, Failure::Permanent(_)) { 5 } else { 4 };
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_user_writes_in_names_that_are_theirs() {
+    fn a_user_writes_as_addresses_that_lead_to_the_user() {
         for (address, refused) in [
             ("ana@here.example", ""),
             ("ANA@HERE.example", ""),
@@ -210,23 +210,23 @@ mod tests {
         ] {
             let mailbox = Mailbox::parse(address).unwrap();
             assert_eq!(
-                status(authors(SenderRestriction::OwnAddresses).check_reverse_path(&ana(), &mailbox)),
+                status(policy(SenderRestriction::OwnAddresses).check_reverse_path(&ana(), &mailbox)),
                 refused,
                 "{address}"
             );
             let in_any_name =
-                status(authors(SenderRestriction::AnyAddress).check_reverse_path(&ana(), &mailbox));
+                status(policy(SenderRestriction::AnyAddress).check_reverse_path(&ana(), &mailbox));
             assert_eq!(in_any_name, if address == "ana@here" { "5.1.8" } else { "" }, "{address}");
         }
     }
 
     #[test]
-    fn everybody_whom_a_field_names_must_be_the_user() {
+    fn all_mailboxes_of_a_field_must_lead_to_the_user() {
         let both = |named: Result<&[&str], &str>| {
             let named = named.map(|names| names.iter().map(|raw| Mailbox::parse(raw).unwrap()).collect());
-            let authorship = OriginatorField { name: "From", mailboxes: named.map_err(str::to_owned) };
+            let field = OriginatorField { name: "From", mailboxes: named.map_err(str::to_owned) };
             [SenderRestriction::OwnAddresses, SenderRestriction::AnyAddress]
-                .map(|binding| status(authors(binding).check_field(&ana(), &authorship)))
+                .map(|restriction| status(policy(restriction).check_field(&ana(), &field)))
         };
         assert_eq!(both(Ok(&["ana@here.example", "info@here.example"])), ["", ""]);
         assert_eq!(both(Ok(&["ana@here.example", "eve@there.example"])), ["5.7.1", ""]);

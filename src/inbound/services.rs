@@ -13,24 +13,24 @@ use crate::queue;
 use crate::sys::{Clock, Random};
 use crate::tls::TlsServer;
 
-/// What a session needs of the house. Shared by all of them.
+/// The services that all sessions share.
 pub struct SessionServices {
     /// The settings. A session reads them once, when it begins.
     pub settings: Arc<ArcSwap<Settings>>,
-    /// Answers what a session cannot know.
+    /// The rules of the server.
     pub policy: Arc<dyn Policy>,
-    /// The operator's own rules.
+    /// The operator's programs.
     pub hooks: SessionHooks,
-    /// Where messages go.
+    /// The queue for accepted messages.
     pub queue: queue::Handle,
-    /// Encrypts.
+    /// Makes TLS handshakes.
     pub tls: TlsServer,
     /// The clock of all deadlines.
     pub clock: Arc<dyn Clock>,
     /// Draws the references of refusals.
     pub random: Arc<dyn Random>,
-    /// Remembers what sessions did.
+    /// The traces of sessions.
     pub traces: Arc<Traces>,
-    /// Counts.
+    /// The counters of sessions.
     pub counters: Counters,
 }

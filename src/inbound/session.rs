@@ -1,13 +1,11 @@
-//! One client, from greeting to goodbye: the blocking shell around the server machine.
+//! One session with a client: the connection around the protocol state machine `smtp::Server`.
 //!
-//! Reads octets, hands lines to the machine, and does what it says: writes, waits, shakes hands,
-//! asks the policy, streams a message into the queue. It knows no reply code and compares no
-//! command; whatever is SMTP is in `smtp::server`.
+//! The session reads octets, gives lines to the server, and does what the returned action says: it sends a
+//! reply, makes a TLS handshake, asks the policy, or streams a message into the queue. The rules of SMTP are
+//! in `smtp::server`. Each session runs on its own thread; every wait has a deadline, and so has the session.
 //!
-//! Runs on a thread of its own. Every wait has a deadline, and the session as a whole has one.
-//!
-//! Most sessions are idle, in `next_line` below `perform`, and what the frames of these two hold is held
-//! by every one of them. So whatever is called seldom and needs room is not inlined into them.
+//! Most sessions are idle, in `next_line` below `perform`, and each of them keeps the stack frames of these
+//! two functions. So code that is rarely run and needs room is not inlined into them.
 
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
@@ -34,11 +32,11 @@ use crate::smtp::{
 use crate::sys::{Moment, Stream};
 use crate::tls::{AcceptedTls, is_not_tls};
 
-/// One client's session.
+/// A session with one client.
 pub(super) struct Session {
     /// `None` once the connection is lost in a handshake.
     stream: Option<Box<dyn Stream>>,
-    /// Of the encrypted connection (RFC 9266).
+    /// The channel binding of the TLS connection (RFC 9266).
     channel_binding: Option<[u8; 32]>,
     address: SocketAddr,
     role: ListenerRole,
@@ -54,19 +52,19 @@ pub(super) struct Session {
     /// The reasons for the next reply, if it is a refusal.
     because: Vec<String>,
     session_deadline: Moment,
-    /// A message that is coming in, or has come and waits for the machine's question about it.
+    /// The message that arrives, or that is complete and waits for the question about its content.
     message: Option<Arrival>,
-    /// By then all of it must be here.
+    /// The message must be complete by then.
     message_deadline: Moment,
 }
 
 /// Octets read at once while waiting for commands: on the stack of an idle session.
 const COMMAND_READ_OCTETS: usize = 1024;
-/// Octets read at once inside a message; the buffer goes when it ends, or its chunk.
+/// Octets read at once inside a message; the buffer is dropped at the end of the message or chunk.
 const BODY_READ_OCTETS: usize = 32 * 1024;
-/// How long a whole handshake may take, where a silent client may take longer.
+/// Longest time of a TLS handshake, if the time for a command is longer.
 const HANDSHAKE_TIMEOUT_MAX: Duration = Duration::from_mins(1);
-/// How long, and for how many octets, a client is listened to after our goodbye.
+/// For how long, and for how many octets, the input is read after the last reply.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 const CLOSE_OCTETS_MAX: usize = 1024 * 1024;
 
@@ -94,18 +92,18 @@ impl Session {
         }
     }
 
-    /// Serves the client until one of us hangs up.
+    /// Serves the client until one side closes the connection.
     pub(super) fn run(mut self) {
-        let facts = if self.role.is_implicit_tls() {
+        let tls_info = if self.role.is_implicit_tls() {
             match self.accept_tls() {
-                Ok(facts) => Some(facts),
+                Ok(tls_info) => Some(tls_info),
                 Err(_) => return,
             }
         } else {
             None
         };
         let settings = server_settings(&self.services, &self.settings, self.role, self.address.ip());
-        let mut server = Server::new(settings, facts);
+        let mut server = Server::new(settings, tls_info);
         let mut action =
             if self.slot.handle.is_stopping() { self.stop(&mut server) } else { server.greeting() };
         while let Some(next) = self.perform(&mut server, action) {
@@ -113,7 +111,7 @@ impl Session {
         }
     }
 
-    /// Does what the machine says; the machine's next word, or `None` at the end.
+    /// Does what an action says; the next action, or `None` at the end.
     fn perform(&mut self, server: &mut Server, action: ServerAction) -> Option<ServerAction> {
         match action {
             ServerAction::Reply(reply) => Some(match self.add_reply(server, reply) {
@@ -125,13 +123,13 @@ impl Session {
                 let verdict = self.answer_question(server, &question);
                 Some(server.answer(verdict))
             }
-            ServerAction::Receive { reply, mode: part } => {
+            ServerAction::Receive { reply, mode } => {
                 self.slot.handle.mark_busy();
-                // Before the client hears 354: from then on it may finish, even if we are told to
-                // stop before its first octet.
-                self.begin_message(part);
-                let said = reply.map_or(Ok(()), |reply| self.add_reply(server, reply));
-                Some(match said.and_then(|()| self.receive(server)) {
+                // Before 354 is sent: from then on the client may finish the message, even if the server
+                // stops before its first octet.
+                self.begin_message(mode);
+                let sent = reply.map_or(Ok(()), |reply| self.add_reply(server, reply));
+                Some(match sent.and_then(|()| self.receive(server)) {
                     Ok(action) => action,
                     Err(e) => self.end(server, &e),
                 })
@@ -140,17 +138,17 @@ impl Session {
                 if let Err(e) = self.add_reply(server, reply).and_then(|()| self.flush()) {
                     return Some(self.end(server, &e));
                 }
-                // RFC 3207 §4.2: nothing that came in plain text survives.
+                // RFC 3207 §4.2: input that came in plain text is discarded.
                 self.line_buffer.clear();
-                let facts = self.accept_tls();
-                Some(server.handshake_done(facts.ok()))
+                let tls_info = self.accept_tls();
+                Some(server.handshake_done(tls_info.ok()))
             }
             ServerAction::ReplyAndClose(reply) => {
                 self.reply_and_close(server, reply);
                 None
             }
-            ServerAction::RejectForeignProtocol { reply, protocol: speaks } => {
-                self.services.counters.non_smtp_clients.add_one(speaks.name());
+            ServerAction::RejectForeignProtocol { reply, protocol } => {
+                self.services.counters.non_smtp_clients.add_one(protocol.name());
                 self.reply_and_close(server, reply);
                 None
             }
@@ -158,19 +156,19 @@ impl Session {
         }
     }
 
-    /// Waits for a line and gives it to the machine.
+    /// Waits for a line and gives it to the server.
     fn next_line(&mut self, server: &mut Server) -> ServerAction {
         if !server.is_receiving() {
             self.message = None;
             if self.slot.handle.is_stopping() {
-                // What a client has sent ahead does not keep it here.
+                // Lines that the client has sent ahead are not answered.
                 return self.stop(server);
             }
             if !self.line_buffer.has_line() {
                 self.slot.handle.mark_idle();
             }
         }
-        // For the whole line: one octet now and then is not a command.
+        // The deadline is for the whole line, however slowly its octets come.
         let deadline = self.deadline(self.settings.command_timeout, self.session_deadline);
         loop {
             if let Some(line) = self.line_buffer.next_line(server.line_octets_max()) {
@@ -192,8 +190,8 @@ impl Session {
         }
     }
 
-    fn begin_message(&mut self, part: ReceiveMode) {
-        self.message = match part {
+    fn begin_message(&mut self, mode: ReceiveMode) {
+        self.message = match mode {
             ReceiveMode::Begin => Some(Arrival::begin(&self.services.queue)),
             ReceiveMode::Continue => return,
             ReceiveMode::Discard => None,
@@ -202,7 +200,7 @@ impl Session {
             (self.services.clock.now() + self.settings.message_timeout).min(self.session_deadline);
     }
 
-    /// Streams octets through the machine into the queue's hands, until the machine says what is next.
+    /// Streams octets through the server into the queue, until the server returns an action.
     #[inline(never)]
     fn receive(&mut self, server: &mut Server) -> io::Result<ServerAction> {
         let mut message = self.message.take();
@@ -253,7 +251,7 @@ impl Session {
         let circumstances = self.circumstances(server);
         let services = &self.services;
         match question {
-            // Before the client has sent a message for which there is no room.
+            // There is no room for the message: refused before the client sends it.
             Question::Sender { .. } if services.queue.is_disk_full() => queue_refusal(&PutError::Full),
             Question::Sender { reverse_path, .. } => {
                 services.policy.check_sender(&circumstances, reverse_path)
@@ -266,7 +264,7 @@ impl Session {
             Question::ScramStart { user } => services.policy.scram_start(&circumstances, user),
             Question::Content(body_facts) => {
                 let (Some(transaction), Some(arrival)) = (server.transaction(), message) else {
-                    let text = "Something is wrong here, try again later";
+                    let text = "Local error, try again later";
                     return Verdict::refused(Failure::transient(3, 0, text));
                 };
                 let trace = &self.trace;
@@ -317,7 +315,7 @@ impl Session {
         self.reply_buffer.add(&refusal.reply().to_octets());
     }
 
-    /// Sends what was said. A session whose time is over may still be told so.
+    /// Sends the collected replies. After the end of the session's time there is a little more for the last.
     fn flush(&mut self) -> io::Result<()> {
         let end = self.session_deadline.max(self.services.clock.now() + CLOSE_TIMEOUT);
         let deadline = self.deadline(self.settings.command_timeout, end);
@@ -326,13 +324,13 @@ impl Session {
     }
 
     fn reply_and_close(&mut self, server: &Server, reply: Reply) {
-        // The client may be gone; that is its right.
+        // The client may have closed the connection already.
         let _ =
             self.add_reply(server, reply).and_then(|()| self.flush()).and_then(|()| self.close_and_drain());
     }
 
-    /// Says that nothing more will come, and lets the client hear it: closing a socket with unread
-    /// octets resets the connection, and may take our last reply with it.
+    /// Ends the output, then reads until the client closes: closing a socket with unread octets resets the
+    /// connection, and the client may lose the last reply.
     fn close_and_drain(&mut self) -> io::Result<()> {
         self.stream()?.shutdown_write()?;
         let mut buffer = [0; COMMAND_READ_OCTETS];
@@ -362,12 +360,12 @@ impl Session {
         let mut stream = self.stream.take().ok_or(io::ErrorKind::NotConnected)?;
         stream.set_deadline(deadline);
         match self.services.tls.accept(stream) {
-            Ok(AcceptedTls { stream, tls_info: facts, channel_binding }) => {
+            Ok(AcceptedTls { stream, tls_info, channel_binding }) => {
                 self.services.counters.tls.add_one("done");
-                self.trace.add_event(facts.to_string());
+                self.trace.add_event(tls_info.to_string());
                 self.stream = Some(stream);
                 self.channel_binding = channel_binding;
-                Ok(facts)
+                Ok(tls_info)
             }
             Err(e) => {
                 self.services.counters.tls.add_one("failed");

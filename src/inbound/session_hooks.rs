@@ -1,18 +1,16 @@
-//! The operator's own rules: programs in `hooks/` that judge a recipient or a message.
+//! The hooks of sessions: programs of the operator that accept or refuse a recipient or a message.
 //!
-//! `hooks/rcpt` is asked about each recipient that we would take, `hooks/post-data` about each whole
-//! message, before it is queued. One that is not there is not asked. A hook learns the circumstances
-//! from its environment, and `post-data` reads the message, as it will be queued, on standard input
-//! with LF line ends. Exit status 0 accepts, 20 refuses for good, any other puts off; the last line
-//! of standard output is what the client hears, with an enhanced status of the hook's own in front
-//! if it likes. What an accepting `post-data` prints are header fields for the top of the message;
-//! if they are not well formed they are left out. Standard error goes to the log.
+//! `hooks/rcpt` runs for each recipient that is otherwise accepted, `hooks/post-data` for each whole message
+//! before it is queued. A hook that is not installed is skipped. The environment has the circumstances, and
+//! the standard input of `post-data` is the message as it will be queued, with LF line ends. Exit status 0
+//! accepts, 20 refuses permanently, and any other refuses for now. The last line of standard output is the
+//! text of the reply, and may begin with an enhanced status. When `post-data` accepts, its output is header
+//! fields for the top of the message; malformed fields are left out. Standard error goes to the log.
 //!
-//! A hook has a deadline, at which it is ended with its children. One that gives no verdict (it
-//! cannot be run, is killed, or is out of time) defers or accepts, as the operator says. Each runs
-//! on its session's thread, so that there are never more of them than sessions. When the server stops,
-//! `rcpt` is ended at once, and `post-data` when the time for messages under way is over; the client may
-//! try again later, whatever the operator says about a hook without a verdict.
+//! A hook that gives no answer (it cannot be run, is killed, or is ended with its children at its deadline)
+//! defers or accepts, as the operator has set. A hook runs on the thread of its session, so that there are
+//! never more hooks than sessions. When the server stops, `rcpt` is ended at once, and `post-data` at the end
+//! of the time for messages that are being received; the reply is then 4yz, whatever the operator has set.
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -32,27 +30,27 @@ use crate::sys::{
     run_hook,
 };
 
-/// How hooks are run.
+/// The settings of the hooks.
 #[derive(Debug, Clone)]
 pub struct SessionHookSettings {
-    /// The configuration directory: hooks are in `hooks/` below it, and run here.
+    /// The configuration directory, in which hooks run; they are in `hooks/` below it.
     pub config_dir: PathBuf,
-    /// What a hook means that gives no verdict.
+    /// The effect of a hook that gives no answer.
     pub fallback: HookFallback,
-    /// Time that `rcpt` has.
+    /// Longest time of a run of `rcpt`.
     pub rcpt_timeout: Duration,
-    /// Time that `post-data` has.
+    /// Longest time of a run of `post-data`.
     pub post_data_timeout: Duration,
     /// The request to stop.
     pub stop: Arc<StopFlag>,
 }
 
-/// What a hook means that gives no verdict.
+/// The effect of a hook that gives no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HookFallback {
     /// The client may try again later.
     Defer,
-    /// As if the hook were not there.
+    /// As if the hook were not installed.
     Accept,
 }
 
@@ -64,20 +62,20 @@ pub struct SessionHooks {
     post_data_results: CounterFamily,
 }
 
-/// What a hook says.
+/// The result of a hook.
 #[derive(Debug)]
 enum HookResult {
     /// There is no such hook.
     NotInstalled,
-    /// Yes, and this.
+    /// Accepted, with this output.
     Accepted(Vec<u8>),
-    /// No, or not now.
+    /// Refused, permanently or for now.
     Rejected(Failure),
-    /// It gave no verdict, for this reason.
+    /// The hook gave no answer, for this reason.
     Failed(String),
 }
 
-/// Which hook.
+/// The hooks of sessions.
 #[derive(Debug, Clone, Copy)]
 enum SessionHook {
     Rcpt,
@@ -97,8 +95,8 @@ impl SessionHook {
         config_dir.join("hooks").join(self.name())
     }
 
-    /// What `X.7.` of a refusal for good ends in, unless the hook says: delivery not authorised, or
-    /// for a message, of which we do not know why, undefined (RFC 3463 §3.8).
+    /// The detail of the status X.7 in a permanent refusal without a status: delivery not authorised, or
+    /// undefined for a message, since the reason is not known (RFC 3463 §3.8).
     fn default_detail(self) -> u16 {
         match self {
             Self::Rcpt => 1,
@@ -106,7 +104,7 @@ impl SessionHook {
         }
     }
 
-    /// A client that has no answer about a recipient asks again; a message has come and was to be taken.
+    /// A client without an answer to RCPT tries again; a message was received whole and may be queued.
     fn on_stop(self) -> OnStop {
         match self {
             Self::Rcpt => OnStop::EndAtOnce,
@@ -115,13 +113,13 @@ impl SessionHook {
     }
 }
 
-/// Refuses for good.
+/// The exit status of a permanent refusal.
 const EXIT_REFUSED: i32 = 20;
-/// What a hook may print: fields, or a reason.
+/// Octets of output: fields, or a reason.
 const OUTPUT_OCTETS_MAX: usize = 64 * 1024;
-/// Octets of a hook's reason that the client hears.
+/// Octets of a hook's reason in the reply.
 const REASON_OCTETS_MAX: usize = 400;
-/// The recipients in the environment: Linux takes 128 KiB for one variable.
+/// Octets of recipients in the environment: Linux allows 128 KiB for one variable.
 const RECIPIENTS_OCTETS_MAX: usize = 100 * 1024;
 /// Longest line of a header section (RFC 5322 §2.1.1).
 const FIELD_LINE_OCTETS_MAX: usize = 998;
@@ -129,11 +127,11 @@ const FIELD_LINE_OCTETS_MAX: usize = 998;
 type EnvironmentVariables = Vec<(&'static str, OsString)>;
 
 impl SessionHooks {
-    /// `directory` says which domains are local.
+    /// `local_recipients` has the local domains.
     #[must_use]
     pub fn new(
         settings: SessionHookSettings,
-        directory: Arc<dyn LocalRecipients>,
+        local_recipients: Arc<dyn LocalRecipients>,
         metrics: &Metrics,
     ) -> Self {
         // A hook is started in this directory, and found from there.
@@ -142,10 +140,10 @@ impl SessionHooks {
         let rcpt = metrics.counter_family("hook_rcpt", "Runs of hooks/rcpt, by result", "result");
         let post_data =
             metrics.counter_family("hook_post_data", "Runs of hooks/post-data, by result", "result");
-        Self { settings, local_recipients: directory, rcpt_results: rcpt, post_data_results: post_data }
+        Self { settings, local_recipients, rcpt_results: rcpt, post_data_results: post_data }
     }
 
-    /// What is wrong with our two hooks below a configuration directory: a sentence each.
+    /// The problems of the two hooks below a configuration directory: a sentence each.
     #[must_use]
     pub fn installation_problems(config_dir: &Path) -> Vec<String> {
         [SessionHook::Rcpt, SessionHook::PostData]
@@ -154,7 +152,7 @@ impl SessionHooks {
             .collect()
     }
 
-    /// Asks about a recipient that everybody else would take.
+    /// Runs the hook for a recipient that is otherwise accepted.
     pub(super) fn run_rcpt_hook(
         &self,
         circumstances: &Circumstances<'_>,
@@ -171,20 +169,20 @@ impl SessionHooks {
         };
         let mut environment = self.environment(circumstances);
         environment.push(("RCPT", address.into()));
-        let said =
+        let result =
             self.run(SessionHook::Rcpt, &environment, &mut io::empty(), self.settings.rcpt_timeout, trace);
-        match self.apply_result(SessionHook::Rcpt, said, trace) {
+        match self.apply_result(SessionHook::Rcpt, result, trace) {
             Ok(_) => verdict,
             Err(refusal) => refusal,
         }
     }
 
-    /// There is something to ask about messages.
+    /// There is a hook for messages.
     pub(super) fn has_message_hook(&self) -> bool {
         self.may_exist(SessionHook::PostData)
     }
 
-    /// Asks about a whole message: the fields to put on top of it, with CRLF line ends.
+    /// Runs the hook for a whole message; the fields to put on top of it.
     pub(super) fn run_post_data_hook(
         &self,
         circumstances: &Circumstances<'_>,
@@ -197,8 +195,8 @@ impl SessionHooks {
         environment.push(("QUEUE_ID", id.as_str().into()));
         environment.extend(recipient_variables(recipients));
         let time = self.settings.post_data_timeout;
-        let said = self.run(SessionHook::PostData, &environment, &mut LfReader::new(message), time, trace);
-        let output = self.apply_result(SessionHook::PostData, said, trace)?;
+        let result = self.run(SessionHook::PostData, &environment, &mut LfReader::new(message), time, trace);
+        let output = self.apply_result(SessionHook::PostData, result, trace)?;
         parse_fields(&output).or_else(|why| {
             self.post_data_results.add_one("malformed");
             log::error!(target: "hook", "{id}: what hooks/post-data printed is left out: {why}");
@@ -211,13 +209,13 @@ impl SessionHooks {
         !matches!(is_hook_present(&hook.path(&self.settings.config_dir)), Ok(false))
     }
 
-    /// Counts, and decides for a hook that did not.
-    fn apply_result(&self, hook: SessionHook, said: HookResult, trace: &Trace) -> Result<Vec<u8>, Verdict> {
+    /// Counts the result, and decides for a hook without an answer.
+    fn apply_result(&self, hook: SessionHook, result: HookResult, trace: &Trace) -> Result<Vec<u8>, Verdict> {
         let counter = match hook {
             SessionHook::Rcpt => &self.rcpt_results,
             SessionHook::PostData => &self.post_data_results,
         };
-        match said {
+        match result {
             HookResult::NotInstalled => Ok(Vec::new()),
             HookResult::Accepted(output) => {
                 counter.add_one("accepted");
@@ -229,7 +227,7 @@ impl SessionHooks {
                     Failure::Permanent(_) => "refused",
                     Failure::Transient(_) => "deferred",
                 });
-                Err(Verdict::refused(failure).with_reason(format!("hooks/{} says so", hook.name())))
+                Err(Verdict::refused(failure).with_reason(format!("hooks/{} has refused", hook.name())))
             }
             HookResult::Failed(why) => {
                 counter.add_one("failed");
@@ -238,7 +236,7 @@ impl SessionHooks {
                 match self.settings.fallback {
                     HookFallback::Accept => Ok(Vec::new()),
                     HookFallback::Defer => {
-                        let failure = Failure::transient(3, 0, "Something is wrong here, try again later");
+                        let failure = Failure::transient(3, 0, "Local error, try again later");
                         Err(Verdict::refused(failure).with_reason(why))
                     }
                 }
@@ -314,18 +312,18 @@ impl SessionHooks {
     }
 }
 
-/// The recipients as the client named them, each once, as far as there is room; and their number.
+/// The recipients as the client named them, each once, as far as there is room, and their number.
 fn recipient_variables(recipients: &[Recipient]) -> EnvironmentVariables {
     let mut named: Vec<&Mailbox> = Vec::new();
     for recipient in recipients {
-        // An alias with several targets stands together.
+        // The targets of an alias are adjacent.
         if named.last() != Some(&&recipient.forward_path) {
             named.push(&recipient.forward_path);
         }
     }
     let mut text = String::new();
     for mailbox in &named {
-        // Spaces are between recipients, and nobody may write one more.
+        // A space separates recipients, so none may contain one.
         let shown = mailbox.to_string().replace(' ', "\\x20");
         if text.len() + shown.len() >= RECIPIENTS_OCTETS_MAX {
             break;
@@ -338,17 +336,17 @@ fn recipient_variables(recipients: &[Recipient]) -> EnvironmentVariables {
     vec![("RCPT_TO", text.into()), ("RCPT_COUNT", named.len().to_string().into())]
 }
 
-/// What exit status `code` and the last line mean.
-fn failure_from_exit(code: i32, output: &[u8], usual_detail: u16) -> Failure {
-    let said = nonempty_lines(output).next_back().unwrap_or_default();
-    let said = printable(said, REASON_OCTETS_MAX);
-    // A client that has not asked for SMTPUTF8 is answered in ASCII (RFC 6531 §3.7.4.2).
-    let said: String = said.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
+/// The refusal for exit status `code` and the last line of output.
+fn failure_from_exit(code: i32, output: &[u8], default_detail: u16) -> Failure {
+    let text = nonempty_lines(output).next_back().unwrap_or_default();
+    let text = printable(text, REASON_OCTETS_MAX);
+    // A client without SMTPUTF8 gets replies in ASCII (RFC 6531 §3.7.4.2).
+    let text: String = text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
     let class = if code == EXIT_REFUSED { 5 } else { 4 };
-    let (word, rest) = said.split_once(' ').unwrap_or((&said, ""));
+    let (word, rest) = text.split_once(' ').unwrap_or((&text, ""));
     let (subject, detail, text) = match EnhancedStatus::parse(word) {
         Some(status) if status.class == class => (status.subject, status.detail, rest),
-        Some(_) | None => (7, if class == 5 { usual_detail } else { 0 }, said.as_str()),
+        Some(_) | None => (7, if class == 5 { default_detail } else { 0 }, text.as_str()),
     };
     match (code, text) {
         (EXIT_REFUSED, "") => Failure::permanent(subject, detail, "This is against the rules of this server"),
@@ -358,7 +356,7 @@ fn failure_from_exit(code: i32, output: &[u8], usual_detail: u16) -> Failure {
     }
 }
 
-/// A hook's output as fields with CRLF line ends; why it is none.
+/// The output of a hook as fields; the reason if it is malformed.
 fn parse_fields(output: &[u8]) -> Result<Vec<AddedField>, String> {
     if output.is_empty() {
         return Ok(Vec::new());
@@ -407,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_is_the_reason_and_may_have_a_status_of_its_own() {
+    fn the_last_line_is_the_reason_and_may_begin_with_a_status() {
         for (code, output, subject, detail, text) in [
             (20, "looking\nThis is spam\n", 7, 1, "This is spam"),
             (20, "5.7.28 Too much of it\n\n \n", 7, 28, "Too much of it"),
@@ -431,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn only_well_formed_fields_are_put_on_top() {
+    fn only_well_formed_fields_are_added() {
         for (output, expected) in [
             ("", ""),
             ("X-Spam: no\n", "X-Spam: no\r\n"),

@@ -1,10 +1,9 @@
-//! Everyone who is inside: counted, in all, by address and by network, and reachable when it is time to stop.
+//! Counts the sessions, in all, by address and by network, and ends them when the server stops.
 //!
-//! So that one client cannot keep the others out, and so that an idle session hears at once that
-//! the house closes (docs/decisions/0007-stopping-without-losing.md).
-//!
-//! A network may have fewer than all places, so that even somebody who has a whole one leaves room for
-//! others. What counts as one address and as one network is said in `origin`.
+//! The limits keep one client from taking all sessions. A network has a limit below the total, so that even
+//! the owner of a whole network leaves room for others; `address_prefix` says what counts as one address
+//! and as one network. An idle session gets its 421 as soon as the server stops
+//! (docs/decisions/0007-stopping-without-losing.md).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,18 +17,18 @@ use crate::observe::{Counter, CounterFamily, Gauge, Metrics};
 use crate::smtp::SessionEnd;
 use crate::sys::{Clock, Mutex, ReadInterrupt};
 
-/// How many sessions there may be.
+/// Limits on the number of sessions.
 #[derive(Debug, Clone, Copy)]
 pub struct SessionLimitSettings {
-    /// In all.
+    /// All sessions.
     pub sessions_max: usize,
-    /// From one IPv4 address, or one IPv6 network of 64 bits.
+    /// Sessions from one IPv4 address, or one IPv6 network of 64 bits.
     pub sessions_per_address_max: usize,
-    /// From one IPv4 network of 24 bits, or one IPv6 network of 48.
+    /// Sessions from one IPv4 network of 24 bits, or one IPv6 network of 48.
     pub sessions_per_network_max: usize,
 }
 
-/// Everyone who is inside: counted, and reachable when it is time to stop.
+/// All sessions, with their limits.
 pub struct SessionLimits {
     settings: SessionLimitSettings,
     rate_limits: Arc<RateLimits>,
@@ -48,12 +47,12 @@ struct ActiveSessions {
 }
 
 impl ActiveSessions {
-    fn add(&mut self, address: IpAddr, ceilings: &SessionLimitSettings) -> Result<(), LimitReached> {
+    fn add(&mut self, address: IpAddr, settings: &SessionLimitSettings) -> Result<(), LimitReached> {
         let of = |counts: &HashMap<IpAddr, usize>, key| counts.get(&key).copied().unwrap_or(0);
-        if of(&self.counts_by_client, client_prefix(address)) >= ceilings.sessions_per_address_max {
+        if of(&self.counts_by_client, client_prefix(address)) >= settings.sessions_per_address_max {
             return Err(LimitReached::Address);
         }
-        if of(&self.counts_by_network, network_prefix(address)) >= ceilings.sessions_per_network_max {
+        if of(&self.counts_by_network, network_prefix(address)) >= settings.sessions_per_network_max {
             return Err(LimitReached::Network);
         }
         *self.counts_by_client.entry(client_prefix(address)).or_default() += 1;
@@ -83,21 +82,21 @@ struct Counters {
     panicked: Counter,
 }
 
-/// One session, as the rest of the house sees it.
+/// The part of a session that other threads use.
 pub(super) struct SessionHandle {
     interrupt: ReadInterrupt,
-    /// Inside DATA: may finish, even when it is time to stop.
+    /// The session receives a message, which it may finish when the server stops.
     busy: AtomicBool,
     stopping: AtomicBool,
 }
 
 impl SessionHandle {
-    /// From here to [`Self::idle`] the session is not interrupted.
+    /// Until [`Self::mark_idle`] the session is not interrupted.
     pub(super) fn mark_busy(&self) {
         self.busy.store(true, Ordering::SeqCst);
     }
 
-    /// Waits for a command again; ends at once if it is time to stop.
+    /// The session waits for a command again, and ends at once if the server stops.
     pub(super) fn mark_idle(&self) {
         self.busy.store(false, Ordering::SeqCst);
         if self.is_stopping() {
@@ -109,33 +108,33 @@ impl SessionHandle {
         self.busy.load(Ordering::SeqCst)
     }
 
-    /// It is time to stop: the next thing to say is goodbye.
+    /// The server stops: the next reply is 421.
     pub(super) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::SeqCst)
     }
 
     pub(super) fn stop(&self) {
         self.stopping.store(true, Ordering::SeqCst);
-        // `busy` is read after `leaving` is set, and the session does it the other way round: one
-        // of the two always sees the other.
+        // `busy` is read after `stopping` is set, and a session sets `busy` before it reads `stopping`: one
+        // of the two threads sees the other's value.
         if !self.busy.load(Ordering::SeqCst) {
             self.interrupt.end_reads();
         }
     }
 }
 
-/// Why nobody more may come in.
+/// The limit for which a connection is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LimitReached {
     Total,
     Address,
     Network,
-    /// It has come too often.
+    /// Connections of the client in an hour.
     ConnectionRate,
 }
 
 impl LimitReached {
-    /// The limit that is reached, as the operator knows it.
+    /// The key in the configuration, below `limits`.
     pub(super) fn limit_name(self) -> &'static str {
         match self {
             Self::Total => "sessions-max",
@@ -145,7 +144,7 @@ impl LimitReached {
         }
     }
 
-    /// What the client hears.
+    /// The kind of reply.
     pub(super) fn end_reason(self) -> SessionEnd {
         match self {
             Self::Total | Self::Address | Self::Network => SessionEnd::TooManySessions,
@@ -155,16 +154,20 @@ impl LimitReached {
 }
 
 impl SessionLimits {
-    /// Nobody is inside.
+    /// No session is counted yet.
     #[must_use]
     pub fn new(
-        ceilings: SessionLimitSettings,
+        settings: SessionLimitSettings,
         rates: Arc<RateLimits>,
         clock: Arc<dyn Clock>,
         metrics: &Metrics,
     ) -> Arc<Self> {
         let counters = Counters {
-            accepted: metrics.counter_family("session_accepted", "Sessions begun, by listener", "listener"),
+            accepted: metrics.counter_family(
+                "session_accepted",
+                "Connections that got a session slot, by listener",
+                "listener",
+            ),
             refused: metrics.counter_family(
                 "session_refused",
                 "Connections refused because of a limit, by limit",
@@ -174,7 +177,7 @@ impl SessionLimits {
             panicked: metrics.counter("session_panicked", "Sessions ended by a fault of ours"),
         };
         Arc::new(Self {
-            settings: ceilings,
+            settings: settings,
             rate_limits: rates,
             clock,
             active: Mutex::default(),
@@ -183,48 +186,48 @@ impl SessionLimits {
         })
     }
 
-    /// Sessions under way.
+    /// The number of sessions.
     #[must_use]
     pub fn session_count(&self) -> usize {
         self.active.lock().sessions.len()
     }
 
-    /// Sessions inside DATA: those that may finish when it is time to stop.
+    /// The number of sessions that receive a message, which they may finish when the server stops.
     #[must_use]
     pub fn busy_count(&self) -> usize {
-        self.active.lock().sessions.values().filter(|guest| guest.is_busy()).count()
+        self.active.lock().sessions.values().filter(|handle| handle.is_busy()).count()
     }
 
-    /// Everyone leaves: idle sessions at once, those inside DATA when they are through.
+    /// Ends all sessions: idle ones at once, those that receive a message when it is complete.
     pub fn stop_sessions(&self) {
-        let guests: Vec<_> = self.active.lock().sessions.values().cloned().collect();
-        for guest in guests {
-            guest.stop();
+        let handles: Vec<_> = self.active.lock().sessions.values().cloned().collect();
+        for handle in handles {
+            handle.stop();
         }
     }
 
-    /// Lets somebody in by this listener, if the house has room. Who it is, is said to
-    /// [`Ticket::belongs_to`] as soon as it is known.
+    /// A slot for a connection of this listener, if one is free. [`SessionSlot::assign_address`] counts it for
+    /// the client as soon as the client's address is known.
     pub(super) fn admit(
         self: &Arc<Self>,
         interrupt: ReadInterrupt,
         listener: &str,
     ) -> Result<SessionSlot, LimitReached> {
-        let mut inside = self.active.lock();
-        if inside.sessions.len() >= self.settings.sessions_max {
+        let mut active = self.active.lock();
+        if active.sessions.len() >= self.settings.sessions_max {
             return Err(LimitReached::Total);
         }
-        let number = inside.next_number;
-        inside.next_number += 1;
-        let guest = Arc::new(SessionHandle {
+        let number = active.next_number;
+        active.next_number += 1;
+        let handle = Arc::new(SessionHandle {
             interrupt,
             busy: AtomicBool::new(false),
             stopping: AtomicBool::new(false),
         });
-        inside.sessions.insert(number, Arc::clone(&guest));
+        active.sessions.insert(number, Arc::clone(&handle));
         self.counters.open.add_one();
         self.counters.accepted.add_one(listener);
-        Ok(SessionSlot { limits: Arc::clone(self), number, address: None, handle: guest })
+        Ok(SessionSlot { limits: Arc::clone(self), number, address: None, handle: handle })
     }
 
     /// Counts a client that is refused, and logs this unless it was logged just now; whether it did.
@@ -238,17 +241,17 @@ impl SessionLimits {
     }
 }
 
-/// Held by a session while it is inside; given back when it ends, however it ends.
+/// The place of one session in all counts; given back when it is dropped.
 pub(super) struct SessionSlot {
     limits: Arc<SessionLimits>,
     number: u64,
-    /// Once it is known.
+    /// The client's address, once it is known.
     address: Option<IpAddr>,
     pub(super) handle: Arc<SessionHandle>,
 }
 
 impl SessionSlot {
-    /// Counts sessions from the start of the process; it is in the thread's name.
+    /// The number of the session since the start of the process, which the name of its thread has.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
@@ -261,7 +264,7 @@ impl SessionSlot {
         &self.limits.rate_limits
     }
 
-    /// The session is this address's, if there is room for one more from there.
+    /// Counts the session for this address, unless one of its limits is reached.
     pub(super) fn assign_address(&mut self, address: IpAddr) -> Result<(), LimitReached> {
         if !self.limits.rate_limits.admit_connection(address) {
             return Err(LimitReached::ConnectionRate);
@@ -274,10 +277,10 @@ impl SessionSlot {
 
 impl Drop for SessionSlot {
     fn drop(&mut self) {
-        let mut inside = self.limits.active.lock();
-        inside.sessions.remove(&self.number);
+        let mut active = self.limits.active.lock();
+        active.sessions.remove(&self.number);
         if let Some(address) = self.address {
-            inside.remove(address);
+            active.remove(address);
         }
         self.limits.counters.open.subtract_one();
         if std::thread::panicking() {
@@ -294,9 +297,9 @@ mod tests {
     use super::*;
     use crate::sys::{self, SystemClock};
 
-    /// Who is let in, one after the other, and stays.
+    /// The slots of sessions from these addresses, in this order, all of which stay open.
     fn admit_all(
-        ceilings: SessionLimitSettings,
+        settings: SessionLimitSettings,
         addresses: impl IntoIterator<Item = String>,
     ) -> Vec<Result<SessionSlot, LimitReached>> {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -304,60 +307,60 @@ mod tests {
         let (_stream, interrupt) = sys::interruptible_stream(stream, SystemClock.now()).unwrap();
         let (clock, metrics) = (Arc::new(SystemClock), Metrics::default());
         let rates = Arc::new(RateLimits::new(HourlyLimits::default(), clock.clone(), &metrics));
-        let doors = SessionLimits::new(ceilings, rates, clock, &metrics);
-        let enter = |address: String| {
-            let mut ticket = doors.admit(interrupt.clone(), "smtp")?;
-            ticket.assign_address(address.parse().unwrap()).map(|()| ticket)
+        let limits = SessionLimits::new(settings, rates, clock, &metrics);
+        let admit = |address: String| {
+            let mut slot = limits.admit(interrupt.clone(), "smtp")?;
+            slot.assign_address(address.parse().unwrap()).map(|()| slot)
         };
-        addresses.into_iter().map(enter).collect()
+        addresses.into_iter().map(admit).collect()
     }
 
     #[test]
-    fn an_address_has_its_places_and_a_slash_64_is_one_address() {
-        let ceilings = SessionLimitSettings {
+    fn the_sessions_of_an_address_are_limited_and_a_slash_64_is_one_address() {
+        let settings = SessionLimitSettings {
             sessions_max: 10,
             sessions_per_address_max: 1,
             sessions_per_network_max: 10,
         };
         let addresses = ["2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1", "192.0.2.1"];
-        let come = addresses.into_iter().chain(["192.0.2.2", "192.0.2.1"]).map(str::to_owned);
-        let refused: Vec<_> = admit_all(ceilings, come).into_iter().map(Result::err).collect();
+        let addresses = addresses.into_iter().chain(["192.0.2.2", "192.0.2.1"]).map(str::to_owned);
+        let refused: Vec<_> = admit_all(settings, addresses).into_iter().map(Result::err).collect();
         let full = Some(LimitReached::Address);
         assert_eq!(refused, [None, full, None, None, None, full]);
     }
 
     #[test]
-    fn no_network_can_take_all_places_however_many_addresses_it_has() {
-        let ceilings = SessionLimitSettings {
+    fn no_network_can_take_all_sessions() {
+        let settings = SessionLimitSettings {
             sessions_max: 400,
             sessions_per_address_max: 50,
             sessions_per_network_max: 100,
         };
-        let crowds = (0..400).map(|n| format!("192.0.2.{}", n % 256));
-        let crowds = crowds.chain((0..400).map(|n| format!("2001:db8:1:{n:x}::1")));
-        let inside = admit_all(ceilings, crowds.chain(["203.0.113.9".to_owned()]));
-        assert_eq!(inside.iter().filter(|one| one.is_ok()).count(), 201);
+        let addresses = (0..400).map(|n| format!("192.0.2.{}", n % 256));
+        let addresses = addresses.chain((0..400).map(|n| format!("2001:db8:1:{n:x}::1")));
+        let slots = admit_all(settings, addresses.chain(["203.0.113.9".to_owned()]));
+        assert_eq!(slots.iter().filter(|one| one.is_ok()).count(), 201);
         assert_eq!(
-            inside.iter().filter(|one| one.as_ref().err() == Some(&LimitReached::Network)).count(),
+            slots.iter().filter(|one| one.as_ref().err() == Some(&LimitReached::Network)).count(),
             600
         );
-        assert!(inside.last().unwrap().is_ok(), "there is room for others");
+        assert!(slots.last().unwrap().is_ok(), "there is room for others");
     }
 
     #[test]
-    fn who_leaves_makes_room() {
-        let ceilings = SessionLimitSettings {
+    fn a_session_that_ends_makes_room() {
+        let settings = SessionLimitSettings {
             sessions_max: 2,
             sessions_per_address_max: 1,
             sessions_per_network_max: 1,
         };
-        let mut inside = ActiveSessions::default();
+        let mut active = ActiveSessions::default();
         let address = "192.0.2.1".parse().unwrap();
         for _ in 0..3 {
-            assert_eq!(inside.add(address, &ceilings), Ok(()));
-            assert_eq!(inside.add(address, &ceilings), Err(LimitReached::Address));
-            inside.remove(address);
+            assert_eq!(active.add(address, &settings), Ok(()));
+            assert_eq!(active.add(address, &settings), Err(LimitReached::Address));
+            active.remove(address);
         }
-        assert!(inside.counts_by_client.is_empty() && inside.counts_by_network.is_empty());
+        assert!(active.counts_by_client.is_empty() && active.counts_by_network.is_empty());
     }
 }

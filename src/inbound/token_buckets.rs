@@ -1,9 +1,9 @@
-//! So many in an hour, for each of many: token buckets in a table that cannot grow for ever.
+//! Token buckets: a number of events in an hour for each of many keys, in a table of bounded size.
 //!
-//! Everybody may take `per_hour` at once, and gets them back at an even pace within an hour. What is
-//! kept for each is one moment: when all that was taken is given back. Whoever has a full bucket has no
-//! entry, and when too many have one, those who took least are forgotten first: a spray from a great
-//! many addresses does not wash away what one of them has done.
+//! A key may take `per_hour` tokens at once, which come back at an even pace within an hour. The table keeps
+//! one moment for each key: when all taken tokens are back. A key with a full bucket has no entry. When the
+//! table is full, the keys that took least are removed first, so that events of very many keys do not remove
+//! the entry of one that took much.
 //!
 //! Pure arithmetic; the time is an argument.
 
@@ -21,20 +21,20 @@ pub(super) const ENTRIES_MAX: usize = 10_000;
 /// The buckets of one limit.
 #[derive(Debug)]
 pub(super) struct TokenBuckets<K> {
-    /// One is given back in this time; `None` for no limit.
+    /// One token comes back in this time; `None` for no limit.
     refill_interval: Option<Duration>,
-    /// When everything is given back.
+    /// When all taken tokens are back.
     full_at: HashMap<K, Moment>,
 }
 
 impl<K: Eq + Hash + Clone> TokenBuckets<K> {
-    /// `per_hour` for each; 0 is no limit.
+    /// `per_hour` tokens for each key; 0 is no limit.
     pub(super) fn new(per_hour: usize) -> Self {
         let pace = u32::try_from(per_hour).ok().and_then(|per_hour| HOUR.checked_div(per_hour));
         Self { refill_interval: pace, full_at: HashMap::new() }
     }
 
-    /// Takes one, if there is one.
+    /// Takes a token, if there is one.
     pub(super) fn take(&mut self, key: &K, now: Moment) -> bool {
         let Some(pace) = self.refill_interval else { return true };
         let Some(full_again) = self.full_at_after_take(key, pace, now) else { return false };
@@ -45,18 +45,18 @@ impl<K: Eq + Hash + Clone> TokenBuckets<K> {
         true
     }
 
-    /// There is one to be taken.
+    /// There is a token.
     pub(super) fn has_token(&self, key: &K, now: Moment) -> bool {
         self.refill_interval.is_none_or(|pace| self.full_at_after_take(key, pace, now).is_some())
     }
 
-    /// When the bucket would be full again, if one more can be taken from it.
+    /// When the bucket would be full again after one more token; `None` if it has none.
     fn full_at_after_take(&self, key: &K, pace: Duration, now: Moment) -> Option<Moment> {
         let full_again = self.full_at.get(key).copied().unwrap_or(now).max(now) + pace;
         (full_again.since(now) <= HOUR).then_some(full_again)
     }
 
-    /// Makes room: full buckets go, and if that is not enough those who took least, down to half.
+    /// Removes full buckets, and if that is not enough the keys that took least, down to half of the table.
     fn evict(&mut self, now: Moment) {
         self.full_at.retain(|_, full_again| *full_again > now);
         if self.full_at.len() < ENTRIES_MAX {
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn an_hours_worth_may_be_taken_at_once_and_comes_back_at_an_even_pace() {
+    fn all_tokens_may_be_taken_at_once_and_come_back_at_an_even_pace() {
         let mut buckets = TokenBuckets::new(60);
         for _ in 0..60 {
             assert!(buckets.take(&"ana", at(1000)));
@@ -86,10 +86,10 @@ mod tests {
         assert!(!buckets.has_token(&"ana", at(1000)) && !buckets.take(&"ana", at(1059)));
         assert!(buckets.take(&"bo", at(1059)), "each has a bucket of its own");
         assert!(buckets.has_token(&"ana", at(1060)) && buckets.take(&"ana", at(1060)));
-        assert!(!buckets.take(&"ana", at(1061)), "what was refused costs nothing, and one came back");
+        assert!(!buckets.take(&"ana", at(1061)), "a refused token is not counted, and one came back");
         assert!(buckets.take(&"ana", at(1120)));
         let later = (0..100).filter(|_| buckets.take(&"ana", at(100_000))).count();
-        assert_eq!(later, 60, "no more than an hour's worth is ever saved up");
+        assert_eq!(later, 60, "there are never more tokens than for one hour");
     }
 
     #[test]
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_spray_of_keys_neither_fills_the_memory_nor_washes_away_who_took_most() {
+    fn very_many_keys_neither_fill_the_memory_nor_remove_the_one_that_took_most() {
         let mut buckets = TokenBuckets::new(10);
         for _ in 0..10 {
             buckets.take(&u64::MAX, at(0));

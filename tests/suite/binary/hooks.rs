@@ -112,8 +112,8 @@ fn the_exit_status_is_the_verdict_and_the_last_line_is_what_the_client_hears() {
         ("echo '4.7.1 Greylisted'; exit 75", "451 4.7.1 Greylisted (ref "),
         ("printf 'a\\rb\\033[31m'; exit 20", "554 5.7.0 a\\x0db\\x1b[31m (ref "),
         ("head -c 5000000 /dev/zero | tr '\\0' x; exit 20", "554 5.7.0 xxx"),
-        ("kill -9 $$", "451 4.3.0 Something is wrong here"),
-        ("sleep 600 & echo $! >child; wait", "451 4.3.0 Something is wrong here"),
+        ("kill -9 $$", "451 4.3.0 Local error"),
+        ("sleep 600 & echo $! >child; wait", "451 4.3.0 Local error"),
     ] {
         hook(&house, "post-data", script);
         let said = send(&house, "verdict");

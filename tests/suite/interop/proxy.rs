@@ -98,7 +98,7 @@ fn a_connection_from_a_proxy_without_a_preface_is_dropped_counted_and_logged() {
         assert_eq!(said.err().unwrap(), "", "{line}");
     }
     let log = house.log();
-    assert!(log.contains("from the proxy 127.0.0.1:") && log.contains("preface is malformed"), "{log}");
+    assert!(log.contains("from the proxy 127.0.0.1:") && log.contains("header is malformed"), "{log}");
     assert!(log.contains("does the proxy send one?"), "{log}");
     assert!(house.monitor_page("/metrics").contains("session_proxied_total{brings=\"dropped\"} 2"));
 }

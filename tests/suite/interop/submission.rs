@@ -133,7 +133,7 @@ fn a_user_writes_in_names_that_lead_to_them_and_in_no_others() {
         (
             "ana@here.example",
             "boss@here.example <ana@here.example>",
-            "554 5.6.0 We cannot tell whether From names you",
+            "554 5.6.0 It is not clear that From names you",
         ),
         ("<>", "boss@here.example", "550 5.7.1"),
         ("ana@here.example", "ana@here.example\nSender: boss@here.example", "550 5.7.1"),
