@@ -75,14 +75,12 @@ pub struct LowerThanKnown<L> {
 /// The levels in a file, version 1.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct StoredLevels {
-    #[serde(rename = "in")]
     incoming: IncomingSecurityLevel,
-    #[serde(rename = "out")]
     outgoing: SecurityLevel,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    in_seen: Option<String>,
+    incoming_seen: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    out_seen: Option<String>,
+    outgoing_seen: Option<String>,
 }
 
 impl StoredLevels {
@@ -91,8 +89,8 @@ impl StoredLevels {
             domain,
             incoming: self.incoming,
             outgoing: self.outgoing,
-            incoming_seen: self.in_seen,
-            outgoing_seen: self.out_seen,
+            incoming_seen: self.incoming_seen,
+            outgoing_seen: self.outgoing_seen,
         }
     }
 }
@@ -128,10 +126,10 @@ impl DomainInfo {
         let raised = metrics.counter("domaininfo_raised", "Security levels of domains raised");
         let refused = metrics.counter("domaininfo_refused", "Security levels refused as lower than known");
         let counters = domain_store::Counters {
-            errors: metrics.counter("domaininfo_error", "Files on domains that were not read or written"),
+            errors: metrics.counter("domaininfo_errors", "Files on domains that were not read or written"),
             damaged: metrics.counter("domaininfo_damaged", "Damaged files on domains moved aside"),
             not_recorded: metrics
-                .counter("domaininfo_full", "Domains not recorded because there are too many"),
+                .counter("domaininfo_not_recorded", "Domains not recorded because there are too many"),
         };
         Ok(Self { store: DomainStore::open(interfaces, settings, counters)?, clock, raised, refused })
     }
@@ -148,7 +146,7 @@ impl DomainInfo {
     ) -> Result<(), LowerThanKnown<SecurityLevel>> {
         self.check_and_save(domain, |levels, now| {
             let known = levels.outgoing;
-            (levels.outgoing, levels.out_seen) = (level, Some(now));
+            (levels.outgoing, levels.outgoing_seen) = (level, Some(now));
             (level, known)
         })
     }
@@ -165,7 +163,7 @@ impl DomainInfo {
     ) -> Result<(), LowerThanKnown<IncomingSecurityLevel>> {
         self.check_and_save(domain, |levels, now| {
             let known = levels.incoming;
-            (levels.incoming, levels.in_seen) = (level, Some(now));
+            (levels.incoming, levels.incoming_seen) = (level, Some(now));
             (level, known)
         })
     }

@@ -67,7 +67,8 @@ impl AliasHook {
         for _ in 0..RUNS_AT_ONCE_MAX {
             let _ = permits.0.try_send(());
         }
-        let runs = metrics.counter_family("alias_hook", "Runs of hooks/alias-resolve, by result", "result");
+        let runs =
+            metrics.counter_family("hook_alias_resolve", "Runs of hooks/alias-resolve, by result", "result");
         Self { settings, permits, runs }
     }
 
@@ -96,7 +97,7 @@ impl AliasHook {
             HookExit::NotUsable(complaint) => Err(complaint),
         };
         let result = match &answer {
-            Ok(targets) if targets.is_empty() => "nothing",
+            Ok(targets) if targets.is_empty() => "empty",
             Ok(_) => "targets",
             Err(_) => "failed",
         };

@@ -24,7 +24,7 @@ pub(super) fn run(config_dir: &Path, command: &Subcommand) -> Result<String, Err
                 (true, true) => {
                     // A program reads it all the same. Nobody reads on: that is fine, as in `run`.
                     let _ = io::stdout().write_all(pretty_json(&answer).as_bytes());
-                    Err(vec![format!("the aliases behind {name} have a mistake; see \"what\": \"wrong\"")])
+                    Err(vec![format!("the aliases behind {name} have a mistake; see \"kind\": \"error\"")])
                 }
                 (true, false) => Err(format_tree(&answer, config_dir).lines().map(str::to_owned).collect()),
             }
@@ -43,7 +43,7 @@ fn array_field<'a>(answer: &'a Value, field: &str) -> &'a [Value] {
 }
 
 fn has_error(step: &Value) -> bool {
-    format_field(step.get("what")) == "wrong" || array_field(step, "to").iter().any(has_error)
+    format_field(step.get("kind")) == "error" || array_field(step, "steps").iter().any(has_error)
 }
 
 /// A line for each step, below the one that it follows from.
@@ -66,16 +66,16 @@ fn format_tree(root: &Value, config_dir: &Path) -> String {
 fn append_step(step: &Value, branch: &str, trunk: &str, lines: &mut Vec<(String, Option<String>)>) {
     let name = format_field(step.get("name"));
     let detail = step.get("detail").and_then(Value::as_str);
-    let what = match (format_field(step.get("what")).as_str(), detail) {
-        ("wrong", Some(problem)) => format!("WRONG: {problem}"),
+    let what = match (format_field(step.get("kind")).as_str(), detail) {
+        ("error", Some(problem)) => format!("WRONG: {problem}"),
         ("user", Some(user)) if user != name => format!("user {user}"),
         ("catch-all", _) => "nobody, so it is the catch-all's".to_owned(),
-        ("again", _) => "as above, counts once".to_owned(),
+        ("duplicate", _) => "as above, counts once".to_owned(),
         (what, _) => what.to_owned(),
     };
     let origin = step.get("origin").and_then(Value::as_str).map(str::to_owned);
     lines.push((format!("{branch}{name}: {what}"), origin));
-    let below = array_field(step, "to");
+    let below = array_field(step, "steps");
     for (position, one) in below.iter().enumerate() {
         let (corner, wall) = if position + 1 == below.len() { ("└ ", "  ") } else { ("├ ", "│ ") };
         append_step(one, &format!("{trunk}{corner}"), &format!("{trunk}{wall}"), lines);
@@ -107,13 +107,13 @@ mod tests {
 
     #[test]
     fn every_step_stands_below_the_one_that_it_follows_from() {
-        let answer = json!({"name": "team@here.example", "what": "alias", "to": [
-            {"name": "ana+x@here.example", "what": "user", "detail": "ana@here.example",
-             "origin": "/etc/postrider/domains/here.example/aliases:1", "to": []},
-            {"name": "more@here.example", "what": "alias", "origin": "hooks/alias-resolve", "to": [
-                {"name": "ana@here.example", "what": "again", "origin": "/b:1", "to": []},
+        let answer = json!({"name": "team@here.example", "kind": "alias", "steps": [
+            {"name": "ana+x@here.example", "kind": "user", "detail": "ana@here.example",
+             "origin": "/etc/postrider/domains/here.example/aliases:1", "steps": []},
+            {"name": "more@here.example", "kind": "alias", "origin": "hooks/alias-resolve", "steps": [
+                {"name": "ana@here.example", "kind": "duplicate", "origin": "/b:1", "steps": []},
             ]},
-            {"name": "bo@here.example", "what": "user", "detail": "bo@here.example", "origin": "/b:2", "to": []},
+            {"name": "bo@here.example", "kind": "user", "detail": "bo@here.example", "origin": "/b:2", "steps": []},
         ]});
         assert!(!has_error(&answer));
         assert_eq!(
@@ -124,8 +124,8 @@ mod tests {
              │ └ ana@here.example: as above, counts once  /b:1\n\
              └ bo@here.example: user                      /b:2\n"
         );
-        let dangling = json!({"name": "x", "what": "alias", "to": [
-            {"name": "eve", "what": "wrong", "detail": "alias x leads nowhere", "origin": "/a:1"}]});
+        let dangling = json!({"name": "x", "kind": "alias", "steps": [
+            {"name": "eve", "kind": "error", "detail": "alias x leads nowhere", "origin": "/a:1"}]});
         assert!(has_error(&dangling));
         assert_eq!(
             format_tree(&dangling, Path::new("/")),

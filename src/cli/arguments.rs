@@ -65,7 +65,7 @@ pub(super) enum CliCommand {
     /// The server remembers how well connections with each domain were protected, and refuses
     /// less. When a domain has really given up TLS, mail to it waits until it is forgotten.
     #[command(subcommand)]
-    Domain(PeerCommand),
+    Peer(PeerCommand),
 
     /// Look at the mail that waits, and change what becomes of it.
     #[command(subcommand)]
@@ -270,8 +270,8 @@ pub(super) enum QueueCommand {
         #[command(flatten)]
         selection: RequiredMessageSelection,
         /// Tell the sender that it failed, in these words if you give some.
-        #[arg(long, value_name = "WORDS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
-        report: Option<String>,
+        #[arg(long, value_name = "TEXT", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+        bounce: Option<String>,
     },
 }
 
@@ -300,13 +300,13 @@ pub(super) struct RequiredMessageSelection {
 #[derive(Debug, Args)]
 pub(super) struct SelectionCriteria {
     /// Only from this address, or this domain; <> for reports.
-    #[arg(long, value_name = "WHO", group = "some")]
+    #[arg(long, value_name = "ADDRESS", group = "some")]
     pub(super) from: Option<String>,
     /// Only for this address, or this domain, before or after aliases.
-    #[arg(long, value_name = "WHO", group = "some")]
+    #[arg(long, value_name = "ADDRESS", group = "some")]
     pub(super) to: Option<String>,
     /// Only for this destination: a domain, a host that was named for it, or `local`.
-    #[arg(long, value_name = "WHERE", group = "some")]
+    #[arg(long, value_name = "DESTINATION", group = "some")]
     pub(super) destination: Option<String>,
     /// Only those that are held.
     #[arg(long, group = "some")]

@@ -1,4 +1,4 @@
-//! `postrider domain`.
+//! `postrider peer`.
 
 use std::path::Path;
 
@@ -13,16 +13,16 @@ use crate::mail::Domain;
 pub(super) fn run(config_dir: &Path, command: &Subcommand) -> Result<String, ErrorLines> {
     match command {
         Subcommand::List { json } => {
-            let answer = ask_server(config_dir, &ControlRequest::DomainList)?;
+            let answer = ask_server(config_dir, &ControlRequest::PeerList)?;
             Ok(if *json { pretty_json(&answer) } else { format_list(&answer) })
         }
         Subcommand::Show { domain } => {
-            ask_server(config_dir, &ControlRequest::DomainShow { domain: parse_domain(domain)? })
+            ask_server(config_dir, &ControlRequest::PeerShow { domain: parse_domain(domain)? })
                 .map(|answer| pretty_json(&answer))
         }
         Subcommand::Forget { domain } => {
             let domain = parse_domain(domain)?;
-            ask_server(config_dir, &ControlRequest::DomainForget { domain: domain.clone() })?;
+            ask_server(config_dir, &ControlRequest::PeerForget { domain: domain.clone() })?;
             Ok(format!("{domain} is forgotten\n"))
         }
     }

@@ -23,14 +23,15 @@ const LINE_OCTETS_MAX: usize = 4000;
 pub(super) fn run(config_dir: &Path, command: &QueueCommand) -> Result<String, ErrorLines> {
     let change = |which: &arguments::RequiredMessageSelection, change, words| {
         let which = parse_selection(&which.ids, &which.criteria)?;
-        let answer = ask_server(config_dir, &ControlRequest::QueueChange { which, change })?;
+        let answer = ask_server(config_dir, &ControlRequest::QueueChange { selection: which, change })?;
         format_changes(&answer, words)
     };
     match command {
         QueueCommand::List { selection: which, limit, json } => {
             let which = parse_selection(&which.ids, &which.criteria)?;
             let is_all = which.is_all();
-            let answer = ask_server(config_dir, &ControlRequest::QueueList { which, limit: *limit })?;
+            let answer =
+                ask_server(config_dir, &ControlRequest::QueueList { selection: which, limit: *limit })?;
             Ok(if *json { pretty_json(&answer) } else { format_list(&answer, is_all) })
         }
         QueueCommand::Show { id, header, message, json } => {
@@ -39,8 +40,7 @@ pub(super) fn run(config_dir: &Path, command: &QueueCommand) -> Result<String, E
                 (false, true) => Some(MessagePart::Message),
                 (false, false) => None,
             };
-            let answer =
-                ask_server(config_dir, &ControlRequest::QueueShow { id: parse_id(id)?, octets: part })?;
+            let answer = ask_server(config_dir, &ControlRequest::QueueShow { id: parse_id(id)?, part })?;
             match part {
                 Some(_) => output_message(&answer),
                 None if *json => Ok(pretty_json(&answer)),
@@ -54,12 +54,12 @@ pub(super) fn run(config_dir: &Path, command: &QueueCommand) -> Result<String, E
             let via = via.iter().map(|raw| parse_next_hop(raw)).collect::<Result<_, _>>()?;
             change(which, QueueChange::Reroute { via }, "rerouted")
         }
-        QueueCommand::Remove { selection: which, report } => {
-            let report = report.clone().map(|words| match words.as_str() {
+        QueueCommand::Remove { selection: which, bounce } => {
+            let bounce_text = bounce.clone().map(|words| match words.as_str() {
                 "" => "returned by the operator of this server".to_owned(),
                 _ => words,
             });
-            change(which, QueueChange::Remove { bounce_text: report }, "removed")
+            change(which, QueueChange::Remove { bounce_text }, "removed")
         }
     }
 }
@@ -98,15 +98,15 @@ fn format_changes(answer: &Value, done: &str) -> Result<String, ErrorLines> {
         }
         count => lines.push(format!("{count} messages {more}")),
     };
-    say(of("done"), &format!("is {done}"), &format!("are {done}"));
+    say(of("changed"), &format!("is {done}"), &format!("are {done}"));
     let later =
         format!("being tried just now, and {done} when that attempt is over, if anything of it still waits");
-    say(of("later"), &format!("is {later}"), &format!("are {later}"));
+    say(of("pending"), &format!("is {later}"), &format!("are {later}"));
     let refused = of("refused").iter();
     let mut wrong: Vec<_> = refused
-        .map(|one| format!("{} {}", format_field(one.get("id")), format_field(one.get("why"))))
+        .map(|one| format!("{} {}", format_field(one.get("id")), format_field(one.get("reason"))))
         .collect();
-    match answer.get("left").and_then(Value::as_u64).unwrap_or(0) {
+    match answer.get("not-processed").and_then(Value::as_u64).unwrap_or(0) {
         0 => {}
         left => wrong
             .push(format!("{left} messages were not looked at, it took too long: give the command again")),
@@ -166,7 +166,7 @@ fn format_recipients(text: &mut String, message: &Value) {
     for recipient in array_field(message, "recipients") {
         let field = |name| format_field(recipient.get(name));
         let _ = write!(text, "    {:<10} {}", field("state"), field("recipient"));
-        if let Some(original) = recipient.get("for").and_then(Value::as_str) {
+        if let Some(original) = recipient.get("original").and_then(Value::as_str) {
             let _ = write!(text, " (for {original})");
         }
         match recipient.get("reason").and_then(Value::as_str) {
@@ -185,7 +185,7 @@ fn format_message(answer: &Value) -> String {
     let field = |name| format_field(answer.get(name));
     fact("message", field("id"));
     fact("from", field("reverse-path"));
-    for name in ["login", "client", "hello", "tls", "envid", "ret"] {
+    for name in ["authenticated-user", "client", "helo-name", "tls", "envid", "ret"] {
         if answer.get(name).is_some_and(|value| !value.is_null()) {
             fact(name, field(name));
         }
@@ -201,7 +201,7 @@ fn format_message(answer: &Value) -> String {
     }
     for event in history {
         let field = |name| format_field(event.get(name));
-        let (at, state, recipient) = (field("at"), field("state"), field("recipient"));
+        let (at, state, recipient) = (field("time"), field("state"), field("recipient"));
         let _ = write!(text, "    {at}  attempt {}  {state:<10} {recipient}", field("attempt"));
         match event.get("reason").and_then(Value::as_str) {
             Some(reason) => drop(writeln!(text, ": {reason}")),
@@ -248,9 +248,9 @@ mod tests {
             "id": "01h2xcejqtf2nbrexx3v", "age-seconds": 7300, "octets": 1234,
             "reverse-path": "<ana@here.example>", "due": "2026-11-23T05:00:00Z",
             "recipients": [
-                {"recipient": "bo@there.example", "for": "list@here.example", "state": "deferred",
+                {"recipient": "bo@there.example", "original": "list@here.example", "state": "deferred",
                     "reason": "4.4.1 no answer"},
-                {"recipient": "eve@there.example", "for": null, "state": "delivered", "reason": null},
+                {"recipient": "eve@there.example", "original": null, "state": "delivered", "reason": null},
             ],
         }]});
         assert_eq!(
@@ -274,14 +274,14 @@ mod tests {
 
     #[test]
     fn what_was_not_done_makes_a_command_fail() {
-        let answer = |refused: Value, left: u64| json!({"done": ["1a"], "later": ["2b"], "refused": refused, "left": left});
+        let answer = |refused: Value, left: u64| json!({"changed": ["1a"], "pending": ["2b"], "refused": refused, "not-processed": left});
         let good = format_changes(&answer(json!([]), 0), "held").unwrap();
         assert!(good.starts_with("1a is held\n2b is being tried just now"), "{good}");
-        let bad =
-            format_changes(&answer(json!([{"id": "3c", "why": "is not held"}]), 9), "released").unwrap_err();
+        let bad = format_changes(&answer(json!([{"id": "3c", "reason": "is not held"}]), 9), "released")
+            .unwrap_err();
         assert_eq!((bad.len(), bad[2].as_str()), (4, "3c is not held"));
         assert!(format_changes(&json!({}), "held").is_err(), "nothing was meant");
-        let many = json!({"done": vec!["1a"; 21]});
+        let many = json!({"changed": vec!["1a"; 21]});
         assert_eq!(format_changes(&many, "held").unwrap(), "21 messages are held\n");
     }
 }

@@ -26,7 +26,7 @@ pub(super) fn run(dir: &Path, rounds: usize, waiting: usize) -> Result<String, E
             "this program on this disk: killed {rounds} times under load, in {}",
             place.display()
         )]);
-        let trial = TortureSetup { program: &program, dir: &place.join("blows") };
+        let trial = TortureSetup { program: &program, dir: &place.join("kill-test") };
         let tally = KillTest { setup: trial, rounds }.run()?;
 
         print_to_stderr([format!("the same with a long queue: killed while {waiting} messages wait")]);
@@ -34,8 +34,8 @@ pub(super) fn run(dir: &Path, rounds: usize, waiting: usize) -> Result<String, E
         let recovery = BacklogTest { setup: trial, waiting_messages: waiting }.run()?;
 
         print_to_stderr(["the disk: how many messages a second it allows"]);
-        fs::create_dir(place.join("worth")).map_err(cannot)?;
-        Ok((tally, recovery, measure_disk(&place.join("worth")).map_err(cannot)?))
+        fs::create_dir(place.join("disk-benchmark")).map_err(cannot)?;
+        Ok((tally, recovery, measure_disk(&place.join("disk-benchmark")).map_err(cannot)?))
     })?;
     Ok(format_results(&stops, &tally, &recovery, &worth))
 }

@@ -67,7 +67,7 @@ pub struct ListenConfig {
 pub struct ListenEntry {
     /// Where the sockets come from.
     pub source: SocketSource,
-    /// Connections from `proxy_from` begin with a PROXY preface.
+    /// Connections from `proxy_from` begin with a PROXY header.
     pub has_proxy_preface: bool,
 }
 
@@ -211,7 +211,7 @@ pub struct CommandDelivery {
     /// What ends a line of the message it reads. Default: LF.
     pub line_ends: LineEndsSetting,
     /// It is killed after this. Default: 30 s. From 1 s to 1 h.
-    pub deadline: Duration,
+    pub timeout: Duration,
 }
 
 /// `[delivery.lmtp]`: a server that keeps mailboxes.
@@ -234,7 +234,7 @@ pub enum LineEndsSetting {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PipeDelivery {
     /// It is killed after this. Default: 30 s. From 1 s to 1 h.
-    pub deadline: Duration,
+    pub timeout: Duration,
     /// What exit status 75 (EX_TEMPFAIL) means.
     pub exit_75: Exit75Setting,
 }
@@ -316,12 +316,12 @@ pub enum SenderSetting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HooksConfig {
     /// What a hook means that gives no verdict.
-    pub failure: HookFailureSetting,
+    pub on_failure: HookFailureSetting,
     /// `rcpt` is killed after this. Default: 5 s. From 1 s to 5 min.
-    pub rcpt_deadline: Duration,
+    pub rcpt_timeout: Duration,
     /// `post-data` is killed after this. Default: 1 min. From 1 s to 5 min, half of what a client
     /// waits for the reply to its last dot (RFC 5321 §4.5.3.2.6).
-    pub post_data_deadline: Duration,
+    pub post_data_timeout: Duration,
 }
 
 /// What a hook means that gives no verdict.
@@ -446,16 +446,16 @@ impl Default for AliasesConfig {
 
 impl Default for PipeDelivery {
     fn default() -> Self {
-        Self { deadline: Duration::from_secs(30), exit_75: Exit75Setting::Permanent }
+        Self { timeout: Duration::from_secs(30), exit_75: Exit75Setting::Permanent }
     }
 }
 
 impl Default for HooksConfig {
     fn default() -> Self {
         Self {
-            failure: HookFailureSetting::Defer,
-            rcpt_deadline: Duration::from_secs(5),
-            post_data_deadline: Duration::from_mins(1),
+            on_failure: HookFailureSetting::Defer,
+            rcpt_timeout: Duration::from_secs(5),
+            post_data_timeout: Duration::from_mins(1),
         }
     }
 }

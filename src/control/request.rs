@@ -11,12 +11,12 @@ pub(super) const VERSION: u32 = 1;
 
 /// What a subcommand asks of the daemon.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "request", rename_all = "kebab-case")]
+#[serde(tag = "request", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum ControlRequest {
     /// Messages in the queue, the oldest first.
     QueueList {
         /// Which messages.
-        which: Selection,
+        selection: Selection,
         /// At most so many.
         limit: usize,
     },
@@ -25,25 +25,25 @@ pub enum ControlRequest {
         /// Which message.
         id: MessageId,
         /// What of its octets is wanted.
-        octets: Option<MessagePart>,
+        part: Option<MessagePart>,
     },
     /// Change what becomes of messages.
     QueueChange {
         /// Which messages; an empty selection means all of them.
-        which: Selection,
+        selection: Selection,
         /// How.
         #[serde(flatten)]
         change: QueueChange,
     },
     /// Every domain whose security level is known.
-    DomainList,
+    PeerList,
     /// What is known of a domain.
-    DomainShow {
+    PeerShow {
         /// Which domain.
         domain: Domain,
     },
     /// Forget what is known of a domain.
-    DomainForget {
+    PeerForget {
         /// Which domain.
         domain: Domain,
     },
@@ -69,8 +69,8 @@ impl ControlRequest {
         match self {
             Self::QueueList { .. }
             | Self::QueueShow { .. }
-            | Self::DomainList
-            | Self::DomainShow { .. }
+            | Self::PeerList
+            | Self::PeerShow { .. }
             | Self::AliasResolve { .. }
             | Self::AliasList { .. }
             | Self::Status => "the server is stopping: ask again when it runs",
@@ -78,8 +78,8 @@ impl ControlRequest {
                 "the server is stopping, and the command may be done in part: see what became of the messages \
                  with `postrider queue list` when it runs again"
             }
-            Self::DomainForget { .. } => {
-                "the server is stopping, and the domain may be forgotten or not: see `postrider domain list` \
+            Self::PeerForget { .. } => {
+                "the server is stopping, and the domain may be forgotten or not: see `postrider peer list` \
                  when it runs again"
             }
             Self::Reload => "the server is stopping: it reads everything anew when it starts",
@@ -156,30 +156,30 @@ mod tests {
     #[test]
     fn a_request_is_one_flat_object() {
         let id: MessageId = "01h2xcejqtf2nbrexx3v".parse().unwrap();
-        let which =
+        let selection =
             Selection { ids: vec![id], to: Some("there.example".parse().unwrap()), ..Selection::default() };
         let change = QueueChange::Remove { bounce_text: Some("no".to_owned()) };
         for (request, line) in [
             (
-                ControlRequest::QueueList { which: Selection::default(), limit: 7 },
-                json!({"version": 1, "request": "queue-list", "which": {}, "limit": 7}),
+                ControlRequest::QueueList { selection: Selection::default(), limit: 7 },
+                json!({"version": 1, "request": "queue-list", "selection": {}, "limit": 7}),
             ),
             (
-                ControlRequest::QueueShow { id, octets: Some(MessagePart::Header) },
-                json!({"version": 1, "request": "queue-show", "id": "01h2xcejqtf2nbrexx3v", "octets": "header"}),
+                ControlRequest::QueueShow { id, part: Some(MessagePart::Header) },
+                json!({"version": 1, "request": "queue-show", "id": "01h2xcejqtf2nbrexx3v", "part": "header"}),
             ),
             (
-                ControlRequest::QueueChange { which: Selection::default(), change: QueueChange::Hold },
-                json!({"version": 1, "request": "queue-change", "which": {}, "change": "hold"}),
+                ControlRequest::QueueChange { selection: Selection::default(), change: QueueChange::Hold },
+                json!({"version": 1, "request": "queue-change", "selection": {}, "change": "hold"}),
             ),
             (
-                ControlRequest::QueueChange { which, change },
+                ControlRequest::QueueChange { selection, change },
                 json!({"version": 1, "request": "queue-change", "change": "remove", "bounce-text": "no",
-                    "which": {"ids": ["01h2xcejqtf2nbrexx3v"], "to": "there.example"}}),
+                    "selection": {"ids": ["01h2xcejqtf2nbrexx3v"], "to": "there.example"}}),
             ),
             (
-                ControlRequest::DomainShow { domain: Domain::parse("bücher.example").unwrap() },
-                json!({"version": 1, "request": "domain-show", "domain": "bücher.example"}),
+                ControlRequest::PeerShow { domain: Domain::parse("bücher.example").unwrap() },
+                json!({"version": 1, "request": "peer-show", "domain": "bücher.example"}),
             ),
         ] {
             let asked = RequestLine { version: VERSION, request: request.clone() };

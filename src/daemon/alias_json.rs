@@ -12,21 +12,21 @@ use crate::mail::Domain;
 pub(super) fn branch_json(branch: &ResolutionStep) -> Value {
     let (what, detail) = match &branch.resolution {
         Resolution::User(user) => ("user", Some(user.to_string())),
-        Resolution::Remote => ("elsewhere", None),
+        Resolution::Remote => ("remote", None),
         Resolution::Via => ("via", None),
         Resolution::Program => ("program", None),
         Resolution::Alias => ("alias", None),
         Resolution::CatchAll => ("catch-all", None),
         Resolution::Postmaster => ("postmaster", None),
-        Resolution::Duplicate => ("again", None),
-        Resolution::Failed(error) => ("wrong", Some(error.to_string())),
+        Resolution::Duplicate => ("duplicate", None),
+        Resolution::Failed(error) => ("error", Some(error.to_string())),
     };
     json!({
         "name": branch.name,
-        "what": what,
+        "kind": what,
         "detail": detail,
         "origin": branch.origin.as_ref().map(ToString::to_string),
-        "to": branch.next_steps.iter().map(self::branch_json).collect::<Vec<_>>(),
+        "steps": branch.next_steps.iter().map(self::branch_json).collect::<Vec<_>>(),
     })
 }
 

@@ -43,17 +43,17 @@ pub(super) struct ControlService {
 impl RequestHandler for ControlService {
     fn handle(&self, request: ControlRequest) -> Result<Value, String> {
         match request {
-            ControlRequest::QueueList { which, limit } => Ok(self.queue_list(&which, limit)),
-            ControlRequest::QueueShow { id, octets } => self.queue_show(&id, octets),
-            ControlRequest::QueueChange { which, change } => {
-                Ok(change_json(&self.operator.change(which, change)))
+            ControlRequest::QueueList { selection, limit } => Ok(self.queue_list(&selection, limit)),
+            ControlRequest::QueueShow { id, part } => self.queue_show(&id, part),
+            ControlRequest::QueueChange { selection, change } => {
+                Ok(change_json(&self.operator.change(selection, change)))
             }
-            ControlRequest::DomainList => {
+            ControlRequest::PeerList => {
                 let list = self.domaininfo.list().map_err(|e| format!("domaininfo cannot be read: {e}"))?;
                 Ok(json!({ "domains": list.iter().map(peer_json).collect::<Vec<_>>() }))
             }
-            ControlRequest::DomainShow { domain: name } => Ok(peer_json(&self.domaininfo.get(&name))),
-            ControlRequest::DomainForget { domain: name } => match self.domaininfo.forget(&name) {
+            ControlRequest::PeerShow { domain: name } => Ok(peer_json(&self.domaininfo.get(&name))),
+            ControlRequest::PeerForget { domain: name } => match self.domaininfo.forget(&name) {
                 Ok(true) => Ok(json!({})),
                 Ok(false) => Err(format!("nothing is known of {name}")),
                 Err(e) => Err(format!("{name} cannot be forgotten: {e}")),
@@ -146,12 +146,12 @@ fn status_json(status: &ServerStatus) -> Value {
 }
 
 fn change_json(changed: &ChangeResult) -> Value {
-    let refused = changed.refused.iter().map(|(id, why)| json!({ "id": id, "why": why }));
+    let refused = changed.refused.iter().map(|(id, why)| json!({ "id": id, "reason": why }));
     json!({
-        "done": changed.done,
-        "later": changed.pending,
+        "changed": changed.done,
+        "pending": changed.pending,
         "refused": refused.collect::<Vec<_>>(),
-        "left": changed.not_reached,
+        "not-processed": changed.not_reached,
     })
 }
 
@@ -161,7 +161,7 @@ fn detail_json(detail: &MessageDetail) -> Value {
     let name = |position: usize| envelope.recipients.get(position).map(ToString::to_string);
     let event = |event: &StateChange| {
         json!({
-            "at": event.time.to_string(),
+            "time": event.time.to_string(),
             "attempt": event.attempt,
             "recipient": name(event.position),
             "state": state_name(&event.state),
@@ -170,9 +170,9 @@ fn detail_json(detail: &MessageDetail) -> Value {
     };
     let mut answer = message_json(view);
     let more = json!({
-        "login": envelope.authenticated_user.as_ref().map(ToString::to_string),
+        "authenticated-user": envelope.authenticated_user.as_ref().map(ToString::to_string),
         "client": envelope.client.as_ref().map(|client| client.address),
-        "hello": envelope.client.as_ref().map(|client| &client.helo_name),
+        "helo-name": envelope.client.as_ref().map(|client| &client.helo_name),
         "tls": envelope.client.as_ref().and_then(|client| client.tls.as_ref()).map(ToString::to_string),
         "body": envelope.body_type,
         "smtputf8": envelope.smtputf8,
@@ -206,7 +206,7 @@ fn recipient_json(view: &QueuedRecipient) -> Value {
     json!({
         "recipient": recipient.to_string(),
         // What the sender knows it by, where an alias made another of it.
-        "for": is_renamed.then(|| recipient.forward_path.to_string()),
+        "original": is_renamed.then(|| recipient.forward_path.to_string()),
         "state": state_name(at),
         "reason": at.reason().map(ToString::to_string),
     })

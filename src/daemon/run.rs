@@ -127,7 +127,7 @@ fn serve_until_stopped(config_dir: &Path, config: &Config) -> Result<(), Vec<Str
         let listener =
             Listener { socket, role, proxy_networks: proxies, pulse, session_limits: doors, services };
         threads.push(
-            spawn_listener(format!("acc-{}-{number}", short_role_name(role.name())), listener, &stop)
+            spawn_listener(format!("listen-{}-{number}", short_role_name(role.name())), listener, &stop)
                 .map_err(one)?,
         );
     }
@@ -190,7 +190,7 @@ fn spawn_reloader(
     service_manager: &Arc<ServiceManager>,
 ) -> Result<JoinHandle<()>, String> {
     let (chores, stop, service_manager) = (Arc::clone(chores), Arc::clone(stop), Arc::clone(service_manager));
-    sys::spawn("chores", move || {
+    sys::spawn("reloader", move || {
         chores.run(&stop, &|reloading| match reloading {
             ReloadPhase::Started => service_manager.notify(NotifyState::Reloading),
             ReloadPhase::Finished => service_manager.notify(NotifyState::Ready),

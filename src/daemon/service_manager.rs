@@ -32,7 +32,7 @@ impl ServiceManager {
             return Ok(Self(None));
         }
         let (sender, messages) = unbounded::<Notification>();
-        sys::spawn("notices", move || {
+        sys::spawn("sd-notify", move || {
             for Notification { state, sent } in messages {
                 notify_blocking(state);
                 let _ = sent.send(());

@@ -34,7 +34,7 @@ impl Shutdown {
         let now = SystemClock.now();
         let work_end = now + grace.saturating_sub(CLEANUP_TIME.min(grace / 4));
         let (sooner, told) = bounded::<Moment>(1);
-        sys::spawn("stopping", move || {
+        sys::spawn("shutdown", move || {
             // Also without any grace, what is owed to the disk has a moment.
             let mut end = now + grace.max(CLEANUP_TIME);
             if let Ok(sooner) = told.recv_timeout(end.since(SystemClock.now())) {

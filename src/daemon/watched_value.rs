@@ -30,7 +30,7 @@ const START_INTERVAL: Duration = Duration::from_millis(100);
 const STABLE_POLLS_MAX: usize = 12;
 
 /// Environment variable with the pause between two looks, in milliseconds.
-const POLL_INTERVAL_VARIABLE: &str = "POSTRIDER_LOOK_PAUSE";
+const POLL_INTERVAL_VARIABLE: &str = "POSTRIDER_POLL_INTERVAL";
 
 /// How files are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

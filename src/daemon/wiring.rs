@@ -75,7 +75,7 @@ pub(super) fn build(
             .map_err(one)?;
     create_dir_all(&*disk, &config.data_dir)
         .map_err(|e| one(format!("{}: cannot be made: {e}; check data-dir", config.data_dir.display())))?;
-    let pretence = config.data_dir.join("scram-pretence");
+    let pretence = config.data_dir.join("scram-decoy-key");
     let pretence = DecoyKeys::load_or_create(&*disk, &*random, &pretence)
         .map_err(|e| one(format!("{}: {e}; it must be ours to read and write", pretence.display())))?;
     let expiry = ExpiryMonitor::new(Arc::clone(&clock), &metrics);
@@ -352,7 +352,7 @@ fn couriers(
                     config::LineEndsSetting::Lf => LineEnds::Lf,
                     config::LineEndsSetting::Crlf => LineEnds::CrLf,
                 },
-                deadline: settings.deadline,
+                deadline: settings.timeout,
                 directory: config_dir.to_owned(),
             }),
             clock(),
@@ -367,7 +367,7 @@ fn couriers(
     let pipe = &config.delivery.pipe;
     let program = ProgramCourier::pipe(
         swappable(PipeSettings {
-            deadline: pipe.deadline,
+            deadline: pipe.timeout,
             exit_75: match pipe.exit_75 {
                 config::Exit75Setting::Permanent => Exit75::Permanent,
                 config::Exit75Setting::Transient => Exit75::Transient,
@@ -428,7 +428,7 @@ fn queue_settings(config: &Config) -> queue::Settings {
     let slack = Duration::from_secs(30);
     let local = match &config.delivery.local {
         config::LocalDelivery::Maildir(_) | config::LocalDelivery::Lmtp(_) => defaults.local_attempt_timeout,
-        config::LocalDelivery::Command(command) => command.deadline + slack,
+        config::LocalDelivery::Command(command) => command.timeout + slack,
     };
     queue::Settings {
         messages_max: config.queue.messages_max,
@@ -440,7 +440,7 @@ fn queue_settings(config: &Config) -> queue::Settings {
         destination_attempts_max: config.queue.attempts_per_destination_max,
         backoff_max: config.queue.probe_interval_max,
         local_attempt_timeout: local
-            .max(config.delivery.pipe.deadline + slack)
+            .max(config.delivery.pipe.timeout + slack)
             .max(defaults.local_attempt_timeout),
         ..defaults
     }
@@ -449,12 +449,12 @@ fn queue_settings(config: &Config) -> queue::Settings {
 fn hook_settings(config: &Config, config_dir: &Path, stop: &Arc<StopFlag>) -> SessionHookSettings {
     SessionHookSettings {
         config_dir: config_dir.to_owned(),
-        fallback: match config.hooks.failure {
+        fallback: match config.hooks.on_failure {
             config::HookFailureSetting::Defer => HookFallback::Defer,
             config::HookFailureSetting::Accept => HookFallback::Accept,
         },
-        rcpt_timeout: config.hooks.rcpt_deadline,
-        post_data_timeout: config.hooks.post_data_deadline,
+        rcpt_timeout: config.hooks.rcpt_timeout,
+        post_data_timeout: config.hooks.post_data_timeout,
         stop: Arc::clone(stop),
     }
 }

@@ -32,7 +32,7 @@ impl AcceptedClient {
     pub(super) fn serve_behind_proxy(mut self) {
         let Some(client) = self.read_proxy_header() else { return };
         let counters = &self.services.counters;
-        counters.count_proxied(if client.is_some() { "client" } else { "itself" });
+        counters.count_proxied(if client.is_some() { "client" } else { "local" });
         let client = client.map_or(self.peer, canonical_address);
         match self.slot.assign_address(client.ip()) {
             Ok(()) => self.serve(client),
@@ -103,11 +103,11 @@ impl AcceptedClient {
             Ok(client) => Some(client),
             // A health check that sends nothing.
             Err(ProxyError::Io(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                self.services.counters.count_proxied("nobody");
+                self.services.counters.count_proxied("closed");
                 None
             }
             Err(e) => {
-                self.services.counters.count_proxied("dropped");
+                self.services.counters.count_proxied("rejected");
                 log::warn!(
                     target: "proxy", "a connection from the proxy {} to the {} port was dropped: {e}",
                     self.peer, self.role.name()

@@ -23,20 +23,20 @@ impl Counters {
             replies: metrics.counter_family("session_reply", "Replies given to clients, by code", "code"),
             tls: metrics.counter_family("session_tls", "TLS handshakes with clients, by result", "result"),
             early_talkers: metrics
-                .counter("session_spoke_first", "Clients that did not wait for the greeting"),
+                .counter("session_early_talker", "Clients that did not wait for the greeting"),
             proxied_connections: metrics.counter_family(
                 "session_proxied",
                 "Connections by proxies, by whom they bring",
                 "brings",
             ),
             non_smtp_clients: metrics.counter_family(
-                "session_stranger",
+                "session_non_smtp_client",
                 "Clients turned away because they speak something else, by what they speak",
                 "speaks",
             ),
             messages: metrics.counter("session_message", "Messages taken from clients"),
             mail_loops: metrics
-                .counter("session_loop", "Messages refused because they went round in circles"),
+                .counter("session_mail_loop", "Messages refused because they went round in circles"),
         }
     }
 

@@ -123,8 +123,8 @@ enum LoginResult {
 impl LoginResult {
     fn metric_label(&self) -> &'static str {
         match self {
-            Self::Succeeded(_) => "right",
-            Self::Failed(_) => "wrong",
+            Self::Succeeded(_) => "succeeded",
+            Self::Failed(_) => "failed",
             Self::Throttled(_) => "throttled",
             Self::Unavailable(_) => "unavailable",
         }

@@ -77,8 +77,8 @@ impl RateLimits {
             login_messages: RateLimit::new("login-per-hour.messages", max.login_messages),
             login_recipients: RateLimit::new("login-per-hour.recipients", max.login_recipients),
             refusals: metrics.counter_family(
-                "rate_refused",
-                "Commands put off because of a rate, by limit",
+                "rate_limit_refused",
+                "Commands deferred because of a rate limit, by limit",
                 "limit",
             ),
         }

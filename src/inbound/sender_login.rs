@@ -50,8 +50,8 @@ impl SenderLoginPolicy {
     ) -> Self {
         let refusals = metrics.counter_family(
             "submission_sender_refused",
-            "Names that users may not write in, by place",
-            "place",
+            "Addresses that users may not use as sender, by field",
+            "field",
         );
         Self { local_recipients, permissions, restriction, refusals }
     }

@@ -10,7 +10,7 @@
 //! |---|---|
 //! | `/` | how the server is, what it counted, what went wrong lately |
 //! | `/queue` `/queue.json` | each message in the queue: id, age, sender, recipients, state, last error |
-//! | `/traces` | what each recent session and attempt did; `?family=NAME`, `?errors` |
+//! | `/traces` | what each recent session and attempt did; `?kind=NAME`, `?errors` |
 //! | `/metrics` | OpenMetrics 1.0 |
 //! | `/debug/vars` | the same as JSON |
 //!

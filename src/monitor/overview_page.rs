@@ -19,7 +19,7 @@ pub(super) fn page(shows: &dyn MonitorData) -> String {
     tile(&mut html, "/", status.version, "version");
     tile(&mut html, "/", HumanDuration(status.uptime).to_string(), "uptime");
     tile(&mut html, "/queue", status.queue.to_string(), "messages in the queue");
-    tile(&mut html, "/traces?family=session", status.sessions.to_string(), "sessions now");
+    tile(&mut html, "/traces?kind=session", status.sessions.to_string(), "sessions now");
     if let Some(CertificateExpiry { remaining: left, is_near }) = status.certificate {
         html.markup(if is_near {
             "<a class=\"tile bad\" href=\"/\"><b>"

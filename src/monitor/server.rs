@@ -357,11 +357,11 @@ mod tests {
         let house = TestMonitor::new();
         let all = house.page("/traces");
         assert!(all.contains("EHLO there.example") && all.contains("140 ms") && all.contains("451 4.7.1"));
-        let sessions = house.page("/traces?family=session");
+        let sessions = house.page("/traces?kind=session");
         assert!(sessions.contains("EHLO there.example") && !sessions.contains("451 4.7.1"));
         let errors = house.page("/traces?errors");
         assert!(!errors.contains("EHLO there.example") && errors.contains("<tr class=\"bad\">"));
-        assert!(house.page("/traces?family=%3Cscript%3E").contains("Nothing of this kind"));
+        assert!(house.page("/traces?kind=%3Cscript%3E").contains("Nothing of this kind"));
     }
 
     #[test]

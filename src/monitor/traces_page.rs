@@ -29,7 +29,7 @@ impl TraceFilter<'_> {
 /// `query` is what stands behind the `?`.
 pub(super) fn page(shows: &dyn MonitorData, query: &str) -> String {
     let filter = match query.split_once('=') {
-        Some(("family", family)) => TraceFilter::Kind(family),
+        Some(("kind", kind)) => TraceFilter::Kind(kind),
         None if query == "errors" => TraceFilter::Errors,
         _ => TraceFilter::All,
     };
@@ -65,7 +65,7 @@ fn filter_links(html: &mut Html, filter: &TraceFilter<'_>, all: &[TraceView]) {
         .markup(class(matches!(filter, TraceFilter::Errors)));
     html.markup("errors ").text(all.iter().filter(|trace| trace.has_error()).count()).markup("</a>");
     for family in families {
-        html.markup("<a href=\"/traces?family=").text(family);
+        html.markup("<a href=\"/traces?kind=").text(family);
         html.markup(class(matches!(filter, TraceFilter::Kind(here) if *here == family)))
             .text(family)
             .markup(" ");

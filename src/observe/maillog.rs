@@ -101,13 +101,13 @@ pub fn expired(id: &MessageId, reverse_path: &ReversePath, recipient: &Recipient
 /// A report about the message `id` was queued as the message `report`, to the reverse-path of `id`;
 /// `kind` is what it is about: `failure`, `delay` or `success`.
 pub fn bounce_queued(id: &MessageId, reverse_path: &ReversePath, report: &MessageId, kind: &'static str) {
-    let line = LogLine::new("reported").with("id", id).with("to", reverse_path);
-    write(&line.with("report", report).with("kind", kind));
+    let line = LogLine::new("bounced").with("id", id).with("to", reverse_path);
+    write(&line.with("bounce", report).with("kind", kind));
 }
 
 /// A report is owed to nobody: `why` says what stands against it, such as a null reverse-path.
 pub fn bounce_suppressed(id: &MessageId, why: &str) {
-    write(&LogLine::new("not-reported").with("id", id).with("why", why));
+    write(&LogLine::new("not-bounced").with("id", id).with("reason", why));
 }
 
 /// Every recipient is settled; the message has left the spool.
@@ -128,7 +128,7 @@ pub fn held(id: &MessageId) {
 
 /// An operator sent recipients of the message another way.
 pub fn rerouted(id: &MessageId, way: &str) {
-    write(&LogLine::new("rerouted").with("id", id).with("way", way));
+    write(&LogLine::new("rerouted").with("id", id).with("route", way));
 }
 
 /// An operator let the message go on.
@@ -149,7 +149,7 @@ pub fn login_attempted(client: IpAddr, who: &str, login: LoginEvent) {
         LoginEvent::Throttled => "login-throttled",
         LoginEvent::Unavailable => "login-unavailable",
     };
-    write(&LogLine::new(event).with("client", client).with("who", who));
+    write(&LogLine::new(event).with("client", client).with("user", who));
 }
 
 fn queued_line(envelope: &Envelope, octets: u64) -> LogLine {
@@ -159,7 +159,7 @@ fn queued_line(envelope: &Envelope, octets: u64) -> LogLine {
     line.with("octets", octets)
         .with_optional("client", client.map(|client| client.address))
         .with_optional("tls", client.and_then(|client| client.tls.as_ref()))
-        .with_optional("login", envelope.authenticated_user.as_ref())
+        .with_optional("user", envelope.authenticated_user.as_ref())
 }
 
 fn refused_line(refusal: &RefusalEvent<'_>) -> LogLine {
@@ -192,7 +192,7 @@ fn attempted_line(attempt: &AttemptEvent<'_>) -> LogLine {
         .with("id", attempt.id)
         .with("from", attempt.reverse_path)
         .with("to", attempt.recipient)
-        .with_optional("for", original)
+        .with_optional("original", original)
         .with("courier", attempt.courier)
         .with("attempt", attempt.attempt_number)
         .with("took", format_args!("{:.3}s", attempt.duration.as_secs_f64()))

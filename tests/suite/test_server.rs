@@ -92,7 +92,7 @@ impl TestServer {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
         command.arg("--config").arg(self.dir.path()).current_dir(self.dir.path());
         // Changed files are looked at ten times as often as usual.
-        command.env("POSTRIDER_LOOK_PAUSE", "100");
+        command.env("POSTRIDER_POLL_INTERVAL", "100");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -63,7 +63,7 @@ impl DovecotAuth {
         random: Arc<dyn Random>,
         metrics: &Metrics,
     ) -> Self {
-        let requests = metrics.counter_family("dovecot_asked", "Questions to Dovecot, by result", "result");
+        let requests = metrics.counter_family("dovecot_requests", "Requests to Dovecot, by result", "result");
         Self { settings, connector, clock, random, requests }
     }
 
@@ -179,7 +179,7 @@ impl ExternalUsers for DovecotAuth {
             DovecotAuthReply::Unavailable(why) => Err(why),
         });
         self.count_result(&answer, |login| {
-            if matches!(login, PasswordCheck::Accepted(_)) { "right" } else { "wrong" }
+            if matches!(login, PasswordCheck::Accepted(_)) { "accepted" } else { "rejected" }
         });
         answer.unwrap_or_else(PasswordCheck::Unavailable)
     }

@@ -28,7 +28,7 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
                 effective_value: |c| Some(list(c.queue.retry.iter().map(|wait| show_duration(*wait)))),
             },
             KeyDescription {
-                name: "delay-report",
+                name: "delay-warning",
                 description: "When a message has waited for so long, its sender is told once that we go on trying: \
                         users who submitted it here, and others if they asked. As long as `lifetime`, and \
                         nobody is.",
@@ -65,7 +65,7 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
                 effective_value: |c| number(c.queue.attempts_per_destination_max),
             },
             KeyDescription {
-                name: "probe-every",
+                name: "probe-interval-max",
                 description: "A destination that does not answer is tried with one message at a time, after 1m, 2m, 4m \
                         and so on, and at last this often; its other mail waits meanwhile.",
                 default: "\"15m\"",
@@ -161,11 +161,11 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
                 },
             },
             KeyDescription {
-                name: "deadline",
+                name: "timeout",
                 description: "After this it is killed, and the message is tried again later.",
                 default: "\"30s\"",
                 example: "",
-                effective_value: |c| command(c).and_then(|m| quoted_duration(m.deadline)),
+                effective_value: |c| command(c).and_then(|m| quoted_duration(m.timeout)),
             },
         ],
     },
@@ -186,11 +186,11 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
         description: "Programs that an alias file names.",
         keys: &[
             KeyDescription {
-                name: "deadline",
+                name: "timeout",
                 description: "After this the program is killed, and the message returned.",
                 default: "\"30s\"",
                 example: "",
-                effective_value: |c| quoted_duration(c.delivery.pipe.deadline),
+                effective_value: |c| quoted_duration(c.delivery.pipe.timeout),
             },
             KeyDescription {
                 name: "exit-75",

@@ -76,7 +76,7 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
             KeyDescription {
                 name: "proxy-from",
                 description: "Addresses and networks of proxies (HAProxy and its like). A connection from there to \
-                        a listener that is marked with proxy must begin with a PROXY preface, version 1 or \
+                        a listener that is marked with proxy must begin with a PROXY header, version 1 or \
                         2, before TLS; the client that it names is the client for all that follows. \
                         Connections from elsewhere are taken as they are.",
                 default: "[]",

@@ -75,31 +75,31 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
                 whole message.",
         keys: &[
             KeyDescription {
-                name: "failure",
+                name: "on-failure",
                 description: "What a hook means that cannot be run, is killed, or is out of time: \"defer\" tells the \
                         client to try again later, \"accept\" goes on as if the hook were not there.",
                 default: "\"defer\"",
                 example: "",
                 effective_value: |c| {
-                    Some(quoted(match c.hooks.failure {
+                    Some(quoted(match c.hooks.on_failure {
                         HookFailureSetting::Defer => "defer",
                         HookFailureSetting::Accept => "accept",
                     }))
                 },
             },
             KeyDescription {
-                name: "rcpt-deadline",
+                name: "rcpt-timeout",
                 description: "Time for hooks/rcpt; then it is ended, with its children. From 1 s to 5 min.",
                 default: "\"5s\"",
                 example: "",
-                effective_value: |c| quoted_duration(c.hooks.rcpt_deadline),
+                effective_value: |c| quoted_duration(c.hooks.rcpt_timeout),
             },
             KeyDescription {
-                name: "post-data-deadline",
+                name: "post-data-timeout",
                 description: "The same for hooks/post-data.",
                 default: "\"1m\"",
                 example: "",
-                effective_value: |c| quoted_duration(c.hooks.post_data_deadline),
+                effective_value: |c| quoted_duration(c.hooks.post_data_timeout),
             },
         ],
     },

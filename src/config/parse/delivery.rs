@@ -40,7 +40,7 @@ pub(super) fn queue(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> QueueC
             };
             waits.into_iter().map(one).collect()
         }),
-        delay_warning: take_duration(t, found, "delay-report", defaults.delay_warning, SECOND..=DAY * 30),
+        delay_warning: take_duration(t, found, "delay-warning", defaults.delay_warning, SECOND..=DAY * 30),
         messages_max: take_count(t, found, "messages-max", defaults.messages_max, 1..=1_000_000),
         local_threads: take_count(t, found, "local-threads", defaults.local_threads, 1..=100),
         remote_threads: take_count(t, found, "remote-threads", defaults.remote_threads, 1..=500),
@@ -54,7 +54,7 @@ pub(super) fn queue(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> QueueC
         probe_interval_max: take_duration(
             t,
             found,
-            "probe-every",
+            "probe-interval-max",
             defaults.probe_interval_max,
             SECOND * 60..=DAY,
         ),
@@ -151,9 +151,9 @@ fn command(mut table: Table<'_>, found: &mut Diagnostics<'_>, home: &Path) -> Op
     let line_ends = t.value(found, "line-ends", LineEndsSetting::Lf, |value| {
         parse_choice(value, &[("lf", LineEndsSetting::Lf), ("crlf", LineEndsSetting::Crlf)])
     });
-    let deadline = take_duration(t, found, "deadline", Duration::from_secs(30), SECOND..=HOUR);
+    let timeout = take_duration(t, found, "timeout", Duration::from_secs(30), SECOND..=HOUR);
     table.report_unknown_keys(found, &known_keys("delivery.command"));
-    Some(CommandDelivery { program: program?, arguments, line_ends, deadline })
+    Some(CommandDelivery { program: program?, arguments, line_ends, timeout })
 }
 
 fn lmtp(mut table: Table<'_>, found: &mut Diagnostics<'_>, home: &Path) -> Option<LmtpDelivery> {
@@ -179,7 +179,7 @@ fn lmtp(mut table: Table<'_>, found: &mut Diagnostics<'_>, home: &Path) -> Optio
 fn pipe(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> PipeDelivery {
     let defaults = PipeDelivery::default();
     let pipe = PipeDelivery {
-        deadline: take_duration(&mut table, found, "deadline", defaults.deadline, SECOND..=HOUR),
+        timeout: take_duration(&mut table, found, "timeout", defaults.timeout, SECOND..=HOUR),
         exit_75: table.value(found, "exit-75", defaults.exit_75, |value| {
             parse_choice(
                 value,

@@ -57,21 +57,21 @@ fn every_key_does_what_it_says() {
         [queue]
         lifetime = "2d"
         retry = ["1s", "2h"]
-        delay-report = "6h"
+        delay-warning = "6h"
         messages-max = 12
         local-threads = 2
         remote-threads = 3
         attempts-per-destination-max = 1
-        probe-every = "30m"
+        probe-interval-max = "30m"
         [delivery]
         local = "command"
         [delivery.command]
         program = "bin/agent"
         arguments = ["-f", "%from%", "-d", "%to_user%", "100%", "5%to%"]
         line-ends = "crlf"
-        deadline = "1m"
+        timeout = "1m"
         [delivery.pipe]
-        deadline = "2m"
+        timeout = "2m"
         exit-75 = "transient"
         [delivery.smtp]
         port = 2500
@@ -90,9 +90,9 @@ fn every_key_does_what_it_says() {
         [submission]
         sender = "any"
         [hooks]
-        failure = "accept"
-        rcpt-deadline = "2s"
-        post-data-deadline = "2m"
+        on-failure = "accept"
+        rcpt-timeout = "2s"
+        post-data-timeout = "2m"
         "#,
     )
     .unwrap();
@@ -129,8 +129,8 @@ fn every_key_does_what_it_says() {
     assert_eq!(command.program, "/etc/postrider/bin/agent");
     assert_eq!(command.arguments.len(), 6);
     assert_eq!(command.line_ends, LineEndsSetting::Crlf);
-    assert_eq!(command.deadline, Duration::from_mins(1));
-    assert_eq!(config.delivery.pipe.deadline, Duration::from_mins(2));
+    assert_eq!(command.timeout, Duration::from_mins(1));
+    assert_eq!(config.delivery.pipe.timeout, Duration::from_mins(2));
     assert_eq!(config.delivery.pipe.exit_75, Exit75Setting::Transient);
     let via = Some(Via::parse("relay.example:587 login=relay1").unwrap());
     let expected =
@@ -144,9 +144,9 @@ fn every_key_does_what_it_says() {
     assert_eq!(
         config.hooks,
         HooksConfig {
-            failure: HookFailureSetting::Accept,
-            rcpt_deadline: Duration::from_secs(2),
-            post_data_deadline: Duration::from_mins(2)
+            on_failure: HookFailureSetting::Accept,
+            rcpt_timeout: Duration::from_secs(2),
+            post_data_timeout: Duration::from_mins(2)
         }
     );
     assert_eq!(config.leniency.bare_line_ends, ["192.0.2.7/32".parse().unwrap()]);

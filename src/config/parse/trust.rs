@@ -56,24 +56,18 @@ pub(super) fn hooks(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> HooksC
     let default = HooksConfig::default();
     let range = SECOND..=Duration::from_mins(5);
     let hooks = HooksConfig {
-        failure: table.value(found, "failure", default.failure, |value| {
+        on_failure: table.value(found, "on-failure", default.on_failure, |value| {
             parse_choice(
                 value,
                 &[("defer", HookFailureSetting::Defer), ("accept", HookFailureSetting::Accept)],
             )
         }),
-        rcpt_deadline: take_duration(
+        rcpt_timeout: take_duration(&mut table, found, "rcpt-timeout", default.rcpt_timeout, range.clone()),
+        post_data_timeout: take_duration(
             &mut table,
             found,
-            "rcpt-deadline",
-            default.rcpt_deadline,
-            range.clone(),
-        ),
-        post_data_deadline: take_duration(
-            &mut table,
-            found,
-            "post-data-deadline",
-            default.post_data_deadline,
+            "post-data-timeout",
+            default.post_data_timeout,
             range,
         ),
     };

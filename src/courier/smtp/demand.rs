@@ -116,7 +116,7 @@ impl<'a> Demand<'a> {
                     let domain = self.hosts.learning_domain();
                     format!(
                         "{domain} was reached at {level} before, and {offered}; the mail waits. If this change \
-                     is wanted: postrider domain forget {domain}"
+                     is wanted: postrider peer forget {domain}"
                     )
                 }
             },

@@ -176,7 +176,7 @@ fn users_aliases_and_certificates_replaced_in_a_loop_are_never_missed_by_a_clien
     const HELD_MAX: Duration = Duration::from_millis(200);
     let mut house =
         TestServer::new("[limits.address-per-hour]\nconnections = 0\nmessages = 0\nrecipients = 0\n");
-    house.environment.push(("POSTRIDER_LOOK_PAUSE", "1000".into()));
+    house.environment.push(("POSTRIDER_POLL_INTERVAL", "1000".into()));
     like_certbot(&house);
     let folder = house.path("domains/here.example");
     let hash = fs::read_to_string(folder.join("users")).unwrap();

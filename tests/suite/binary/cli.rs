@@ -336,9 +336,9 @@ fn commands_for_the_server_say_when_there_is_none() {
     for subcommand in [
         &["queue", "list"][..],
         &["queue", "retry", "all"],
-        &["domain", "list"],
-        &["domain", "show", "there.example"],
-        &["domain", "forget", "there.example"],
+        &["peer", "list"],
+        &["peer", "show", "there.example"],
+        &["peer", "forget", "there.example"],
     ] {
         let said = house.run(subcommand);
         assert_eq!(said.status, 1, "{subcommand:?}");

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::peers;
 use crate::test_server::{TestServer, wait_for, write_program, write_script};
 
-const QUICK: &str = "[hooks]\nrcpt-deadline = \"1s\"\npost-data-deadline = \"1s\"\n";
+const QUICK: &str = "[hooks]\nrcpt-timeout = \"1s\"\npost-data-timeout = \"1s\"\n";
 
 fn hook(house: &TestServer, name: &str, script: &str) {
     write_script(&house.path(&format!("hooks/{name}")), script);
@@ -203,7 +203,7 @@ fn a_recipient_is_refused_by_itself() {
 #[test]
 fn a_hook_that_cannot_be_run_defers_or_accepts_as_the_operator_says() {
     for (failure, reply) in [("defer", "451 4.3.0"), ("accept", "250 2.0.0")] {
-        let mut house = TestServer::new(&format!("[hooks]\nfailure = \"{failure}\"\n"));
+        let mut house = TestServer::new(&format!("[hooks]\non-failure = \"{failure}\"\n"));
         fs::create_dir_all(house.path("hooks/rcpt")).unwrap();
         fs::write(house.path("hooks/post-data"), "#!/bin/sh\n").unwrap();
         let (code, _, errors) = house.run_to_end(&["check"]);

@@ -123,7 +123,7 @@ fn the_tls_level_of_a_domain_outlives_a_kill_and_mail_waits_for_it() {
         wait_for(words, || Some(server.run_to_end(&["queue", "list"]).1).filter(|text| text.contains(words)))
     };
     let stored_level = |server: &TestServer| {
-        let (code, shown, error) = server.run_to_end(&["domain", "show", "exim.test"]);
+        let (code, shown, error) = server.run_to_end(&["peer", "show", "exim.test"]);
         assert_eq!(code, 0, "{error}");
         shown
     };
@@ -145,7 +145,7 @@ fn the_tls_level_of_a_domain_outlives_a_kill_and_mail_waits_for_it() {
 
     let id =
         listing.split_whitespace().find(|word| word.parse::<postrider::mail::MessageId>().is_ok()).unwrap();
-    assert_eq!(server.run_to_end(&["domain", "forget", "exim.test"]).0, 0);
+    assert_eq!(server.run_to_end(&["peer", "forget", "exim.test"]).0, 0);
     assert_eq!(server.run_to_end(&["queue", "retry", id]).0, 0);
     assert!(String::from_utf8_lossy(&plain.wait_for_mail(1)[0].message).contains("Subject: in plain text"));
 }

@@ -217,7 +217,7 @@ fn messages_and_recipients_are_put_off_once_the_hour_is_used_up() {
     }
     let metrics = house.monitor_page("/metrics");
     for limit in ["messages", "recipients", "unknown-recipients"] {
-        let counted = format!("rate_refused_total{{limit=\"address-per-hour.{limit}\"}} ");
+        let counted = format!("rate_limit_refused_total{{limit=\"address-per-hour.{limit}\"}} ");
         assert!(metrics.contains(&counted), "{counted} in {metrics}");
     }
     // Our own host is not counted.
@@ -239,7 +239,9 @@ fn a_login_is_counted_wherever_it_comes_from() {
     let said = String::from_utf8_lossy(&refused.stdout).into_owned();
     assert!(said.contains("450 4.7.1 Too many messages from your account"), "{said}");
     assert!(
-        house.monitor_page("/metrics").contains("rate_refused_total{limit=\"login-per-hour.messages\"} 1")
+        house
+            .monitor_page("/metrics")
+            .contains("rate_limit_refused_total{limit=\"login-per-hour.messages\"} 1")
     );
 }
 
@@ -279,7 +281,7 @@ fn who_speaks_before_the_greeting_is_turned_away_and_who_waits_is_not() {
         "stage=connection because=\"the client did not wait for the greeting\"",
     );
     brought(&house, "192.0.2.1").ok().unwrap().expect("QUIT", "221");
-    assert!(house.monitor_page("/metrics").contains("session_spoke_first_total 1"));
+    assert!(house.monitor_page("/metrics").contains("session_early_talker_total 1"));
 }
 
 #[test]

@@ -54,12 +54,12 @@ fn the_operator_sees_what_happened() {
     wait_for("the session's trace", || {
         house.monitor_page("/traces").contains("octets safe on disk").then_some(())
     });
-    let sessions = house.monitor_page("/traces?family=session");
+    let sessions = house.monitor_page("/traces?kind=session");
     for event in ["EHLO there.example", "MAIL FROM:&lt;bo@there.example&gt;", "250 2.0.0 Queued as "] {
         assert!(sessions.contains(event), "{event} in {sessions}");
     }
     let attempts = wait_for("the attempt's trace", || {
-        Some(house.monitor_page("/traces?family=attempt")).filter(|page| page.contains("ana@here.example"))
+        Some(house.monitor_page("/traces?kind=attempt")).filter(|page| page.contains("ana@here.example"))
     });
     assert!(attempts.contains("maildir") && !attempts.contains("EHLO"), "{attempts}");
     let log = wait_for("the log", || Some(house.log()).filter(|log| log.contains("delivered")));
@@ -149,7 +149,7 @@ fn what_waits_is_listed_tried_again_and_removed_by_the_commands() {
         assert_ne!(house.run_to_end(wrong).0, 0, "{wrong:?}");
     }
     assert_eq!(house.run_to_end(&["queue", "remove", "--from", "bo@there.example"]).0, 1, "nothing is meant");
-    assert_eq!(house.run_to_end(&["queue", "remove", id, "--report=Not today."]).0, 0);
+    assert_eq!(house.run_to_end(&["queue", "remove", id, "--bounce=Not today."]).0, 0);
     assert!(!house.run_to_end(&["queue", "list"]).1.contains(id));
     assert!(
         house.wait_for_message("here.example", "ana").contains("Diagnostic-Code: x-postrider; Not today.\n")

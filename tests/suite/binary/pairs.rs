@@ -169,7 +169,7 @@ fn two_shells_deliveries_and_kills_agree_on_every_message() {
     let rounds: [(&[&str], &[&str]); 3] = [
         (&["hold"], &["remove"]),
         (&["reroute", "--via", "127.0.0.1:1"], &["hold"]),
-        (&["remove", "--report=gone"], &["reroute", "--via", "127.0.0.1:1"]),
+        (&["remove", "--bounce=gone"], &["reroute", "--via", "127.0.0.1:1"]),
     ];
     for (round, (first, second)) in rounds.into_iter().enumerate() {
         let mine = &ids[round * 40..(round + 1) * 40];

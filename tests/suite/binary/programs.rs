@@ -182,7 +182,7 @@ fn a_missing_agent_keeps_the_mail_until_there_is_one() {
 #[test]
 fn an_agent_past_its_deadline_is_ended_and_its_mail_kept() {
     let mut house =
-        server_with_agent("sh", &["-c", "echo $$ >pid; echo still busy; sleep 600"], "deadline = \"1s\"");
+        server_with_agent("sh", &["-c", "echo $$ >pid; echo still busy; sleep 600"], "timeout = \"1s\"");
     house.start();
     house.send_message("bo@there.example", "ana@here.example", "slow");
     let listing = wait_for_queue_list(&house, "took longer than 1 s");

@@ -82,9 +82,9 @@ impl Neighbours {
         wait_for(subject, || (self.arrived() > before).then_some(()));
     }
 
-    /// What `postrider domain show` says of the outgoing level.
+    /// What `postrider peer show` says of the outgoing level.
     fn outgoing(&self) -> String {
-        let (code, out, error) = self.us.run_to_end(&["domain", "show", "there.example"]);
+        let (code, out, error) = self.us.run_to_end(&["peer", "show", "there.example"]);
         assert_eq!(code, 0, "{error}");
         let shown: serde_json::Value = serde_json::from_str(&out).unwrap();
         shown["outgoing"].as_str().unwrap().to_owned()
@@ -114,11 +114,11 @@ fn roots_come_from_the_file_or_the_folder_that_the_environment_names() {
 #[test]
 fn a_lower_level_waits_until_the_operator_makes_the_server_forget() {
     let mut both = Neighbours::new(Some(("SSL_CERT_FILE", "roots/authority.pem")));
-    let (code, out, _) = both.us.run_to_end(&["domain", "list"]);
+    let (code, out, _) = both.us.run_to_end(&["peer", "list"]);
     assert_eq!((code, out.as_str()), (0, "no domain is known yet\n"));
     both.deliver("with tls");
     both.deliver("an equal level passes");
-    let (code, out, _) = both.us.run_to_end(&["domain", "list"]);
+    let (code, out, _) = both.us.run_to_end(&["peer", "list"]);
     assert!(code == 0 && out.contains("there.example") && out.contains("tls-verified"), "{out}");
     assert!(fs::read_to_string(both.file()).unwrap().contains("tls-verified"), "a person can read it");
 
@@ -134,16 +134,16 @@ fn a_lower_level_waits_until_the_operator_makes_the_server_forget() {
         let (_, out, _) = both.us.run_to_end(&["queue", "list"]);
         out.contains("deferred").then_some(out)
     });
-    assert!(listing.contains("tls-verified before") && listing.contains("domain forget"), "{listing}");
+    assert!(listing.contains("tls-verified before") && listing.contains("peer forget"), "{listing}");
     assert_eq!(both.arrived(), 2);
 
-    let (code, out, error) = both.us.run_to_end(&["domain", "forget", "THERE.example"]);
+    let (code, out, error) = both.us.run_to_end(&["peer", "forget", "THERE.example"]);
     assert_eq!((code, out.as_str()), (0, "there.example is forgotten\n"), "{error}");
     wait_for("the letter that waited", || (both.arrived() == 3).then_some(()));
     assert_eq!(both.outgoing(), "plain");
-    let (code, _, error) = both.us.run_to_end(&["domain", "forget", "elsewhere.example"]);
+    let (code, _, error) = both.us.run_to_end(&["peer", "forget", "elsewhere.example"]);
     assert!(code == 1 && error.contains("nothing is known of elsewhere.example"), "{error}");
-    let (code, _, error) = both.us.run_to_end(&["domain", "show", "no domain"]);
+    let (code, _, error) = both.us.run_to_end(&["peer", "show", "no domain"]);
     assert!(code == 1 && error.contains("write one such as example.org"), "{error}");
 }
 

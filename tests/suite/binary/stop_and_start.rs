@@ -104,7 +104,7 @@ fn neither_start_nor_stop_nor_changed_files_wait_for_a_hook_that_is_asked_for_po
 
 #[test]
 fn a_message_that_a_hook_judges_is_put_off_when_grace_is_over() {
-    let mut house = house_with_grace("3s", "[hooks]\nfailure = \"accept\"\n");
+    let mut house = house_with_grace("3s", "[hooks]\non-failure = \"accept\"\n");
     let runs = house.path("hook-runs").display().to_string();
     write_script(
         &house.path("hooks/post-data"),

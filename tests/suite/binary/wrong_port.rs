@@ -8,7 +8,7 @@ use crate::test_server::{TestServer, WAIT_TIMEOUT};
 
 /// Waits: a client may hear that it is turned away before that is counted.
 fn is_counted(house: &TestServer, speaks: &str) -> bool {
-    let line = format!("session_stranger_total{{speaks=\"{speaks}\"}} 1");
+    let line = format!("session_non_smtp_client_total{{protocol=\"{speaks}\"}} 1");
     peers::until(&line, || house.monitor_page("/metrics").contains(&line).then_some(true))
 }
 

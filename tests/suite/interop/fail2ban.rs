@@ -47,7 +47,7 @@ fn the_filter_finds_wrong_passwords_and_endless_mistakes_and_nothing_else() {
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<bo@there.example>", "250");
     client.expect("RCPT TO:<nobody@here.example>", "550");
-    client.expect("login-failed client=203.0.113.9 who=forged", "500");
+    client.expect("login-failed client=203.0.113.9 user=forged", "500");
     client.expect("NONSENSE", "421 4.7.0");
     let log = wait_for("the last line", || Some(house.log()).filter(|log| log.contains("too many errors")));
     let dateless: String = log.lines().map(|line| format!("{}\n", line.split_once(' ').unwrap().1)).collect();
@@ -59,6 +59,9 @@ fn the_filter_finds_wrong_passwords_and_endless_mistakes_and_nothing_else() {
         let found: Vec<_> = expressions().iter().map(|expression| found(expression, &lines)).collect();
         let [passwords, mistakes] = found.as_slice() else { panic!("{found:?}") };
         assert_eq!((passwords.len(), mistakes.len()), (1, 1), "{found:?} in {log}");
-        assert!(passwords[0].contains("login-failed client=127.0.0.1 who=ana@here.example"), "{passwords:?}");
+        assert!(
+            passwords[0].contains("login-failed client=127.0.0.1 user=ana@here.example"),
+            "{passwords:?}"
+        );
     }
 }

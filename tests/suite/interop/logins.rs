@@ -80,7 +80,7 @@ fn gsasl(house: &TestServer, mechanism: &str, password: &str) -> Output {
 
 /// The mail log has so many lines of this kind.
 fn count(house: &TestServer, event: &str) -> usize {
-    house.log().matches(&format!(" {event} client=127.0.0.1 who={ANA}")).count()
+    house.log().matches(&format!(" {event} client=127.0.0.1 user={ANA}")).count()
 }
 
 #[test]

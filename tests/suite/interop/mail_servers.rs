@@ -47,7 +47,7 @@ fn exim_gets_a_message_octet_for_octet_over_tls() {
     );
     assert!(mail.trace.contains("with esmtps") && mail.trace.contains("TLS1"), "over TLS: {}", mail.trace);
     assert_eq!(behind_our_fields(&mail.message), lf(&message));
-    let (code, shown, error) = server.run_to_end(&["domain", "show", "exim.test"]);
+    let (code, shown, error) = server.run_to_end(&["peer", "show", "exim.test"]);
     assert!(code == 0 && shown.contains("tls-unverified"), "{shown}{error}");
 }
 
@@ -93,7 +93,7 @@ fn a_peer_with_cbc_suites_only_is_reached_by_the_legacy_tls_library() {
     };
     assert_eq!((version.as_str(), suite.as_str()), ("TLSv1.2", "ECDHE-ECDSA-AES128-SHA"));
     assert!(message.ends_with("Subject: to an old peer\n\nHello bo@old.example.\n"), "{message}");
-    let (code, shown, error) = server.run_to_end(&["domain", "show", "old.example"]);
+    let (code, shown, error) = server.run_to_end(&["peer", "show", "old.example"]);
     assert!(code == 0 && shown.contains("tls-unverified"), "{shown}{error}");
 }
 

@@ -54,7 +54,7 @@ fn the_client_that_a_proxy_names_is_the_client_for_limits_trace_and_log() {
     assert!(letter.contains("[192.0.2.77]") && !letter.contains("127.0.0.1"), "{letter}");
     assert!(house.log().contains(" client=192.0.2.77"), "{}", house.log());
     let metrics = house.monitor_page("/metrics");
-    assert!(metrics.contains("session_proxied_total{brings=\"client\"} 3"), "{metrics}");
+    assert!(metrics.contains("session_proxied_total{result=\"client\"} 3"), "{metrics}");
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn a_connection_from_a_proxy_without_a_preface_is_dropped_counted_and_logged() {
     let log = house.log();
     assert!(log.contains("from the proxy 127.0.0.1:") && log.contains("header is malformed"), "{log}");
     assert!(log.contains("does the proxy send one?"), "{log}");
-    assert!(house.monitor_page("/metrics").contains("session_proxied_total{brings=\"dropped\"} 2"));
+    assert!(house.monitor_page("/metrics").contains("session_proxied_total{result=\"rejected\"} 2"));
 }
 
 #[test]
@@ -161,6 +161,6 @@ fn haproxy_names_its_clients_in_both_versions_and_before_tls() {
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stdout));
     assert!(house.log().contains(" client=127.0.0.63"), "{}", house.log());
     // HAProxy also looks whether we are there, and says that it is itself.
-    wait_for("a check", || house.monitor_page("/metrics").contains("brings=\"itself\"").then_some(()));
+    wait_for("a check", || house.monitor_page("/metrics").contains("result=\"local\"").then_some(()));
     assert!(!house.log().contains("was dropped"), "{}", house.log());
 }

@@ -159,7 +159,7 @@ fn a_starttls_that_is_refused_moves_on_to_the_next_host_and_is_transient_at_the_
     assert_eq!(
         outcomes[0].to_string(),
         "4.7.5 there.example was reached at tls-unverified before, and mx2.there.example [192.0.2.2]:25 now \
-         refuses STARTTLS (554 5.7.0 not for you); the mail waits. If this change is wanted: postrider domain \
+         refuses STARTTLS (554 5.7.0 not for you); the mail waits. If this change is wanted: postrider peer \
          forget there.example"
     );
     fixture.assert_finished();
@@ -185,7 +185,7 @@ fn no_weaker_method_is_tried_for_a_domain_that_was_seen_verified() {
     for words in [
         "one.example was reached at tls-verified before",
         "the TLS handshake with mx.one.example [192.0.2.3]:25 now fails",
-        "postrider domain forget one.example",
+        "postrider peer forget one.example",
     ] {
         assert!(text.contains(words), "{words} in {text}");
     }
@@ -201,7 +201,7 @@ fn mail_waits_when_a_host_offers_less_than_its_domain_was_seen_with() {
     assert_eq!(
         outcomes[0].to_string(),
         "4.7.5 one.example was reached at tls-unverified before, and mx.one.example [192.0.2.3]:25 now offers \
-         plain; the mail waits. If this change is wanted: postrider domain forget one.example"
+         plain; the mail waits. If this change is wanted: postrider peer forget one.example"
     );
     fixture.assert_finished();
     assert_eq!(fixture.metrics.to_json()["smtp_out_level_check"]["refused"], 1);
