@@ -50,7 +50,8 @@ impl Settings {
 }
 
 /// The levels known of one domain.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct PeerEntry {
     /// The domain.
     pub domain: Domain,

@@ -2,27 +2,25 @@
 
 use std::path::Path;
 
-use serde_json::Value;
-
 use super::arguments::PeerCommand as Subcommand;
-use super::terminal::{ErrorLines, ask_server, format_field, pretty_json};
-use crate::control::ControlRequest;
+use super::terminal::{ErrorLines, ask_server, pretty_json};
+use crate::control::PeerList;
 use crate::mail::Domain;
 
 /// Does what the subcommand says.
 pub(super) fn run(config_dir: &Path, command: &Subcommand) -> Result<String, ErrorLines> {
     match command {
         Subcommand::List { json } => {
-            let answer = ask_server(config_dir, &ControlRequest::PeerList)?;
-            Ok(if *json { pretty_json(&answer) } else { format_list(&answer) })
+            let list = ask_server(config_dir, |server| server.peer_list())?;
+            Ok(if *json { pretty_json(&list) } else { format_list(&list) })
         }
         Subcommand::Show { domain } => {
-            ask_server(config_dir, &ControlRequest::PeerShow { domain: parse_domain(domain)? })
-                .map(|answer| pretty_json(&answer))
+            let domain = parse_domain(domain)?;
+            ask_server(config_dir, |server| server.peer_show(domain)).map(|peer| pretty_json(&peer))
         }
         Subcommand::Forget { domain } => {
             let domain = parse_domain(domain)?;
-            ask_server(config_dir, &ControlRequest::PeerForget { domain: domain.clone() })?;
+            ask_server(config_dir, |server| server.peer_forget(domain.clone()))?;
             Ok(format!("{domain} is forgotten\n"))
         }
     }
@@ -32,20 +30,19 @@ fn parse_domain(raw: &str) -> Result<Domain, ErrorLines> {
     Domain::parse(raw).map_err(|e| vec![format!("{e}; write one such as example.org")])
 }
 
-/// One line for each domain: the level of mail that comes from it and goes to it.
-fn format_list(answer: &Value) -> String {
-    let domains = answer.get("domains").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    let mut lines = format!("{:<40} {:<16} {:<16}\n", "domain", "incoming", "outgoing");
-    for domain in domains {
-        let field = |name| format_field(domain.get(name));
-        lines.push_str(&format!(
-            "{:<40} {:<16} {:<16}\n",
-            field("domain"),
-            field("incoming"),
-            field("outgoing")
-        ));
+/// One line for each domain: the levels of mail from it and to it.
+fn format_list(list: &PeerList) -> String {
+    if list.peers.is_empty() {
+        return "no domain is known yet\n".to_owned();
     }
-    if domains.is_empty() { "no domain is known yet\n".to_owned() } else { lines }
+    let line = |domain: &str, incoming: &str, outgoing: &str| {
+        format!("{domain:<40} {incoming:<16} {outgoing:<16}\n")
+    };
+    let peers = list
+        .peers
+        .iter()
+        .map(|peer| line(&peer.domain.to_string(), &peer.incoming.to_string(), &peer.outgoing.to_string()));
+    line("domain", "incoming", "outgoing") + &peers.collect::<String>()
 }
 
 #[cfg(test)]
@@ -56,18 +53,26 @@ mod tests {
 
     #[test]
     fn every_domain_has_a_line() {
-        let answer = json!({"domains": [
-            {"domain": "there.example", "incoming": "tls", "outgoing": "tls-verified"},
-            {"domain": "elsewhere.example", "incoming": "plain", "outgoing": null},
-        ]});
-        let lines: Vec<_> = format_list(&answer)
+        let peer = |domain, incoming, outgoing| {
+            serde_json::from_value(json!({"domain": domain, "incoming": incoming, "outgoing": outgoing}))
+                .unwrap()
+        };
+        let peers = vec![
+            peer("there.example", "tls", "tls-verified"),
+            peer("elsewhere.example", "plain", "tls-unverified"),
+        ];
+        let lines: Vec<_> = format_list(&PeerList { peers })
             .lines()
             .map(|l| l.split_whitespace().collect::<Vec<_>>().join(" "))
             .collect();
         assert_eq!(
             lines,
-            ["domain incoming outgoing", "there.example tls tls-verified", "elsewhere.example plain -"]
+            [
+                "domain incoming outgoing",
+                "there.example tls tls-verified",
+                "elsewhere.example plain tls-unverified"
+            ]
         );
-        assert_eq!(format_list(&json!({"domains": []})), "no domain is known yet\n");
+        assert_eq!(format_list(&PeerList { peers: Vec::new() }), "no domain is known yet\n");
     }
 }

@@ -6,33 +6,33 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use serde_json::Value;
 
-use super::arguments::{self, QueueCommand};
-use super::terminal::{ErrorLines, ask_server, format_field, pretty_json};
-use crate::control::{ControlRequest, MessagePart};
-use crate::mail::{MessageId, NextHop, printable};
-use crate::queue::{QueueChange, Selection};
+use super::arguments::{QueueCommand, RequiredMessageSelection, SelectionCriteria};
+use super::terminal::{ErrorLines, ask_server, pretty_json};
+use crate::control::{
+    ChangeAnswer, HistoryEvent, ListedMessage, ListedRecipient, MessagePart, QueueList, ShownMessage,
+};
+use crate::mail::{MessageId, NextHop, Ret, printable};
+use crate::queue::{AddressPatternError, QueueChange, Selection};
 
 /// Messages that are named one by one; more are counted.
 const MESSAGES_LISTED_MAX: usize = 20;
-/// A line of a message on a terminal.
+/// Octets of a message's line that are shown on a terminal.
 const LINE_OCTETS_MAX: usize = 4000;
 
 /// Does what the subcommand says.
 pub(super) fn run(config_dir: &Path, command: &QueueCommand) -> Result<String, ErrorLines> {
-    let change = |which: &arguments::RequiredMessageSelection, change, words| {
-        let which = parse_selection(&which.ids, &which.criteria)?;
-        let answer = ask_server(config_dir, &ControlRequest::QueueChange { selection: which, change })?;
-        format_changes(&answer, words)
+    let change = |selection: &RequiredMessageSelection, change, done| {
+        let selection = parse_selection(&selection.ids, &selection.criteria)?;
+        let answer = ask_server(config_dir, |server| server.queue_change(selection, change))?;
+        format_changes(&answer, done)
     };
     match command {
-        QueueCommand::List { selection: which, limit, json } => {
-            let which = parse_selection(&which.ids, &which.criteria)?;
-            let is_all = which.is_all();
-            let answer =
-                ask_server(config_dir, &ControlRequest::QueueList { selection: which, limit: *limit })?;
-            Ok(if *json { pretty_json(&answer) } else { format_list(&answer, is_all) })
+        QueueCommand::List { selection, limit, json } => {
+            let selection = parse_selection(&selection.ids, &selection.criteria)?;
+            let is_all = selection.is_all();
+            let list = ask_server(config_dir, |server| server.queue_list(selection, *limit))?;
+            Ok(if *json { pretty_json(&list) } else { format_list(&list, is_all) })
         }
         QueueCommand::Show { id, header, message, json } => {
             let part = match (header, message) {
@@ -40,26 +40,27 @@ pub(super) fn run(config_dir: &Path, command: &QueueCommand) -> Result<String, E
                 (false, true) => Some(MessagePart::Message),
                 (false, false) => None,
             };
-            let answer = ask_server(config_dir, &ControlRequest::QueueShow { id: parse_id(id)?, part })?;
+            let id = parse_id(id)?;
+            let shown = ask_server(config_dir, |server| server.queue_show(id, part))?;
             match part {
-                Some(_) => output_message(&answer),
-                None if *json => Ok(pretty_json(&answer)),
-                None => Ok(format_message(&answer)),
+                Some(_) => output_message(&shown),
+                None if *json => Ok(pretty_json(&shown)),
+                None => Ok(format_message(&shown)),
             }
         }
-        QueueCommand::Retry { selection: which } => change(which, QueueChange::Retry, "tried now"),
-        QueueCommand::Hold { selection: which } => change(which, QueueChange::Hold, "held"),
-        QueueCommand::Release { selection: which } => change(which, QueueChange::Release, "released"),
-        QueueCommand::Reroute { selection: which, via, direct: _ } => {
+        QueueCommand::Retry { selection } => change(selection, QueueChange::Retry, "tried now"),
+        QueueCommand::Hold { selection } => change(selection, QueueChange::Hold, "held"),
+        QueueCommand::Release { selection } => change(selection, QueueChange::Release, "released"),
+        QueueCommand::Reroute { selection, via, direct: _ } => {
             let via = via.iter().map(|raw| parse_next_hop(raw)).collect::<Result<_, _>>()?;
-            change(which, QueueChange::Reroute { via }, "rerouted")
+            change(selection, QueueChange::Reroute { via }, "rerouted")
         }
-        QueueCommand::Remove { selection: which, bounce } => {
-            let bounce_text = bounce.clone().map(|words| match words.as_str() {
+        QueueCommand::Remove { selection, bounce } => {
+            let bounce_text = bounce.clone().map(|text| match text.as_str() {
                 "" => "returned by the operator of this server".to_owned(),
-                _ => words,
+                _ => text,
             });
-            change(which, QueueChange::Remove { bounce_text }, "removed")
+            change(selection, QueueChange::Remove { bounce_text }, "removed")
         }
     }
 }
@@ -73,53 +74,44 @@ fn parse_next_hop(raw: &str) -> Result<NextHop, ErrorLines> {
         .map_err(|e| vec![format!("{}; write mx.example.org, mx.example.org:25 or 192.0.2.1:25", e.problem)])
 }
 
-fn parse_selection(ids: &[String], who: &arguments::SelectionCriteria) -> Result<Selection, ErrorLines> {
+fn parse_selection(ids: &[String], criteria: &SelectionCriteria) -> Result<Selection, ErrorLines> {
     let parse = |raw: &Option<String>| {
-        raw.as_deref()
-            .map(str::parse)
-            .transpose()
-            .map_err(|e: crate::queue::AddressPatternError| vec![e.to_string()])
+        raw.as_deref().map(str::parse).transpose().map_err(|e: AddressPatternError| vec![e.to_string()])
     };
     let ids = match ids {
         [one] if one == "all" => Vec::new(),
         ids => ids.iter().map(|raw| parse_id(raw)).collect::<Result<_, _>>()?,
     };
-    let (from, to) = (parse(&who.from)?, parse(&who.to)?);
-    Ok(Selection { ids, from, to, destination: who.destination.clone(), is_held: who.held })
+    let (from, to) = (parse(&criteria.from)?, parse(&criteria.to)?);
+    Ok(Selection { ids, from, to, destination: criteria.destination.clone(), is_held: criteria.held })
 }
 
-/// What a command did. What it did not do makes it fail.
-fn format_changes(answer: &Value, done: &str) -> Result<String, ErrorLines> {
-    let of = |name| answer.get(name).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+/// What a command did. It fails if a message was not changed.
+fn format_changes(answer: &ChangeAnswer, done: &str) -> Result<String, ErrorLines> {
     let mut lines = Vec::new();
-    let mut say = |ids: &[Value], one: &str, more: &str| match ids.len() {
-        0..=MESSAGES_LISTED_MAX => {
-            lines.extend(ids.iter().map(|id| format!("{} {one}", format_field(Some(id)))))
-        }
-        count => lines.push(format!("{count} messages {more}")),
+    let mut append = |ids: &[MessageId], state: &str| match ids.len() {
+        0..=MESSAGES_LISTED_MAX => lines.extend(ids.iter().map(|id| format!("{id} is {state}"))),
+        count => lines.push(format!("{count} messages are {state}")),
     };
-    say(of("changed"), &format!("is {done}"), &format!("are {done}"));
-    let later =
+    append(&answer.changed, done);
+    let pending =
         format!("being tried just now, and {done} when that attempt is over, if anything of it still waits");
-    say(of("pending"), &format!("is {later}"), &format!("are {later}"));
-    let refused = of("refused").iter();
-    let mut wrong: Vec<_> = refused
-        .map(|one| format!("{} {}", format_field(one.get("id")), format_field(one.get("reason"))))
-        .collect();
-    match answer.get("not-processed").and_then(Value::as_u64).unwrap_or(0) {
+    append(&answer.pending, &pending);
+    let mut errors: Vec<_> = answer.refused.iter().map(|one| format!("{} {}", one.id, one.reason)).collect();
+    match answer.not_processed {
         0 => {}
-        left => wrong
-            .push(format!("{left} messages were not looked at, it took too long: give the command again")),
+        count => errors
+            .push(format!("{count} messages were not looked at, it took too long: give the command again")),
     }
-    if wrong.is_empty() && lines.is_empty() {
+    if errors.is_empty() && lines.is_empty() {
         return Err(vec!["no message in the queue is meant".to_owned()]);
     }
-    if wrong.is_empty() { Ok(lines.join("\n") + "\n") } else { Err([lines, wrong].concat()) }
+    if errors.is_empty() { Ok(lines.join("\n") + "\n") } else { Err([lines, errors].concat()) }
 }
 
-/// The octets of a message, to a file or pipe as they are; to a terminal what it may be sent.
-fn output_message(answer: &Value) -> Result<String, ErrorLines> {
-    let text = answer.get("base64").and_then(Value::as_str).unwrap_or_default();
+/// The octets of a message: unchanged to a file or pipe, and to a terminal without control characters.
+fn output_message(shown: &ShownMessage) -> Result<String, ErrorLines> {
+    let text = shown.base64.as_deref().unwrap_or_default();
     let octets =
         STANDARD.decode(text).map_err(|e| vec![format!("the server's answer is not base64: {e}")])?;
     let mut out = io::stdout().lock();
@@ -128,160 +120,175 @@ fn output_message(answer: &Value) -> Result<String, ErrorLines> {
         let shown = lines.map(|line| printable(line.strip_suffix(b"\r").unwrap_or(line), LINE_OCTETS_MAX));
         return Ok(shown.collect::<Vec<_>>().join("\n"));
     }
-    // Nobody reads on: that is fine, as in `run`.
+    // A closed pipe is no error, as in `run`.
     let _ = out.write_all(&octets);
     Ok(String::new())
 }
 
 /// A line for each message, and below it one for each recipient.
-fn format_list(answer: &Value, is_all: bool) -> String {
-    let messages = array_field(answer, "messages");
+fn format_list(list: &QueueList, is_all: bool) -> String {
+    let QueueList { count, messages } = list;
     let mut text = String::new();
     for message in messages {
-        let field = |name| format_field(message.get(name));
         let _ = writeln!(
             text,
             "{}  {:>5}  {:>10}  from {}  {}",
-            field("id"),
-            format_age(message.get("age-seconds")),
-            format!("{} B", field("octets")),
-            field("reverse-path"),
+            message.id,
+            format_age(message.age_seconds),
+            format!("{} B", message.octets),
+            message.reverse_path,
             format_next_attempt(message),
         );
         format_recipients(&mut text, message);
     }
-    let count = answer.get("count").and_then(Value::as_u64).unwrap_or(0);
-    let more = count.saturating_sub(u64::try_from(messages.len()).unwrap_or(u64::MAX));
+    let more = count.saturating_sub(messages.len());
     if more > 0 && is_all {
         let _ = writeln!(text, "and {more} more");
     }
     match text.is_empty() {
-        true if count > 0 => format!("none of the {count} messages in the queue\n"),
+        true if *count > 0 => format!("none of the {count} messages in the queue\n"),
         true => "the queue is empty\n".to_owned(),
         false => text,
     }
 }
 
-fn format_recipients(text: &mut String, message: &Value) {
-    for recipient in array_field(message, "recipients") {
-        let field = |name| format_field(recipient.get(name));
-        let _ = write!(text, "    {:<10} {}", field("state"), field("recipient"));
-        if let Some(original) = recipient.get("original").and_then(Value::as_str) {
+fn format_recipients(text: &mut String, message: &ListedMessage) {
+    for ListedRecipient { recipient, original, state, reason } in &message.recipients {
+        let _ = write!(text, "    {:<10} {recipient}", state.name());
+        if let Some(original) = original {
             let _ = write!(text, " (for {original})");
         }
-        match recipient.get("reason").and_then(Value::as_str) {
-            Some(reason) => drop(writeln!(text, ": {reason}")),
-            None => text.push('\n'),
-        }
+        format_reason(text, reason.as_deref());
+    }
+}
+
+/// The end of a line that has a reason, if there is one.
+fn format_reason(text: &mut String, reason: Option<&str>) {
+    match reason {
+        Some(reason) => drop(writeln!(text, ": {reason}")),
+        None => text.push('\n'),
     }
 }
 
 /// One message, a fact on each line.
-fn format_message(answer: &Value) -> String {
+fn format_message(shown: &ShownMessage) -> String {
+    let ShownMessage { message, history, .. } = shown;
     let mut text = String::new();
-    let mut fact = |name: &str, value: String| {
-        let _ = writeln!(text, "{name:<12} {value}");
-    };
-    let field = |name| format_field(answer.get(name));
-    fact("message", field("id"));
-    fact("from", field("reverse-path"));
-    for name in ["authenticated-user", "client", "helo-name", "tls", "envid", "ret"] {
-        if answer.get(name).is_some_and(|value| !value.is_null()) {
-            fact(name, field(name));
+    let mut fact = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            let _ = writeln!(text, "{name:<12} {value}");
         }
-    }
-    fact("octets", field("octets"));
-    fact("arrived", format!("{}, {} ago", field("arrived"), format_age(answer.get("age-seconds"))));
-    fact("attempts", field("attempts"));
-    fact("now", format_next_attempt(answer));
-    format_recipients(&mut text, answer);
-    let history = array_field(answer, "history");
+    };
+    fact("message", Some(message.id.to_string()));
+    fact("from", Some(message.reverse_path.clone()));
+    fact("user", shown.authenticated_user.clone());
+    fact("client", shown.client.map(|address| address.to_string()));
+    fact("helo", shown.helo_name.clone());
+    fact("tls", shown.tls.clone());
+    fact("envid", shown.envid.clone());
+    fact(
+        "ret",
+        shown.ret.map(|ret| match ret {
+            Ret::Full => "full".to_owned(),
+            Ret::Headers => "headers".to_owned(),
+        }),
+    );
+    fact("octets", Some(message.octets.to_string()));
+    fact("arrived", Some(format!("{}, {} ago", message.arrived, format_age(message.age_seconds))));
+    fact("attempts", Some(message.attempts.to_string()));
+    fact("now", Some(format_next_attempt(message)));
+    format_recipients(&mut text, message);
     if !history.is_empty() {
         text.push_str("history\n");
     }
-    for event in history {
-        let field = |name| format_field(event.get(name));
-        let (at, state, recipient) = (field("time"), field("state"), field("recipient"));
-        let _ = write!(text, "    {at}  attempt {}  {state:<10} {recipient}", field("attempt"));
-        match event.get("reason").and_then(Value::as_str) {
-            Some(reason) => drop(writeln!(text, ": {reason}")),
-            None => text.push('\n'),
-        }
+    for HistoryEvent { time, attempt, recipient, state, reason } in history {
+        let recipient = recipient.as_deref().unwrap_or("-");
+        let _ = write!(text, "    {time}  attempt {attempt}  {:<10} {recipient}", state.name());
+        format_reason(&mut text, reason.as_deref());
     }
     text
 }
 
-fn format_next_attempt(message: &Value) -> String {
-    match message.get("held").and_then(Value::as_bool) {
-        Some(true) => "held".to_owned(),
-        _ => match message.get("due").and_then(Value::as_str) {
-            Some(due) => format!("next attempt {due}"),
-            None => "next attempt now".to_owned(),
-        },
+fn format_next_attempt(message: &ListedMessage) -> String {
+    match (message.held, &message.due) {
+        (true, _) => "held".to_owned(),
+        (false, Some(due)) => format!("next attempt {due}"),
+        (false, None) => "next attempt now".to_owned(),
     }
 }
 
-fn array_field<'a>(value: &'a Value, name: &str) -> &'a [Value] {
-    value.get(name).and_then(Value::as_array).map_or(&[], Vec::as_slice)
-}
-
 /// In the largest unit that fits: `3d`, `4h`, `5m`, `6s`.
-fn format_age(seconds: Option<&Value>) -> String {
-    match seconds.and_then(Value::as_u64) {
-        Some(seconds @ 0..60) => format!("{seconds}s"),
-        Some(seconds @ 60..3600) => format!("{}m", seconds / 60),
-        Some(seconds @ 3600..172_800) => format!("{}h", seconds / 3600),
-        Some(seconds) => format!("{}d", seconds / 86_400),
-        None => "-".to_owned(),
+fn format_age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m", seconds / 60),
+        3600..172_800 => format!("{}h", seconds / 3600),
+        172_800.. => format!("{}d", seconds / 86_400),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::control::{DeliveryState, RefusedChange};
+
+    fn id() -> MessageId {
+        "01h2xcejqtf2nbrexx3v".parse().unwrap()
+    }
+
+    fn message() -> ListedMessage {
+        let recipient =
+            |recipient: &str, original: Option<&str>, state, reason: Option<&str>| ListedRecipient {
+                recipient: recipient.to_owned(),
+                original: original.map(str::to_owned),
+                state,
+                reason: reason.map(str::to_owned),
+            };
+        let (deferred, delivered) = (DeliveryState::Deferred, DeliveryState::Delivered);
+        ListedMessage {
+            id: id(),
+            arrived: "2026-11-23T03:00:00Z".to_owned(),
+            age_seconds: 7300,
+            octets: 1234,
+            reverse_path: "<ana@here.example>".to_owned(),
+            attempts: 1,
+            due: Some("2026-11-23T05:00:00Z".to_owned()),
+            held: false,
+            recipients: vec![
+                recipient("bo@there.example", Some("list@here.example"), deferred, Some("4.4.1 no answer")),
+                recipient("eve@there.example", None, delivered, None),
+            ],
+        }
+    }
 
     #[test]
     fn a_message_is_listed_with_its_recipients() {
-        let answer = json!({"count": 3, "messages": [{
-            "id": "01h2xcejqtf2nbrexx3v", "age-seconds": 7300, "octets": 1234,
-            "reverse-path": "<ana@here.example>", "due": "2026-11-23T05:00:00Z",
-            "recipients": [
-                {"recipient": "bo@there.example", "original": "list@here.example", "state": "deferred",
-                    "reason": "4.4.1 no answer"},
-                {"recipient": "eve@there.example", "original": null, "state": "delivered", "reason": null},
-            ],
-        }]});
+        let list = QueueList { count: 3, messages: vec![message()] };
         assert_eq!(
-            format_list(&answer, true),
+            format_list(&list, true),
             "01h2xcejqtf2nbrexx3v     2h      1234 B  from <ana@here.example>  next attempt 2026-11-23T05:00:00Z\n    \
              deferred   bo@there.example (for list@here.example): 4.4.1 no answer\n    \
              delivered  eve@there.example\nand 2 more\n"
         );
-        assert!(
-            !format_list(&answer, false).contains("more"),
-            "who asked for some did not ask for the others"
-        );
-        assert_eq!(format_list(&json!({"count": 0, "messages": []}), true), "the queue is empty\n");
-        assert_eq!(
-            format_list(&json!({"count": 7, "messages": []}), false),
-            "none of the 7 messages in the queue\n"
-        );
-        assert_eq!(format_next_attempt(&json!({"due": null, "held": false})), "next attempt now");
-        assert_eq!(format_next_attempt(&json!({"due": null, "held": true})), "held");
+        assert!(!format_list(&list, false).contains("more"), "the selection leaves the others out");
+        let empty = |count| QueueList { count, messages: Vec::new() };
+        assert_eq!(format_list(&empty(0), true), "the queue is empty\n");
+        assert_eq!(format_list(&empty(7), false), "none of the 7 messages in the queue\n");
+        assert_eq!(format_next_attempt(&ListedMessage { due: None, ..message() }), "next attempt now");
+        assert_eq!(format_next_attempt(&ListedMessage { held: true, ..message() }), "held");
     }
 
     #[test]
-    fn what_was_not_done_makes_a_command_fail() {
-        let answer = |refused: Value, left: u64| json!({"changed": ["1a"], "pending": ["2b"], "refused": refused, "not-processed": left});
-        let good = format_changes(&answer(json!([]), 0), "held").unwrap();
-        assert!(good.starts_with("1a is held\n2b is being tried just now"), "{good}");
-        let bad = format_changes(&answer(json!([{"id": "3c", "reason": "is not held"}]), 9), "released")
-            .unwrap_err();
-        assert_eq!((bad.len(), bad[2].as_str()), (4, "3c is not held"));
-        assert!(format_changes(&json!({}), "held").is_err(), "nothing was meant");
-        let many = json!({"changed": vec!["1a"; 21]});
+    fn a_command_fails_if_a_message_was_not_changed() {
+        let good = ChangeAnswer { changed: vec![id()], pending: vec![id()], ..ChangeAnswer::default() };
+        let text = format_changes(&good, "held").unwrap();
+        assert!(text.starts_with(&format!("{0} is held\n{0} is being tried just now", id())), "{text}");
+        let refused = vec![RefusedChange { id: id(), reason: "is not held".to_owned() }];
+        let bad =
+            format_changes(&ChangeAnswer { refused, not_processed: 9, ..good }, "released").unwrap_err();
+        assert_eq!((bad.len(), bad[2].as_str()), (4, format!("{} is not held", id()).as_str()));
+        assert!(format_changes(&ChangeAnswer::default(), "held").is_err(), "no message matches");
+        let many = ChangeAnswer { changed: vec![id(); 21], ..ChangeAnswer::default() };
         assert_eq!(format_changes(&many, "held").unwrap(), "21 messages are held\n");
     }
 }

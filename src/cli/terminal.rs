@@ -1,21 +1,21 @@
-//! What subcommands say to the person at the terminal, and ask the running server for.
+//! Output and requests that the subcommands share.
 //!
-//! Results are returned as text and go to standard output in `run`; everything else goes to standard
-//! error from here.
+//! Results are returned as text, and `run` writes them to standard output; everything else goes to
+//! standard error from here.
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use serde_json::Value;
+use serde::Serialize;
 
-use crate::control::{self, ControlRequest};
+use crate::control::{ControlClient, ControlError};
 use crate::daemon::{PollSettings, read_config};
 
-/// What a subcommand could not do: lines for standard error.
+/// Why a subcommand failed: lines for standard error.
 pub(super) type ErrorLines = Vec<String>;
 
-/// Puts lines on standard error.
+/// Writes lines to standard error.
 pub(super) fn print_to_stderr(lines: impl IntoIterator<Item = impl Display>) {
     let mut err = io::stderr().lock();
     for line in lines {
@@ -23,23 +23,17 @@ pub(super) fn print_to_stderr(lines: impl IntoIterator<Item = impl Display>) {
     }
 }
 
-/// What the running server answers.
-pub(super) fn ask_server(config_dir: &Path, request: &ControlRequest) -> Result<Value, ErrorLines> {
+/// Asks the running server.
+pub(super) fn ask_server<T>(
+    config_dir: &Path,
+    ask: impl FnOnce(&ControlClient) -> Result<T, ControlError>,
+) -> Result<T, ErrorLines> {
     let config = read_config(config_dir, PollSettings::IMMEDIATE)?;
-    control::send_request(&config.data_dir.join("control"), request).map_err(|e| vec![e.to_string()])
+    ask(&ControlClient::new(&config.data_dir.join("control"))).map_err(|e| vec![e.to_string()])
 }
 
-/// JSON for people.
-pub(super) fn pretty_json(answer: &Value) -> String {
-    // Alternate display of a value never fails.
-    format!("{answer:#}\n")
-}
-
-/// A field for a table: a text without its quotes, a dash where there is nothing.
-pub(super) fn format_field(field: Option<&Value>) -> String {
-    match field {
-        None | Some(Value::Null) => "-".to_owned(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-    }
+/// An answer as `--json` prints it.
+pub(super) fn pretty_json(answer: &impl Serialize) -> String {
+    // An answer of texts and numbers always has a JSON form.
+    format!("{:#}\n", serde_json::to_value(answer).unwrap_or_default())
 }

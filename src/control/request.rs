@@ -1,7 +1,6 @@
-//! What can be asked, and the two lines in which it is asked and answered.
+//! The requests, and the line in which one is sent.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::mail::{Domain, Mailbox, MessageId};
 use crate::queue::{QueueChange, Selection};
@@ -9,62 +8,62 @@ use crate::queue::{QueueChange, Selection};
 /// The version of the protocol that this program speaks.
 pub(super) const VERSION: u32 = 1;
 
-/// What a subcommand asks of the daemon.
+/// What a subcommand asks the daemon for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum ControlRequest {
-    /// Messages in the queue, the oldest first.
+    /// List messages in the queue, the oldest first.
     QueueList {
         /// Which messages.
         selection: Selection,
-        /// At most so many.
+        /// At most this many.
         limit: usize,
     },
-    /// All that is known of a message.
+    /// Show all that is known of a message.
     QueueShow {
         /// Which message.
         id: MessageId,
-        /// What of its octets is wanted.
+        /// The part of the message that the answer includes.
         part: Option<MessagePart>,
     },
-    /// Change what becomes of messages.
+    /// Retry, hold, release, reroute or remove messages.
     QueueChange {
         /// Which messages; an empty selection means all of them.
         selection: Selection,
-        /// How.
+        /// The change.
         #[serde(flatten)]
         change: QueueChange,
     },
-    /// Every domain whose security level is known.
+    /// List the other servers' domains whose security level is known.
     PeerList,
-    /// What is known of a domain.
+    /// Show what is known of another server's domain.
     PeerShow {
-        /// Which domain.
+        /// The domain.
         domain: Domain,
     },
-    /// Forget what is known of a domain.
+    /// Forget what is known of another server's domain.
     PeerForget {
-        /// Which domain.
+        /// The domain.
         domain: Domain,
     },
-    /// Who is behind an address of ours, step by step.
+    /// Resolve an address of a local domain, step by step.
     AliasResolve {
-        /// Which address.
+        /// The address.
         address: Mailbox,
     },
-    /// The aliases that the files of the local domains hold.
+    /// List the aliases in the files of the local domains.
     AliasList {
-        /// Of this domain only.
+        /// Only this domain's.
         domain: Option<Domain>,
     },
-    /// Read the configuration again.
+    /// Read users, aliases, senders, credentials and certificates again.
     Reload,
-    /// How the daemon is.
+    /// Show the state of the daemon.
     Status,
 }
 
 impl ControlRequest {
-    /// The answer to one that takes long when the server stops: what is true then.
+    /// The error for a request that is not answered when the server stops: what the person can rely on.
     pub(super) fn reply_at_stop(&self) -> &'static str {
         match self {
             Self::QueueList { .. }
@@ -87,7 +86,7 @@ impl ControlRequest {
     }
 }
 
-/// Octets of a message.
+/// A part of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum MessagePart {
@@ -97,7 +96,7 @@ pub enum MessagePart {
     Message,
 }
 
-/// The line that asks.
+/// The line of a request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct RequestLine {
     pub(super) version: u32,
@@ -105,33 +104,13 @@ pub(super) struct RequestLine {
     pub(super) request: ControlRequest,
 }
 
-/// The line that answers: exactly one of the two is there.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct ReplyLine {
-    pub(super) version: u32,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) answer: Option<Value>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) error: Option<String>,
-}
-
-impl ReplyLine {
-    pub(super) fn new(result: Result<Value, String>) -> Self {
-        let (answer, error) = match result {
-            Ok(answer) => (Some(answer), None),
-            Err(error) => (None, Some(error)),
-        };
-        Self { version: VERSION, answer, error }
-    }
-}
-
-/// Reads the line that asks. What is wrong with it is a sentence for whoever sent it.
+/// Reads the line of a request. The error is a sentence for the person who sent it.
 pub(super) fn parse_request_line(line: &[u8]) -> Result<ControlRequest, String> {
     #[derive(Deserialize)]
     struct VersionField {
         version: u32,
     }
-    // The version first: a later version may know requests that we do not.
+    // The version first: a later version may have requests that this one has not.
     match serde_json::from_slice::<VersionField>(line) {
         Ok(VersionField { version: VERSION }) => {}
         Ok(VersionField { version }) => {

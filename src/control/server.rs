@@ -17,14 +17,15 @@ use crossbeam_channel::{RecvTimeoutError, bounded};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::Uid;
 use rustix::fs::{Mode, fchmod};
-use serde_json::Value;
 use socket2::{Domain, SockAddr, Socket, Type};
 
-use super::request::{ControlRequest, ReplyLine, parse_request_line};
+use super::answer::ControlAnswer;
+use super::reply;
+use super::request::{ControlRequest, parse_request_line};
 use crate::mail::Endpoint;
 use crate::sys::{
-    Clock as _, Connector as _, Disk as _, Moment, StopFlag, SystemClock, SystemConnector, SystemDisk,
-    WaitResult, spawn,
+    Clock as _, Connector as _, Disk as _, Moment, StopFlag, Stream, SystemClock, SystemConnector,
+    SystemDisk, WaitResult, spawn, unix_stream,
 };
 
 /// Longest request in octets; the longest there is names thousands of messages.
@@ -49,14 +50,14 @@ pub trait RequestHandler: Send + Sync {
     ///
     /// # Errors
     /// A sentence for the person at the other end.
-    fn handle(&self, request: ControlRequest) -> Result<Value, String>;
+    fn handle(&self, request: ControlRequest) -> Result<ControlAnswer, String>;
 }
 
 impl<F> RequestHandler for F
 where
-    F: Fn(ControlRequest) -> Result<Value, String> + Send + Sync,
+    F: Fn(ControlRequest) -> Result<ControlAnswer, String> + Send + Sync,
 {
-    fn handle(&self, request: ControlRequest) -> Result<Value, String> {
+    fn handle(&self, request: ControlRequest) -> Result<ControlAnswer, String> {
         self(request)
     }
 }
@@ -261,24 +262,27 @@ impl Drop for ClientSlot {
 }
 
 impl RequestContext {
-    fn serve_client(&self, mut stream: UnixStream) -> io::Result<()> {
+    fn serve_client(&self, stream: UnixStream) -> io::Result<()> {
         stream.set_nonblocking(false)?;
         let peer = Uid::from_raw(getsockopt(&stream, PeerCredentials)?.uid());
-        let result = if !is_authorized(peer, Uid::effective()) {
-            log::warn!("user {peer} was refused at the control socket");
-            Err("only the user that postrider runs as, and root, may do this".to_owned())
-        } else {
-            // The first octets, mostly all of them; a client without any is not waited for at the stop.
+        let is_authorized = is_authorized(peer, Uid::effective());
+        if is_authorized {
+            // The first octets are usually the whole request. A stop does not wait for a client that sends none.
             self.stop.wait_until_readable(stream.as_fd(), Some(CLIENT_TIMEOUT))?;
-            let line = read_line(&mut stream, self.next_deadline(), REQUEST_OCTETS_MAX)?;
-            parse_request_line(&line).and_then(|request| {
+        }
+        let mut stream = unix_stream(stream, self.next_deadline());
+        let result = if is_authorized {
+            parse_request_line(&read_line(&mut *stream, REQUEST_OCTETS_MAX)?).and_then(|request| {
                 log::debug!("asked by user {peer}: {request:?}");
                 self.handle_with_deadline(request)
             })
+        } else {
+            log::warn!("user {peer} was refused at the control socket");
+            Err("only the user that postrider runs as, and root, may do this".to_owned())
         };
-        let mut line = serde_json::to_vec(&ReplyLine::new(result))?;
-        line.push(b'\n');
-        write_all(&mut stream, &line, self.next_deadline())
+        let lines = reply::encode(&result)?;
+        stream.set_deadline(self.next_deadline());
+        stream.write_all(&lines)
     }
 
     /// For the next thing that a client does.
@@ -287,7 +291,7 @@ impl RequestContext {
     }
 
     /// The answer, or that the server is stopping if it is and the answer takes long.
-    fn handle_with_deadline(&self, request: ControlRequest) -> Result<Value, String> {
+    fn handle_with_deadline(&self, request: ControlRequest) -> Result<ControlAnswer, String> {
         let cannot = |e: io::Error| format!("cannot be answered just now: {e}");
         let stopping = request.reply_at_stop();
         let (ended, end) = io::pipe().map_err(cannot)?;
@@ -314,14 +318,12 @@ fn is_authorized(peer: Uid, us: Uid) -> bool {
 }
 
 /// Reads up to a line end, which is left out, or to the end of the stream.
-pub(super) fn read_line(stream: &mut UnixStream, deadline: Moment, octets_max: usize) -> io::Result<Vec<u8>> {
+fn read_line(stream: &mut dyn Stream, octets_max: usize) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        stream.set_read_timeout(Some(remaining_time(deadline)?))?;
         let count = match stream.read(&mut buffer) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::TimedOut.into()),
             other => other?,
         };
         let chunk = buffer.get(..count).unwrap_or_default();
@@ -337,25 +339,6 @@ pub(super) fn read_line(stream: &mut UnixStream, deadline: Moment, octets_max: u
             return Ok(line);
         }
     }
-}
-
-/// Writes all of it by `deadline`.
-pub(super) fn write_all(stream: &mut UnixStream, mut octets: &[u8], deadline: Moment) -> io::Result<()> {
-    while !octets.is_empty() {
-        stream.set_write_timeout(Some(remaining_time(deadline)?))?;
-        match stream.write(octets) {
-            Ok(count) => octets = octets.get(count..).unwrap_or_default(),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Err(io::ErrorKind::TimedOut.into()),
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(())
-}
-
-fn remaining_time(deadline: Moment) -> io::Result<Duration> {
-    let left = deadline.since(SystemClock.now());
-    if left.is_zero() { Err(io::ErrorKind::TimedOut.into()) } else { Ok(left) }
 }
 
 #[cfg(test)]

@@ -1,27 +1,35 @@
-//! The only place that knows everybody.
+//! Builds the server, runs it and stops it; the only module that imports nearly all others.
 //!
-//! - `run`: start, serve, stop: the life of the process
-//! - `wiring`: builds every part and hands each what it needs
-//! - `chores`: what is looked at again and again
-//! - `expiry`: the end of our certificates
-//! - `stopping`: the end of the time that a stop may take
-//! - `service_manager`: what the service manager is told
-//! - `watchdog`: tells the service manager that we are alive
-//! - `answers`: what the subcommands and the monitor are told
-//! - `alias_answers`: the same of aliases
-//! - `configuration`: `postrider.toml`, read with what the host says of itself
-//! - `sources`: everything that is read again while the server runs
-//! - `credentials`: logins at other servers, read and read again
-//! - `domains`: the folders of the local domains, read and read again
-//! - `certificates`: the certificates in `certs/`, read and read again
-//! - `folders`: a directory with one directory in it for each thing
-//! - `watched`: a value from the operator's files, in the last version that could be read
-//! - `reader`: reads these files, and notes what was found where
-//! - `directory`: who is ours, for those who ask
-//! - `neighbours`: servers beside us that keep users or mailboxes
-//! - `sockets`: listening sockets, bound by us or taken over from the service manager
+//! Starting, serving and stopping:
+//!
+//! - `run`: the order in which parts start and stop
+//! - `wiring`: builds every part from the configuration
+//! - `sockets`: listening sockets, bound here or passed by the service manager
+//! - `service_manager`: notifications to systemd
+//! - `watchdog`: tells systemd that no thread is stuck
+//! - `shutdown`: ends the process when the time for stopping is over
+//! - `external_services`: warns of Dovecot and LMTP servers that do not answer
+//!
+//! Files of the operator, read again while the server runs:
+//!
+//! - `config_file`: `postrider.toml`; read once
+//! - `reloader`: looks for changes, and reloads on request
+//! - `reloadable_files`: all files that are read again, polled together
+//! - `local_domains`: the directories of the local domains
+//! - `certificate_files`: the certificates in `certs/`
+//! - `credentials_file`: logins at other servers
+//! - `watched_directories`: a directory with one directory in it for each thing
+//! - `watched_value`: a value from such files, in the last version that could be read
+//! - `file_reader`: reads the files, and notes their fingerprints
+//! - `lookup_tables`: the users and aliases in force, for sessions and couriers
+//! - `certificate_expiry`: warns before a certificate expires
+//!
+//! Answers to the subcommands and the monitor:
+//!
+//! - `control_service`: answers requests, and gives the monitor what its pages show
+//! - `queue_answers` · `alias_answers`: answers about the queue and about aliases
 
-mod alias_json;
+mod alias_answers;
 mod certificate_expiry;
 mod certificate_files;
 mod config_file;
@@ -31,6 +39,7 @@ mod external_services;
 mod file_reader;
 mod local_domains;
 mod lookup_tables;
+mod queue_answers;
 mod reloadable_files;
 mod reloader;
 mod run;

@@ -87,7 +87,7 @@ pub use line_ends::LfReader;
 pub use line_reader::LineReader;
 pub use net::{
     Connector, ReadInterrupt, StoppableConnector, Stream, SystemConnector, interruptible_stream,
-    is_own_address, stopping_error,
+    is_own_address, stopping_error, unix_stream,
 };
 pub use open_dir::{ExistingFile, Exposure, OpenDir};
 #[cfg(not(any(test, feature = "fakes")))]

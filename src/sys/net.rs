@@ -6,7 +6,8 @@
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Shutdown, TcpStream, UdpSocket};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -158,6 +159,12 @@ pub fn interruptible_stream(
     let socket = Arc::new(Socket::from(stream));
     let interrupt = ReadInterrupt(Arc::downgrade(&socket));
     Ok((Box::new(Connection::new(socket, deadline)), interrupt))
+}
+
+/// Wraps a connected Unix socket.
+#[must_use]
+pub fn unix_stream(stream: UnixStream, deadline: Moment) -> Box<dyn Stream> {
+    Box::new(Connection::new(Arc::new(Socket::from(OwnedFd::from(stream))), deadline))
 }
 
 /// Wakes a thread that waits for its peer: reads end as if the peer had closed the connection. Writes still
