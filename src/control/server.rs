@@ -1,7 +1,7 @@
-//! The daemon's side of the socket.
+//! The daemon's end of the socket.
 //!
-//! An answer may have to wait for an attempt or for a hook. When the server stops, whoever waits for one
-//! hears so at once, and whoever comes later is answered as long as the process is there.
+//! An answer may have to wait for an attempt or for a hook. When the server stops, a client that waits for
+//! such an answer gets an error at once; later clients are answered until the process ends.
 
 use std::fs;
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
@@ -24,32 +24,31 @@ use super::reply;
 use super::request::{ControlRequest, parse_request_line};
 use crate::mail::Endpoint;
 use crate::sys::{
-    Clock as _, Connector as _, Disk as _, Moment, StopFlag, Stream, SystemClock, SystemConnector,
-    SystemDisk, WaitResult, spawn, unix_stream,
+    AcceptLoop, Clock as _, Connector as _, Disk as _, Moment, StopFlag, Stream, SystemClock,
+    SystemConnector, SystemDisk, WaitResult, spawn, unix_stream,
 };
 
-/// Longest request in octets; the longest there is names thousands of messages.
+/// Longest request in octets; the longest one names thousands of messages.
 const REQUEST_OCTETS_MAX: usize = 256 * 1024;
 /// Time for a request to be read, and again for its answer to be written.
 const CLIENT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Time for whoever has the socket already to take a connection.
+/// Time for a process that has the socket already to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Clients answered at once; more wait in the socket's backlog.
+/// Clients that are answered at the same time; more wait in the backlog of the socket.
 const CLIENTS_MAX: usize = 4;
-/// Clients that wait to be accepted.
+/// Clients that may wait to be accepted.
 const BACKLOG: i32 = 128;
-/// Once it is time to stop: time for a request to be read, for it to be answered, and for its answer to be
-/// written.
+/// While the server stops: time to read a request, time to answer it, and time to write the answer.
 const CLIENT_TIMEOUT_AT_STOP: Duration = Duration::from_millis(150);
-/// Time for those who are served, or wait for that, when the socket is closed.
+/// Time to answer the clients that are connected when the socket is closed.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(400);
 
-/// Whoever knows the answers.
+/// Answers requests.
 pub trait RequestHandler: Send + Sync {
     /// Answers one request.
     ///
     /// # Errors
-    /// A sentence for the person at the other end.
+    /// A sentence for the person who sent the request.
     fn handle(&self, request: ControlRequest) -> Result<ControlAnswer, String>;
 }
 
@@ -62,16 +61,16 @@ where
     }
 }
 
-/// Why the socket cannot be opened; the operator is at fault, or another daemon.
+/// Why the socket cannot be opened. The fault is the operator's or another daemon's.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Somebody answers on it.
+    /// Another process answers on it.
     #[error("another postrider is running: it answers on {0}; stop it first")]
     AlreadyRunning(PathBuf),
-    /// Not ours to remove.
+    /// Another kind of file is at the path.
     #[error("{0} is in the way and is not a socket; remove it")]
     NotASocket(PathBuf),
-    /// As the operating system says.
+    /// The operating system refuses.
     #[error("cannot open the control socket {path}: {error}")]
     System {
         /// Which socket.
@@ -90,27 +89,24 @@ pub struct ControlServer {
 }
 
 impl ControlServer {
-    /// Opens the socket at `path`, mode 0600, and answers on it until the value is dropped; from the
-    /// request to `stop` on, an answer that takes long is that the server is stopping. A socket that is
-    /// left over from a daemon that is gone is replaced.
+    /// Opens the socket at `path`, mode 0600, and answers on it until the value is dropped. Once `stop`
+    /// is raised, a request that takes long gets an error. A socket that a dead daemon left is replaced.
     ///
     /// # Errors
     /// See [`StartError`].
     pub fn start(
         path: &Path,
-        answers: Arc<dyn RequestHandler>,
+        handler: Arc<dyn RequestHandler>,
         stop: Arc<StopFlag>,
     ) -> Result<Self, StartError> {
         let system = |error| StartError::System { path: path.to_owned(), error };
         remove_stale_socket(path)?;
         let listener = listen(path).map_err(system)?;
-        listener.set_nonblocking(true).map_err(system)?;
         let closing = Arc::new(StopFlag::new().map_err(system)?);
-        let places = ClientSlots::new().map_err(system)?;
-        let service = Arc::new(RequestContext { handler: answers, stop });
-        let theirs = Arc::clone(&closing);
-        let thread =
-            spawn("control", move || serve(&listener, &theirs, &places, &service)).map_err(system)?;
+        let slots = ClientSlots::new().map_err(system)?;
+        let context = Arc::new(RequestContext { handler, stop });
+        let flag = Arc::clone(&closing);
+        let thread = spawn("control", move || serve(&listener, &flag, &slots, &context)).map_err(system)?;
         Ok(Self { path: path.to_owned(), closing, thread: Some(thread) })
     }
 }
@@ -119,7 +115,7 @@ impl Drop for ControlServer {
     fn drop(&mut self) {
         self.closing.raise();
         if let Some(thread) = self.thread.take() {
-            // A panic there was logged there.
+            // That thread logs its own panic.
             let _ = thread.join();
         }
         // A socket that stays is replaced at the next start.
@@ -127,9 +123,8 @@ impl Drop for ControlServer {
     }
 }
 
-/// The file of a socket gets the mode of the socket (unix(7)), less the process's umask. Mode 0600 is
-/// set before there is a file: set by its path afterwards, it could be that of another file, which
-/// others have put there.
+/// The file of a socket gets the mode of the socket (unix(7)), less the process's umask. Mode 0600 is set
+/// before the file exists: afterwards the path could be that of a file that another user has put there.
 fn listen(path: &Path) -> io::Result<UnixListener> {
     let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
@@ -138,16 +133,18 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     Ok(OwnedFd::from(socket).into())
 }
 
-/// Removes a socket on which nobody answers.
+/// Removes a socket on which no process answers.
 fn remove_stale_socket(path: &Path) -> Result<(), StartError> {
     let system = |error| StartError::System { path: path.to_owned(), error };
     match fs::symlink_metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(system(e)),
-        Ok(facts) if !facts.file_type().is_socket() => return Err(StartError::NotASocket(path.to_owned())),
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(StartError::NotASocket(path.to_owned()));
+        }
         Ok(_) => {}
     }
-    // Whoever is there and takes no connection is there all the same.
+    // A process that accepts no connection in time runs all the same.
     match SystemConnector.connect(&Endpoint::Unix(path.to_owned()), SystemClock.now() + CONNECT_TIMEOUT) {
         Ok(_) => Err(StartError::AlreadyRunning(path.to_owned())),
         Err(e) if e.kind() == io::ErrorKind::TimedOut => Err(StartError::AlreadyRunning(path.to_owned())),
@@ -156,83 +153,70 @@ fn remove_stale_socket(path: &Path) -> Result<(), StartError> {
     }
 }
 
-/// What every client is answered with.
+/// What the thread of every client uses.
 struct RequestContext {
     handler: Arc<dyn RequestHandler>,
     stop: Arc<StopFlag>,
 }
 
-fn serve(listener: &UnixListener, closing: &StopFlag, places: &ClientSlots, service: &Arc<RequestContext>) {
+fn serve(listener: &UnixListener, closing: &StopFlag, slots: &ClientSlots, context: &Arc<RequestContext>) {
+    let mut clients = match AcceptLoop::new(listener, closing, "the control socket") {
+        Ok(clients) => clients,
+        Err(e) => return log::error!("the control socket is closed: {e}"),
+    };
+    // A client waits in the backlog until a slot is free. Each client is gone after its deadlines.
     loop {
-        match closing.wait_until_readable(listener.as_fd(), None).and_then(|woken| match woken {
-            // Each client is gone after its deadlines, so a place comes free.
-            WaitResult::Ready => places.take(closing, None),
-            other => Ok(Err(other)),
-        }) {
-            Ok(Ok(place)) => {
-                // Out of files, mostly: do not spin until some are closed.
-                if accept_client(listener, place, service).is_err()
-                    && closing.wait(Duration::from_millis(100))
-                {
-                    break;
-                }
-            }
+        match slots.take(closing, None) {
+            Ok(Ok(slot)) => match clients.next_client() {
+                Some((stream, ())) => start_client(stream, slot, context),
+                None => break,
+            },
             Ok(Err(WaitResult::StopRequested)) => break,
             Ok(Err(WaitResult::Ready | WaitResult::TimedOut)) => {}
             Err(e) => return log::error!("the control socket is closed: {e}"),
         }
     }
-    // Those who have connected already are answered too.
+    serve_backlog(&clients, slots, context);
+}
+
+/// Answers the clients that have connected already, and waits until all clients are gone, up to a limit.
+fn serve_backlog(clients: &AcceptLoop<'_, UnixListener>, slots: &ClientSlots, context: &Arc<RequestContext>) {
     let (Ok(never), end) = (StopFlag::new(), SystemClock.now() + CLOSE_TIMEOUT) else { return };
-    let place = || places.take(&never, Some(end.since(SystemClock.now()))).ok().and_then(Result::ok);
-    let mut free = Vec::new();
-    while let Some(place) = place() {
-        if !matches!(accept_client(listener, place, service), Ok(true)) {
-            break;
-        }
+    let free_slot = || slots.take(&never, Some(end.since(SystemClock.now()))).ok().and_then(Result::ok);
+    while let Some(slot) = free_slot() {
+        let Ok(Some((stream, ()))) = clients.pending_client() else { break };
+        start_client(stream, slot, context);
     }
+    let mut free = Vec::new();
     while free.len() < CLIENTS_MAX
-        && let Some(place) = place()
+        && let Some(slot) = free_slot()
     {
-        free.push(place);
+        free.push(slot);
     }
 }
 
-/// Lets in a client that waits, if one does, and says whether one did.
-fn accept_client(
-    listener: &UnixListener,
-    place: ClientSlot,
-    service: &Arc<RequestContext>,
-) -> io::Result<bool> {
-    let stream = match listener.accept() {
-        Ok((stream, _)) => stream,
-        Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(false),
-        Err(e) => {
-            log::warn!("a client of the control socket was lost: {e}");
-            return Err(e);
-        }
-    };
-    let service = Arc::clone(service);
+/// Answers a client on a thread of its own.
+fn start_client(stream: UnixStream, slot: ClientSlot, context: &Arc<RequestContext>) {
+    let context = Arc::clone(context);
     let started = spawn("control-client", move || {
-        let _place = place;
-        if let Err(e) = service.serve_client(stream) {
+        let _slot = slot;
+        if let Err(e) = context.serve_client(stream) {
             log::debug!("a client of the control socket left: {e}");
         }
     });
     if let Err(e) = started {
         log::warn!("no thread for a client of the control socket: {e}");
     }
-    Ok(true)
 }
 
-/// The free places for clients: as many octets in a pipe, so that a place can be waited for together with a
-/// request to stop.
+/// The slots for clients. A pipe holds one octet for each free slot, so that poll(2) can wait for a slot and
+/// for a stop at the same time.
 struct ClientSlots {
     slot_reader: PipeReader,
     slot_writer: Arc<PipeWriter>,
 }
 
-/// One of them, given back when the client is gone, come what may.
+/// A slot, given back when it is dropped.
 struct ClientSlot(Arc<PipeWriter>);
 
 impl ClientSlots {
@@ -242,7 +226,7 @@ impl ClientSlots {
         Ok(Self { slot_reader: free, slot_writer: Arc::new(give_back) })
     }
 
-    /// Waits for a place; otherwise says what the wait ended with. For one thread only.
+    /// Waits for a free slot; returns how the wait ended if it ended without one. For one thread only.
     fn take(&self, stop: &StopFlag, timeout: Option<Duration>) -> io::Result<Result<ClientSlot, WaitResult>> {
         match stop.wait_until_readable(self.slot_reader.as_fd(), timeout)? {
             WaitResult::Ready => {
@@ -256,14 +240,13 @@ impl ClientSlots {
 
 impl Drop for ClientSlot {
     fn drop(&mut self) {
-        // There is room: this is the octet that was taken.
+        // The pipe has room for the octet that was taken out of it.
         let _ = (&*self.0).write_all(&[0]);
     }
 }
 
 impl RequestContext {
     fn serve_client(&self, stream: UnixStream) -> io::Result<()> {
-        stream.set_nonblocking(false)?;
         let peer = Uid::from_raw(getsockopt(&stream, PeerCredentials)?.uid());
         let is_authorized = is_authorized(peer, Uid::effective());
         if is_authorized {
@@ -285,12 +268,12 @@ impl RequestContext {
         stream.write_all(&lines)
     }
 
-    /// For the next thing that a client does.
+    /// The deadline for the next read or write.
     fn next_deadline(&self) -> Moment {
         SystemClock.now() + if self.stop.is_raised() { CLIENT_TIMEOUT_AT_STOP } else { CLIENT_TIMEOUT }
     }
 
-    /// The answer, or that the server is stopping if it is and the answer takes long.
+    /// The answer; an error if the server stops and the answer takes long.
     fn handle_with_deadline(&self, request: ControlRequest) -> Result<ControlAnswer, String> {
         let cannot = |e: io::Error| format!("cannot be answered just now: {e}");
         let stopping = request.reply_at_stop();
@@ -298,7 +281,7 @@ impl RequestContext {
         let (give, take) = bounded(1);
         let answers = Arc::clone(&self.handler);
         spawn("control-answer", move || {
-            // Closed at the end, whatever that is.
+            // Closed at the end of the thread, after a panic too.
             let _end = end;
             let _ = give.send(answers.handle(request));
         })
@@ -347,14 +330,13 @@ mod tests {
 
     use super::*;
 
-    /// 0600 without a umask that helps is 0600 at any moment: the mode comes with the file.
     #[test]
     fn the_file_of_the_socket_has_its_mode_from_the_beginning() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control");
         let _listener = listen(&path).unwrap();
         assert_eq!(fs::symlink_metadata(&path).unwrap().mode() & 0o7777, 0o600);
-        // And nothing that others put there is taken for it.
+        // A link that another user has put at the path is not followed.
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(dir.path().join("elsewhere"), &link).unwrap();
         assert_eq!(listen(&link).unwrap_err().kind(), io::ErrorKind::AddrInUse);
@@ -362,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_user_and_root_may_ask() {
+    fn only_the_daemons_user_and_root_are_answered() {
         let us = Uid::from_raw(8);
         assert!(is_authorized(us, us));
         assert!(is_authorized(Uid::from_raw(0), us));

@@ -115,24 +115,24 @@ fn serve_until_stopped(config_dir: &Path, config: &Config) -> Result<(), Vec<Str
         None => None,
     };
     let mut threads = Vec::new();
-    let mut pulses = vec![running.pulse()];
+    let mut activities = vec![running.pulse()];
     for (number, ListeningSocket { role, is_behind_proxy: proxy, socket }) in sockets.into_iter().enumerate()
     {
         let address = socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
         log::info!("listening on {address} for {}", role.name());
         let proxies = if proxy { config.listen.proxy_from.clone() } else { Vec::new() };
         let (doors, services) = (Arc::clone(&doors), Arc::clone(&services));
-        let pulse = ThreadActivity::new(format!("the {} port at {address}", role.name()));
-        pulses.push(Arc::clone(&pulse));
+        let activity = ThreadActivity::new(format!("the {} port at {address}", role.name()));
+        activities.push(Arc::clone(&activity));
         let listener =
-            Listener { socket, role, proxy_networks: proxies, pulse, session_limits: doors, services };
+            Listener { socket, role, proxy_networks: proxies, activity, session_limits: doors, services };
         threads.push(
             spawn_listener(format!("listen-{}-{number}", short_role_name(role.name())), listener, &stop)
                 .map_err(one)?,
         );
     }
     threads.push(spawn_reloader(&chores, &stop, &service_manager).map_err(one)?);
-    watchdog::start(pulses).map_err(|e| one(format!("cannot start the watchdog: {e}")))?;
+    watchdog::start(activities).map_err(|e| one(format!("cannot start the watchdog: {e}")))?;
     service_manager.notify(NotifyState::Ready);
     log::info!("postrider {} serves as {}", env!("CARGO_PKG_VERSION"), config.hostname);
 

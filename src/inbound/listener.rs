@@ -1,83 +1,49 @@
-//! Accepts connections and starts a session thread for each, or refuses it at a limit.
+//! Accepts clients on one listening socket, refuses them when a limit is reached, and starts a session
+//! thread for each.
 //!
-//! Each listening socket has one thread, which waits with poll(2) for a client or for the request to stop. It
-//! never shuts the socket down: a socket from the service manager is shared with the next process.
+//! One thread runs for each socket.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd as _;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::accepted_client::AcceptedClient;
 use super::admission::{canonical_address, refuse_at_limit};
 use super::listener_role::ListenerRole;
-use super::log_throttle::LogThrottle;
 use super::services::SessionServices;
 use super::session_limits::SessionLimits;
 use crate::mail::Network;
-use crate::sys::{self, Clock as _, StopFlag, SystemClock, ThreadActivity, WaitResult};
+use crate::sys::{self, AcceptLoop, Clock as _, StopFlag, SystemClock, ThreadActivity};
 
-/// One listening socket with its role.
+/// One listening socket.
 pub struct Listener {
     /// The socket, bound and listening.
     pub socket: TcpListener,
-    /// The protocol on this socket.
+    /// The protocol, and what its clients may do.
     pub role: ListenerRole,
-    /// Proxies, whose connections begin with a PROXY header.
+    /// Networks whose connections begin with a PROXY header.
     pub proxy_networks: Vec<Network>,
-    /// Shows whether this listener is stuck.
-    pub pulse: Arc<ThreadActivity>,
-    /// The sessions of all listeners.
+    /// Shows the watchdog whether this listener is stuck.
+    pub activity: Arc<ThreadActivity>,
+    /// Limits on sessions, shared by all listeners.
     pub session_limits: Arc<SessionLimits>,
-    /// What all sessions share.
+    /// The services that every session uses.
     pub services: Arc<SessionServices>,
 }
 
-/// The pause when the host has no descriptors, memory or threads left.
-const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
-
 impl Listener {
-    /// Accepts clients until the server stops. A lack of descriptors or threads does not end it.
+    /// Accepts clients until the server stops.
     ///
     /// # Errors
-    /// The socket cannot be used.
+    /// When the socket cannot be used at all.
     pub fn run(&self, stop: &StopFlag) -> io::Result<()> {
-        self.pulse.set_busy();
-        self.socket.set_nonblocking(true)?;
-        let mut accept_errors = LogThrottle::default();
-        loop {
-            self.pulse.set_idle();
-            let wait_result = stop.wait_until_readable(self.socket.as_fd(), None);
-            self.pulse.set_busy();
-            let accepted = match wait_result {
-                Ok(WaitResult::StopRequested) => {
-                    self.pulse.set_idle();
-                    return Ok(());
-                }
-                Ok(WaitResult::TimedOut) => continue,
-                Ok(WaitResult::Ready) => self.socket.accept(),
-                Err(e) => Err(e),
-            };
-            match accepted {
-                Ok((stream, address)) => self.start_session(stream, address, stop),
-                Err(e)
-                    if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::ConnectionAborted) => {}
-                Err(e) => {
-                    if let Some(times) = accept_errors.record(SystemClock.now()) {
-                        log::error!(
-                            "cannot accept on the {} port ({times} times): {e}; raise LimitNOFILE if this \
-                             goes on",
-                            self.role.name()
-                        );
-                    }
-                    if stop.wait(ACCEPT_RETRY_DELAY) {
-                        self.pulse.set_idle();
-                        return Ok(());
-                    }
-                }
-            }
+        self.activity.set_busy();
+        let name = format!("the {} port", self.role.name());
+        let mut clients = AcceptLoop::new(&self.socket, stop, name)?.with_activity(&self.activity);
+        while let Some((stream, address)) = clients.next_client() {
+            self.start_session(stream, address, stop);
         }
+        Ok(())
     }
 
     fn start_session(&self, stream: TcpStream, peer: SocketAddr, stop: &StopFlag) {
@@ -102,7 +68,7 @@ impl Listener {
         if stop.is_raised() {
             slot.handle.stop();
         }
-        let name = format!("sess-{}", slot.number());
+        let name = format!("session-{}", slot.number());
         let client = AcceptedClient {
             stream,
             peer,

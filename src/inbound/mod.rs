@@ -9,7 +9,6 @@
 //! - `rate_limits`: limits on what one client may do in an hour
 //! - `token_buckets`: the counts behind these limits
 //! - `address_prefix`: the parts of an address by which clients are counted
-//! - `log_throttle`: keeps frequent events from flooding the log
 //! - `session`: one session with a client
 //! - `services`, `settings`, `counters`: what sessions share
 //! - `server_settings`: the settings of the protocol state machine
@@ -44,7 +43,6 @@ mod header_scanner;
 mod listener;
 mod listener_role;
 mod local_recipients;
-mod log_throttle;
 mod login;
 mod originator_field;
 mod policy;

@@ -11,11 +11,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::address_prefix::{client_prefix, network_prefix};
-use super::log_throttle::LogThrottle;
 use super::rate_limits::RateLimits;
 use crate::observe::{Counter, CounterFamily, Gauge, Metrics};
 use crate::smtp::SessionEnd;
-use crate::sys::{Clock, Mutex, ReadInterrupt};
+use crate::sys::{Clock, LogThrottle, Mutex, ReadInterrupt};
 
 /// Limits on the number of sessions.
 #[derive(Debug, Clone, Copy)]

@@ -2,7 +2,6 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -13,7 +12,7 @@ use serde_json::json;
 use super::monitor_data::MonitorData;
 use super::request::{self, HEAD_OCTETS_MAX, HttpMethod, HttpRequest, RequestError};
 use super::{overview_page, queue_page, traces_page};
-use crate::sys::{Clock as _, StopFlag, Stream, SystemClock, WaitResult, interruptible_stream, spawn};
+use crate::sys::{AcceptLoop, Clock as _, StopFlag, Stream, SystemClock, interruptible_stream, spawn};
 
 /// Requests answered at once; more are told to come back.
 const CLIENTS_MAX: usize = 16;
@@ -36,7 +35,6 @@ impl MonitorServer {
     /// # Errors
     /// When the host has no thread or file descriptor to give.
     pub fn start(listener: TcpListener, shows: Arc<dyn MonitorData>) -> io::Result<Self> {
-        listener.set_nonblocking(true)?;
         let stop = Arc::new(StopFlag::new()?);
         let theirs = Arc::clone(&stop);
         let thread = spawn("monitor", move || serve(&listener, &theirs, &shows))?;
@@ -54,39 +52,23 @@ impl Drop for MonitorServer {
     }
 }
 
-fn serve(listener: &TcpListener, stop: &StopFlag, shows: &Arc<dyn MonitorData>) {
-    let clients = Arc::new(AtomicUsize::new(0));
-    loop {
-        match stop.wait_until_readable(listener.as_fd(), None) {
-            Ok(WaitResult::Ready) => {}
-            Ok(WaitResult::TimedOut) => continue,
-            Ok(WaitResult::StopRequested) => return,
-            Err(e) => return log::error!("the monitoring port is closed: {e}"),
-        }
-        let stream = match listener.accept() {
-            Ok((stream, _)) => stream,
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
-            Err(e) => {
-                log::warn!("a client of the monitor was lost: {e}");
-                // Out of files, mostly: do not spin until some are closed.
-                if stop.wait(Duration::from_millis(100)) {
-                    return;
-                }
-                continue;
-            }
-        };
-        let place = ClientCountGuard(Arc::clone(&clients));
-        let is_full = clients.fetch_add(1, Ordering::Relaxed) >= CLIENTS_MAX;
-        let shows = Arc::clone(shows);
-        if is_full {
+fn serve(listener: &TcpListener, stop: &StopFlag, data: &Arc<dyn MonitorData>) {
+    let mut clients = match AcceptLoop::new(listener, stop, "the monitoring port") {
+        Ok(clients) => clients,
+        Err(e) => return log::error!("the monitoring port is closed: {e}"),
+    };
+    let count = Arc::new(AtomicUsize::new(0));
+    while let Some((stream, _)) = clients.next_client() {
+        let guard = ClientCountGuard(Arc::clone(&count));
+        if count.fetch_add(1, Ordering::Relaxed) >= CLIENTS_MAX {
             // The reply fits into the socket's buffer.
             drop(stream.set_nonblocking(true).and_then(|()| (&stream).write_all(&too_busy_reply())));
-            drop(place);
             continue;
         }
+        let data = Arc::clone(data);
         let started = spawn("monitor-client", move || {
-            let _place = place;
-            if let Err(e) = serve_client(stream, &*shows) {
+            let _guard = guard;
+            if let Err(e) = serve_client(stream, &*data) {
                 log::debug!("a client of the monitor left: {e}");
             }
         });
@@ -106,7 +88,6 @@ impl Drop for ClientCountGuard {
 }
 
 fn serve_client(stream: TcpStream, shows: &dyn MonitorData) -> io::Result<()> {
-    stream.set_nonblocking(false)?;
     let socket = stream.try_clone()?;
     let (mut stream, _) = interruptible_stream(stream, SystemClock.now() + REQUEST_TIMEOUT)?;
     let Some(asked) = read_head(&mut stream, shows)? else { return Ok(()) };

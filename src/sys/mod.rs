@@ -20,6 +20,7 @@
 //! - `line_ends`: CR LF becomes LF for programs and files
 //!
 //! Connections:
+//! - `accept`: waits for clients until the server stops
 //! - `net`: connections with a deadline
 //! - `line_reader`: lines of bounded length from a stream
 //! - `host`: the name of this host
@@ -43,6 +44,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "clippy.toml keeps these calls out of all other modules")]
 
+mod accept;
 mod capabilities;
 mod channel;
 mod clock;
@@ -55,6 +57,7 @@ mod hook_run;
 mod host;
 mod line_ends;
 mod line_reader;
+mod log_throttle;
 mod net;
 mod open_dir;
 mod openat;
@@ -73,6 +76,7 @@ mod system_disk;
 mod thread;
 mod thread_activity;
 
+pub use accept::{AcceptLoop, StreamListener};
 pub use capabilities::drop_capabilities;
 pub use channel::{Receiver, RecvError, RecvTimeoutError, SendError, Sender, TryRecvError, channel};
 pub use clock::{Clock, Moment, SystemClock};
@@ -85,6 +89,7 @@ pub use hook_run::{HookExit, nonempty_lines, run_hook};
 pub use host::host_name;
 pub use line_ends::LfReader;
 pub use line_reader::LineReader;
+pub use log_throttle::LogThrottle;
 pub use net::{
     Connector, ReadInterrupt, StoppableConnector, Stream, SystemConnector, interruptible_stream,
     is_own_address, stopping_error, unix_stream,

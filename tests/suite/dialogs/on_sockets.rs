@@ -296,7 +296,7 @@ impl<'a> OnSocket<'a> {
             socket,
             role,
             proxy_networks: Vec::new(),
-            pulse: ThreadActivity::new("the listener"),
+            activity: ThreadActivity::new("the listener"),
             session_limits: Arc::clone(&doors),
             services: Arc::new(services),
         };

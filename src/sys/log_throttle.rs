@@ -2,21 +2,21 @@
 
 use std::time::Duration;
 
-use crate::sys::Moment;
+use super::clock::Moment;
 
 /// A frequent event is logged once in this time.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The log lines of one kind of event.
 #[derive(Debug, Default)]
-pub(super) struct LogThrottle {
+pub struct LogThrottle {
     last_logged: Option<Moment>,
     unlogged: u64,
 }
 
 impl LogThrottle {
     /// Counts an event; the number of events since the last log line, if one is to be written now.
-    pub(super) fn record(&mut self, now: Moment) -> Option<u64> {
+    pub fn record(&mut self, now: Moment) -> Option<u64> {
         self.unlogged += 1;
         if self.last_logged.is_some_and(|logged| now.since(logged) < INTERVAL) {
             return None;
