@@ -4,6 +4,9 @@
 //!
 //! - `run`: the order in which parts start and stop
 //! - `wiring`: builds every part from the configuration
+//! - `module_settings`: the configuration as settings of the other modules
+//! - `couriers`: builds the couriers
+//! - `system_interfaces`: the real clock, disk and network
 //! - `sockets`: listening sockets, bound here or passed by the service manager
 //! - `service_manager`: notifications to systemd
 //! - `watchdog`: tells systemd that no thread is stuck
@@ -21,6 +24,7 @@
 //! - `watched_directories`: a directory with one directory in it for each thing
 //! - `watched_value`: a value from such files, in the last version that could be read
 //! - `file_reader`: reads the files, and notes their fingerprints
+//! - `undefined_logins`: logins that `via` names and `credentials.toml` lacks
 //! - `lookup_tables`: the users and aliases in force, for sessions and couriers
 //! - `certificate_expiry`: warns before a certificate expires
 //!
@@ -34,11 +38,13 @@ mod certificate_expiry;
 mod certificate_files;
 mod config_file;
 mod control_service;
+mod couriers;
 mod credentials_file;
 mod external_services;
 mod file_reader;
 mod local_domains;
 mod lookup_tables;
+mod module_settings;
 mod queue_answers;
 mod reloadable_files;
 mod reloader;
@@ -46,6 +52,8 @@ mod run;
 mod service_manager;
 mod shutdown;
 mod sockets;
+mod system_interfaces;
+mod undefined_logins;
 mod watchdog;
 mod watched_directories;
 mod watched_value;
@@ -57,7 +65,9 @@ pub use config_file::{check_hooks, read_config};
 pub use credentials_file::CredentialsFile;
 pub use external_services::unavailable_services;
 pub use local_domains::{LocalDomains, local_domain_directory};
+pub use module_settings::spelling;
 pub use reloadable_files::ReloadableFiles;
 pub use run::serve;
+pub use undefined_logins::undefined_logins;
 pub use watched_value::{PollResult, PollSettings};
-pub use wiring::{spelling, undefined_logins, undeliverable_postmasters};
+pub use wiring::undeliverable_postmasters;
