@@ -176,7 +176,7 @@ impl SessionLimits {
             panicked: metrics.counter("session_panicked", "Sessions ended by a fault of ours"),
         };
         Arc::new(Self {
-            settings: settings,
+            settings,
             rate_limits: rates,
             clock,
             active: Mutex::default(),
@@ -226,7 +226,7 @@ impl SessionLimits {
         active.sessions.insert(number, Arc::clone(&handle));
         self.counters.open.add_one();
         self.counters.accepted.add_one(listener);
-        Ok(SessionSlot { limits: Arc::clone(self), number, address: None, handle: handle })
+        Ok(SessionSlot { limits: Arc::clone(self), number, address: None, handle })
     }
 
     /// Counts a client that is refused, and logs this unless it was logged just now; whether it did.

@@ -22,7 +22,7 @@ impl RefusalReference {
     pub fn draw(random: &dyn Random) -> Self {
         let mut bits = random.bits();
         Self(std::array::from_fn(|_| {
-            let symbol = ALPHABET.iter().nth((bits % 32) as usize).copied().unwrap_or(b'0');
+            let symbol = ALPHABET.get((bits % 32) as usize).copied().unwrap_or(b'0');
             bits /= 32;
             symbol
         }))
