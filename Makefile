@@ -1,10 +1,10 @@
-# postrider: the one place for commands. `make` alone explains itself.
+# postrider: all commands for development and installation. `make` alone lists them.
 #
 #   make run                         build and run at once, with a sample domain in ./run
-#   make test                        everything that must be true
+#   make test                        all checks
 #   make build && sudo make install  PREFIX=/usr/local DESTDIR=
 #
-# What is too long for a recipe is a script in scripts/.
+# Longer recipes are scripts in scripts/.
 
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -23,24 +23,24 @@ UNITS   := $(DESTDIR)$(PREFIX)/lib/systemd/system
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-deps: ## What the build needs: installed if you are root and there is apt-get, else named
+deps: ## Packages for the build: installed if you are root and there is apt-get, else listed
 	@scripts/deps
 
 build: deps ## The program, as it is installed: target/release/postrider
 	cargo build --release --locked
 
-# exec: without a shell in between that Ctrl-C would kill, make hears that the server ended well.
+# exec: otherwise Ctrl-C would kill the shell in between, and make would get its status instead of the server's.
 run: build ## Build and run at once: sample domain, user, certificate and mailboxes made in ./run
 	@exec scripts/sample "$(BIN)"
 
-test: ## Everything that must be true: format, lints, documents, all tests, real programs
+test: ## All checks: format, lints, documents, all tests, real programs
 	@scripts/deps c++
 	@scripts/test
 
-interop: deps ## Only the tests against real programs: Exim, Postfix, procmail, maildrop, swaks, Dovecot, HAProxy, fail2ban, curl, msmtp, gsasl
+interop: deps ## Only the tests with real programs: Exim, Postfix, procmail, maildrop, swaks, Dovecot, HAProxy, fail2ban, curl, msmtp, gsasl
 	cargo test --locked --test suite -- interop::
 
-fuzz: ## Mutated input for each parser that a stranger can reach (TIME=seconds, T=target)
+fuzz: ## Mutated input for each parser of input from the network (TIME=seconds, T=target)
 	@scripts/deps c++
 	@scripts/fuzz
 
@@ -50,11 +50,11 @@ mutants: ## Lists changes in src/queue and src/spool that no test finds, by carg
 model-mutants: ## Shows that the concurrency model finds each fault of testdata/mutants (T=name)
 	@scripts/model-mutants
 
-bench: build ## How fast this host takes and settles mail (BENCH_DIR, T=bench)
+bench: build ## How fast this host accepts and settles mail (BENCH_DIR, T=bench)
 	cargo bench --locked --bench '$(or $(T),*)'
 	$(if $(T),,scripts/bench-end-to-end "$(BIN)")
 
-torture: build ## The first promise, tried long: kills, stops, 100,000 messages that wait, 100,000 schedules (BENCH_DIR; as root, one of root's)
+torture: build ## Durability, tested for long: kills, stops, 100,000 messages that wait, 100,000 schedules (BENCH_DIR; as root, one of root's)
 	"$(BIN)" torture --rounds 200 --waiting 100000 "$(or $(BENCH_DIR),$(TARGET))"
 	SCHEDULES=100000 cargo test --locked --profile fuzz --test suite -- concurrency::
 
@@ -70,7 +70,7 @@ install: ## Program, manual pages, units and a sample configuration (PREFIX, DES
 	for unit in etc/systemd/*.socket etc/systemd/*.service; do \
 	    sed 's,@PREFIX@,$(PREFIX),g' "$$unit" > "$(UNITS)/$${unit##*/}" && chmod 0644 "$(UNITS)/$${unit##*/}" || exit 1; \
 	done
-# The user of the server may own this directory by now: what is there keeps its mode, and no link is followed.
+# The user of the server may own this directory by now: existing files keep their mode, and no link is followed.
 	umask 022 && mkdir -p "$(DESTDIR)/etc" && \
 	for dir in "$(ETC)" "$(ETC)/domains" "$(ETC)/certs" "$(ETC)/hooks"; do \
 	    test -e "$$dir" || test -L "$$dir" || mkdir "$$dir" || exit 1; \
@@ -83,7 +83,7 @@ install: ## Program, manual pages, units and a sample configuration (PREFIX, DES
 	install -D -m 0755 etc/postrider/hooks/post-data "$(DESTDIR)$(PREFIX)/share/postrider/hooks/post-data"
 	@scripts/next-steps
 
-uninstall: ## Take away what `make install` put there, but nothing in /etc or /var
+uninstall: ## Remove the files of `make install`, but nothing in /etc or /var
 	rm -f "$(DESTDIR)$(PREFIX)/bin/postrider"
 	rm -f "$(DESTDIR)$(PREFIX)/share/postrider/hooks/post-data"
 	rm -f "$(MAN)/man8/postrider.8" "$(MAN)/man5/postrider.toml.5"
