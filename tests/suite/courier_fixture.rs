@@ -1,4 +1,4 @@
-//! A fixture for the SMTP courier: peers that follow a script, a zone file, a message.
+//! A fixture of the SMTP courier: peers that follow a script, a zone file, and a message.
 
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
@@ -323,7 +323,7 @@ pub fn server_config(chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> Arc<
     Arc::new(config.unwrap())
 }
 
-/// An authority's own certificate, and a server with one that it signed.
+/// An authority's own certificate, and a server with a certificate that it signed.
 pub fn trusted_certificate(host: &str) -> (CertificateDer<'static>, Arc<ServerConfig>) {
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::default();

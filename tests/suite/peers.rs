@@ -1,16 +1,16 @@
-//! Real mail programs as neighbours: Exim, Postfix's test programs, swaks, procmail, maildrop, HAProxy.
+//! Real mail programs of others: Exim, Postfix's test programs, swaks, procmail, maildrop, HAProxy.
 //!
-//! Our own dialogs prove that we do what we think the standards say; only a stranger's program
-//! can tell us that we think right. This file gets them (`scripts/fetch-debian` unpacks Debian's
-//! packages below `target/debian` and installs nothing), starts them on loopback, and reads what
-//! they received. It knows nothing of postrider, and has no tests: those of `interop` and others fail
-//! if a program does not do its job.
+//! Our own dialogs prove that the code does what we think the standards demand; only programs of others
+//! prove that we read the standards right. This file fetches them (`scripts/fetch-debian` unpacks Debian's
+//! packages below `target/debian` and installs nothing), starts them on loopback, and reads the messages that
+//! they received. It does not depend on postrider, and has no tests: those of `interop` and others fail
+//! if a program does not work.
 //!
-//! A program that cannot be had is a failure, never a skipped test: an interop run that quietly
-//! did nothing would be taken for a proof.
+//! A program that cannot be fetched is a failure, never a skipped test: an interop run that did nothing
+//! would look like a proof.
 //!
-//! Servers are children of the test and end with the value that stands for them, by their own
-//! process id. A port that turns out to be taken is answered with another one.
+//! Servers are children of the test and end when their value is dropped, by their own
+//! process id. If a port turns out to be taken, another one is used.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -23,7 +23,7 @@ use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Real Exim 4, configured by `tests/interop/exim/exim.conf`, whose head says what it does.
+/// Real Exim 4, configured by `tests/interop/exim/exim.conf`, which begins with a description.
 pub(crate) struct Exim {
     /// Where it listens, on 127.0.0.1.
     pub(crate) port: u16,
@@ -54,7 +54,7 @@ impl Exim {
                     .stderr(fs::File::create(&errors).unwrap()),
             );
             // Exim writes its process id once its sockets are bound. An answer on the port alone
-            // could be a neighbour's who took it in the meantime.
+            // could come from another program that took it in the meantime.
             let pid = running.child.id().to_string();
             until("exim4 to write its pid file", || {
                 if running.has_ended() {
@@ -70,7 +70,7 @@ impl Exim {
     }
 
     /// Waits until `count` files have arrived in Exim's Maildir, and reads them, in the order of
-    /// recipient and message. More than `count` is a failure: somebody delivered twice.
+    /// recipient and message. More than `count` is a failure: a message was delivered twice.
     pub(crate) fn wait_for_mail(&self, count: usize) -> Vec<EximMail> {
         let mut mail = until(&format!("{count} messages in Exim's Maildir"), || {
             let files = maildir_messages(&self.dir.join("mail"));
@@ -81,7 +81,7 @@ impl Exim {
         mail.iter().map(|file| EximMail::parse(file)).collect()
     }
 
-    /// Exim's main log: what it thinks of us, in its own words.
+    /// Exim's main log.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.dir.join("log/main")).unwrap_or_default()
     }
@@ -89,7 +89,7 @@ impl Exim {
 
 /// Real HAProxy in front of a mail server, configured by `tests/interop/haproxy/haproxy.cfg`.
 pub(crate) struct HaProxy {
-    /// Its port for mail from other servers, where it says version 1 to us.
+    /// Its port for mail from other servers, with version 1 of the PROXY protocol.
     pub(crate) version_1: u16,
     /// The same, version 2.
     pub(crate) version_2: u16,
@@ -139,9 +139,9 @@ impl HaProxy {
 pub(crate) struct EximMail {
     /// The argument of MAIL, without brackets; empty for the null reverse-path.
     pub(crate) reverse_path: String,
-    /// The argument of RCPT, without brackets: whom this copy is for.
+    /// The argument of RCPT, without brackets: the recipient of this copy.
     pub(crate) forward_path: String,
-    /// Exim's own Received field: from whom, with which protocol, the TLS cipher if any.
+    /// Exim's own Received field: client, protocol, and the TLS cipher if there is one.
     pub(crate) trace: String,
     /// The message as it was received, with LF line ends.
     pub(crate) message: Vec<u8>,
@@ -149,7 +149,7 @@ pub(crate) struct EximMail {
 
 impl EximMail {
     fn parse(file: &[u8]) -> Self {
-        // The head of exim.conf says which four lines are Exim's.
+        // The head of exim.conf describes the four lines of Exim's.
         let mut lines = file.splitn(5, |&octet| octet == b'\n');
         let mut line = || String::from_utf8(lines.next().unwrap().to_vec()).unwrap();
         let (from, to, by, date) = (line(), line(), line(), line());
@@ -162,7 +162,7 @@ impl EximMail {
     }
 }
 
-/// Postfix's `smtp-sink`: takes whatever it is sent, quickly, without TLS, and keeps it.
+/// Postfix's `smtp-sink`: accepts every message, quickly, without TLS, and keeps it.
 pub(crate) struct SmtpSink {
     /// Where it listens, on 127.0.0.1.
     pub(crate) port: u16,
@@ -171,12 +171,12 @@ pub(crate) struct SmtpSink {
     _running: Running,
 }
 
-/// What smtp-sink counts, since it was started.
+/// The counters of smtp-sink since its start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     /// Sessions that have ended.
     pub(crate) sessions: usize,
-    /// Sessions whose client said QUIT, as RFC 5321 §4.1.1.10 asks.
+    /// Sessions whose client sent QUIT (RFC 5321 §4.1.1.10).
     pub(crate) quits: usize,
     /// Messages that were received to the final dot.
     pub(crate) messages: usize,
@@ -189,8 +189,8 @@ impl SmtpSink {
     }
 
     /// Starts one with options of its own: `["-f", "RCPT"]` answers RCPT with 500, `["-r", "."]`
-    /// the final dot with 450, `["-q", "DATA"]` hangs up at DATA, `["-8"]` offers no 8BITMIME,
-    /// `["-e"]` knows HELO only, `["-L"]` speaks LMTP. See smtp-sink(1).
+    /// the final dot with 450, `["-q", "DATA"]` closes the connection at DATA, `["-8"]` offers no 8BITMIME,
+    /// `["-e"]` accepts HELO only, `["-L"]` speaks LMTP. See smtp-sink(1).
     pub(crate) fn start_with(dir: &Path, options: &[&str]) -> Self {
         let dump = dir.join("smtp-sink");
         fs::create_dir_all(&dump).unwrap();
@@ -210,7 +210,7 @@ impl SmtpSink {
             let shared = Arc::clone(&counts);
             thread::spawn(move || follow_counts(output, &shared));
             // It counts a session when it ends: our own probe is how we know that it was this
-            // smtp-sink which answered, and not a neighbour who took the port.
+            // smtp-sink which answered, and not another program that took the port.
             until("smtp-sink to answer", || {
                 if running.has_ended() {
                     return Some(Err(fs::read_to_string(&errors).unwrap()));
@@ -229,13 +229,13 @@ impl SmtpSink {
         Self { port, dump, counts, _running: running }
     }
 
-    /// What it has counted, without our own probe at the start.
+    /// Its counters, without our own probe at the start.
     pub(crate) fn counts(&self) -> Counts {
         let counts = *self.counts.0.lock().unwrap();
         Counts { sessions: counts.sessions - 1, ..counts }
     }
 
-    /// Waits until what it has counted is as `enough` demands.
+    /// Waits until the counters fulfil `enough`.
     pub(crate) fn wait_until(&self, enough: impl Fn(Counts) -> bool) -> Counts {
         let (counts, changed) = &*self.counts;
         let waited = changed
@@ -249,7 +249,7 @@ impl SmtpSink {
     }
 
     /// Waits until `count` messages have been received, and reads them, in no certain order.
-    /// More than `count` is a failure: somebody delivered twice.
+    /// More than `count` is a failure: a message was delivered twice.
     pub(crate) fn wait_for_mail(&self, count: usize) -> Vec<SinkMail> {
         self.wait_until(|counts| counts.messages >= count);
         assert_eq!(self.counts().messages, count, "messages that smtp-sink received");
@@ -304,10 +304,10 @@ impl SinkMail {
     }
 }
 
-/// What `smtp-source` is to send.
+/// The load that `smtp-source` sends.
 #[derive(Debug, Clone)]
 pub(crate) struct Load<'a> {
-    /// To whom, on 127.0.0.1.
+    /// The server's port on 127.0.0.1.
     pub(crate) port: u16,
     /// Sessions at once.
     pub(crate) sessions: usize,
@@ -321,7 +321,7 @@ pub(crate) struct Load<'a> {
     pub(crate) forward_path: &'a str,
 }
 
-/// Sends a load with Postfix's `smtp-source`; back when all is sent. It exits 0 if each message
+/// Sends a load with Postfix's `smtp-source`; returns when all is sent. It exits 0 if each message
 /// was answered 250, and at the first other answer it gives up with a sentence on stderr.
 pub(crate) fn smtp_source(load: &Load<'_>) -> Output {
     run(Command::new(program("smtp-source"))
@@ -335,7 +335,7 @@ pub(crate) fn smtp_source(load: &Load<'_>) -> Output {
 }
 
 /// Runs `swaks`, the SMTP client for trying things: its output is the transcript. Exit status
-/// 0 means that the message was taken; see swaks(1), "EXIT CODES", for the others.
+/// 0 means that the message was accepted; see swaks(1), "EXIT CODES", for the others.
 pub(crate) fn swaks<S: AsRef<OsStr>>(arguments: impl IntoIterator<Item = S>) -> Output {
     run(Command::new(program("swaks")).args(["--helo", "client.test"]).args(arguments))
 }
@@ -351,7 +351,7 @@ pub(crate) fn swaks_data(dir: &Path, message: &str) -> String {
 
 /// A command that delivers the message on its standard input into `maildir`, with procmail.
 ///
-/// `-m` because otherwise procmail, even when told where to deliver, first makes a mailbox in
+/// `-m` because otherwise procmail, even with a mailbox in its arguments, first makes a mailbox in
 /// /var/mail; `-t` because a Maildir that cannot be written is then exit 75, not 73.
 pub(crate) fn procmail_command(maildir: &Path) -> Vec<String> {
     vec![
@@ -400,9 +400,9 @@ pub(crate) fn maildir_messages(maildir: &Path) -> Vec<Vec<u8>> {
     }
 }
 
-/// A loopback port that nobody has and no other test is given. Below the range from which the
+/// A loopback port that is free and that no other test gets. Below the range from which the
 /// system takes ports for clients, so that a connection does not take it before its server does;
-/// another test run may, so who starts a server on it should be ready to find it taken.
+/// another test run may, so a server that is started on it may find it taken.
 pub(crate) fn free_port() -> u16 {
     const PORTS: std::ops::Range<u32> = 10_000..32_000;
     static NEXT: AtomicU32 = AtomicU32::new(0);
@@ -417,7 +417,7 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-/// Waits until `look` finds something, and fails, saying for `what`, when patience is at its end.
+/// Waits until `look` finds something. Fails after the time-out, with the name of `what` it waited for.
 pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -495,7 +495,7 @@ fn connect(port: u16) -> std::io::Result<TcpStream> {
     TcpStream::connect((Ipv4Addr::LOCALHOST, port))
 }
 
-/// Runs a program to its end, within the tests' patience.
+/// Runs a program to its end, within the tests' time-out.
 fn run(command: &mut Command) -> Output {
     let mut limited = Command::new("timeout");
     limited
@@ -538,7 +538,7 @@ fn write_certificate(dir: &Path, names: &[&str]) {
     fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
 }
 
-/// Writes a file that only its owner may read: maildrop takes no other for a filter.
+/// Writes a file that only its owner may read: maildrop accepts no other as a filter.
 fn write_private(path: &Path, contents: &str) {
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = fs::OpenOptions::new();

@@ -1,4 +1,4 @@
-//! The post office of `postrider::torture`, as tests like to use it: what cannot go wrong, panics.
+//! The queue of `postrider::torture`, in the form that tests need: an unexpected error panics.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -44,17 +44,17 @@ impl QueueFixture {
         torture::SimulatedQueue::open(disk, clock, seed, settings).map(Self)
     }
 
-    /// The same disk and time, another process.
+    /// The queue of another process with the same disk and clock.
     pub fn restarted(self, seed: u64) -> Self {
         Self::open(self.0.disk, self.0.clock, seed, settings()).unwrap()
     }
 
-    /// Puts a short letter and does what can be done at once.
+    /// Accepts a short message, and runs the queue until it has to wait.
     pub fn receive(&mut self, from: &str, to: &str) -> MessageId {
         self.0.put_and_run(from, to).unwrap()
     }
 
-    /// A command, on a thread of its own as a person's is, and what can be done at once.
+    /// Runs a command on a thread of its own, as the server does, and the queue until it has to wait.
     pub fn run_command(&mut self, selection: Selection, change: QueueChange) -> ChangeResult {
         let operator = self.stepped.queue_control();
         std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! The real binary in a folder of its own, on loopback ports of its own, for end-to-end tests.
+//! The real program in a folder of its own, on loopback ports of its own.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,7 +16,7 @@ use postrider::fakes::DnsServer;
 pub(crate) use crate::peers::until as wait_for;
 use crate::peers::{self, free_port};
 
-/// Nothing here takes longer, even on a busy machine; waiting is always for an event.
+/// A time-out for every wait, long enough for a busy machine. Each wait is for an event.
 pub const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The lines of `postrider.toml` that let every client on loopback send to other hosts.
@@ -39,7 +39,7 @@ impl TestServer {
     /// appended to `postrider.toml`. Does not start it.
     pub fn new(more: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let house = Self {
+        let server = Self {
             smtp_port: free_port(),
             submission_port: free_port(),
             submissions_port: free_port(),
@@ -55,7 +55,7 @@ impl TestServer {
             submissions_port: submissions,
             monitoring_port: monitoring,
             ..
-        } = &house;
+        } = &server;
         write!(
             text,
             "hostname = \"mx.here.example\"\ndata-dir = \"data\"\ngrace = \"5s\"\n\n[listen]\nsmtp = [\"127.0.0.1:{smtp}\"]\n\
@@ -63,23 +63,23 @@ impl TestServer {
              monitoring = \"127.0.0.1:{monitoring}\"\n\n{more}\n"
         )
         .unwrap();
-        fs::write(house.path("postrider.toml"), text).unwrap();
+        fs::write(server.path("postrider.toml"), text).unwrap();
         let made =
             rcgen::generate_simple_self_signed(vec!["mx.here.example".to_owned(), "localhost".to_owned()])
                 .unwrap();
-        fs::create_dir_all(house.path("certs/here")).unwrap();
-        fs::write(house.path("certs/here/fullchain.pem"), made.cert.pem()).unwrap();
-        fs::write(house.path("certs/here/privkey.pem"), made.signing_key.serialize_pem()).unwrap();
-        fs::create_dir_all(house.path("domains/here.example")).unwrap();
-        house.add_user("ana@here.example", "secret word");
-        house
+        fs::create_dir_all(server.path("certs/here")).unwrap();
+        fs::write(server.path("certs/here/fullchain.pem"), made.cert.pem()).unwrap();
+        fs::write(server.path("certs/here/privkey.pem"), made.signing_key.serialize_pem()).unwrap();
+        fs::create_dir_all(server.path("domains/here.example")).unwrap();
+        server.add_user("ana@here.example", "secret word");
+        server
     }
 
     /// Sets up and starts.
     pub fn new_started(more: &str) -> Self {
-        let mut house = Self::new(more);
-        house.start();
-        house
+        let mut server = Self::new(more);
+        server.start();
+        server
     }
 
     /// A path below the configuration directory.
@@ -91,7 +91,7 @@ impl TestServer {
     pub fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_postrider"));
         command.arg("--config").arg(self.dir.path()).current_dir(self.dir.path());
-        // Changed files are looked at ten times as often as usual.
+        // Changed files are polled ten times as often as usual.
         command.env("POSTRIDER_POLL_INTERVAL", "100");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
@@ -132,14 +132,14 @@ impl TestServer {
             if let Some(status) = self.child.as_mut().unwrap().try_wait().unwrap() {
                 panic!("the server ended with {status}:\n{}", self.log());
             }
-            // The monitor last opens and is asked first: clients that come while the server starts
-            // are kept waiting, and together may be too many from one address.
+            // The monitor opens last and is tried first: clients that connect while the server starts
+            // have to wait, and together may be too many from one address.
             let ports = [self.monitoring_port, self.smtp_port, self.submission_port, self.submissions_port];
             ports.iter().all(|port| TcpStream::connect(("127.0.0.1", *port)).is_ok()).then_some(())
         });
     }
 
-    /// What the server wrote to its log.
+    /// The server's log.
     pub fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
@@ -181,16 +181,16 @@ impl TestServer {
 
     /// Waits for the first message in a user's Maildir.
     pub fn wait_for_message(&self, domain: &str, user: &str) -> String {
-        let octets = wait_for("a letter", || self.maildir_messages(domain, user).pop());
+        let octets = wait_for("a message", || self.maildir_messages(domain, user).pop());
         String::from_utf8(octets).unwrap()
     }
 
-    /// A user logs in on a submission port with swaks, and goes on as `more` says.
+    /// Logs in on a submission port with swaks; `more` has the rest of its arguments.
     pub fn submit_with_swaks(&self, port: u16, user: &str, password: &str, more: &[&str]) -> Output {
-        let server = format!("127.0.0.1:{port}");
+        let address = format!("127.0.0.1:{port}");
         let tls = if port == self.submissions_port { "--tls-on-connect" } else { "--tls" };
         let login =
-            ["--server", &server, tls, "--auth", "PLAIN", "--auth-user", user, "--auth-password", password];
+            ["--server", &address, tls, "--auth", "PLAIN", "--auth-user", user, "--auth-password", password];
         peers::swaks(login.iter().chain(more))
     }
 
@@ -209,7 +209,7 @@ impl TestServer {
         SmtpClient::connect(([127, 0, 0, 1], self.smtp_port).into())
     }
 
-    /// Hands in one short message on the smtp port; the last reply.
+    /// Submits one short message on the smtp port. Returns the last reply.
     pub fn send_message(&self, from: &str, to: &str, subject: &str) -> String {
         let mut client = self.connect();
         client.begin_data(from, to);
@@ -284,7 +284,7 @@ pub fn messages_in(dir: &Path) -> Vec<Vec<u8>> {
     paths.iter().map(|path| fs::read(path).unwrap()).collect()
 }
 
-/// A plain SMTP client that says what it is told.
+/// A simple SMTP client.
 pub struct SmtpClient {
     reader: BufReader<TcpStream>,
 }
@@ -295,12 +295,12 @@ impl SmtpClient {
         Self::try_connect(address).unwrap_or_else(|refusal| panic!("no greeting but {refusal:?}"))
     }
 
-    /// Connects; if there is no greeting, what is said instead.
+    /// Connects. `Err` has the reply instead of a greeting.
     pub fn try_connect(address: SocketAddr) -> Result<Self, String> {
         Self::try_connect_after(address, b"")
     }
 
-    /// Connects and says something before the greeting, as a proxy does.
+    /// Connects and sends octets before the greeting, as a proxy does.
     pub fn try_connect_after(address: SocketAddr, preface: &[u8]) -> Result<Self, String> {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
@@ -310,7 +310,7 @@ impl SmtpClient {
         if greeting.starts_with("220 ") { Ok(client) } else { Err(greeting) }
     }
 
-    /// Reads one reply, all its lines; empty when the server has hung up.
+    /// Reads one reply, all its lines; empty when the server has closed the connection.
     pub fn read_reply(&mut self) -> String {
         let mut text = String::new();
         loop {
@@ -325,7 +325,7 @@ impl SmtpClient {
         }
     }
 
-    /// The connection once more, for a thread that only writes.
+    /// Another handle of the connection, for a thread that only writes.
     pub fn cloned_stream(&self) -> TcpStream {
         self.reader.get_ref().try_clone().unwrap()
     }
@@ -341,7 +341,7 @@ impl SmtpClient {
         self.read_reply()
     }
 
-    /// Greets and goes on up to the 354, for one recipient.
+    /// Sends EHLO, MAIL, RCPT and DATA, for one recipient.
     pub fn begin_data(&mut self, from: &str, to: &str) {
         self.expect("EHLO there.example", "250");
         self.expect(&format!("MAIL FROM:<{from}>"), "250");

@@ -15,10 +15,10 @@ use crate::test_server::{Signal, SmtpClient, TestServer, WAIT_TIMEOUT, wait_for}
 
 /// A server with three sockets under these names; and their ports.
 fn activated(listen: &str, names: [&str; 3]) -> (TestServer, [u16; 3]) {
-    let mut house = TestServer::new("");
-    let monitoring = house.monitoring_port;
+    let mut server = TestServer::new("");
+    let monitoring = server.monitoring_port;
     fs::write(
-        house.path("postrider.toml"),
+        server.path("postrider.toml"),
         format!(
             "hostname = \"mx.here.example\"\ndata-dir = \"data\"\ngrace = \"5s\"\n\
              [listen]\nmonitoring = \"127.0.0.1:{monitoring}\"\n{listen}"
@@ -27,9 +27,9 @@ fn activated(listen: &str, names: [&str; 3]) -> (TestServer, [u16; 3]) {
     .unwrap();
     let sockets = names.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
     let ports = [0, 1, 2].map(|n: usize| sockets[n].local_addr().unwrap().port());
-    [house.smtp_port, house.submission_port, house.submissions_port] = ports;
+    [server.smtp_port, server.submission_port, server.submissions_port] = ports;
     let [first, second, third] = sockets.map(|socket| Stdio::from(OwnedFd::from(socket)));
-    let server = house.command();
+    let serve = server.command();
     let mut shell = Command::new("sh");
     shell
         .arg("-c")
@@ -37,23 +37,23 @@ fn activated(listen: &str, names: [&str; 3]) -> (TestServer, [u16; 3]) {
             "exec 3<&0 4<&1 5<&2 </dev/null >/dev/null 2>>\"$0/log\"
              LISTEN_FDS=3 LISTEN_PID=$$ exec \"$@\" serve",
         )
-        .arg(house.dir.path())
-        .arg(server.get_program())
-        .args(server.get_args())
-        .current_dir(house.dir.path())
+        .arg(server.dir.path())
+        .arg(serve.get_program())
+        .args(serve.get_args())
+        .current_dir(server.dir.path())
         .env("LISTEN_FDNAMES", names.join(":"))
         .stdin(first)
         .stdout(second)
         .stderr(third);
-    house.start_with(&mut shell);
-    (house, ports)
+    server.start_with(&mut shell);
+    (server, ports)
 }
 
-/// What is spoken on a port.
+/// The protocol on a port.
 fn spoken(port: u16) -> &'static str {
-    let server = format!("127.0.0.1:{port}");
+    let address = format!("127.0.0.1:{port}");
     let encrypted =
-        peers::swaks(["--server", &server, "--tls-on-connect", "--quit-after", "EHLO", "--timeout", "5s"]);
+        peers::swaks(["--server", &address, "--tls-on-connect", "--quit-after", "EHLO", "--timeout", "5s"]);
     if encrypted.status.success() {
         return "submissions";
     }
@@ -67,32 +67,32 @@ fn spoken(port: u16) -> &'static str {
 }
 
 #[test]
-fn every_socket_speaks_what_its_name_says() {
+fn every_passed_socket_has_the_protocol_of_its_name() {
     let names = ["submission", "submissions", "smtp"];
-    let (mut house, ports) = activated("", names);
+    let (mut server, ports) = activated("", names);
     assert_eq!(ports.map(spoken), names);
-    assert_eq!(house.stop(), 0);
+    assert_eq!(server.stop(), 0);
 }
 
 #[test]
-fn several_sockets_may_have_one_name_and_addresses_may_stand_beside_them() {
+fn passed_sockets_may_share_a_name_and_addresses_may_be_configured_beside_them() {
     let beside = crate::peers::free_port();
     let listen = format!("smtp = [\"systemd\", \"127.0.0.1:{beside}\"]\nsubmission = []\n");
-    let (house, [one, two, other]) = activated(&listen, ["smtp", "smtp", "submissions"]);
+    let (server, [one, two, other]) = activated(&listen, ["smtp", "smtp", "submissions"]);
     assert_eq!([one, two, beside, other].map(spoken), ["smtp", "smtp", "smtp", "submissions"]);
-    let said = house.log();
+    let said = server.log();
     assert_eq!(said.matches("listening on 127.0.0.1:").count(), 4, "{said}");
 }
 
 #[test]
-fn a_socket_without_a_use_is_named_in_the_log() {
-    let mut house = TestServer::new("");
-    let toml = fs::read_to_string(house.path("postrider.toml")).unwrap();
-    let listed = format!("smtp = [\"127.0.0.1:{}\"]", house.smtp_port);
-    fs::write(house.path("postrider.toml"), toml.replace(&listed, "smtp = \"systemd\"")).unwrap();
+fn an_unused_socket_is_named_in_the_log() {
+    let mut server = TestServer::new("");
+    let toml = fs::read_to_string(server.path("postrider.toml")).unwrap();
+    let listed = format!("smtp = [\"127.0.0.1:{}\"]", server.smtp_port);
+    fs::write(server.path("postrider.toml"), toml.replace(&listed, "smtp = \"systemd\"")).unwrap();
     let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    house.smtp_port = socket.local_addr().unwrap().port();
-    let server = house.command();
+    server.smtp_port = socket.local_addr().unwrap().port();
+    let serve = server.command();
     let mut shell = Command::new("sh");
     shell
         .arg("-c")
@@ -100,40 +100,40 @@ fn a_socket_without_a_use_is_named_in_the_log() {
             "exec 3<&0 4<&0 </dev/null >/dev/null 2>>\"$0/log\"
              LISTEN_FDS=2 LISTEN_PID=$$ LISTEN_FDNAMES=smtp:smpt exec \"$@\" serve",
         )
-        .arg(house.dir.path())
-        .arg(server.get_program())
-        .args(server.get_args())
+        .arg(server.dir.path())
+        .arg(serve.get_program())
+        .args(serve.get_args())
         .stdin(OwnedFd::from(socket));
-    house.start_with(&mut shell);
-    assert!(house.log().contains("the service manager passed a socket named smpt"), "{}", house.log());
+    server.start_with(&mut shell);
+    assert!(server.log().contains("the service manager passed a socket named smpt"), "{}", server.log());
 }
 
 #[test]
-fn the_service_manager_hears_when_we_are_ready_reload_and_stop() {
-    let mut house = TestServer::new("");
-    let hears = Hears::bind(&mut house);
-    house.start();
+fn the_service_manager_is_notified_of_ready_reload_and_stop() {
+    let mut server = TestServer::new("");
+    let hears = Hears::bind(&mut server);
+    server.start();
     hears.hear("READY=1");
-    house.signal(Signal::SIGHUP);
+    server.signal(Signal::SIGHUP);
     hears.hear("RELOADING=1");
     hears.hear("READY=1");
-    assert_eq!(house.stop(), 0);
+    assert_eq!(server.stop(), 0);
     hears.hear("STOPPING=1");
 }
 
-/// What the service manager hears on its socket.
+/// The notifications on the service manager's socket.
 struct Hears(UnixDatagram);
 
 impl Hears {
-    fn bind(house: &mut TestServer) -> Self {
-        let path = house.path("notify");
+    fn bind(server: &mut TestServer) -> Self {
+        let path = server.path("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(WAIT_TIMEOUT)).unwrap();
-        house.environment.push(("NOTIFY_SOCKET", path));
+        server.environment.push(("NOTIFY_SOCKET", path));
         Self(socket)
     }
 
-    /// Waits until this was said, and forgets what was said before.
+    /// Waits for this notification, and drops those before it.
     fn hear(&self, what: &str) {
         let mut said = Vec::new();
         while !said.iter().any(|line| line == what) {
@@ -146,47 +146,47 @@ impl Hears {
 }
 
 #[test]
-fn the_watchdog_hears_of_us_as_long_as_all_is_well() {
-    let mut house = TestServer::new("");
-    let hears = Hears::bind(&mut house);
-    house.environment.push(("WATCHDOG_USEC", "600000".into()));
-    house.start();
+fn the_watchdog_is_notified_while_the_server_is_active() {
+    let mut server = TestServer::new("");
+    let hears = Hears::bind(&mut server);
+    server.environment.push(("WATCHDOG_USEC", "600000".into()));
+    server.start();
     hears.hear("READY=1");
     for _ in 0..5 {
         hears.hear("WATCHDOG=1");
     }
-    assert!(!house.log().contains("stuck"), "who waits is not stuck: {}", house.log());
+    assert!(!server.log().contains("stuck"), "who waits is not stuck: {}", server.log());
 }
 
 #[test]
-fn no_program_that_we_run_has_a_capability() {
-    let mut house = TestServer::new("");
+fn programs_that_the_server_runs_have_no_capabilities() {
+    let mut server = TestServer::new("");
     fs::write(
-        house.path("domains/here.example/aliases"),
-        format!("status: | cp /proc/self/status {}\n", house.path("status").display()),
+        server.path("domains/here.example/aliases"),
+        format!("status: | cp /proc/self/status {}\n", server.path("status").display()),
     )
     .unwrap();
-    let server = house.command();
-    let log = fs::OpenOptions::new().create(true).append(true).open(house.path("log")).unwrap();
+    let serve = server.command();
+    let log = fs::OpenOptions::new().create(true).append(true).open(server.path("log")).unwrap();
     let mut started = if nix::unistd::geteuid().is_root() {
-        // As the unit does it, for another user than root.
-        fs::set_permissions(house.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
-        let chown = Command::new("chown").args(["-R", "65534:65534"]).arg(house.dir.path()).status();
+        // With the settings of the unit, for another user than root.
+        fs::set_permissions(server.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let chown = Command::new("chown").args(["-R", "65534:65534"]).arg(server.dir.path()).status();
         assert!(chown.unwrap().success());
         let mut setpriv = Command::new("setpriv");
         setpriv.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=+net_bind_service"]);
-        setpriv.args(["--ambient-caps=+net_bind_service"]).arg(server.get_program()).args(server.get_args());
+        setpriv.args(["--ambient-caps=+net_bind_service"]).arg(serve.get_program()).args(serve.get_args());
         setpriv
     } else {
-        house.command()
+        server.command()
     };
-    started.arg("serve").current_dir(house.dir.path()).stdout(Stdio::null()).stderr(log);
-    house.start_with(&mut started);
-    house.send_message("bo@there.example", "status@here.example", "run something");
+    started.arg("serve").current_dir(server.dir.path()).stdout(Stdio::null()).stderr(log);
+    server.start_with(&mut started);
+    server.send_message("bo@there.example", "status@here.example", "run something");
     let status = wait_for("the program", || {
-        fs::read_to_string(house.path("status")).ok().filter(|s| s.contains("CapAmb"))
+        fs::read_to_string(server.path("status")).ok().filter(|s| s.contains("CapAmb"))
     });
-    let own = fs::read_to_string(format!("/proc/{}/status", house.pid())).unwrap();
+    let own = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     for (whose, status) in [("the program's", status), ("the server's", own)] {
         for line in status.lines().filter(|line| line.starts_with("Cap") && !line.starts_with("CapBnd")) {
             assert!(line.ends_with("\t0000000000000000"), "{whose} {line}");
@@ -195,10 +195,11 @@ fn no_program_that_we_run_has_a_capability() {
 }
 
 #[test]
-fn without_a_socket_there_is_no_start() {
-    let house = TestServer::new("");
-    fs::write(house.path("postrider.toml"), "hostname = \"mx.here.example\"\ndata-dir = \"data\"\n").unwrap();
-    let (code, _, error) = house.run_to_end(&["serve"]);
+fn the_server_does_not_start_without_a_socket() {
+    let server = TestServer::new("");
+    fs::write(server.path("postrider.toml"), "hostname = \"mx.here.example\"\ndata-dir = \"data\"\n")
+        .unwrap();
+    let (code, _, error) = server.run_to_end(&["serve"]);
     assert_eq!(code, 1);
     assert!(
         error.contains("there is nothing to listen on") && error.contains("postrider-smtp.socket"),
@@ -207,7 +208,7 @@ fn without_a_socket_there_is_no_start() {
 }
 
 #[test]
-fn the_units_pass_the_names_that_the_configuration_expects() {
+fn the_systemd_units_use_the_socket_names_of_the_configuration() {
     for name in ["smtp", "submission", "submissions"] {
         let unit = format!("{}/etc/systemd/postrider-{name}.socket", env!("CARGO_MANIFEST_DIR"));
         let unit = fs::read_to_string(unit).unwrap();

@@ -1,6 +1,6 @@
-//! The subcommands, as a person types them: the real binary, its words and its exit status.
+//! The subcommands of the real program: output and exit status.
 //!
-//! Also what is made from the program's tables, and `make install`.
+//! Also the documents that are made from the program's tables, and `make install`.
 
 use std::fs;
 use std::io::Write as _;
@@ -15,21 +15,21 @@ use nix::unistd::mkfifo;
 use postrider::auth::{Accounts, PasswordCheck, Users};
 use postrider::mail::{Domain, Mailbox};
 
-/// Where those who log in come from.
+/// The address prefix of logins.
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// What a command left behind.
-struct Said {
+/// Output and exit status of a command.
+struct ProgramOutput {
     status: i32,
     out: String,
     err: String,
 }
 
-impl From<Output> for Said {
+impl From<Output> for ProgramOutput {
     fn from(output: Output) -> Self {
         Self {
             status: output.status.code().unwrap_or(-1),
@@ -40,15 +40,15 @@ impl From<Output> for Said {
 }
 
 /// A configuration directory of its own.
-struct House(tempfile::TempDir);
+struct ConfigDir(tempfile::TempDir);
 
-impl House {
+impl ConfigDir {
     /// With this `postrider.toml`, and no domains.
     fn new(toml: &str) -> Self {
-        let house = Self(tempfile::tempdir().unwrap());
-        house.write("postrider.toml", toml);
-        fs::create_dir(house.path("domains")).unwrap();
-        house
+        let config = Self(tempfile::tempdir().unwrap());
+        config.write("postrider.toml", toml);
+        fs::create_dir(config.path("domains")).unwrap();
+        config
     }
 
     fn path(&self, below: &str) -> PathBuf {
@@ -66,11 +66,11 @@ impl House {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Said {
+    fn run(&self, arguments: &[&str]) -> ProgramOutput {
         self.command(arguments).output().unwrap().into()
     }
 
-    fn add(&self, address: &str, password: &str) -> Said {
+    fn add(&self, address: &str, password: &str) -> ProgramOutput {
         self.write("password", password);
         let file = self.path("password");
         self.run(&["user", "add", address, "--password-file", file.to_str().unwrap()])
@@ -86,12 +86,12 @@ const GOOD: &str = "hostname = \"mail.here.example\"\n";
 
 #[test]
 fn check_names_file_line_key_and_remedy_of_every_mistake() {
-    let house =
-        House::new("hostname = \"mail\"\n\n[limits]\nmessage_size_max = \"1 MiB\"\nreceived-max = 5\n");
-    house.write("domains/here.example/users", "# ours\nana\n");
-    house.write("domains/here.example/aliases", "postmaster: ana eve\n");
-    house.write("certs/here/fullchain.pem", "not a certificate\n");
-    let said = house.run(&["check"]);
+    let config =
+        ConfigDir::new("hostname = \"mail\"\n\n[limits]\nmessage_size_max = \"1 MiB\"\nreceived-max = 5\n");
+    config.write("domains/here.example/users", "# ours\nana\n");
+    config.write("domains/here.example/aliases", "postmaster: ana eve\n");
+    config.write("certs/here/fullchain.pem", "not a certificate\n");
+    let said = config.run(&["check"]);
     assert_eq!((said.status, said.out.as_str()), (1, ""));
     for line in [
         "postrider.toml:1: hostname: \"mail\" is not fully qualified (it has no dot); write the whole name",
@@ -108,9 +108,9 @@ fn check_names_file_line_key_and_remedy_of_every_mistake() {
 
 #[test]
 fn check_prints_the_configuration_in_force() {
-    let house = House::new(&format!("{GOOD}[relay]\nnetworks = [\"192.0.2.0/24\"]\n"));
-    house.write("domains/here.example/aliases", "postmaster: ana\n");
-    let said = house.run(&["check"]);
+    let config = ConfigDir::new(&format!("{GOOD}[relay]\nnetworks = [\"192.0.2.0/24\"]\n"));
+    config.write("domains/here.example/aliases", "postmaster: ana\n");
+    let said = config.run(&["check"]);
     assert_eq!(said.status, 0, "{}", said.err);
     for line in [
         "# local domain here.example (users: 0, aliases: 1)",
@@ -123,14 +123,14 @@ fn check_prints_the_configuration_in_force() {
     for warning in ["may send to anybody without a password", "there is no certificate"] {
         assert!(said.err.contains(warning), "{warning:?} is missing in:\n{}", said.err);
     }
-    let again = House::new(&said.out);
+    let again = ConfigDir::new(&said.out);
     assert_eq!(again.run(&["check"]).status, 0, "what it prints is a configuration");
 }
 
 #[test]
-fn the_host_is_asked_for_the_name_that_the_file_does_not_give() {
-    let house = House::new("");
-    let said = house.run(&["check"]);
+fn the_host_name_is_looked_up_if_it_is_not_configured() {
+    let config = ConfigDir::new("");
+    let said = config.run(&["check"]);
     let host = Command::new("hostname").arg("--fqdn").output().unwrap();
     let host = String::from_utf8(host.stdout).unwrap().trim().to_lowercase();
     let is_placeholder = host.starts_with("localhost.") || host.ends_with(".localdomain");
@@ -145,27 +145,27 @@ fn the_host_is_asked_for_the_name_that_the_file_does_not_give() {
 
 #[test]
 fn check_warns_of_a_domain_without_postmaster() {
-    let house = House::new(GOOD);
-    house.write("domains/here.example/users", "ana: receive-only\n");
+    let config = ConfigDir::new(GOOD);
+    config.write("domains/here.example/users", "ana: receive-only\n");
     let warning =
         "mail for postmaster@here.example must always be taken, and is put off for now: nobody reads";
-    let said = house.run(&["check"]);
+    let said = config.run(&["check"]);
     assert!(said.status == 0 && said.err.contains(warning), "{}", said.err);
     for (file, line) in
         [("users", "Postmaster: receive-only\n"), ("aliases", "postmaster: ana\n"), ("aliases", "*: ana\n")]
     {
-        house.write(&format!("domains/here.example/{file}"), line);
-        let said = house.run(&["check"]);
+        config.write(&format!("domains/here.example/{file}"), line);
+        let said = config.run(&["check"]);
         assert!(said.status == 0 && !said.err.contains(warning), "{line}: {}", said.err);
-        house.write(&format!("domains/here.example/{file}"), "");
+        config.write(&format!("domains/here.example/{file}"), "");
     }
 }
 
 #[test]
-fn a_directory_without_a_configuration_is_an_error_that_says_what_to_do() {
+fn a_directory_without_a_configuration_is_an_error_with_a_remedy() {
     let empty = tempfile::tempdir().unwrap();
     for subcommand in [&["check"][..], &["serve"], &["queue", "list"]] {
-        let said: Said = Command::new(env!("CARGO_BIN_EXE_postrider"))
+        let said: ProgramOutput = Command::new(env!("CARGO_BIN_EXE_postrider"))
             .arg("--config")
             .arg(empty.path())
             .args(subcommand)
@@ -178,16 +178,16 @@ fn a_directory_without_a_configuration_is_an_error_that_says_what_to_do() {
 }
 
 #[test]
-fn a_user_who_was_added_can_log_in() {
-    let house = House::new(GOOD);
-    let said = house.add("Ana@XN--BCHER-KVA.example", "correct horse\nsecond line\n");
+fn a_user_that_was_added_can_log_in() {
+    let config = ConfigDir::new(GOOD);
+    let said = config.add("Ana@XN--BCHER-KVA.example", "correct horse\nsecond line\n");
     assert_eq!(said.status, 0, "{}", said.err);
     assert!(said.err.contains("bücher.example is now a local domain"), "{}", said.err);
-    let said = house.add("bo@bücher.example", "x");
+    let said = config.add("bo@bücher.example", "x");
     assert_eq!((said.status, said.err.as_str()), (0, ""), "the domain is known by now");
 
     let accounts = Accounts::new(
-        [(Domain::parse("bücher.example").unwrap(), Arc::new(house.users("bücher.example")))].into(),
+        [(Domain::parse("bücher.example").unwrap(), Arc::new(config.users("bücher.example")))].into(),
     );
     let ana = Mailbox::parse("ana@bücher.example").unwrap();
     assert_eq!(accounts.exists(&ana), Ok(true));
@@ -197,7 +197,7 @@ fn a_user_who_was_added_can_log_in() {
     );
     assert_eq!(accounts.check_password("ana@bücher.example", b"x", HERE), PasswordCheck::Rejected);
 
-    let file = house.path("domains/bücher.example/users");
+    let file = config.path("domains/bücher.example/users");
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o640);
     let text = fs::read_to_string(&file).unwrap();
     assert!(!text.contains("correct horse"), "{text}");
@@ -205,33 +205,33 @@ fn a_user_who_was_added_can_log_in() {
 
 #[test]
 fn a_user_cannot_be_added_twice_or_without_a_password() {
-    let house = House::new(GOOD);
-    assert_eq!(house.add("ana@here.example", "x").status, 0);
-    let before = fs::read(house.path("domains/here.example/users")).unwrap();
+    let config = ConfigDir::new(GOOD);
+    assert_eq!(config.add("ana@here.example", "x").status, 0);
+    let before = fs::read(config.path("domains/here.example/users")).unwrap();
     for (said, says) in [
-        (house.add("ANA@here.example", "y"), "already"),
-        (house.add("bo@here.example", "\n"), "--receive-only"),
-        (house.add("bo", "x"), "ana@example.org"),
-        (house.add("bo@[192.0.2.1]", "x"), "not a domain"),
-        (house.run(&["user", "add", "bo@here.example"]), "--password-file"),
+        (config.add("ANA@here.example", "y"), "already"),
+        (config.add("bo@here.example", "\n"), "--receive-only"),
+        (config.add("bo", "x"), "ana@example.org"),
+        (config.add("bo@[192.0.2.1]", "x"), "not a domain"),
+        (config.run(&["user", "add", "bo@here.example"]), "--password-file"),
     ] {
         assert_eq!(said.status, 1);
         assert!(said.err.contains(says), "{says:?} is missing in: {}", said.err);
     }
-    assert_eq!(fs::read(house.path("domains/here.example/users")).unwrap(), before);
-    assert_eq!(house.run(&["user", "add", "list@here.example", "--receive-only"]).status, 0);
-    assert_eq!(house.users("here.example").count(), 2);
+    assert_eq!(fs::read(config.path("domains/here.example/users")).unwrap(), before);
+    assert_eq!(config.run(&["user", "add", "list@here.example", "--receive-only"]).status, 0);
+    assert_eq!(config.users("here.example").count(), 2);
 }
 
 #[test]
-fn no_user_is_added_through_a_link_that_others_may_have_made() {
-    let house = House::new(GOOD);
+fn no_user_is_added_through_a_link_that_another_user_can_make() {
+    let config = ConfigDir::new(GOOD);
     let elsewhere = tempfile::tempdir().unwrap();
     let secret = elsewhere.path().join("secret");
     fs::write(&secret, "eve: receive-only\n").unwrap();
-    fs::create_dir(house.path("domains/here.example")).unwrap();
-    let add = || house.run(&["user", "add", "ana@here.example", "--receive-only"]);
-    let users = house.path("domains/here.example/users");
+    fs::create_dir(config.path("domains/here.example")).unwrap();
+    let add = || config.run(&["user", "add", "ana@here.example", "--receive-only"]);
+    let users = config.path("domains/here.example/users");
 
     symlink(&secret, &users).unwrap();
     let said = add();
@@ -243,54 +243,54 @@ fn no_user_is_added_through_a_link_that_others_may_have_made() {
     mkfifo(&users, Mode::S_IRWXU).unwrap();
     for command in ["add", "passwd", "remove", "check"] {
         let more = if matches!(command, "add" | "passwd") { &["--receive-only"][..] } else { &[] };
-        let said = house.run(&[&["user", command, "ana@here.example"], more].concat());
+        let said = config.run(&[&["user", command, "ana@here.example"], more].concat());
         assert_eq!(said.status, 1, "{command}: {}", said.out);
         assert!(said.err.contains("domains/here.example/users: is "), "{}", said.err);
     }
     fs::remove_file(&users).unwrap();
 
     // Others own, or may write, where the domains are.
-    fs::rename(house.path("domains/here.example"), elsewhere.path().join("here.example")).unwrap();
-    symlink(elsewhere.path().join("here.example"), house.path("domains/here.example")).unwrap();
-    fs::set_permissions(house.path("domains"), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::rename(config.path("domains/here.example"), elsewhere.path().join("here.example")).unwrap();
+    symlink(elsewhere.path().join("here.example"), config.path("domains/here.example")).unwrap();
+    fs::set_permissions(config.path("domains"), fs::Permissions::from_mode(0o777)).unwrap();
     let said = add();
     assert_eq!(said.status, 1);
     assert!(said.err.contains("domains/here.example is a symbolic link"), "{}", said.err);
     assert!(said.err.contains("only root may write it"), "{}", said.err);
-    fs::set_permissions(house.path("domains"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(config.path("domains"), fs::Permissions::from_mode(0o755)).unwrap();
     assert_eq!(add().status, 0, "an operator may link directories");
     assert!(elsewhere.path().join("here.example/users").exists());
 }
 
 #[test]
 fn a_users_password_can_be_changed_and_checked_and_the_user_removed() {
-    let house = House::new(GOOD);
+    let config = ConfigDir::new(GOOD);
     let given = |arguments: &[&str], password: &str| {
-        let file = house.path("given");
+        let file = config.path("given");
         fs::write(&file, password).unwrap();
-        house.run(&[&["user"], arguments, &["--password-file", file.to_str().unwrap()]].concat())
+        config.run(&[&["user"], arguments, &["--password-file", file.to_str().unwrap()]].concat())
     };
-    assert_eq!(house.add("ana@here.example", "old").status, 0);
-    house.write("domains/here.example/users", &format!("# ours\n{}", users_text(&house)));
+    assert_eq!(config.add("ana@here.example", "old").status, 0);
+    config.write("domains/here.example/users", &format!("# ours\n{}", users_text(&config)));
     let checked = |password: &str| given(&["check", "ana@here.example"], password).status;
     assert_eq!((checked("old"), checked("new")), (0, 1));
     assert_eq!(given(&["passwd", "Ana@here.example"], "new").status, 0);
     assert_eq!((checked("old"), checked("new")), (1, 0));
-    assert!(users_text(&house).starts_with("# ours\n"), "comments stay");
+    assert!(users_text(&config).starts_with("# ours\n"), "comments stay");
 
-    let keys = users_text(&house).split_once("SCRAM").unwrap().1.to_owned();
+    let keys = users_text(&config).split_once("SCRAM").unwrap().1.to_owned();
     given(&["passwd", "ana@here.example"], "other");
-    let text = users_text(&house);
+    let text = users_text(&config);
     let (before, _) = text.split_once("SCRAM").unwrap();
-    house.write("domains/here.example/users", &format!("{before}SCRAM{keys}"));
+    config.write("domains/here.example/users", &format!("{before}SCRAM{keys}"));
     let said = given(&["check", "ana@here.example"], "other");
     assert!(said.status == 1 && said.err.contains("SCRAM keys are of another one"), "{}", said.err);
 
-    assert_eq!(house.run(&["user", "passwd", "ana@here.example", "--receive-only"]).status, 0);
+    assert_eq!(config.run(&["user", "passwd", "ana@here.example", "--receive-only"]).status, 0);
     assert_eq!(checked("other"), 1);
-    assert_eq!(house.run(&["user", "list"]).out, "ana@here.example  receives only\n");
-    assert_eq!(house.run(&["user", "remove", "ana@here.example"]).status, 0);
-    assert!(!users_text(&house).contains("receive-only"), "{}", users_text(&house));
+    assert_eq!(config.run(&["user", "list"]).out, "ana@here.example  receives only\n");
+    assert_eq!(config.run(&["user", "remove", "ana@here.example"]).status, 0);
+    assert!(!users_text(&config).contains("receive-only"), "{}", users_text(&config));
     for (arguments, says) in [
         (&["remove", "ana@here.example"][..], "user list"),
         (&["passwd", "ana@here.example", "--receive-only"], "user list"),
@@ -299,22 +299,22 @@ fn a_users_password_can_be_changed_and_checked_and_the_user_removed() {
         (&["list", "there.example"], "not a local domain"),
         (&["list", "not a domain"], "not a domain"),
     ] {
-        let said = house.run(&[&["user"], arguments].concat());
+        let said = config.run(&[&["user"], arguments].concat());
         assert!(said.status == 1 && said.err.contains(says), "{arguments:?}: {}", said.err);
     }
 }
 
-fn users_text(house: &House) -> String {
-    fs::read_to_string(house.path("domains/here.example/users")).unwrap()
+fn users_text(config: &ConfigDir) -> String {
+    fs::read_to_string(config.path("domains/here.example/users")).unwrap()
 }
 
 #[test]
-fn users_who_are_added_at_once_are_all_there() {
-    let house = House::new(GOOD);
+fn users_that_are_added_concurrently_all_exist() {
+    let config = ConfigDir::new(GOOD);
     let commands: Vec<_> = (0..8)
         .map(|n| {
             let address = format!("user{n}@here.example");
-            let mut command = house.command(&["user", "add", &address, "--password-stdin"]);
+            let mut command = config.command(&["user", "add", &address, "--password-stdin"]);
             let mut child =
                 command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
             child.stdin.take().unwrap().write_all(format!("secret{n}\n").as_bytes()).unwrap();
@@ -322,17 +322,17 @@ fn users_who_are_added_at_once_are_all_there() {
         })
         .collect();
     for command in commands {
-        let said: Said = command.wait_with_output().unwrap().into();
+        let said: ProgramOutput = command.wait_with_output().unwrap().into();
         assert_eq!(said.status, 0, "{}", said.err);
     }
-    assert_eq!(house.users("here.example").count(), 8);
-    let names: Vec<_> = fs::read_dir(house.path("domains/here.example")).unwrap().collect();
+    assert_eq!(config.users("here.example").count(), 8);
+    let names: Vec<_> = fs::read_dir(config.path("domains/here.example")).unwrap().collect();
     assert_eq!(names.len(), 1, "no draft or lock file stays: {names:?}");
 }
 
 #[test]
-fn commands_for_the_server_say_when_there_is_none() {
-    let house = House::new(&format!("{GOOD}data-dir = \"data\"\n"));
+fn commands_for_the_server_fail_when_no_server_runs() {
+    let config = ConfigDir::new(&format!("{GOOD}data-dir = \"data\"\n"));
     for subcommand in [
         &["queue", "list"][..],
         &["queue", "retry", "all"],
@@ -340,7 +340,7 @@ fn commands_for_the_server_say_when_there_is_none() {
         &["peer", "show", "there.example"],
         &["peer", "forget", "there.example"],
     ] {
-        let said = house.run(subcommand);
+        let said = config.run(subcommand);
         assert_eq!(said.status, 1, "{subcommand:?}");
         assert!(said.err.contains("postrider is not running"), "{subcommand:?}: {}", said.err);
         assert!(said.err.contains("data/control"), "{subcommand:?}: {}", said.err);
@@ -349,19 +349,19 @@ fn commands_for_the_server_say_when_there_is_none() {
 
 #[test]
 fn wrong_usage_has_a_status_of_its_own() {
-    let house = House::new(GOOD);
+    let config = ConfigDir::new(GOOD);
     for arguments in [&["dance"][..], &["user", "add"], &["check", "--fast"], &[]] {
-        assert_eq!(house.run(arguments).status, 2, "{arguments:?}");
+        assert_eq!(config.run(arguments).status, 2, "{arguments:?}");
     }
     for arguments in [&["--help"][..], &["help", "queue"], &["--version"], &["version"]] {
-        let said = house.run(arguments);
+        let said = config.run(arguments);
         assert_eq!((said.status, said.err.as_str()), (0, ""), "{arguments:?}");
         assert!(said.out.contains("postrider"), "{}", said.out);
     }
 }
 
 #[test]
-fn the_sample_of_make_run_is_kept_from_one_run_to_the_next() {
+fn the_files_of_make_run_are_kept_by_the_next_run() {
     let dir = tempfile::tempdir().unwrap();
     // Everything but the server: its ports are for people.
     let program = dir.path().join("program");
@@ -372,7 +372,7 @@ fn the_sample_of_make_run_is_kept_from_one_run_to_the_next() {
     fs::write(&program, text).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let run = dir.path().join("run");
-    let start = || -> Said {
+    let start = || -> ProgramOutput {
         let mut sample = Command::new(root().join("scripts/sample"));
         sample.arg(&program).env("RUN", &run).stdin(Stdio::null()).output().unwrap().into()
     };
@@ -387,8 +387,8 @@ fn the_sample_of_make_run_is_kept_from_one_run_to_the_next() {
     assert!(first.out.contains(&format!("password {}\n", password.trim())), "{}", first.out);
     assert_eq!(fs::metadata(run.join("ana.password")).unwrap().permissions().mode() & 0o777, 0o600);
 
-    let house = Command::new(&program).arg("--config").arg(&run).arg("check").output().unwrap();
-    let checked = Said::from(house);
+    let config = Command::new(&program).arg("--config").arg(&run).arg("check").output().unwrap();
+    let checked = ProgramOutput::from(config);
     assert_eq!((checked.status, checked.err.as_str()), (0, ""), "not even a warning");
     for line in
         ["# certificate for localhost", "smtp = [\"127.0.0.1:2525\"]", "monitoring = \"127.0.0.1:10990\""]
@@ -425,7 +425,7 @@ fn install_puts_everything_in_its_place_and_never_replaces_a_configuration() {
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
     let into = dest.path().join("into");
     let make = |target: &str| {
-        let said: Said = Command::new("make")
+        let said: ProgramOutput = Command::new("make")
             .current_dir(root())
             // A `make test` around us has wishes of its own.
             .env_remove("MAKEFLAGS")
@@ -503,7 +503,7 @@ fn files_below(dir: &Path) -> Vec<String> {
     found
 }
 
-/// What is made from the program's tables, checked in, and compared here. `make man` writes it.
+/// Documents that are made from the program's tables and checked in. `make man` writes them.
 mod generated {
     use super::*;
 

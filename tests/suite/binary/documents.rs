@@ -1,21 +1,21 @@
-//! What the pages in `docs/` show is true: their examples are run.
+//! Runs the examples in `docs/`, so that they stay true.
 //!
-//! Each page is a story about a server of its own, for `here.example`, with the user `ana`. What a
-//! fenced block is for stands behind its three backticks:
+//! Each page has a server of its own, for `here.example`, with the user `ana`. The info string after the three
+//! backticks of a fenced block gives its purpose:
 //!
-//! - `toml`: a piece of `postrider.toml` that `postrider check` likes
+//! - `toml`: a piece of `postrider.toml` that `postrider check` accepts
 //! - `toml server`: the same, and the page's server is configured with it
 //! - `text file:PATH`, `sh file:PATH`: a file below the configuration directory, there before the
 //!   server starts; a script is made executable
-//! - `console`: lines that begin with `$ ` are typed, in order, and the lines below are what is
-//!   printed; `…` is anything in a line, and alone on a line any lines. `\` at its end continues a
+//! - `console`: lines that begin with `$ ` are run, in order, and the lines below are their
+//!   output; `…` matches anything in a line, and alone on a line any lines. `\` at its end continues a
 //!   command on the next line
 //!
-//! In commands, `localhost:25`, `:587` and `:465` are the page's server, whose ports are others.
-//! `postrider` knows its configuration. `swaks` is the real one; it returns once what it handed in
-//! is delivered or deferred, so that the next command sees what became of it.
+//! In commands, `localhost:25`, `:587` and `:465` are replaced by the ports of the page's server.
+//! `postrider` uses the server's configuration. `swaks` is the real one; it returns once its message
+//! is delivered or deferred, so that the next command sees the result.
 //!
-//! Any other block is only to be read.
+//! Any other block is not run.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -26,7 +26,7 @@ use crate::peers;
 use crate::test_server::TestServer;
 
 #[test]
-fn what_the_pages_show_is_true() {
+fn the_examples_in_the_documents_are_true() {
     let mut pages: Vec<_> = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs"))
         .unwrap()
         .map(|entry| entry.unwrap().path())
@@ -41,17 +41,17 @@ fn what_the_pages_show_is_true() {
     assert!(examples > 0, "no page has an example that is run");
 }
 
-/// Runs the examples of one page; how many there were.
+/// Runs the examples of one page. Returns their number.
 fn run(page: &Path) -> usize {
     let blocks = blocks(page);
     let of = |kind: &str| blocks.iter().filter(move |block| block.info == kind).collect::<Vec<_>>();
     of("toml").iter().for_each(|block| check(block));
     let configuration: Vec<_> = of("toml server").iter().map(|block| block.text.as_str()).collect();
-    let mut house = TestServer::new(&configuration.join("\n"));
+    let mut server = TestServer::new(&configuration.join("\n"));
     let files: Vec<_> = blocks.iter().filter(|block| block.info.contains(" file:")).collect();
     for block in &files {
         let (kind, path) = block.info.split_once(" file:").unwrap();
-        let path = house.path(path);
+        let path = server.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(&path, &block.text).unwrap();
         if kind == "sh" {
@@ -60,19 +60,19 @@ fn run(page: &Path) -> usize {
     }
     let dialogs = of("console");
     if configuration.len() + files.len() + dialogs.len() > 0 {
-        let (code, output, errors) = house.run_to_end(&["check"]);
+        let (code, output, errors) = server.run_to_end(&["check"]);
         assert_eq!(code, 0, "{}: its server is not configured well:\n{output}{errors}", page.display());
     }
     if !dialogs.is_empty() {
-        house.start();
-        dialogs.iter().for_each(|block| type_in(&house, block));
+        server.start();
+        dialogs.iter().for_each(|block| type_in(&server, block));
     }
     of("toml").len() + configuration.len() + files.len() + dialogs.len()
 }
 
 /// A fenced block.
 struct Block {
-    /// Behind the backticks.
+    /// The info string.
     info: String,
     text: String,
     /// The page and the line where it begins.
@@ -102,15 +102,15 @@ fn blocks(page: &Path) -> Vec<Block> {
 }
 
 fn check(block: &Block) {
-    let house = TestServer::new("");
+    let server = TestServer::new("");
     // A whole file of its own: the piece may be about [listen].
     let text = format!("hostname = \"mx.here.example\"\ndata-dir = \"data\"\n{}", block.text);
-    fs::write(house.path("postrider.toml"), text).unwrap();
-    let (code, output, errors) = house.run_to_end(&["check"]);
+    fs::write(server.path("postrider.toml"), text).unwrap();
+    let (code, output, errors) = server.run_to_end(&["check"]);
     assert_eq!(code, 0, "{}: `postrider check` says\n{output}{errors}", block.place);
 }
 
-fn type_in(house: &TestServer, block: &Block) {
+fn type_in(server: &TestServer, block: &Block) {
     let mut lines = block.text.lines().peekable();
     while let Some(line) = lines.next() {
         let command = line.strip_prefix("$ ").unwrap_or_else(|| panic!("{}: no command", block.place));
@@ -123,7 +123,7 @@ fn type_in(house: &TestServer, block: &Block) {
         while let Some(line) = lines.next_if(|line| !line.starts_with("$ ")) {
             expected.push(line);
         }
-        let printed = shell(house, &at_home(house, &command));
+        let printed = shell(server, &at_home(server, &command));
         let printed: Vec<_> = printed.lines().collect();
         assert!(
             are_as_shown(&expected, &printed),
@@ -135,32 +135,32 @@ fn type_in(house: &TestServer, block: &Block) {
     }
 }
 
-/// The command with the ports that the page's server has, instead of those that everybody has.
-fn at_home(house: &TestServer, command: &str) -> String {
-    let ports = [("25", house.smtp_port), ("587", house.submission_port), ("465", house.submissions_port)];
+/// The command with the ports of the page's server instead of the usual ports.
+fn at_home(server: &TestServer, command: &str) -> String {
+    let ports = [("25", server.smtp_port), ("587", server.submission_port), ("465", server.submissions_port)];
     ports.iter().fold(command.to_owned(), |command, (usual, port)| {
         command.replace(&format!("localhost:{usual} "), &format!("127.0.0.1:{port} "))
     })
 }
 
-/// What the command prints, errors included.
-fn shell(house: &TestServer, command: &str) -> String {
+/// The output of the command, with errors.
+fn shell(server: &TestServer, command: &str) -> String {
     let output = Command::new("sh")
         .args(["-c", &format!("exec 2>&1; {command}")])
-        .env("PATH", format!("{}:{}", bin(house).display(), std::env::var("PATH").unwrap()))
-        .current_dir(house.dir.path())
+        .env("PATH", format!("{}:{}", bin(server).display(), std::env::var("PATH").unwrap()))
+        .current_dir(server.dir.path())
         .stdin(Stdio::null())
         .output()
         .unwrap();
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// A folder with a `postrider` that knows the page's server, and a `swaks` that waits for it.
-fn bin(house: &TestServer) -> PathBuf {
-    let bin = house.path("bin");
+/// A folder with a `postrider` that uses the page's server, and a `swaks` that waits for the delivery.
+fn bin(server: &TestServer) -> PathBuf {
+    let bin = server.path("bin");
     if !bin.exists() {
         fs::create_dir_all(&bin).unwrap();
-        let (binary, dir) = (env!("CARGO_BIN_EXE_postrider"), house.dir.path().display());
+        let (binary, dir) = (env!("CARGO_BIN_EXE_postrider"), server.dir.path().display());
         let postrider = format!("#!/bin/sh\nexec '{binary}' --config '{dir}' \"$@\"\n");
         // Asked twice: a list that is read while a report takes its message's place shows neither.
         let swaks = format!(
@@ -204,7 +204,7 @@ fn is_as_shown(expected: &str, line: &str) -> bool {
 }
 
 #[test]
-fn an_ellipsis_is_anything_and_everything_else_is_itself() {
+fn an_ellipsis_matches_anything_and_other_text_matches_itself() {
     assert!(is_as_shown("queued id=… from=<ana>", "queued  id=123 from=<ana> "));
     assert!(is_as_shown("…b…d", "abcd") && !is_as_shown("…b…e", "abcd") && !is_as_shown("a", "ab"));
     assert!(are_as_shown(&["a", "…", "d"], &["a", "b", "c", "d"]) && !are_as_shown(&["a", "…"], &["b"]));

@@ -15,7 +15,7 @@ use postrider::torture::{BacklogTest, LoadGenerator, TortureSetup};
 use crate::peers::{Exim, SmtpSink};
 use crate::test_server::{RELAY_FROM_LOOPBACK, TestServer, loopback_dns, messages_in, wait_for};
 
-// Takes up to half a minute: twenty kills and starts, then 5,000 messages that wait and are delivered.
+// Takes up to half a minute: twenty kills and starts, then 5,000 messages that wait and are then delivered.
 #[test]
 fn torture_finds_every_accepted_message_delivers_a_long_queue_and_measures_the_disk() {
     let dir = tempfile::tempdir().unwrap();

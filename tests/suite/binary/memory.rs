@@ -1,5 +1,4 @@
-//! Memory of the real binary: it does not follow the size of what clients send, and those that only
-//! wait cost little.
+//! Memory of the real program: it does not depend on the size of the input, and an idle client costs little.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -14,29 +13,29 @@ const MEBIBYTE: usize = 1024 * 1024;
 /// Octets of each attempt on the server's memory.
 const MUCH: usize = 24 * MEBIBYTE;
 
-/// What it may take all the same: buffers, and another thread's stack.
+/// The memory that an attempt may take: buffers, and another thread's stack.
 const LITTLE: usize = 8 * MEBIBYTE;
 
-/// Sessions of each kind that wait at the same time.
+/// Idle sessions of each kind at the same time.
 const IDLE: usize = 100;
 
-/// What a session that waits may take, in octets, in a debug build: a third more than it takes. A
+/// The memory that an idle session may take, in octets, in a debug build: a third more than measured. A
 /// release build takes 16 and 26 KiB.
 const IDLE_PLAIN_MAX: usize = 32 * 1024;
 const IDLE_TLS_MAX: usize = 44 * 1024;
 
 /// The most memory that the server has ever had, in octets.
-fn peak(house: &TestServer) -> usize {
-    status(house, "VmHWM:")
+fn peak(server: &TestServer) -> usize {
+    status(server, "VmHWM:")
 }
 
 /// Memory that is in no file, in octets: heaps and stacks, as far as they have been touched.
-fn own(house: &TestServer) -> usize {
-    status(house, "RssAnon:")
+fn own(server: &TestServer) -> usize {
+    status(server, "RssAnon:")
 }
 
-fn status(house: &TestServer, key: &str) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", house.pid())).unwrap();
+fn status(server: &TestServer, key: &str) -> usize {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
     line.trim().strip_suffix(" kB").unwrap().trim().parse::<usize>().unwrap() * 1024
 }
@@ -57,12 +56,12 @@ fn send_much(client: &SmtpClient, piece: &[u8]) {
 
 #[test]
 fn neither_messages_nor_lines_nor_chunks_nor_headers_are_held_in_memory() {
-    let house = TestServer::new_started("[limits]\nmessage-size-max = \"32 MiB\"\n");
-    let mut client = house.connect();
+    let server = TestServer::new_started("[limits]\nmessage-size-max = \"32 MiB\"\n");
+    let mut client = server.connect();
     begin(&mut client);
     client.expect("DATA", "354");
     client.expect("Subject: warm\r\n\r\nup\r\n.", "250");
-    let before = peak(&house);
+    let before = peak(&server);
     let lines = "x".repeat(70) + "\r\n";
     let line = "x".repeat(8192);
     let fields = "Received-By: there.example\r\n".repeat(300);
@@ -79,7 +78,7 @@ fn neither_messages_nor_lines_nor_chunks_nor_headers_are_held_in_memory() {
         send_much(&client, piece);
         client.send(end.as_bytes());
         assert!(client.read_reply().starts_with("250 "), "{what}");
-        assert!(peak(&house) < before + LITTLE, "{what}: {} octets more", peak(&house) - before);
+        assert!(peak(&server) < before + LITTLE, "{what}: {} octets more", peak(&server) - before);
     }
 
     begin(&mut client);
@@ -93,7 +92,7 @@ fn neither_messages_nor_lines_nor_chunks_nor_headers_are_held_in_memory() {
     assert!(client.read_reply().starts_with("552 "), "a chunk that nobody wants");
     send_much(&client, &[b'x'; 8192]);
     client.expect("", "500");
-    assert!(peak(&house) < before + LITTLE, "chunks and commands: {} octets more", peak(&house) - before);
+    assert!(peak(&server) < before + LITTLE, "chunks and commands: {} octets more", peak(&server) - before);
 }
 
 /// So many from one address.
@@ -101,22 +100,22 @@ fn crowd() -> String {
     format!("[limits]\nsessions-per-address-max = {}\n", 2 * IDLE)
 }
 
-/// What each of `IDLE` sessions takes, in octets.
-fn each_takes<C>(house: &TestServer, connect: impl Fn() -> C) -> usize {
-    // What is made once is not a session's.
+/// The memory of each of `IDLE` sessions, in octets.
+fn each_takes<C>(server: &TestServer, connect: impl Fn() -> C) -> usize {
+    // Memory that is allocated once does not count as a session's.
     drop(connect());
-    let before = own(house);
+    let before = own(server);
     let waiting: Vec<_> = (0..IDLE).map(|_| connect()).collect();
-    let more = own(house).saturating_sub(before);
+    let more = own(server).saturating_sub(before);
     drop(waiting);
     more / IDLE
 }
 
 #[test]
-fn a_session_that_waits_takes_little_memory() {
-    let house = TestServer::new_started(&crowd());
-    let each = each_takes(&house, || {
-        let mut client = house.connect();
+fn an_idle_session_takes_little_memory() {
+    let server = TestServer::new_started(&crowd());
+    let each = each_takes(&server, || {
+        let mut client = server.connect();
         client.expect("EHLO there.example", "250");
         client
     });
@@ -124,13 +123,13 @@ fn a_session_that_waits_takes_little_memory() {
 }
 
 #[test]
-fn a_tls_session_that_waits_has_given_back_what_its_handshake_took() {
-    let house = TestServer::new_started(&crowd());
+fn an_idle_tls_session_has_freed_the_memory_of_its_handshake() {
+    let server = TestServer::new_started(&crowd());
     let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
     connector.set_verify(SslVerifyMode::NONE);
     let connector = connector.build();
-    let each = each_takes(&house, || {
-        let stream = TcpStream::connect(("127.0.0.1", house.submissions_port)).unwrap();
+    let each = each_takes(&server, || {
+        let stream = TcpStream::connect(("127.0.0.1", server.submissions_port)).unwrap();
         let mut stream = connector.connect("mx.here.example", stream).unwrap();
         stream.write_all(b"EHLO there.example\r\n").unwrap();
         let (mut text, mut buffer) = (Vec::new(), [0; 1024]);

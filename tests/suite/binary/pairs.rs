@@ -1,7 +1,7 @@
-//! Two actors on the same mail, by the real binary: commands, deliveries, kills, stops, a full disk.
+//! Two actors on the same mail, in the real program: commands, deliveries, kills, stops, a full disk.
 //!
-//! The concurrency model of the queue tries the same pairs in every order; here they meet as they happen,
-//! with processes, signals and a file system.
+//! The concurrency model of the queue tries the same pairs in many orders. The tests here use processes, signals and a
+//! file system, in whatever order occurs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -35,8 +35,8 @@ echo "$ORIGINAL_RECIPIENT" >>"$0/delivered"
 struct Deliveries(PathBuf);
 
 impl Deliveries {
-    fn new(house: &TestServer) -> Self {
-        let dir = house.path("deliveries");
+    fn new(server: &TestServer) -> Self {
+        let dir = server.path("deliveries");
         fs::create_dir(&dir).unwrap();
         Self(dir)
     }
@@ -59,19 +59,19 @@ impl Deliveries {
         fs::write(self.0.join("open"), "").unwrap();
     }
 
-    /// From now on most deliveries are put off again.
+    /// From now on most deliveries are deferred again.
     fn close(&self) {
         fs::remove_file(self.0.join("open")).unwrap();
     }
 
-    /// How often each recipient was delivered to.
+    /// The number of deliveries to each recipient.
     fn counts(&self) -> BTreeMap<String, usize> {
         let mut counts = BTreeMap::new();
         self.lines("delivered").into_iter().for_each(|to| *counts.entry(to).or_default() += 1);
         counts
     }
 
-    /// Waits until no program is left of a server that was killed.
+    /// Waits until every program of a killed server has ended.
     fn wait_for_orphans(&self) {
         let dir = self.0.to_str().unwrap();
         let is_ours = |entry: fs::DirEntry| {
@@ -86,19 +86,19 @@ impl Deliveries {
 }
 
 /// A server whose local mail goes to the program, with `count` mailboxes `n0@here.example` and so on.
-fn house_with_program(count: usize) -> (TestServer, Deliveries) {
-    let house = TestServer::new("");
-    let deliveries = Deliveries::new(&house);
-    let path = house.path("postrider.toml");
+fn server_with_program(count: usize) -> (TestServer, Deliveries) {
+    let server = TestServer::new("");
+    let deliveries = Deliveries::new(&server);
+    let path = server.path("postrider.toml");
     let toml = fs::read_to_string(&path).unwrap() + &Deliveries::toml(&deliveries.0);
     fs::write(path, toml).unwrap();
     let aliases: String = (0..count).map(|number| format!("n{number}: ana\n")).collect();
-    fs::write(house.path("domains/here.example/aliases"), aliases).unwrap();
-    (house, deliveries)
+    fs::write(server.path("domains/here.example/aliases"), aliases).unwrap();
+    (server, deliveries)
 }
 
-/// Hands in one message; its id, if the answer was 250.
-fn hand_in(client: &mut SmtpClient, number: usize) -> Option<String> {
+/// Submits one message. Returns its id if the reply was 250.
+fn submit(client: &mut SmtpClient, number: usize) -> Option<String> {
     client.expect("MAIL FROM:<bo@there.example>", "250");
     client.expect(&format!("RCPT TO:<n{number}@here.example>"), "250");
     client.expect("DATA", "354");
@@ -106,7 +106,7 @@ fn hand_in(client: &mut SmtpClient, number: usize) -> Option<String> {
     reply.strip_prefix("250 2.0.0 Queued as ").map(|id| id.trim_end().to_owned())
 }
 
-/// What an operator's commands have confirmed.
+/// The changes that an operator's commands have confirmed.
 #[derive(Default)]
 struct Confirmed {
     /// Removal: from then on nothing is delivered. The message, and the lines of `began` at that moment.
@@ -121,7 +121,7 @@ struct Confirmed {
 
 /// One shell: gives the same command for ten messages at a time, until the server is gone.
 fn shell(
-    house: &TestServer,
+    server: &TestServer,
     deliveries: &Deliveries,
     ids: &[(usize, String)],
     words: &[&str],
@@ -136,7 +136,7 @@ fn shell(
         let mut arguments = vec!["queue"];
         arguments.extend(words);
         arguments.extend(some.iter().map(|(_, id)| id.as_str()));
-        let (_, said, complaints) = house.run_to_end(&arguments);
+        let (_, said, complaints) = server.run_to_end(&arguments);
         let lines = deliveries.lines("began").len();
         let mut confirmed = confirmed.lock().unwrap();
         for (number, id) in some {
@@ -154,15 +154,15 @@ fn shell(
 }
 
 #[test]
-fn two_shells_deliveries_and_kills_agree_on_every_message() {
+fn commands_deliveries_and_kills_agree_on_every_message() {
     // Forty for each round, and the last ones are for the delivery program alone.
     const MESSAGES: usize = 140;
-    let (mut house, deliveries) = house_with_program(MESSAGES);
-    house.start();
-    let mut client = house.connect();
+    let (mut server, deliveries) = server_with_program(MESSAGES);
+    server.start();
+    let mut client = server.connect();
     client.expect("EHLO there.example", "250");
     let ids: Vec<_> =
-        (0..MESSAGES).map(|number| (number, hand_in(&mut client, number).expect("250"))).collect();
+        (0..MESSAGES).map(|number| (number, submit(&mut client, number).expect("250"))).collect();
     drop(client);
     let confirmed = Mutex::new(Confirmed::default());
     // The two shells meet at the messages that both have, from opposite ends.
@@ -175,20 +175,20 @@ fn two_shells_deliveries_and_kills_agree_on_every_message() {
         let mine = &ids[round * 40..(round + 1) * 40];
         let there: Vec<_> = mine[..30].to_vec();
         let back: Vec<_> = mine[10..].iter().rev().cloned().collect();
-        let pid = house.pid();
+        let pid = server.pid();
         std::thread::scope(|scope| {
             let shells = [(&there, first), (&back, second)].map(|(ids, words)| {
-                let (house, deliveries, confirmed) = (&house, &deliveries, &confirmed);
-                scope.spawn(move || shell(house, deliveries, ids, words, confirmed))
+                let (server, deliveries, confirmed) = (&server, &deliveries, &confirmed);
+                scope.spawn(move || shell(server, deliveries, ids, words, confirmed))
             });
-            // Each shell waits for attempts under way, and the blow comes at no particular moment.
+            // Each shell waits for attempts under way, and the kill comes at an arbitrary moment.
             let _ = after(Duration::from_millis(300 + 400 * round as u64)).recv();
             nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid.cast_signed()), Signal::SIGKILL).unwrap();
             shells.into_iter().for_each(|shell| shell.join().unwrap());
         });
-        house.kill();
+        server.kill();
         deliveries.wait_for_orphans();
-        house.start();
+        server.start();
     }
 
     let confirmed = confirmed.into_inner().unwrap();
@@ -207,11 +207,11 @@ fn two_shells_deliveries_and_kills_agree_on_every_message() {
         let address = format!("n{number}@here.example");
         assert!(!began[*lines..].contains(&address), "{address} was stopped or removed, and delivered later");
     }
-    // What was not removed goes on when it is released.
-    house.run_to_end(&["queue", "reroute", "all", "--direct"]);
-    house.run_to_end(&["queue", "release", "all"]);
+    // Messages that were not removed continue when they are released.
+    server.run_to_end(&["queue", "reroute", "all", "--direct"]);
+    server.run_to_end(&["queue", "release", "all"]);
     wait_for("an empty queue", || {
-        house.run_to_end(&["queue", "list"]).1.contains("the queue is empty").then_some(())
+        server.run_to_end(&["queue", "list"]).1.contains("the queue is empty").then_some(())
     });
     let counts = deliveries.counts();
     for number in (0..MESSAGES).filter(|number| !confirmed.asked_to_remove.contains(number)) {
@@ -225,30 +225,30 @@ fn two_shells_deliveries_and_kills_agree_on_every_message() {
 }
 
 #[test]
-fn stops_at_random_moments_under_load_lose_nothing_and_deliver_nothing_twice() {
-    let mut house = TestServer::new_started("");
-    let load = LoadGenerator::new(([127, 0, 0, 1], house.smtp_port).into(), "ana@here.example");
+fn stops_at_random_moments_under_load_lose_no_message_and_repeat_no_delivery() {
+    let mut server = TestServer::new_started("");
+    let load = LoadGenerator::new(([127, 0, 0, 1], server.smtp_port).into(), "ana@here.example");
     for round in 0..6 {
         let before = load.accepted().len();
         let clients = load.start_clients(6).unwrap();
         wait_for("load", || (load.accepted().len() > before).then_some(()));
         // The moment of the stop is meant to be arbitrary.
         let _ = after(Duration::from_millis(10 + 53 * round)).recv();
-        assert_eq!(house.stop(), 0, "{}", house.log());
+        assert_eq!(server.stop(), 0, "{}", server.log());
         load.stop_clients(clients);
-        house.start();
+        server.start();
     }
-    let promised = load.accepted();
+    let accepted = load.accepted();
     wait_for("an empty queue", || {
-        house.run_to_end(&["queue", "list"]).1.contains("the queue is empty").then_some(())
+        server.run_to_end(&["queue", "list"]).1.contains("the queue is empty").then_some(())
     });
     let mut arrived: BTreeMap<usize, usize> = BTreeMap::new();
-    for octets in house.maildir_messages("here.example", "ana") {
-        *arrived.entry(LoadGenerator::parse_number(&octets).expect("a whole letter")).or_default() += 1;
+    for octets in server.maildir_messages("here.example", "ana") {
+        *arrived.entry(LoadGenerator::parse_number(&octets).expect("a whole message")).or_default() += 1;
     }
-    let lost: Vec<_> = promised.iter().filter(|number| !arrived.contains_key(number)).collect();
-    assert!(lost.is_empty(), "{lost:?} of {}", promised.len());
-    let log = house.log();
+    let lost: Vec<_> = accepted.iter().filter(|number| !arrived.contains_key(number)).collect();
+    assert!(lost.is_empty(), "{lost:?} of {}", accepted.len());
+    let log = server.log();
     let (clean, unclean) =
         (log.matches("nothing was under way").count(), log.matches("stopped with work under way").count());
     assert_eq!(clean + unclean, 6, "{log}");
@@ -329,46 +329,46 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn a_disk_that_is_full_again_and_again_loses_nothing_and_delivers_nothing_twice() {
+fn a_disk_that_is_full_repeatedly_loses_no_message_and_causes_no_second_delivery() {
     const ROUNDS: usize = 3;
     // Notes of half of them need several pages, and the last page of the journal has room for some.
     const EACH: usize = 120;
-    let (mut house, deliveries) = house_with_program(ROUNDS * EACH);
-    let Some(disk) = SmallDisk::mount(&house.path("data"), 32 * 1024) else {
+    let (mut server, deliveries) = server_with_program(ROUNDS * EACH);
+    let Some(disk) = SmallDisk::mount(&server.path("data"), 32 * 1024) else {
         assert!(std::env::var_os("CI").is_none(), "this test needs a mount namespace: run it as root");
         println!("not tried: this user may not mount a small file system in a namespace");
         return;
     };
-    let start = |house: &mut TestServer| {
-        let mut command = disk.inside(&house.command());
-        let log = fs::OpenOptions::new().create(true).append(true).open(house.path("log")).unwrap();
+    let start = |server: &mut TestServer| {
+        let mut command = disk.inside(&server.command());
+        let log = fs::OpenOptions::new().create(true).append(true).open(server.path("log")).unwrap();
         command.arg("serve").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        house.start_with(&mut command);
+        server.start_with(&mut command);
     };
-    let ask = |house: &TestServer, words: &[&str]| {
-        let output = disk.inside(&house.command()).arg("queue").args(words).output().unwrap();
+    let ask = |server: &TestServer, words: &[&str]| {
+        let output = disk.inside(&server.command()).arg("queue").args(words).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    start(&mut house);
-    let mut promised = BTreeSet::new();
+    start(&mut server);
+    let mut accepted = BTreeSet::new();
     for round in 0..ROUNDS {
         let mut refused = 0;
-        let mut client = house.connect();
+        let mut client = server.connect();
         client.expect("EHLO there.example", "250");
         for number in round * EACH..(round + 1) * EACH {
             // Half of them come while there is room, and are delivered while there is none to note it.
             if number % EACH == EACH / 2 {
                 disk.fill();
                 deliveries.open();
-                ask(&house, &["retry", "all"]);
+                ask(&server, &["retry", "all"]);
             } else if number % EACH > EACH / 2 {
                 // A message that has left makes room.
                 disk.fill();
             }
-            if let Some(id) = hand_in_or_be_refused(&mut client, number) {
-                promised.insert(number);
+            if let Some(id) = submit_or_be_refused(&mut client, number) {
+                accepted.insert(number);
                 if number % 4 == 0 {
-                    ask(&house, &[["hold", "retry"][number % 8 / 4], &id]);
+                    ask(&server, &[["hold", "retry"][number % 8 / 4], &id]);
                 }
             } else {
                 refused += 1;
@@ -380,31 +380,31 @@ fn a_disk_that_is_full_again_and_again_loses_nothing_and_delivers_nothing_twice(
             let mut all = (round * EACH..round * EACH + EACH / 2).filter(|number| number % 4 != 0);
             all.all(|number| counts.contains_key(&format!("n{number}@here.example"))).then_some(())
         });
-        ask(&house, &["hold", "all"]);
+        ask(&server, &["hold", "all"]);
         disk.empty();
         deliveries.close();
-        ask(&house, &["release", "all"]);
-        let before = house.log().matches("nothing was under way").count();
-        assert_eq!(house.stop(), 0, "{}", house.log());
-        let is_clean = house.log().matches("nothing was under way").count() > before;
-        assert!(is_clean, "the grace is longer than any delivery:\n{}", house.log());
-        start(&mut house);
+        ask(&server, &["release", "all"]);
+        let before = server.log().matches("nothing was under way").count();
+        assert_eq!(server.stop(), 0, "{}", server.log());
+        let is_clean = server.log().matches("nothing was under way").count() > before;
+        assert!(is_clean, "the grace is longer than any delivery:\n{}", server.log());
+        start(&mut server);
     }
     deliveries.open();
     wait_for("an empty queue", || {
-        ask(&house, &["release", "all"]);
-        ask(&house, &["list"]).contains("the queue is empty").then_some(())
+        ask(&server, &["release", "all"]);
+        ask(&server, &["list"]).contains("the queue is empty").then_some(())
     });
     let counts = deliveries.counts();
     let lost: Vec<_> =
-        promised.iter().filter(|number| !counts.contains_key(&format!("n{number}@here.example"))).collect();
-    assert!(lost.is_empty(), "{lost:?} of {}", promised.len());
+        accepted.iter().filter(|number| !counts.contains_key(&format!("n{number}@here.example"))).collect();
+    assert!(lost.is_empty(), "{lost:?} of {}", accepted.len());
     let twice: Vec<_> = counts.iter().filter(|(_, count)| **count > 1).collect();
     assert!(twice.is_empty(), "{twice:?} were delivered to twice");
 }
 
-/// As `hand_in`, with a disk that may be full: 452 or 451 at any point is an answer.
-fn hand_in_or_be_refused(client: &mut SmtpClient, number: usize) -> Option<String> {
+/// As `submit`, with a disk that may be full: 452 or 451 at any point is an answer.
+fn submit_or_be_refused(client: &mut SmtpClient, number: usize) -> Option<String> {
     let lines = ["MAIL FROM:<bo@there.example>", &format!("RCPT TO:<n{number}@here.example>"), "DATA"];
     for line in lines {
         let reply = client.command(line);

@@ -1,4 +1,4 @@
-//! Delivery to programs by the real binary: the operator's agent, and pipes from alias files.
+//! Delivery to programs by the real program: the operator's agent, and pipes from alias files.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -6,28 +6,28 @@ use std::path::PathBuf;
 
 use crate::test_server::{TestServer, wait_for};
 
-/// A house whose local mail goes to `program` with these `arguments`.
+/// A server that delivers local mail to `program` with these `arguments`.
 fn server_with_agent(program: &str, arguments: &[&str], more: &str) -> TestServer {
     TestServer::new(&format!(
         "[delivery]\nlocal = \"command\"\n[delivery.command]\nprogram = {program:?}\narguments = {arguments:?}\n{more}\n"
     ))
 }
 
-/// A house with these aliases.
+/// A server with these aliases.
 fn server_with_aliases(aliases: &str, more: &str) -> TestServer {
-    let house = TestServer::new(more);
-    fs::write(house.path("domains/here.example/aliases"), aliases).unwrap();
-    house
+    let server = TestServer::new(more);
+    fs::write(server.path("domains/here.example/aliases"), aliases).unwrap();
+    server
 }
 
-/// Waits until the queue's list says `words`, and returns the list.
-fn wait_for_queue_list(house: &TestServer, words: &str) -> String {
-    wait_for(words, || Some(house.run_to_end(&["queue", "list"]).1).filter(|text| text.contains(words)))
+/// Waits until `postrider queue list` prints `words`, and returns its output.
+fn wait_for_queue_list(server: &TestServer, words: &str) -> String {
+    wait_for(words, || Some(server.run_to_end(&["queue", "list"]).1).filter(|text| text.contains(words)))
 }
 
-/// Waits until nothing waits any more.
-fn wait_for_empty_queue(house: &TestServer) {
-    wait_for_queue_list(house, "the queue is empty");
+/// Waits until the queue is empty.
+fn wait_for_empty_queue(server: &TestServer) {
+    wait_for_queue_list(server, "the queue is empty");
 }
 
 fn message_id_in(listing: &str) -> &str {
@@ -44,40 +44,40 @@ const SAVE_STDIN_SCRIPT: &str = r#"cat >"$0.part" && mv "$0.part" "$0""#;
 
 #[test]
 fn a_pipe_takes_the_message_with_lf_line_ends_and_the_addresses_in_its_environment() {
-    let mut house = server_with_aliases("", "");
-    let out = house.path("taken");
+    let mut server = server_with_aliases("", "");
+    let out = server.path("taken");
     fs::write(
-        house.path("keep"),
+        server.path("keep"),
         "{ echo \"$SENDER $ORIGINAL_RECIPIENT\"; cat; } >\"$1.part\" && mv \"$1.part\" \"$1\"",
     )
     .unwrap();
     fs::write(
-        house.path("domains/here.example/aliases"),
-        format!("tickets: | sh \"{}\" \"{}\"\n", house.path("keep").display(), out.display()),
+        server.path("domains/here.example/aliases"),
+        format!("requests: | sh \"{}\" \"{}\"\n", server.path("keep").display(), out.display()),
     )
     .unwrap();
-    house.start();
-    house.send_message("o'brien@there.example", "Tickets@here.example", "a ticket");
+    server.start();
+    server.send_message("o'brien@there.example", "Requests@here.example", "a request");
     let taken = wait_for_file(&out);
     assert!(
         taken.starts_with(
-            "o'brien@there.example Tickets@here.example\nReturn-Path: <o'brien@there.example>\n"
+            "o'brien@there.example Requests@here.example\nReturn-Path: <o'brien@there.example>\n"
         ),
         "{taken}"
     );
-    assert!(taken.ends_with("\nSubject: a ticket\n\nHello Tickets@here.example.\n"), "{taken}");
+    assert!(taken.ends_with("\nSubject: a request\n\nHello Requests@here.example.\n"), "{taken}");
     assert!(!taken.contains('\r'), "{taken}");
-    wait_for_empty_queue(&house);
+    wait_for_empty_queue(&server);
 }
 
 #[test]
-fn a_pipe_that_fails_is_reported_at_once_with_its_own_words_whatever_its_exit_status() {
-    let mut house = server_with_aliases(
+fn a_failing_pipe_causes_a_bounce_at_once_with_its_output_whatever_its_exit_status() {
+    let mut server = server_with_aliases(
         "broken: | sh -c \"cat >/dev/null; echo no such folder; exit 67\"\n\
          busy: | sh -c \"cat >/dev/null; exit 75\"\nmissing: | /no/such/program\n",
         "",
     );
-    house.start();
+    server.start();
     for (number, (to, parts)) in [
         (
             "broken",
@@ -95,11 +95,11 @@ fn a_pipe_that_fails_is_reported_at_once_with_its_own_words_whatever_its_exit_st
     .into_iter()
     .enumerate()
     {
-        house.send_message("ana@here.example", &format!("{to}@here.example"), "to a program");
-        let letters = wait_for("a report", || {
-            Some(house.maildir_messages("here.example", "ana")).filter(|letters| letters.len() > number)
+        server.send_message("ana@here.example", &format!("{to}@here.example"), "to a program");
+        let messages = wait_for("a report", || {
+            Some(server.maildir_messages("here.example", "ana")).filter(|messages| messages.len() > number)
         });
-        let texts: Vec<_> = letters.into_iter().map(|octets| String::from_utf8(octets).unwrap()).collect();
+        let texts: Vec<_> = messages.into_iter().map(|octets| String::from_utf8(octets).unwrap()).collect();
         let about = format!("Final-Recipient: rfc822; {to}@here.example\n");
         let report = texts.iter().find(|text| text.contains(&about)).unwrap_or_else(|| panic!("{texts:#?}"));
         for part in parts {
@@ -107,16 +107,16 @@ fn a_pipe_that_fails_is_reported_at_once_with_its_own_words_whatever_its_exit_st
         }
         assert!(!report.contains("Remote-MTA:"), "a program is no MTA: {report}");
     }
-    wait_for_empty_queue(&house);
+    wait_for_empty_queue(&server);
 }
 
 #[test]
-fn exit_75_of_a_pipe_is_another_try_if_the_operator_says_so() {
-    let mut house = server_with_aliases("", "[delivery.pipe]\nexit-75 = \"transient\"\n");
-    let (keep, out, gate) = (house.path("keep"), house.path("taken"), house.path("gate"));
+fn exit_75_of_a_pipe_defers_if_configured() {
+    let mut server = server_with_aliases("", "[delivery.pipe]\nexit-75 = \"transient\"\n");
+    let (keep, out, gate) = (server.path("keep"), server.path("taken"), server.path("gate"));
     fs::write(&keep, "[ -e \"$2\" ] || exit 75; cat >\"$1.part\" && mv \"$1.part\" \"$1\"").unwrap();
     fs::write(
-        house.path("domains/here.example/aliases"),
+        server.path("domains/here.example/aliases"),
         format!(
             "busy: | sh \"{}\" \"{}\" \"{}\"\nbroken: | sh -c \"exit 74\"\n",
             keep.display(),
@@ -125,21 +125,21 @@ fn exit_75_of_a_pipe_is_another_try_if_the_operator_says_so() {
         ),
     )
     .unwrap();
-    house.start();
-    house.send_message("ana@here.example", "busy@here.example", "try again");
-    let listing = wait_for_queue_list(&house, "sh ended with exit status 75");
+    server.start();
+    server.send_message("ana@here.example", "busy@here.example", "try again");
+    let listing = wait_for_queue_list(&server, "sh ended with exit status 75");
     fs::write(&gate, "").unwrap();
-    assert_eq!(house.run_to_end(&["queue", "retry", message_id_in(&listing)]).0, 0);
+    assert_eq!(server.run_to_end(&["queue", "retry", message_id_in(&listing)]).0, 0);
     assert!(wait_for_file(&out).ends_with("\nSubject: try again\n\nHello busy@here.example.\n"));
-    wait_for_empty_queue(&house);
-    assert!(house.maildir_messages("here.example", "ana").is_empty(), "the sender is told nothing");
-    house.send_message("ana@here.example", "broken@here.example", "for good");
-    assert!(house.wait_for_message("here.example", "ana").contains("Status: 5.3.0\n"));
+    wait_for_empty_queue(&server);
+    assert!(server.maildir_messages("here.example", "ana").is_empty(), "the sender is told nothing");
+    server.send_message("ana@here.example", "broken@here.example", "for good");
+    assert!(server.wait_for_message("here.example", "ana").contains("Status: 5.3.0\n"));
 }
 
 #[test]
 fn an_apostrophe_reaches_the_agent_as_it_is() {
-    let mut house = server_with_agent(
+    let mut server = server_with_agent(
         "sh",
         &[
             "-c",
@@ -152,54 +152,54 @@ fn an_apostrophe_reaches_the_agent_as_it_is() {
         ],
         "",
     );
-    house.add_user("o'brien@here.example", "secret word");
-    house.start();
-    let mut client = house.connect();
+    server.add_user("o'brien@here.example", "secret word");
+    server.start();
+    let mut client = server.connect();
     client.begin_data("d'arc@there.example", "o'brien@here.example");
     client.expect("Subject: quotes\r\n\r\nhello\r\n.", "250");
     assert_eq!(
-        wait_for_file(&house.path("taken")),
+        wait_for_file(&server.path("taken")),
         "taken|o'brien@here.example|o'brien|d'arc@there.example|"
     );
-    wait_for_empty_queue(&house);
+    wait_for_empty_queue(&server);
 }
 
 #[test]
-fn a_missing_agent_keeps_the_mail_until_there_is_one() {
-    let mut house = server_with_agent("./agent", &["-c", SAVE_STDIN_SCRIPT, "taken"], "");
-    house.start();
-    house.send_message("bo@there.example", "ana@here.example", "patience");
-    let listing = wait_for_queue_list(&house, "cannot be run");
-    assert!(listing.contains("deferred") && house.log().contains("status=4.3.5"), "{listing}");
-    symlink("/bin/sh", house.path("agent")).unwrap();
-    assert_eq!(house.run_to_end(&["queue", "retry", message_id_in(&listing)]).0, 0);
+fn mail_for_a_missing_agent_waits_until_the_agent_exists() {
+    let mut server = server_with_agent("./agent", &["-c", SAVE_STDIN_SCRIPT, "taken"], "");
+    server.start();
+    server.send_message("bo@there.example", "ana@here.example", "patience");
+    let listing = wait_for_queue_list(&server, "cannot be run");
+    assert!(listing.contains("deferred") && server.log().contains("status=4.3.5"), "{listing}");
+    symlink("/bin/sh", server.path("agent")).unwrap();
+    assert_eq!(server.run_to_end(&["queue", "retry", message_id_in(&listing)]).0, 0);
     assert!(
-        wait_for_file(&house.path("taken")).ends_with("\nSubject: patience\n\nHello ana@here.example.\n")
+        wait_for_file(&server.path("taken")).ends_with("\nSubject: patience\n\nHello ana@here.example.\n")
     );
-    wait_for_empty_queue(&house);
+    wait_for_empty_queue(&server);
 }
 
 #[test]
-fn an_agent_past_its_deadline_is_ended_and_its_mail_kept() {
-    let mut house =
+fn an_agent_over_its_time_limit_is_ended_and_its_mail_waits() {
+    let mut server =
         server_with_agent("sh", &["-c", "echo $$ >pid; echo still busy; sleep 600"], "timeout = \"1s\"");
-    house.start();
-    house.send_message("bo@there.example", "ana@here.example", "slow");
-    let listing = wait_for_queue_list(&house, "took longer than 1 s");
+    server.start();
+    server.send_message("bo@there.example", "ana@here.example", "slow");
+    let listing = wait_for_queue_list(&server, "took longer than 1 s");
     assert!(listing.contains("deferred") && listing.contains("still busy"), "{listing}");
-    assert!(house.log().contains("status=4.3.0"), "{}", house.log());
-    let pid = fs::read_to_string(house.path("pid")).unwrap();
+    assert!(server.log().contains("status=4.3.0"), "{}", server.log());
+    let pid = fs::read_to_string(server.path("pid")).unwrap();
     assert!(!PathBuf::from(format!("/proc/{}", pid.trim())).exists(), "the agent is gone");
 }
 
 #[test]
-fn the_agent_reads_the_line_ends_that_are_configured() {
+fn the_agent_gets_the_configured_line_ends() {
     for (chosen, end) in [("lf", "\n"), ("crlf", "\r\n")] {
-        let mut house =
+        let mut server =
             server_with_agent("sh", &["-c", SAVE_STDIN_SCRIPT, "taken"], &format!("line-ends = {chosen:?}"));
-        house.start();
-        house.send_message("bo@there.example", "ana@here.example", "ends");
-        let taken = wait_for_file(&house.path("taken"));
+        server.start();
+        server.send_message("bo@there.example", "ana@here.example", "ends");
+        let taken = wait_for_file(&server.path("taken"));
         let body = ["", "Subject: ends", "", "Hello ana@here.example.", ""].join(end);
         assert!(taken.ends_with(&body), "{chosen}: {taken:?}");
         let lines = taken.matches('\n').count();
@@ -208,15 +208,15 @@ fn the_agent_reads_the_line_ends_that_are_configured() {
 }
 
 #[test]
-fn what_is_put_off_is_tried_again_by_itself() {
+fn a_deferred_message_is_attempted_again() {
     let script = format!("[ -e tried ] || {{ touch tried; exit 75; }}; {SAVE_STDIN_SCRIPT}");
-    let mut house = server_with_agent("sh", &["-c", &script, "taken"], "[queue]\nretry = [\"1s\"]");
-    house.start();
-    house.send_message("bo@there.example", "ana@here.example", "second try");
+    let mut server = server_with_agent("sh", &["-c", &script, "taken"], "[queue]\nretry = [\"1s\"]");
+    server.start();
+    server.send_message("bo@there.example", "ana@here.example", "second try");
     assert!(
-        wait_for_file(&house.path("taken")).ends_with("\nSubject: second try\n\nHello ana@here.example.\n")
+        wait_for_file(&server.path("taken")).ends_with("\nSubject: second try\n\nHello ana@here.example.\n")
     );
-    wait_for_empty_queue(&house);
-    let log = house.log();
+    wait_for_empty_queue(&server);
+    let log = server.log();
     assert!(log.contains("status=4.3.0") && log.contains("attempt=2"), "{log}");
 }

@@ -1,7 +1,7 @@
-//! Two real servers: one hands mail to the other and remembers how well that was protected.
+//! Two real servers: one sends mail to the other and remembers the security level.
 //!
-//! What each level means is told in `courier_smtp` and beside `domaininfo`; here the parts are put
-//! together, with the commands by which an operator looks in and makes the server forget.
+//! Tests of `courier_tls` and `domaininfo` cover each level. The tests here put the parts
+//! together, with the commands by which an operator shows and forgets levels.
 
 use std::fs;
 use std::net::IpAddr;
@@ -21,18 +21,18 @@ use postrider::observe::Metrics;
 use postrider::sys::{SystemClock, SystemDisk, SystemRandom};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
-use crate::dialogs::on_sockets::{OnSocket, Workshop};
+use crate::dialogs::on_sockets::{OnSocket, SocketFixture};
 use crate::dialogs::{Manner, parse, play};
 use crate::test_server::{TestServer, wait_for};
 
-/// We, and the host that has `there.example`, whose certificate an authority of its own vouches for.
-struct Neighbours {
+/// Our server, and the host of `there.example`, whose certificate is signed by an authority of the test.
+struct TwoServers {
     us: TestServer,
     them: TestServer,
     _dns: DnsServer,
 }
 
-impl Neighbours {
+impl TwoServers {
     /// `trust` says where our server finds its roots: the name of a variable, and a file or folder
     /// below the other server's, which has the authority in `roots/authority.pem`.
     fn new(trust: Option<(&'static str, &str)>) -> Self {
@@ -56,7 +56,7 @@ impl Neighbours {
              [delivery.smtp]\nport = {}\n[queue]\nretry = [\"1s\"]\n",
             dns.address, them.smtp_port
         ));
-        // The system's own roots are out of the game.
+        // The system's own roots are not used.
         let nothing = us.path("nothing.pem");
         fs::write(&nothing, "").unwrap();
         us.environment = match trust {
@@ -75,7 +75,7 @@ impl Neighbours {
         assert!(self.us.send_message("ana@here.example", "bo@there.example", subject).starts_with("250"));
     }
 
-    /// Sends a letter and waits until it is there.
+    /// Sends a message and waits until it is there.
     fn deliver(&self, subject: &str) {
         let before = self.arrived();
         self.send(subject);
@@ -96,16 +96,16 @@ impl Neighbours {
 }
 
 #[test]
-fn a_host_whose_certificate_no_root_vouches_for_is_unverified() {
-    let both = Neighbours::new(None);
+fn a_host_whose_certificate_no_root_has_signed_is_unverified() {
+    let both = TwoServers::new(None);
     both.deliver("one");
     assert_eq!(both.outgoing(), "tls-unverified");
 }
 
 #[test]
-fn roots_come_from_the_file_or_the_folder_that_the_environment_names() {
+fn roots_are_read_from_the_file_or_directory_in_the_environment() {
     for trust in [("SSL_CERT_FILE", "roots/authority.pem"), ("SSL_CERT_DIR", "roots")] {
-        let both = Neighbours::new(Some(trust));
+        let both = TwoServers::new(Some(trust));
         both.deliver("one");
         assert_eq!(both.outgoing(), "tls-verified", "{trust:?}");
     }
@@ -113,7 +113,7 @@ fn roots_come_from_the_file_or_the_folder_that_the_environment_names() {
 
 #[test]
 fn a_lower_level_waits_until_the_operator_makes_the_server_forget() {
-    let mut both = Neighbours::new(Some(("SSL_CERT_FILE", "roots/authority.pem")));
+    let mut both = TwoServers::new(Some(("SSL_CERT_FILE", "roots/authority.pem")));
     let (code, out, _) = both.us.run_to_end(&["peer", "list"]);
     assert_eq!((code, out.as_str()), (0, "no domain is known yet\n"));
     both.deliver("with tls");
@@ -122,7 +122,7 @@ fn a_lower_level_waits_until_the_operator_makes_the_server_forget() {
     assert!(code == 0 && out.contains("there.example") && out.contains("tls-verified"), "{out}");
     assert!(fs::read_to_string(both.file()).unwrap().contains("tls-verified"), "a person can read it");
 
-    // The other side gives up TLS; we are killed, and still know what we knew.
+    // The other server gives up TLS. Our server is killed, and still has the known level.
     both.us.kill();
     fs::remove_dir_all(both.them.path("certs")).unwrap();
     assert_eq!(both.them.stop(), 0);
@@ -139,7 +139,7 @@ fn a_lower_level_waits_until_the_operator_makes_the_server_forget() {
 
     let (code, out, error) = both.us.run_to_end(&["peer", "forget", "THERE.example"]);
     assert_eq!((code, out.as_str()), (0, "there.example is forgotten\n"), "{error}");
-    wait_for("the letter that waited", || (both.arrived() == 3).then_some(()));
+    wait_for("the message that waited", || (both.arrived() == 3).then_some(()));
     assert_eq!(both.outgoing(), "plain");
     let (code, _, error) = both.us.run_to_end(&["peer", "forget", "elsewhere.example"]);
     assert!(code == 1 && error.contains("nothing is known of elsewhere.example"), "{error}");
@@ -147,7 +147,7 @@ fn a_lower_level_waits_until_the_operator_makes_the_server_forget() {
     assert!(code == 1 && error.contains("write one such as example.org"), "{error}");
 }
 
-/// SPF as it will be: everybody is who they say.
+/// A stand-in for SPF that confirms every sender.
 struct Confirmed;
 
 impl SenderCheck for Confirmed {
@@ -156,7 +156,7 @@ impl SenderCheck for Confirmed {
     }
 }
 
-/// Everybody in `here.example` exists.
+/// A stand-in that accepts every recipient in `here.example`.
 struct Everybody;
 
 impl LocalRecipients for Everybody {
@@ -186,7 +186,7 @@ fn a_confirmed_sender_whose_domain_gives_up_tls_is_refused_at_mail() {
     let dir = tempfile::tempdir().unwrap();
     let metrics = Metrics::default();
     let policy = || {
-        // Opened anew each time, as after a restart.
+        // Opened again each time, as after a restart.
         let settings = domaininfo::Settings::new(dir.path().to_owned());
         let known = DomainInfo::open(
             Arc::new(SystemDisk),
@@ -218,7 +218,7 @@ fn a_confirmed_sender_whose_domain_gives_up_tls_is_refused_at_mail() {
             ),
         })
     };
-    let mut workshop = Workshop::new();
+    let mut fixture = SocketFixture::new();
     for (conversation, last) in [
         (PLAIN, "S: 250 2.1.0 *"),
         (ENCRYPTED, ""),
@@ -226,7 +226,7 @@ fn a_confirmed_sender_whose_domain_gives_up_tls_is_refused_at_mail() {
         (ENCRYPTED, ""),
     ] {
         let dialog = parse("levels", &format!("# RFC 5321\nlogins: none\n{conversation}{last}\n"));
-        let mut wire = OnSocket::with(&mut workshop, &dialog, |services| services.policy = policy());
+        let mut wire = OnSocket::with(&mut fixture, &dialog, |services| services.policy = policy());
         play(&dialog, &mut wire, Manner::LineByLine).unwrap();
     }
     let file = fs::read_to_string(dir.path().join("xn--bcher-kva.example.json")).unwrap();

@@ -12,10 +12,10 @@ fn a_user_logs_in_over_tls_and_sends_anywhere() {
     let dir = tempfile::tempdir().unwrap();
     let sink = SmtpSink::start(dir.path());
     let (_dns, toml) = loopback_dns(&["there.example"], sink.port);
-    let house = TestServer::new_started(&toml);
-    for port in [house.submission_port, house.submissions_port] {
+    let server = TestServer::new_started(&toml);
+    for port in [server.submission_port, server.submissions_port] {
         let mail = ["--from", "ana@here.example", "--to", "bo@there.example"];
-        let output = house.submit_with_swaks(port, "ana@here.example", "secret word", &mail);
+        let output = server.submit_with_swaks(port, "ana@here.example", "secret word", &mail);
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     }
     for mail in sink.wait_for_mail(2) {
@@ -30,10 +30,11 @@ fn a_user_logs_in_over_tls_and_sends_anywhere() {
 }
 
 #[test]
-fn a_wrong_password_and_an_unknown_user_hear_the_same() {
-    let house = TestServer::new_started("");
+fn a_wrong_password_and_an_unknown_user_get_the_same_reply() {
+    let server = TestServer::new_started("");
     let said = |user: &str| {
-        let output = house.submit_with_swaks(house.submission_port, user, "wrong", &["--quit-after", "AUTH"]);
+        let output =
+            server.submit_with_swaks(server.submission_port, user, "wrong", &["--quit-after", "AUTH"]);
         assert!(!output.status.success());
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let reply = text.lines().find(|line| line.contains("535")).unwrap_or_else(|| panic!("{text}"));
@@ -43,13 +44,13 @@ fn a_wrong_password_and_an_unknown_user_hear_the_same() {
 }
 
 #[test]
-fn a_permanent_failure_comes_back_as_a_report() {
+fn a_permanent_failure_causes_a_bounce() {
     let dir = tempfile::tempdir().unwrap();
     let sink = SmtpSink::start_with(dir.path(), &["-f", "RCPT"]);
     let (_dns, toml) = loopback_dns(&["there.example"], sink.port);
-    let house = TestServer::new_started(&format!("{toml}\n{RELAY_FROM_LOOPBACK}"));
-    house.send_message("ana@here.example", "bo@there.example", "to be refused");
-    let report = house.wait_for_message("here.example", "ana");
+    let server = TestServer::new_started(&format!("{toml}\n{RELAY_FROM_LOOPBACK}"));
+    server.send_message("ana@here.example", "bo@there.example", "to be refused");
+    let report = server.wait_for_message("here.example", "ana");
     for part in [
         "Return-Path: <>\n",
         "multipart/report",
@@ -66,31 +67,31 @@ fn a_permanent_failure_comes_back_as_a_report() {
 }
 
 #[test]
-fn a_null_mx_fails_at_once_and_says_why() {
+fn a_null_mx_fails_at_once_with_its_reason() {
     let (_dns, toml) = loopback_dns(&["there.example"], 1);
-    let house = TestServer::new_started(&format!("{toml}\n{RELAY_FROM_LOOPBACK}"));
-    house.send_message("ana@here.example", "bo@null.example", "nowhere");
-    assert!(house.wait_for_message("here.example", "ana").contains("Status: 5.1.10"));
-    house.send_message("ana@here.example", "bo@missing.example", "nowhere");
+    let server = TestServer::new_started(&format!("{toml}\n{RELAY_FROM_LOOPBACK}"));
+    server.send_message("ana@here.example", "bo@null.example", "nowhere");
+    assert!(server.wait_for_message("here.example", "ana").contains("Status: 5.1.10"));
+    server.send_message("ana@here.example", "bo@missing.example", "nowhere");
     wait_for("the second report", || {
-        (house.maildir_messages("here.example", "ana").len() == 2).then_some(())
+        (server.maildir_messages("here.example", "ana").len() == 2).then_some(())
     });
 }
 
 #[test]
-fn a_report_leaves_like_any_message_and_the_null_reverse_path_gets_none() {
+fn a_bounce_leaves_like_any_message_and_the_null_reverse_path_gets_none() {
     let dir = tempfile::tempdir().unwrap();
     let sink = SmtpSink::start(dir.path());
     let (_dns, toml) = loopback_dns(&["there.example"], sink.port);
-    let mut house = TestServer::new(&toml);
-    fs::write(house.path("domains/here.example/aliases"), "broken: | sh -c \"exit 67\"\n").unwrap();
-    house.start();
+    let mut server = TestServer::new(&toml);
+    fs::write(server.path("domains/here.example/aliases"), "broken: | sh -c \"exit 67\"\n").unwrap();
+    server.start();
     let is_queue_empty =
-        || house.run_to_end(&["queue", "list"]).1.contains("the queue is empty").then_some(());
-    house.send_message("", "broken@here.example", "from nobody");
-    wait_for("the failure", || house.log().contains("status=5.1.1").then_some(()));
+        || server.run_to_end(&["queue", "list"]).1.contains("the queue is empty").then_some(());
+    server.send_message("", "broken@here.example", "from nobody");
+    wait_for("the failure", || server.log().contains("status=5.1.1").then_some(()));
     wait_for("an empty queue", is_queue_empty);
-    house.send_message("bo@there.example", "broken@here.example", "from Bo");
+    server.send_message("bo@there.example", "broken@here.example", "from Bo");
     let mails = sink.wait_for_mail(1);
     assert_eq!(mails[0].mail.split(' ').next(), Some("<>"), "{}", mails[0].mail);
     assert_eq!(
@@ -110,9 +111,9 @@ fn a_report_leaves_like_any_message_and_the_null_reverse_path_gets_none() {
 }
 
 #[test]
-fn a_report_says_what_dns_said_and_when_time_was_up() {
+fn a_bounce_has_the_dns_failure_or_the_end_of_the_lifetime_as_its_reason() {
     let dns = DnsServer::start("null.example. MX 0 .\nbroken.example. SERVFAIL\n");
-    let house = TestServer::new_started(&format!(
+    let server = TestServer::new_started(&format!(
         "[dns]\nservers = [\"{}\"]\n[queue]\nlifetime = \"2s\"\nretry = [\"1s\"]\n{RELAY_FROM_LOOPBACK}",
         dns.address
     ));
@@ -124,11 +125,11 @@ fn a_report_says_what_dns_said_and_when_time_was_up() {
     .into_iter()
     .enumerate()
     {
-        house.send_message("ana@here.example", to, "to nobody");
-        let letters = wait_for("a report", || {
-            Some(house.maildir_messages("here.example", "ana")).filter(|letters| letters.len() > number)
+        server.send_message("ana@here.example", to, "to nobody");
+        let messages = wait_for("a report", || {
+            Some(server.maildir_messages("here.example", "ana")).filter(|messages| messages.len() > number)
         });
-        let texts: Vec<_> = letters.into_iter().map(|octets| String::from_utf8(octets).unwrap()).collect();
+        let texts: Vec<_> = messages.into_iter().map(|octets| String::from_utf8(octets).unwrap()).collect();
         let about = format!("Final-Recipient: rfc822; {to}\n");
         let report = texts.iter().find(|text| text.contains(&about)).unwrap_or_else(|| panic!("{texts:#?}"));
         for part in [
@@ -143,12 +144,12 @@ fn a_report_says_what_dns_said_and_when_time_was_up() {
 }
 
 #[test]
-fn what_goes_beyond_ascii_leaves_in_a_labels_or_comes_back() {
+fn addresses_beyond_ascii_are_sent_in_a_labels_or_bounced() {
     let dir = tempfile::tempdir().unwrap();
     let sink = SmtpSink::start(dir.path());
     let (_dns, toml) = loopback_dns(&["bücher.example"], sink.port);
-    let house = TestServer::new_started(&format!("{toml}{RELAY_FROM_LOOPBACK}"));
-    let mut client = house.connect();
+    let server = TestServer::new_started(&format!("{toml}{RELAY_FROM_LOOPBACK}"));
+    let mut client = server.connect();
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<ana@here.example> SMTPUTF8", "250");
     client.expect("RCPT TO:<bo@bücher.example>", "250");
@@ -158,7 +159,7 @@ fn what_goes_beyond_ascii_leaves_in_a_labels_or_comes_back() {
     let mails = sink.wait_for_mail(1);
     assert_eq!(mails[0].recipients, ["<bo@xn--bcher-kva.example>"]);
     assert!(!mails[0].mail.contains("SMTPUTF8"), "{}", mails[0].mail);
-    let report = house.wait_for_message("here.example", "ana");
+    let report = server.wait_for_message("here.example", "ana");
     for part in [
         "Content-Type: message/global-delivery-status\n",
         "Final-Recipient: utf-8; δοκιμή@bücher.example\nAction: failed\nStatus: 5.6.7\n",
@@ -168,13 +169,13 @@ fn what_goes_beyond_ascii_leaves_in_a_labels_or_comes_back() {
 }
 
 #[test]
-fn with_hello_hostname_every_sender_is_introduced_by_the_host() {
+fn with_hello_hostname_the_hello_name_is_the_host_for_every_sender() {
     let dir = tempfile::tempdir().unwrap();
     let sink = SmtpSink::start(dir.path());
     let (_dns, toml) = loopback_dns(&["there.example"], sink.port);
-    let house = TestServer::new_started(&format!("{toml}hello = \"hostname\"\n{RELAY_FROM_LOOPBACK}"));
+    let server = TestServer::new_started(&format!("{toml}hello = \"hostname\"\n{RELAY_FROM_LOOPBACK}"));
     for from in ["ana@here.example", "", "eve@elsewhere.example"] {
-        house.send_message(from, "bo@there.example", "hello");
+        server.send_message(from, "bo@there.example", "hello");
     }
     for mail in sink.wait_for_mail(3) {
         assert_eq!(mail.hello, "mx.here.example", "{}", mail.mail);

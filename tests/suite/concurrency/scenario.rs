@@ -84,7 +84,7 @@ pub fn run(seed: u64) -> ScheduleResult {
     scenario.result
 }
 
-/// After a reload, there.example is a local domain too.
+/// After a reload, there.example is local too.
 fn router(is_reloaded: bool) -> Router {
     let domains = if is_reloaded { &["here.example", "there.example"][..] } else { &["here.example"] };
     Router::new(domains.iter().map(|domain| Domain::parse(domain).unwrap()))

@@ -14,7 +14,7 @@ use postrider::sys::SystemRandom;
 use super::notation::{Dialog, Scripted, all, parse};
 use super::play::{Manner, Wire, play, wishes};
 
-/// The machine in memory: what a session does, without a socket.
+/// The state machine in memory: a session without a socket.
 struct InMemory {
     server: Server,
     lines: LineBuffer,
@@ -22,7 +22,7 @@ struct InMemory {
     is_in_body: bool,
     content: Vec<u8>,
     messages: VecDeque<(Vec<u8>, VecDeque<String>)>,
-    /// Of the message that the dialog has been told of last.
+    /// Of the message that was returned last.
     wishes: VecDeque<String>,
     said: Vec<u8>,
     in_handshake: bool,
@@ -193,7 +193,7 @@ impl Wire for InMemory {
 }
 
 #[test]
-fn every_dialog_goes_as_it_is_written_however_it_is_cut() {
+fn every_dialog_is_the_same_in_lines_octets_and_one_segment() {
     let dialogs = all();
     assert!(dialogs.len() > 30, "only {} dialogs were found", dialogs.len());
     let mut failures = String::new();

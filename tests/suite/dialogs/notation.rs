@@ -19,13 +19,13 @@ pub const HOSTNAME: &str = "here.example";
 pub struct Dialog {
     /// Its file, below `testdata/dialogs`.
     pub name: String,
-    /// What the server knows of its house.
+    /// The settings of the state machine.
     pub settings: Settings,
     /// The connection is encrypted from its first octet.
     pub is_encrypted: bool,
     /// All client input may arrive in one segment.
     pub is_pipelined: bool,
-    /// What the policy says, in this order.
+    /// The answers of the policy, in this order.
     pub policy: Vec<Scripted>,
     pub steps: Vec<Step>,
 }
@@ -35,7 +35,7 @@ pub struct Dialog {
 pub struct Scripted {
     /// `sender`, `recipient`, `login` or `content`.
     pub question: String,
-    /// The path or user that must have been asked about, if the dialog tells.
+    /// The path or user of the question, if the dialog names it.
     pub about: Option<String>,
     /// A status and text, a reply, `ok` with or without words, or `wrong`.
     pub answer: String,
@@ -45,7 +45,7 @@ pub struct Scripted {
 pub enum Step {
     /// The client sends this in one segment.
     Client(Vec<u8>),
-    /// The server says a line of this form; without its line end.
+    /// The server sends a line of this form; without its line end.
     Server(String),
     /// A message with these octets has been queued.
     Message(Vec<u8>),
@@ -144,7 +144,7 @@ fn groups(status: &str) -> [u16; 3] {
     groups.try_into().unwrap()
 }
 
-/// Reads one file. What it does not understand is a fault of the file, and stops the test.
+/// Reads one file. A line that is not in the notation stops the test.
 pub fn parse(name: &str, text: &str) -> Dialog {
     let mut dialog = Dialog {
         name: name.to_owned(),

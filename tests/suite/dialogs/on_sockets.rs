@@ -1,8 +1,8 @@
-//! The dialogs again, over a real socket: what the machine says in memory, a client hears.
+//! Plays the dialogs over a real socket, with the same replies as in memory.
 //!
-//! Real are the listener, its session threads, TLS on both sides and the queue. Scripted is the
-//! policy. What becomes of a message is seen where it leaves the queue, without the stamp that the
-//! session put on top.
+//! The listener, its session threads, TLS on both sides and the queue are real. The policy is scripted.
+//! A message is compared where it leaves the queue, without the fields that the
+//! session added.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
@@ -39,7 +39,7 @@ use postrider::tls::{CertificateAndKey, CertificateResolver, CertificateSet, Tls
 use crate::dialogs::{Dialog, HOSTNAME, Manner, Scripted, Step, Wire, all, parse, play, wishes};
 use crate::test_server::WAIT_TIMEOUT;
 
-/// What cannot be had on a socket: each with the reason.
+/// Dialogs that cannot be played on a socket: each with the reason.
 const NOT_PLAYED: &[(&str, &str)] = &[
     ("data/content_is_against_policy.dialog", CONTENT),
     ("data/content_is_refused.dialog", CONTENT),
@@ -47,17 +47,17 @@ const NOT_PLAYED: &[(&str, &str)] = &[
 ];
 const CONTENT: &str = "content is judged by the session and the queue, not by the policy";
 
-/// How long a client may be silent where a dialog is about that, and elsewhere.
+/// How long a client may be silent in a dialog about silence, and in others.
 const SHORT_SILENCE: Duration = Duration::from_secs(2);
 const LONG_SILENCE: Duration = Duration::from_secs(300);
 
-/// All that outlives a conversation.
-pub struct Workshop {
+/// Parts that all conversations share.
+pub struct SocketFixture {
     handle: Handle,
     stepped: SteppedQueue,
     courier: Arc<ScriptedCourier>,
-    /// Messages that a dialog has been told of.
-    told: BTreeSet<MessageId>,
+    /// Messages that a dialog has been seen of.
+    seen: BTreeSet<MessageId>,
     certs: Arc<CertificateResolver>,
     no_certs: Arc<CertificateResolver>,
     client_tls: TlsClient,
@@ -66,7 +66,7 @@ pub struct Workshop {
     dir: tempfile::TempDir,
 }
 
-impl Workshop {
+impl SocketFixture {
     pub fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::default());
@@ -104,7 +104,7 @@ impl Workshop {
             handle,
             stepped,
             courier,
-            told: BTreeSet::new(),
+            seen: BTreeSet::new(),
             certs: CertificateResolver::new(CertificateSet::new([("here", &pair)], &hostname())),
             no_certs: CertificateResolver::new(CertificateSet::new([], &hostname())),
             client_tls: TlsClient::with_roots(rustls::RootCertStore::empty()),
@@ -114,13 +114,13 @@ impl Workshop {
         }
     }
 
-    /// Everything that left the queue and that no dialog has been told of; without the reports that
+    /// Everything that left the queue and that no dialog has been seen of; without the reports that
     /// we write ourselves.
     fn arrived(&mut self) -> BTreeMap<MessageId, RecordedAttempt> {
         self.stepped.run();
         let mut carried: BTreeMap<_, _> =
             self.courier.attempts().into_iter().map(|one| (one.envelope.id, one)).collect();
-        carried.retain(|id, one| one.envelope.client.is_some() && !self.told.contains(id));
+        carried.retain(|id, one| one.envelope.client.is_some() && !self.seen.contains(id));
         carried
     }
 
@@ -178,7 +178,7 @@ struct Script {
 }
 
 struct ScriptState {
-    /// Without those about content, which nobody asks a policy.
+    /// Without those about content, which are not questions to the policy.
     answers: VecDeque<Scripted>,
     complaint: Option<String>,
 }
@@ -222,7 +222,7 @@ impl Policy for Script {
     }
 }
 
-/// Only hooks ask, and there are none.
+/// Only hooks use it, and there are none.
 impl LocalRecipients for Script {
     fn is_local(&self, _domain: &Domain) -> bool {
         false
@@ -239,33 +239,33 @@ impl LocalRecipients for Script {
 pub struct OnSocket<'a> {
     /// Where the listener is.
     pub address: SocketAddr,
-    workshop: &'a mut Workshop,
+    fixture: &'a mut SocketFixture,
     script: Arc<Script>,
-    /// What the dialog knows of the messages, in order.
+    /// The dialog's messages, in order.
     contents: VecDeque<Scripted>,
-    /// Messages that the server says it has queued, in its order: ids of one millisecond have none.
+    /// Ids in the server's replies, in their order: ids of one millisecond have none.
     queued: VecDeque<MessageId>,
-    /// Of the message that the dialog has been told of last.
+    /// Of the message that the dialog has been seen of last.
     wishes: VecDeque<String>,
-    doors: Arc<SessionLimits>,
+    session_limits: Arc<SessionLimits>,
     stop: Arc<StopFlag>,
     listener: Option<JoinHandle<()>>,
     /// `None` while a handshake takes it.
     stream: Option<Box<dyn Stream>>,
-    heard: Vec<u8>,
+    received: Vec<u8>,
     /// From now on the server's octets are TLS that we cannot read.
     is_unreadable: bool,
     complaint: Option<String>,
 }
 
 impl<'a> OnSocket<'a> {
-    fn new(workshop: &'a mut Workshop, dialog: &Dialog) -> Self {
-        Self::with(workshop, dialog, |_| {})
+    fn new(fixture: &'a mut SocketFixture, dialog: &Dialog) -> Self {
+        Self::with(fixture, dialog, |_| {})
     }
 
     /// With other services than the dialog's.
     pub fn with(
-        workshop: &'a mut Workshop,
+        fixture: &'a mut SocketFixture,
         dialog: &Dialog,
         adjust: impl FnOnce(&mut SessionServices),
     ) -> Self {
@@ -282,22 +282,22 @@ impl<'a> OnSocket<'a> {
         };
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        let ceilings = SessionLimitSettings {
+        let limit_settings = SessionLimitSettings {
             sessions_max: 10,
             sessions_per_address_max: 10,
             sessions_per_network_max: 10,
         };
         let clock = Arc::new(SystemClock);
-        let rates = Arc::new(RateLimits::new(HourlyLimits::default(), clock.clone(), &workshop.metrics));
-        let doors = SessionLimits::new(ceilings, rates, clock, &workshop.metrics);
-        let mut services = workshop.services(dialog, &script);
+        let rates = Arc::new(RateLimits::new(HourlyLimits::default(), clock.clone(), &fixture.metrics));
+        let session_limits = SessionLimits::new(limit_settings, rates, clock, &fixture.metrics);
+        let mut services = fixture.services(dialog, &script);
         adjust(&mut services);
         let listener = Listener {
             socket,
             role,
             proxy_networks: Vec::new(),
             activity: ThreadActivity::new("the listener"),
-            session_limits: Arc::clone(&doors),
+            session_limits: Arc::clone(&session_limits),
             services: Arc::new(services),
         };
         let stop = Arc::new(StopFlag::new().unwrap());
@@ -306,29 +306,29 @@ impl<'a> OnSocket<'a> {
         let stream = SystemConnector.connect(&address.into(), SystemClock.now() + WAIT_TIMEOUT).unwrap();
         let mut wire = Self {
             address,
-            workshop,
+            fixture,
             script,
             contents,
             queued: VecDeque::new(),
             wishes: VecDeque::new(),
-            doors,
+            session_limits,
             stop,
             listener: Some(thread),
             stream: Some(stream),
-            heard: Vec::new(),
+            received: Vec::new(),
             is_unreadable: false,
             complaint: None,
         };
         match role {
             ListenerRole::Submissions => wire.encrypt(),
             // There is no port 25 with TLS from the first octet. After STARTTLS everything begins
-            // anew but for the greeting, which is kept for the dialog.
+            // again except the greeting, which is kept for the dialog.
             ListenerRole::Smtp if dialog.is_encrypted => {
                 let greeting = wire.receive().expect("a greeting");
                 wire.send(b"STARTTLS\r\n");
                 assert!(wire.receive().expect("an answer").starts_with("220 "));
                 wire.encrypt();
-                wire.heard = format!("{greeting}\r\n").into_bytes();
+                wire.received = format!("{greeting}\r\n").into_bytes();
             }
             ListenerRole::Smtp | ListenerRole::Submission => {}
         }
@@ -336,12 +336,12 @@ impl<'a> OnSocket<'a> {
     }
 
     fn encrypt(&mut self) {
-        if !self.heard.is_empty() {
-            let heard = self.heard.escape_ascii().to_string();
-            self.complaint.get_or_insert(format!("said in plain text before the handshake: {heard}"));
+        if !self.received.is_empty() {
+            let received = self.received.escape_ascii().to_string();
+            self.complaint.get_or_insert(format!("said in plain text before the handshake: {received}"));
         }
         let stream = self.stream.take().unwrap();
-        let secured = self.workshop.client_tls.handshake(stream, &hostname());
+        let secured = self.fixture.client_tls.handshake(stream, &hostname());
         self.stream = Some(secured.expect("a handshake").stream);
     }
 
@@ -350,7 +350,7 @@ impl<'a> OnSocket<'a> {
         let stream = self.stream.as_mut().unwrap();
         stream.set_deadline(SystemClock.now() + WAIT_TIMEOUT);
         let octets = stream.read(&mut buffer)?;
-        self.heard.extend_from_slice(&buffer[..octets]);
+        self.received.extend_from_slice(&buffer[..octets]);
         Ok(octets)
     }
 
@@ -361,7 +361,7 @@ impl<'a> OnSocket<'a> {
     }
 }
 
-/// A server that closes in the middle of what we say resets the connection: closed is closed.
+/// A server that closes the connection in the middle of input resets it: that counts as closed.
 fn is_closed_by(end: &io::Result<()>) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
     match end {
@@ -374,14 +374,14 @@ impl Wire for OnSocket<'_> {
     fn send(&mut self, octets: &[u8]) {
         let stream = self.stream.as_mut().unwrap();
         stream.set_deadline(SystemClock.now() + WAIT_TIMEOUT);
-        // The server may have hung up; then that is what the dialog goes on with.
+        // The server may have closed the connection; the dialog then continues with that.
         let _ = stream.write_all(octets).and_then(|()| stream.flush());
     }
 
     fn receive(&mut self) -> Option<String> {
         loop {
-            if let Some(end) = self.heard.iter().position(|octet| *octet == b'\n') {
-                let line: Vec<u8> = self.heard.drain(..=end).collect();
+            if let Some(end) = self.received.iter().position(|octet| *octet == b'\n') {
+                let line: Vec<u8> = self.received.drain(..=end).collect();
                 let line = String::from_utf8(line).expect("replies are UTF-8");
                 let line = line.strip_suffix("\r\n").expect("replies end with CRLF");
                 self.queued
@@ -411,7 +411,7 @@ impl Wire for OnSocket<'_> {
             }
             SessionEnd::TimedOut => true,
             SessionEnd::Stopping => {
-                self.doors.stop_sessions();
+                self.session_limits.stop_sessions();
                 true
             }
             SessionEnd::TooManySessions | SessionEnd::RateLimited | SessionEnd::SpokeBeforeGreeting => false,
@@ -422,16 +422,16 @@ impl Wire for OnSocket<'_> {
         let end = self.read_to_end();
         if self.is_unreadable {
             // A TLS alert, which is no reply.
-            assert!(!self.heard.starts_with(b"4") && !self.heard.starts_with(b"5"), "plain text");
-            self.heard.clear();
+            assert!(!self.received.starts_with(b"4") && !self.received.starts_with(b"5"), "plain text");
+            self.received.clear();
         }
-        is_closed_by(&end) && self.heard.is_empty()
+        is_closed_by(&end) && self.received.is_empty()
     }
 
     fn message(&mut self) -> Option<Vec<u8>> {
         let id = self.queued.pop_front()?;
-        let carried = self.workshop.arrived().remove(&id)?;
-        self.workshop.told.insert(id);
+        let carried = self.fixture.arrived().remove(&id)?;
+        self.fixture.seen.insert(id);
         let envelope = &carried.envelope;
         self.wishes = wishes(envelope.ret, envelope.envid.as_deref(), &envelope.recipients);
         let content = carried.octets.strip_prefix(carried.envelope.added_text().as_bytes());
@@ -450,18 +450,18 @@ impl Wire for OnSocket<'_> {
     }
 
     fn complaint(&mut self) -> Option<String> {
-        // When we end our side, the server says nothing more than it already has.
+        // When the client ends its side, the server sends no further reply.
         let _ = self.stream.as_mut().unwrap().shutdown_write();
         let end = self.read_to_end();
-        let said = self.heard.escape_ascii().to_string();
+        let said = self.received.escape_ascii().to_string();
         let state = self.script.state.lock().unwrap();
         (self.complaint.take().or_else(|| state.complaint.clone()))
             .or_else(|| (!is_closed_by(&end)).then(|| format!("the connection stayed open: {end:?}")))
             .or_else(|| (!said.is_empty()).then(|| format!("the server also said {said}")))
             .or_else(|| state.answers.front().map(|left| format!("nobody asked for {left:?}")))
             .or_else(|| {
-                let left = self.workshop.arrived();
-                self.workshop.told.extend(left.keys());
+                let left = self.fixture.arrived();
+                self.fixture.seen.extend(left.keys());
                 (left.len() != self.contents.len())
                     .then(|| format!("{} messages were queued, expected {:?}", left.len(), self.contents))
             })
@@ -477,7 +477,7 @@ impl Drop for OnSocket<'_> {
     }
 }
 
-/// What stands behind STARTTLS in one segment is thrown away; octet by octet some of it would
+/// Octets after STARTTLS in one segment are dropped; octet by octet some of them would
 /// arrive later, as the beginning of a handshake.
 fn has_more_behind_starttls(dialog: &Dialog) -> bool {
     dialog.steps.iter().any(|step| match step {
@@ -499,8 +499,8 @@ fn may_be_played(dialog: &Dialog, manner: Manner) -> bool {
 }
 
 #[test]
-fn every_dialog_goes_the_same_way_over_a_real_socket() {
-    let mut workshop = Workshop::new();
+fn every_dialog_is_the_same_over_a_real_socket() {
+    let mut fixture = SocketFixture::new();
     let mut failures = String::new();
     let mut played = 0;
     for dialog in all() {
@@ -512,11 +512,11 @@ fn every_dialog_goes_the_same_way_over_a_real_socket() {
             if !may_be_played(&dialog, manner) {
                 continue;
             }
-            if let Err(failure) = play(&dialog, &mut OnSocket::new(&mut workshop, &dialog), manner) {
+            if let Err(failure) = play(&dialog, &mut OnSocket::new(&mut fixture, &dialog), manner) {
                 let _ = writeln!(failures, "{} ({manner:?}): {failure}", dialog.name);
             }
-            let left = workshop.arrived();
-            workshop.told.extend(left.into_keys());
+            let left = fixture.arrived();
+            fixture.seen.extend(left.into_keys());
         }
     }
     assert!(failures.is_empty(), "\n{failures}");
@@ -524,7 +524,7 @@ fn every_dialog_goes_the_same_way_over_a_real_socket() {
 }
 
 #[test]
-fn only_dialogs_that_cannot_be_had_on_a_socket_are_left_out() {
+fn only_dialogs_that_need_a_scripted_content_are_not_played_on_a_socket() {
     let refuses_content = |dialog: &Dialog| {
         dialog.policy.iter().any(|one| one.question == "content" && !one.answer.starts_with("ok"))
     };
@@ -535,29 +535,29 @@ fn only_dialogs_that_cannot_be_had_on_a_socket_are_left_out() {
 
 #[test]
 fn a_dialog_that_is_wrong_fails_on_a_socket_too() {
-    let mut workshop = Workshop::new();
-    let letter = "C: HELO a\nS: 250 *\nC: MAIL FROM:<a@b.example>\nS: 250 *\nC: RCPT TO:<c@here.example>\n\
+    let mut fixture = SocketFixture::new();
+    let transaction = "C: HELO a\nS: 250 *\nC: MAIL FROM:<a@b.example>\nS: 250 *\nC: RCPT TO:<c@here.example>\n\
                   S: 250 *\nC: DATA\nS: 354 *\nC: x\nC: .\nS: 250 2.0.0 *\n";
     let policy = "policy: sender ok\npolicy: recipient ok\n";
     for (text, complaint) in [
         ("# RFC x\nS: 221 *".to_owned(), "expected"),
-        ("# RFC x\nS: 220 *\nC: QUIT\nS: 221 *\nS: 220 *".to_owned(), "heard nothing"),
+        ("# RFC x\nS: 220 *\nC: QUIT\nS: 221 *\nS: 220 *".to_owned(), "received nothing"),
         ("# RFC x\nS: 220 *\nC: NOOP".to_owned(), "also said"),
         ("# RFC x\npolicy: sender ok\nS: 220 *".to_owned(), "nobody asked"),
         ("# RFC x\nS: 220 *\nC: HELO a\nS: 250 *\nC: MAIL FROM:<>\nS: 451 *".to_owned(), "nobody expected"),
-        (format!("# RFC x\n{policy}S: 220 *\n{letter}"), "1 messages were queued"),
+        (format!("# RFC x\n{policy}S: 220 *\n{transaction}"), "1 messages were queued"),
         (
-            format!("# RFC x\n{policy}policy: content <9> ok\nS: 220 *\n{letter}message: x\\r\\n"),
+            format!("# RFC x\n{policy}policy: content <9> ok\nS: 220 *\n{transaction}message: x\\r\\n"),
             "<3> was queued",
         ),
         (
-            format!("# RFC x\n{policy}policy: content ok\nS: 220 *\n{letter}message: y\\r\\n"),
+            format!("# RFC x\n{policy}policy: content ok\nS: 220 *\n{transaction}message: y\\r\\n"),
             "expected the message y",
         ),
     ] {
         let dialog = parse("test", &text);
         let failure =
-            play(&dialog, &mut OnSocket::new(&mut workshop, &dialog), Manner::LineByLine).unwrap_err();
+            play(&dialog, &mut OnSocket::new(&mut fixture, &dialog), Manner::LineByLine).unwrap_err();
         assert!(failure.contains(complaint), "{text}: {failure}");
     }
 }

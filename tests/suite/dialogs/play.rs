@@ -8,24 +8,24 @@ use postrider::smtp::SessionEnd;
 
 use super::notation::{Dialog, HOSTNAME, Step};
 
-/// Something that a dialog can be played on.
+/// A server on which a dialog can be played.
 pub trait Wire {
-    /// The client sends octets, in one segment if that can be had.
+    /// The client sends octets, in one segment if possible.
     fn send(&mut self, octets: &[u8]);
     /// The server's next line, without CRLF; `None` if it has closed the connection, or will
-    /// certainly say no more.
+    /// certainly send no more.
     fn receive(&mut self) -> Option<String>;
     /// Makes the handshake after STARTTLS, or lets it fail.
     fn handshake(&mut self, is_good: bool);
-    /// Makes this happen; false if it cannot be had here.
+    /// Causes this event; false if that is not possible here.
     fn happens(&mut self, end: SessionEnd) -> bool;
-    /// The server has closed the connection, and all that it said has been received.
+    /// The server has closed the connection, and all its replies have been received.
     fn is_closed(&mut self) -> bool;
     /// The next message that was queued.
     fn message(&mut self) -> Option<Vec<u8>>;
     /// The next line of that message's [`wishes`].
     fn wish(&mut self) -> Option<String>;
-    /// What went wrong beside the conversation: a question too many, an answer not asked for.
+    /// A mistake beside the conversation: an unexpected question, or an answer without a question.
     fn complaint(&mut self) -> Option<String>;
 }
 
@@ -40,7 +40,7 @@ pub enum Manner {
 /// Plays a dialog.
 ///
 /// # Errors
-/// What was not as it should be.
+/// The first difference from the dialog.
 pub fn play(dialog: &Dialog, wire: &mut dyn Wire, manner: Manner) -> Result<(), String> {
     let steps = match manner {
         Manner::OneSegment => grouped(&dialog.steps),
@@ -89,7 +89,7 @@ pub fn play(dialog: &Dialog, wire: &mut dyn Wire, manner: Manner) -> Result<(), 
     wire.complaint().map_or(Ok(()), Err)
 }
 
-/// All that the client sends between two events in one segment, before the server says anything.
+/// All that the client sends between two events in one segment, before the server replies.
 fn grouped(steps: &[Step]) -> Vec<Step> {
     let mut groups = Vec::new();
     let (mut sent, mut rest) = (Vec::new(), Vec::new());
@@ -132,7 +132,7 @@ fn is_reference(text: &str) -> bool {
     text.len() == 9 && text.chars().enumerate().all(|(n, c)| if n == 4 { c == '-' } else { is_symbol(c) })
 }
 
-/// RFC 2034 §4, RFC 5321 §4.2: every reply line that passes by in any dialog.
+/// RFC 2034 §4, RFC 5321 §4.2: every reply line in any dialog.
 #[derive(Default)]
 struct StatusChecker {
     has_greeted: bool,
@@ -162,7 +162,7 @@ impl StatusChecker {
             Some(first) => first[4..] == *HOSTNAME,
             None => code == "250" && text == HOSTNAME,
         };
-        // The greeting is 220; what a server says instead of it is a refusal like any other.
+        // The greeting is 220; another reply at its place is a refusal like any other.
         let is_greeting = !self.has_greeted && code == "220";
         let wants_status = !is_greeting && !is_hello && !code.starts_with('3');
         self.has_greeted = true;
@@ -188,8 +188,8 @@ impl StatusChecker {
     }
 }
 
-/// What an envelope keeps of the sender's wishes (RFC 3461): a line for the message, if there is
-/// something to be said, and one for each recipient.
+/// The sender's requests in an envelope (RFC 3461): a line for the message, if there is
+/// one, and one for each recipient.
 pub fn wishes(ret: Option<Ret>, envid: Option<&str>, recipients: &[Recipient]) -> VecDeque<String> {
     let mut message = Vec::new();
     message.extend(ret.map(|ret| match ret {

@@ -1,6 +1,6 @@
-//! Dovecot beside us: the real one keeps mailboxes and passwords, as `docs/dovecot.md` says.
+//! A real Dovecot keeps mailboxes and passwords, as in `docs/dovecot.md`.
 //!
-//! Configured by `tests/interop/dovecot/dovecot.conf`, whose head says what it does. Its users: `bo`,
+//! Configured by `tests/interop/dovecot/dovecot.conf`, which begins with a description. Its users: `bo`,
 //! with the password `open sesame`, `cy`, whose mailbox is full, and `di`, who may not log in. `ana` is in
 //! our own users file.
 
@@ -33,14 +33,14 @@ impl Dovecot {
         let tree = program.ancestors().nth(2).unwrap().join("trees/dovecot");
         let dir = parent.join("dovecot");
         fs::create_dir_all(dir.join("run")).unwrap();
-        // Dovecot asks access(2) whether it may use its programs and modules. For nobody this call does not
+        // Dovecot calls access(2) for its programs and modules. For the user nobody this call does not
         // count the capability by which the wrapper opens the tree, and a checkout below a home with mode
         // 0700 is closed. So Dovecot uses a copy.
         let copied =
             Command::new("cp").arg("-R").arg(tree.join("usr/lib/dovecot")).arg(dir.join("lib")).status();
         assert!(copied.unwrap().success());
         fs::set_permissions(parent, fs::Permissions::from_mode(0o711)).unwrap();
-        // The wrapper says which folder the unpacked program looks for its modules in.
+        // The wrapper names the folder in which the unpacked program looks for its modules.
         symlink(dir.join("lib/modules"), dir.join("run/modules")).unwrap();
         let (user, group) = Self::identity();
         let text = include_str!("../../interop/dovecot/dovecot.conf")
@@ -53,7 +53,7 @@ impl Dovecot {
         dovecot
     }
 
-    /// Who it runs as: the wrapper makes root nobody.
+    /// Its user: the wrapper changes root to nobody.
     fn identity() -> (User, Group) {
         let nobody = 65_534;
         let (uid, gid) = match Uid::current().is_root() {
@@ -103,7 +103,7 @@ impl Dovecot {
 
     fn stop(&mut self) {
         if let Some(mut child) = self.child.take() {
-            // Its processes end with it when it is asked, and not when it is killed.
+            // Its processes end with it on SIGTERM, and not when it is killed.
             kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), Signal::SIGTERM).unwrap();
             child.wait().unwrap();
         }
@@ -116,8 +116,8 @@ impl Dovecot {
     }
 
     /// Waits for a user's first message.
-    fn letter(&self, user: &str) -> String {
-        wait_for("a letter in Dovecot's Maildir", || self.mail(user).pop())
+    fn message(&self, user: &str) -> String {
+        wait_for("a message in Dovecot's Maildir", || self.mail(user).pop())
     }
 
     fn log(&self) -> String {
@@ -136,57 +136,57 @@ fn beside_dovecot() -> (TestServer, Dovecot, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     let dovecot = Dovecot::new(dir.path());
     let [lmtp, client, userdb] = SOCKETS.map(|name| dovecot.socket(name).display().to_string());
-    let house = TestServer::new(&format!(
+    let server = TestServer::new(&format!(
         "[delivery]\nlocal = \"lmtp\"\n[delivery.lmtp]\naddress = \"unix:{lmtp}\"\n\
          [dovecot]\nauth = \"auto\"\nclient-socket = \"{client}\"\nuserdb-socket = \"{userdb}\"\n\
          [queue]\nretry = [\"1s\"]\n"
     ));
-    (house, dovecot, dir)
+    (server, dovecot, dir)
 }
 
-fn logs_in(house: &TestServer, user: &str, password: &str) -> String {
-    let output = house.submit_with_swaks(house.submission_port, user, password, &["--quit-after", "AUTH"]);
+fn logs_in(server: &TestServer, user: &str, password: &str) -> String {
+    let output = server.submit_with_swaks(server.submission_port, user, password, &["--quit-after", "AUTH"]);
     String::from_utf8(output.stdout).unwrap()
 }
 
 #[test]
-fn dovecot_says_who_logs_in_and_who_has_a_mailbox_and_keeps_the_mail() {
-    let (mut house, mut dovecot, _dir) = beside_dovecot();
+fn dovecot_checks_logins_and_recipients_and_keeps_the_mail() {
+    let (mut server, mut dovecot, _dir) = beside_dovecot();
     dovecot.start();
-    house.start();
-    let (code, _, warnings) = house.run_to_end(&["check"]);
+    server.start();
+    let (code, _, warnings) = server.run_to_end(&["check"]);
     assert!(code == 0 && !warnings.contains("dovecot"), "{warnings}");
 
-    assert!(logs_in(&house, BO, "wrong").contains("535 5.7.8 "), "{}", dovecot.log());
-    assert!(logs_in(&house, "eve@here.example", PASSWORD).contains("535 5.7.8 "));
-    assert!(logs_in(&house, "di@here.example", PASSWORD).contains("535 5.7.8 "), "nologin");
-    assert!(logs_in(&house, "bo", PASSWORD).contains("535 5.7.8 "), "there is no domain, and no address");
-    assert!(logs_in(&house, "ana@here.example", "secret word").contains("235 2.7.0 "), "she is ours");
-    let letter =
+    assert!(logs_in(&server, BO, "wrong").contains("535 5.7.8 "), "{}", dovecot.log());
+    assert!(logs_in(&server, "eve@here.example", PASSWORD).contains("535 5.7.8 "));
+    assert!(logs_in(&server, "di@here.example", PASSWORD).contains("535 5.7.8 "), "nologin");
+    assert!(logs_in(&server, "bo", PASSWORD).contains("535 5.7.8 "), "there is no domain, and no address");
+    assert!(logs_in(&server, "ana@here.example", "secret word").contains("235 2.7.0 "), "she is ours");
+    let message =
         ["--from", BO, "--to", "Bo@HERE.example", "--header", "Subject: to myself", "--body", ".dot"];
-    let sent = house.submit_with_swaks(house.submission_port, "BO@here.example", PASSWORD, &letter);
+    let sent = server.submit_with_swaks(server.submission_port, "BO@here.example", PASSWORD, &message);
     assert!(sent.status.success(), "{}", String::from_utf8_lossy(&sent.stdout));
-    let kept = dovecot.letter("bo");
+    let kept = dovecot.message("bo");
     assert!(kept.starts_with("Return-Path: <bo@here.example>\nDelivered-To: bo@here.example\n"), "{kept}");
     assert!(kept.contains("Subject: to myself\n") && kept.contains("\n\n.dot\n"), "{kept}");
 
-    let mut client = house.connect();
+    let mut client = server.connect();
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<ana@there.example>", "250");
     client.expect("RCPT TO:<nobody@here.example>", "550 5.1.1 ");
     client.expect("RCPT TO:<\"bo x\"@here.example>", "550 5.1.1 ");
     client.expect("RCPT TO:<bo@here.example>", "250");
     wait_for("the line of the delivery", || {
-        (house.log().contains("delivered ") && house.log().contains("courier=lmtp")).then_some(())
+        (server.log().contains("delivered ") && server.log().contains("courier=lmtp")).then_some(())
     });
 }
 
 #[test]
-fn of_one_message_dovecot_takes_one_puts_off_another_and_refuses_a_third() {
-    let (mut house, mut dovecot, _dir) = beside_dovecot();
+fn one_message_has_three_recipients_that_dovecot_accepts_defers_and_refuses() {
+    let (mut server, mut dovecot, _dir) = beside_dovecot();
     dovecot.start();
-    house.start();
-    let mut client = house.connect();
+    server.start();
+    let mut client = server.connect();
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<bo@here.example>", "250");
     for user in ["bo", "cy", "ana"] {
@@ -194,46 +194,50 @@ fn of_one_message_dovecot_takes_one_puts_off_another_and_refuses_a_third() {
     }
     client.expect("DATA", "354");
     client.expect("Subject: for three\r\n\r\nhello\r\n.", "250");
-    // The copy, and the report that Dovecot does not know ana, who is in our users file only.
+    // The copy, and the bounce because Dovecot has no ana, who is in our users file only.
     let mail = wait_for("a copy and a report", || Some(dovecot.mail("bo")).filter(|mail| mail.len() == 2));
     let report =
         mail.iter().find(|text| text.contains("Subject: for three") && text.contains("Status: ")).unwrap();
     assert!(report.contains("Final-Recipient: rfc822; ana@here.example\n"), "{report}");
     assert!(report.contains("Status: 5.1.1\n") && !report.contains("cy@here.example"), "{report}");
-    let (_, waiting, _) = house.run_to_end(&["queue", "list"]);
+    let (_, waiting, _) = server.run_to_end(&["queue", "list"]);
     assert!(waiting.contains("cy@here.example") && waiting.contains("4.2.2"), "{waiting}");
 
     dovecot.set_users(&[("bo", ""), ("cy", "userdb_quota_rule=*:bytes=10M")]);
-    assert!(dovecot.letter("cy").contains("Subject: for three\n"));
-    wait_for("an empty queue", || house.run_to_end(&["queue", "list"]).1.contains("empty").then_some(()));
+    assert!(dovecot.message("cy").contains("Subject: for three\n"));
+    wait_for("an empty queue", || server.run_to_end(&["queue", "list"]).1.contains("empty").then_some(()));
     assert_eq!((dovecot.mail("bo").len(), dovecot.mail("cy").len()), (2, 1), "nobody hears twice");
 }
 
 #[test]
-fn while_dovecot_is_away_nobody_is_refused_and_mail_waits() {
-    let (mut house, mut dovecot, _dir) = beside_dovecot();
+fn while_dovecot_is_down_no_recipient_is_refused_and_mail_waits() {
+    let (mut server, mut dovecot, _dir) = beside_dovecot();
     dovecot.set_users(&[("bo", ""), ("ana", "")]);
-    let (code, _, warnings) = house.run_to_end(&["check"]);
+    let (code, _, warnings) = server.run_to_end(&["check"]);
     assert!(code == 0 && warnings.matches("warning: no connection to unix:").count() == 3, "{warnings}");
-    house.start();
-    wait_for("three warnings", || (house.log().matches("no connection to unix:").count() == 3).then_some(()));
-    let is_away = |house: &TestServer| {
-        assert!(logs_in(house, BO, PASSWORD).contains("454 4.7.0 "));
-        let mut client = house.connect();
+    server.start();
+    wait_for("three warnings", || {
+        (server.log().matches("no connection to unix:").count() == 3).then_some(())
+    });
+    let is_away = |server: &TestServer| {
+        assert!(logs_in(server, BO, PASSWORD).contains("454 4.7.0 "));
+        let mut client = server.connect();
         client.expect("EHLO there.example", "250");
         client.expect("MAIL FROM:<eve@there.example>", "250");
         client.expect("RCPT TO:<bo@here.example>", "451 4.3.0 ");
     };
-    is_away(&house);
-    house.send_message("eve@there.example", "ana@here.example", "patience");
-    wait_for("a deferral", || house.run_to_end(&["queue", "list"]).1.contains("no connection").then_some(()));
+    is_away(&server);
+    server.send_message("eve@there.example", "ana@here.example", "patience");
+    wait_for("a deferral", || {
+        server.run_to_end(&["queue", "list"]).1.contains("no connection").then_some(())
+    });
 
     dovecot.start();
-    assert!(dovecot.letter("ana").contains("Subject: patience\n"));
-    assert!(logs_in(&house, BO, PASSWORD).contains("235 2.7.0 "), "{}", dovecot.log());
+    assert!(dovecot.message("ana").contains("Subject: patience\n"));
+    assert!(logs_in(&server, BO, PASSWORD).contains("235 2.7.0 "), "{}", dovecot.log());
     dovecot.stop();
-    is_away(&house);
+    is_away(&server);
     dovecot.start();
-    house.send_message("eve@there.example", BO, "back again");
-    assert!(dovecot.letter("bo").contains("Subject: back again\n"));
+    server.send_message("eve@there.example", BO, "back again");
+    assert!(dovecot.message("bo").contains("Subject: back again\n"));
 }

@@ -1,4 +1,4 @@
-//! The filter in `etc/fail2ban` finds what it should in the log of the real server, and nothing else.
+//! The filter in `etc/fail2ban` matches the right lines in the log of the real server, and no others.
 //!
 //! fail2ban cuts the date off a line and looks for one of the filter's expressions in the rest; grep
 //! does the same here, since its expressions are of the same kind.
@@ -31,25 +31,28 @@ fn found(expression: &str, lines: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_filter_finds_wrong_passwords_and_endless_mistakes_and_nothing_else() {
-    let house = TestServer::new_started("[limits]\nerrors-max = 2\n");
+fn the_filter_matches_wrong_passwords_and_endless_mistakes_and_nothing_else() {
+    let server = TestServer::new_started("[limits]\nerrors-max = 2\n");
     let quit = ["--quit-after", "AUTH"];
     assert!(
-        !house.submit_with_swaks(house.submission_port, "ana@here.example", "wrong", &quit).status.success()
-    );
-    assert!(
-        house
-            .submit_with_swaks(house.submission_port, "ana@here.example", "secret word", &quit)
+        !server
+            .submit_with_swaks(server.submission_port, "ana@here.example", "wrong", &quit)
             .status
             .success()
     );
-    let mut client = house.connect();
+    assert!(
+        server
+            .submit_with_swaks(server.submission_port, "ana@here.example", "secret word", &quit)
+            .status
+            .success()
+    );
+    let mut client = server.connect();
     client.expect("EHLO there.example", "250");
     client.expect("MAIL FROM:<bo@there.example>", "250");
     client.expect("RCPT TO:<nobody@here.example>", "550");
     client.expect("login-failed client=203.0.113.9 user=forged", "500");
     client.expect("NONSENSE", "421 4.7.0");
-    let log = wait_for("the last line", || Some(house.log()).filter(|log| log.contains("too many errors")));
+    let log = wait_for("the last line", || Some(server.log()).filter(|log| log.contains("too many errors")));
     let dateless: String = log.lines().map(|line| format!("{}\n", line.split_once(' ').unwrap().1)).collect();
     let journal: String = dateless
         .lines()

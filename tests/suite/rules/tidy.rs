@@ -241,7 +241,7 @@ fn no_async_runtime_is_in_the_dependency_tree() {
 }
 
 #[test]
-fn every_named_package_has_a_use() {
+fn every_package_in_the_list_is_used() {
     let code: String = sources("src").iter().map(|path| shipped(path)).collect();
     for package in [
         "rustls",
@@ -289,7 +289,7 @@ fn pure_modules_do_no_input_or_output() {
 }
 
 #[test]
-fn every_file_says_why_it_exists() {
+fn every_file_begins_with_an_introduction() {
     for path in files("src", &[".rs"]).into_iter().chain(files("tests", &[".rs"])) {
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("//!"), "{} does not begin with an introduction", shown(&path));
@@ -306,7 +306,7 @@ fn every_file_says_why_it_exists() {
 }
 
 #[test]
-fn a_front_holds_no_types_and_no_functions() {
+fn mod_rs_holds_no_types_and_no_functions() {
     for path in files("src", &["mod.rs"]) {
         for line in fs::read_to_string(&path).unwrap().lines() {
             let code = line.trim_start();
@@ -323,13 +323,13 @@ fn a_front_holds_no_types_and_no_functions() {
 }
 
 #[test]
-fn main_is_only_a_door() {
+fn main_rs_only_calls_the_library() {
     let lines = fs::read_to_string(root().join("src/main.rs")).unwrap().lines().count();
     assert!(lines < 30, "src/main.rs has {lines} lines");
 }
 
 #[test]
-fn there_is_no_junk_drawer() {
+fn no_file_is_named_util_or_helpers() {
     for path in files("src", &[".rs"]) {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         for drawer in ["util", "utils", "common", "helpers", "types", "core", "misc"] {
@@ -355,7 +355,7 @@ fn every_standard_named_in_the_code_has_a_row_in_the_list_of_standards() {
 }
 
 #[test]
-fn proofs_named_in_the_list_of_standards_exist() {
+fn files_named_in_the_list_of_standards_exist() {
     let list = fs::read_to_string(root().join("docs/rfc.md")).unwrap();
     for word in list.split('`').skip(1).step_by(2) {
         let is_path = ["src/", "tests/", "testdata/"].iter().any(|dir| word.starts_with(dir));

@@ -14,7 +14,7 @@ use crate::courier_fixture::{
 const MORE: bool = true;
 
 #[test]
-fn one_message_follows_the_other_on_one_connection() {
+fn several_messages_follow_each_other_on_one_connection() {
     let fixture = CourierFixture::new().with_peer(
         MX_ONE,
         &format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_TRANSACTION}{DIALOG_TRANSACTION}{DIALOG_QUIT}"),
@@ -39,7 +39,7 @@ fn two_domains_at_one_host_share_a_connection() {
 }
 
 #[test]
-fn a_refused_recipient_leaves_the_connection_to_the_next_message() {
+fn after_a_refused_recipient_the_connection_is_used_for_the_next_message() {
     let refused = "
         C: MAIL FROM:<ana@here.example>
         S: 250 ok
@@ -87,7 +87,7 @@ fn a_kept_connection_that_breaks_after_the_dot_is_not_replaced() {
 }
 
 #[test]
-fn a_connection_carries_so_many_messages_and_no_more() {
+fn a_connection_carries_no_more_messages_than_the_limit() {
     let mut fixture = CourierFixture::new();
     fixture.settings.messages_per_connection_max = 2;
     let two = format!("{DIALOG_TO_EHLO}{DIALOG_TRANSACTION}{DIALOG_TRANSACTION}{DIALOG_QUIT}");

@@ -11,7 +11,7 @@ use crate::courier_fixture::{
     MESSAGE, MX_ONE, MX1, MX2, TestMessage, dialog_over_tls, recipient_via, statuses,
 };
 
-// From host to host.
+// The order of hosts.
 
 #[test]
 fn a_message_goes_dot_stuffed_to_the_first_mx_host_and_the_session_ends_with_quit() {
@@ -46,7 +46,7 @@ fn if_no_host_can_be_reached_the_reason_names_the_host_and_the_cause() {
 }
 
 #[test]
-fn a_5yz_greeting_moves_on_to_the_next_host_and_is_transient_at_the_end() {
+fn after_a_5yz_greeting_the_next_host_is_tried_and_the_failure_is_temporary() {
     let refusal = format!("S: 554 5.3.2 go away {DIALOG_QUIT}");
     let fixture = CourierFixture::new().with_peer(MX1, &refusal).with_peer(MX2, DIALOG_TO_BO);
     assert_eq!(statuses(&fixture.deliver_to(&["bo@there.example"])), ["2.0.0"]);
@@ -199,7 +199,7 @@ fn a_recipient_deferred_by_one_host_is_not_tried_at_the_next_in_the_same_attempt
 }
 
 #[test]
-fn a_421_or_a_lost_connection_before_the_dot_goes_on_to_the_next_host() {
+fn after_a_421_or_a_lost_connection_before_the_dot_the_next_host_is_tried() {
     // Not after 354: then the dot may be on its way already.
     for end in ["S: 421 4.3.2 shutting down", "! close", "! silence", "S: this is not SMTP"] {
         let script = format!("{DIALOG_TO_EHLO} {DIALOG_MAIL_TO_DATA}\n{end}");
@@ -233,7 +233,7 @@ fn a_delivered_message_stays_delivered_whatever_follows_the_reply() {
 }
 
 #[test]
-fn a_5yz_to_the_dot_is_permanent() {
+fn a_5yz_reply_to_the_message_is_permanent() {
     let script = format!(
         "{DIALOG_TO_EHLO} {DIALOG_MAIL_TO_DATA}\nS: 354 go\n! message\nS: 554 5.6.0 spam {DIALOG_QUIT}"
     );
@@ -359,7 +359,7 @@ fn a_host_that_lacks_an_extension_is_not_tried_at_its_other_address() {
 }
 
 #[test]
-fn a_domain_beyond_ascii_goes_out_in_a_labels() {
+fn a_domain_beyond_ascii_is_sent_in_a_labels() {
     let fixture =
         CourierFixture::new().with_peer(MX_ONE, &DIALOG_TO_BO.replace("<bo@*", "<bo@xn--bcher-kva.example>"));
     assert_eq!(statuses(&fixture.deliver_to(&["bo@bücher.example"])), ["2.0.0"]);

@@ -131,7 +131,7 @@ fn plain_text_is_not_tried_for_a_domain_that_was_seen_with_tls() {
 }
 
 #[test]
-fn a_starttls_that_is_refused_leaves_plain_text_if_the_domain_was_never_seen_with_tls() {
+fn a_refused_starttls_leads_to_plain_text_if_the_domain_was_never_reached_with_tls() {
     let after_ehlo = DIALOG_TO_BO.split_once("S: 250 mx").unwrap().1;
     for refusal in ["454 4.7.0 not now", "554 5.7.0 not for you"] {
         let fixture = CourierFixture::new()
@@ -143,7 +143,7 @@ fn a_starttls_that_is_refused_leaves_plain_text_if_the_domain_was_never_seen_wit
 }
 
 #[test]
-fn a_starttls_that_is_refused_moves_on_to_the_next_host_and_is_transient_at_the_end() {
+fn after_a_refused_starttls_the_next_host_is_tried_and_the_failure_is_temporary() {
     let refused = format!("{DIALOG_TO_STARTTLS}\nS: 554 5.7.0 not for you {DIALOG_QUIT}");
     let fixture_with_known_level = || {
         CourierFixture::new()
@@ -193,7 +193,7 @@ fn no_weaker_method_is_tried_for_a_domain_that_was_seen_verified() {
 }
 
 #[test]
-fn mail_waits_when_a_host_offers_less_than_its_domain_was_seen_with() {
+fn mail_waits_when_a_host_offers_weaker_tls_than_its_domain_had_before() {
     let fixture = CourierFixture::new()
         .with_known_level("one.example", SecurityLevel::TlsUnverified)
         .with_peer(MX_ONE, &format!("{DIALOG_TO_EHLO} {DIALOG_QUIT}"));

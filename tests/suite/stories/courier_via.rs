@@ -48,7 +48,7 @@ fn trace_text(fixture: &CourierFixture) -> String {
 }
 
 #[test]
-fn a_login_is_made_by_plain_over_verified_tls_and_its_password_is_nowhere() {
+fn the_courier_logs_in_by_plain_over_verified_tls_and_the_password_is_stored_nowhere() {
     let script = format!(
         "{}\n{}\nS: 235 2.7.0 welcome\n{DIALOG_MAIL_TO_QUIT}",
         by_tls("good", "AUTH LOGIN PLAIN"),
@@ -191,7 +191,7 @@ fn on_port_465_tls_comes_before_the_greeting() {
 }
 
 #[test]
-fn all_mail_for_others_may_go_by_way_of_one_host() {
+fn all_mail_for_other_domains_can_be_sent_through_one_host() {
     let mut fixture = relay_fixture().with_peer(
         "192.0.2.1:25",
         &format!("S: 220 mx\nC: EHLO here.example\nS: 250 mx\n{DIALOG_MAIL_TO_QUIT}"),

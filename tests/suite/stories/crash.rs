@@ -17,16 +17,16 @@ use postrider::torture::{
 
 use crate::queue_fixture::{MINUTE, QueueFixture, deferred, settings};
 
-fn verbs_of_the_scenario() -> usize {
+fn operations_of_the_scenario() -> usize {
     let mut fixture = QueueFixture::new();
     let before = fixture.disk.operations().len();
     let mut sent_mail = SentMail::default();
     run_scenario(&mut fixture, &mut sent_mail);
-    let verbs = fixture.disk.operations();
-    for verb in ["create", "append", "write", "sync", "rename", "sync_dir", "remove"] {
-        assert!(verbs.contains(&verb), "the scenario has no {verb}");
+    let operations = fixture.disk.operations();
+    for operation in ["create", "append", "write", "sync", "rename", "sync_dir", "remove"] {
+        assert!(operations.contains(&operation), "the scenario has no {operation}");
     }
-    verbs.len() - before
+    operations.len() - before
 }
 
 // Takes a minute in a debug build: thousands of crashes, each with a day before it and one after it.
@@ -50,7 +50,7 @@ const HARMLESS: &[(&str, &str)] = &[
 #[test]
 fn the_test_finds_a_program_that_leaves_out_any_one_sync() {
     // The same test with faulty programs: it must fail, or it proves nothing.
-    let verbs = verbs_of_the_scenario();
+    let operations = operations_of_the_scenario();
     let kinds = {
         let mut fixture = QueueFixture::new();
         run_scenario(&mut fixture, &mut SentMail::default());
@@ -58,8 +58,8 @@ fn the_test_finds_a_program_that_leaves_out_any_one_sync() {
         fixture.restarted(2).disk.sync_kinds()
     };
     let is_harmless = |kind: &str| HARMLESS.iter().any(|(harmless, _)| *harmless == kind);
-    // The stops that find most and cost least come first. A kill alone finds no sync that is left out.
-    let mut ways: Vec<_> = (0..=verbs).flat_map(crash_plans).collect();
+    // The stops that find most and cost least come first. A kill alone finds no missing sync.
+    let mut ways: Vec<_> = (0..=operations).flat_map(crash_plans).collect();
     ways.retain(|stops| !matches!(stops[..], [(_, Crash::ProcessKilled)]));
     ways.sort_by_key(|stops| match stops[..] {
         [(_, Crash::UnsyncedLost)] => 0,
@@ -123,9 +123,9 @@ fn a_message_that_a_killed_process_settled_stays_settled_after_a_power_cut() {
 
 #[test]
 fn after_a_kill_only_deliveries_under_way_are_repeated() {
-    let verbs = verbs_of_the_scenario();
+    let operations = operations_of_the_scenario();
     let start = QueueFixture::new().disk.operations().len();
-    for n in 0..=verbs {
+    for n in 0..=operations {
         let (_, all) = run_with_crashes(&[(n, Crash::ProcessKilled)], |_| {});
         let mut first = BTreeMap::new();
         for one in all.iter().filter(|one| one.outcome.status().starts_with('2')) {
@@ -135,19 +135,23 @@ fn after_a_kill_only_deliveries_under_way_are_repeated() {
             };
             // Unlike on a real machine, here the disk stops and the couriers go on: their later deliveries
             // are repeated, and apart from these only deliveries that were not recorded yet.
-            assert!(before + RECORDING_VERBS > start + n, "stopped after {n}: {} twice", one.envelope.id);
+            assert!(
+                before + RECORDING_OPERATIONS > start + n,
+                "stopped after {n}: {} twice",
+                one.envelope.id
+            );
         }
     }
 }
 
 /// Disk operations from a delivery to its record, at most: a new segment, a sync for `moved`, a removal.
-const RECORDING_VERBS: usize = 6;
+const RECORDING_OPERATIONS: usize = 6;
 
 #[test]
 fn one_failing_disk_operation_loses_no_message_and_needs_no_restart() {
-    let verbs = verbs_of_the_scenario();
+    let operations = operations_of_the_scenario();
     let kinds = [io::ErrorKind::StorageFull, io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::Other];
-    for n in 0..=verbs {
+    for n in 0..=operations {
         let kind = kinds[n % kinds.len()];
         let mut fixture = QueueFixture::new();
         fixture.disk.fail_after(n, kind);
@@ -239,14 +243,14 @@ fn hundred_waiting() -> QueueFixture {
 
 #[test]
 fn no_delivery_is_repeated_if_a_full_disk_has_room_again_before_the_stop() {
-    let verbs = {
+    let operations = {
         let mut fixture = hundred_waiting();
         let before = fixture.disk.operations().len();
         fixture.stepped.run();
         fixture.disk.operations().len() - before
     };
-    assert!(verbs > 150, "{verbs}");
-    for n in 0..=verbs {
+    assert!(operations > 150, "{operations}");
+    for n in 0..=operations {
         let mut fixture = hundred_waiting();
         fixture.disk.set_full_after(n);
         fixture.stepped.run();

@@ -100,7 +100,7 @@ fn a_sender_that_wants_no_bounce_gets_none() {
 }
 
 #[test]
-fn a_clock_that_jumps_does_not_expire_the_queue() {
+fn a_jump_of_the_clock_expires_no_message() {
     let mut fixture = QueueFixture::new();
     fixture.remote.set_default_outcome(Some(deferred("busy")));
     fixture.receive("ana@here.example", "bo@there.example");
@@ -231,7 +231,7 @@ fn restarts_do_not_keep_mail_beyond_its_lifetime() {
 }
 
 #[test]
-fn a_message_whose_lifetime_ended_while_the_server_was_down_is_tried_once_more() {
+fn a_message_whose_lifetime_ended_while_the_server_was_down_is_attempted_once_more() {
     let mut fixture = QueueFixture::new();
     fixture.remote.set_default_outcome(Some(deferred("busy")));
     fixture.receive("ana@here.example", "bo@there.example");
@@ -263,7 +263,7 @@ fn an_operator_can_retry_a_message_that_was_to_be_given_up() {
 }
 
 #[test]
-fn an_attempt_that_panics_is_made_again_later() {
+fn an_attempt_that_panics_is_repeated_later() {
     let mut fixture = QueueFixture::new();
     fixture.remote.add_panic();
     fixture.receive("ana@here.example", "bo@there.example");

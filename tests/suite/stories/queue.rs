@@ -112,8 +112,8 @@ fn sessions_that_put_at_the_same_time_share_a_sync() {
     let counted = Arc::new(AtomicUsize::new(0));
     let syncs = Arc::clone(&counted);
     // Each sync takes a while.
-    let disk = WatchedDisk::new(SystemDisk, move |verb, _| {
-        if verb == "sync" {
+    let disk = WatchedDisk::new(SystemDisk, move |operation, _| {
+        if operation == "sync" {
             syncs.fetch_add(1, Ordering::Relaxed);
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -350,8 +350,8 @@ fn a_message_that_makes_the_manager_panic_ends_two_processes_and_not_the_third()
 fn deliver_one_beside(message_file: &Path) {
     let dir = message_file.ancestors().nth(3).unwrap();
     let hidden = message_file.to_owned();
-    let disk = WatchedDisk::new(SystemDisk, move |verb, path| {
-        assert!((verb, path) != ("open", hidden.as_path()), "a mistake in postrider");
+    let disk = WatchedDisk::new(SystemDisk, move |operation, path| {
+        assert!((operation, path) != ("open", hidden.as_path()), "a mistake in postrider");
         Ok(())
     });
     let (handle, opened) = opened(dir, Arc::new(disk)).unwrap();
