@@ -1,7 +1,7 @@
 //! postrider, a mail transfer agent for small hosts.
 //!
 //! The modules, from the door to the ground, and the layers they stand on are described in
-//! `ARCHITECTURE.md`; `tests/suite/rules` holds the table and checks it.
+//! `ARCHITECTURE.md`; `tests/suite/rules` checks the table.
 
 #![cfg_attr(
     test,
