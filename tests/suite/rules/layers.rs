@@ -3,7 +3,7 @@
 //! One crate has no walls between its modules, so a table in ARCHITECTURE.md is the wall. A new arrow between modules
 //! is an architectural act: it changes the table, and its commit message has the reason.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use super::tree::{module_of, relative, root, shipped, sources};
@@ -94,6 +94,17 @@ fn the_layer_table_has_no_circle() {
             assert!(below.is_some_and(|below| below > place), "{module} must stand above {import}");
         }
     }
+}
+
+#[test]
+fn the_biggest_module_is_at_most_13_percent_of_the_code() {
+    let mut lines: BTreeMap<String, usize> = BTreeMap::new();
+    for path in sources("src") {
+        *lines.entry(module_of(&path)).or_default() += shipped(&path).lines().count();
+    }
+    let all: usize = lines.values().sum();
+    let too_big: Vec<_> = lines.iter().filter(|(_, lines)| **lines * 100 > all * 13).collect();
+    assert!(too_big.is_empty(), "split these modules, in lines of {all}: {too_big:?}");
 }
 
 #[test]
