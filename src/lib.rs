@@ -1,6 +1,6 @@
 //! postrider, a mail transfer agent for small hosts.
 //!
-//! The modules, from the door to the ground, and the layers they stand on are described in
+//! The modules, and the layers on which they stand, are described in
 //! `ARCHITECTURE.md`; `tests/suite/rules` checks the table.
 
 #![cfg_attr(
