@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(metrics.counter("queue_messages_accepted", "").value(), 2, "the same counter");
         let text = metrics.to_openmetrics();
         for line in [
-            "postrider_queue_put_total 2",
+            "postrider_queue_messages_accepted_total 2",
             "postrider_session_command_total{verb=\"MAIL\"} 1",
             "postrider_queue_length 3",
             "# EOF",
