@@ -13,42 +13,41 @@ use crate::daemon::{
 };
 use crate::sys::{Clock as _, ServiceUser, StopFlag, SystemClock, is_root};
 
-/// The account that the server's unit names.
+/// The user in the server's systemd unit.
 const DEFAULT_USER: &str = "postrider";
 
-/// Reads everything that the server would, with the rights of the user that it runs as, and says all that
-/// is wrong with it.
+/// Reads everything that the server would, with the rights of its user, and prints every problem.
 pub(super) fn run(config_dir: &Path, user: Option<&str>) -> Result<String, ErrorLines> {
     let judge = switch_to_server_user(config_dir, user)?;
     let mut wrong = Vec::new();
     let mut keep = |complaints: ErrorLines| wrong.extend(complaints);
     let config = read_config(config_dir, PollSettings::IMMEDIATE).map_err(&mut keep).ok();
     let spelling = config.as_ref().map(spelling).unwrap_or_default();
-    // Only the choice of the default certificate hangs on the name, and nothing is served here.
+    // The name only selects the default certificate, and nothing is served here.
     let hostname =
         config.as_ref().map_or_else(|| IpAddr::from([127, 0, 0, 1]).into(), |c| c.hostname.clone());
-    let sources = ReloadableFiles::read(config_dir, &hostname, &spelling, PollSettings::IMMEDIATE)
+    let files = ReloadableFiles::read(config_dir, &hostname, &spelling, PollSettings::IMMEDIATE)
         .map_err(|changing| keep(vec![changing]))
         .ok();
-    if let Some(sources) = &sources {
-        let mistakes = sources.problems();
+    if let Some(files) = &files {
+        let mistakes = files.problems();
         if let (Some(config), []) = (&config, mistakes.as_slice()) {
-            keep(undefined_logins(config, &sources.domains, &sources.credentials.logins()));
+            keep(undefined_logins(config, &files.domains, &files.credentials.logins()));
         }
         keep(mistakes);
-        keep(sources.certificate_problems());
+        keep(files.certificate_problems());
     }
     check_hooks(config_dir).unwrap_or_else(&mut keep);
-    let (Some(config), Some(sources), []) = (config, sources, wrong.as_slice()) else {
+    let (Some(config), Some(files), []) = (config, files, wrong.as_slice()) else {
         let count = wrong.len();
         let mistakes = if count == 1 { "mistake" } else { "mistakes" };
         let judge = judge.map_or_else(String::new, |user| format!(", for the user {user}"));
         wrong.push(format!("{count} {mistakes} in {}{judge}", config_dir.display()));
         return Err(wrong);
     };
-    print_warnings(config_dir, &config, &sources)?;
+    print_warnings(config_dir, &config, &files)?;
 
-    let (users, aliases) = (sources.domains.users(), sources.domains.aliases());
+    let (users, aliases) = (files.domains.users(), files.domains.aliases());
     let mut text = format!("# {} with every default\n", config_dir.join("postrider.toml").display());
     let _ = match judge {
         Some(user) => writeln!(text, "# checked with the rights of the user {user}"),
@@ -57,10 +56,10 @@ pub(super) fn run(config_dir: &Path, user: Option<&str>) -> Result<String, Error
         }
         None => Ok(()),
     };
-    for name in sources.certificates.certificates().dns_names() {
+    for name in files.certificates.certificates().dns_names() {
         let _ = writeln!(text, "# certificate for {name}");
     }
-    for domain in sources.domains.names() {
+    for domain in files.domains.names() {
         let users = users.get(&domain).map_or(0, |users| users.count());
         let aliases = aliases.get(&domain).map_or(0, |aliases| aliases.count());
         let _ = writeln!(text, "# local domain {domain} (users: {users}, aliases: {aliases})");
@@ -69,8 +68,8 @@ pub(super) fn run(config_dir: &Path, user: Option<&str>) -> Result<String, Error
     Ok(text)
 }
 
-fn print_warnings(config_dir: &Path, config: &Config, sources: &ReloadableFiles) -> Result<(), ErrorLines> {
-    // Nobody asks it: whoever has enough ends this process.
+fn print_warnings(config_dir: &Path, config: &Config, files: &ReloadableFiles) -> Result<(), ErrorLines> {
+    // The check ends with this process, so no flag stops it earlier.
     let stop = Arc::new(StopFlag::new().map_err(|e| vec![format!("cannot make a pipe: {e}")])?);
     print_to_stderr(
         config
@@ -79,7 +78,7 @@ fn print_warnings(config_dir: &Path, config: &Config, sources: &ReloadableFiles)
             .chain(&unavailable_services(config, &stop))
             .map(|warning| format!("warning: {warning}")),
     );
-    let certs = sources.certificates.certificates();
+    let certs = files.certificates.certificates();
     if certs.is_empty() {
         print_to_stderr([format!(
             "warning: {}: there is no certificate; without one there is no TLS, and nobody can log in",
@@ -89,21 +88,21 @@ fn print_warnings(config_dir: &Path, config: &Config, sources: &ReloadableFiles)
     print_to_stderr(
         expiry_warnings(&certs, SystemClock.wall_time()).map(|ending| format!("warning: {ending}")),
     );
-    if sources.domains.names().is_empty() {
+    if files.domains.names().is_empty() {
         let dir = config_dir.join("domains");
         print_to_stderr([format!(
             "warning: {}: there is no local domain; `postrider user add` makes one",
             dir.display()
         )]);
     }
-    let unread = undeliverable_postmasters(config_dir, config, &sources.domains, &stop);
+    let unread = undeliverable_postmasters(config_dir, config, &files.domains, &stop);
     print_to_stderr(unread.iter().map(|warning| format!("warning: {warning}")));
     Ok(())
 }
 
-/// Takes on the user that the server runs as, because root may read everything: the user that was named,
-/// or the owner of the data directory, or else the account `postrider`. Returns that user if it is not the
-/// one who runs the command; without any of these there is no server yet that could be judged for.
+/// Takes on the rights of the server's user, because root may read everything: the user given, or the owner
+/// of the data directory, or the account `postrider`. Returns that user if it is another than the one who
+/// runs the command. Without any of these there is no server yet whose rights could be checked.
 fn switch_to_server_user(config_dir: &Path, named: Option<&str>) -> Result<Option<ServiceUser>, ErrorLines> {
     let cannot = |what: &str, e: &dyn std::fmt::Display| vec![format!("{what}: {e}")];
     if !is_root() {
@@ -121,7 +120,7 @@ fn switch_to_server_user(config_dir: &Path, named: Option<&str>) -> Result<Optio
                 .ok_or_else(|| vec![format!("--user {name}: there is no such user on this host")])?,
         ),
         None => {
-            // What is wrong with the file is said later, by the check itself.
+            // The check itself reports the problems of the file.
             let data_dir =
                 read_config(config_dir, PollSettings::IMMEDIATE).ok().map(|config| config.data_dir);
             let owner = match &data_dir {

@@ -1,14 +1,14 @@
-//! What a person types.
+//! The command line: one program with subcommands.
 //!
-//! One program with subcommands; `table` lists them all, one file each does the work. Results go
-//! to standard output, everything else to standard error: what, where and what to do. The exit
-//! status is 0 (fine), 1 (could not) or 2 (wrong usage). A command that changes what the daemon
-//! keeps asks the daemon, over its control socket.
+//! `arguments` lists the subcommands, and each has a file of its own. Results go to standard output,
+//! everything else to standard error: what, where and what to do. The exit status is 0 (success), 1
+//! (failure) or 2 (wrong usage). A command that changes the daemon's files asks the daemon, over its control
+//! socket.
 //!
-//! - `table`: the subcommands, their arguments and their help: the map of the product
+//! - `arguments`: the subcommands, their arguments and their help
 //! - `run`: from the arguments to the subcommand
-//! - `terminal`: what they all say and ask
-//! - `serve` · `check` · `user` · `alias` · `domain` · `queue` · `torture`: the subcommands
+//! - `terminal`: output and requests that subcommands share
+//! - `serve` · `check` · `user` · `alias` · `peer` · `queue` · `torture`: the subcommands
 
 mod alias;
 mod arguments;

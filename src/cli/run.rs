@@ -10,17 +10,17 @@ use super::arguments::{Arguments, CliCommand};
 use super::terminal::print_to_stderr;
 use super::{alias, check, peer, queue, serve, torture, user};
 
-/// Does what the arguments say. Exit status 0: fine, 1: could not, 2: wrong usage.
+/// Runs the subcommand. Exit status 0: success, 1: failure, 2: wrong usage.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(e) => {
-            // --help and --version come here too, and go to standard output with status 0.
+            // clap treats --help and --version as errors; they go to standard output with status 0.
             let _ = e.print();
             return if e.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
         }
     };
-    // From here on nobody has to know where the program was started.
+    // Paths are absolute from here on.
     let dir = &std::path::absolute(&arguments.config).unwrap_or(arguments.config);
     let done = match &arguments.subcommand {
         CliCommand::Serve => return serve::run(dir),
@@ -34,7 +34,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match done {
         Ok(text) => {
-            // Nobody reads on: `postrider queue list | head` is fine.
+            // A closed pipe is no error: `postrider queue list | head`.
             let _ = io::stdout().write_all(text.as_bytes());
             ExitCode::SUCCESS
         }

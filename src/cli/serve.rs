@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use crate::daemon::{PollSettings, read_config, serve};
 use crate::observe::set_up_log;
 
-/// Runs the server until it is told to stop. What keeps it from starting goes to the log, like
-/// everything that it says later.
+/// Runs the server until a signal stops it. The reasons for a failed start go to the log, like all later
+/// messages.
 pub(super) fn run(config_dir: &Path) -> ExitCode {
     set_up_log();
     match read_config(config_dir, PollSettings::for_server()).and_then(|config| serve(config_dir, &config)) {

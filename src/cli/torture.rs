@@ -13,34 +13,34 @@ use crate::torture::{
     TortureError, TortureSetup, measure_disk, run_crash_test,
 };
 
-/// Tries the program on a simulated disk, then the program and the disk together.
+/// Tests the program on a simulated disk, then the program and the real disk together.
 pub(super) fn run(dir: &Path, rounds: usize, waiting: usize) -> Result<String, ErrorLines> {
     // Before anything that takes long.
     let dir = open_private_parent(dir)?;
-    print_to_stderr(["the program on a simulated disk: it stops after every single operation"]);
-    let stops = run_crash_test().map_err(|lost| vec![format!("a fault of this program: {lost}")])?;
-    let (tally, recovery, worth) = with_private_directory(&dir, |place| {
-        let cannot = |e: io::Error| TortureError::RemoveFolder(format!("{}: {e}", place.display()));
+    print_to_stderr(["the program on a simulated disk: it crash_results after every single operation"]);
+    let crash_results = run_crash_test().map_err(|lost| vec![format!("a fault of this program: {lost}")])?;
+    let (kill_results, backlog_results, disk_results) = with_private_directory(&dir, |path| {
+        let cannot = |e: io::Error| TortureError::RemoveFolder(format!("{}: {e}", path.display()));
         let program = std::env::current_exe().map_err(cannot)?;
         print_to_stderr([format!(
             "this program on this disk: killed {rounds} times under load, in {}",
-            place.display()
+            path.display()
         )]);
-        let trial = TortureSetup { program: &program, dir: &place.join("kill-test") };
-        let tally = KillTest { setup: trial, rounds }.run()?;
+        let setup = TortureSetup { program: &program, dir: &path.join("kill-test") };
+        let kill_results = KillTest { setup, rounds }.run()?;
 
         print_to_stderr([format!("the same with a long queue: killed while {waiting} messages wait")]);
-        let trial = TortureSetup { program: &program, dir: &place.join("backlog") };
-        let recovery = BacklogTest { setup: trial, waiting_messages: waiting }.run()?;
+        let setup = TortureSetup { program: &program, dir: &path.join("backlog") };
+        let backlog_results = BacklogTest { setup, waiting_messages: waiting }.run()?;
 
         print_to_stderr(["the disk: how many messages a second it allows"]);
-        fs::create_dir(place.join("disk-benchmark")).map_err(cannot)?;
-        Ok((tally, recovery, measure_disk(&place.join("disk-benchmark")).map_err(cannot)?))
+        fs::create_dir(path.join("disk-benchmark")).map_err(cannot)?;
+        Ok((kill_results, backlog_results, measure_disk(&path.join("disk-benchmark")).map_err(cannot)?))
     })?;
-    Ok(format_results(&stops, &tally, &recovery, &worth))
+    Ok(format_results(&crash_results, &kill_results, &backlog_results, &disk_results))
 }
 
-/// The directory to make a folder in. As root we run programs and write files there, so nobody else may
+/// The directory for the new folder. As root this writes files and runs programs there, so no other user may
 /// be able to put anything in the way.
 fn open_private_parent(dir: &Path) -> Result<OpenDir, ErrorLines> {
     let open = OpenDir::open(dir).map_err(|e| vec![format!("{}: {e}", dir.display())])?;
@@ -55,33 +55,33 @@ fn open_private_parent(dir: &Path) -> Result<OpenDir, ErrorLines> {
     }
 }
 
-/// Does something in a new folder, whose name nobody can guess and which only we may enter. The folder is
-/// removed afterwards, unless there is something to see in it.
+/// Calls `act` with a new directory, whose name cannot be guessed and which only the user of this process may
+/// enter. It is removed afterwards, unless it shows how a test failed.
 fn with_private_directory<T>(
     dir: &OpenDir,
     act: impl FnOnce(&Path) -> Result<T, TortureError>,
 ) -> Result<T, ErrorLines> {
     let name = format!("postrider-torture-{:016x}", SystemRandom.bits());
-    let place = dir.path().join(&name);
-    let cannot = |e: io::Error| vec![format!("{}: {e}", place.display())];
+    let path = dir.path().join(&name);
+    let cannot = |e: io::Error| vec![format!("{}: {e}", path.display())];
     dir.create_private_dir(&name).map_err(cannot)?;
-    let done = act(&place);
+    let done = act(&path);
     if let Err(TortureError::KeepFolder(what)) = done {
         return Err(vec![format!(
             "{what}; what is left is in {}: have a look, then remove it",
-            place.display()
+            path.display()
         )]);
     }
-    let removed = fs::remove_dir_all(&place).map_err(cannot);
+    let removed = fs::remove_dir_all(&path).map_err(cannot);
     let done = done.map_err(|e| vec![e.to_string()])?;
     removed.map(|()| done)
 }
 
 fn format_results(
-    stops: &CrashTestResult,
-    tally: &KillTestResult,
-    recovery: &BacklogTestResult,
-    worth: &DiskBenchmark,
+    crash_results: &CrashTestResult,
+    kill_results: &KillTestResult,
+    backlog_results: &BacklogTestResult,
+    disk_results: &DiskBenchmark,
 ) -> String {
     let mut text = format!(
         "stopped after each of {} disk operations, in every way: {} crashes, nothing lost\n\
@@ -89,24 +89,24 @@ fn format_results(
          with {} messages waiting, started again: greets after {:.2} s, tries each destination after {:.2} s, \
          delivers a new letter after {:.2} s, {} MiB of memory at most; all of them delivered, once, in {:.1} s\n\
          syncs: {} a second, one after another; {} us each\n",
-        stops.operations,
-        stops.crashes,
-        tally.rounds,
-        tally.accepted,
-        tally.delivered_twice,
-        recovery.waiting_messages,
-        recovery.greeting_after.as_secs_f64(),
-        recovery.all_destinations_tried_after.as_secs_f64(),
-        recovery.new_message_delivered_after.as_secs_f64(),
-        recovery.memory_peak_octets.div_ceil(1024 * 1024),
-        recovery.queue_emptied_after.as_secs_f64(),
-        worth.syncs_per_second,
-        worth.sync_median.as_micros()
+        crash_results.operations,
+        crash_results.crashes,
+        kill_results.rounds,
+        kill_results.accepted,
+        kill_results.delivered_twice,
+        backlog_results.waiting_messages,
+        backlog_results.greeting_after.as_secs_f64(),
+        backlog_results.all_destinations_tried_after.as_secs_f64(),
+        backlog_results.new_message_delivered_after.as_secs_f64(),
+        backlog_results.memory_peak_octets.div_ceil(1024 * 1024),
+        backlog_results.queue_emptied_after.as_secs_f64(),
+        disk_results.syncs_per_second,
+        disk_results.sync_median.as_micros()
     );
-    for (clients, promises) in &worth.messages_per_second {
+    for (clients, promises) in &disk_results.messages_per_second {
         let _ = writeln!(text, "messages of 4 KiB, {clients:2} at a time: {promises} promised a second");
     }
-    text.push_str(match worth.trust {
+    text.push_str(match disk_results.trust {
         SyncTrust::InMemory => {
             "trust: none: this file system is in memory, and a power cut takes everything\n"
         }
@@ -136,28 +136,28 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_is_ours_alone_has_a_name_of_its_own_and_goes_away_unless_it_is_evidence() {
+    fn the_directory_is_private_has_its_own_name_and_is_removed_unless_a_test_failed() {
         let base = tempfile::tempdir().unwrap();
         let dir = open_private_parent(base.path()).unwrap();
-        let fill = |place: &Path| {
-            let facts = fs::symlink_metadata(place).unwrap();
+        let fill = |path: &Path| {
+            let facts = fs::symlink_metadata(path).unwrap();
             assert_eq!((facts.mode() & 0o7777, facts.uid()), (0o700, Uid::effective().as_raw()));
-            fs::create_dir(place.join("spool")).unwrap();
-            place.to_owned()
+            fs::create_dir(path.join("spool")).unwrap();
+            path.to_owned()
         };
-        let one = with_private_directory(&dir, |place| Ok(fill(place))).unwrap();
-        let other = with_private_directory(&dir, |place| Ok(fill(place))).unwrap();
+        let one = with_private_directory(&dir, |path| Ok(fill(path))).unwrap();
+        let other = with_private_directory(&dir, |path| Ok(fill(path))).unwrap();
         assert_ne!(one, other);
         assert_eq!(count(base.path()), 0);
 
-        let slow = with_private_directory(&dir, |place| {
-            fill(place);
+        let slow = with_private_directory(&dir, |path| {
+            fill(path);
             Err::<(), _>(TortureError::RemoveFolder("it was slow".to_owned()))
         });
         assert_eq!((slow.unwrap_err(), count(base.path())), (vec!["it was slow".to_owned()], 0));
 
-        let lost = with_private_directory(&dir, |place| {
-            fill(place);
+        let lost = with_private_directory(&dir, |path| {
+            fill(path);
             Err::<(), _>(TortureError::KeepFolder("1 message is lost".to_owned()))
         });
         let kept = fs::read_dir(base.path()).unwrap().next().unwrap().unwrap().path();

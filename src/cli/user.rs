@@ -135,7 +135,7 @@ fn check_password(config_dir: &Path, mailbox: &Mailbox, from: &PasswordSource) -
     }
 }
 
-/// As the server will find it.
+/// The users file as the server finds it.
 fn try_login(mailbox: &Mailbox, users: Users, password: &str) -> PasswordCheck {
     let accounts = Accounts::new(HashMap::from([(mailbox.domain.clone(), Arc::new(users))]));
     accounts.check_password(&mailbox.to_string(), password.as_bytes(), Ipv4Addr::LOCALHOST.into())
@@ -145,7 +145,7 @@ fn unknown_user_error(mailbox: &Mailbox, dir: &Path) -> String {
     format!("{mailbox} is not in {}; see who is with: postrider user list", dir.join("users").display())
 }
 
-/// The directory of a local domain, and the users in it.
+/// The directory of a local domain, and its users.
 fn read_users(config_dir: &Path, domain: &Domain) -> Result<(PathBuf, Users), String> {
     let dir = local_domain_directory(config_dir, domain)?.ok_or_else(|| {
         format!(
@@ -163,19 +163,19 @@ fn read_users(config_dir: &Path, domain: &Domain) -> Result<(PathBuf, Users), St
     Ok((dir, users))
 }
 
-/// A directory for a new domain, which belongs to whom `domains/` belongs.
+/// Makes a directory for a new domain, with the owner of `domains/`.
 fn create_domain_directory(config_dir: &Path, mailbox: &Mailbox) -> Result<PathBuf, String> {
     let above = config_dir.join("domains");
-    // U-labels: this is a name that people look for.
+    // U-labels, because people look for this name.
     let name = mailbox.domain.to_unicode();
-    // If the directory is there now, another command was first.
+    // If the directory exists now, another command was first.
     OpenDir::open(&above)
         .and_then(|above| above.create_dir(OsStr::new(&name), 0o750))
         .map_err(|e| format!("{}: {e}", above.display()))?;
     Ok(above.join(name))
 }
 
-/// A password to be set, from where the options say.
+/// The new password, from the source that the options name.
 fn new_password(from: &PasswordSource, mailbox: &Mailbox) -> Result<String, String> {
     let password = match password_from_options(from)? {
         Some(password) => password,
@@ -193,7 +193,7 @@ fn new_password(from: &PasswordSource, mailbox: &Mailbox) -> Result<String, Stri
     Ok(password)
 }
 
-/// The password that the options give; none if it is to be asked for.
+/// The password that the options give; `None` if it is to be asked for.
 fn password_from_options(from: &PasswordSource) -> Result<Option<String>, String> {
     if let Some(file) = &from.password_file {
         return first_line(file).map(Some).map_err(|e| format!("{}: {e}", file.display()));

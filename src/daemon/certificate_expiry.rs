@@ -1,7 +1,6 @@
-//! The end of our certificates: shown all the time, and said in the log when it is near.
+//! Shows when certificates expire, and warns in the log once a day when one is about to.
 //!
-//! A certificate that has ended stops mail without any error on this host, so whoever reads the log
-//! hears of it in time, once a day.
+//! An expired certificate stops mail without any error on this host.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,14 +10,14 @@ use crate::observe::{Gauge, Metrics};
 use crate::sys::{Clock, Moment, Mutex};
 use crate::tls::{CertificateInfo, CertificateSet};
 
-/// How often the log says it again.
+/// Time between two warnings.
 const WARNING_INTERVAL: Duration = Duration::from_hours(24);
 
-/// Looks after the ends.
+/// Watches the expiry of the certificates in force.
 pub(super) struct ExpiryMonitor {
     clock: Arc<dyn Clock>,
     seconds_left_gauge: Gauge,
-    /// When the log was last told, about these certificates.
+    /// When the last warning about the certificates in force was logged.
     last_warning: Mutex<Option<Moment>>,
 }
 
@@ -32,35 +31,35 @@ impl ExpiryMonitor {
         }
     }
 
-    /// Other certificates are in force.
+    /// Checks certificates that have just been put in force.
     pub(super) fn check_replaced(&self, certs: &CertificateSet) {
         *self.last_warning.lock() = None;
         self.check(certs);
     }
 
-    /// Shows how long there is, and says what is ending unless that was said within a day.
+    /// Updates the metric, and logs warnings unless some were logged within a day.
     pub(super) fn check(&self, certs: &CertificateSet) {
         let left = first_to_expire(certs)
-            .map_or(Duration::ZERO, |held| held.validity.remaining(self.clock.wall_time()));
+            .map_or(Duration::ZERO, |certificate| certificate.validity.remaining(self.clock.wall_time()));
         self.seconds_left_gauge.set(i64::try_from(left.as_secs()).unwrap_or(i64::MAX));
-        let mut said = self.last_warning.lock();
+        let mut last_warning = self.last_warning.lock();
         let now = self.clock.now();
-        if said.is_none_or(|said| now.since(said) >= WARNING_INTERVAL) {
-            *said = Some(now);
-            expiry_warnings(certs, self.clock.wall_time()).for_each(|words| log::warn!("{words}"));
+        if last_warning.is_none_or(|last_warning| now.since(last_warning) >= WARNING_INTERVAL) {
+            *last_warning = Some(now);
+            expiry_warnings(certs, self.clock.wall_time()).for_each(|warning| log::warn!("{warning}"));
         }
     }
 }
 
-/// The certificate that ends first.
+/// The certificate that expires first.
 pub(super) fn first_to_expire(certs: &CertificateSet) -> Option<&CertificateInfo> {
-    certs.certificates().iter().min_by_key(|held| held.validity.not_after)
+    certs.certificates().iter().min_by_key(|certificate| certificate.validity.not_after)
 }
 
-/// A sentence for each certificate that has ended or ends soon.
+/// A sentence for each certificate that has expired or expires soon.
 pub fn expiry_warnings(certs: &CertificateSet, now: Timestamp) -> impl Iterator<Item = String> {
-    certs.certificates().iter().filter(move |held| held.validity.is_expiring_soon(now)).map(move |held| {
-        let CertificateInfo { folder, validity } = held;
+    certs.certificates().iter().filter(move |certificate| certificate.validity.is_expiring_soon(now)).map(move |certificate| {
+        let CertificateInfo { folder, validity } = certificate;
         let days = validity.remaining(now).as_secs() / 86_400;
         let when = match days {
             _ if validity.remaining(now).is_zero() => {

@@ -1,8 +1,7 @@
-//! The certificates in `certs/`, read and read again.
+//! The certificates in `certs/`.
 //!
-//! `certs/NAME/` holds `fullchain.pem` and `privkey.pem`, as files or as links. Each pair is looked at by
-//! the rule of `watched`: a chain and a key that do not belong together, or cannot be read, leave the pair
-//! in force that was there before.
+//! `certs/NAME/` holds `fullchain.pem` and `privkey.pem`, as files or as links. Each pair follows the rule
+//! of `watched_value`: a chain and a key that do not match, or cannot be read, leave the old pair in force.
 
 use std::path::{Path, PathBuf};
 
@@ -30,60 +29,60 @@ struct CertificateDirectory {
 }
 
 impl CertificateFiles {
-    /// Those in `certs/` in the configuration directory, before the first look. Without SNI the one for
-    /// `hostname` is served, or else the first one.
-    pub(super) fn new(config_dir: &Path, hostname: &Domain, looks: PollSettings) -> Self {
+    /// The certificates in `certs/` of the configuration directory, before the first poll. A client without
+    /// SNI gets the one for `hostname`, or else the first one.
+    pub(super) fn new(config_dir: &Path, hostname: &Domain, settings: PollSettings) -> Self {
         let dir = config_dir.join("certs");
         Self {
             dir,
             hostname: hostname.clone(),
-            poll_settings: looks,
+            poll_settings: settings,
             directories: WatchedDirectories::default(),
         }
     }
 
-    /// Looks for certificates that have changed, and reads those.
+    /// Reads the certificates that have changed.
     pub(super) fn poll(&mut self) -> PollResult {
-        let mut look = PollResult::default();
+        let mut result = PollResult::default();
         let make = |_: &String, path: &Path| CertificateDirectory {
             path: path.to_owned(),
             pair: WatchedValue::default(),
         };
         let dir = &self.dir;
         let list = |reader: &mut _| match list_directories(dir, reader) {
-            Ok((paths, complaints)) => Ok(DirectoryListing {
-                directories: paths.into_iter().map(name_and_path).collect(),
-                problems: complaints,
-            }),
+            Ok((paths, problems)) => {
+                Ok(DirectoryListing { directories: paths.into_iter().map(name_and_path).collect(), problems })
+            }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 Ok(DirectoryListing { directories: [].into(), problems: Vec::new() })
             }
             Err(e) => Err(vec![format!("{}: {e}; the server must be able to list it", dir.display())]),
         };
-        self.directories.poll(self.poll_settings, &mut look, list, make);
-        look
+        self.directories.poll(self.poll_settings, &mut result, list, make);
+        result
     }
 
-    /// What is changing and not believed yet.
+    /// The paths that are changing.
     pub(super) fn changing_paths(&self) -> Vec<PathBuf> {
         self.directories.changing_paths()
     }
 
-    /// Everything that is wrong with the entries of `certs/` as they are.
+    /// The problems of the entries in `certs/` as they are.
     pub(super) fn problems(&self) -> Vec<String> {
         self.directories.problems()
     }
 
-    /// Reads everything at the next look.
+    /// Reads everything at the next poll.
     pub(super) fn invalidate(&mut self) {
         self.directories.invalidate();
     }
 
-    /// All that can be used.
+    /// The certificates in force.
     #[must_use]
     pub fn certificates(&self) -> CertificateSet {
         let pairs = self.directories.in_force();
-        let pairs = pairs.filter_map(|(name, folder)| Some((name.as_str(), folder.pair.value()?.as_ref())));
+        let pairs =
+            pairs.filter_map(|(name, directory)| Some((name.as_str(), directory.pair.value()?.as_ref())));
         CertificateSet::new(pairs, &self.hostname)
     }
 }
@@ -93,9 +92,9 @@ fn name_and_path(path: PathBuf) -> (String, PathBuf) {
 }
 
 impl WatchedDirectory for CertificateDirectory {
-    fn poll(&mut self, looks: PollSettings, found: &mut PollResult) {
+    fn poll(&mut self, settings: PollSettings, found: &mut PollResult) {
         let Self { path, pair } = self;
-        pair.poll(looks, found, |reader| {
+        pair.poll(settings, found, |reader| {
             CertificateAndKey::read(path, &mut |file| reader.read_octets(file, OCTETS_MAX))
                 .map_err(|e| vec![e.to_string()])
         });
@@ -123,33 +122,33 @@ mod tests {
 
     impl TestConfigDir {
         fn new() -> Self {
-            let house = Self(tempfile::tempdir().unwrap());
-            fs::create_dir(house.path("certs")).unwrap();
-            house
+            let dir = Self(tempfile::tempdir().unwrap());
+            fs::create_dir(dir.path("certs")).unwrap();
+            dir
         }
 
         fn path(&self, below: &str) -> PathBuf {
             self.0.path().join(below)
         }
 
-        /// Writes a chain and a key for `name`, with a suffix for the files' names.
-        fn write(&self, folder: &str, name: &str, suffix: &str) {
+        /// Writes a chain and a key for `name`; `suffix` is part of the names of the files.
+        fn write(&self, directory: &str, name: &str, suffix: &str) {
             let made = rcgen::generate_simple_self_signed(vec![name.to_owned()]).unwrap();
-            fs::create_dir_all(self.path(folder)).unwrap();
-            let file = |what: &str| self.path(&format!("{folder}/{what}{suffix}.pem"));
+            fs::create_dir_all(self.path(directory)).unwrap();
+            let file = |what: &str| self.path(&format!("{directory}/{what}{suffix}.pem"));
             fs::write(file("fullchain"), made.cert.pem()).unwrap();
             fs::write(file("privkey"), made.signing_key.serialize_pem()).unwrap();
         }
 
         fn unread(&self) -> CertificateFiles {
-            let looks = PollSettings { interval: Duration::from_hours(1) };
-            CertificateFiles::new(self.0.path(), &Domain::parse("mx.here.example").unwrap(), looks)
+            let settings = PollSettings { interval: Duration::from_hours(1) };
+            CertificateFiles::new(self.0.path(), &Domain::parse("mx.here.example").unwrap(), settings)
         }
 
         /// Read as at a start.
         fn load(&self) -> CertificateFiles {
             let mut certificates = self.unread();
-            looks(&mut certificates, 3);
+            poll_times(&mut certificates, 3);
             certificates
         }
     }
@@ -158,111 +157,111 @@ mod tests {
         certificates.certificates().dns_names().map(str::to_owned).collect()
     }
 
-    /// Some looks: whether there is something new, and the complaints.
-    fn looks(certificates: &mut CertificateFiles, count: usize) -> (bool, Vec<String>) {
-        let looks: Vec<_> = (0..count).map(|_| certificates.poll()).collect();
-        let is_changed = looks.iter().any(|look| look.is_changed);
-        (is_changed, looks.into_iter().flat_map(|look| look.problems).collect())
+    /// Polls several times: whether a certificate has changed, and the problems.
+    fn poll_times(certificates: &mut CertificateFiles, count: usize) -> (bool, Vec<String>) {
+        let settings: Vec<_> = (0..count).map(|_| certificates.poll()).collect();
+        let is_changed = settings.iter().any(|result| result.is_changed);
+        (is_changed, settings.into_iter().flat_map(|result| result.problems).collect())
     }
 
     #[test]
     fn links_that_are_renewed_one_after_another_leave_the_old_pair_in_force() {
-        let house = TestConfigDir::new();
-        house.write("archive", "one.example", "1");
-        house.write("archive", "two.example", "2");
-        fs::create_dir_all(house.path("live/here")).unwrap();
+        let dir = TestConfigDir::new();
+        dir.write("archive", "one.example", "1");
+        dir.write("archive", "two.example", "2");
+        fs::create_dir_all(dir.path("live/here")).unwrap();
         let lead = |what: &str, number: u8| {
-            let new = house.path("live/here/new");
+            let new = dir.path("live/here/new");
             symlink(format!("../../archive/{what}{number}.pem"), &new).unwrap();
-            fs::rename(new, house.path(&format!("live/here/{what}.pem"))).unwrap();
+            fs::rename(new, dir.path(&format!("live/here/{what}.pem"))).unwrap();
         };
         lead("fullchain", 1);
         lead("privkey", 1);
-        symlink(house.path("live/here"), house.path("certs/here")).unwrap();
-        let mut certificates = house.load();
+        symlink(dir.path("live/here"), dir.path("certs/here")).unwrap();
+        let mut certificates = dir.load();
         assert_eq!(names(&certificates), ["one.example"]);
 
         lead("privkey", 2);
-        let (is_changed, complaints) = looks(&mut certificates, 4);
-        assert!(!is_changed && complaints.len() == 1, "{complaints:?}");
-        assert!(complaints[0].contains("does not belong"), "{complaints:?}");
+        let (is_changed, problems) = poll_times(&mut certificates, 4);
+        assert!(!is_changed && problems.len() == 1, "{problems:?}");
+        assert!(problems[0].contains("does not belong"), "{problems:?}");
         assert_eq!(names(&certificates), ["one.example"]);
         lead("fullchain", 2);
         assert_eq!(certificates.poll(), PollResult::default(), "the next link may follow");
         assert!(certificates.poll().is_changed);
         assert_eq!(names(&certificates), ["two.example"]);
 
-        // The folder itself is a link, too.
-        house.write("live/other", "three.example", "");
-        fs::remove_file(house.path("certs/here")).unwrap();
-        symlink(house.path("live/other"), house.path("certs/here")).unwrap();
-        assert!(looks(&mut certificates, 2).0);
+        // The directory itself is a link, too.
+        dir.write("live/other", "three.example", "");
+        fs::remove_file(dir.path("certs/here")).unwrap();
+        symlink(dir.path("live/other"), dir.path("certs/here")).unwrap();
+        assert!(poll_times(&mut certificates, 2).0);
         assert_eq!(names(&certificates), ["three.example"]);
     }
 
     #[test]
     fn one_broken_pair_does_not_keep_another_from_being_renewed() {
-        let house = TestConfigDir::new();
-        house.write("certs/a", "a.example", "");
-        house.write("certs/b", "b.example", "");
-        let mut certificates = house.load();
-        fs::write(house.path("certs/a/privkey.pem"), "broken").unwrap();
-        house.write("certs/b", "new.example", "");
-        let (is_changed, complaints) = looks(&mut certificates, 3);
-        assert!(is_changed && complaints.len() == 1, "{complaints:?}");
+        let dir = TestConfigDir::new();
+        dir.write("certs/a", "a.example", "");
+        dir.write("certs/b", "b.example", "");
+        let mut certificates = dir.load();
+        fs::write(dir.path("certs/a/privkey.pem"), "broken").unwrap();
+        dir.write("certs/b", "new.example", "");
+        let (is_changed, problems) = poll_times(&mut certificates, 3);
+        assert!(is_changed && problems.len() == 1, "{problems:?}");
         assert_eq!(names(&certificates), ["a.example", "new.example"]);
         assert_eq!(certificates.problems().len(), 1, "a reload hears of it, too");
     }
 
     #[test]
-    fn a_folder_that_is_away_for_a_moment_stays_in_force() {
-        let house = TestConfigDir::new();
-        house.write("certs/here", "here.example", "");
-        let mut certificates = house.load();
+    fn a_directory_that_is_missing_for_a_moment_stays_in_force() {
+        let dir = TestConfigDir::new();
+        dir.write("certs/here", "here.example", "");
+        let mut certificates = dir.load();
         for thing in ["certs", "certs/here", "certs/here/privkey.pem"] {
-            fs::rename(house.path(thing), house.path("away")).unwrap();
-            assert_eq!(looks(&mut certificates, 4), (false, Vec::new()), "{thing}");
-            fs::rename(house.path("away"), house.path(thing)).unwrap();
-            looks(&mut certificates, 2);
+            fs::rename(dir.path(thing), dir.path("away")).unwrap();
+            assert_eq!(poll_times(&mut certificates, 4), (false, Vec::new()), "{thing}");
+            fs::rename(dir.path("away"), dir.path(thing)).unwrap();
+            poll_times(&mut certificates, 2);
             assert_eq!(names(&certificates), ["here.example"]);
         }
-        fs::remove_file(house.path("certs/here/privkey.pem")).unwrap();
-        let (is_changed, complaints) = looks(&mut certificates, 6);
-        assert!(!is_changed && complaints[0].contains("privkey.pem: is missing"), "{complaints:?}");
-        fs::remove_dir_all(house.path("certs/here")).unwrap();
-        assert_eq!(looks(&mut certificates, 4), (false, Vec::new()));
+        fs::remove_file(dir.path("certs/here/privkey.pem")).unwrap();
+        let (is_changed, problems) = poll_times(&mut certificates, 6);
+        assert!(!is_changed && problems[0].contains("privkey.pem: is missing"), "{problems:?}");
+        fs::remove_dir_all(dir.path("certs/here")).unwrap();
+        assert_eq!(poll_times(&mut certificates, 4), (false, Vec::new()));
         assert!(certificates.poll().is_changed && certificates.certificates().is_empty(), "removed for good");
     }
 
     #[test]
-    fn an_entry_that_cannot_be_used_is_named_and_takes_nothing_away() {
-        let house = TestConfigDir::new();
-        house.write("certs/good", "good.example", "");
-        // Root hears of these, too: a link to nothing, a link to itself, a folder without files.
-        symlink("nowhere", house.path("certs/nothing")).unwrap();
-        symlink("circle", house.path("certs/circle")).unwrap();
-        fs::create_dir(house.path("certs/empty")).unwrap();
-        fs::write(house.path("certs/README"), "not a folder").unwrap();
-        let mut certificates = house.load();
+    fn an_entry_that_cannot_be_used_is_reported_and_removes_nothing() {
+        let dir = TestConfigDir::new();
+        dir.write("certs/good", "good.example", "");
+        // Errors that root gets too: a link without a target, a link to itself, a directory without files.
+        symlink("nowhere", dir.path("certs/nothing")).unwrap();
+        symlink("circle", dir.path("certs/circle")).unwrap();
+        fs::create_dir(dir.path("certs/empty")).unwrap();
+        fs::write(dir.path("certs/README"), "not a directory").unwrap();
+        let mut certificates = dir.load();
         assert_eq!(names(&certificates), ["good.example"]);
-        let complaints = certificates.problems();
-        assert_eq!(complaints.len(), 3, "{complaints:?}");
+        let problems = certificates.problems();
+        assert_eq!(problems.len(), 3, "{problems:?}");
         for words in ["nothing: is a symbolic link to nothing", "circle: ", "empty/fullchain.pem: is missing"]
         {
-            assert!(complaints.iter().any(|complaint| complaint.contains(words)), "{words}: {complaints:?}");
+            assert!(problems.iter().any(|problem| problem.contains(words)), "{words}: {problems:?}");
         }
-        fs::rename(house.path("certs/good"), house.path("certs/.good")).unwrap();
-        assert!(!looks(&mut certificates, 9).0, "while the list is wrong, nothing is removed");
+        fs::rename(dir.path("certs/good"), dir.path("certs/.good")).unwrap();
+        assert!(!poll_times(&mut certificates, 9).0, "while the list is wrong, nothing is removed");
         assert_eq!(names(&certificates), ["good.example"]);
     }
 
     #[test]
-    fn no_folder_and_no_certificates_are_an_empty_set() {
-        let house = TestConfigDir::new();
-        let certificates = house.load();
+    fn without_a_directory_or_a_certificate_the_set_is_empty() {
+        let dir = TestConfigDir::new();
+        let certificates = dir.load();
         assert!(certificates.certificates().is_empty() && certificates.problems().is_empty());
-        fs::remove_dir(house.path("certs")).unwrap();
-        let certificates = house.load();
+        fs::remove_dir(dir.path("certs")).unwrap();
+        let certificates = dir.load();
         assert!(certificates.certificates().is_empty() && certificates.problems().is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! The file `postrider.toml`, read with what the host says of itself.
+//! Reads the file `postrider.toml`, and completes it with the name of the host.
 
 use std::fmt::Display;
 use std::io;
@@ -15,19 +15,19 @@ use crate::sys::{host_name, is_hook_present};
 /// Longest `postrider.toml` that is read, in octets.
 const OCTETS_MAX: u64 = 1024 * 1024;
 
-/// Reads `postrider.toml` in the configuration directory, once nobody is writing it. Where it names no
-/// host, the host is asked, which may take long: only for start-up.
+/// Reads `postrider.toml` in the configuration directory, once it stays the same. If it has no `hostname`,
+/// the host's resolver is asked, which may take long: only for a start.
 ///
 /// # Errors
-/// Everything that is wrong with it, a sentence each.
-pub fn read_config(config_dir: &Path, looks: PollSettings) -> Result<Config, Vec<String>> {
-    let mut configuration = ConfigFile::new(config_dir, host_name, looks);
-    wait_until_stable_at_start(looks, &mut || configuration.poll()).map_err(|e| vec![e])?;
-    let complaints = configuration.problems().to_vec();
-    configuration.config().filter(|_| complaints.is_empty()).cloned().ok_or(complaints)
+/// Every problem of the file, a sentence each.
+pub fn read_config(config_dir: &Path, settings: PollSettings) -> Result<Config, Vec<String>> {
+    let mut configuration = ConfigFile::new(config_dir, host_name, settings);
+    wait_until_stable_at_start(settings, &mut || configuration.poll()).map_err(|e| vec![e])?;
+    let problems = configuration.problems().to_vec();
+    configuration.config().filter(|_| problems.is_empty()).cloned().ok_or(problems)
 }
 
-/// `postrider.toml`, looked at by the rule of `watched`.
+/// `postrider.toml`, read by the rule of `watched_value`.
 pub(super) struct ConfigFile<'a> {
     file: PathBuf,
     hostname: Box<dyn Fn() -> Option<String> + 'a>,
@@ -36,20 +36,20 @@ pub(super) struct ConfigFile<'a> {
 }
 
 impl<'a> ConfigFile<'a> {
-    fn new(config_dir: &Path, hostname: impl Fn() -> Option<String> + 'a, looks: PollSettings) -> Self {
+    fn new(config_dir: &Path, hostname: impl Fn() -> Option<String> + 'a, settings: PollSettings) -> Self {
         let file = config_dir.join("postrider.toml");
-        Self { file, hostname: Box::new(hostname), poll_settings: looks, watched: WatchedValue::default() }
+        Self { file, hostname: Box::new(hostname), poll_settings: settings, watched: WatchedValue::default() }
     }
 
-    /// For a look while the server runs: where the file names no host, it is `hostname`, which is in force.
-    pub(super) fn for_reload(config_dir: &Path, hostname: &'a Domain, looks: PollSettings) -> Self {
-        Self::new(config_dir, || Some(hostname.to_string()), looks)
+    /// For a reload: if the file has no `hostname`, it is `hostname`, which is in force.
+    pub(super) fn for_reload(config_dir: &Path, hostname: &'a Domain, settings: PollSettings) -> Self {
+        Self::new(config_dir, || Some(hostname.to_string()), settings)
     }
 
-    /// Looks at the file; it is among the paths that are returned if it is changing.
+    /// Polls the file; returns its path if it is changing.
     pub(super) fn poll(&mut self) -> Vec<PathBuf> {
-        let Self { file, hostname, poll_settings: looks, watched } = self;
-        watched.poll(*looks, &mut PollResult::default(), |reader| {
+        let Self { file, hostname, poll_settings: settings, watched } = self;
+        watched.poll(*settings, &mut PollResult::default(), |reader| {
             let cannot = |e: &dyn Display| {
                 vec![format!("{}: {e}; name the directory that has it with --config DIR", file.display())]
             };
@@ -61,28 +61,28 @@ impl<'a> ConfigFile<'a> {
         watched.changing_paths()
     }
 
-    /// What is wrong with the file.
+    /// The problems of the file.
     pub(super) fn problems(&self) -> &[String] {
         self.watched.problems()
     }
 
-    /// What it says.
+    /// The configuration in the file.
     pub(super) fn config(&self) -> Option<&Config> {
         self.watched.value().map(AsRef::as_ref)
     }
 }
 
-/// Looks at the hooks.
+/// Checks the operator's hooks.
 ///
 /// # Errors
-/// What is wrong with them, a sentence each. Mail is put off, or not judged, until it is mended.
+/// The problems of the hooks, a sentence each. Until they are mended, mail is deferred or not judged.
 pub fn check_hooks(config_dir: &Path) -> Result<(), Vec<String>> {
-    let mut complaints = SessionHooks::installation_problems(config_dir);
-    complaints.extend(is_hook_present(&alias_hook_path(config_dir)).err());
-    if complaints.is_empty() { Ok(()) } else { Err(complaints) }
+    let mut problems = SessionHooks::installation_problems(config_dir);
+    problems.extend(is_hook_present(&alias_hook_path(config_dir)).err());
+    if problems.is_empty() { Ok(()) } else { Err(problems) }
 }
 
-/// Where the program is that knows more aliases.
+/// The path of the hook that resolves further aliases.
 pub(super) fn alias_hook_path(config_dir: &Path) -> PathBuf {
     config_dir.join("hooks/alias-resolve")
 }

@@ -1,6 +1,6 @@
-//! Logins at other servers: `credentials.toml`, read and read again.
+//! The file `credentials.toml` with logins at other servers.
 //!
-//! The file holds passwords, so nobody else on this host may read it. It need not be there.
+//! The file holds passwords, so other users of this host must not be able to read it. It may be missing.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -27,44 +27,44 @@ pub struct CredentialsFile {
 }
 
 impl CredentialsFile {
-    /// `credentials.toml` in the configuration directory, before the first look.
-    pub(super) fn new(config_dir: &Path, looks: PollSettings) -> Self {
+    /// `credentials.toml` in the configuration directory, before the first poll.
+    pub(super) fn new(config_dir: &Path, settings: PollSettings) -> Self {
         Self {
             path: config_dir.join("credentials.toml"),
-            poll_settings: looks,
+            poll_settings: settings,
             watched: WatchedValue::default(),
         }
     }
 
-    /// Looks whether it has changed, and reads it if so.
+    /// Reads the file if it has changed.
     pub(super) fn poll(&mut self) -> PollResult {
-        let mut look = PollResult::default();
-        self.watched.poll(self.poll_settings, &mut look, |reader| read_credentials(&self.path, reader));
-        look
+        let mut result = PollResult::default();
+        self.watched.poll(self.poll_settings, &mut result, |reader| read_credentials(&self.path, reader));
+        result
     }
 
-    /// What is changing and not believed yet.
+    /// The path, while the file is changing.
     pub(super) fn changing_paths(&self) -> Vec<PathBuf> {
         self.watched.changing_paths()
     }
 
-    /// What is wrong with the file as it is.
+    /// The problems of the file.
     pub(super) fn problems(&self) -> &[String] {
         self.watched.problems()
     }
 
-    /// Reads the file at the next look.
+    /// Reads the file at the next poll.
     pub(super) fn invalidate(&mut self) {
         self.watched.invalidate();
     }
 
-    /// What is in force.
+    /// The logins in force.
     #[must_use]
     pub fn logins(&self) -> Arc<CredentialsByName> {
         self.watched.value().cloned().unwrap_or_default()
     }
 
-    /// Puts in force, for the couriers, what was read.
+    /// Puts the logins in force for the couriers.
     pub(super) fn publish_to(&self, logins: &ArcSwap<CredentialsByName>) {
         logins.store(self.logins());
     }
@@ -84,8 +84,8 @@ fn read_credentials(path: &Path, reader: &mut FileReader) -> Result<CredentialsB
 }
 
 fn check_permissions(path: &Path) -> Result<(), Vec<String>> {
-    // A file that vanished meanwhile is noticed by the fingerprint that is taken afterwards.
-    let is_open = fs::metadata(path).is_ok_and(|facts| facts.permissions().mode() & 0o007 != 0);
+    // The fingerprint that is taken afterwards shows a file that has vanished.
+    let is_open = fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o007 != 0);
     if !is_open {
         return Ok(());
     }
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_may_be_missing_and_may_not_be_open_to_everybody() {
+    fn the_file_may_be_missing_but_not_readable_for_everyone() {
         let dir = tempfile::tempdir().unwrap();
         let load = || {
             let mut file = CredentialsFile::new(dir.path(), PollSettings::IMMEDIATE);
@@ -135,17 +135,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         write(&dir, GOOD, 0o600);
         let mut file = CredentialsFile::new(dir.path(), PollSettings { interval: Duration::from_hours(1) });
-        let look = |file: &mut CredentialsFile| {
+        let poll = |file: &mut CredentialsFile| {
             assert_eq!(file.poll(), PollResult::default(), "it may still be written");
             file.poll()
         };
-        assert!(look(&mut file).is_changed);
-        assert_eq!(look(&mut file), PollResult::default());
+        assert!(poll(&mut file).is_changed);
+        assert_eq!(poll(&mut file), PollResult::default());
         write(&dir, "[relay1]\nuser = \"ana\"\n", 0o600);
-        let seen = look(&mut file);
+        let seen = poll(&mut file);
         assert!(!seen.is_changed && seen.problems.len() == 1, "{seen:?}");
         assert!(file.logins().contains_key("relay1"));
         write(&dir, &GOOD.replace("relay1", "relay2"), 0o600);
-        assert!(look(&mut file).is_changed && file.logins().contains_key("relay2"));
+        assert!(poll(&mut file).is_changed && file.logins().contains_key("relay2"));
     }
 }

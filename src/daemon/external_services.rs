@@ -1,4 +1,4 @@
-//! Servers beside us that keep users or mailboxes: Dovecot's authentication, an LMTP server.
+//! Other servers that this one depends on: Dovecot for users, an LMTP server for mailboxes.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use crate::config::{Config, LocalDelivery};
 use crate::observe::Metrics;
 use crate::sys::{Clock as _, Connector as _, StopFlag, StoppableConnector, SystemClock, SystemRandom};
 
-/// How long a server may take to accept a connection that only shows that it is there.
+/// Time for a server to accept a connection that only tests whether it runs.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The Dovecot that is asked for users and passwords, if one is.
+/// The client of Dovecot's authentication, if the configuration uses it.
 pub(super) fn dovecot_client(
     config: &Config,
     metrics: &Metrics,
@@ -30,19 +30,19 @@ pub(super) fn dovecot_client(
     })
 }
 
-/// What those servers do not do for us just now, a sentence each. No reason not to start: they may
-/// start after us, and are tried at each use. Waits for them, for seconds each.
+/// One sentence for each of these servers that does not answer. The start goes on without them: they may
+/// start later, and are tried at each use. Waits up to seconds for each.
 pub fn unavailable_services(config: &Config, stop: &Arc<StopFlag>) -> Vec<String> {
     let dovecot = dovecot_client(config, &Metrics::default(), stop);
-    let mut complaints = dovecot.map(|dovecot| dovecot.socket_problems()).unwrap_or_default();
+    let mut problems = dovecot.map(|dovecot| dovecot.socket_problems()).unwrap_or_default();
     if let LocalDelivery::Lmtp(lmtp) = &config.delivery.local
         && let Err(error) = StoppableConnector::new(Arc::clone(stop))
             .connect(&lmtp.address, SystemClock.now() + CONNECT_TIMEOUT)
     {
         let address = &lmtp.address;
-        complaints.push(format!(
+        problems.push(format!(
             "no connection to {address}: {error}; until there is, mail for local mailboxes waits"
         ));
     }
-    complaints
+    problems
 }

@@ -1,8 +1,8 @@
-//! Reads the operator's files, and notes what it found where, to know later whether that still holds.
+//! Reads the operator's files, and records a fingerprint of each.
 //!
-//! One reading makes one value of any number of files and directories. The fingerprint of each is taken
-//! before it is read; [`Files::are_current`] takes it again. A reading whose fingerprints are the same
-//! afterwards saw one state of the files and no mixture of two.
+//! A value may be made from any number of files and directories. The fingerprint of each is taken before it
+//! is read; [`FilesSnapshot::is_current`] takes it again. If no fingerprint has changed, the value comes
+//! from one state of the files and not from a mixture of two.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,40 +16,40 @@ use crate::sys::{
     FileFingerprint, ServiceUser, first_inaccessible_dir, has_changed_within, is_unchanged_for,
 };
 
-/// Coarsest time stamps of a file system: two writes in that time may leave one fingerprint.
+/// Coarsest time stamps of a file system: two writes within this time may leave one fingerprint.
 const TIMESTAMP_GRANULARITY_MAX: Duration = Duration::from_secs(2);
 
-/// What a reading found, by path.
+/// The files that a value was made from, by path.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct FilesSnapshot(BTreeMap<PathBuf, SnapshotEntry>);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum SnapshotEntry {
-    /// A file, and a digest of what it held; none if it was not read.
+    /// A file, and a digest of its content; no digest if it was not read.
     File { fingerprint: Result<Option<FileFingerprint>, io::ErrorKind>, digest: Option<u64> },
-    /// What an entry of a directory is. What is in it is noted by those who read it.
+    /// The kind of a directory entry. Its content is recorded by the code that reads it.
     DirectoryEntry(EntryKind),
     /// The names in a directory, sorted.
     EntryNames(Result<Vec<OsString>, io::ErrorKind>),
 }
 
-/// What an entry of a directory is, links followed.
+/// The kind of a directory entry, links followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EntryKind {
     Absent,
     Directory,
-    /// A file, or something else that is no directory.
+    /// A file, or another thing that is no directory.
     NotDirectory,
-    /// A symbolic link to nothing.
+    /// A symbolic link whose target is missing.
     DanglingSymlink,
     Inaccessible(io::ErrorKind),
 }
 
 impl EntryKind {
-    /// What there is at `path`.
+    /// The kind of the entry at `path`.
     pub(super) fn at(path: &Path) -> Self {
         match fs::metadata(path) {
-            Ok(facts) if facts.is_dir() => Self::Directory,
+            Ok(metadata) if metadata.is_dir() => Self::Directory,
             Ok(_) => Self::NotDirectory,
             Err(e) if e.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_ok() => {
                 Self::DanglingSymlink
@@ -69,7 +69,7 @@ impl SnapshotEntry {
         }
     }
 
-    /// There is something that can be taken away.
+    /// A file with content, or a directory.
     fn has_content(&self) -> bool {
         match self {
             Self::File { fingerprint, .. } => matches!(fingerprint, Ok(Some(file)) if file.has_content()),
@@ -78,7 +78,7 @@ impl SnapshotEntry {
         }
     }
 
-    /// There is nothing, or nothing in it.
+    /// A missing file or directory, or an empty file.
     fn is_missing_or_empty(&self) -> bool {
         match self {
             Self::File { fingerprint: Ok(Some(file)), .. } => !file.has_content() && !file.is_dangling_link(),
@@ -93,20 +93,20 @@ impl SnapshotEntry {
 }
 
 impl FilesSnapshot {
-    /// Every file and directory is as the reading found it, by its fingerprint.
+    /// Whether every file and directory has the recorded fingerprint.
     pub(super) fn is_current(&self) -> bool {
-        self.0.iter().all(|(path, noted)| noted.is_current(path))
+        self.0.iter().all(|(path, entry)| entry.is_current(path))
     }
 
-    /// Something is gone or empty in `later` that was there in this reading.
+    /// Whether a file or directory of this snapshot is missing or empty in `later`.
     pub(super) fn has_losses_in(&self, later: &Self) -> bool {
-        let mut there = self.0.iter().filter(|(_, noted)| noted.has_content());
-        there.any(|(path, noted)| match later.0.get(path) {
+        let mut there = self.0.iter().filter(|(_, entry)| entry.has_content());
+        there.any(|(path, entry)| match later.0.get(path) {
             Some(now) => now.is_missing_or_empty(),
-            None => match noted {
-                // A file that nothing names any longer.
+            None => match entry {
+                // No other file names this one any more.
                 SnapshotEntry::File { .. } | SnapshotEntry::EntryNames(_) => false,
-                // A name that the directory no longer has.
+                // The directory does not have this name any more.
                 SnapshotEntry::DirectoryEntry(_) => {
                     matches!(EntryKind::at(path), EntryKind::Absent | EntryKind::NotDirectory)
                 }
@@ -114,16 +114,16 @@ impl FilesSnapshot {
         })
     }
 
-    /// The paths at which the two readings differ.
+    /// The paths at which the two snapshots differ.
     pub(super) fn differing_paths(&self, other: &Self) -> Vec<PathBuf> {
         let paths = self.0.keys().chain(other.0.keys().filter(|path| !self.0.contains_key(*path)));
         paths.filter(|path| self.0.get(*path) != other.0.get(*path)).cloned().collect()
     }
 
-    /// Something is there and could not be read: the next look may find it readable, and no fingerprint
-    /// tells.
+    /// Whether a file exists that could not be read. It may be readable at the next poll without a change of
+    /// its fingerprint.
     pub(super) fn has_unreadable_files(&self) -> bool {
-        self.0.values().any(|noted| match noted {
+        self.0.values().any(|entry| match entry {
             SnapshotEntry::File { fingerprint: Ok(Some(_)), digest } => digest.is_none(),
             SnapshotEntry::File { fingerprint: Ok(None), .. } | SnapshotEntry::DirectoryEntry(_) => false,
             SnapshotEntry::File { fingerprint: Err(_), .. } => true,
@@ -133,14 +133,14 @@ impl FilesSnapshot {
         })
     }
 
-    /// Nothing has changed for so long.
+    /// Whether nothing has changed for this time.
     pub(super) fn is_unchanged_for(&self, time: Duration) -> bool {
         self.0.keys().all(|path| is_unchanged_for(path, time))
     }
 
-    /// A file changed so short a time ago that a further change may leave the same fingerprint.
+    /// Whether a file has changed so recently that another change may leave the same fingerprint.
     pub(super) fn is_just_changed(&self) -> bool {
-        let mut files = self.0.iter().filter(|(_, noted)| matches!(noted, SnapshotEntry::File { .. }));
+        let mut files = self.0.iter().filter(|(_, entry)| matches!(entry, SnapshotEntry::File { .. }));
         files.any(|(path, _)| has_changed_within(path, TIMESTAMP_GRANULARITY_MAX))
     }
 }
@@ -155,26 +155,27 @@ fn read_names(dir: &Path) -> io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// One reading.
+/// Reads files for one value.
 #[derive(Debug, Default)]
 pub(super) struct FileReader {
     snapshot: FilesSnapshot,
 }
 
 impl FileReader {
-    /// What was found.
+    /// The fingerprints of all that was read.
     pub(super) fn into_snapshot(self) -> FilesSnapshot {
         self.snapshot
     }
 
-    /// The octets of a file of at most so many; none if there is no file.
+    /// The content of a file of at most `octets_max` octets; `None` if there is no file.
     ///
     /// # Errors
-    /// As the file system says, and for a link to nothing: that is a mistake, or a change under way.
+    /// As the file system says. A link whose target is missing is an error too: it is a mistake, or a change
+    /// under way.
     pub(super) fn read_octets(&mut self, path: &Path, octets_max: u64) -> io::Result<Option<Vec<u8>>> {
         let fingerprint = FileFingerprint::of(path);
-        let noted = fingerprint.as_ref().map(|found| *found).map_err(io::Error::kind);
-        self.record(path, SnapshotEntry::File { fingerprint: noted, digest: None });
+        let entry = fingerprint.as_ref().map(|found| *found).map_err(io::Error::kind);
+        self.record(path, SnapshotEntry::File { fingerprint: entry, digest: None });
         match fingerprint.map_err(|e| with_permission_hint(path, &e))? {
             None => return Ok(None),
             Some(file) if file.is_dangling_link() => {
@@ -185,14 +186,14 @@ impl FileReader {
         let octets = read_file(path, octets_max).map_err(|e| with_permission_hint(path, &e))?;
         let mut hasher = DefaultHasher::new();
         hasher.write(&octets);
-        self.record(path, SnapshotEntry::File { fingerprint: noted, digest: Some(hasher.finish()) });
+        self.record(path, SnapshotEntry::File { fingerprint: entry, digest: Some(hasher.finish()) });
         Ok(Some(octets))
     }
 
-    /// The same as text.
+    /// The content of a file as text; `None` if there is no file.
     ///
     /// # Errors
-    /// The same, and for octets that are not UTF-8.
+    /// As [`Self::read_octets`], and for octets that are not UTF-8.
     pub(super) fn read_text(&mut self, path: &Path, octets_max: u64) -> io::Result<Option<String>> {
         let octets = self.read_octets(path, octets_max)?;
         let text = octets.map(String::from_utf8).transpose();
@@ -205,20 +206,20 @@ impl FileReader {
     /// As the file system says.
     pub(super) fn read_directory(&mut self, dir: &Path) -> io::Result<Vec<OsString>> {
         let names = read_names(dir);
-        let noted = names.as_ref().map(Clone::clone).map_err(io::Error::kind);
-        self.record(dir, SnapshotEntry::EntryNames(noted));
+        let entry = names.as_ref().map(Clone::clone).map_err(io::Error::kind);
+        self.record(dir, SnapshotEntry::EntryNames(entry));
         names.map_err(|e| with_permission_hint(dir, &e))
     }
 
-    /// What an entry of a directory is.
+    /// The kind of a directory entry.
     pub(super) fn read_entry_kind(&mut self, path: &Path) -> EntryKind {
         let entry = EntryKind::at(path);
         self.record(path, SnapshotEntry::DirectoryEntry(entry));
         entry
     }
 
-    fn record(&mut self, path: &Path, noted: SnapshotEntry) {
-        self.snapshot.0.insert(path.to_owned(), noted);
+    fn record(&mut self, path: &Path, entry: SnapshotEntry) {
+        self.snapshot.0.insert(path.to_owned(), entry);
     }
 }
 
@@ -231,7 +232,7 @@ fn read_file(path: &Path, octets_max: u64) -> io::Result<Vec<u8>> {
     Ok(octets)
 }
 
-/// The error with what the operator must change, where permissions are in the way.
+/// The error with its remedy, if permissions are the cause.
 pub(super) fn with_permission_hint(path: &Path, error: &io::Error) -> io::Error {
     if error.kind() != io::ErrorKind::PermissionDenied {
         return io::Error::new(error.kind(), error.to_string());
@@ -256,7 +257,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reading_is_current_until_a_file_a_link_or_a_name_changes() {
+    fn a_snapshot_is_current_until_a_file_a_link_or_a_name_changes() {
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         fs::write(path("one"), "1").unwrap();
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_or_emptied_is_a_loss_and_a_link_to_nothing_is_an_error() {
+    fn a_missing_or_emptied_file_is_a_loss_and_a_dangling_link_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("file");
         let reading = || {

@@ -1,7 +1,7 @@
-//! Who is ours: domains, accounts and aliases in force, for those who ask.
+//! The local domains, accounts and aliases in force, for sessions and couriers.
 //!
-//! `Domains` reads the folders; what it finds is put in force here, and a session sees one
-//! snapshot for each question.
+//! `LocalDomains` reads the files; the reloader puts their content in force here. Each question is answered
+//! from one snapshot.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,10 +21,10 @@ use crate::queue;
 use crate::route::Router;
 use crate::sys::{Clock as _, Moment, SystemClock};
 
-/// Time in which the hook must have answered for every name behind one address.
+/// Time for the alias hook to answer for all names of one address.
 const HOOK_TIME_MAX: Duration = Duration::from_secs(20);
 
-/// Domains, accounts and aliases in force.
+/// Local domains, accounts and aliases in force.
 pub(super) struct LookupTables {
     parts: LookupParts,
     pub(super) accounts: Arc<Accounts>,
@@ -33,7 +33,7 @@ pub(super) struct LookupTables {
     senders: ArcSwap<HashMap<Domain, Arc<AllowedSenders>>>,
 }
 
-/// What stays as long as the server runs.
+/// Settings that do not change while the server runs.
 pub(super) struct LookupParts {
     pub(super) spelling: LocalPartRules,
     pub(super) postmaster: PostmasterSettings,
@@ -41,7 +41,7 @@ pub(super) struct LookupParts {
 }
 
 impl LookupTables {
-    /// Puts in force what was read.
+    /// Puts the domains in force.
     pub(super) fn new(parts: LookupParts, domains: &LocalDomains, accounts: Accounts) -> Arc<Self> {
         let directory = Self {
             alias_tables: ArcSwap::from_pointee(parts.alias_tables(domains)),
@@ -54,7 +54,7 @@ impl LookupTables {
         Arc::new(directory)
     }
 
-    /// Puts in force what was read now.
+    /// Replaces the domains in force.
     pub(super) fn replace(&self, domains: &LocalDomains) {
         self.accounts.replace(domains.users());
         self.senders.store(Arc::new(domains.senders()));
@@ -62,13 +62,13 @@ impl LookupTables {
         self.router.store(Arc::new(Router::new(domains.names())));
     }
 
-    /// The way from an address to its recipients.
+    /// Resolves an address step by step.
     pub(super) fn trace_aliases(&self, mailbox: &Mailbox) -> ResolutionStep {
         self.alias_tables.load_full().explain(mailbox, &self.begin_lookup())
     }
 
-    /// The postmasters and abuse addresses whose mail reaches nobody, a warning each. Where that
-    /// cannot be told now, there is none.
+    /// A warning for each postmaster and abuse address whose mail reaches no mailbox. An address that cannot
+    /// be checked now gets none.
     pub(super) fn undeliverable_postmasters(&self) -> Vec<String> {
         let router = self.router.load_full();
         let names =
@@ -100,7 +100,7 @@ impl LookupParts {
     }
 }
 
-/// Answers for one address, and is back in time.
+/// Answers the questions of one resolution within its deadline.
 struct AddressLookup<'a> {
     tables: &'a LookupTables,
     hook_deadline: Moment,
@@ -146,7 +146,7 @@ impl inbound::LocalRecipients for LookupTables {
     }
 
     fn expand(&self, mailbox: &Mailbox) -> Result<Vec<Recipient>, String> {
-        // Not a guard: the hook takes its time, and a reload must not wait for it.
+        // Loaded whole, not as a guard: the hook takes time, and a reload must not wait for it.
         match self.alias_tables.load_full().resolve(mailbox, &self.begin_lookup()) {
             Ok(recipients) => Ok(recipients),
             Err(e) if e.is_unknown() => Ok(Vec::new()),

@@ -1,4 +1,4 @@
-//! Everything that the server reads again while it runs: domains, credentials, certificates.
+//! All files that the server reads again while it runs: local domains, credentials, certificates.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use super::watched_value::{PollSettings, wait_until_stable_at_start};
 use crate::alias::LocalPartRules;
 use crate::mail::Domain;
 
-/// The operator's files beside `postrider.toml`, in the last version that could be read.
+/// The operator's files beside `postrider.toml`, each in the last version that could be read.
 #[derive(Debug, Clone)]
 pub struct ReloadableFiles {
     /// `domains/`.
@@ -21,27 +21,27 @@ pub struct ReloadableFiles {
 }
 
 impl ReloadableFiles {
-    /// Reads everything below the configuration directory, once nobody is writing there. What is wrong is
-    /// not in force, and is in [`Sources::mistakes`] and [`Sources::unusable_certificates`].
+    /// Reads everything below the configuration directory, once the files stay the same. A file with a
+    /// mistake is not in force; see [`Self::problems`] and [`Self::certificate_problems`].
     ///
     /// # Errors
-    /// What keeps changing, or that the host has no descriptors left.
+    /// Files that keep changing, or that the host has no file descriptors left.
     pub fn read(
         config_dir: &Path,
         hostname: &Domain,
         spelling: &LocalPartRules,
-        looks: PollSettings,
+        settings: PollSettings,
     ) -> Result<Self, String> {
-        let mut sources = Self {
-            domains: LocalDomains::new(config_dir, spelling, looks),
-            credentials: CredentialsFile::new(config_dir, looks),
-            certificates: CertificateFiles::new(config_dir, hostname, looks),
+        let mut files = Self {
+            domains: LocalDomains::new(config_dir, spelling, settings),
+            credentials: CredentialsFile::new(config_dir, settings),
+            certificates: CertificateFiles::new(config_dir, hostname, settings),
         };
-        wait_until_stable_at_start(looks, &mut || sources.poll())?;
-        Ok(sources)
+        wait_until_stable_at_start(settings, &mut || files.poll())?;
+        Ok(files)
     }
 
-    /// Looks at everything; the paths that are changing.
+    /// Polls everything; returns the paths that are changing.
     pub(super) fn poll(&mut self) -> Vec<PathBuf> {
         self.domains.poll();
         self.credentials.poll();
@@ -52,22 +52,22 @@ impl ReloadableFiles {
         changing
     }
 
-    /// Reads everything at the next look, whatever the fingerprints say.
+    /// Reads everything at the next poll, whatever the fingerprints say.
     pub(super) fn invalidate(&mut self) {
         self.domains.invalidate();
         self.credentials.invalidate();
         self.certificates.invalidate();
     }
 
-    /// What is wrong with domains and credentials, a sentence each.
+    /// The problems of local domains and credentials, a sentence each.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
-        let mut wrong = self.domains.problems();
-        wrong.extend_from_slice(self.credentials.problems());
-        wrong
+        let mut problems = self.domains.problems();
+        problems.extend_from_slice(self.credentials.problems());
+        problems
     }
 
-    /// What is wrong with entries in `certs/`, a sentence each.
+    /// The problems of entries in `certs/`, a sentence each.
     #[must_use]
     pub fn certificate_problems(&self) -> Vec<String> {
         self.certificates.problems()
@@ -89,19 +89,19 @@ mod tests {
 
     impl TestConfigDir {
         fn new() -> (Self, ReloadableFiles) {
-            let house = Self(tempfile::tempdir().unwrap());
-            fs::create_dir_all(house.path("domains/here.example")).unwrap();
-            house.write("domains/here.example/users", "ana: receive-only\n");
-            house.write("domains/here.example/aliases", "info: ana\n");
+            let dir = Self(tempfile::tempdir().unwrap());
+            fs::create_dir_all(dir.path("domains/here.example")).unwrap();
+            dir.write("domains/here.example/users", "ana: receive-only\n");
+            dir.write("domains/here.example/aliases", "info: ana\n");
             let hostname = Domain::parse("mx.here.example").unwrap();
-            let looks = PollSettings { interval: PAUSE };
-            let mut sources = ReloadableFiles {
-                domains: LocalDomains::new(house.0.path(), &LocalPartRules::default(), looks),
-                credentials: CredentialsFile::new(house.0.path(), looks),
-                certificates: CertificateFiles::new(house.0.path(), &hostname, looks),
+            let settings = PollSettings { interval: PAUSE };
+            let mut files = ReloadableFiles {
+                domains: LocalDomains::new(dir.0.path(), &LocalPartRules::default(), settings),
+                credentials: CredentialsFile::new(dir.0.path(), settings),
+                certificates: CertificateFiles::new(dir.0.path(), &hostname, settings),
             };
-            while !sources.poll().is_empty() {}
-            (house, sources)
+            while !files.poll().is_empty() {}
+            (dir, files)
         }
 
         fn path(&self, below: &str) -> PathBuf {
@@ -113,75 +113,75 @@ mod tests {
         }
     }
 
-    /// As on SIGHUP: `meanwhile` is told how many pauses there were before this one.
-    fn reload(sources: &mut ReloadableFiles, meanwhile: &mut dyn FnMut(usize)) -> Result<(), String> {
-        sources.invalidate();
+    /// As on SIGHUP. `meanwhile` gets the number of pauses before this one.
+    fn reload(files: &mut ReloadableFiles, meanwhile: &mut dyn FnMut(usize)) -> Result<(), String> {
+        files.invalidate();
         let mut pauses = 0..;
-        wait_until_stable(PollSettings { interval: PAUSE }, &mut || sources.poll(), &mut |pause| {
+        wait_until_stable(PollSettings { interval: PAUSE }, &mut || files.poll(), &mut |pause| {
             assert_eq!(pause, PAUSE);
             pauses.next().into_iter().for_each(&mut *meanwhile);
             false
         })
     }
 
-    fn users(sources: &ReloadableFiles) -> usize {
-        sources.domains.users().values().map(|users| users.count()).sum()
+    fn users(files: &ReloadableFiles) -> usize {
+        files.domains.users().values().map(|users| users.count()).sum()
     }
 
     #[test]
     fn a_reload_waits_until_files_that_are_written_stay_the_same() {
-        let (house, mut sources) = TestConfigDir::new();
-        house.write("domains/here.example/users", "");
-        // Whole after some looks, and written no more.
+        let (dir, mut files) = TestConfigDir::new();
+        dir.write("domains/here.example/users", "");
+        // Complete after some polls, and not written afterwards.
         let text = "ana: receive-only\nbo: receive-only\ncy: receive-only\n";
-        let reloaded = reload(&mut sources, &mut |pause| {
+        let reloaded = reload(&mut files, &mut |pause| {
             if pause <= 4 {
-                house.write("domains/here.example/users", &text[..text.len().min(pause * 14)]);
+                dir.write("domains/here.example/users", &text[..text.len().min(pause * 14)]);
             }
         });
-        assert_eq!((reloaded, users(&sources)), (Ok(()), 3));
+        assert_eq!((reloaded, users(&files)), (Ok(()), 3));
     }
 
     #[test]
-    fn a_reload_says_what_keeps_changing() {
-        let (house, mut sources) = TestConfigDir::new();
-        let mut reloads = reload(&mut sources, &mut |pause| {
-            house.write("domains/here.example/aliases", &format!("info{pause}: ana\n"));
+    fn a_reload_names_a_file_that_keeps_changing() {
+        let (dir, mut files) = TestConfigDir::new();
+        let mut reloads = reload(&mut files, &mut |pause| {
+            dir.write("domains/here.example/aliases", &format!("info{pause}: ana\n"));
         });
         assert_eq!(reloads, Ok(()), "nothing had changed, so nothing was waited for");
-        house.write("domains/here.example/aliases", "info: bo\n");
-        reloads = reload(&mut sources, &mut |pause| {
-            house.write("domains/here.example/aliases", &format!("info{pause}: ana\n"));
+        dir.write("domains/here.example/aliases", "info: bo\n");
+        reloads = reload(&mut files, &mut |pause| {
+            dir.write("domains/here.example/aliases", &format!("info{pause}: ana\n"));
         });
-        let complaint = reloads.unwrap_err();
-        assert!(complaint.contains("aliases: kept changing"), "{complaint}");
+        let problem = reloads.unwrap_err();
+        assert!(problem.contains("aliases: kept changing"), "{problem}");
     }
 
     #[test]
-    fn a_reload_believes_what_is_missing_only_after_repeated_looks() {
+    fn a_missing_file_counts_as_removed_only_after_repeated_polls() {
         for thing in ["domains/here.example/users", "domains/here.example"] {
-            let (house, mut sources) = TestConfigDir::new();
-            fs::rename(house.path(thing), house.path("away")).unwrap();
+            let (dir, mut files) = TestConfigDir::new();
+            fs::rename(dir.path(thing), dir.path("away")).unwrap();
             let back = |pause| {
                 if pause == 2 {
-                    fs::rename(house.path("away"), house.path(thing)).unwrap();
+                    fs::rename(dir.path("away"), dir.path(thing)).unwrap();
                 }
             };
-            assert_eq!((reload(&mut sources, &mut { back }), users(&sources)), (Ok(()), 1), "{thing}");
+            assert_eq!((reload(&mut files, &mut { back }), users(&files)), (Ok(()), 1), "{thing}");
 
-            fs::remove_dir_all(house.path("domains/here.example")).unwrap();
+            fs::remove_dir_all(dir.path("domains/here.example")).unwrap();
             let mut pauses = 0;
-            assert_eq!(reload(&mut sources, &mut |_| pauses += 1), Ok(()));
-            assert_eq!((users(&sources), pauses), (0, 4), "{thing}: removed for good");
+            assert_eq!(reload(&mut files, &mut |_| pauses += 1), Ok(()));
+            assert_eq!((users(&files), pauses), (0, 4), "{thing}: removed for good");
         }
     }
 
     #[test]
     fn everything_is_read_again_on_a_reload() {
-        let (_house, mut sources) = TestConfigDir::new();
-        let users = |sources: &ReloadableFiles| sources.domains.users().into_values().next().unwrap();
-        let before = users(&sources);
-        reload(&mut sources, &mut |_| ()).unwrap();
-        assert!(std::sync::Arc::ptr_eq(&before, &users(&sources)), "the content is the same");
+        let (_house, mut files) = TestConfigDir::new();
+        let users = |files: &ReloadableFiles| files.domains.users().into_values().next().unwrap();
+        let before = users(&files);
+        reload(&mut files, &mut |_| ()).unwrap();
+        assert!(std::sync::Arc::ptr_eq(&before, &users(&files)), "the content is the same");
     }
 }

@@ -1,8 +1,7 @@
-//! The timetable: what is looked at again and again while the server runs, and at once on SIGHUP.
+//! Looks for changed files while the server runs, and reloads all of them on SIGHUP.
 //!
-//! One thread looks and reloads, so that the thread that waits for signals, and everybody else, waits for
-//! no file. A reload is all or nothing; the regular looks go file by file. Both follow the rule of
-//! `watched`.
+//! One thread does both, so that no other thread waits for a file. A reload is all or nothing; the regular
+//! polls treat each file by itself. Both follow the rule of `watched_value`.
 
 use std::collections::BTreeSet;
 use std::io::{self, Read as _, Write as _};
@@ -27,31 +26,33 @@ use crate::mail::Domain;
 use crate::sys::{Mutex, StopFlag, WaitResult};
 use crate::tls::{CertificateResolver, TlsClient};
 
-/// What can be read anew while the server runs: users, aliases, certificates.
+/// Everything that is read again while the server runs: users, aliases, senders, credentials and
+/// certificates.
 pub(super) struct Reloader {
     pub(super) config_dir: PathBuf,
     /// The configuration in force, as `postrider check` prints it.
     pub(super) effective_config: String,
     pub(super) hostname: Domain,
     pub(super) poll_settings: PollSettings,
-    /// Changed by the thread of [`Chores::run`] only, and not locked while it looks at files for a reload.
+    /// Changed only by the thread of [`Reloader::run`]. Not locked while that thread reads files for a
+    /// reload; locked while it polls.
     pub(super) files: Mutex<ReloadableFiles>,
     /// The credentials in force.
     pub(super) logins: Arc<ArcSwap<CredentialsByName>>,
     pub(super) lookup_tables: Arc<LookupTables>,
     pub(super) certs: Arc<CertificateResolver>,
-    /// For connections that we open.
+    /// For outgoing connections.
     pub(super) tls_client: Arc<TlsClient>,
     pub(super) expiry: ExpiryMonitor,
     pub(super) reload_requests: ReloadRequests,
 }
 
-/// Nothing, or everything that is wrong.
+/// Success, or every problem.
 type ReloadResult = Result<(), Vec<String>>;
 
-/// Requests to reload, which wake the thread that does it.
+/// Requests to reload, which wake the thread of [`Reloader::run`].
 pub(super) struct ReloadRequests {
-    /// Who waits for an answer; none once the thread has ended.
+    /// One sender for each request that waits for its answer; `None` once the thread has ended.
     reply_senders: Mutex<Option<Vec<Sender<ReloadResult>>>>,
     wake_sender: UnixStream,
     wake_receiver: UnixStream,
@@ -59,7 +60,7 @@ pub(super) struct ReloadRequests {
 
 impl ReloadRequests {
     /// # Errors
-    /// When the host has no descriptors left.
+    /// When the host has no file descriptors left.
     pub(super) fn new() -> io::Result<Self> {
         let (sender, receiver) = UnixStream::pair()?;
         sender.set_nonblocking(true)?;
@@ -69,10 +70,10 @@ impl ReloadRequests {
 
     fn request(&self) -> Receiver<ReloadResult> {
         let (answer, answered) = bounded(1);
-        if let Some(waiting) = self.reply_senders.lock().as_mut() {
-            waiting.push(answer);
+        if let Some(reply_senders) = self.reply_senders.lock().as_mut() {
+            reply_senders.push(answer);
         }
-        // One octet is enough: what does not fit comes after others that wake the thread.
+        // A full pipe already wakes the thread.
         let _ = (&self.wake_sender).write(&[0]);
         answered
     }
@@ -84,19 +85,19 @@ impl ReloadRequests {
         self.reply_senders.lock().as_mut().map(std::mem::take).unwrap_or_default()
     }
 
-    /// Answers nobody from now on.
+    /// Drops all requests, now and from now on.
     fn close(&self) {
         *self.reply_senders.lock() = None;
     }
 }
 
 impl Reloader {
-    /// Looks for changed files, and reloads when asked to, until it is time to stop. `reloading` is told
-    /// when a reload begins and ends.
+    /// Polls files, and reloads on request, until the server stops. `reloading` is called when a reload
+    /// begins and when it ends.
     pub(super) fn run(&self, stop: &StopFlag, reloading: &dyn Fn(ReloadPhase)) {
         loop {
-            // One file that trips us must not keep all others from being read for ever. What is in
-            // force is replaced whole, so that there is nothing half done to be seen.
+            // A panic over one file must not end the polls of all others. Values in force are replaced
+            // whole, so a panic leaves none half changed.
             let done = match stop.wait_until_readable(
                 self.reload_requests.wake_receiver.as_fd(),
                 Some(self.poll_settings.interval),
@@ -107,7 +108,7 @@ impl Reloader {
                         .inspect_err(|_| reloading(ReloadPhase::Finished))
                 }
                 Ok(WaitResult::TimedOut) => catch_unwind(AssertUnwindSafe(|| self.poll())),
-                // Without poll(2), for want of memory.
+                // poll(2) failed for lack of memory.
                 Err(_) if stop.wait(self.poll_settings.interval) => break,
                 Err(_) => Ok(()),
             };
@@ -121,14 +122,14 @@ impl Reloader {
         self.reload_requests.close();
     }
 
-    /// Asks the thread of [`Chores::run`] to read everything anew, all or nothing. The answer comes once
-    /// that is done, and never if the server stops before.
+    /// Asks the thread of [`Reloader::run`] to read everything anew, all or nothing. The answer comes when
+    /// that is done; it never comes if the server stops first.
     pub(super) fn request_reload(&self) -> Receiver<ReloadResult> {
         self.reload_requests.request()
     }
 
     fn process_reload_requests(&self, stop: &StopFlag, reloading: &dyn Fn(ReloadPhase)) {
-        let waiting = self.reload_requests.take_all();
+        let reply_senders = self.reload_requests.take_all();
         reloading(ReloadPhase::Started);
         let reloaded = self.reload(&mut |pause| stop.wait(pause));
         if stop.is_raised() {
@@ -141,30 +142,30 @@ impl Reloader {
             Err(errors) => {
                 errors.iter().for_each(|error| log::error!("{error}"));
                 log::error!("nothing was changed: mend the above and send SIGHUP again");
-                // One file that keeps changing must not hold up the others, however often SIGHUP comes.
+                // A file that keeps changing must not block the others, however often SIGHUP comes.
                 self.poll();
             }
         }
         reloading(ReloadPhase::Finished);
-        // Who asked and did not wait has no use for the answer.
-        waiting.iter().for_each(|answer| drop(answer.try_send(reloaded.clone())));
+        // A requester that did not wait has dropped its receiver.
+        reply_senders.iter().for_each(|answer| drop(answer.try_send(reloaded.clone())));
     }
 
     fn poll(&self) {
         self.expiry.check(&self.certs.current());
-        let mut sources = self.files.lock();
-        if log_problems(sources.domains.poll()) {
-            self.lookup_tables.replace(&sources.domains);
+        let mut files = self.files.lock();
+        if log_problems(files.domains.poll()) {
+            self.lookup_tables.replace(&files.domains);
             log::info!("users and aliases were read anew");
         }
-        if log_problems(sources.credentials.poll()) {
-            sources.credentials.publish_to(&self.logins);
+        if log_problems(files.credentials.poll()) {
+            files.credentials.publish_to(&self.logins);
             log::info!("credentials were read anew");
         }
-        if log_problems(sources.certificates.poll()) {
-            match self.no_certificate_error(&sources) {
+        if log_problems(files.certificates.poll()) {
+            match self.no_certificate_error(&files) {
                 None => {
-                    self.activate_certificates(&sources);
+                    self.activate_certificates(&files);
                     log::info!("certificates were read anew");
                 }
                 Some(refusal) => log::error!("{refusal}; what was read before stays in force"),
@@ -172,47 +173,47 @@ impl Reloader {
         }
     }
 
-    /// Why certificates that were found do not replace those in force.
-    fn no_certificate_error(&self, sources: &ReloadableFiles) -> Option<String> {
-        let is_given_up = sources.certificates.certificates().is_empty() && !self.certs.is_empty();
+    /// The reason not to replace the certificates in force with those that were read.
+    fn no_certificate_error(&self, files: &ReloadableFiles) -> Option<String> {
+        let is_given_up = files.certificates.certificates().is_empty() && !self.certs.is_empty();
         is_given_up.then(|| {
             let dir = self.config_dir.join("certs");
             format!("{}: is empty; put a certificate there, or restart to serve without TLS", dir.display())
         })
     }
 
-    fn activate_certificates(&self, sources: &ReloadableFiles) {
-        self.certs.replace(sources.certificates.certificates());
+    fn activate_certificates(&self, files: &ReloadableFiles) {
+        self.certs.replace(files.certificates.certificates());
         self.expiry.check_replaced(&self.certs.current());
     }
 
-    /// Reads everything anew, all or nothing, once nobody is writing; `wait` says whether to give up. A
-    /// change of `postrider.toml` takes a restart: it is read to say so, and to say now what would keep
-    /// the restart from working.
+    /// Reads everything anew, all or nothing, once the files stay the same; `wait` returns whether to give
+    /// up. A change of `postrider.toml` needs a restart; the file is read to log that, and to report now the
+    /// mistakes that would keep the restart from working.
     ///
     /// # Errors
-    /// Everything that is wrong, or keeps changing; nothing has changed then.
+    /// Every problem, and every file that keeps changing. Nothing has changed then.
     pub(super) fn reload(&self, wait: &mut dyn FnMut(Duration) -> bool) -> ReloadResult {
-        let mut sources = self.files.lock().clone();
-        sources.invalidate();
+        let mut files = self.files.lock().clone();
+        files.invalidate();
         let mut configuration = ConfigFile::for_reload(&self.config_dir, &self.hostname, self.poll_settings);
-        let mut look = || {
+        let mut poll = || {
             let mut changing = configuration.poll();
-            changing.extend(sources.poll());
+            changing.extend(files.poll());
             changing
         };
-        let settled = wait_until_stable(self.poll_settings, &mut look, wait);
-        let mut wrong = configuration.problems().to_vec();
-        wrong.extend(sources.problems());
-        wrong.extend(sources.certificate_problems());
-        wrong.extend(settled.err());
-        let (Some(config), []) = (configuration.config(), wrong.as_slice()) else {
-            return Err(wrong);
+        let stable = wait_until_stable(self.poll_settings, &mut poll, wait);
+        let mut problems = configuration.problems().to_vec();
+        problems.extend(files.problems());
+        problems.extend(files.certificate_problems());
+        problems.extend(stable.err());
+        let (Some(config), []) = (configuration.config(), problems.as_slice()) else {
+            return Err(problems);
         };
-        wrong.extend(undefined_logins(config, &sources.domains, &sources.credentials.logins()));
-        wrong.extend(self.no_certificate_error(&sources));
-        if !wrong.is_empty() {
-            return Err(wrong);
+        problems.extend(undefined_logins(config, &files.domains, &files.credentials.logins()));
+        problems.extend(self.no_certificate_error(&files));
+        if !problems.is_empty() {
+            return Err(problems);
         }
         let effective = config.effective_toml();
         let changed = changed_keys(&self.effective_config, &effective);
@@ -220,30 +221,28 @@ impl Reloader {
             let keys = changed.into_iter().collect::<Vec<_>>().join(", ");
             log::warn!("postrider.toml has changed ({keys}): restart postrider to put that in force");
         }
-        self.lookup_tables.replace(&sources.domains);
-        sources.credentials.publish_to(&self.logins);
-        self.activate_certificates(&sources);
-        *self.files.lock() = sources;
+        self.lookup_tables.replace(&files.domains);
+        files.credentials.publish_to(&self.logins);
+        self.activate_certificates(&files);
+        *self.files.lock() = files;
         Ok(())
     }
 }
 
-/// What happens to a reload.
+/// The phases of a reload, for systemd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReloadPhase {
     Started,
     Finished,
 }
 
-/// Says what is wrong; whether there is something new.
-fn log_problems(look: PollResult) -> bool {
-    look.problems
-        .iter()
-        .for_each(|complaint| log::error!("{complaint}; what was read before stays in force"));
-    look.is_changed
+/// Logs the problems; returns whether a value has changed.
+fn log_problems(result: PollResult) -> bool {
+    result.problems.iter().for_each(|problem| log::error!("{problem}; what was read before stays in force"));
+    result.is_changed
 }
 
-/// The keys whose lines are not in both.
+/// The keys whose lines differ.
 fn changed_keys<'a>(old: &'a str, new: &'a str) -> BTreeSet<&'a str> {
     let lines = |text: &'a str| text.lines().collect::<BTreeSet<_>>();
     let changed = &lines(old) ^ &lines(new);

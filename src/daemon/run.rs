@@ -1,10 +1,11 @@
-//! Start, serve, stop: the life of the process.
+//! Starts the server, runs it and stops it.
 //!
-//! The order of starting: everything is read and built first, so that what is wrong is said before
-//! anything is promised; then the queue runs, then the doors open, then the service manager hears
-//! that we are ready. What others would have to answer first, and what only warns, comes after that,
-//! on a thread for which nobody waits. The order of stopping is the reverse, within the grace that the
-//! operator gives (`stopping`); `kill -9` at any moment must be as safe, because the disk is the truth.
+//! The order of a start: the listening sockets are opened, and clients wait in their backlogs; everything is
+//! read and built, so that a mistake in the configuration ends the start before a message is accepted; then
+//! the queue runs, then the control socket, the monitor and the listeners; then systemd is told that the
+//! server is ready. Checks of other servers, which only warn, run afterwards on a thread of their own. A
+//! stop takes the reverse order and at most `grace` (`shutdown`). `kill -9` at any moment is as safe: what
+//! was accepted is on disk.
 
 use std::io;
 use std::path::Path;
@@ -31,13 +32,13 @@ use crate::monitor::MonitorServer;
 use crate::queue::StopResult;
 use crate::sys::{self, Program, StopFlag, ThreadActivity};
 
-/// Runs the server until it is told to stop.
+/// Runs the server until a signal stops it.
 ///
 /// # Errors
-/// Why it cannot start: each with what, where and what to do.
+/// Everything that keeps it from starting: what, where, and what to do.
 pub fn serve(config_dir: &Path, config: &Config) -> Result<(), Vec<String>> {
     let served = serve_until_stopped(config_dir, config);
-    // Also where the start fails and attempts have begun.
+    // Also after a start that failed, when attempts may have begun.
     Program::kill_all();
     served
 }
@@ -56,17 +57,17 @@ fn serve_until_stopped(config_dir: &Path, config: &Config) -> Result<(), Vec<Str
         }
         None => None,
     };
-    // Every address is ours, and there is no thread yet that could run a program.
+    // All addresses are bound, and no thread runs yet that could start a program.
     if let Err(e) = sys::drop_capabilities() {
         log::warn!("capabilities stay as they are, and programs that we run may have them too: {e}");
     }
     let stop = Arc::new(StopFlag::new().map_err(|e| one(format!("cannot make a pipe: {e}")))?);
-    let house = wiring::build(config_dir, config, &stop)?;
-    if let Err(complaints) = check_hooks(config_dir) {
-        complaints.iter().for_each(|complaint| log::error!("{complaint}"));
+    let parts = wiring::build(config_dir, config, &stop)?;
+    if let Err(problems) = check_hooks(config_dir) {
+        problems.iter().for_each(|problem| log::error!("{problem}"));
     }
     config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    if house.reloader.certs.is_empty() {
+    if parts.reloader.certs.is_empty() {
         log::warn!("there is no certificate in certs/: no TLS, and so no logins; mail arrives in plain text");
         if let Some(open) = sockets.iter().find(|open| open.role != ListenerRole::Smtp) {
             log::warn!("without a certificate nobody can send by the {} port", open.role.name());
@@ -78,37 +79,38 @@ fn serve_until_stopped(config_dir: &Path, config: &Config) -> Result<(), Vec<Str
     let DaemonParts {
         metrics,
         traces,
-        session_limits: doors,
+        session_limits,
         services,
         queue,
-        opened_queue: opened,
-        delivery_parts: crew,
+        opened_queue,
+        delivery_parts,
         domaininfo,
-        reloader: chores,
+        reloader,
         clock,
-    } = house;
-    let running = opened.start(crew).map_err(|e| one(format!("cannot start the queue: {e}")))?;
-    let desk = Arc::new(ControlService {
+    } = parts;
+    let running =
+        opened_queue.start(delivery_parts).map_err(|e| one(format!("cannot start the queue: {e}")))?;
+    let service = Arc::new(ControlService {
         hostname: config.hostname.clone(),
         started: clock.now(),
         clock,
         queue: queue.clone(),
         operator: running.queue_control(),
         domaininfo,
-        reloader: Arc::clone(&chores),
-        session_limits: Arc::clone(&doors),
+        reloader: Arc::clone(&reloader),
+        session_limits: Arc::clone(&session_limits),
         metrics,
         traces,
     });
     let control =
-        ControlServer::start(&config.data_dir.join("control"), Arc::clone(&desk) as _, Arc::clone(&stop))
+        ControlServer::start(&config.data_dir.join("control"), Arc::clone(&service) as _, Arc::clone(&stop))
             .map_err(|e| one(e.to_string()))?;
     let monitor = match monitoring {
         Some((address, bound)) => {
             let socket = sockets::start_listening(bound).map_err(|e| cannot_monitor(address, e))?;
             log::info!("the monitor is at http://{address}/");
             Some(
-                MonitorServer::start(socket, desk as _)
+                MonitorServer::start(socket, service as _)
                     .map_err(|e| one(format!("cannot start the monitor: {e}")))?,
             )
         }
@@ -121,36 +123,35 @@ fn serve_until_stopped(config_dir: &Path, config: &Config) -> Result<(), Vec<Str
         let address = socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
         log::info!("listening on {address} for {}", role.name());
         let proxies = if proxy { config.listen.proxy_from.clone() } else { Vec::new() };
-        let (doors, services) = (Arc::clone(&doors), Arc::clone(&services));
+        let (session_limits, services) = (Arc::clone(&session_limits), Arc::clone(&services));
         let activity = ThreadActivity::new(format!("the {} port at {address}", role.name()));
         activities.push(Arc::clone(&activity));
-        let listener =
-            Listener { socket, role, proxy_networks: proxies, activity, session_limits: doors, services };
+        let listener = Listener { socket, role, proxy_networks: proxies, activity, session_limits, services };
         threads.push(
             spawn_listener(format!("listen-{}-{number}", short_role_name(role.name())), listener, &stop)
                 .map_err(one)?,
         );
     }
-    threads.push(spawn_reloader(&chores, &stop, &service_manager).map_err(one)?);
+    threads.push(spawn_reloader(&reloader, &stop, &service_manager).map_err(one)?);
     watchdog::start(activities).map_err(|e| one(format!("cannot start the watchdog: {e}")))?;
     service_manager.notify(NotifyState::Ready);
     log::info!("postrider {} serves as {}", env!("CARGO_PKG_VERSION"), config.hostname);
 
-    spawn_start_warnings(config, &chores, &stop).map_err(one)?;
+    spawn_start_warnings(config, &reloader, &stop).map_err(one)?;
 
-    wait_for_stop_signal(&mut signals, &chores);
-    let stopping = Shutdown::start(config.grace).map_err(|e| one(format!("cannot start a thread: {e}")))?;
+    wait_for_stop_signal(&mut signals, &reloader);
+    let shutdown = Shutdown::start(config.grace).map_err(|e| one(format!("cannot start a thread: {e}")))?;
     log::info!("stopping");
-    stop.raise_with_deadline(stopping.work_deadline);
+    stop.raise_with_deadline(shutdown.work_deadline);
     queue.stop();
-    doors.stop_sessions();
+    session_limits.stop_sessions();
     service_manager.notify(NotifyState::Stopping);
     exit_on_second_signal(signals).map_err(one)?;
-    let everyone_left = stopping.wait_for_sessions(&doors);
-    let stopped = running.stop(stopping.remaining_time());
-    stopping.work_finished();
+    let is_all_finished = shutdown.wait_for_sessions(&session_limits);
+    let stopped = running.stop(shutdown.remaining_time());
+    shutdown.work_finished();
     match stopped {
-        StopResult::Clean if everyone_left => log::info!("stopped; nothing was under way"),
+        StopResult::Clean if is_all_finished => log::info!("stopped; nothing was under way"),
         StopResult::Clean | StopResult::AttemptsUnfinished => {
             log::warn!("stopped with work under way; what was promised is in the spool and is tried again");
         }
@@ -165,7 +166,7 @@ fn serve_until_stopped(config_dir: &Path, config: &Config) -> Result<(), Vec<Str
     Ok(())
 }
 
-/// Fifteen characters of a thread's name are kept.
+/// Linux keeps fifteen characters of a thread's name.
 fn short_role_name(role: &str) -> &str {
     match role {
         "submission" => "subm",
@@ -185,13 +186,14 @@ fn spawn_listener(name: String, listener: Listener, stop: &Arc<StopFlag>) -> Res
 }
 
 fn spawn_reloader(
-    chores: &Arc<Reloader>,
+    reloader: &Arc<Reloader>,
     stop: &Arc<StopFlag>,
     service_manager: &Arc<ServiceManager>,
 ) -> Result<JoinHandle<()>, String> {
-    let (chores, stop, service_manager) = (Arc::clone(chores), Arc::clone(stop), Arc::clone(service_manager));
+    let (reloader, stop, service_manager) =
+        (Arc::clone(reloader), Arc::clone(stop), Arc::clone(service_manager));
     sys::spawn("reloader", move || {
-        chores.run(&stop, &|reloading| match reloading {
+        reloader.run(&stop, &|reloading| match reloading {
             ReloadPhase::Started => service_manager.notify(NotifyState::Reloading),
             ReloadPhase::Finished => service_manager.notify(NotifyState::Ready),
         });
@@ -199,19 +201,23 @@ fn spawn_reloader(
     .map_err(|e| format!("cannot start a thread: {e}"))
 }
 
-/// Warns of what others do not do for us just now, on a thread that waits for them: clients do not, and
-/// neither do the files that are looked at, nor the stop.
-fn spawn_start_warnings(config: &Config, chores: &Arc<Reloader>, stop: &Arc<StopFlag>) -> Result<(), String> {
-    let (config, chores, stop) = (config.clone(), Arc::clone(chores), Arc::clone(stop));
+/// Warns of servers that do not answer and of postmasters without a mailbox. The checks may take seconds, so
+/// they have a thread of their own, which a stop does not wait for.
+fn spawn_start_warnings(
+    config: &Config,
+    reloader: &Arc<Reloader>,
+    stop: &Arc<StopFlag>,
+) -> Result<(), String> {
+    let (config, reloader, stop) = (config.clone(), Arc::clone(reloader), Arc::clone(stop));
     let warn = move || {
-        // The system's roots are many files.
-        let roots = || chores.tls_client.root_warnings().to_vec();
-        let neighbours = || unavailable_services(&config, &stop);
-        let postmasters = || chores.lookup_tables.undeliverable_postmasters();
-        let looks: [&dyn Fn() -> Vec<String>; 3] = [&roots, &neighbours, &postmasters];
-        for look in looks {
-            let warnings = look();
-            // Whoever was not waited for to the end is not absent.
+        // Reading the system's trusted roots opens many files.
+        let roots = || reloader.tls_client.root_warnings().to_vec();
+        let services = || unavailable_services(&config, &stop);
+        let postmasters = || reloader.lookup_tables.undeliverable_postmasters();
+        let checks: [&dyn Fn() -> Vec<String>; 3] = [&roots, &services, &postmasters];
+        for check in checks {
+            let warnings = check();
+            // A check that a stop has cut short proves nothing.
             if stop.is_raised() {
                 return;
             }
@@ -222,18 +228,17 @@ fn spawn_start_warnings(config: &Config, chores: &Arc<Reloader>, stop: &Arc<Stop
 }
 
 /// Reloads on SIGHUP; returns on SIGTERM or SIGINT.
-fn wait_for_stop_signal(signals: &mut Signals, chores: &Reloader) {
+fn wait_for_stop_signal(signals: &mut Signals, reloader: &Reloader) {
     for signal in signals.forever() {
         if signal != SIGHUP {
             return;
         }
-        // The chores do it and say what came of it: nobody waits for the answer here.
-        drop(chores.request_reload());
+        // The reloader logs the result, so the receiver is dropped.
+        drop(reloader.request_reload());
     }
 }
 
-/// The operator, or the service manager, has no more patience: the next signal ends the process
-/// where it is. The disk is the truth.
+/// A second signal ends the process at once. What was accepted is on disk.
 fn exit_on_second_signal(mut signals: Signals) -> Result<(), String> {
     sys::spawn("signals", move || {
         if signals.forever().any(|signal| signal != SIGHUP) {

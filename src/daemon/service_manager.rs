@@ -1,7 +1,7 @@
-//! What the service manager is told (sd_notify(3)), and that nobody waits for it.
+//! Notifications to systemd (sd_notify(3)), which delay neither a start nor a stop.
 //!
-//! Its socket has room for a few messages. One that does not read must hold up neither the start nor the
-//! stop, so a thread of its own sends, in order, and whoever has something to say waits for a moment only.
+//! The socket of systemd has room for a few messages, and systemd may not read them. So a thread of its own
+//! sends them in order, and callers wait for a moment only.
 
 use std::io;
 use std::time::Duration;
@@ -11,10 +11,10 @@ use sd_notify::NotifyState;
 
 use crate::sys;
 
-/// How long the sender of a message waits for it to be on its way: all of it, usually.
+/// Time that a caller waits for its message to be sent.
 const NOTIFY_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// The service manager, if there is one.
+/// systemd, if it started this process.
 pub(super) struct ServiceManager(Option<Sender<Notification>>);
 
 struct Notification {
@@ -23,10 +23,10 @@ struct Notification {
 }
 
 impl ServiceManager {
-    /// The one that the environment names.
+    /// Connects to the socket that the environment names.
     ///
     /// # Errors
-    /// When the host has no thread to give.
+    /// When the host has no thread left.
     pub(super) fn from_env() -> io::Result<Self> {
         if std::env::var_os("NOTIFY_SOCKET").is_none() {
             return Ok(Self(None));
@@ -41,7 +41,7 @@ impl ServiceManager {
         Ok(Self(Some(sender)))
     }
 
-    /// Says so, now or as soon as it reads.
+    /// Sends the state, now or when systemd reads.
     pub(super) fn notify(&self, state: NotifyState<'static>) {
         let Some(sender) = &self.0 else { return };
         let (sent, is_sent) = bounded(1);
@@ -51,7 +51,7 @@ impl ServiceManager {
     }
 }
 
-/// Says so, and waits until there is room for it.
+/// Sends the state, and waits until the socket has room for it.
 pub(super) fn notify_blocking(state: NotifyState<'_>) {
     if let Err(e) = sd_notify::notify(&[state]) {
         log::debug!("the service manager does not listen: {e}");

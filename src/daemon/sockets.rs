@@ -1,4 +1,4 @@
-//! Listening sockets: bound by us, or taken over from the service manager.
+//! Listening sockets: bound here, or passed by systemd.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -15,18 +15,18 @@ use crate::inbound::ListenerRole;
 
 /// A listening socket.
 pub(super) struct ListeningSocket {
-    /// What is spoken on it.
+    /// The protocol, and what its clients may do.
     pub(super) role: ListenerRole,
-    /// Proxies may use it.
+    /// Connections from proxies begin with a PROXY header.
     pub(super) is_behind_proxy: bool,
     pub(super) socket: TcpListener,
 }
 
-/// Every listening socket of the configuration.
+/// Opens every listening socket of the configuration.
 ///
 /// # Errors
-/// A sentence with the address and the remedy, for the first one that cannot be had, or if there
-/// is none at all.
+/// A sentence with the address and the remedy for the first socket that cannot be opened, or if there is
+/// none at all.
 pub(super) fn open_listeners(listen: &ListenConfig) -> Result<Vec<ListeningSocket>, String> {
     let mut passed = PassedSockets::from_env();
     let mut sockets = Vec::new();
@@ -80,7 +80,7 @@ fn listen_error(role: ListenerRole, address: SocketAddr, error: &io::Error) -> S
     format!("[listen] {}: cannot listen on {address}: {error}{remedy}", role.name())
 }
 
-/// Has the address, and turns clients away until it listens.
+/// Binds the address; connections are refused until [`start_listening`].
 pub(super) fn bind_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let descriptor = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
@@ -93,14 +93,14 @@ pub(super) fn bind_socket(address: SocketAddr) -> io::Result<OwnedFd> {
     Ok(descriptor)
 }
 
-/// Lets clients in, with as many waiting connections as the host allows: a burst of clients is served
-/// late rather than dropped. The standard library's own number is much smaller.
+/// Accepts connections, with the longest backlog that the host allows: clients of a burst are served late
+/// and not refused. The standard library's backlog is much shorter.
 pub(super) fn start_listening(bound: OwnedFd) -> io::Result<TcpListener> {
     listen(&bound, Backlog::MAXCONN)?;
     Ok(TcpListener::from(bound))
 }
 
-/// Sockets that the service manager passed, by name (sd_listen_fds(3)).
+/// Sockets that systemd passed, by name (sd_listen_fds(3)).
 struct PassedSockets {
     names: Vec<String>,
     sockets: ListenFd,
@@ -127,7 +127,7 @@ impl PassedSockets {
         found
     }
 
-    /// The names of those that nobody has taken. Our copies of them are closed.
+    /// The names of the sockets that nothing has used. This process closes its copies.
     fn close_unused(&mut self) -> Vec<String> {
         let Self { names, sockets } = self;
         let places = names.iter().enumerate().take(sockets.len());
@@ -136,7 +136,7 @@ impl PassedSockets {
     }
 }
 
-/// Allows as many open files as the host lets us: two for each session, one for each attempt.
+/// Raises the limit of open files to what the host allows: a session needs two, an attempt one.
 pub(super) fn raise_open_files_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map(|()| hard));

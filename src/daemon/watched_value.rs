@@ -1,13 +1,12 @@
-//! A value that is made from the operator's files, in the last version that could be read.
+//! A value made from the operator's files, in the last version that could be read.
 //!
-//! One rule holds for users, aliases, senders, credentials, certificates and the lists of directories, at
-//! the start, on SIGHUP and at the regular looks: fingerprints, read, fingerprints again ([`FileReader`]),
-//! and the same result at two looks in a row. What was there and is gone or empty is believed after
-//! [`GONE_LOOKS`] looks in a row. Files that are replaced or written meanwhile are read again at the next
-//! look. What does not parse, or cannot be read, leaves the old version in force and is said once.
+//! One rule holds for users, aliases, senders, credentials, certificates and lists of directories, at a
+//! start, on SIGHUP and at regular polls: take fingerprints, read, take fingerprints again ([`FileReader`]).
+//! Two polls in a row must find the same. A missing or emptied file counts after [`MISSING_POLLS`] polls in
+//! a row. Files that change during a poll are read again at the next one. A version that does not parse, or
+//! cannot be read, leaves the old one in force and is logged once.
 //!
-//! Time stamps are coarse: while a file has just changed, it is read again at each look and its content is
-//! compared.
+//! Time stamps are coarse: a file that has just changed is read at each poll, and its content is compared.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,34 +15,34 @@ use std::time::Duration;
 use super::file_reader::{FileReader, FilesSnapshot};
 use crate::sys::StopFlag;
 
-/// Looks in a row that must find the same.
+/// Polls in a row that must find the same content.
 const EQUAL_POLLS: u8 = 2;
 
-/// Looks in a row that must find nothing where something was.
+/// Polls in a row that must find a file missing or empty.
 const MISSING_POLLS: u8 = 5;
 
-/// At a start, where there is no older version to stay in force: files that have not changed for so long are
-/// believed at once, and others are looked at again after it.
+/// At a start there is no older version to keep in force. Files that have not changed for this time count at
+/// once; others are polled again after it.
 const START_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Looks that a start or a reload waits for files to stay as they are.
+/// Polls that a start or a reload makes until the files stay the same.
 const STABLE_POLLS_MAX: usize = 12;
 
-/// Environment variable with the pause between two looks, in milliseconds.
+/// Environment variable with the time between two polls, in milliseconds.
 const POLL_INTERVAL_VARIABLE: &str = "POSTRIDER_POLL_INTERVAL";
 
-/// How files are looked at.
+/// How files are polled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PollSettings {
-    /// Time between two looks.
+    /// Time between two polls.
     pub interval: Duration,
 }
 
 impl PollSettings {
-    /// For a command that judges the files as they are at this moment, and then ends.
+    /// For a command that judges the files as they are now, and ends.
     pub const IMMEDIATE: Self = Self { interval: Duration::ZERO };
 
-    /// For the server: a second, or what the environment says.
+    /// For the server: a second, or the value in the environment.
     #[must_use]
     pub fn for_server() -> Self {
         let set = std::env::var(POLL_INTERVAL_VARIABLE).ok().and_then(|text| text.parse().ok());
@@ -51,31 +50,31 @@ impl PollSettings {
     }
 }
 
-/// What a look found.
+/// The result of a poll.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct PollResult {
-    /// There is something new: take the users, the aliases and the list of domains again.
+    /// A value has changed.
     pub is_changed: bool,
-    /// What is wrong and was not said before; the old state of it stays in force.
+    /// Problems that were not returned before. The old value stays in force.
     pub problems: Vec<String>,
 }
 
-/// Looks until nothing is under way. `look` returns the paths that are changing, `wait` says whether to
+/// Polls until no file is changing. `poll` returns the paths that are changing; `wait` returns whether to
 /// give up.
 ///
 /// # Errors
-/// What keeps changing.
+/// The files that keep changing.
 pub(super) fn wait_until_stable(
-    looks: PollSettings,
-    look: &mut dyn FnMut() -> Vec<PathBuf>,
+    settings: PollSettings,
+    poll: &mut dyn FnMut() -> Vec<PathBuf>,
     wait: &mut dyn FnMut(Duration) -> bool,
 ) -> Result<(), String> {
-    let mut changing = look();
+    let mut changing = poll();
     for _ in 1..STABLE_POLLS_MAX {
-        if changing.is_empty() || wait(looks.interval) {
+        if changing.is_empty() || wait(settings.interval) {
             break;
         }
-        changing = look();
+        changing = poll();
     }
     let names: Vec<_> = changing.iter().take(3).map(|path| path.display().to_string()).collect();
     match changing.len() {
@@ -88,44 +87,45 @@ pub(super) fn wait_until_stable(
     }
 }
 
-/// The same for a start, which has no time to lose: the first wait is short.
+/// As [`wait_until_stable`], with a short first wait, so that a start is quick.
 ///
 /// # Errors
-/// What keeps changing, or that the host has no descriptors left.
+/// The files that keep changing, or that the host has no file descriptors left.
 pub(super) fn wait_until_stable_at_start(
-    looks: PollSettings,
-    look: &mut dyn FnMut() -> Vec<PathBuf>,
+    settings: PollSettings,
+    poll: &mut dyn FnMut() -> Vec<PathBuf>,
 ) -> Result<(), String> {
     let never = StopFlag::new().map_err(|e| format!("cannot make a pipe: {e}"))?;
-    let mut next = looks.interval.min(START_INTERVAL);
-    wait_until_stable(looks, look, &mut |pause| never.wait(std::mem::replace(&mut next, pause)))
+    let mut next = settings.interval.min(START_INTERVAL);
+    wait_until_stable(settings, poll, &mut |pause| never.wait(std::mem::replace(&mut next, pause)))
 }
 
-/// One thing that is read from files by itself.
+/// A value that is read from files by itself.
 pub(super) trait FileWatch {
-    /// A version of it could be read.
+    /// Whether a version could be read.
     fn has_value(&self) -> bool;
-    /// The files that the last look found changed and does not believe yet.
+    /// The files that the last poll found changed, while the change does not count yet.
     fn changing_paths(&self) -> Vec<PathBuf>;
-    /// What is wrong with the files as they are; an older version is in force, or none.
+    /// The problems of the files as they are.
     fn problems(&self) -> &[String];
-    /// Reads everything again at the next look, whatever the fingerprints say.
+    /// Reads everything at the next poll, whatever the fingerprints say.
     fn invalidate(&mut self);
-    /// Forgets a change that is not believed yet.
+    /// Forgets a change that does not count yet.
     fn discard_change(&mut self);
 }
 
-/// What files say, in the last version that could be read.
+/// The value of files, in the last version that could be read.
 #[derive(Debug)]
 pub(super) struct WatchedValue<T> {
     value: Option<Arc<T>>,
-    /// What the value was read from. A loss is a loss from here, also after a version that did not parse.
+    /// The files of the value in force. A file that is missing later is compared with these, also after a
+    /// version that did not parse.
     in_force: FilesSnapshot,
-    /// The version that was last read, whether it parsed or not.
+    /// The version that was read last, whether it parsed or not.
     last_read: FilesSnapshot,
-    /// A change that the last look found.
+    /// A change that the last poll found.
     pending_change: Option<PendingChange>,
-    /// The fingerprints are no proof, so the next look reads.
+    /// The next poll reads, whatever the fingerprints say.
     is_invalidated: bool,
     problems: Vec<String>,
 }
@@ -133,9 +133,9 @@ pub(super) struct WatchedValue<T> {
 #[derive(Debug, Clone)]
 struct PendingChange {
     files: FilesSnapshot,
-    /// Looks in a row that found this.
+    /// Polls in a row that found this.
     equal_polls: u8,
-    /// It was found often enough, and could not be read.
+    /// The change counts, and could not be read.
     is_confirmed: bool,
 }
 
@@ -166,15 +166,15 @@ impl<T> Default for WatchedValue<T> {
 }
 
 impl<T> WatchedValue<T> {
-    /// What is in force; none before the first version that could be read.
+    /// The value in force; none before the first version that could be read.
     pub(super) fn value(&self) -> Option<&Arc<T>> {
         self.value.as_ref()
     }
 
-    /// Reads the files if they have changed. `read` makes a value of them, or says what is wrong with them.
+    /// Reads the files if they have changed. `read` makes the value, or returns the problems.
     pub(super) fn poll(
         &mut self,
-        looks: PollSettings,
+        settings: PollSettings,
         found: &mut PollResult,
         read: impl FnOnce(&mut FileReader) -> Result<T, Vec<String>>,
     ) {
@@ -196,21 +196,21 @@ impl<T> WatchedValue<T> {
         }
         let before = self.pending_change.take().filter(|change| change.files == files);
         let count = before.map_or(0, |change| change.equal_polls).saturating_add(1);
-        if count < self.polls_needed(looks, &files) {
+        if count < self.polls_needed(settings, &files) {
             self.pending_change = Some(PendingChange { files, equal_polls: count, is_confirmed: false });
             return;
         }
         let is_suspect = files.is_just_changed();
         match result {
-            // Not read, so the fingerprints do not say when it can be.
-            Err(complaints) if files.has_unreadable_files() => {
+            // The file was not read, so its fingerprint cannot show when it becomes readable.
+            Err(problems) if files.has_unreadable_files() => {
                 self.pending_change = Some(PendingChange { files, equal_polls: count, is_confirmed: true });
-                self.note_problems(complaints, found);
+                self.note_problems(problems, found);
             }
-            Err(complaints) => {
+            Err(problems) => {
                 self.last_read = files;
                 self.is_invalidated = is_suspect;
-                self.note_problems(complaints, found);
+                self.note_problems(problems, found);
             }
             Ok(value) => {
                 self.in_force.clone_from(&files);
@@ -223,23 +223,23 @@ impl<T> WatchedValue<T> {
         }
     }
 
-    fn polls_needed(&self, looks: PollSettings, files: &FilesSnapshot) -> u8 {
+    fn polls_needed(&self, settings: PollSettings, files: &FilesSnapshot) -> u8 {
         if self.in_force.has_losses_in(files) {
             MISSING_POLLS
-        } else if self.value.is_none() && files.is_unchanged_for(looks.interval.min(START_INTERVAL)) {
+        } else if self.value.is_none() && files.is_unchanged_for(settings.interval.min(START_INTERVAL)) {
             1
-        } else if self.is_invalidated && files.is_unchanged_for(looks.interval) {
-            // That nothing has changed for a pause is as good as an earlier look that found the same.
+        } else if self.is_invalidated && files.is_unchanged_for(settings.interval) {
+            // No change for the time of a pause is as good as an earlier poll that found the same.
             1
         } else {
             EQUAL_POLLS
         }
     }
 
-    fn note_problems(&mut self, complaints: Vec<String>, found: &mut PollResult) {
-        if self.problems != complaints {
-            found.problems.extend(complaints.iter().cloned());
-            self.problems = complaints;
+    fn note_problems(&mut self, problems: Vec<String>, found: &mut PollResult) {
+        if self.problems != problems {
+            found.problems.extend(problems.iter().cloned());
+            self.problems = problems;
         }
     }
 }
@@ -253,7 +253,7 @@ impl<T> FileWatch for WatchedValue<T> {
         let change = self.pending_change.as_ref().filter(|change| !change.is_confirmed);
         change.map_or_else(Vec::new, |change| {
             let differing = change.files.differing_paths(&self.last_read);
-            // A file that changed and changed back during the look.
+            // A file that changed and changed back during the poll.
             if differing.is_empty() {
                 change.files.differing_paths(&FilesSnapshot::default())
             } else {
@@ -284,11 +284,11 @@ mod tests {
 
     use super::*;
 
-    /// No file has rested for so long.
+    /// Longer than any file has been unchanged.
     const LOOKS: PollSettings = PollSettings { interval: Duration::from_hours(1) };
 
-    /// A look at two files that make one value; `meanwhile` runs between the two.
-    fn look(watched: &mut WatchedValue<String>, dir: &Path, meanwhile: impl FnOnce()) -> PollResult {
+    /// Polls two files that make one value; `meanwhile` runs between reading the two.
+    fn poll(watched: &mut WatchedValue<String>, dir: &Path, meanwhile: impl FnOnce()) -> PollResult {
         let mut found = PollResult::default();
         watched.poll(LOOKS, &mut found, |reader| {
             let mut text = |name: &str| -> Result<String, Vec<String>> {
@@ -312,20 +312,20 @@ mod tests {
         };
         let mut watched = WatchedValue::default();
         write("a");
-        look(&mut watched, dir.path(), || ());
+        poll(&mut watched, dir.path(), || ());
         assert!(watched.value().is_none() && watched.changing_paths().len() == 2, "one look is not enough");
-        look(&mut watched, dir.path(), || write("b"));
+        poll(&mut watched, dir.path(), || write("b"));
         assert!(watched.value().is_none(), "what was read was the first of a and the second of b");
         for _ in 0..2 {
-            look(&mut watched, dir.path(), || ());
+            poll(&mut watched, dir.path(), || ());
         }
         assert_eq!(watched.value().unwrap().as_str(), "bb");
         assert!(watched.changing_paths().is_empty());
 
-        // One of them is away at each look: believed after some looks only.
+        // One of them is missing at each poll: that counts only after several polls.
         write("c");
         for _ in 1..MISSING_POLLS {
-            look(&mut watched, dir.path(), || {
+            poll(&mut watched, dir.path(), || {
                 fs::rename(dir.path().join("second"), dir.path().join("away")).unwrap();
             });
             assert_eq!(watched.value().unwrap().as_str(), "bb");
@@ -334,17 +334,17 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_tried_at_each_look_and_said_once() {
+    fn an_unreadable_file_is_tried_at_each_poll_and_logged_once() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("first"), "a").unwrap();
         let mut watched = WatchedValue::default();
         fs::create_dir(dir.path().join("second")).unwrap();
-        let complaints: usize = (0..5).map(|_| look(&mut watched, dir.path(), || ()).problems.len()).sum();
-        assert_eq!(complaints, 1, "a directory is no text");
+        let problems: usize = (0..5).map(|_| poll(&mut watched, dir.path(), || ()).problems.len()).sum();
+        assert_eq!(problems, 1, "a directory is no text");
         assert!(watched.changing_paths().is_empty() && watched.problems().len() == 1);
         fs::remove_dir(dir.path().join("second")).unwrap();
         for _ in 0..2 {
-            look(&mut watched, dir.path(), || ());
+            poll(&mut watched, dir.path(), || ());
         }
         assert!(watched.value().unwrap().as_str() == "a" && watched.problems().is_empty());
     }

@@ -1,25 +1,25 @@
-//! Text that cannot be taken for markup, and the frame that every page has.
+//! Builds pages: escapes text, and writes the frame of every page.
 //!
-//! Markup is only ever what this program was compiled with (`&'static str`); everything else goes
-//! through [`Html::text`], the one place that escapes.
+//! Markup is part of the program (`&'static str`); all other text goes through [`Html::text`], the only
+//! function that escapes.
 
 use std::fmt::{self, Write as _};
 use std::time::Duration;
 
 use crate::mail::Timestamp;
 
-/// A page in the making.
+/// A page that is being written.
 #[derive(Default)]
 pub(super) struct Html(String);
 
 impl Html {
-    /// Markup of our own.
+    /// Adds markup of the program.
     pub(super) fn markup(&mut self, markup: &'static str) -> &mut Self {
         self.0.push_str(markup);
         self
     }
 
-    /// Anything else, escaped: for text and for attributes in double quotes.
+    /// Adds other text, escaped: for text and for attributes in double quotes.
     pub(super) fn text(&mut self, text: impl fmt::Display) -> &mut Self {
         // Writing into a String does not fail.
         let _ = write!(Escape(&mut self.0), "{text}");
@@ -78,7 +78,7 @@ impl fmt::Write for Escape<'_> {
     }
 }
 
-/// A duration as a person says it: two units at most.
+/// A duration in at most two units.
 pub(super) struct HumanDuration(pub(super) Duration);
 
 impl fmt::Display for HumanDuration {
@@ -97,7 +97,7 @@ impl fmt::Display for HumanDuration {
     }
 }
 
-/// A moment as a person reads it: to the second, in UTC.
+/// A time to the second, in UTC.
 pub(super) struct HumanTime(pub(super) Timestamp);
 
 impl fmt::Display for HumanTime {
@@ -109,7 +109,7 @@ impl fmt::Display for HumanTime {
     }
 }
 
-/// A size as a person says it.
+/// A size in decimal units.
 pub(super) struct HumanSize(pub(super) u64);
 
 impl fmt::Display for HumanSize {
@@ -133,7 +133,7 @@ const STYLE: &str = "\
 body{margin:0;background:var(--bg);color:var(--ink);\
 font:15px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,'Noto Sans',sans-serif}\
 a{color:var(--link);text-decoration:none}a:hover{text-decoration:underline}\
-code,.mono{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;font-size:.92em}\
+code,.mono{font-kind:ui-monospace,SFMono-Regular,Menlo,Consolas,'DejaVu Sans Mono',monospace;font-size:.92em}\
 header{background:var(--card);border-bottom:1px solid var(--line)}\
 .bar,main{max-width:68rem;margin:0 auto;padding:0 1rem}\
 .bar{display:flex;flex-wrap:wrap;align-items:baseline;gap:.2rem 1rem;padding-top:.7rem}\
@@ -176,14 +176,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_from_outside_is_markup() {
+    fn text_from_outside_is_never_markup() {
         let mut html = Html::default();
         html.markup("<p title=\"").text("\"><script>alert('&')</script>").markup("\">");
         assert_eq!(html.0, "<p title=\"&quot;&gt;&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;\">");
     }
 
     #[test]
-    fn durations_moments_and_sizes_are_said_as_people_say_them() {
+    fn durations_times_and_sizes_are_short_and_readable() {
         for (millis, said) in [
             (12, "12 ms"),
             (1_234, "1.2 s"),

@@ -1,25 +1,25 @@
 //! Pages for the operator; never for the internet.
 //!
-//! A small HTTP server: GET and HEAD only, one request for each connection, nothing that changes
-//! anything. There is no login, so it belongs on loopback, and it answers only to names that a
-//! browser cannot be tricked into (an address, `localhost`, our hostname): a page on the internet
-//! cannot read it by pointing a name of its own at this host. Pages hold no scripts and load
-//! nothing; what they show of the outside goes through one function that escapes it.
+//! A small HTTP server: GET and HEAD only, one request for each connection, and no request changes anything.
+//! There is no login, so it belongs on loopback. It answers only requests that name an address, `localhost`
+//! or the server's hostname: a page on the internet cannot read it by pointing a name of its own at this
+//! host. Pages hold no scripts and load nothing; text from outside goes through one function that escapes
+//! it.
 //!
 //! | path | |
 //! |---|---|
-//! | `/` | how the server is, what it counted, what went wrong lately |
+//! | `/` | version and uptime, counters, recent errors |
 //! | `/queue` `/queue.json` | each message in the queue: id, age, sender, recipients, state, last error |
-//! | `/traces` | what each recent session and attempt did; `?kind=NAME`, `?errors` |
+//! | `/traces` | the events of each recent session and attempt; `?kind=NAME`, `?errors` |
 //! | `/metrics` | OpenMetrics 1.0 |
 //! | `/debug/vars` | the same as JSON |
 //!
-//! - `server`: the socket, the limits, and which page has which path
-//! - `request`: the head of a request, read and judged
-//! - `html`: text that cannot be taken for markup
-//! - `shows`: what the pages need to know, and from whom
-//! - `sample`: a server with something to show, for tests
-//! - `index`, `queue_page`, `traces_page`: the pages
+//! - `server`: the socket, the limits, and the page for each path
+//! - `request`: parses and checks the head of a request
+//! - `html`: escapes text, and writes the frame of every page
+//! - `monitor_data`: the data that the pages show
+//! - `sample_data`: data for tests
+//! - `overview_page` · `queue_page` · `traces_page`: the pages
 
 mod html;
 mod monitor_data;

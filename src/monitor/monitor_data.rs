@@ -1,4 +1,4 @@
-//! What the pages need to know, and from whom.
+//! The data that the pages show.
 
 use std::time::Duration;
 
@@ -8,46 +8,46 @@ use crate::mail::Domain;
 use crate::observe::{Metrics, Traces};
 use crate::queue::QueuedMessage;
 
-/// Whoever knows how the server is. Asked anew for each page.
+/// The source of the data. Called anew for each page.
 pub trait MonitorData: Send + Sync {
     /// The server as a whole.
     fn status(&self) -> ServerStatus;
 
-    /// The oldest messages in the queue, as many as one look may cost.
+    /// The oldest messages in the queue, up to a limit.
     fn queue(&self) -> Vec<QueuedMessage>;
 
-    /// The queue as `/queue.json` shows it: in the form that the subcommands are given.
+    /// The queue as `/queue.json` shows it and `postrider queue list --json` prints it.
     fn queue_json(&self) -> Value;
 
-    /// What was counted.
+    /// The counters.
     fn metrics(&self) -> &Metrics;
 
-    /// What was done.
+    /// The recent sessions and attempts.
     fn traces(&self) -> &Traces;
 }
 
-/// When the first of our certificates ends.
+/// The expiry of the certificate that expires first.
 #[derive(Debug, Clone, Copy)]
 pub struct CertificateExpiry {
-    /// How long it still holds.
+    /// Time until then.
     pub remaining: Duration,
-    /// A renewed one should have been there by now.
+    /// The certificate should have been renewed by now.
     pub is_near: bool,
 }
 
 /// The server as a whole.
 #[derive(Debug, Clone)]
 pub struct ServerStatus {
-    /// Of the program.
+    /// The version of the program.
     pub version: &'static str,
-    /// Our name; pages are shown to who asks for it.
+    /// The name of this host. Requests may use it.
     pub hostname: Domain,
-    /// Since the start.
+    /// Time since the start.
     pub uptime: Duration,
-    /// Clients connected now.
+    /// SMTP sessions under way.
     pub sessions: usize,
-    /// Messages in the queue now.
+    /// Messages in the queue.
     pub queue: usize,
-    /// The first end of a certificate, if there is one.
+    /// The first certificate to expire, if there is a certificate.
     pub certificate: Option<CertificateExpiry>,
 }

@@ -1,4 +1,4 @@
-//! The first page: how the server is, what went wrong lately, what it counted.
+//! The first page: version and uptime, recent errors, counters.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use super::html::{Html, HumanDuration, HumanTime};
 use super::monitor_data::{CertificateExpiry, MonitorData};
 use crate::observe::TraceView;
 
-/// Traces with an error that are shown here; the rest is on their own page.
+/// Traces with an error on this page; `/traces` has the others.
 const ERRORS_SHOWN_MAX: usize = 5;
 
-pub(super) fn page(shows: &dyn MonitorData) -> String {
-    let status = shows.status();
-    let troubles: Vec<_> = shows.traces().list().into_iter().filter(TraceView::has_error).collect();
+pub(super) fn page(data: &dyn MonitorData) -> String {
+    let status = data.status();
+    let errors: Vec<_> = data.traces().list().into_iter().filter(TraceView::has_error).collect();
     let mut html = Html::default();
     html.markup("<div class=\"tiles\">");
     tile(&mut html, "/", status.version, "version");
@@ -28,19 +28,19 @@ pub(super) fn page(shows: &dyn MonitorData) -> String {
         });
         html.text(HumanDuration(left)).markup("</b><span>until a certificate ends</span></a>");
     }
-    html.markup(if troubles.is_empty() {
+    html.markup(if errors.is_empty() {
         "<a class=\"tile\" href=\"/traces?errors\"><b>"
     } else {
         "<a class=\"tile bad\" href=\"/traces?errors\"><b>"
     });
-    html.text(troubles.len()).markup("</b><span>recent errors</span></a></div>");
-    if !troubles.is_empty() {
+    html.text(errors.len()).markup("</b><span>recent errors</span></a></div>");
+    if !errors.is_empty() {
         html.markup("<h2>Recent errors</h2>");
-        for trouble in troubles.iter().take(ERRORS_SHOWN_MAX) {
-            error_card(&mut html, trouble);
+        for trace in errors.iter().take(ERRORS_SHOWN_MAX) {
+            error_card(&mut html, trace);
         }
     }
-    counters(&mut html, shows);
+    counters(&mut html, data);
     html.markup("<p class=\"dim\">For programs: <a href=\"/metrics\">/metrics</a> (OpenMetrics), ").markup(
         "<a href=\"/debug/vars\">/debug/vars</a> and <a href=\"/queue.json\">/queue.json</a> (JSON).</p>",
     );
@@ -56,26 +56,26 @@ fn tile(html: &mut Html, path: &'static str, value: impl AsRef<str>, name: &'sta
     html.markup(name).markup("</span></a>");
 }
 
-fn error_card(html: &mut Html, trouble: &TraceView) {
-    let last = trouble.events.iter().rev().find(|event| event.is_error);
+fn error_card(html: &mut Html, trace: &TraceView) {
+    let last = trace.events.iter().rev().find(|event| event.is_error);
     html.markup("<div class=\"card\"><div class=\"line\"><span class=\"badge bad\">")
-        .text(trouble.kind)
+        .text(trace.kind)
         .markup("</span><a class=\"mono\" href=\"/traces?errors#t")
-        .text(trouble.number)
+        .text(trace.number)
         .markup("\">")
-        .text(&trouble.title)
+        .text(&trace.title)
         .markup("</a><span class=\"dim push\">")
-        .text(HumanTime(trouble.started))
+        .text(HumanTime(trace.started))
         .markup("</span></div><div class=\"why bad\">")
         .text(last.map_or("", |event| &event.text))
         .markup("</div></div>");
 }
 
-/// All that is counted, by the first word of its name.
-fn counters(html: &mut Html, shows: &dyn MonitorData) {
-    let values = shows.metrics().to_json();
+/// All counters, grouped by the first word of their names.
+fn counters(html: &mut Html, data: &dyn MonitorData) {
+    let values = data.metrics().to_json();
     let mut groups: BTreeMap<&str, Vec<(&str, &str, &str)>> = BTreeMap::new();
-    for (name, help) in shows.metrics().list() {
+    for (name, help) in data.metrics().list() {
         let (group, rest) = name.split_once('_').unwrap_or((name, name));
         groups.entry(group).or_default().push((name, rest, help));
     }

@@ -1,16 +1,16 @@
-//! The queue: each message with its recipients, where they stand, and what was heard last.
+//! The queue: each message with its recipients, their states and the last replies.
 
 use super::html::{Html, HumanDuration, HumanSize, HumanTime};
 use super::monitor_data::MonitorData;
 use crate::mail::ReversePath;
 use crate::queue::{QueuedMessage, QueuedRecipient, RecipientState};
 
-/// Recipients of one message that are shown; `/queue.json` has them all.
+/// Recipients of one message on this page; `/queue.json` has all of them.
 const RECIPIENTS_SHOWN_MAX: usize = 50;
 
-pub(super) fn page(shows: &dyn MonitorData) -> String {
-    let status = shows.status();
-    let items = shows.queue();
+pub(super) fn page(data: &dyn MonitorData) -> String {
+    let status = data.status();
+    let items = data.queue();
     let mut html = Html::default();
     html.markup("<h1>Queue</h1>");
     if items.is_empty() {

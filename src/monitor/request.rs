@@ -1,4 +1,4 @@
-//! The head of a request, read and judged. No sockets here.
+//! Parses and checks the head of a request. Has no sockets.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -8,13 +8,13 @@ use crate::mail::Domain;
 pub(super) const HEAD_OCTETS_MAX: usize = 8 * 1024;
 const FIELDS_MAX: usize = 64;
 
-/// What is asked for.
+/// A request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HttpRequest {
     pub(super) method: HttpMethod,
-    /// Begins with `/`.
+    /// The path; begins with `/`.
     pub(super) path: String,
-    /// Behind the `?`; empty without one.
+    /// The text after the `?`; empty without one.
     pub(super) query: String,
 }
 
@@ -27,18 +27,18 @@ pub(super) enum HttpMethod {
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestError {
-    /// 400: not HTTP, or not for a server.
+    /// 400: not HTTP, or not a request to a server.
     Malformed,
-    /// 405: we only show.
+    /// 405: pages can only be read.
     MethodNotAllowed,
-    /// 421 (RFC 9110 §15.5.20): a name that anyone may point at us.
+    /// 421 (RFC 9110 §15.5.20): the request is for another host.
     MisdirectedHost,
-    /// 431.
+    /// 431: the head is too large.
     TooLarge,
 }
 
-/// Reads a head that has come in so far; nothing if it is not complete. `hostname` is the one
-/// name, apart from `localhost`, by which we may be called.
+/// Parses the head as far as it has arrived; `None` if it is not complete. Requests may be for an address,
+/// `localhost` or `hostname`.
 pub(super) fn parse_request(head: &[u8], hostname: &Domain) -> Option<Result<HttpRequest, RequestError>> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS_MAX];
     let mut parsed = httparse::Request::new(&mut fields);
@@ -57,9 +57,9 @@ fn check_request(parsed: &httparse::Request<'_, '_>, hostname: &Domain) -> Resul
     match (hosts.next(), hosts.next(), parsed.version) {
         (Some(host), None, _) if is_own_host(host.value, hostname) => {}
         (Some(_), None, _) => return Err(RequestError::MisdirectedHost),
-        // No browser speaks HTTP/1.0; a person with netcat may.
+        // No browser sends HTTP/1.0; a person with netcat may.
         (None, _, Some(0)) => {}
-        // RFC 9112 §3.2: one Host field, neither none nor two.
+        // RFC 9112 §3.2: exactly one Host field.
         (Some(_), Some(_), _) | (None, _, _) => return Err(RequestError::Malformed),
     }
     let method = match parsed.method {
@@ -72,7 +72,7 @@ fn check_request(parsed: &httparse::Request<'_, '_>, hostname: &Domain) -> Resul
     Ok(HttpRequest { method, path: path.to_owned(), query: query.to_owned() })
 }
 
-/// A name that nobody else can point at this host: an address, `localhost`, or our hostname.
+/// A name that nobody else can point at this host: an address, `localhost`, or the server's hostname.
 fn is_own_host(host: &[u8], hostname: &Domain) -> bool {
     let Ok(host) = std::str::from_utf8(host) else { return false };
     if let Some(v6) = host.strip_prefix('[') {
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_cannot_change_anything_may_be_asked() {
+    fn only_get_and_head_are_allowed() {
         for method in ["POST", "PUT", "DELETE", "OPTIONS", "get"] {
             let head = format!("{method} / HTTP/1.1\r\nHost: localhost\r\n\r\n");
             assert_eq!(answer(&head), Some(Err(RequestError::MethodNotAllowed)), "{method}");
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_anyone_may_point_at_us_is_refused() {
+    fn a_name_that_others_can_point_at_this_host_is_refused() {
         let host = |host: &str| answer(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
         for ours in [
             "localhost",
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_has_an_end() {
+    fn a_head_that_is_too_large_is_refused() {
         let endless = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(HEAD_OCTETS_MAX));
         assert_eq!(answer(&endless), Some(Err(RequestError::TooLarge)));
         let many = format!("GET / HTTP/1.1\r\n{}", "X: y\r\n".repeat(FIELDS_MAX + 1));

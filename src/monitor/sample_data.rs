@@ -1,4 +1,4 @@
-//! A server with something to show, for the tests beside it.
+//! Sample data for the tests of the pages.
 
 use std::sync::Arc;
 use std::time::Duration;

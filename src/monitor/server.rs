@@ -1,4 +1,4 @@
-//! The socket, the limits, and which page has which path.
+//! The socket, the limits, and the page for each path.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,14 +14,14 @@ use super::request::{self, HEAD_OCTETS_MAX, HttpMethod, HttpRequest, RequestErro
 use super::{overview_page, queue_page, traces_page};
 use crate::sys::{AcceptLoop, Clock as _, StopFlag, Stream, SystemClock, interruptible_stream, spawn};
 
-/// Requests answered at once; more are told to come back.
+/// Requests answered at the same time; more get 503.
 const CLIENTS_MAX: usize = 16;
-/// Time for one request, from its first octet to the last of the reply.
+/// Time for one request, from its first octet to the last octet of the reply.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time for what we never read, so that the reply is not lost with it.
+/// Time to read the rest of a refused request, so that its reply is not lost.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The thread `monitor` behind a listening socket. Dropping it ends it; replies under way are
+/// The thread `monitor` behind a listening socket. Dropping it ends the thread; replies under way are
 /// finished within their deadline.
 #[derive(Debug)]
 pub struct MonitorServer {
@@ -30,14 +30,14 @@ pub struct MonitorServer {
 }
 
 impl MonitorServer {
-    /// Shows pages to whoever connects to `listener`, which should be on loopback.
+    /// Answers the clients of `listener`, which should be on loopback.
     ///
     /// # Errors
-    /// When the host has no thread or file descriptor to give.
-    pub fn start(listener: TcpListener, shows: Arc<dyn MonitorData>) -> io::Result<Self> {
+    /// When the host has no thread or file descriptor left.
+    pub fn start(listener: TcpListener, data: Arc<dyn MonitorData>) -> io::Result<Self> {
         let stop = Arc::new(StopFlag::new()?);
-        let theirs = Arc::clone(&stop);
-        let thread = spawn("monitor", move || serve(&listener, &theirs, &shows))?;
+        let flag = Arc::clone(&stop);
+        let thread = spawn("monitor", move || serve(&listener, &flag, &data))?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }
@@ -46,7 +46,7 @@ impl Drop for MonitorServer {
     fn drop(&mut self) {
         self.stop.raise();
         if let Some(thread) = self.thread.take() {
-            // A panic there was reported there.
+            // That thread logs its own panic.
             let _ = thread.join();
         }
     }
@@ -78,7 +78,7 @@ fn serve(listener: &TcpListener, stop: &StopFlag, data: &Arc<dyn MonitorData>) {
     }
 }
 
-/// One client, counted until it is gone, come what may.
+/// Counts one client until it is dropped.
 struct ClientCountGuard(Arc<AtomicUsize>);
 
 impl Drop for ClientCountGuard {
@@ -87,12 +87,12 @@ impl Drop for ClientCountGuard {
     }
 }
 
-fn serve_client(stream: TcpStream, shows: &dyn MonitorData) -> io::Result<()> {
+fn serve_client(stream: TcpStream, data: &dyn MonitorData) -> io::Result<()> {
     let socket = stream.try_clone()?;
     let (mut stream, _) = interruptible_stream(stream, SystemClock.now() + REQUEST_TIMEOUT)?;
-    let Some(asked) = read_head(&mut stream, shows)? else { return Ok(()) };
+    let Some(asked) = read_head(&mut stream, data)? else { return Ok(()) };
     let (reply, method) = match &asked {
-        Ok(request) => (HttpReply::for_request(request, shows), request.method),
+        Ok(request) => (HttpReply::for_request(request, data), request.method),
         Err(refusal) => (HttpReply::for_error(*refusal), HttpMethod::Get),
     };
     stream.write_all(&reply.to_octets(method))?;
@@ -113,12 +113,12 @@ fn serve_client(stream: TcpStream, shows: &dyn MonitorData) -> io::Result<()> {
     Ok(())
 }
 
-/// Reads one head; nothing if the client says nothing.
+/// Reads one head; `None` if the client sends nothing.
 fn read_head(
     stream: &mut Box<dyn Stream>,
-    shows: &dyn MonitorData,
+    data: &dyn MonitorData,
 ) -> io::Result<Option<Result<HttpRequest, RequestError>>> {
-    let hostname = shows.status().hostname;
+    let hostname = data.status().hostname;
     let mut head = Vec::new();
     let mut buffer = [0; 2048];
     loop {
@@ -142,7 +142,7 @@ const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// What a client is sent.
+/// A reply.
 struct HttpReply {
     status: &'static str,
     content_type: &'static str,
@@ -158,14 +158,14 @@ impl HttpReply {
         Self { status, content_type: TEXT, body: format!("{sentence}\n") }
     }
 
-    fn for_request(request: &HttpRequest, shows: &dyn MonitorData) -> Self {
+    fn for_request(request: &HttpRequest, data: &dyn MonitorData) -> Self {
         match request.path.as_str() {
-            "/" => Self::ok(HTML, overview_page::page(shows)),
-            "/queue" => Self::ok(HTML, queue_page::page(shows)),
-            "/queue.json" => Self::ok(JSON, format!("{:#}\n", shows.queue_json())),
-            "/traces" => Self::ok(HTML, traces_page::page(shows, &request.query)),
-            "/metrics" => Self::ok(OPENMETRICS, shows.metrics().to_openmetrics()),
-            "/debug/vars" => Self::ok(JSON, format!("{:#}\n", debug_vars(shows))),
+            "/" => Self::ok(HTML, overview_page::page(data)),
+            "/queue" => Self::ok(HTML, queue_page::page(data)),
+            "/queue.json" => Self::ok(JSON, format!("{:#}\n", data.queue_json())),
+            "/traces" => Self::ok(HTML, traces_page::page(data, &request.query)),
+            "/metrics" => Self::ok(OPENMETRICS, data.metrics().to_openmetrics()),
+            "/debug/vars" => Self::ok(JSON, format!("{:#}\n", debug_vars(data))),
             _ => Self::text("404 Not Found", "There is no such page; / has links to those there are."),
         }
     }
@@ -217,10 +217,10 @@ fn too_busy_reply() -> Vec<u8> {
         .to_octets(HttpMethod::Get)
 }
 
-/// Everything that is counted, with what the server is.
-fn debug_vars(shows: &dyn MonitorData) -> serde_json::Value {
-    let status = shows.status();
-    let mut vars = shows.metrics().to_json();
+/// All counters, and the version, name and uptime. Names have underscores, as those of the counters do.
+fn debug_vars(data: &dyn MonitorData) -> serde_json::Value {
+    let status = data.status();
+    let mut vars = data.metrics().to_json();
     if let Some(vars) = vars.as_object_mut() {
         vars.insert("version".to_owned(), json!(status.version));
         vars.insert("hostname".to_owned(), json!(status.hostname));
@@ -270,7 +270,7 @@ mod tests {
             self.say(request_for(path).as_bytes())
         }
 
-        /// The body of a page that is there.
+        /// The body of a page that exists.
         fn page(&self, path: &str) -> String {
             let reply = self.get(path);
             let (head, body) = reply.split_once("\r\n\r\n").unwrap();
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn the_index_page_says_how_the_server_is() {
+    fn the_overview_page_shows_the_state_of_the_server() {
         let page = TestMonitor::new().page("/");
         for shown in
             ["mail.here.example", "0.1.0", "3 d 4 h", "1284", "RCPT", "/queue", "/metrics", "451 4.7.1"]
@@ -298,23 +298,23 @@ mod tests {
 
     #[test]
     fn counters_are_shown_as_openmetrics_and_as_json() {
-        let house = TestMonitor::new();
-        assert!(house.get("/metrics").contains(OPENMETRICS));
-        let text = house.page("/metrics");
+        let monitor = TestMonitor::new();
+        assert!(monitor.get("/metrics").contains(OPENMETRICS));
+        let text = monitor.page("/metrics");
         assert!(
             text.contains("postrider_queue_messages_accepted_total 1284\n") && text.ends_with("# EOF\n"),
             "{text}"
         );
-        let vars: serde_json::Value = serde_json::from_str(&house.page("/debug/vars")).unwrap();
+        let vars: serde_json::Value = serde_json::from_str(&monitor.page("/debug/vars")).unwrap();
         assert_eq!(vars["queue_messages_accepted"], 1284);
         assert_eq!(vars["session_command"]["RCPT"], 2);
         assert_eq!(vars["uptime_seconds"], 273_600);
     }
 
     #[test]
-    fn the_queue_is_dumped_with_each_messages_story() {
-        let house = TestMonitor::new();
-        let page = house.page("/queue");
+    fn the_queue_page_shows_each_message_with_its_recipients() {
+        let monitor = TestMonitor::new();
+        let page = monitor.page("/queue");
         for shown in [
             sample().items[0].id.as_str(),
             "1 h 30 min old",
@@ -329,39 +329,39 @@ mod tests {
         ] {
             assert!(page.contains(shown), "{shown} in {page}");
         }
-        let queue: serde_json::Value = serde_json::from_str(&house.page("/queue.json")).unwrap();
+        let queue: serde_json::Value = serde_json::from_str(&monitor.page("/queue.json")).unwrap();
         assert_eq!(queue["count"], 2);
     }
 
     #[test]
-    fn traces_are_shown_event_by_event_and_can_be_sifted() {
-        let house = TestMonitor::new();
-        let all = house.page("/traces");
+    fn traces_are_shown_event_by_event_and_can_be_filtered() {
+        let monitor = TestMonitor::new();
+        let all = monitor.page("/traces");
         assert!(all.contains("EHLO there.example") && all.contains("140 ms") && all.contains("451 4.7.1"));
-        let sessions = house.page("/traces?kind=session");
+        let sessions = monitor.page("/traces?kind=session");
         assert!(sessions.contains("EHLO there.example") && !sessions.contains("451 4.7.1"));
-        let errors = house.page("/traces?errors");
+        let errors = monitor.page("/traces?errors");
         assert!(!errors.contains("EHLO there.example") && errors.contains("<tr class=\"bad\">"));
-        assert!(house.page("/traces?kind=%3Cscript%3E").contains("Nothing of this kind"));
+        assert!(monitor.page("/traces?kind=%3Cscript%3E").contains("Nothing of this kind"));
     }
 
     #[test]
-    fn words_from_outside_are_never_markup() {
-        let house = TestMonitor::new();
+    fn text_from_outside_is_never_markup() {
+        let monitor = TestMonitor::new();
         for path in ["/", "/queue", "/traces", "/traces?errors"] {
-            let page = house.page(path);
+            let page = monitor.page(path);
             assert!(
                 !page.contains("<script") && !page.contains("<i>") && !page.contains("<b>come"),
                 "{path}"
             );
         }
-        assert!(house.page("/traces").contains("&lt;script&gt;alert(&#39;greylisted&#39;)"));
+        assert!(monitor.page("/traces").contains("&lt;script&gt;alert(&#39;greylisted&#39;)"));
     }
 
     #[test]
-    fn what_we_do_not_answer_is_refused_cleanly() {
-        let house = TestMonitor::new();
-        assert!(house.get("/exit").starts_with("HTTP/1.1 404 "));
+    fn a_request_that_is_not_allowed_is_refused() {
+        let monitor = TestMonitor::new();
+        assert!(monitor.get("/exit").starts_with("HTTP/1.1 404 "));
         let post = format!(
             "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50000\r\n\r\n{}",
             "x".repeat(50_000)
@@ -372,37 +372,37 @@ mod tests {
             ("EHLO there.example\r\n", "400"),
             ("\x16\x03\x01\x02\x00", "400"),
         ] {
-            let reply = house.say(said.as_bytes());
+            let reply = monitor.say(said.as_bytes());
             assert!(reply.starts_with(&format!("HTTP/1.1 {status} ")), "{reply}");
             assert!(reply.contains("Allow: GET, HEAD\r\n"), "{reply}");
         }
         let endless = format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(20_000));
-        assert!(house.say(endless.as_bytes()).starts_with("HTTP/1.1 431 "));
+        assert!(monitor.say(endless.as_bytes()).starts_with("HTTP/1.1 431 "));
     }
 
     #[test]
-    fn head_is_get_without_the_body() {
-        let house = TestMonitor::new();
-        let reply = house.say(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    fn the_reply_to_head_has_no_body() {
+        let monitor = TestMonitor::new();
+        let reply = monitor.say(b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert!(reply.starts_with("HTTP/1.1 200 OK\r\n") && reply.ends_with("\r\n\r\n"), "{reply}");
         assert!(!reply.contains("Content-Length: 0\r\n"), "{reply}");
     }
 
     #[test]
-    fn those_who_ask_and_say_nothing_more_do_not_keep_others_out_for_long() {
-        let house = TestMonitor::new();
-        let idle: Vec<_> = (0..CLIENTS_MAX).map(|_| TcpStream::connect(house.address).unwrap()).collect();
-        let mut one_more = TcpStream::connect(house.address).unwrap();
+    fn silent_clients_do_not_block_others_for_long() {
+        let monitor = TestMonitor::new();
+        let idle: Vec<_> = (0..CLIENTS_MAX).map(|_| TcpStream::connect(monitor.address).unwrap()).collect();
+        let mut one_more = TcpStream::connect(monitor.address).unwrap();
         let mut reply = String::new();
         one_more.read_to_string(&mut reply).unwrap();
         assert!(reply.starts_with("HTTP/1.1 503 "), "{reply}");
         drop(idle);
-        // Their threads notice in their own time. Until then a request that nobody read may reset the
-        // connection, and take the 503 with it.
+        // Their threads end only when they notice. Until then a request that is not read may reset the
+        // connection and lose the 503.
         let deadline = SystemClock.now() + REQUEST_TIMEOUT;
         let request = request_for("/");
         let is_answered =
-            || house.try_to_say(request.as_bytes()).is_ok_and(|reply| reply.starts_with("HTTP/1.1 200 "));
+            || monitor.try_to_say(request.as_bytes()).is_ok_and(|reply| reply.starts_with("HTTP/1.1 200 "));
         while !is_answered() {
             assert!(SystemClock.now() < deadline);
         }

@@ -1,4 +1,4 @@
-//! What recent sessions and attempts did, event by event.
+//! The events of recent sessions and attempts.
 
 use std::collections::BTreeSet;
 
@@ -6,10 +6,10 @@ use super::html::{Html, HumanDuration, HumanTime};
 use super::monitor_data::MonitorData;
 use crate::observe::{TraceEvent, TraceView};
 
-/// Traces shown on one page.
+/// Traces on one page.
 const TRACES_SHOWN_MAX: usize = 200;
 
-/// Which traces are asked for.
+/// Which traces the page shows.
 enum TraceFilter<'a> {
     All,
     Errors,
@@ -21,19 +21,19 @@ impl TraceFilter<'_> {
         match self {
             Self::All => true,
             Self::Errors => trace.has_error(),
-            Self::Kind(family) => trace.kind == *family,
+            Self::Kind(kind) => trace.kind == *kind,
         }
     }
 }
 
-/// `query` is what stands behind the `?`.
-pub(super) fn page(shows: &dyn MonitorData, query: &str) -> String {
+/// `query` is the text after the `?`.
+pub(super) fn page(data: &dyn MonitorData, query: &str) -> String {
     let filter = match query.split_once('=') {
         Some(("kind", kind)) => TraceFilter::Kind(kind),
         None if query == "errors" => TraceFilter::Errors,
         _ => TraceFilter::All,
     };
-    let all = shows.traces().list();
+    let all = data.traces().list();
     let mut html = Html::default();
     html.markup("<h1>Traces</h1>");
     filter_links(&mut html, &filter, &all);
@@ -51,11 +51,11 @@ pub(super) fn page(shows: &dyn MonitorData, query: &str) -> String {
             .text(admitted.len());
         html.markup(" are shown.</p>");
     }
-    html.into_page("/traces", "Traces", &shows.status().hostname.to_string())
+    html.into_page("/traces", "Traces", &data.status().hostname.to_string())
 }
 
 fn filter_links(html: &mut Html, filter: &TraceFilter<'_>, all: &[TraceView]) {
-    let families: BTreeSet<_> = all.iter().map(|trace| trace.kind).collect();
+    let kinds: BTreeSet<_> = all.iter().map(|trace| trace.kind).collect();
     let class = |is_here: bool| if is_here { "\" class=\"here\">" } else { "\">" };
     html.markup("<div class=\"filter\"><a href=\"/traces")
         .markup(class(matches!(filter, TraceFilter::All)))
@@ -64,12 +64,10 @@ fn filter_links(html: &mut Html, filter: &TraceFilter<'_>, all: &[TraceView]) {
         .markup("</a><a href=\"/traces?errors")
         .markup(class(matches!(filter, TraceFilter::Errors)));
     html.markup("errors ").text(all.iter().filter(|trace| trace.has_error()).count()).markup("</a>");
-    for family in families {
-        html.markup("<a href=\"/traces?kind=").text(family);
-        html.markup(class(matches!(filter, TraceFilter::Kind(here) if *here == family)))
-            .text(family)
-            .markup(" ");
-        html.text(all.iter().filter(|trace| trace.kind == family).count()).markup("</a>");
+    for kind in kinds {
+        html.markup("<a href=\"/traces?kind=").text(kind);
+        html.markup(class(matches!(filter, TraceFilter::Kind(here) if *here == kind))).text(kind).markup(" ");
+        html.text(all.iter().filter(|trace| trace.kind == kind).count()).markup("</a>");
     }
     html.markup("</div>");
 }

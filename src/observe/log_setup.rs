@@ -1,9 +1,9 @@
 //! Set-up of the `log` facade: one line per record, on standard error.
 //!
-//! Under systemd, standard error is the journal: each line then begins with its priority as
-//! `<N>` (sd-daemon(3)) and has no time, which the journal adds. Anywhere else a line begins with
-//! the time (RFC 3339, UTC) and the level. `POSTRIDER_LOG` chooses what is shown, in the notation
-//! of env_logger (`debug`, `info,postrider::dns=trace`); the default is `info`.
+//! Under systemd, standard error is the journal: a line begins with its priority as `<N>` (sd-daemon(3)) and
+//! has no time, because the journal adds it. Elsewhere a line begins with the time (RFC 3339, UTC) and the
+//! level. `POSTRIDER_LOG` selects the records, in the notation of env_logger (`debug`,
+//! `info,postrider::dns=trace`); the default is `info`.
 
 use std::io::{self, Write};
 
@@ -13,22 +13,22 @@ use super::maillog;
 use crate::mail::Timestamp;
 use crate::sys::{Clock as _, SystemClock};
 
-/// The environment variable that chooses what is shown.
+/// The environment variable that selects the records.
 pub const FILTER_VARIABLE: &str = "POSTRIDER_LOG";
 
-/// What is shown without it. The TLS library's own opinions are for debugging.
+/// The selection without that variable. The TLS library's own records are for debugging.
 const FILTER_DEFAULT: &str = "info,rustls=error";
 
-/// Who reads the lines.
+/// Where the lines go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LogDestination {
-    /// The journal: it knows the time, and wants the priority.
+    /// To the journal: lines have a priority and no time.
     Journal,
-    /// A terminal, a file, a pipe.
+    /// To a terminal, a file or a pipe.
     Other,
 }
 
-/// Sets up logging for this process. Called once, by whoever starts it; later calls do nothing.
+/// Sets up logging for this process. Later calls do nothing.
 pub fn set_up_log() {
     let reader = if is_journal(&std::env::var("JOURNAL_STREAM").unwrap_or_default()) {
         LogDestination::Journal
@@ -45,8 +45,8 @@ pub fn set_up_log() {
     }
 }
 
-/// systemd sets `JOURNAL_STREAM` to the device and inode of the journal's stream; it is inherited
-/// by programs whose standard error went elsewhere, so it must be compared (systemd.exec(5)).
+/// systemd sets `JOURNAL_STREAM` to the device and inode of the journal's stream. Programs inherit the
+/// variable even if their standard error goes elsewhere, so both are compared (systemd.exec(5)).
 fn is_journal(journal_stream: &str) -> bool {
     let Some((device, inode)) = journal_stream.split_once(':') else { return false };
     nix::sys::stat::fstat(io::stderr())
@@ -63,14 +63,14 @@ fn write_record(
         LogDestination::Journal => write!(into, "<{}>", priority(record.level()))?,
         LogDestination::Other => write!(into, "{now} {:<5} ", record.level())?,
     }
-    // A mail line says by itself what it is about.
+    // A mail line begins with its event and needs no target.
     if record.target() != maillog::TARGET {
         write!(into, "{}: ", record.target().trim_start_matches("postrider::"))?;
     }
     writeln!(into, "{}", escape_controls(&record.args().to_string()))
 }
 
-/// syslog(3) priorities: err, warning, info, debug. Notice is what an operator must do.
+/// syslog(3) priorities: err, warning, info, debug. Notice (5) is not used.
 fn priority(level: Level) -> u8 {
     match level {
         Level::Error => 3,
@@ -80,7 +80,7 @@ fn priority(level: Level) -> u8 {
     }
 }
 
-/// The last guard: a control character that got so far is shown, not obeyed.
+/// Escapes control characters that are still in a text.
 fn escape_controls(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for c in text.chars() {
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn anyone_else_gets_time_and_level() {
+    fn other_destinations_get_time_and_level() {
         assert_eq!(
             written(LogDestination::Other, Level::Error, "postrider::queue::spool", "no room"),
             "2026-11-23T04:37:43.042Z ERROR queue::spool: no room\n"
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_one_line_whatever_is_in_it() {
+    fn a_record_is_one_line_whatever_it_contains() {
         assert_eq!(
             written(LogDestination::Journal, Level::Info, "mail", "a\nb\x1b[31m"),
             "<6>a\\nb\\u{1b}[31m\n"

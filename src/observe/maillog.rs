@@ -1,16 +1,16 @@
 //! The mail log: one line for each thing that happens to a message.
 //!
-//! This is the only place that words those lines. A line is an event's name and `key=value`
-//! pairs; a message's events all carry its `id`, so that `grep ID` tells its story:
+//! Only this file writes those lines. A line is an event's name and `key=value` pairs. All events of a
+//! message have its `id`, so that `grep ID` shows its history:
 //!
 //! ```text
 //! queued id=01ktv… from=<ana@there.example> to=bo@here.example octets=1420 client=192.0.2.7
 //! delivered id=01ktv… from=<ana@there.example> to=bo@here.example courier=maildir status=2.0.0 …
 //! ```
 //!
-//! One rule for every value: it goes through [`printable`], and in double quotes if it is empty or
-//! holds a space, a quote or a backslash. So nothing remote can begin a line, forge a pair, or
-//! reach a terminal. Lines go through the `log` facade with target [`TARGET`], level info.
+//! Every value goes through [`printable`], and is in double quotes if it is empty or has a space, a quote or
+//! a backslash. So remote text cannot begin a line, forge a pair or control a terminal. Lines go through the
+//! `log` facade with target [`TARGET`], level info.
 
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
@@ -21,42 +21,42 @@ use crate::mail::{Envelope, ForwardPath, MessageId, Outcome, Recipient, ReverseP
 /// The `log` target of mail lines.
 pub const TARGET: &str = "mail";
 
-/// Octets of one value that are shown; what a peer said is kept in full in the queue.
+/// Octets of one value that are shown; the queue keeps replies in full.
 const VALUE_OCTETS_MAX: usize = 1000;
-/// Recipients named on a `queued` line; each has a line of its own when it is attempted.
+/// Recipients on a `queued` line; each has a line of its own when it is attempted.
 const RECIPIENTS_SHOWN_MAX: usize = 20;
 
 /// One attempt for one recipient.
 #[derive(Debug, Clone, Copy)]
 pub struct AttemptEvent<'a> {
-    /// Which message.
+    /// The message.
     pub id: &'a MessageId,
     /// Its reverse-path.
     pub reverse_path: &'a ReversePath,
-    /// To whom.
+    /// The recipient.
     pub recipient: &'a Recipient,
-    /// By which courier: the name that it gives itself.
+    /// The name of the courier.
     pub courier: &'a str,
-    /// How it ended.
+    /// The result.
     pub outcome: &'a Outcome,
-    /// Which attempt this was, from 1.
+    /// The number of the attempt, from 1.
     pub attempt_number: u32,
-    /// How long it took.
+    /// Its duration.
     pub duration: Duration,
-    /// When the next attempt is due, from now; nothing if none is.
+    /// Time until the next attempt; nothing if there is none.
     pub next_attempt_after: Option<Duration>,
 }
 
-/// How a login ended.
+/// The result of a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoginEvent {
-    /// They are who they say.
+    /// The user and the password are right.
     Succeeded,
-    /// No such user, or wrong password. What counts against a client, for example in fail2ban.
+    /// No such user, or a wrong password. Counts against the client, for example in fail2ban.
     Failed,
-    /// Not looked at, because too many failed before. Counts against a client too.
+    /// Not checked, because too many failed before. Counts against the client too.
     Throttled,
-    /// We could not find out: no fault of the client's.
+    /// Could not be checked; not the client's fault.
     Unavailable,
 }
 
@@ -77,7 +77,7 @@ pub struct RefusalEvent<'a> {
     pub because: &'a [String],
 }
 
-/// We promised to look after a message of this many octets.
+/// A message of `octets` octets was accepted.
 pub fn queued(envelope: &Envelope, octets: u64) {
     write(&queued_line(envelope, octets));
 }
@@ -87,8 +87,8 @@ pub fn attempted(attempt: &AttemptEvent<'_>) {
     write(&attempted_line(attempt));
 }
 
-/// The lifetime of a message is over for a recipient; `last` is how its last attempt ended, if
-/// there was one.
+/// The lifetime of a message ended for a recipient; `last` is the outcome of the last attempt, if there was
+/// one.
 pub fn expired(id: &MessageId, reverse_path: &ReversePath, recipient: &Recipient, last: Option<&Outcome>) {
     let line = LogLine::new("expired")
         .with("id", id)
@@ -98,24 +98,24 @@ pub fn expired(id: &MessageId, reverse_path: &ReversePath, recipient: &Recipient
     write(&line);
 }
 
-/// A report about the message `id` was queued as the message `report`, to the reverse-path of `id`;
-/// `kind` is what it is about: `failure`, `delay` or `success`.
+/// A bounce about the message `id` was queued as the message `bounce`, to the reverse-path of `id`; `kind`
+/// is `failure`, `delay` or `success`.
 pub fn bounce_queued(id: &MessageId, reverse_path: &ReversePath, report: &MessageId, kind: &'static str) {
     let line = LogLine::new("bounced").with("id", id).with("to", reverse_path);
     write(&line.with("bounce", report).with("kind", kind));
 }
 
-/// A report is owed to nobody: `why` says what stands against it, such as a null reverse-path.
+/// No bounce about the message is sent; `reason` is for example a null reverse-path.
 pub fn bounce_suppressed(id: &MessageId, why: &str) {
     write(&LogLine::new("not-bounced").with("id", id).with("reason", why));
 }
 
-/// Every recipient is settled; the message has left the spool.
+/// Every recipient is settled, and the message has left the spool.
 pub fn done(id: &MessageId) {
     write(&LogLine::new("done").with("id", id));
 }
 
-/// An operator gave up these recipients of the message.
+/// An operator removed these recipients of the message.
 pub fn removed(id: &MessageId, recipients: &[&Recipient]) {
     let line = LogLine::new("removed").with("id", id);
     write(&with_recipients(line, recipients.iter().copied()));
@@ -126,12 +126,12 @@ pub fn held(id: &MessageId) {
     write(&LogLine::new("held").with("id", id));
 }
 
-/// An operator sent recipients of the message another way.
+/// An operator sends recipients of the message by another route.
 pub fn rerouted(id: &MessageId, way: &str) {
     write(&LogLine::new("rerouted").with("id", id).with("route", way));
 }
 
-/// An operator let the message go on.
+/// An operator released the message.
 pub fn released(id: &MessageId) {
     write(&LogLine::new("released").with("id", id));
 }
@@ -141,7 +141,7 @@ pub fn refused(refusal: &RefusalEvent<'_>) {
     write(&refused_line(refusal));
 }
 
-/// A client tried to log in as `who`, in the client's own words.
+/// A client tried to log in as `user`, in the client's own spelling.
 pub fn login_attempted(client: IpAddr, who: &str, login: LoginEvent) {
     let event = match login {
         LoginEvent::Succeeded => "login",
@@ -186,7 +186,7 @@ fn attempted_line(attempt: &AttemptEvent<'_>) -> LogLine {
         Outcome::Failed(_) => "failed",
     };
     let Recipient { forward_path: original, .. } = attempt.recipient;
-    // What the sender knows the recipient by, where an alias made another of it.
+    // The forward-path that the sender named, if an alias led from it to the recipient.
     let original = (original != attempt.recipient.final_mailbox()).then_some(original);
     LogLine::new(event)
         .with("id", attempt.id)
@@ -205,7 +205,7 @@ fn write(line: &LogLine) {
     log::info!(target: TARGET, "{}", line.0);
 }
 
-/// A line in the making.
+/// A line that is being written.
 struct LogLine(String);
 
 impl LogLine {
@@ -227,7 +227,7 @@ impl LogLine {
     }
 }
 
-/// The one rule: printable, and in quotes unless it is plainly one word.
+/// A value as the log shows it: printable, and in quotes unless it is one word.
 fn quoted(value: &str) -> String {
     let shown = printable(value.as_bytes(), VALUE_OCTETS_MAX);
     let is_word = !shown.is_empty() && !shown.chars().any(|c| c.is_whitespace() || matches!(c, '"' | '\\'));
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_peer_said_stays_inside_its_quotes() {
+    fn text_of_a_peer_stays_inside_its_quotes() {
         let said = printable(b"550 no\nqueued id=forged \"quoted\"", 500);
         let outcome = Outcome::Failed(Reason::new(1, 1, "refused").with_response("mx.example", said));
         let line = attempted_line(&AttemptEvent {

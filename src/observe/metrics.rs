@@ -1,8 +1,8 @@
 //! Counters and gauges.
 //!
-//! A module that counts asks for its counters once, by name, when it is built, and keeps them;
-//! the registry knows them all and shows them as OpenMetrics text and as JSON. Names are without
-//! prefix and without `_total`; both are added here.
+//! A module registers its counters once, by name, when it is built, and keeps them. The registry shows all
+//! of them as OpenMetrics text and as JSON. Names are without prefix and without `_total`; both are added
+//! here.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64};
@@ -18,49 +18,49 @@ use crate::sys::Mutex;
 
 type PrometheusCounter = counter::Counter<u64, AtomicU64>;
 
-/// Counts what happened.
+/// Counts events.
 #[derive(Debug, Clone, Default)]
 pub struct Counter(PrometheusCounter);
 
 impl Counter {
-    /// One more.
+    /// Adds one.
     pub fn add_one(&self) {
         self.0.inc();
     }
 
-    /// `n` more.
+    /// Adds `n`.
     pub fn add(&self, n: u64) {
         self.0.inc_by(n);
     }
 
-    /// So far.
+    /// The count since the start.
     #[must_use]
     pub fn value(&self) -> u64 {
         self.0.get()
     }
 }
 
-/// Says how many there are now.
+/// Shows a number that goes up and down.
 #[derive(Debug, Clone, Default)]
 pub struct Gauge(gauge::Gauge<i64, AtomicI64>);
 
 impl Gauge {
-    /// There are `n` now.
+    /// Sets the number.
     pub fn set(&self, n: i64) {
         self.0.set(n);
     }
 
-    /// One more.
+    /// Adds one.
     pub fn add_one(&self) {
         self.0.inc();
     }
 
-    /// One less.
+    /// Subtracts one.
     pub fn subtract_one(&self) {
         self.0.dec();
     }
 
-    /// Now.
+    /// The number now.
     #[must_use]
     pub fn value(&self) -> i64 {
         self.0.get()
@@ -69,18 +69,18 @@ impl Gauge {
 
 type PrometheusFamily = Family<Vec<(&'static str, String)>, PrometheusCounter>;
 
-/// A counter for each value of one label. Values come from a fixed, small set: never an address
-/// or anything else that a peer chooses.
+/// A counter for each value of one label. The values are a fixed, small set, and never an address or other
+/// text of a peer.
 #[derive(Debug, Clone)]
 pub struct CounterFamily {
     family: PrometheusFamily,
     label: &'static str,
-    /// The counters so far, so that counting makes no new key.
+    /// The counters by value, so that counting makes no new key.
     counters_by_value: Arc<Mutex<Vec<(String, PrometheusCounter)>>>,
 }
 
 impl CounterFamily {
-    /// One more for `value`.
+    /// Adds one for `value`.
     pub fn add_one(&self, value: &str) {
         let mut known = self.counters_by_value.lock();
         if let Some((_, counter)) = known.iter().find(|(other, _)| other == value) {
@@ -92,7 +92,7 @@ impl CounterFamily {
         known.push((value.to_owned(), counter));
     }
 
-    /// So far, for `value`.
+    /// The count for `value` since the start.
     #[must_use]
     pub fn value(&self, value: &str) -> u64 {
         self.counters_by_value
@@ -115,7 +115,7 @@ struct RegisteredMetric {
     metric: Metric,
 }
 
-/// Everything that is counted. Shared by reference; asking twice for a name gives the same counter.
+/// All counters and gauges. Registering a name again returns the same one.
 #[derive(Default)]
 pub struct Metrics {
     registered: Mutex<Vec<RegisteredMetric>>,
@@ -135,7 +135,7 @@ impl Metrics {
         counter
     }
 
-    /// The counters of this name, told apart by `label`.
+    /// The counters of this name, one for each value of `label`.
     pub fn counter_family(
         &self,
         name: &'static str,
@@ -167,7 +167,7 @@ impl Metrics {
         gauge
     }
 
-    /// All of it as OpenMetrics 1.0 text.
+    /// All of them as OpenMetrics 1.0 text.
     #[must_use]
     pub fn to_openmetrics(&self) -> String {
         let mut registry = Registry::with_prefix("postrider");
@@ -184,7 +184,7 @@ impl Metrics {
         text
     }
 
-    /// All of it as one JSON object; a family is an object by label value.
+    /// All of them as one JSON object; a family is an object by label value.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let mut all = Map::new();
@@ -203,7 +203,7 @@ impl Metrics {
         Value::Object(all)
     }
 
-    /// Name and help of everything that is counted, sorted by name: for the documentation.
+    /// The names with their help, sorted by name.
     #[must_use]
     pub fn list(&self) -> Vec<(&'static str, &'static str)> {
         let mut list: Vec<_> = self.registered.lock().iter().map(|one| (one.name, one.help)).collect();
@@ -217,7 +217,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_counted_is_shown_as_text_and_as_json() {
+    fn counters_are_shown_as_text_and_as_json() {
         let metrics = Metrics::default();
         metrics.counter("queue_messages_accepted", "Messages promised").add(2);
         metrics.counter_family("session_command", "Commands, by verb", "verb").add_one("MAIL");

@@ -1,9 +1,9 @@
-//! What the operator sees.
+//! Log, counters and traces for the operator.
 //!
-//! - `log`: set-up of the `log` facade: one line per event on standard error
+//! - `log_setup`: set-up of the `log` facade: one line per record, on standard error
 //! - `maillog`: one line for each thing that happens to a message
 //! - `metrics`: counters and gauges, as OpenMetrics and as JSON
-//! - `trace`: what a recent session or attempt did, event by event, in bounded memory
+//! - `trace`: the events of recent sessions and attempts, in bounded memory
 
 mod log_setup;
 pub mod maillog;

@@ -1,9 +1,8 @@
-//! What recent sessions and attempts did, event by event.
+//! The events of recent sessions and attempts, for the monitoring page.
 //!
-//! Kept in memory within a bound, for the monitoring page and for `postrider explain`: the last
-//! [`FINISHED_MAX`] finished traces, those that ended in an error apart from the others, so that a
-//! flood of good ones does not push out the one you look for; and all that are still open. A long
-//! trace keeps its beginning and its end.
+//! Memory is bounded. All open traces are kept, and of the finished ones the last [`FINISHED_MAX`] with an
+//! error event and the last [`FINISHED_MAX`] without: many successful sessions do not displace a failed one.
+//! A long trace keeps its first and its last events.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -13,20 +12,20 @@ use super::refusal_reference::RefusalReference;
 use crate::mail::Timestamp;
 use crate::sys::{Clock, Moment, Mutex, Random};
 
-/// Finished traces kept of each kind, good and bad.
+/// Finished traces kept with an error, and as many without.
 const FINISHED_MAX: usize = 200;
 /// Events kept of one trace: the first third, and the latest.
 const EVENTS_MAX: usize = 100;
 const EVENTS_FIRST: usize = TraceView::EVENTS_FIRST;
 
-/// One thing that happened.
+/// One event.
 #[derive(Debug, Clone)]
 pub struct TraceEvent {
-    /// Since the trace began.
+    /// Time since the trace began.
     pub since_start: Duration,
-    /// Something went wrong here.
+    /// Whether it is an error.
     pub is_error: bool,
-    /// What, printable and on one line.
+    /// The text, printable and on one line.
     pub text: String,
     /// The reference of the refusal, if a client was refused here.
     pub reference: Option<RefusalReference>,
@@ -35,36 +34,36 @@ pub struct TraceEvent {
 /// A trace as the monitoring page shows it.
 #[derive(Debug, Clone)]
 pub struct TraceView {
-    /// Number, in order of beginning.
+    /// Number, in the order in which traces began.
     pub number: u64,
-    /// What kind of work: `session`, `attempt` …
+    /// The kind of work: `session`, `attempt` …
     pub kind: &'static str,
-    /// Which: a client's address, a message id …
+    /// The title: a client's address, a message id …
     pub title: String,
     /// When it began.
     pub started: Timestamp,
     /// How long it took, or has taken so far.
     pub duration: Duration,
-    /// Whether it is over.
+    /// Whether it is finished.
     pub is_finished: bool,
     /// Events left out in the middle.
     pub events_omitted: usize,
-    /// What happened.
+    /// The events.
     pub events: Vec<TraceEvent>,
 }
 
 impl TraceView {
-    /// If events were left out, it was behind so many.
+    /// The number of events before those that were left out.
     pub const EVENTS_FIRST: usize = EVENTS_MAX / 3;
 
-    /// Something went wrong in it.
+    /// Whether an event is an error.
     #[must_use]
     pub fn has_error(&self) -> bool {
         self.events.iter().any(|event| event.is_error)
     }
 }
 
-/// Everyone's traces.
+/// All traces.
 pub struct Traces {
     clock: Arc<dyn Clock>,
     store: Mutex<TraceStore>,
@@ -112,13 +111,13 @@ impl OpenTrace {
 }
 
 impl Traces {
-    /// Keeps traces by this clock.
+    /// Keeps traces with times of this clock.
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new(Self { clock, store: Mutex::default(), references: Mutex::default() })
     }
 
-    /// Begins a trace; it is finished when the value is dropped.
+    /// Begins a trace, which is finished when the value is dropped.
     #[must_use]
     pub fn begin(self: &Arc<Self>, family: &'static str, title: impl Into<String>) -> Trace {
         let (began, wall) = (self.clock.now(), self.clock.wall_time());
@@ -144,7 +143,7 @@ impl Traces {
         Trace { traces: Arc::clone(self), number, open }
     }
 
-    /// All that is kept: open ones first, then finished ones, the latest first.
+    /// All traces: the open ones first, then the finished ones, the latest first.
     #[must_use]
     pub fn list(&self) -> Vec<TraceView> {
         let now = self.clock.now();
@@ -199,8 +198,7 @@ impl Traces {
     }
 }
 
-/// One open trace, owned by the thread that does the work; its lock is free but for somebody who
-/// looks at the monitoring page.
+/// One open trace, owned by the thread that does the work. Only the monitoring page takes its lock besides.
 pub struct Trace {
     traces: Arc<Traces>,
     number: u64,
@@ -208,13 +206,12 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// Something happened. `text` is printable: remote words have gone through
-    /// [`crate::mail::printable`].
+    /// Adds an event. `text` is printable: remote text has gone through [`crate::mail::printable`].
     pub fn add_event(&self, text: impl Into<String>) {
         self.add(false, text.into(), None);
     }
 
-    /// Something went wrong.
+    /// Adds an error.
     pub fn add_error(&self, text: impl Into<String>) {
         self.add(true, text.into(), None);
     }
@@ -246,7 +243,7 @@ mod tests {
     use crate::sys::SystemClock;
 
     #[test]
-    fn a_flood_of_good_traces_does_not_push_out_a_bad_one() {
+    fn successful_traces_do_not_displace_a_failed_one() {
         let traces = Traces::new(Arc::new(SystemClock));
         traces.begin("session", "bad").add_error("what you look for");
         for n in 0..FINISHED_MAX * 2 {
