@@ -175,7 +175,8 @@ impl ChangeCommand {
         let update = self.empty_update(&progress);
         let refused = |e: io::Error| format!("is as it was: the disk refused: {e}");
         match &self.change {
-            QueueChange::Hold if progress.is_held => Ok(()),
+            // Also if the message is held: the update that says so may come from an earlier process that was
+            // killed before the sync.
             QueueChange::Hold => {
                 claim
                     .record_update(&shared.spool, &envelope, ProgressUpdate { is_held: Some(true), ..update })

@@ -9,13 +9,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use postrider::fakes::Crash;
-use postrider::queue::{PutError, Settings};
+use postrider::queue::{PutError, QueueChange, Settings};
 use postrider::sys::Disk as _;
 use postrider::torture::{
     SentMail, crash_plans, find_delivery_fault, run_crash_test, run_scenario, run_with_crashes,
 };
 
-use crate::queue_fixture::{MINUTE, QueueFixture, deferred, settings};
+use crate::queue_fixture::{MINUTE, QueueFixture, deferred, only, settings};
 
 fn operations_of_the_scenario() -> usize {
     let mut fixture = QueueFixture::new();
@@ -440,6 +440,23 @@ fn a_damaged_file_that_was_set_aside_does_not_come_back_as_its_older_copy_in_the
     let mut fixture = fixture.restarted(2);
     fixture.run_for(10 * MINUTE);
     assert!(fixture.remote.attempts().is_empty());
+}
+
+#[test]
+fn a_hold_that_is_confirmed_outlasts_a_power_cut_even_if_an_earlier_process_had_written_it_without_a_sync() {
+    for operation in 0..10 {
+        let mut fixture = QueueFixture::new();
+        fixture.remote.add_outcomes([deferred("busy")]);
+        let id = fixture.receive("ana@here.example", "bo@there.example");
+        fixture.disk.fail_after(operation, io::ErrorKind::Other);
+        fixture.run_command(only(id), QueueChange::Hold);
+        fixture.disk.crash(Crash::ProcessKilled);
+        let mut fixture = fixture.restarted(2);
+        assert_eq!(fixture.run_command(only(id), QueueChange::Hold).done, [id], "{operation}");
+        fixture.disk.crash(Crash::UnsyncedLost);
+        let fixture = fixture.restarted(3);
+        assert!(fixture.handle.message(&id).unwrap().is_held, "{operation}");
+    }
 }
 
 #[test]
