@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn everything_is_read_again_on_a_reload() {
-        let (_house, mut files) = TestConfigDir::new();
+        let (_config_dir, mut files) = TestConfigDir::new();
         let users = |files: &ReloadableFiles| files.domains.users().into_values().next().unwrap();
         let before = users(&files);
         reload(&mut files, &mut |_| ()).unwrap();

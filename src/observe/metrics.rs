@@ -219,7 +219,7 @@ mod tests {
     #[test]
     fn counters_are_shown_as_text_and_as_json() {
         let metrics = Metrics::default();
-        metrics.counter("queue_messages_accepted", "Messages promised").add(2);
+        metrics.counter("queue_messages_accepted", "Messages accepted").add(2);
         metrics.counter_family("session_command", "Commands, by verb", "verb").add_one("MAIL");
         metrics.gauge("queue_length", "Messages in the queue").set(3);
         assert_eq!(metrics.counter("queue_messages_accepted", "").value(), 2, "the same counter");

@@ -83,7 +83,7 @@ pub(super) fn run_manager(
             if let Err(e) = &written
                 && !has_unwritten_outcomes.load(Ordering::Acquire)
             {
-                log::error!(target: "queue", "what is owed to the disk cannot be written yet: {e}");
+                log::error!(target: "queue", "pending updates cannot be written yet: {e}");
             }
             has_unwritten_outcomes.store(written.is_err(), Ordering::Release);
             if written.is_ok() && manager.under_way() == 0 {

@@ -115,7 +115,7 @@ fn a_user_sends_from_addresses_that_lead_to_the_user_and_from_no_others() {
     for (reverse_path, from, says) in [
         ("ana@here.example", "Ana <ana@here.example>", "250 2.0.0"),
         ("ANA@Here.Example", "ANA@HERE.example", "250 2.0.0"),
-        ("info@here.example", "\"The desk, of Ana\" <info@here.example> (and Bo)", "250 2.0.0"),
+        ("info@here.example", "\"The office, of Ana\" <info@here.example> (and Bo)", "250 2.0.0"),
         ("ana@here.example", "ana@here.example, info@here.example", "250 2.0.0"),
         ("chair@club.example", "chair@club.example", "250 2.0.0"),
         ("ana@here.example", "press@there.example", "250 2.0.0"),

@@ -3,7 +3,7 @@
 use super::*;
 
 /// A client that has just sent a message to Bo, to a peer that offers `offers`.
-fn after_a_letter(offers: &str) -> Client {
+fn after_a_message(offers: &str) -> Client {
     let (mut client, _) = Client::new(plan(&TO[..1]));
     for line in ["220 hi", offers] {
         let _ = client.reply(&reply(line));
@@ -31,7 +31,7 @@ fn sent(step: &ClientStep) -> String {
 
 #[test]
 fn the_next_message_uses_the_same_connection() {
-    let mut client = after_a_letter("250 mx");
+    let mut client = after_a_message("250 mx");
     assert!(client.is_reusable());
     assert_eq!(client.begin_message(plan(&TO[1..2])), ClientStep::CheckEncryption);
     assert_eq!(sent(&client.begin_transactions()), "MAIL FROM:<ana@here.example>");
@@ -47,12 +47,12 @@ fn the_next_message_uses_the_same_connection() {
 #[test]
 fn a_dead_connection_from_the_pool_does_not_concern_the_message() {
     let begun = || {
-        let mut client = after_a_letter("250 mx");
+        let mut client = after_a_message("250 mx");
         let _ = client.begin_message(plan(&TO[..1]));
         let _ = client.begin_transactions();
         client
     };
-    for line in ["421 4.4.2 idle", "452 4.5.3 enough letters"] {
+    for line in ["421 4.4.2 idle", "452 4.5.3 enough messages"] {
         let mut client = begun();
         let _ = client.reply(&reply(line));
         assert!(client.is_stale(), "{line}");
@@ -103,5 +103,5 @@ fn limits_of_the_peer_split_the_recipients() {
         shown(&play(plan(&["bo@there.example", "di@elsewhere.example"]), &dialog)),
         ["2.0.0", "2.0.0"]
     );
-    assert!(!after_a_letter("250-mx|250 LIMITS MAILMAX=1").is_reusable());
+    assert!(!after_a_message("250-mx|250 LIMITS MAILMAX=1").is_reusable());
 }
