@@ -26,17 +26,16 @@ impl Counters {
                 .counter("session_early_talker", "Clients that did not wait for the greeting"),
             proxied_connections: metrics.counter_family(
                 "session_proxied",
-                "Connections by proxies, by whom they bring",
-                "brings",
+                "Connections by proxies, by result",
+                "result",
             ),
             non_smtp_clients: metrics.counter_family(
                 "session_non_smtp_client",
-                "Clients turned away because they speak something else, by what they speak",
-                "speaks",
+                "Refused clients that do not speak SMTP, by protocol",
+                "protocol",
             ),
             messages: metrics.counter("session_message", "Messages taken from clients"),
-            mail_loops: metrics
-                .counter("session_mail_loop", "Messages refused because they went round in circles"),
+            mail_loops: metrics.counter("session_mail_loop", "Messages refused as mail loops"),
         }
     }
 

@@ -96,7 +96,7 @@ impl ReversePathPolicy {
         };
         match self.domaininfo.check_incoming(&mailbox.domain, level) {
             Ok(()) => {
-                self.level_results.add_one("fine");
+                self.level_results.add_one("accepted");
                 Decision::allowed().with_reason(format!("{level} is no less than its domain used before"))
             }
             Err(lower) => {

@@ -361,7 +361,7 @@ impl Session {
         stream.set_deadline(deadline);
         match self.services.tls.accept(stream) {
             Ok(AcceptedTls { stream, tls_info, channel_binding }) => {
-                self.services.counters.tls.add_one("done");
+                self.services.counters.tls.add_one("succeeded");
                 self.trace.add_event(tls_info.to_string());
                 self.stream = Some(stream);
                 self.channel_binding = channel_binding;

@@ -214,7 +214,7 @@ fn every_dialog_is_the_same_in_lines_octets_and_one_segment() {
 fn a_dialog_that_is_wrong_fails() {
     for (text, complaint) in [
         ("# RFC x\nS: 221 *", "expected"),
-        ("# RFC x\nS: 220 *\nS: 220 *", "heard nothing"),
+        ("# RFC x\nS: 220 *\nS: 220 *", "received nothing"),
         ("# RFC x\nS: 220 *\nC: NOOP", "also said"),
         ("# RFC x\nS: 220 *\nend", "still open"),
         ("# RFC x\npolicy: sender ok\nS: 220 *", "nobody asked"),

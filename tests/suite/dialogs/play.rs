@@ -54,7 +54,7 @@ pub fn play(dialog: &Dialog, wire: &mut dyn Wire, manner: Manner) -> Result<(), 
             }
             Step::Client(octets) => wire.send(octets),
             Step::Server(pattern) => {
-                let said = wire.receive().ok_or_else(|| format!("expected {pattern:?}, heard nothing"))?;
+                let said = wire.receive().ok_or_else(|| format!("expected {pattern:?}, received nothing"))?;
                 if !fits(&said, pattern) {
                     return Err(format!("expected {pattern:?}, heard {said:?}"));
                 }

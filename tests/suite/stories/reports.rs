@@ -179,7 +179,7 @@ for path in sys.argv[1:]:
     report = email.message_from_bytes(octets, policy=email.policy.SMTP)
     assert not report.defects, report.defects
     assert report.get_content_type() == "multipart/report", report.get_content_type()
-    kind = report.get_param("report-type")
+    kind = report.get_param("bounce-type")
     parts = list(report.iter_parts())
     assert parts[0].get_content_type() == "text/plain" and parts[0].get_content().strip()
     assert parts[1].get_content_type() == "message/" + kind, parts[1].get_content_type()
@@ -212,7 +212,7 @@ for path in sys.argv[1:]:
 fn pythons_email_library_reads_every_kind_of_bounce() {
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/golden");
     let kinds = ["failed", "expired", "delayed", "delivered", "relayed", "expanded", "unreadable", "global"];
-    let paths: Vec<_> = kinds.iter().map(|kind| golden.join(format!("report-{kind}.eml"))).collect();
+    let paths: Vec<_> = kinds.iter().map(|kind| golden.join(format!("bounce-{kind}.eml"))).collect();
     let read = read_by_python(&paths.iter().map(AsRef::as_ref).collect::<Vec<_>>());
     assert_eq!(
         read,
