@@ -137,7 +137,7 @@ pub(super) fn queued(id: impl std::fmt::Display) -> Reply {
     Reply::new(250, 0, 0, format!("Queued as {id}"))
 }
 
-pub(super) fn closing(hostname: &str) -> Reply {
+pub(super) fn quit_accepted(hostname: &str) -> Reply {
     Reply::new(221, 0, 0, format!("{hostname} closing connection"))
 }
 

@@ -348,7 +348,7 @@ impl Server {
                 ServerAction::Reply(table::OK.into())
             }
             Command::Noop => ServerAction::Reply(table::OK.into()),
-            Command::Quit => self.close(table::closing(self.hostname())),
+            Command::Quit => self.close(table::quit_accepted(self.hostname())),
             Command::Vrfy => ServerAction::Reply(table::NOT_VERIFIED.into()),
             Command::Expn => self.refuse(table::NO_EXPN),
             Command::Help => ServerAction::Reply(table::HELP.into()),

@@ -179,7 +179,7 @@ for path in sys.argv[1:]:
     report = email.message_from_bytes(octets, policy=email.policy.SMTP)
     assert not report.defects, report.defects
     assert report.get_content_type() == "multipart/report", report.get_content_type()
-    kind = report.get_param("bounce-type")
+    kind = report.get_param("report-type")
     parts = list(report.iter_parts())
     assert parts[0].get_content_type() == "text/plain" and parts[0].get_content().strip()
     assert parts[1].get_content_type() == "message/" + kind, parts[1].get_content_type()
