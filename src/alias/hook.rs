@@ -26,7 +26,8 @@ use super::target::{AliasTarget, parse_targets};
 use crate::mail::{LocalPart, Mailbox};
 use crate::observe::{CounterFamily, Metrics};
 use crate::sys::{
-    Clock as _, HookExit, Moment, OnStop, PROGRAM_SEARCH_PATH, Program, StopFlag, SystemClock, run_hook,
+    Clock as _, HookExit, Moment, OnStop, PROGRAM_SEARCH_PATH, Program, StopFlag, SystemClock,
+    is_hook_present, run_hook,
 };
 
 /// Longest time of one run.
@@ -106,6 +107,10 @@ impl AliasHook {
     }
 
     fn run(&self, mailbox: &Mailbox, end: Moment) -> HookExit {
+        // A look-up without a hook waits for nobody's run.
+        if let Ok(false) = is_hook_present(&self.settings.program) {
+            return HookExit::NotInstalled;
+        }
         let (permits, take) = &self.permits;
         let remaining = || RUN_TIME_MAX.min(end.since(SystemClock.now()));
         if take.recv_timeout(remaining()).is_err() {
