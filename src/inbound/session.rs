@@ -172,10 +172,10 @@ impl Session {
         let deadline = self.deadline(self.settings.command_timeout, self.session_deadline);
         loop {
             if let Some(line) = self.line_buffer.next_line(server.line_octets_max()) {
+                if !server.is_authenticating() {
+                    self.stage = line.map_or(RefusalStage::Command, RefusalStage::of_line);
+                }
                 if let Ok(line) = line {
-                    if !server.is_authenticating() {
-                        self.stage = RefusalStage::of_line(line);
-                    }
                     self.services.counters.commands.add_one(Command::verb(line));
                     self.trace.add_event(server.printable_line(line));
                 }
