@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DATA/lock                                 held while a process owns the spool
-//! DATA/spool/version                        a start refuses a later one
+//! DATA/spool/version                        a start refuses any other than 2
 //! DATA/spool/clock                          how the age clock continues: `age_clock`
 //! DATA/spool/crash-loop                     messages over which the queue manager panicked
 //! DATA/spool/journal/NUMBER-SALT.journal    small messages and notes about them: `journal_record`, `journal`

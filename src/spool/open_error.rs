@@ -19,6 +19,17 @@ pub enum OpenError {
         /// Its version.
         version: String,
     },
+    /// Written by an earlier version, whose envelopes this one does not read.
+    #[error(
+        "{path} was written by an earlier version ({version}) of postrider, whose messages this version cannot \
+         read; let that version deliver them, then remove the spool directory"
+    )]
+    Older {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        version: String,
+    },
     /// An error of the file system.
     #[error("the spool in {path} cannot be opened: {error}")]
     Io {

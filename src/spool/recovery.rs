@@ -19,12 +19,12 @@ use crate::observe::Counter;
 use crate::sys::Disk;
 
 /// The version of the layout that this program writes.
-const VERSION: &str = "1";
+const VERSION: u32 = 2;
 
 /// Messages of the journal that are neither settled nor moved, with their updates.
 pub(super) type JournaledMessages = HashMap<MessageId, (JournalPosition, Vec<ProgressUpdate>)>;
 
-/// Refuses a spool of a later version. Writes the version of a new spool.
+/// Refuses a spool of another version. Writes the version of a new spool.
 pub(super) fn check_version(parts: &SpoolParts, root: &Path) -> Result<(), OpenError> {
     let path = root.join("version");
     let fail = |error| OpenError::Io { path: path.clone(), error };
@@ -33,10 +33,14 @@ pub(super) fn check_version(parts: &SpoolParts, root: &Path) -> Result<(), OpenE
             let text = file.read_range(0, 32).map_err(fail)?;
             let version = String::from_utf8_lossy(&text).trim().to_owned();
             // An empty file: the machine stopped while a new spool was made, before a message was accepted.
-            if version == VERSION || version.is_empty() {
+            if version.is_empty() {
                 return Ok(());
             }
-            Err(OpenError::Newer { path, version })
+            match version.parse::<u32>() {
+                Ok(VERSION) => Ok(()),
+                Ok(0..VERSION) => Err(OpenError::Older { path, version }),
+                Ok(_) | Err(_) => Err(OpenError::Newer { path, version }),
+            }
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {
             let text = format!("{}\n", VERSION);

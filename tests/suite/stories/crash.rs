@@ -424,6 +424,16 @@ fn a_spool_of_a_later_version_is_refused_with_a_message() {
 }
 
 #[test]
+fn a_spool_of_an_earlier_version_is_refused_with_the_remedy() {
+    let fixture = QueueFixture::new();
+    let path = Path::new("/data/spool/version");
+    fixture.disk.remove(path).unwrap();
+    fixture.disk.create(path).unwrap().append(b"1\n").unwrap();
+    let error = QueueFixture::open(fixture.disk.clone(), fixture.clock.clone(), 2, settings()).err().unwrap();
+    assert!(error.to_string().contains("let that version deliver them"), "{error}");
+}
+
+#[test]
 fn a_damaged_file_that_was_set_aside_does_not_come_back_as_its_older_copy_in_the_journal() {
     let mut fixture = QueueFixture::new();
     fixture.remote.add_outcomes([deferred("busy")]);
@@ -457,6 +467,23 @@ fn a_hold_that_is_confirmed_outlasts_a_power_cut_even_if_an_earlier_process_had_
         let fixture = fixture.restarted(3);
         assert!(fixture.handle.message(&id).unwrap().is_held, "{operation}");
     }
+}
+
+#[test]
+fn a_message_whose_file_was_removed_by_hand_does_not_come_back_as_its_older_copy_in_the_journal() {
+    let mut fixture = QueueFixture::new();
+    fixture.remote.add_outcomes([deferred("busy")]);
+    fixture.receive("ana@here.example", "bo@there.example");
+    let waiting = Path::new("/data/spool/waiting");
+    let path = fixture.disk.file_paths().into_iter().find(|path| path.starts_with(waiting)).unwrap();
+    fixture.disk.remove(&path).unwrap();
+    fixture.run_for(2 * MINUTE);
+    assert_eq!(fixture.queue_length(), 0);
+    fixture.disk.sync_dir(waiting).unwrap();
+    fixture.disk.crash(Crash::UnsyncedLost);
+    let mut fixture = fixture.restarted(2);
+    fixture.run_for(10 * MINUTE);
+    assert!(fixture.remote.attempts().is_empty());
 }
 
 #[test]
