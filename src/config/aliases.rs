@@ -20,7 +20,7 @@ pub(super) fn aliases(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> Alia
             )),
         }
     });
-    table.report_unknown_keys(found, &known_keys("aliases"));
+    table.add_unknown_key_errors(found, &known_keys("aliases"));
     AliasesConfig { suffix_separators, drop_characters }
 }
 

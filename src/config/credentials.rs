@@ -48,7 +48,7 @@ fn read_credential(mut table: Table<'_>, name: &str, found: &mut Diagnostics<'_>
         value
     };
     let (user, password) = (key("user", found), key("password", found));
-    table.report_unknown_keys(found, &["user", "password"]);
+    table.add_unknown_key_errors(found, &["user", "password"]);
     Some(Credential { user: user?, password: password? })
 }
 

@@ -1,10 +1,10 @@
-//! The table of keys, for people: what each is for, its default, and how to print it.
+//! The table of keys for the operator: the purpose of each key, its default, and how to print it.
 //!
-//! From this one table come the commented sample file, the manual page and the output of
-//! `postrider check`; a test compares the checked-in files with it, and the defaults written here
+//! The commented sample file, the manual page and the output of `postrider check` are made from this
+//! table; a test compares the checked-in files with it, and the defaults written here
 //! with those that `sections` gives.
 //!
-//! The rows stand in `receiving`, `delivery` and `trust`: the subjects by which `read` reads them.
+//! The rows are in `receiving`, `delivery` and `trust`, the subjects of `parse`.
 
 mod delivery;
 mod receiving;
@@ -18,7 +18,7 @@ use super::units::show_duration;
 
 /// A section of the file, with its keys.
 struct SectionDescription {
-    /// Empty for what stands above all sections.
+    /// Empty for the keys above all sections.
     name: &'static str,
     description: &'static str,
     keys: &'static [KeyDescription],
@@ -27,7 +27,7 @@ struct SectionDescription {
 /// One key.
 struct KeyDescription {
     name: &'static str,
-    /// In the words of an operator; ends up in the sample file and the manual page.
+    /// Written for an operator; printed in the sample file and the manual page.
     description: &'static str,
     /// As TOML; empty if there is none.
     default: &'static str,
@@ -42,7 +42,7 @@ fn sections() -> impl Iterator<Item = &'static SectionDescription> {
     [receiving::SECTIONS, delivery::SECTIONS, trust::SECTIONS].into_iter().flatten()
 }
 
-/// Names that may stand in a section: its keys and the sections below it.
+/// Names that are allowed in a section: its keys and the sections below it.
 pub(super) fn known_keys(section: &str) -> Vec<&'static str> {
     let keys = sections().filter(|s| s.name == section).flat_map(|s| s.keys.iter().map(|key| key.name));
     let below = sections().filter_map(|s| match s.name.rsplit_once('.') {
@@ -54,7 +54,7 @@ pub(super) fn known_keys(section: &str) -> Vec<&'static str> {
 }
 
 impl Config {
-    /// The configuration in force, defaults included, as a file that would say the same.
+    /// The configuration in force, defaults included, as the text of a `postrider.toml`.
     #[must_use]
     pub fn effective_toml(&self) -> String {
         let mut text = String::new();
@@ -85,7 +85,7 @@ pub fn sample() -> String {
         "# postrider.toml: the configuration of the mail server postrider.\n\
          #\n\
          # A line that begins with # and a letter is a default: take away the # to change it. After a\n\
-         # change, run `postrider check`, then restart the server. postrider.toml(5) says the same.\n",
+         # change, run `postrider check`, then restart the server. postrider.toml(5) has the same text.\n",
     );
     for section in sections() {
         if !section.name.is_empty() {

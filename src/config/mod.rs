@@ -1,18 +1,18 @@
-//! `postrider.toml`: what the operator decides.
+//! Parses `postrider.toml`, the operator's configuration.
 //!
-//! Text in, a checked [`Config`] out. Nothing here opens a file, asks the host or logs: whoever
-//! calls passes the text and the facts about the host. Every mistake is a [`ConfigError`] with
+//! The input is a text, the result a checked [`Config`]. This module opens no file, asks the host nothing and
+//! does not log: the caller passes the text and the facts about the host. Every mistake is a [`ConfigError`] with
 //! file, line, key and remedy, and one reading finds as many of them as it can. Only
-//! `daemon/wiring` and `cli` know this module: the others declare settings of their own.
+//! `daemon` and `cli` import this module: other modules declare settings of their own.
 //!
 //! - `sections`: the values, one struct for each section of the file
-//! - `read`: from the text to the values
+//! - `parse`: from the text to the values
 //! - `aliases`: the keys about names
-//! - `credentials`: the other file, with logins at other servers
-//! - `reader`: one table of the text: takes keys out of it and collects what is wrong
-//! - `checks`: what many keys have in common: a number in a range, one of a few words
-//! - `units`: durations, sizes and addresses as people write them
-//! - `keys`: the table of keys: from it come the sample file, the manual page and `check`'s output
+//! - `credentials`: the file `credentials.toml`, with logins at other servers
+//! - `toml_table`: takes keys out of one table of the text, and collects errors
+//! - `checks`: checks that many keys share: a number in a range, one of a few words
+//! - `units`: parses and formats durations, sizes and addresses
+//! - `keys`: the table of keys for the sample file, the manual page and `postrider check`
 
 mod aliases;
 mod checks;

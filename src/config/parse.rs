@@ -1,11 +1,11 @@
-//! From the text to the values.
+//! Parses `postrider.toml` into a [`Config`].
 //!
-//! Here is the whole file, and who we are. Its sections, and what must fit together in one, are read by
-//! subject:
+//! This file reads the keys above all sections. The sections, and the rules between keys of one section, are
+//! read by subject:
 //!
-//! - `receiving`: how mail comes in
-//! - `delivery`: how mail goes on
-//! - `trust`: whom we believe what
+//! - `receiving`: listeners and limits
+//! - `delivery`: the queue, delivery and DNS
+//! - `trust`: Dovecot, relay networks, submission, hooks and leniency
 
 mod delivery;
 mod receiving;
@@ -26,11 +26,11 @@ use super::sections::Config;
 use super::toml_table::{ConfigError, Diagnostics, Table};
 use crate::mail::Domain;
 
-/// What the host says of itself, for keys that the file leaves out.
+/// Facts about the host, used for keys that are not in the file.
 #[derive(Clone, Copy)]
 pub struct HostFacts<'a> {
-    /// The host's name, fully qualified if it knows one; none if it could not be found out. Only
-    /// asked if it is needed: the answer may take long.
+    /// Returns the host's name, fully qualified if possible, or none if it could not be found out. Called
+    /// only if the file does not have the key, because the answer may take long.
     pub hostname: &'a dyn Fn() -> Option<String>,
 }
 
@@ -70,7 +70,7 @@ impl Config {
         let submission = submission(top.section("submission", found), found);
         let hooks = hooks(top.section("hooks", found), found);
         let leniency = leniency(top.section("leniency", found), found);
-        top.report_unknown_keys(found, &known_keys(""));
+        top.add_unknown_key_errors(found, &known_keys(""));
 
         match hostname {
             Some(hostname) if findings.errors.is_empty() => Ok(Self {
@@ -91,7 +91,7 @@ impl Config {
                 leniency,
                 warnings: findings.warnings,
             }),
-            // A host name that is not there has been reported.
+            // A missing host name is already among the errors.
             _ => {
                 findings.errors.sort_by_key(|error| error.line);
                 Err(findings.errors)

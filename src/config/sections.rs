@@ -1,8 +1,7 @@
 //! The values, one struct for each section of the file.
 //!
-//! The words of the keys, their defaults and bounds stand in `keys` for the operator; the fields
-//! here repeat what a programmer needs: units and ranges. Paths are absolute or count from the
-//! place where the program runs: a relative path in the file was joined to the file's directory.
+//! `keys` documents the keys for the operator; the fields here repeat units, defaults and ranges for the
+//! programmer. Paths are absolute or relative to the program's working directory: a relative path in the file was joined to the file's directory.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,13 +12,13 @@ use crate::mail::{Domain, Endpoint, Mailbox, Network, Via};
 /// Everything in `postrider.toml`, checked, with defaults for what it leaves out.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Our name: in the greeting, Received, reports and EHLO. Always qualified.
+    /// This host's name: in the greeting, Received, bounces and EHLO. Always qualified.
     pub hostname: Domain,
     /// Where the program keeps its own files. Default: `/var/lib/postrider`.
     pub data_dir: PathBuf,
     /// How long work under way may go on after SIGTERM. Default: 30 s. From 0 s to 1 h.
     pub grace: Duration,
-    /// Who reads mail for the postmaster of a domain that names none. Default: nobody.
+    /// Gets mail for the postmaster of a domain without one. Default: none.
     pub postmaster: Option<Mailbox>,
     /// `[listen]`.
     pub listen: ListenConfig,
@@ -43,11 +42,11 @@ pub struct Config {
     pub hooks: HooksConfig,
     /// `[leniency]`.
     pub leniency: LeniencyConfig,
-    /// What is allowed but wants a second look: for the log at start and for `check`.
+    /// Warnings about values that are allowed but doubtful: for the log at start and for `check`.
     pub warnings: Vec<String>,
 }
 
-/// `[listen]`: where clients find us. Each list may be empty, not all of them.
+/// `[listen]`: the addresses on which the server listens. A list may be empty, but not all of them.
 #[derive(Debug, Clone)]
 pub struct ListenConfig {
     /// Mail from other servers, port 25. Default: `systemd`.
@@ -56,7 +55,7 @@ pub struct ListenConfig {
     pub submission: Vec<ListenEntry>,
     /// Mail from our users, TLS from the first octet (RFC 8314 §3.3), port 465. Default: `systemd`.
     pub submissions: Vec<ListenEntry>,
-    /// Who may pass on other clients' connections, where a list says `proxy`. Default: nobody.
+    /// Proxies that send a PROXY header to a listener with the word `proxy`. Default: none.
     pub proxy_from: Vec<Network>,
     /// Pages for the operator. Default: none.
     pub monitoring: Option<SocketAddr>,
@@ -68,7 +67,7 @@ pub struct ListenEntry {
     /// Where the sockets come from.
     pub source: SocketSource,
     /// Connections from `proxy_from` begin with a PROXY header.
-    pub has_proxy_preface: bool,
+    pub has_proxy_header: bool,
 }
 
 /// Where one or more sockets come from.
@@ -81,10 +80,10 @@ pub enum SocketSource {
     Systemd,
 }
 
-/// `[limits]`: ceilings, so that no client can use up the host.
+/// `[limits]`: limits that protect the host against overload by clients.
 #[derive(Debug, Clone)]
 pub struct LimitsConfig {
-    /// Largest message taken, in octets as SIZE counts them (RFC 1870 §5).
+    /// Largest message accepted, in octets as SIZE counts them (RFC 1870 §5).
     /// Default: 52428800 (50 MiB). From 65536 to 1073741824.
     pub message_octets_max: u64,
     /// Recipients in one transaction. Default: 100, the least that RFC 5321 §4.5.3.1.8 allows. To 10000.
@@ -125,7 +124,7 @@ pub struct AddressRateLimits {
     pub messages: usize,
     /// RCPT commands. Default: 5000.
     pub recipients: usize,
-    /// Recipients who do not exist. Default: 200.
+    /// RCPT commands for recipients that do not exist. Default: 200.
     pub unknown_recipients: usize,
 }
 
@@ -138,15 +137,15 @@ pub struct LoginRateLimits {
     pub recipients: usize,
 }
 
-/// `[queue]`: mail that waits.
+/// `[queue]`: accepted messages that wait for delivery.
 #[derive(Debug, Clone)]
 pub struct QueueConfig {
-    /// Age at which we give up and report. Default: 5 d (RFC 5321 §4.5.4.1). From 1 s to 30 d.
+    /// Age at which a message is returned in a bounce. Default: 5 d (RFC 5321 §4.5.4.1). From 1 s to 30 d.
     pub lifetime: Duration,
     /// Waits after the first, second … attempt; the last one repeats. Not empty, each from 1 s to
     /// 7 d. Default: 1 m, 5 m, 15 m, 30 m, 1 h, 2 h, 4 h.
     pub retry: Vec<Duration>,
-    /// Age at which a delay is reported. Default: 4 h. From 1 s to 30 d.
+    /// Age at which a delay warning is sent. Default: 4 h. From 1 s to 30 d.
     pub delay_warning: Duration,
     /// Messages at once; more are put off with 452. Default: 20000. From 1 to 1000000.
     pub messages_max: usize,
@@ -161,7 +160,7 @@ pub struct QueueConfig {
     pub probe_interval_max: Duration,
 }
 
-/// `[aliases]`: how names of ours are compared.
+/// `[aliases]`: how local parts of local domains are compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AliasesConfig {
     /// Each begins a suffix. Default: `+`.
@@ -170,7 +169,7 @@ pub struct AliasesConfig {
     pub drop_characters: String,
 }
 
-/// `[delivery]`: how mail leaves.
+/// `[delivery]`: how messages are delivered.
 #[derive(Debug, Clone)]
 pub struct DeliveryConfig {
     /// To mailboxes on this host, in the way the operator chose.
@@ -280,7 +279,7 @@ pub struct DnsConfig {
 /// `[dovecot]`: users and passwords that a Dovecot on this host keeps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DovecotConfig {
-    /// It is asked for users who stand in no users file. Default: no.
+    /// Dovecot is asked about users who are not in a users file. Default: no.
     pub is_enabled: bool,
     /// Its socket for passwords. Default: none, which means looked for where Dovecot keeps it.
     pub client_socket: Option<PathBuf>,
@@ -298,11 +297,11 @@ pub struct RelayConfig {
 /// `[submission]`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SubmissionConfig {
-    /// In whose name users may write.
+    /// The sender addresses that users may use.
     pub sender: SenderSetting,
 }
 
-/// In whose name users may write.
+/// The sender addresses that users may use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum SenderSetting {
     /// `"bound"`, the default: their own, their aliases', and what `domains/DOMAIN/senders` lists.
@@ -312,10 +311,10 @@ pub enum SenderSetting {
     Any,
 }
 
-/// `[hooks]`: programs that judge mail.
+/// `[hooks]`: programs that accept or refuse mail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HooksConfig {
-    /// What a hook means that gives no verdict.
+    /// The answer if a hook gives no verdict.
     pub on_failure: HookFailureSetting,
     /// `rcpt` is killed after this. Default: 5 s. From 1 s to 5 min.
     pub rcpt_timeout: Duration,
@@ -324,7 +323,7 @@ pub struct HooksConfig {
     pub post_data_timeout: Duration,
 }
 
-/// What a hook means that gives no verdict.
+/// The answer if a hook gives no verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HookFailureSetting {
     /// `"defer"`, the default.
@@ -333,7 +332,7 @@ pub enum HookFailureSetting {
     Accept,
 }
 
-/// `[leniency]`: what is overlooked, and in whom.
+/// `[leniency]`: deviations that are tolerated from some clients.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeniencyConfig {
     /// Clients whose messages may hold a CR or LF by itself, which becomes CRLF. Default: none.
@@ -380,7 +379,7 @@ impl MaildirDelivery {
 
 impl Default for ListenConfig {
     fn default() -> Self {
-        let systemd = || vec![ListenEntry { source: SocketSource::Systemd, has_proxy_preface: false }];
+        let systemd = || vec![ListenEntry { source: SocketSource::Systemd, has_proxy_header: false }];
         Self {
             smtp: systemd(),
             submission: systemd(),

@@ -1,7 +1,7 @@
-//! One table of the text: takes keys out of it, and collects what is wrong.
+//! Takes keys out of one table of the text, and collects errors.
 //!
 //! A derived reader stops at the first mistake; this one goes on, so that an operator mends a
-//! file in one round. Whatever nobody took is an unknown key.
+//! file in one round. A key that was not taken is an unknown key.
 
 use std::fmt;
 use std::ops::Range;
@@ -40,10 +40,10 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// What one value may be wrong about: the problem, and the remedy.
+/// A mistake in one value: the problem, and the remedy.
 pub(super) type ValueMistake = (String, String);
 
-/// What every table of one file shares.
+/// The errors and warnings of one file.
 pub(super) struct Diagnostics<'t> {
     text: &'t str,
     file: &'t Path,
@@ -79,7 +79,7 @@ impl<'t> Diagnostics<'t> {
         self.warnings.push(format!("{}{line}: {key}: {text}", self.file.display()));
     }
 
-    /// The whole text as a table; what is no TOML is reported and left out.
+    /// The whole text as a table; parts that are not TOML become errors and are left out.
     pub(super) fn parse(&mut self) -> Table<'t> {
         let (table, errors) = DeTable::parse_recoverable(self.text);
         for error in errors {
@@ -117,12 +117,12 @@ impl<'t> Table<'t> {
         self.span.clone()
     }
 
-    /// The keys that nobody has taken.
+    /// The keys that were not taken.
     pub(super) fn remaining_keys(&self) -> Vec<String> {
         self.entries.keys().map(|key| key.get_ref().to_string()).collect()
     }
 
-    /// The file has the key, and nobody has taken it.
+    /// Whether the file has the key and it was not taken.
     pub(super) fn has_key(&self, key: &str) -> bool {
         self.entries.contains_key(key)
     }
@@ -175,8 +175,8 @@ impl<'t> Table<'t> {
         check(&value).map_err(|wrong| findings.add_error(Some(value.span.clone()), &value.key, wrong)).ok()
     }
 
-    /// Reports every key that nobody took; `known` is what could have been meant.
-    pub(super) fn report_unknown_keys(self, findings: &mut Diagnostics<'_>, known: &[&str]) {
+    /// Adds an error for every key that was not taken; `known` lists the valid keys.
+    pub(super) fn add_unknown_key_errors(self, findings: &mut Diagnostics<'_>, known: &[&str]) {
         for key in self.entries.keys() {
             let remedy = match nearest_known_key(key.get_ref(), known) {
                 Some(name) => format!("did you mean {name}?"),
@@ -204,7 +204,7 @@ impl Value<'_> {
         u64::from_str_radix(integer.as_str(), integer.radix()).ok()
     }
 
-    /// What it is, for "is a boolean, not …".
+    /// The type of the value, for an error such as "is a number, not …".
     pub(super) fn type_description(&self) -> &'static str {
         describe_type(&self.value)
     }
@@ -278,7 +278,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slip_of_the_finger_is_recognised() {
+    fn a_misspelt_key_is_recognised() {
         let known = ["message-size-max", "recipients-max"];
         assert_eq!(nearest_known_key("message_size_max", &known), Some("message-size-max"));
         assert_eq!(nearest_known_key("mesage-size-mx", &known), Some("message-size-max"));

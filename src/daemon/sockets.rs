@@ -35,7 +35,7 @@ pub(super) fn open_listeners(listen: &ListenConfig) -> Result<Vec<ListeningSocke
         (ListenerRole::Submission, &listen.submission),
         (ListenerRole::Submissions, &listen.submissions),
     ] {
-        for &ListenEntry { source: place, has_proxy_preface: proxy } in wanted {
+        for &ListenEntry { source: place, has_proxy_header: proxy } in wanted {
             let found = match place {
                 SocketSource::Address(address) => {
                     vec![
@@ -155,7 +155,7 @@ mod tests {
         let first = bind_socket("127.0.0.1:0".parse().unwrap()).and_then(start_listening).unwrap();
         let address = first.local_addr().unwrap();
         let listen = ListenConfig {
-            smtp: vec![ListenEntry { source: SocketSource::Address(address), has_proxy_preface: false }],
+            smtp: vec![ListenEntry { source: SocketSource::Address(address), has_proxy_header: false }],
             submission: Vec::new(),
             submissions: Vec::new(),
             ..ListenConfig::default()

@@ -1,4 +1,4 @@
-//! When mail is tried, for whom it is, and who carries it.
+//! Documents the keys about the queue, aliases, delivery and DNS.
 
 use super::{KeyDescription, SectionDescription, list, number, quoted, quoted_duration};
 use crate::config::sections::{
@@ -10,64 +10,69 @@ use crate::config::units::show_duration;
 pub(super) const SECTIONS: &[SectionDescription] = &[
     SectionDescription {
         name: "queue",
-        description: "Mail that waits.",
+        description: "Accepted messages that wait for delivery.",
         keys: &[
             KeyDescription {
                 name: "lifetime",
-                description: "When a message has waited for so long, we give up and tell its sender.",
+                description: "A message that has waited for this time is returned to its sender in a \
+                        bounce.",
                 default: "\"5d\"",
                 example: "",
                 effective_value: |c| quoted_duration(c.queue.lifetime),
             },
             KeyDescription {
                 name: "retry",
-                description: "Waits after the first, second, … attempt that did not work; the last one repeats. A \
-                        little is taken off at random, so that not everything comes due at once.",
+                description: "The wait after the first, the second and each later failed attempt. The last \
+                        value repeats. Each wait is shortened by a small random amount, so that the \
+                        attempts spread over time.",
                 default: "[\"1m\", \"5m\", \"15m\", \"30m\", \"1h\", \"2h\", \"4h\"]",
                 example: "",
                 effective_value: |c| Some(list(c.queue.retry.iter().map(|wait| show_duration(*wait)))),
             },
             KeyDescription {
                 name: "delay-warning",
-                description: "When a message has waited for so long, its sender is told once that we go on trying: \
-                        users who submitted it here, and others if they asked. As long as `lifetime`, and \
-                        nobody is.",
+                description: "A sender gets one delay warning when a message has waited for this time: \
+                        users who submitted it here, and other senders if they asked for it (RFC 3461). \
+                        With a value as long as `lifetime` no warning is sent.",
                 default: "\"4h\"",
                 example: "",
                 effective_value: |c| quoted_duration(c.queue.delay_warning),
             },
             KeyDescription {
                 name: "messages-max",
-                description: "Messages in the queue; when it is full, clients are told to try again later.",
+                description: "Maximum number of messages in the queue. When the queue is full, clients get \
+                        452 and try again later.",
                 default: "20000",
                 example: "",
                 effective_value: |c| number(c.queue.messages_max),
             },
             KeyDescription {
                 name: "local-threads",
-                description: "Deliveries at once on this host.",
+                description: "Maximum number of concurrent deliveries on this host.",
                 default: "16",
                 example: "",
                 effective_value: |c| number(c.queue.local_threads),
             },
             KeyDescription {
                 name: "remote-threads",
-                description: "Deliveries at once to other hosts.",
+                description: "Maximum number of concurrent deliveries to other hosts.",
                 default: "16",
                 example: "",
                 effective_value: |c| number(c.queue.remote_threads),
             },
             KeyDescription {
                 name: "attempts-per-destination-max",
-                description: "Deliveries at once to one destination, so that a slow one does not hold all threads.",
+                description: "Maximum number of concurrent deliveries to one destination, so that a slow \
+                        destination does not occupy all threads.",
                 default: "4",
                 example: "",
                 effective_value: |c| number(c.queue.attempts_per_destination_max),
             },
             KeyDescription {
                 name: "probe-interval-max",
-                description: "A destination that does not answer is tried with one message at a time, after 1m, 2m, 4m \
-                        and so on, and at last this often; its other mail waits meanwhile.",
+                description: "A destination that does not answer is probed with one message at a time, \
+                        after 1m, 2m, 4m and so on; this is the longest interval. The other mail for the \
+                        destination waits.",
                 default: "\"15m\"",
                 example: "",
                 effective_value: |c| quoted_duration(c.queue.probe_interval_max),
@@ -76,20 +81,20 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
     },
     SectionDescription {
         name: "aliases",
-        description: "How names of local domains are compared, in alias files and among users.",
+        description: "How local parts of local domains are compared, in alias files and in users files.",
         keys: &[
             KeyDescription {
                 name: "suffix-separators",
-                description: "Each of these characters begins a suffix: mail for ana+lists goes to ana, unless \
-                        ana+lists is an alias or a user. Empty: there are no suffixes.",
+                description: "Each of these characters begins a suffix: mail for ana+lists goes to ana, \
+                        unless ana+lists is an alias or a user. An empty text switches suffixes off.",
                 default: "\"+\"",
                 example: "",
                 effective_value: |c| Some(quoted(&c.aliases.suffix_separators)),
             },
             KeyDescription {
                 name: "drop-characters",
-                description: "Characters that do not count in a name: with \".\" mail for a.na goes to ana, unless \
-                        a.na is a user.",
+                description: "Characters that are ignored in a local part: with \".\" mail for a.na goes \
+                        to ana, unless a.na is a user.",
                 default: "\"\"",
                 example: "",
                 effective_value: |c| Some(quoted(&c.aliases.drop_characters)),
@@ -98,7 +103,7 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
     },
     SectionDescription {
         name: "delivery",
-        description: "How mail leaves.",
+        description: "How messages are delivered.",
         keys: &[KeyDescription {
             name: "local",
             description: "How mail for a local domain is delivered: \"maildir\", \"command\" or \"lmtp\", each with \
@@ -114,10 +119,11 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
     },
     SectionDescription {
         name: "delivery.maildir",
-        description: "Used if local = \"maildir\". The server makes what is missing, as the user that it runs as.",
+        description: "Used if local = \"maildir\". The server creates missing directories as the user that \
+                it runs as.",
         keys: &[KeyDescription {
             name: "path",
-            description: "A user's Maildir, with %user% and %domain% filled in. The default is \
+            description: "The path of a user's Maildir; %user% and %domain% are replaced. The default is \
                     mail/%domain%/%user% in the data directory.",
             default: "\"/var/lib/postrider/mail/%domain%/%user%\"",
             example: "",
@@ -126,31 +132,33 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
     },
     SectionDescription {
         name: "delivery.command",
-        description: "Used if local = \"command\": a delivery agent such as procmail, maildrop or dovecot-lda. It \
-                reads the message on standard input. Exit status 0 means delivered; 75, a missing program or \
-                one that was killed means that we try again; any other status returns the message. No shell \
-                sees the arguments.",
+        description: "Used if local = \"command\": a delivery agent such as procmail, maildrop or \
+                dovecot-lda. The agent reads the message on standard input. Exit status 0 means delivered. \
+                Exit status 75, a missing program and a killed program mean that the message is tried \
+                again later. Any other status returns the message to its sender. The arguments are not \
+                passed through a shell.",
         keys: &[
             KeyDescription {
                 name: "program",
-                description: "A path, or a name to be found in PATH. An agent that changes to the recipient's user \
-                        must be allowed to by the service: see NoNewPrivileges in postrider.service.",
+                description: "A path, or a name that is searched in PATH. If the agent changes to the \
+                        recipient's user, the service must permit it: see NoNewPrivileges in \
+                        postrider.service.",
                 default: "",
                 example: "\"/usr/bin/procmail\"",
                 effective_value: |c| command(c).map(|m| quoted(&m.program)),
             },
             KeyDescription {
                 name: "arguments",
-                description: "Its arguments, one text each. %from% %from_user% %from_domain% %to% %to_user% \
-                        %to_domain% are filled in.",
+                description: "The arguments of the program, one text each. %from% %from_user% \
+                        %from_domain% %to% %to_user% %to_domain% are replaced.",
                 default: "[]",
                 example: "[\"-f\", \"%from%\", \"-d\", \"%to_user%\"]",
                 effective_value: |c| command(c).map(|m| list(&m.arguments)),
             },
             KeyDescription {
                 name: "line-ends",
-                description: "What ends a line of the message: \"lf\" for procmail and maildrop, \"crlf\" for agents \
-                        that want it as it came.",
+                description: "The line ending of the message: \"lf\" for procmail and maildrop, \"crlf\" \
+                        for agents that expect the line endings of SMTP.",
                 default: "\"lf\"",
                 example: "",
                 effective_value: |c| {
@@ -162,7 +170,7 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
             },
             KeyDescription {
                 name: "timeout",
-                description: "After this it is killed, and the message is tried again later.",
+                description: "The program is killed after this time, and the message is tried again later.",
                 default: "\"30s\"",
                 example: "",
                 effective_value: |c| command(c).and_then(|m| quoted_duration(m.timeout)),
@@ -171,11 +179,12 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
     },
     SectionDescription {
         name: "delivery.lmtp",
-        description: "Used if local = \"lmtp\": a server that keeps the mailboxes, such as Dovecot.",
+        description: "Used if local = \"lmtp\": a server that stores the mailboxes, such as Dovecot.",
         keys: &[KeyDescription {
             name: "address",
-            description: "Where it listens: \"unix:/run/dovecot/lmtp\", or an address with a port such as \
-                    \"127.0.0.1:24\". Mail goes there in plain text. Port 25 is not for LMTP.",
+            description: "The address of the LMTP server: \"unix:/run/dovecot/lmtp\", or an address with a \
+                    port such as \"127.0.0.1:24\". The connection has no TLS. Port 25 is not allowed for \
+                    LMTP (RFC 2033).",
             default: "",
             example: "\"unix:/run/dovecot/lmtp\"",
             effective_value: |c| lmtp(c).map(|m| quoted(&m.address.to_string())),
@@ -183,19 +192,20 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
     },
     SectionDescription {
         name: "delivery.pipe",
-        description: "Programs that an alias file names.",
+        description: "Programs to which an alias pipes mail.",
         keys: &[
             KeyDescription {
                 name: "timeout",
-                description: "After this the program is killed, and the message returned.",
+                description: "The program is killed after this time, and the message is returned to its \
+                        sender.",
                 default: "\"30s\"",
                 example: "",
                 effective_value: |c| quoted_duration(c.delivery.pipe.timeout),
             },
             KeyDescription {
                 name: "exit-75",
-                description: "What exit status 75 means: \"permanent\" like any other failure, or \"transient\", so \
-                        that it is tried again.",
+                description: "The meaning of exit status 75: \"permanent\" returns the message like any \
+                        other failure, \"transient\" tries the message again later.",
                 default: "\"permanent\"",
                 example: "",
                 effective_value: |c| match c.delivery.pipe.exit_75 {
@@ -207,23 +217,24 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
     },
     SectionDescription {
         name: "delivery.smtp",
-        description: "To other servers.",
+        description: "Delivery to other mail servers.",
         keys: &[
             KeyDescription {
                 name: "port",
-                description: "The port of other servers. Anything but 25 is for tests and tunnels.",
+                description: "The TCP port of other mail servers. A value other than 25 is for tests and \
+                        tunnels.",
                 default: "25",
                 example: "",
                 effective_value: |c| Some(c.delivery.smtp.port.to_string()),
             },
             KeyDescription {
                 name: "hello",
-                description: "The name with which we introduce ourselves to other servers. \"sender-domain\" says \
-                        the sender's domain if it is one of ours, and the hostname otherwise: choose it when \
-                        each domain is to stand on its own, with an address record (and SPF for its HELO \
-                        name) that leads to this host. \"hostname\" always says the hostname: choose it when \
-                        only the hostname has such records, or when receivers compare our greeting with the \
-                        reverse name of our address, which can be one name only.",
+                description: "The name in EHLO to other servers. \"sender-domain\" sends the sender's \
+                        domain if it is a local domain, and the hostname otherwise. It requires that each \
+                        local domain has an address record that points to this host, and SPF for its HELO \
+                        name. \"hostname\" always sends the hostname. Choose it if only the hostname has \
+                        such records, or if receivers compare the EHLO name with the reverse name of this \
+                        host's address.",
                 default: "\"sender-domain\"",
                 example: "",
                 effective_value: |c| match c.delivery.smtp.hello {
@@ -233,17 +244,18 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
             },
             KeyDescription {
                 name: "via",
-                description: "Hosts that take all mail for other domains, tried in this order, instead of each \
-                        domain's own: for a host that may not send mail itself. Behind them stand tls=required or \
-                        tls=verified and the name of a login in credentials.toml. See docs/aliases.md.",
+                description: "Relay hosts (smarthosts) for all mail to other domains, tried in this order \
+                        instead of the MX hosts of each domain. Each host may be followed by tls=required \
+                        or tls=verified, and by login= with the name of a login in credentials.toml. See \
+                        docs/aliases.md.",
                 default: "",
                 example: "\"smtp.relay.example:587 login=relay1\"",
                 effective_value: |c| c.delivery.smtp.via.as_ref().map(|via| quoted(&via.to_string())),
             },
             KeyDescription {
                 name: "messages-per-connection-max",
-                description: "While there is more mail for a server, the connection to it is used for the next message: \
-                        for so many of them. With 1, each has a connection of its own.",
+                description: "Maximum number of messages on one connection to another server. With 1, each \
+                        message has a connection of its own.",
                 default: "100",
                 example: "",
                 effective_value: |c| number(c.delivery.smtp.messages_per_connection_max),
@@ -255,8 +267,8 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
         description: "",
         keys: &[KeyDescription {
             name: "servers",
-            description: "Recursive resolvers, with a port if it is not 53. Without any, those of the host's \
-                    /etc/resolv.conf.",
+            description: "Recursive resolvers, with a port if it is not 53. With an empty list the \
+                    resolvers in /etc/resolv.conf are used.",
             default: "[]",
             example: "[\"127.0.0.1\", \"[::1]:5353\"]",
             effective_value: |c| Some(list(c.dns.servers.iter().map(ToString::to_string))),

@@ -1,4 +1,4 @@
-//! Whom we believe what: accounts that others keep, networks, our users, hooks, and old devices.
+//! Documents the keys about Dovecot, relay networks, submission, hooks and leniency.
 
 use super::{KeyDescription, SectionDescription, list, quoted, quoted_duration};
 use crate::config::sections::{HookFailureSetting, SenderSetting};
@@ -6,20 +6,23 @@ use crate::config::sections::{HookFailureSetting, SenderSetting};
 pub(super) const SECTIONS: &[SectionDescription] = &[
     SectionDescription {
         name: "dovecot",
-        description: "Users and passwords of a Dovecot on this host; docs/dovecot.md shows its side.",
+        description: "Users and passwords of a Dovecot server on this host; docs/dovecot.md describes \
+                Dovecot's configuration.",
         keys: &[
             KeyDescription {
                 name: "auth",
-                description: "\"auto\" asks Dovecot for users of local domains who stand in no users file: whether \
-                        there is a mailbox, and whether a password is right. \"off\" does not.",
+                description: "\"auto\" asks Dovecot about users of local domains who are not in a users \
+                        file: whether the mailbox exists, and whether a password is right. \"off\" does \
+                        not ask Dovecot.",
                 default: "\"off\"",
                 example: "",
                 effective_value: |c| Some(quoted(if c.dovecot.is_enabled { "auto" } else { "off" })),
             },
             KeyDescription {
                 name: "client-socket",
-                description: "Where passwords are asked. Without this key it is looked for at each use: \
-                        auth-postrider-client, then auth-client, in /run/dovecot and /var/run/dovecot.",
+                description: "The socket for passwords. Without this key the server searches for it at \
+                        each use: auth-postrider-client, then auth-client, in /run/dovecot and \
+                        /var/run/dovecot.",
                 default: "",
                 example: "\"/run/dovecot/auth-postrider-client\"",
                 effective_value: |c| {
@@ -28,8 +31,8 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
             },
             KeyDescription {
                 name: "userdb-socket",
-                description: "Where mailboxes are asked about. Without this key it is looked for at each use: \
-                        auth-postrider-userdb, then auth-userdb, in the same directories.",
+                description: "The socket for mailboxes. Without this key the server searches for it at \
+                        each use: auth-postrider-userdb, then auth-userdb, in the same directories.",
                 default: "",
                 example: "\"/run/dovecot/auth-postrider-userdb\"",
                 effective_value: |c| {
@@ -43,8 +46,8 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
         description: "",
         keys: &[KeyDescription {
             name: "networks",
-            description: "Clients that may send to anybody without a login. Whoever can reach this host from there \
-                    can send spam in your name: prefer logins.",
+            description: "Clients that may send to any address without a login. Every program that can \
+                    reach this host from these networks can send spam in your name: prefer logins.",
             default: "[]",
             example: "[\"192.0.2.0/24\", \"2001:db8::/64\"]",
             effective_value: |c| Some(list(c.relay.networks.iter().map(ToString::to_string))),
@@ -55,10 +58,10 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
         description: "",
         keys: &[KeyDescription {
             name: "sender",
-            description: "In whose name a user who has logged in may write, in MAIL FROM and in the From and Sender \
-                    fields. \"bound\": in their own, in that of aliases which lead to them, and in those that \
-                    the file domains/DOMAIN/senders lists (\"ana: info@here.example, *@club.example\"). \
-                    \"any\": in any name.",
+            description: "The sender addresses that a user who has logged in may use, in MAIL FROM and in \
+                    the From and Sender fields. \"bound\": the user's own address, aliases that lead to \
+                    the user, and the addresses that the file domains/DOMAIN/senders lists (\"ana: \
+                    info@here.example, *@club.example\"). \"any\": any address.",
             default: "\"bound\"",
             example: "",
             effective_value: |c| {
@@ -71,13 +74,14 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
     },
     SectionDescription {
         name: "hooks",
-        description: "The programs hooks/rcpt and hooks/post-data, if they are there: they judge a recipient and a \
-                whole message.",
+        description: "The programs hooks/rcpt and hooks/post-data, if they exist: they accept or refuse a \
+                recipient, and a whole message.",
         keys: &[
             KeyDescription {
                 name: "on-failure",
-                description: "What a hook means that cannot be run, is killed, or is out of time: \"defer\" tells the \
-                        client to try again later, \"accept\" goes on as if the hook were not there.",
+                description: "The answer if a hook cannot be run, is killed, or exceeds its time: \
+                        \"defer\" asks the client to try again later, \"accept\" continues without the \
+                        hook.",
                 default: "\"defer\"",
                 example: "",
                 effective_value: |c| {
@@ -89,14 +93,16 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
             },
             KeyDescription {
                 name: "rcpt-timeout",
-                description: "Time for hooks/rcpt; then it is ended, with its children. From 1 s to 5 min.",
+                description: "Maximum time for hooks/rcpt, from 1 s to 5 min. After it the hook and its \
+                        child processes are killed.",
                 default: "\"5s\"",
                 example: "",
                 effective_value: |c| quoted_duration(c.hooks.rcpt_timeout),
             },
             KeyDescription {
                 name: "post-data-timeout",
-                description: "The same for hooks/post-data.",
+                description: "Maximum time for hooks/post-data, from 1 s to 5 min. After it the hook and \
+                        its child processes are killed.",
                 default: "\"1m\"",
                 example: "",
                 effective_value: |c| quoted_duration(c.hooks.post_data_timeout),
@@ -105,13 +111,14 @@ pub(super) const SECTIONS: &[SectionDescription] = &[
     },
     SectionDescription {
         name: "leniency",
-        description: "What is overlooked, and in whom: for old devices of your own.",
+        description: "Deviations from the standards that are tolerated from old devices of your own.",
         keys: &[KeyDescription {
             name: "bare-line-ends",
-            description: "Clients that may end a line inside a message with LF or CR alone; it becomes a proper line \
-                    end. From all others such a message is refused and the connection closed, because it is \
-                    how a second message is smuggled inside a first. Even here a dot between such line ends \
-                    does not end a message.",
+            description: "Clients that may end a line inside a message with LF or CR alone; the server \
+                    replaces it with CRLF. From all other clients such a message is refused and the \
+                    connection is closed, because such line endings allow a second message to be smuggled \
+                    inside the first (SMTP smuggling). Also for these clients a dot between such line \
+                    endings does not end a message.",
             default: "[]",
             example: "[\"192.0.2.7\"]",
             effective_value: |c| Some(list(c.leniency.bare_line_ends.iter().map(ToString::to_string))),

@@ -1,4 +1,4 @@
-//! How mail goes on: when it is tried, and who carries it.
+//! Parses the sections about the queue, delivery and DNS.
 
 use std::path::Path;
 use std::time::Duration;
@@ -66,7 +66,7 @@ pub(super) fn queue(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> QueueC
             "the first wait is longer than the lifetime: nothing is tried twice",
         );
     }
-    table.report_unknown_keys(found, &known_keys("queue"));
+    table.add_unknown_key_errors(found, &known_keys("queue"));
     queue
 }
 
@@ -107,7 +107,7 @@ pub(super) fn delivery(
     };
     let pipe = pipe(table.section("pipe", found), found);
     let smtp = smtp(table.section("smtp", found), found);
-    table.report_unknown_keys(found, &known_keys("delivery"));
+    table.add_unknown_key_errors(found, &known_keys("delivery"));
     DeliveryConfig { local, pipe, smtp }
 }
 
@@ -126,7 +126,7 @@ fn maildir(
         }
         Ok(MaildirDelivery { path: template })
     });
-    table.report_unknown_keys(found, &known_keys("delivery.maildir"));
+    table.add_unknown_key_errors(found, &known_keys("delivery.maildir"));
     maildir.unwrap_or_else(|| MaildirDelivery::in_data_dir(data_dir))
 }
 
@@ -152,7 +152,7 @@ fn command(mut table: Table<'_>, found: &mut Diagnostics<'_>, home: &Path) -> Op
         parse_choice(value, &[("lf", LineEndsSetting::Lf), ("crlf", LineEndsSetting::Crlf)])
     });
     let timeout = take_duration(t, found, "timeout", Duration::from_secs(30), SECOND..=HOUR);
-    table.report_unknown_keys(found, &known_keys("delivery.command"));
+    table.add_unknown_key_errors(found, &known_keys("delivery.command"));
     Some(CommandDelivery { program: program?, arguments, line_ends, timeout })
 }
 
@@ -172,7 +172,7 @@ fn lmtp(mut table: Table<'_>, found: &mut Diagnostics<'_>, home: &Path) -> Optio
             Err(error) => Err(mistake(format!("{raw:?} {error}"), REMEDY)),
         }
     });
-    table.report_unknown_keys(found, &known_keys("delivery.lmtp"));
+    table.add_unknown_key_errors(found, &known_keys("delivery.lmtp"));
     address.map(|address| LmtpDelivery { address })
 }
 
@@ -187,7 +187,7 @@ fn pipe(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> PipeDelivery {
             )
         }),
     };
-    table.report_unknown_keys(found, &known_keys("delivery.pipe"));
+    table.add_unknown_key_errors(found, &known_keys("delivery.pipe"));
     pipe
 }
 
@@ -216,7 +216,7 @@ fn smtp(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> SmtpDelivery {
             1..=10_000,
         ),
     };
-    table.report_unknown_keys(found, &known_keys("delivery.smtp"));
+    table.add_unknown_key_errors(found, &known_keys("delivery.smtp"));
     smtp
 }
 
@@ -229,6 +229,6 @@ pub(super) fn dns(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> DnsConfi
         };
         value.texts(REMEDY)?.into_iter().map(one).collect()
     });
-    table.report_unknown_keys(found, &known_keys("dns"));
+    table.add_unknown_key_errors(found, &known_keys("dns"));
     DnsConfig { servers }
 }

@@ -1,4 +1,4 @@
-//! How mail comes in: where we listen, and how much of it.
+//! Parses the sections about listeners and limits.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -46,7 +46,7 @@ pub(super) fn listen(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> Liste
         let remedy = "give at least one of smtp, submission, submissions an address";
         found.add_error(table.span(), "listen", mistake("leaves nothing to listen on", remedy));
     }
-    match (all().any(|listener| listener.has_proxy_preface), listen.proxy_from.is_empty()) {
+    match (all().any(|listener| listener.has_proxy_header), listen.proxy_from.is_empty()) {
         (true, true) => found.add_error(
             table.span(),
             "listen.proxy-from",
@@ -71,7 +71,7 @@ pub(super) fn listen(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> Liste
             SocketSource::Systemd => {}
         }
     }
-    table.report_unknown_keys(found, &known_keys("listen"));
+    table.add_unknown_key_errors(found, &known_keys("listen"));
     listen
 }
 
@@ -88,7 +88,7 @@ fn parse_listen_entries(value: &Value<'_>) -> Result<Vec<ListenEntry>, ValueMist
                 .map(SocketSource::Address)
                 .ok_or_else(|| mistake(format!("{raw:?} is not an address with a port"), REMEDY))?,
         };
-        Ok(ListenEntry { source: place, has_proxy_preface: proxy })
+        Ok(ListenEntry { source: place, has_proxy_header: proxy })
     };
     value.texts(REMEDY)?.into_iter().map(one).collect()
 }
@@ -148,7 +148,7 @@ pub(super) fn limits(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> Limit
             SECOND * 10..=DAY,
         ),
     };
-    table.report_unknown_keys(found, &known_keys("limits"));
+    table.add_unknown_key_errors(found, &known_keys("limits"));
     limits
 }
 
@@ -164,7 +164,7 @@ fn address_per_hour(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> Addres
         recipients: read("recipients", defaults.recipients),
         unknown_recipients: read("unknown-recipients", defaults.unknown_recipients),
     };
-    table.report_unknown_keys(found, &known_keys("limits.address-per-hour"));
+    table.add_unknown_key_errors(found, &known_keys("limits.address-per-hour"));
     limits
 }
 
@@ -175,6 +175,6 @@ fn login_per_hour(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> LoginRat
         messages: read("messages", defaults.messages),
         recipients: read("recipients", defaults.recipients),
     };
-    table.report_unknown_keys(found, &known_keys("limits.login-per-hour"));
+    table.add_unknown_key_errors(found, &known_keys("limits.login-per-hour"));
     limits
 }

@@ -100,11 +100,11 @@ fn every_key_does_what_it_says() {
     assert_eq!(config.data_dir, Path::new("/etc/postrider/data"), "relative paths count from the file");
     assert_eq!(config.grace, Duration::from_secs(5));
     let addresses = ["127.0.0.1:2525", "[::]:25"]
-        .map(|a| ListenEntry { source: SocketSource::Address(a.parse().unwrap()), has_proxy_preface: false });
+        .map(|a| ListenEntry { source: SocketSource::Address(a.parse().unwrap()), has_proxy_header: false });
     assert_eq!(config.listen.smtp, addresses);
     assert_eq!(
         config.listen.submission,
-        [ListenEntry { source: SocketSource::Systemd, has_proxy_preface: false }]
+        [ListenEntry { source: SocketSource::Systemd, has_proxy_header: false }]
     );
     assert!(config.listen.submissions.is_empty());
     assert_eq!(config.listen.monitoring, "127.0.0.1:10990".parse().ok());

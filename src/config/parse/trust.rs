@@ -1,4 +1,4 @@
-//! Whom we believe what: accounts that others keep, networks, our users, hooks, and old devices.
+//! Parses the sections about Dovecot, relay networks, submission, hooks and leniency.
 
 use std::path::Path;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(super) fn dovecot(mut table: Table<'_>, found: &mut Diagnostics<'_>, home: &
             "is \"off\", so the sockets named there are not used",
         );
     }
-    table.report_unknown_keys(found, &known_keys("dovecot"));
+    table.add_unknown_key_errors(found, &known_keys("dovecot"));
     dovecot
 }
 
@@ -40,7 +40,7 @@ pub(super) fn relay(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> RelayC
         let text = format!("clients in {} may send to anybody without a password", list.join(", "));
         found.add_warning(table.span(), "relay.networks", &text);
     }
-    table.report_unknown_keys(found, &known_keys("relay"));
+    table.add_unknown_key_errors(found, &known_keys("relay"));
     RelayConfig { networks }
 }
 
@@ -48,7 +48,7 @@ pub(super) fn submission(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> S
     let sender = table.value(found, "sender", SenderSetting::Bound, |value| {
         parse_choice(value, &[("bound", SenderSetting::Bound), ("any", SenderSetting::Any)])
     });
-    table.report_unknown_keys(found, &known_keys("submission"));
+    table.add_unknown_key_errors(found, &known_keys("submission"));
     SubmissionConfig { sender }
 }
 
@@ -71,7 +71,7 @@ pub(super) fn hooks(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> HooksC
             range,
         ),
     };
-    table.report_unknown_keys(found, &known_keys("hooks"));
+    table.add_unknown_key_errors(found, &known_keys("hooks"));
     hooks
 }
 
@@ -79,7 +79,7 @@ pub(super) fn leniency(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> Len
     let bare_line_ends = table.value(found, "bare-line-ends", Vec::new(), |value| {
         parse_networks(value, "would let everybody smuggle messages; name the clients that need it")
     });
-    table.report_unknown_keys(found, &known_keys("leniency"));
+    table.add_unknown_key_errors(found, &known_keys("leniency"));
     LeniencyConfig { bare_line_ends }
 }
 
