@@ -1,6 +1,6 @@
-//! The subcommands, their arguments and their help: the map of the product.
+//! The subcommands, their arguments and their help texts.
 //!
-//! `postrider help` and the manual page postrider(8) are made from the comments here.
+//! `postrider help` and the manual page postrider(8) are made from the comments in this file.
 
 use std::path::PathBuf;
 
@@ -8,8 +8,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 /// A mail server for small hosts.
 ///
-/// postrider takes mail by SMTP, keeps it safe, and carries it to mailboxes on this host or to
-/// other servers. `postrider serve` is the server; the other commands look after it.
+/// postrider receives mail by SMTP, stores it durably, and delivers it to mailboxes on this host or to
+/// other servers. `postrider serve` runs the server; the other commands administer it.
 #[derive(Debug, Parser)]
 #[command(
     name = "postrider",
@@ -31,68 +31,68 @@ pub(super) struct Arguments {
 pub(super) enum CliCommand {
     /// Run the server in the foreground.
     ///
-    /// SIGTERM and SIGINT stop it in order: sessions and deliveries under way may finish, for as
-    /// long as `grace` says; a second signal ends it at once. SIGHUP reads users, aliases, senders,
-    /// credentials and certificates again, all or nothing, once nobody is writing them; their changes
-    /// are also noticed by themselves within seconds. A change of postrider.toml takes a restart.
+    /// SIGTERM and SIGINT stop the server: sessions and deliveries under way may finish within the time
+    /// that `grace` sets. A second signal ends the server at once. SIGHUP reads users, aliases, senders,
+    /// credentials and certificates again, all or nothing, once the files no longer change. The server also
+    /// notices their changes without a signal, within seconds. A change of postrider.toml requires a restart.
     Serve,
 
-    /// Say everything that is wrong with the configuration, or print the one in force.
+    /// Print all mistakes in the configuration, or the configuration in force.
     ///
-    /// Reads postrider.toml, certificates, users and aliases as the server would, changes nothing,
-    /// and needs no running server. What it prints is a postrider.toml that says the same, with
-    /// every default. Run by root, it judges with the rights of the user that the server runs as:
-    /// the owner of the data directory, or else the user postrider.
+    /// Reads postrider.toml, certificates, users and aliases as the server does, changes nothing, and needs
+    /// no running server. The output is a postrider.toml with the same meaning and with every default. If
+    /// root runs this command, it checks with the rights of the user that the server runs as: the owner of
+    /// the data directory, or else the user postrider.
     Check {
         /// The user that the server runs as, if it is another one.
         #[arg(long, value_name = "NAME")]
         user: Option<String>,
     },
 
-    /// Look after users, who have a mailbox here and may log in.
+    /// Add, change, remove and list users, who have a mailbox on this host and may log in.
     #[command(subcommand)]
     User(UserCommand),
 
-    /// Ask the server who is behind an address.
+    /// Ask the server which addresses an alias leads to.
     ///
-    /// Aliases stand in domains/DOMAIN/aliases: one line for each name, with its targets behind a
-    /// colon. A running server notices a change within seconds.
+    /// Aliases are in domains/DOMAIN/aliases: one line for each name, with its targets after a colon. A running server notices a change within seconds.
     #[command(subcommand)]
     Alias(AliasCommand),
 
-    /// Ask the server for what it knows about other domains, or make it forget.
+    /// Show the security levels of other domains, or remove them.
     ///
-    /// The server remembers how well connections with each domain were protected, and refuses
-    /// less. When a domain has really given up TLS, mail to it waits until it is forgotten.
+    /// The server stores the security level of connections with each domain, and refuses connections with a
+    /// lower level. If a domain has given up TLS on purpose, mail for it waits until `postrider peer forget`
+    /// removes its level.
     #[command(subcommand)]
     Peer(PeerCommand),
 
-    /// Look at the mail that waits, and change what becomes of it.
+    /// List the messages in the queue, and retry, hold, reroute or remove them.
     #[command(subcommand)]
     Queue(QueueCommand),
 
-    /// Try hard to lose a message, and say what this host's disk is worth.
+    /// Test that no message is lost in a crash, and measure the disk.
     ///
     /// First the queue runs on a simulated disk and stops after every single operation, with and
-    /// without losing what was not synced. Then this program runs in DIR, is killed again and again
-    /// under load, and must have delivered every message it promised. It is killed once more while
-    /// many messages wait for hosts that do not answer: started again it must greet, try them and
-    /// deliver new mail within 10 seconds each, in 40 MiB of memory and 1 KiB for each message that
-    /// waits, and once the hosts answer each message must arrive, once. Last, the disk of DIR is
-    /// measured. Needs no configuration and no running server, and takes about a minute.
+    /// without the loss of data that was not synced. Then this program runs in DIR, is killed repeatedly
+    /// under load, and must have delivered every message that it accepted. It is killed once more while
+    /// many messages wait for hosts that do not answer. After the restart it must greet clients, try those
+    /// hosts and deliver new mail within 10 seconds each, in 40 MiB of memory and 1 KiB for each message
+    /// that waits. When the hosts answer, each message must arrive exactly once. Last, the disk of DIR is
+    /// measured. This needs no configuration and no running server, and takes about a minute.
     ///
-    /// Everything is in a new folder in DIR that only the user who runs this may enter. The folder is
-    /// removed at the end, unless a message was lost or the server failed: then it is named, and shows
-    /// how it came about. As root, this is refused in a directory that other users own or may write, such as the
-    /// data directory of the server: give a directory of root's on the same file system, or run it as
-    /// the user of the server.
+    /// All files are in a new folder in DIR that only the user who runs this command may enter. The folder is
+    /// removed at the end, unless a message was lost or the server failed: then its path is printed, and its
+    /// files show the cause. As root, this is refused in a directory that other users own or may write, such
+    /// as the data directory of the server: name a directory of root on the same file system, or run the
+    /// command as the user of the server.
     Torture {
-        /// A directory on the disk to be tried.
+        /// A directory on the disk to be tested.
         dir: PathBuf,
-        /// How often it is killed.
+        /// How many times the program is killed under load.
         #[arg(long, value_name = "N", default_value_t = 20)]
         rounds: usize,
-        /// How many messages wait when it is killed once more.
+        /// How many messages wait when the program is killed once more.
         #[arg(long, value_name = "N", default_value_t = 5000,
               value_parser = clap::value_parser!(u32).range(1..1_000_000))]
         waiting: u32,
@@ -107,7 +107,7 @@ pub(super) enum UserCommand {
     /// Add a user, and ask for a password.
     ///
     /// The password is asked for twice on the terminal, unless an option says where it comes from.
-    /// An argon2id hash and the keys of SCRAM-SHA-256 are kept of it in domains/DOMAIN/users. If
+    /// Its argon2id hash and its SCRAM-SHA-256 keys are stored in domains/DOMAIN/users. If
     /// the domain has no directory yet, it gets one, which makes it local. A running server notices
     /// within seconds.
     Add {
@@ -121,7 +121,7 @@ pub(super) enum UserCommand {
     },
     /// Set another password.
     ///
-    /// The old one counts no longer, once the server has noticed.
+    /// The old password is no longer valid when the server has noticed the change, within seconds.
     Passwd {
         /// The user's address.
         address: String,
@@ -131,19 +131,19 @@ pub(super) enum UserCommand {
         #[arg(long, conflicts_with_all = ["password_file", "password_stdin"])]
         receive_only: bool,
     },
-    /// Remove a user; the mail that is there stays where it is.
+    /// Remove a user. The user's stored mail is not removed.
     Remove {
         /// The user's address.
         address: String,
     },
-    /// List the users, with what is kept of their passwords.
+    /// List the users, with the kinds of stored password hashes and keys.
     List {
         /// Only those of this domain, in any spelling.
         domain: Option<String>,
     },
-    /// Ask for a user's password, and say whether it is right.
+    /// Ask for a user's password, and check it.
     ///
-    /// Reads the file, as the server will; asks no server. The exit status is 0 if the password is
+    /// Reads the users file and needs no running server. The exit status is 0 if the password is
     /// right, and 1 otherwise.
     Check {
         /// The user's address.
@@ -167,21 +167,21 @@ pub(super) struct PasswordSource {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum AliasCommand {
-    /// Show who gets mail for an address, and by which lines of which files.
+    /// Show the recipients of mail for an address, and the lines of the alias files that lead to them.
     ///
-    /// The exit status is 1 if a way ends nowhere.
+    /// The exit status is 1 if a target leads to no recipient.
     Resolve {
         /// The address, such as sales@example.org.
         address: String,
-        /// Print what the server answered, as JSON.
+        /// Print the server's answer as JSON.
         #[arg(long)]
         json: bool,
     },
     /// List the aliases in force, with their files and lines.
     List {
-        /// Of this local domain only.
+        /// Only those of this local domain.
         domain: Option<String>,
-        /// Print what the server answered, as JSON.
+        /// Print the server's answer as JSON.
         #[arg(long)]
         json: bool,
     },
@@ -191,16 +191,16 @@ pub(super) enum AliasCommand {
 pub(super) enum PeerCommand {
     /// List the domains whose security level is known.
     List {
-        /// Print what the server answered, as JSON.
+        /// Print the server's answer as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Print what is known about a domain, as JSON.
+    /// Print the stored security levels of a domain as JSON.
     Show {
         /// The domain, in any spelling.
         domain: String,
     },
-    /// Forget a domain: the next connection is taken as the first one.
+    /// Remove the stored security levels of a domain.
     Forget {
         /// The domain, in any spelling.
         domain: String,
@@ -209,33 +209,33 @@ pub(super) enum PeerCommand {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum QueueCommand {
-    /// List the messages that wait, with their recipients and what was heard last.
+    /// List the messages in the queue, with their recipients and the last reply or error of each.
     List {
         #[command(flatten)]
         selection: MessageSelection,
         /// At most so many messages, the oldest first.
         #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
         limit: usize,
-        /// Print what the server answered, as JSON.
+        /// Print the server's answer as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Show all that is known of a message: sender, recipients, and the history of its attempts.
+    /// Show all facts about a message: sender, recipients, and the history of its attempts.
     Show {
         /// The message's id as `queue list` prints it.
         id: String,
-        /// Print its header section, as it goes out, and nothing else.
+        /// Print only the message's header section, as it is sent.
         #[arg(long, conflicts_with_all = ["message", "json"])]
         header: bool,
-        /// Print the message, as it goes out, up to 4 MiB, and nothing else. On a terminal, control
-        /// characters are shown as such; in a file or pipe every octet is kept.
+        /// Print only the message, as it is sent, up to 4 MiB. On a terminal, control characters are printed
+        /// in a visible form; in a file or pipe every octet is kept.
         #[arg(long, conflicts_with = "json")]
         message: bool,
-        /// Print what the server answered, as JSON.
+        /// Print the server's answer as JSON.
         #[arg(long)]
         json: bool,
     },
-    /// Try messages now. One that is held stays where it is.
+    /// Try messages now. Messages that are held are not tried.
     Retry {
         #[command(flatten)]
         selection: RequiredMessageSelection,
@@ -250,32 +250,32 @@ pub(super) enum QueueCommand {
         #[command(flatten)]
         selection: RequiredMessageSelection,
     },
-    /// Send messages, or with --to or --destination those recipients of them, another way, now.
+    /// Send messages by another route now; with --to or --destination, only for those recipients.
     ///
-    /// Stays so through restarts, until the message has left or is sent its usual way again.
+    /// The route stays in force, also after restarts, until the message has left or --direct removes it.
     Reroute {
         #[command(flatten)]
         selection: RequiredMessageSelection,
-        /// To this host instead of the destination's own, as HOST, HOST:PORT or ADDRESS:PORT; can be
-        /// given again, for hosts to be tried after it.
+        /// Send to this host instead of the destination's own hosts, as HOST, HOST:PORT or ADDRESS:PORT. The
+        /// option may be repeated; the hosts are tried in order.
         #[arg(long, value_name = "HOST", required_unless_present = "direct")]
         via: Vec<String>,
-        /// The usual way again.
+        /// Use the usual route again.
         #[arg(long, conflicts_with = "via")]
         direct: bool,
     },
-    /// Remove messages, or with --to or --destination those recipients of them. Nobody is told,
-    /// unless you say so.
+    /// Remove messages; with --to or --destination, only those recipients. Senders get a bounce only with
+    /// --bounce.
     Remove {
         #[command(flatten)]
         selection: RequiredMessageSelection,
-        /// Tell the sender that it failed, in these words if you give some.
+        /// Send a bounce to the sender, with TEXT as the reason if it is given.
         #[arg(long, value_name = "TEXT", num_args = 0..=1, require_equals = true, default_missing_value = "")]
         bounce: Option<String>,
     },
 }
 
-/// Messages that match all that is said; with nothing said, every message.
+/// Messages that match all criteria; without criteria, every message.
 #[derive(Debug, Args)]
 pub(super) struct MessageSelection {
     /// Only these messages, by the ids that `queue list` prints.
@@ -285,7 +285,7 @@ pub(super) struct MessageSelection {
     pub(super) criteria: SelectionCriteria,
 }
 
-/// The same, for commands that change something: every message must be asked for.
+/// Messages that match all criteria, of which at least one is required, for commands that change messages.
 #[derive(Debug, Args)]
 #[command(group = clap::ArgGroup::new("some").required(true).multiple(true))]
 pub(super) struct RequiredMessageSelection {
@@ -296,10 +296,10 @@ pub(super) struct RequiredMessageSelection {
     pub(super) criteria: SelectionCriteria,
 }
 
-/// Whose messages.
+/// Criteria by which messages are selected.
 #[derive(Debug, Args)]
 pub(super) struct SelectionCriteria {
-    /// Only from this address, or this domain; <> for reports.
+    /// Only from this address, or this domain; <> for bounces.
     #[arg(long, value_name = "ADDRESS", group = "some")]
     pub(super) from: Option<String>,
     /// Only for this address, or this domain, before or after aliases.
@@ -308,7 +308,7 @@ pub(super) struct SelectionCriteria {
     /// Only for this destination: a domain, a host that was named for it, or `local`.
     #[arg(long, value_name = "DESTINATION", group = "some")]
     pub(super) destination: Option<String>,
-    /// Only those that are held.
+    /// Only messages that are held.
     #[arg(long, group = "some")]
     pub(super) held: bool,
 }

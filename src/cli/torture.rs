@@ -17,7 +17,7 @@ use crate::torture::{
 pub(super) fn run(dir: &Path, rounds: usize, waiting: usize) -> Result<String, ErrorLines> {
     // Before anything that takes long.
     let dir = open_private_parent(dir)?;
-    print_to_stderr(["the program on a simulated disk: it crash_results after every single operation"]);
+    print_to_stderr(["the program on a simulated disk: it stops after every single operation"]);
     let crash_results = run_crash_test().map_err(|lost| vec![format!("a fault of this program: {lost}")])?;
     let (kill_results, backlog_results, disk_results) = with_private_directory(&dir, |path| {
         let cannot = |e: io::Error| TortureError::RemoveFolder(format!("{}: {e}", path.display()));
@@ -33,7 +33,7 @@ pub(super) fn run(dir: &Path, rounds: usize, waiting: usize) -> Result<String, E
         let setup = TortureSetup { program: &program, dir: &path.join("backlog") };
         let backlog_results = BacklogTest { setup, waiting_messages: waiting }.run()?;
 
-        print_to_stderr(["the disk: how many messages a second it allows"]);
+        print_to_stderr(["the disk: syncs and messages per second"]);
         fs::create_dir(path.join("disk-benchmark")).map_err(cannot)?;
         Ok((kill_results, backlog_results, measure_disk(&path.join("disk-benchmark")).map_err(cannot)?))
     })?;
@@ -41,13 +41,13 @@ pub(super) fn run(dir: &Path, rounds: usize, waiting: usize) -> Result<String, E
 }
 
 /// The directory for the new folder. As root this writes files and runs programs there, so no other user may
-/// be able to put anything in the way.
+/// be able to replace or add files in it.
 fn open_private_parent(dir: &Path) -> Result<OpenDir, ErrorLines> {
     let open = OpenDir::open(dir).map_err(|e| vec![format!("{}: {e}", dir.display())])?;
     match open.exposure() {
         Some(exposure) if Uid::effective().is_root() => Err(vec![format!(
             "root does not run this in {}, because {exposure}; name a directory on the same file system that \
-             belongs to root and that nobody else may write, or run it as the user whom {} belongs to",
+             belongs to root and that no other user may write, or run it as the owner of {}",
             dir.display(),
             dir.display()
         )]),
@@ -68,7 +68,7 @@ fn with_private_directory<T>(
     let done = act(&path);
     if let Err(TortureError::KeepFolder(what)) = done {
         return Err(vec![format!(
-            "{what}; what is left is in {}: have a look, then remove it",
+            "{what}; its files are in {}: examine them, then remove them",
             path.display()
         )]);
     }
@@ -85,9 +85,9 @@ fn format_results(
 ) -> String {
     let mut text = format!(
         "stopped after each of {} disk operations, in every way: {} crashes, nothing lost\n\
-         killed {} times under load: {} messages promised, all of them delivered, {} more than once\n\
+         killed {} times under load: {} messages accepted, all of them delivered, {} more than once\n\
          with {} messages waiting, started again: greets after {:.2} s, tries each destination after {:.2} s, \
-         delivers a new letter after {:.2} s, {} MiB of memory at most; all of them delivered, once, in {:.1} s\n\
+         delivers a new message after {:.2} s, {} MiB of memory at most; all of them delivered, once, in {:.1} s\n\
          syncs: {} a second, one after another; {} us each\n",
         crash_results.operations,
         crash_results.crashes,
@@ -103,23 +103,23 @@ fn format_results(
         disk_results.syncs_per_second,
         disk_results.sync_median.as_micros()
     );
-    for (clients, promises) in &disk_results.messages_per_second {
-        let _ = writeln!(text, "messages of 4 KiB, {clients:2} at a time: {promises} promised a second");
+    for (clients, accepted) in &disk_results.messages_per_second {
+        let _ = writeln!(text, "messages of 4 KiB, {clients:2} at a time: {accepted} accepted a second");
     }
     text.push_str(match disk_results.trust {
         SyncTrust::InMemory => {
             "trust: none: this file system is in memory, and a power cut takes everything\n"
         }
         SyncTrust::TooFast => {
-            "trust: none: syncs come back sooner than anything can have been written; the disk, or the \
-             virtual machine's, says done before it is\n"
+            "trust: none: syncs return before the data can have been written; the disk, or the \
+             disk of the virtual machine, confirms a sync too early\n"
         }
         SyncTrust::Cached => {
             "trust: some: syncs are as quick as with a battery or capacitors behind the disk's memory; \
-             without those, the disk says done before it is\n"
+             without those, the disk confirms a sync too early\n"
         }
         SyncTrust::Plausible => {
-            "trust: syncs take as long as writing takes; only pulling the plug proves more\n"
+            "trust: syncs take as long as writing takes; only a test with a real power cut proves more\n"
         }
     });
     text
@@ -162,7 +162,7 @@ mod tests {
         });
         let kept = fs::read_dir(base.path()).unwrap().next().unwrap().unwrap().path();
         let said = lost.unwrap_err().concat();
-        assert!(said.starts_with("1 message is lost; what is left is in "), "{said}");
+        assert!(said.starts_with("1 message is lost; its files are in "), "{said}");
         assert!(said.contains(kept.file_name().unwrap().to_str().unwrap()), "{said}");
         assert!(kept.join("spool").is_dir());
     }

@@ -1,7 +1,8 @@
 //! The values, one struct for each section of the file.
 //!
 //! `keys` documents the keys for the operator; the fields here repeat units, defaults and ranges for the
-//! programmer. Paths are absolute or relative to the program's working directory: a relative path in the file was joined to the file's directory.
+//! programmer. Paths are absolute or relative to the program's working directory: a relative path in the file
+//! was joined to the file's directory.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

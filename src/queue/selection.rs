@@ -44,7 +44,7 @@ pub enum AddressPattern {
 
 /// The text is neither an address nor a domain.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is neither an address nor a domain; write ana@here.example, here.example, or <> for reports")]
+#[error("{0:?} is neither an address nor a domain; write ana@here.example, here.example, or <> for bounces")]
 pub struct AddressPatternError(String);
 
 impl FromStr for AddressPattern {
