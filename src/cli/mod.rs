@@ -8,7 +8,13 @@
 //! - `arguments`: the subcommands, their arguments and their help
 //! - `run`: from the arguments to the subcommand
 //! - `terminal`: output and requests that subcommands share
-//! - `serve` · `check` · `user` · `alias` · `peer` · `queue` · `torture`: the subcommands
+//! - `serve`: runs the server
+//! - `check`: checks the configuration
+//! - `user`: changes and lists users
+//! - `alias`: shows aliases and their targets
+//! - `peer`: shows and removes the security levels of other domains
+//! - `queue`: lists and changes messages in the queue
+//! - `torture`: tests for lost messages, and measures the disk
 
 mod alias;
 mod arguments;

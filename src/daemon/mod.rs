@@ -9,14 +9,14 @@
 //! - `system_interfaces`: the real clock, disk and network
 //! - `sockets`: listening sockets, bound here or passed by the service manager
 //! - `service_manager`: notifications to systemd
-//! - `watchdog`: tells systemd that no thread is stuck
+//! - `watchdog`: notifies systemd that no thread is stuck
 //! - `shutdown`: ends the process when the time for stopping is over
 //! - `external_services`: warns of Dovecot and LMTP servers that do not answer
 //!
 //! Files of the operator, read again while the server runs:
 //!
 //! - `config_file`: `postrider.toml`; read once
-//! - `reloader`: looks for changes, and reloads on request
+//! - `reloader`: reloads files when they change and on request
 //! - `reloadable_files`: all files that are read again, polled together
 //! - `local_domains`: the directories of the local domains
 //! - `certificate_files`: the certificates in `certs/`
@@ -31,7 +31,8 @@
 //! Answers to the subcommands and the monitor:
 //!
 //! - `control_service`: answers requests, and gives the monitor what its pages show
-//! - `queue_answers` · `alias_answers`: answers about the queue and about aliases
+//! - `queue_answers`: answers about the queue
+//! - `alias_answers`: answers about aliases
 
 mod alias_answers;
 mod certificate_expiry;

@@ -3,16 +3,18 @@
 //! - `listener`: accepts connections and starts a session thread for each
 //! - `listener_role`: the protocol on a listening socket
 //! - `accepted_client`: a connection that is accepted and counted
-//! - `admission`: from an accepted connection to a session
-//! - `proxy`: the header by which a proxy names the client
+//! - `admission`: accepts or refuses a connection before its greeting
+//! - `proxy`: parses the PROXY header, which names the client
 //! - `session_limits`: counts the sessions, and ends them when the server stops
 //! - `rate_limits`: limits on what one client may do in an hour
-//! - `token_buckets`: the counts behind these limits
+//! - `token_buckets`: the token buckets of the rate limits
 //! - `address_prefix`: the parts of an address by which clients are counted
 //! - `session`: one session with a client
-//! - `services`, `settings`, `counters`: what sessions share
+//! - `services`: the objects that all sessions share
+//! - `settings`: the settings of a session
+//! - `counters`: the counters of sessions and messages
 //! - `server_settings`: the settings of the protocol state machine
-//! - `circumstances`: what is known about a client when a question is asked
+//! - `circumstances`: client, TLS, login and sender of a question to the policy
 //! - `reply_buffer`: collects replies and sends them together
 //! - `refusal`: a 4yz or 5yz reply with its reference and its reasons
 //! - `policy`: the questions that a session asks
@@ -20,13 +22,13 @@
 //! - `decision`: allowed or refused, with the reasons
 //! - `sender`: decides about the reverse-path of another server
 //! - `reverse_names`: the confirmed name of a client's address
-//! - `sender_login`: decides as which addresses a user may write
+//! - `sender_login`: decides which sender addresses a user may use
 //! - `originator_field`: a From or Sender field
 //! - `recipient`: decides whether mail for a forward-path is accepted
 //! - `local_recipients`: the interface to accounts and aliases
 //! - `login`: checks logins
 //! - `content`: the content of a message, from its first octet to the queue
-//! - `content_observer`: the interface of what reads a message while it arrives
+//! - `content_observer`: the interface for code that reads a message while it arrives
 //! - `header_scanner`: reads the header section
 //! - `session_hooks`: the operator's programs that accept or refuse a recipient or a message
 

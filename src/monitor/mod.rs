@@ -19,7 +19,9 @@
 //! - `html`: escapes text, and writes the frame of every page
 //! - `monitor_data`: the data that the pages show
 //! - `sample_data`: data for tests
-//! - `overview_page` · `queue_page` · `traces_page`: the pages
+//! - `overview_page`: version, uptime, counters and recent errors
+//! - `queue_page`: the messages in the queue
+//! - `traces_page`: the events of recent sessions and attempts
 
 mod html;
 mod monitor_data;

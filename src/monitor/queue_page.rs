@@ -14,10 +14,10 @@ pub(super) fn page(data: &dyn MonitorData) -> String {
     let mut html = Html::default();
     html.markup("<h1>Queue</h1>");
     if items.is_empty() {
-        html.markup("<div class=\"card empty\">Nothing waits: every message has been settled.</div>");
+        html.markup("<div class=\"card empty\">The queue is empty.</div>");
     } else {
         html.markup("<p class=\"dim\">").text(status.queue);
-        html.markup(if status.queue == 1 { " message in our care" } else { " messages in our care" });
+        html.markup(if status.queue == 1 { " message in the queue" } else { " messages in the queue" });
         if items.len() < status.queue {
             html.markup("; the oldest ").text(items.len()).markup(" are shown");
         }
@@ -35,7 +35,7 @@ fn card(html: &mut Html, item: &QueuedMessage) {
         .markup("\"><div class=\"line\"><b class=\"mono\">");
     html.text(item.id).markup("</b><span>");
     match &item.reverse_path {
-        ReversePath::Null => html.markup("a report (null reverse-path)"),
+        ReversePath::Null => html.markup("a bounce (null reverse-path)"),
         ReversePath::Mailbox(mailbox) => html.markup("from ").text(mailbox),
     };
     html.markup("</span><span class=\"push dim\">")

@@ -3,6 +3,7 @@
 //! - `log_setup`: set-up of the `log` facade: one line per record, on standard error
 //! - `maillog`: one line for each thing that happens to a message
 //! - `metrics`: counters and gauges, as OpenMetrics and as JSON
+//! - `refusal_reference`: references by which the operator finds a refusal in the log and the traces
 //! - `trace`: the events of recent sessions and attempts, in bounded memory
 
 mod log_setup;

@@ -9,13 +9,13 @@
 //! - `random`: unpredictable octets
 //!
 //! Files:
-//! - `disk`: the operations of which durable files are made
+//! - `disk`: the operations on durable files
 //! - `dir_entry`: one file in the listing of a directory
 //! - `system_disk`: the whole file system of the host
-//! - `rooted_disk`: the file system below one open directory, wherever that is moved
-//! - `openat`: the system calls behind both
+//! - `rooted_disk`: the file system below one open directory, also after the directory is moved
+//! - `openat`: system calls on files below an open directory
 //! - `open_dir`: changes to files in a directory that other users may write
-//! - `file_lock`: one process at a time
+//! - `file_lock`: a lock file that one process holds at a time
 //! - `fingerprint`: whether a file has changed since it was read
 //! - `line_ends`: CR LF becomes LF for programs and files
 //!
@@ -26,21 +26,22 @@
 //! - `host`: the name of this host
 //!
 //! Programs and rights:
-//! - `process`: programs, started without a shell and ended in time
-//! - `program_path`: the directories in which programs are looked for
+//! - `process`: runs programs without a shell and with a deadline
+//! - `program_path`: the directories in which programs are searched
 //! - `hook_file`: whether a hook of the operator exists and can be run
-//! - `hook_run`: runs such a hook
+//! - `hook_run`: runs a hook of the operator
 //! - `service_user`: which user the process runs as, and which directories that user may not enter
 //! - `capabilities`: gives up rights that the process no longer needs
 //!
 //! Threads:
 //! - `thread`: named threads with small stacks
-//! - `plain_mutex`: the lock of a shipped program
+//! - `plain_mutex`: the mutex of a release build
 //! - `channel`: channels between threads
 //! - `stop_flag`: a request to stop that can be waited for together with sockets
 //! - `thread_activity`: whether a thread is stuck
+//! - `log_throttle`: writes a repeated log line once in a while
 //! - `scheduler`: in a test, chooses by a seed which thread runs next
-//! - `scheduled_mutex`: the lock of a test build, at which the scheduler may switch threads
+//! - `scheduled_mutex`: the mutex of a test build, at which the scheduler may switch threads
 
 #![expect(clippy::disallowed_methods, reason = "clippy.toml keeps these calls out of all other modules")]
 
