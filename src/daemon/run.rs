@@ -8,6 +8,8 @@
 //! was accepted is on disk.
 
 use std::io;
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -27,8 +29,8 @@ use super::watchdog;
 use super::wiring::{self, DaemonParts};
 use crate::config::Config;
 use crate::control::ControlServer;
-use crate::inbound::{Listener, ListenerRole};
-use crate::monitor::MonitorServer;
+use crate::inbound::{Listener, ListenerRole, SessionLimits, SessionServices};
+use crate::monitor::{MonitorData, MonitorServer};
 use crate::queue::StopResult;
 use crate::sys::{self, Program, StopFlag, ThreadActivity};
 
@@ -49,14 +51,7 @@ fn serve_until_stopped(config_dir: &Path, config: &Config) -> Result<(), Vec<Str
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).map_err(|e| one(format!("signals: {e}")))?;
     sockets::raise_open_files_limit();
     let sockets = sockets::open_listeners(&config.listen).map_err(one)?;
-    let cannot_monitor =
-        |address, e: io::Error| one(format!("[listen] monitoring: cannot listen on {address}: {e}"));
-    let monitoring = match config.listen.monitoring {
-        Some(address) => {
-            Some((address, sockets::bind_socket(address).map_err(|e| cannot_monitor(address, e))?))
-        }
-        None => None,
-    };
+    let monitoring = config.listen.monitoring.map(bind_monitor_socket).transpose().map_err(one)?;
     // All addresses are bound, and no thread runs yet that could start a program.
     if let Err(e) = sys::drop_capabilities() {
         log::warn!("capabilities stay as they are, and programs that we run may have them too: {e}");
@@ -66,13 +61,7 @@ fn serve_until_stopped(config_dir: &Path, config: &Config) -> Result<(), Vec<Str
     if let Err(problems) = check_hooks(config_dir) {
         problems.iter().for_each(|problem| log::error!("{problem}"));
     }
-    config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
-    if parts.reloader.certs.is_empty() {
-        log::warn!("there is no certificate in certs/: no TLS, and so no logins; mail arrives in plain text");
-        if let Some(open) = sockets.iter().find(|open| open.role != ListenerRole::Smtp) {
-            log::warn!("without a certificate nobody can send by the {} port", open.role.name());
-        }
-    }
+    log_config_warnings(config, &parts.reloader, &sockets);
 
     let service_manager =
         ServiceManager::from_env().map(Arc::new).map_err(|e| one(format!("cannot start a thread: {e}")))?;
@@ -105,33 +94,11 @@ fn serve_until_stopped(config_dir: &Path, config: &Config) -> Result<(), Vec<Str
     let control =
         ControlServer::start(&config.data_dir.join("control"), Arc::clone(&service) as _, Arc::clone(&stop))
             .map_err(|e| one(e.to_string()))?;
-    let monitor = match monitoring {
-        Some((address, bound)) => {
-            let socket = sockets::start_listening(bound).map_err(|e| cannot_monitor(address, e))?;
-            log::info!("the monitor is at http://{address}/");
-            Some(
-                MonitorServer::start(socket, service as _)
-                    .map_err(|e| one(format!("cannot start the monitor: {e}")))?,
-            )
-        }
-        None => None,
-    };
-    let mut threads = Vec::new();
+    let monitor = monitoring.map(|bound| bound.start(service as _)).transpose().map_err(one)?;
+    let listeners = build_listeners(config, sockets, &session_limits, &services);
     let mut activities = vec![running.pulse()];
-    for (number, ListeningSocket { role, is_behind_proxy: proxy, socket }) in sockets.into_iter().enumerate()
-    {
-        let address = socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
-        log::info!("listening on {address} for {}", role.name());
-        let proxies = if proxy { config.listen.proxy_from.clone() } else { Vec::new() };
-        let (session_limits, services) = (Arc::clone(&session_limits), Arc::clone(&services));
-        let activity = ThreadActivity::new(format!("the {} port at {address}", role.name()));
-        activities.push(Arc::clone(&activity));
-        let listener = Listener { socket, role, proxy_networks: proxies, activity, session_limits, services };
-        threads.push(
-            spawn_listener(format!("listen-{}-{number}", short_role_name(role.name())), listener, &stop)
-                .map_err(one)?,
-        );
-    }
+    activities.extend(listeners.iter().map(|listener| Arc::clone(&listener.activity)));
+    let mut threads = spawn_listeners(listeners, &stop).map_err(one)?;
     threads.push(spawn_reloader(&reloader, &stop, &service_manager).map_err(one)?);
     watchdog::start(activities).map_err(|e| one(format!("cannot start the watchdog: {e}")))?;
     service_manager.notify(NotifyState::Ready);
@@ -150,20 +117,87 @@ fn serve_until_stopped(config_dir: &Path, config: &Config) -> Result<(), Vec<Str
     let is_all_finished = shutdown.wait_for_sessions(&session_limits);
     let stopped = running.stop(shutdown.remaining_time());
     shutdown.work_finished();
-    match stopped {
-        StopResult::Clean if is_all_finished => log::info!("stopped; nothing was under way"),
-        StopResult::Clean | StopResult::AttemptsUnfinished => {
-            log::warn!("stopped with work under way; what was promised is in the spool and is tried again");
-        }
-        StopResult::OutcomesUnwritten => log::error!(
-            "stopped, but the disk refuses to take down what was delivered last: some of it may be delivered \
-             again after the next start"
-        ),
-    }
+    log_stop_result(&stopped, is_all_finished);
     drop(control);
     drop(monitor);
     threads.into_iter().for_each(|thread| drop(thread.join()));
     Ok(())
+}
+
+/// The socket of the monitor, bound and not yet listening.
+struct MonitorSocket {
+    address: SocketAddr,
+    bound: OwnedFd,
+}
+
+fn bind_monitor_socket(address: SocketAddr) -> Result<MonitorSocket, String> {
+    let bound = sockets::bind_socket(address).map_err(|e| monitor_socket_error(address, &e))?;
+    Ok(MonitorSocket { address, bound })
+}
+
+fn monitor_socket_error(address: SocketAddr, error: &io::Error) -> String {
+    format!("[listen] monitoring: cannot listen on {address}: {error}")
+}
+
+impl MonitorSocket {
+    fn start(self, data: Arc<dyn MonitorData>) -> Result<MonitorServer, String> {
+        let address = self.address;
+        let socket = sockets::start_listening(self.bound).map_err(|e| monitor_socket_error(address, &e))?;
+        log::info!("the monitor is at http://{address}/");
+        MonitorServer::start(socket, data).map_err(|e| format!("cannot start the monitor: {e}"))
+    }
+}
+
+fn log_config_warnings(config: &Config, reloader: &Reloader, sockets: &[ListeningSocket]) {
+    config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
+    if reloader.certs.is_empty() {
+        log::warn!("there is no certificate in certs/: no TLS, and so no logins; mail arrives in plain text");
+        if let Some(open) = sockets.iter().find(|open| open.role != ListenerRole::Smtp) {
+            log::warn!("without a certificate nobody can send by the {} port", open.role.name());
+        }
+    }
+}
+
+fn log_stop_result(stopped: &StopResult, is_all_finished: bool) {
+    match stopped {
+        StopResult::Clean if is_all_finished => log::info!("stopped; nothing was under way"),
+        StopResult::Clean | StopResult::AttemptsUnfinished => {
+            log::warn!("stopped with work under way; accepted messages are in the spool and are tried again");
+        }
+        StopResult::OutcomesUnwritten => log::error!(
+            "stopped, but the outcomes of the last deliveries cannot be written to the disk: some messages may \
+             be delivered again after the next start"
+        ),
+    }
+}
+
+fn build_listeners(
+    config: &Config,
+    sockets: Vec<ListeningSocket>,
+    session_limits: &Arc<SessionLimits>,
+    services: &Arc<SessionServices>,
+) -> Vec<Listener> {
+    let build = |ListeningSocket { role, is_behind_proxy, socket }| {
+        let address = socket.local_addr().map_or_else(|_| "?".to_owned(), |address| address.to_string());
+        log::info!("listening on {address} for {}", role.name());
+        Listener {
+            socket,
+            role,
+            proxy_networks: if is_behind_proxy { config.listen.proxy_from.clone() } else { Vec::new() },
+            activity: ThreadActivity::new(format!("the {} port at {address}", role.name())),
+            session_limits: Arc::clone(session_limits),
+            services: Arc::clone(services),
+        }
+    };
+    sockets.into_iter().map(build).collect()
+}
+
+fn spawn_listeners(listeners: Vec<Listener>, stop: &Arc<StopFlag>) -> Result<Vec<JoinHandle<()>>, String> {
+    let spawn = |(number, listener): (usize, Listener)| {
+        let name = format!("listen-{}-{number}", short_role_name(listener.role.name()));
+        spawn_listener(name, listener, stop)
+    };
+    listeners.into_iter().enumerate().map(spawn).collect()
 }
 
 /// Linux keeps fifteen characters of a thread's name.
