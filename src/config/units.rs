@@ -18,9 +18,9 @@ pub(super) fn parse_duration(raw: &str) -> Option<Duration> {
         let digits = rest.find(|c: char| !c.is_ascii_digit())?;
         let (number, unit_and_more) = rest.split_at_checked(digits)?;
         let number: u64 = number.parse().ok()?;
-        let (letter, more) = unit_and_more.split_at_checked(1)?;
+        let (unit_letter, more) = unit_and_more.split_at_checked(1)?;
         // A unit comes once, and a smaller one after a larger one.
-        let (_, factor) = units.find(|(unit, _)| *unit == letter)?;
+        let (_, factor) = units.find(|(unit, _)| *unit == unit_letter)?;
         seconds = seconds.checked_add(number.checked_mul(*factor)?)?;
         rest = more;
     }
