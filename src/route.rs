@@ -10,7 +10,7 @@ use crate::mail::{Destination, Domain, Mailbox, Recipient, Via};
 
 /// The kinds of couriers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Transport {
+pub enum CourierKind {
     /// Delivers to mailboxes on this host, in the way that the operator chose.
     Local,
     /// Delivers to programs that alias files name.
@@ -23,7 +23,7 @@ pub enum Transport {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Route {
     /// The courier.
-    pub transport: Transport,
+    pub courier: CourierKind,
     /// Where the message goes.
     pub destination: RouteDestination,
 }
@@ -83,21 +83,21 @@ impl Router {
     pub fn route(&self, recipient: &Recipient) -> Route {
         match &recipient.destination {
             Destination::Mailbox(mailbox) if self.is_local(&mailbox.domain) => {
-                Route { transport: Transport::Local, destination: RouteDestination::LocalMailboxes }
+                Route { courier: CourierKind::Local, destination: RouteDestination::LocalMailboxes }
             }
             Destination::Mailbox(mailbox) => {
                 let destination = RouteDestination::Domain(mailbox.domain.clone());
-                Route { transport: Transport::Smtp, destination }
+                Route { courier: CourierKind::Smtp, destination }
             }
             Destination::Program { alias_address, .. } => {
                 let destination = RouteDestination::ProgramsOf(alias_address.clone());
-                Route { transport: Transport::Program, destination }
+                Route { courier: CourierKind::Program, destination }
             }
             // A host may have the name of a domain, whose MX hosts are another destination. The same host
             // with another login, or with less TLS, is another destination too.
             Destination::Via { via, .. } => {
                 let destination = RouteDestination::NamedHosts(via.clone());
-                Route { transport: Transport::Smtp, destination }
+                Route { courier: CourierKind::Smtp, destination }
             }
         }
     }
@@ -115,10 +115,10 @@ mod tests {
     #[test]
     fn a_local_domain_is_local_in_u_labels_and_in_a_labels() {
         for address in ["ana@bücher.test", "ana@XN--BCHER-KVA.test", "ana@localhost"] {
-            assert_eq!(route(address).transport, Transport::Local, "{address}");
+            assert_eq!(route(address).courier, CourierKind::Local, "{address}");
         }
         for address in ["ana@sub.bücher.test", "ana@[127.0.0.1]"] {
-            assert_eq!(route(address).transport, Transport::Smtp, "{address}");
+            assert_eq!(route(address).courier, CourierKind::Smtp, "{address}");
         }
     }
 

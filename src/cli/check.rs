@@ -8,8 +8,8 @@ use std::sync::Arc;
 use super::terminal::{ErrorLines, print_to_stderr};
 use crate::config::Config;
 use crate::daemon::{
-    PollSettings, ReloadableFiles, check_hooks, expiry_warnings, read_config, spelling, unavailable_services,
-    undefined_logins, undeliverable_postmasters,
+    PollSettings, ReloadableFiles, check_hooks, expiry_warnings, local_part_rules, read_config,
+    unavailable_services, undefined_logins, undeliverable_postmasters,
 };
 use crate::sys::{Clock as _, ServiceUser, StopFlag, SystemClock, is_root};
 
@@ -22,11 +22,11 @@ pub(super) fn run(config_dir: &Path, user: Option<&str>) -> Result<String, Error
     let mut wrong = Vec::new();
     let mut keep = |complaints: ErrorLines| wrong.extend(complaints);
     let config = read_config(config_dir, PollSettings::IMMEDIATE).map_err(&mut keep).ok();
-    let spelling = config.as_ref().map(spelling).unwrap_or_default();
+    let local_part_rules = config.as_ref().map(local_part_rules).unwrap_or_default();
     // The name only selects the default certificate, and nothing is served here.
     let hostname =
         config.as_ref().map_or_else(|| IpAddr::from([127, 0, 0, 1]).into(), |c| c.hostname.clone());
-    let files = ReloadableFiles::read(config_dir, &hostname, &spelling, PollSettings::IMMEDIATE)
+    let files = ReloadableFiles::read(config_dir, &hostname, &local_part_rules, PollSettings::IMMEDIATE)
         .map_err(|changing| keep(vec![changing]))
         .ok();
     if let Some(files) = &files {

@@ -19,7 +19,7 @@ use arc_swap::ArcSwap;
 
 use super::contract::{Courier, CourierProfile, Delivery};
 use super::message_facts::MessageFacts;
-use super::smtp::{ClientSession, Timeouts, describe_io_error};
+use super::smtp::{SmtpConversation, Timeouts, describe_io_error};
 use crate::mail::{Destination, Domain, Endpoint, Failure, Outcome};
 use crate::smtp::client::{Encryption, Plan, PlannedRecipient, Protocol, RecipientResult};
 use crate::sys::{Clock, Connector};
@@ -74,7 +74,7 @@ impl LmtpCourier {
             Failure::transient(4, 1, format!("no connection to {peer}: {}", describe_io_error(&error)))
                 .with_destination_scope()
         })?;
-        let session = ClientSession {
+        let session = SmtpConversation {
             clock: &*self.clock,
             timeouts: &self.timeouts,
             deadline: delivery.deadline,

@@ -19,7 +19,7 @@ use crate::inbound::SessionLimits;
 use crate::mail::{Domain, MessageId};
 use crate::monitor::{CertificateExpiry, MonitorData, ServerStatus};
 use crate::observe::{Metrics, Traces};
-use crate::queue::{Handle, Operator, QueuedMessage, Selection};
+use crate::queue::{Handle, QueueControl, QueuedMessage, Selection};
 use crate::sys::{Clock, Moment};
 
 /// Messages on a page of the monitor, at most.
@@ -31,7 +31,7 @@ pub(super) struct ControlService {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) started: Moment,
     pub(super) queue: Handle,
-    pub(super) operator: Operator,
+    pub(super) operator: QueueControl,
     pub(super) domaininfo: Arc<DomainInfo>,
     pub(super) reloader: Arc<Reloader>,
     pub(super) session_limits: Arc<SessionLimits>,

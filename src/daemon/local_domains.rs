@@ -22,7 +22,7 @@ use crate::mail::Domain;
 #[derive(Debug, Clone)]
 pub struct LocalDomains {
     dir: PathBuf,
-    spelling: LocalPartRules,
+    local_part_rules: LocalPartRules,
     poll_settings: PollSettings,
     directories: WatchedDirectories<Domain, LocalDomainDirectory>,
 }
@@ -32,7 +32,7 @@ pub struct LocalDomains {
 struct LocalDomainDirectory {
     domain: Domain,
     path: PathBuf,
-    spelling: LocalPartRules,
+    local_part_rules: LocalPartRules,
     users: WatchedValue<Users>,
     aliases: WatchedValue<DomainAliases>,
     senders: WatchedValue<AllowedSenders>,
@@ -40,11 +40,11 @@ struct LocalDomainDirectory {
 
 impl LocalDomains {
     /// The directories in `domains/` of the configuration directory, before the first poll.
-    pub(super) fn new(config_dir: &Path, spelling: &LocalPartRules, settings: PollSettings) -> Self {
+    pub(super) fn new(config_dir: &Path, local_part_rules: &LocalPartRules, settings: PollSettings) -> Self {
         let dir = config_dir.join("domains");
         Self {
             dir,
-            spelling: spelling.clone(),
+            local_part_rules: local_part_rules.clone(),
             poll_settings: settings,
             directories: WatchedDirectories::default(),
         }
@@ -54,8 +54,8 @@ impl LocalDomains {
     ///
     /// # Errors
     /// Every problem, a sentence each. The fault is the operator's.
-    pub fn load(config_dir: &Path, spelling: &LocalPartRules) -> Result<Self, Vec<String>> {
-        let mut domains = Self::new(config_dir, spelling, PollSettings::IMMEDIATE);
+    pub fn load(config_dir: &Path, local_part_rules: &LocalPartRules) -> Result<Self, Vec<String>> {
+        let mut domains = Self::new(config_dir, local_part_rules, PollSettings::IMMEDIATE);
         let mut poll = || {
             domains.poll();
             domains.changing_paths()
@@ -70,11 +70,11 @@ impl LocalDomains {
     /// A new directory is in force once its files parse: until then its mail would only be refused.
     pub fn poll(&mut self) -> PollResult {
         let mut result = PollResult::default();
-        let Self { dir, spelling, poll_settings: settings, directories } = self;
+        let Self { dir, local_part_rules, poll_settings: settings, directories } = self;
         let make = |domain: &Domain, path: &Path| LocalDomainDirectory {
             domain: domain.clone(),
             path: path.to_owned(),
-            spelling: spelling.clone(),
+            local_part_rules: local_part_rules.clone(),
             users: WatchedValue::default(),
             aliases: WatchedValue::default(),
             senders: WatchedValue::default(),
@@ -141,9 +141,9 @@ impl LocalDomains {
 
 impl WatchedDirectory for LocalDomainDirectory {
     fn poll(&mut self, settings: PollSettings, found: &mut PollResult) {
-        let Self { domain, path, spelling, users, aliases, senders } = self;
+        let Self { domain, path, local_part_rules, users, aliases, senders } = self;
         users.poll(settings, found, |reader| read_users(&path.join("users"), reader));
-        let dir = AliasFileContext { domain, local_part_rules: spelling };
+        let dir = AliasFileContext { domain, local_part_rules: local_part_rules };
         aliases.poll(settings, found, |reader| read_aliases(&path.join("aliases"), dir, reader));
         senders.poll(settings, found, |reader| read_senders(&path.join("senders"), domain, reader));
     }
@@ -431,7 +431,7 @@ mod tests {
         while !domains.poll().is_changed {
             assert!(has(&domains, "ana@new.example"));
         }
-        assert!(has(&domains, "ana@new.example"), "it is still there, in another spelling");
+        assert!(has(&domains, "ana@new.example"), "it is still there, in another local_part_rules");
         poll_times(&mut domains, 6);
 
         fs::remove_dir_all(dir.path("New.example")).unwrap();

@@ -35,7 +35,7 @@ pub(super) struct LookupTables {
 
 /// Settings that do not change while the server runs.
 pub(super) struct LookupParts {
-    pub(super) spelling: LocalPartRules,
+    pub(super) local_part_rules: LocalPartRules,
     pub(super) postmaster: PostmasterSettings,
     pub(super) alias_hook: AliasHook,
 }
@@ -96,7 +96,7 @@ impl LookupTables {
 
 impl LookupParts {
     fn alias_tables(&self, domains: &LocalDomains) -> AliasTable {
-        AliasTable::new(domains.aliases(), self.spelling.clone(), self.postmaster.clone())
+        AliasTable::new(domains.aliases(), self.local_part_rules.clone(), self.postmaster.clone())
     }
 }
 

@@ -66,7 +66,7 @@ pub use config_file::{check_hooks, read_config};
 pub use credentials_file::CredentialsFile;
 pub use external_services::unavailable_services;
 pub use local_domains::{LocalDomains, local_domain_directory};
-pub use module_settings::spelling;
+pub use module_settings::local_part_rules;
 pub use reloadable_files::ReloadableFiles;
 pub use run::serve;
 pub use undefined_logins::undefined_logins;

@@ -16,7 +16,7 @@ use crate::sys::StopFlag;
 
 /// How local parts of local domains are compared.
 #[must_use]
-pub fn spelling(config: &Config) -> LocalPartRules {
+pub fn local_part_rules(config: &Config) -> LocalPartRules {
     LocalPartRules {
         suffix_separators: config.aliases.suffix_separators.clone(),
         drop_characters: config.aliases.drop_characters.clone(),
@@ -34,11 +34,11 @@ pub(super) fn queue_settings(config: &Config) -> queue::Settings {
         messages_max: config.queue.messages_max,
         lifetime: config.queue.lifetime,
         retry_delays: config.queue.retry.clone(),
-        delay_notice_after: config.queue.delay_warning,
+        delay_warning: config.queue.delay_warning,
         local_threads: config.queue.local_threads,
         remote_threads: config.queue.remote_threads,
-        destination_attempts_max: config.queue.attempts_per_destination_max,
-        backoff_max: config.queue.probe_interval_max,
+        attempts_per_destination_max: config.queue.attempts_per_destination_max,
+        probe_interval_max: config.queue.probe_interval_max,
         local_attempt_timeout: local
             .max(config.delivery.pipe.timeout + slack)
             .max(defaults.local_attempt_timeout),

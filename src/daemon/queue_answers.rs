@@ -71,7 +71,7 @@ pub(super) fn shown_message(detail: &MessageDetail) -> ShownMessage {
 
 /// What a change of the queue did.
 pub(super) fn change_answer(result: ChangeResult) -> ChangeAnswer {
-    let ChangeResult { done, pending, refused, not_reached } = result;
+    let ChangeResult { changed: done, pending, refused, not_processed: not_reached } = result;
     ChangeAnswer {
         changed: done,
         pending,

@@ -29,11 +29,11 @@ impl ReloadableFiles {
     pub fn read(
         config_dir: &Path,
         hostname: &Domain,
-        spelling: &LocalPartRules,
+        local_part_rules: &LocalPartRules,
         settings: PollSettings,
     ) -> Result<Self, String> {
         let mut files = Self {
-            domains: LocalDomains::new(config_dir, spelling, settings),
+            domains: LocalDomains::new(config_dir, local_part_rules, settings),
             credentials: CredentialsFile::new(config_dir, settings),
             certificates: CertificateFiles::new(config_dir, hostname, settings),
         };

@@ -15,8 +15,8 @@ use super::external_services;
 use super::local_domains::LocalDomains;
 use super::lookup_tables::{LookupParts, LookupTables};
 use super::module_settings::{
-    hook_settings, hourly_limits, queue_settings, sender_restriction, session_limit_settings,
-    session_settings, spelling,
+    hook_settings, hourly_limits, local_part_rules, queue_settings, sender_restriction,
+    session_limit_settings, session_settings,
 };
 use super::reloadable_files::ReloadableFiles;
 use super::reloader::{ReloadRequests, Reloader};
@@ -65,9 +65,13 @@ pub(super) fn build(
 
     // Before the data directory is made. It often lies in the configuration directory, which would count as
     // just changed.
-    let files =
-        ReloadableFiles::read(config_dir, &config.hostname, &spelling(config), PollSettings::for_server())
-            .map_err(one)?;
+    let files = ReloadableFiles::read(
+        config_dir,
+        &config.hostname,
+        &local_part_rules(config),
+        PollSettings::for_server(),
+    )
+    .map_err(one)?;
     create_dir_all(&*system.disk, &config.data_dir)
         .map_err(|e| one(format!("{}: cannot be made: {e}; check data-dir", config.data_dir.display())))?;
     let decoy_keys = load_decoy_keys(config, &system).map_err(one)?;
@@ -248,11 +252,11 @@ fn build_lookup_tables(
     let hook = AliasHookSettings {
         program: alias_hook_path(config_dir),
         working_directory: config_dir.to_owned(),
-        local_part_rules: spelling(config),
+        local_part_rules: local_part_rules(config),
         stop: Arc::clone(stop),
     };
     let parts = LookupParts {
-        spelling: spelling(config),
+        local_part_rules: local_part_rules(config),
         postmaster: PostmasterSettings {
             mailbox: config.postmaster.clone(),
             hostname: config.hostname.clone(),

@@ -14,9 +14,9 @@ use super::bounce::{self, AttemptChanges, BounceKind};
 use super::bounce_writer::BounceWriter;
 use super::delivery_parts::DeliveryParts;
 use super::destination_state::ContactResult;
-use super::operator::Operator;
 use super::outgoing_content::OutgoingContent;
 use super::panic_message::panic_message;
+use super::queue_control::QueueControl;
 use super::queue_shared::QueueShared;
 use super::recipient_batch::SkipReason;
 use crate::courier::{Courier, Delivery, DeliveryPool};
@@ -60,14 +60,14 @@ impl AttemptRunner {
     }
 
     /// Shows the queue to an operator and changes it; writes bounces as attempts do.
-    pub(super) fn queue_control(&self) -> Operator {
-        Operator::new(Arc::clone(&self.shared), self.bounce_writer.clone(), &self.parts)
+    pub(super) fn queue_control(&self) -> QueueControl {
+        QueueControl::new(Arc::clone(&self.shared), self.bounce_writer.clone(), &self.parts)
     }
 
     /// Makes one attempt and records its outcomes.
     pub(super) fn run(&self, job: &AttemptJob) -> AttemptSummary {
         let envelope = &job.message.envelope;
-        let courier = self.parts.couriers.for_transport(job.route.transport);
+        let courier = self.parts.couriers.for_transport(job.route.courier);
         let found = job.recipients.iter().filter_map(|position| envelope.recipients.get(*position));
         let recipients: Vec<&Recipient> = found.collect();
         let began = self.shared.clock.now();
@@ -158,7 +158,7 @@ impl AttemptRunner {
         let left = self.shared.settings.lifetime.checked_sub(age).filter(|left| !left.is_zero());
         // The last attempt is at the end of the lifetime. If the sender wants a delay notice, one attempt is
         // at the time of that.
-        let until_notice = self.shared.settings.delay_notice_after.checked_sub(age);
+        let until_notice = self.shared.settings.delay_warning.checked_sub(age);
         let until_notice = until_notice.filter(|left| !left.is_zero() && self.wants_delay_notice(job));
         let until_notice = until_notice.unwrap_or(Duration::MAX);
         let delay = |left| self.retry_delay(job).min(left).min(until_notice).max(RETRY_DELAY_MIN);
@@ -242,7 +242,7 @@ impl AttemptRunner {
             states,
             notices: &job.message.state.lock().progress.notices.clone(),
             is_final_delivery: self.parts.couriers.profile(&job.route).is_final_delivery,
-            is_delayed: timing.age >= settings.delay_notice_after,
+            is_delayed: timing.age >= settings.delay_warning,
         });
         if let Some(why) = decision.suppression_reason {
             maillog::bounce_suppressed(&envelope.id, why);

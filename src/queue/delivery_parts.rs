@@ -8,7 +8,7 @@ use super::generated_mail::GeneratedMail;
 use crate::courier::{Courier, CourierProfile};
 use crate::mail::Domain;
 use crate::observe::Traces;
-use crate::route::{Route, Router, Transport};
+use crate::route::{CourierKind, Route, Router};
 
 /// The couriers, one for each transport.
 #[derive(Clone)]
@@ -22,16 +22,16 @@ pub struct Couriers {
 }
 
 impl Couriers {
-    pub(super) fn for_transport(&self, transport: Transport) -> &dyn Courier {
+    pub(super) fn for_transport(&self, transport: CourierKind) -> &dyn Courier {
         match transport {
-            Transport::Local => self.local.as_ref(),
-            Transport::Program => self.program.as_ref(),
-            Transport::Smtp => self.smtp.as_ref(),
+            CourierKind::Local => self.local.as_ref(),
+            CourierKind::Program => self.program.as_ref(),
+            CourierKind::Smtp => self.smtp.as_ref(),
         }
     }
 
     pub(super) fn profile(&self, route: &Route) -> CourierProfile {
-        self.for_transport(route.transport).profile()
+        self.for_transport(route.courier).profile()
     }
 
     pub(super) fn forget_host_failures(&self) {

@@ -3,7 +3,7 @@
 //! - `handle`: the queue as other modules use it: put a message, show one, count, stop
 //! - `incoming_message`: a message that arrives and is not accepted yet
 //! - `queued_message`: a queued message, as an operator sees it
-//! - `operator`: shows queued messages to an operator and changes them
+//! - `queue_control`: shows queued messages to an operator and changes them
 //! - `selection`: selects messages and recipients for an operator
 //! - `open`: opens the queue and starts its threads
 //! - `running_queue`, `stepped_queue`: the queue with threads, and without them for tests
@@ -45,9 +45,9 @@ mod jitter;
 mod manager;
 mod manager_event;
 mod open;
-mod operator;
 mod outgoing_content;
 mod panic_message;
+mod queue_control;
 mod queue_parts;
 mod queue_shared;
 mod queued_message;
@@ -70,7 +70,7 @@ pub use generated_mail::{GeneratedMail, OutgoingBounce, RecipientResolver, Witho
 pub use handle::Handle;
 pub use incoming_message::{IncomingMessage, PutError};
 pub use manager::Manager;
-pub use operator::{ChangeResult, MessageDetail, Operator, QueueChange, StateChange};
+pub use queue_control::{ChangeResult, MessageDetail, QueueChange, QueueControl, StateChange};
 pub use queue_parts::QueueParts;
 pub use queued_message::{QueuedMessage, QueuedRecipient};
 pub use running_queue::{RunningQueue, StopResult};

@@ -60,10 +60,10 @@ impl ReadyQueue {
     /// An empty queue for a pool of this many threads.
     pub(super) fn new(settings: &Settings, threads: usize) -> Self {
         Self {
-            destination_attempts_max: settings.destination_attempts_max.max(1),
+            destination_attempts_max: settings.attempts_per_destination_max.max(1),
             unproven_attempts_max: threads.div_ceil(2),
             suspect_attempts_max: threads.div_ceil(4),
-            backoff_max: settings.backoff_max,
+            backoff_max: settings.probe_interval_max,
             destinations: HashMap::new(),
             destination_order: <[_; 3]>::default(),
             under_way: [0; 3],
@@ -286,10 +286,10 @@ mod tests {
     use crate::courier::CourierProfile;
     use crate::fakes::SeededRandom;
     use crate::mail::{Domain, Reason, Timestamp};
-    use crate::route::{RouteDestination, Transport};
+    use crate::route::{CourierKind, RouteDestination};
 
     fn ready_queue(threads: usize) -> ReadyQueue {
-        ReadyQueue::new(&Settings { destination_attempts_max: 4, ..Settings::default() }, threads)
+        ReadyQueue::new(&Settings { attempts_per_destination_max: 4, ..Settings::default() }, threads)
     }
 
     fn batch(n: u64) -> RecipientBatch {
@@ -298,7 +298,7 @@ mod tests {
 
     fn to(destination: &str) -> Route {
         let domain = Domain::parse(destination).unwrap();
-        Route { transport: Transport::Smtp, destination: RouteDestination::Domain(domain) }
+        Route { courier: CourierKind::Smtp, destination: RouteDestination::Domain(domain) }
     }
 
     fn at(seconds: u64) -> Moment {
@@ -340,7 +340,7 @@ mod tests {
     #[test]
     fn local_mailboxes_are_one_destination_without_a_limit() {
         let mut queue = ready_queue(4);
-        let local = Route { transport: Transport::Local, destination: RouteDestination::LocalMailboxes };
+        let local = Route { courier: CourierKind::Local, destination: RouteDestination::LocalMailboxes };
         let local_batch = |n| RecipientBatch { profile: CourierProfile::MAILBOXES, ..batch(n) };
         (0..30).for_each(|n| queue.add(local.clone(), local_batch(n), at(1)));
         assert_eq!(dispatch_all(&mut queue, at(1)).len(), 30);

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::handle::Handle;
-use super::operator::Operator;
+use super::queue_control::QueueControl;
 use crate::sys::{Receiver, ThreadActivity, join};
 
 /// How a queue has stopped.
@@ -24,7 +24,7 @@ pub enum StopResult {
 /// A queue whose threads run.
 pub struct RunningQueue {
     pub(super) handle: Handle,
-    pub(super) queue_control: Operator,
+    pub(super) queue_control: QueueControl,
     pub(super) manager: JoinHandle<()>,
     pub(super) manager_activity: Arc<ThreadActivity>,
     /// While the server stops, the disk refuses to write some outcomes.
@@ -41,7 +41,7 @@ impl RunningQueue {
 
     /// Shows the queue to an operator and changes it.
     #[must_use]
-    pub fn queue_control(&self) -> Operator {
+    pub fn queue_control(&self) -> QueueControl {
         self.queue_control.clone()
     }
 

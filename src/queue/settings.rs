@@ -16,16 +16,16 @@ pub struct Settings {
     /// Waits between attempts; the last one repeats. Not empty.
     pub retry_delays: Vec<Duration>,
     /// Age at which a message is reported as delayed for the recipients that still wait. Default: 4 hours.
-    pub delay_notice_after: Duration,
+    pub delay_warning: Duration,
     /// Delivery threads for local mailboxes and programs. At least 1.
     pub local_threads: usize,
     /// Delivery threads for other servers. At least 1.
     pub remote_threads: usize,
     /// Concurrency limit: attempts under way to one destination at most; local mailboxes are one destination
     /// without a limit. At least 1.
-    pub destination_attempts_max: usize,
+    pub attempts_per_destination_max: usize,
     /// Longest wait between two probes of a destination that does not answer. Default: 15 minutes.
-    pub backoff_max: Duration,
+    pub probe_interval_max: Duration,
     /// Deadline of a local attempt.
     pub local_attempt_timeout: Duration,
     /// Deadline of a remote attempt.
@@ -48,11 +48,11 @@ impl Default for Settings {
             messages_max: 20_000,
             lifetime: minutes(5 * 24 * 60),
             retry_delays: [1, 5, 15, 30, 60, 120, 240].map(minutes).to_vec(),
-            delay_notice_after: minutes(4 * 60),
+            delay_warning: minutes(4 * 60),
             local_threads: 16,
             remote_threads: 16,
-            destination_attempts_max: 4,
-            backoff_max: minutes(15),
+            attempts_per_destination_max: 4,
+            probe_interval_max: minutes(15),
             local_attempt_timeout: minutes(10),
             remote_attempt_timeout: minutes(30),
             journal_message_octets_max: 64 * 1024,

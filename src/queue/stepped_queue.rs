@@ -8,7 +8,7 @@ use super::attempt::AttemptRunner;
 use super::handle::Handle;
 use super::manager::Manager;
 use super::manager_event::ManagerEvent;
-use super::operator::Operator;
+use super::queue_control::QueueControl;
 use crate::courier::DeliveryPool;
 use crate::sys::Receiver;
 
@@ -59,7 +59,7 @@ impl SteppedQueue {
     /// Shows the queue to an operator and changes it. To be used on another thread than
     /// [`SteppedQueue::run`].
     #[must_use]
-    pub fn queue_control(&self) -> Operator {
+    pub fn queue_control(&self) -> QueueControl {
         self.attempt_runner.queue_control()
     }
 

@@ -278,7 +278,7 @@ fn processes_that_end_before_an_attempt_does_report_and_give_up_in_time() {
     let (destinations, disk) = (Arc::<SimulatedDestinations>::default(), SimulatedDisk::default());
     let settings = Settings {
         lifetime: Duration::from_secs(120),
-        delay_notice_after: Duration::from_secs(30),
+        delay_warning: Duration::from_secs(30),
         retry_delays: vec![Duration::from_secs(60)],
         segment_octets: 50_000,
         ..Settings::default()

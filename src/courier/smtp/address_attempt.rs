@@ -13,7 +13,7 @@ use super::connection_pool::ConnectionKey;
 use super::context::AttemptContext;
 use super::demand::{Demand, DemandReason, TargetHosts};
 use super::open_connection::{OpenConnection, describe_io_error};
-use super::session::{ClientSession, HandshakeContext, SessionProgress, SessionResult};
+use super::session::{HandshakeContext, SessionProgress, SessionResult, SmtpConversation};
 use super::tls_method::TlsMethod;
 use crate::courier::Host;
 use crate::mail::Failure;
@@ -209,9 +209,9 @@ impl AddressAttempt<'_> {
         }
     }
 
-    fn session(&self, method: TlsMethod) -> ClientSession<'_> {
+    fn session(&self, method: TlsMethod) -> SmtpConversation<'_> {
         let AttemptContext { courier, settings, delivery, .. } = self.context;
-        ClientSession {
+        SmtpConversation {
             clock: &*courier.parts.clock,
             timeouts: &settings.timeouts,
             deadline: delivery.deadline,

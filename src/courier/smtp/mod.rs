@@ -46,6 +46,6 @@ mod unresponsive_hosts;
 pub use crate::smtp::client::Credentials;
 pub(super) use open_connection::describe_io_error;
 pub use parts::{CredentialsByName, SmtpCourierParts};
-pub(super) use session::ClientSession;
+pub(super) use session::SmtpConversation;
 pub use settings::{HelloMode, Settings, Timeouts};
 pub use smtp_courier::SmtpCourier;

@@ -21,7 +21,7 @@ use crate::sys::{Clock, Moment, Stream};
 use crate::tls::{HandshakeError, SecuredConnection, TlsClient};
 
 /// What a conversation needs besides its connection.
-pub(in crate::courier) struct ClientSession<'a> {
+pub(in crate::courier) struct SmtpConversation<'a> {
     pub(in crate::courier) clock: &'a dyn Clock,
     pub(in crate::courier) timeouts: &'a Timeouts,
     /// When the attempt must be over.
@@ -67,7 +67,7 @@ pub(in crate::courier) struct SessionResult {
 /// Octets read from the message at once.
 const MESSAGE_BLOCK_OCTETS: usize = 16 * 1024;
 
-impl ClientSession<'_> {
+impl SmtpConversation<'_> {
     /// The whole conversation, QUIT included, at whatever level the connection has.
     pub(in crate::courier) fn deliver_and_quit(
         &self,

@@ -132,7 +132,7 @@ impl Manager {
                 && !progress.notices.contains(&(*position, Notice::Delayed))
         };
         age >= self.settings.lifetime
-            || (age >= self.settings.delay_notice_after && recipients.iter().any(wants_notice))
+            || (age >= self.settings.delay_warning && recipients.iter().any(wants_notice))
     }
 
     /// Removes a message whose recipients are all settled, and of which no attempt is under way.

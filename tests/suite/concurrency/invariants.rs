@@ -174,7 +174,7 @@ impl InvariantChecker {
         let mut events = self.0.lock();
         let now = events.next_event();
         let command = &mut events.commands[number];
-        command.confirmed = changed.done.iter().copied().collect();
+        command.confirmed = changed.changed.iter().copied().collect();
         // Messages that wait for an attempt may be changed at any time later.
         if changed.pending.is_empty() {
             command.finished_at = Some(now);

@@ -18,8 +18,8 @@ use postrider::mail::{
 };
 use postrider::observe::{Metrics, Traces};
 use postrider::queue::{
-    Couriers, DeliveryParts, GeneratedMail, Handle, Operator, QueueChange, QueueParts, Selection, Settings,
-    StopResult, WithoutAliases, open_unlocked,
+    Couriers, DeliveryParts, GeneratedMail, Handle, QueueChange, QueueControl, QueueParts, Selection,
+    Settings, StopResult, WithoutAliases, open_unlocked,
 };
 use postrider::route::Router;
 use postrider::sys::{
@@ -164,7 +164,7 @@ impl Courier for RandomCourier {
 }
 
 /// Some commands of one operator.
-fn run_operator_commands(operator: &Operator, checker: &InvariantChecker, random: &SeededRandom) {
+fn run_operator_commands(operator: &QueueControl, checker: &InvariantChecker, random: &SeededRandom) {
     for _ in 0..1 + random.below(3) {
         let all = checker.accepted_ids();
         let ids: Vec<MessageId> = match random.below(3) {

@@ -462,7 +462,7 @@ fn a_hold_that_is_confirmed_outlasts_a_power_cut_even_if_an_earlier_process_had_
         fixture.run_command(only(id), QueueChange::Hold);
         fixture.disk.crash(Crash::ProcessKilled);
         let mut fixture = fixture.restarted(2);
-        assert_eq!(fixture.run_command(only(id), QueueChange::Hold).done, [id], "{operation}");
+        assert_eq!(fixture.run_command(only(id), QueueChange::Hold).changed, [id], "{operation}");
         fixture.disk.crash(Crash::UnsyncedLost);
         let fixture = fixture.restarted(3);
         assert!(fixture.handle.message(&id).unwrap().is_held, "{operation}");

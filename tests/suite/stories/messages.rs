@@ -189,7 +189,7 @@ fn an_age_is_the_true_wait_however_and_whenever_the_wall_clock_is_set() {
 fn restarts_do_not_keep_mail_beyond_its_lifetime() {
     let settings = Settings {
         lifetime: 2 * MINUTE,
-        delay_notice_after: MINUTE,
+        delay_warning: MINUTE,
         retry_delays: vec![MINUTE, 5 * MINUTE],
         ..settings()
     };
@@ -252,13 +252,13 @@ fn an_operator_can_retry_a_message_that_was_to_be_given_up() {
     let mut fixture = QueueFixture::new();
     fixture.remote.set_default_outcome(Some(deferred("busy")));
     fixture.receive("ana@here.example", "bo@there.example");
-    assert_eq!(fixture.run_command(Selection::default(), QueueChange::Hold).done.len(), 1);
+    assert_eq!(fixture.run_command(Selection::default(), QueueChange::Hold).changed.len(), 1);
     for seed in 2..4 {
         fixture.disk.crash(Crash::ProcessKilled);
         fixture.clock.advance(6 * DAY);
         fixture = fixture.restarted(seed);
     }
-    assert_eq!(fixture.run_command(Selection::default(), QueueChange::Release).done.len(), 1);
+    assert_eq!(fixture.run_command(Selection::default(), QueueChange::Release).changed.len(), 1);
     assert_eq!((fixture.queue_length(), fixture.remote.delivered().len()), (0, 1));
 }
 

@@ -30,22 +30,22 @@ fn waiting() -> (QueueFixture, MessageId, MessageId) {
 #[test]
 fn retry_tries_a_message_now_and_remove_drops_it_without_a_bounce() {
     let (mut fixture, first, second) = waiting();
-    assert_eq!(fixture.run_command(only(first), QueueChange::Retry).done, [first]);
+    assert_eq!(fixture.run_command(only(first), QueueChange::Retry).changed, [first]);
     assert_eq!(fixture.remote.attempts().len(), 3);
-    assert_eq!(fixture.run_command(only(second), remove()).done, [second]);
+    assert_eq!(fixture.run_command(only(second), remove()).changed, [second]);
     let again = fixture.run_command(only(second), QueueChange::Retry);
     assert!(again.refused[0].1.contains("not in the queue"), "{again:?}");
     assert_eq!((fixture.queue_length(), fixture.bounces().len()), (1, 0));
     fixture.remote.set_default_outcome(None);
-    assert_eq!(fixture.run_command(all(), QueueChange::Retry).done, [first]);
+    assert_eq!(fixture.run_command(all(), QueueChange::Retry).changed, [first]);
     assert_eq!(fixture.queue_length(), 0);
 }
 
 #[test]
 fn a_held_message_waits_for_its_release_across_restarts() {
     let (mut fixture, first, second) = waiting();
-    assert_eq!(fixture.run_command(to("bo@there.example"), QueueChange::Hold).done, [first]);
-    assert_eq!(fixture.run_command(only(first), QueueChange::Hold).done, [first], "held is held");
+    assert_eq!(fixture.run_command(to("bo@there.example"), QueueChange::Hold).changed, [first]);
+    assert_eq!(fixture.run_command(only(first), QueueChange::Hold).changed, [first], "held is held");
     fixture.remote.set_default_outcome(None);
     fixture.run_for(2 * MINUTE);
     assert_eq!(fixture.remote.delivered()[0].envelope.id, second);
@@ -58,10 +58,10 @@ fn a_held_message_waits_for_its_release_across_restarts() {
     assert!(fixture.remote.attempts().is_empty() && fixture.bounces().is_empty(), "not even given up");
     let held = Selection { is_held: true, ..all() };
     assert_eq!(fixture.stepped.queue_control().list(&held, 10).len(), 1);
-    assert_eq!(fixture.run_command(held, QueueChange::Release).done, [first]);
+    assert_eq!(fixture.run_command(held, QueueChange::Release).changed, [first]);
     assert_eq!((fixture.queue_length(), fixture.remote.delivered().len()), (0, 1));
     let released = fixture.run_command(all(), QueueChange::Release);
-    assert!(released.done.is_empty() && released.refused.is_empty(), "nothing is left");
+    assert!(released.changed.is_empty() && released.refused.is_empty(), "nothing is left");
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn one_recipient_is_removed_and_the_others_are_tried() {
     fixture.remote.set_default_outcome(Some(deferred("busy")));
     let id = fixture.receive("ana@here.example", "bo@there.example cy@elsewhere.example");
     let report = QueueChange::Remove { bounce_text: Some("We do not\r\nwrite to Bo.".to_owned()) };
-    assert_eq!(fixture.run_command(to("bo@there.example"), report).done, [id]);
+    assert_eq!(fixture.run_command(to("bo@there.example"), report).changed, [id]);
     let states: Vec<_> =
         fixture.handle.message(&id).unwrap().recipients.into_iter().map(|one| one.state).collect();
     assert!(matches!(states[..], [RecipientState::Failed(_), RecipientState::Waiting(_)]), "{states:?}");
@@ -98,7 +98,7 @@ fn a_reroute_holds_across_restarts_and_can_be_taken_back() {
     let host = NextHop::Name { host: Domain::parse("relay.example").unwrap(), port: 2525 };
     let reroute = |via: &[NextHop]| QueueChange::Reroute { via: via.to_vec() };
     let there = || Selection { destination: Some("there.example".to_owned()), ..all() };
-    assert_eq!(fixture.run_command(there(), reroute(std::slice::from_ref(&host))).done, [id]);
+    assert_eq!(fixture.run_command(there(), reroute(std::slice::from_ref(&host))).changed, [id]);
     let ways = |fixture: &QueueFixture| {
         let recipients = fixture.handle.message(&id).unwrap().recipients.into_iter();
         recipients.map(|one| matches!(one.recipient.destination, Destination::Via { .. })).collect::<Vec<_>>()
@@ -116,7 +116,7 @@ fn a_reroute_holds_across_restarts_and_can_be_taken_back() {
         matches!(of.destination, Destination::Via { .. })
     };
     assert!(is_rerouted("bo@there.example") && !is_rerouted("cy@elsewhere.example"));
-    assert_eq!(fixture.run_command(there(), reroute(&[])).done, [id], "it is still known by its domain");
+    assert_eq!(fixture.run_command(there(), reroute(&[])).changed, [id], "it is still known by its domain");
     assert_eq!(ways(&fixture), [false, false]);
     fixture.remote.set_default_outcome(None);
     fixture.run_for(HOUR * 2);
@@ -130,7 +130,7 @@ fn a_bounce_that_is_removed_is_not_bounced() {
     let id = fixture.receive("", "bo@there.example");
     let report = QueueChange::Remove { bounce_text: Some("no".to_owned()) };
     let from_nobody = Selection { from: Some("<>".parse().unwrap()), ..all() };
-    assert_eq!(fixture.run_command(from_nobody, report).done, [id]);
+    assert_eq!(fixture.run_command(from_nobody, report).changed, [id]);
     assert_eq!((fixture.queue_length(), fixture.bounces().len()), (0, 0));
 }
 
@@ -140,10 +140,10 @@ fn a_change_that_the_disk_refuses_changes_nothing_and_is_reported_as_refused() {
     fixture.disk.set_full(true);
     for change in [QueueChange::Hold, QueueChange::Remove { bounce_text: Some("no".to_owned()) }] {
         let changed = fixture.run_command(only(first), change);
-        assert!(changed.done.is_empty() && changed.refused[0].1.contains("as it was"), "{changed:?}");
+        assert!(changed.changed.is_empty() && changed.refused[0].1.contains("as it was"), "{changed:?}");
         assert!(!fixture.handle.message(&first).unwrap().is_held);
     }
-    assert_eq!(fixture.run_command(only(first), remove()).done, [first], "a way out of a full disk");
+    assert_eq!(fixture.run_command(only(first), remove()).changed, [first], "a way out of a full disk");
     fixture.disk.set_full(false);
     fixture.remote.set_default_outcome(None);
     fixture.run_for(10 * MINUTE);
@@ -155,7 +155,7 @@ fn a_removed_message_stays_removed_when_the_machine_stops() {
     let mut fixture = QueueFixture::new();
     fixture.remote.set_default_outcome(Some(deferred("busy")));
     let id = fixture.receive("ana@here.example", "bo@there.example");
-    assert_eq!(fixture.run_command(only(id), remove()).done, [id]);
+    assert_eq!(fixture.run_command(only(id), remove()).changed, [id]);
     fixture.disk.crash(postrider::fakes::Crash::UnsyncedLost);
     let fixture = fixture.restarted(3);
     assert_eq!(fixture.queue_length(), 0);
@@ -164,7 +164,7 @@ fn a_removed_message_stays_removed_when_the_machine_stops() {
 #[test]
 fn a_held_message_stays_held_when_the_machine_stops() {
     let (mut fixture, id, _) = waiting();
-    assert_eq!(fixture.run_command(only(id), QueueChange::Hold).done, [id]);
+    assert_eq!(fixture.run_command(only(id), QueueChange::Hold).changed, [id]);
     fixture.disk.crash(postrider::fakes::Crash::UnsyncedLost);
     let mut fixture = fixture.restarted(3);
     fixture.run_for(DAY);
@@ -222,10 +222,10 @@ fn a_long_queue_for_a_destination_that_does_not_answer_is_held_and_released() {
     }
     assert_eq!(fixture.remote.attempts().len(), 1, "the others wait for a probe");
     let held = fixture.run_command(all(), QueueChange::Hold);
-    assert_eq!((held.done.len(), held.refused.len()), (COUNT, 0));
+    assert_eq!((held.changed.len(), held.refused.len()), (COUNT, 0));
     fixture.remote.set_default_outcome(None);
     fixture.run_for(DAY);
     assert_eq!(fixture.remote.attempts().len(), 1, "nothing that is held leaves");
-    assert_eq!(fixture.run_command(all(), QueueChange::Release).done.len(), COUNT);
+    assert_eq!(fixture.run_command(all(), QueueChange::Release).changed.len(), COUNT);
     assert_eq!((fixture.queue_length(), fixture.remote.delivered().len()), (0, COUNT));
 }

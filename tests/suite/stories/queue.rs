@@ -187,8 +187,8 @@ fn a_message_is_removed_or_held_while_others_of_its_destination_are_under_way() 
     // At most as many attempts as the concurrency limit begin, and these wait for the gate.
     let (removed, held) = (ids[19], ids[18]);
     let operator = running.queue_control();
-    assert_eq!(operator.change(only(removed), remove()).done, [removed]);
-    assert_eq!(operator.change(only(held), QueueChange::Hold).done, [held]);
+    assert_eq!(operator.change(only(removed), remove()).changed, [removed]);
+    assert_eq!(operator.change(only(held), QueueChange::Hold).changed, [held]);
     assert!(handle.message(&removed).is_none());
     drop(gate);
     for _ in 0..18 {
@@ -214,7 +214,7 @@ fn a_message_that_is_being_tried_is_changed_when_the_attempt_has_ended() {
     wait_for("the attempt", || gate.is_empty().then_some(()));
     let changed = operator.change(only(under_way), QueueChange::Hold);
     // The attempt may not have begun; then the message is held at once.
-    let is_held = changed.done == [under_way];
+    let is_held = changed.changed == [under_way];
     assert!(is_held || changed.pending == [under_way], "{changed:?}");
     drop(gate);
     if is_held {
@@ -223,7 +223,7 @@ fn a_message_that_is_being_tried_is_changed_when_the_attempt_has_ended() {
         assert_eq!(delivered.recv_timeout(DEADLINE), Ok(under_way));
         wait_for("the delivery", || handle.message(&under_way).is_none().then_some(()));
         let gone = operator.change(only(under_way), remove());
-        assert!(gone.done.is_empty() && gone.refused[0].1.contains("not in the queue"), "{gone:?}");
+        assert!(gone.changed.is_empty() && gone.refused[0].1.contains("not in the queue"), "{gone:?}");
     }
     assert_eq!(running.stop(DEADLINE), StopResult::Clean);
 }
@@ -244,7 +244,7 @@ fn a_message_that_a_command_reported_as_removed_is_never_delivered() {
             }
         });
         while !putting.is_finished() {
-            removed.extend(operator.change(Selection::default(), remove()).done);
+            removed.extend(operator.change(Selection::default(), remove()).changed);
         }
     });
     assert!(running.stop(DEADLINE) == StopResult::Clean || handle.count() > 0);

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::sync::Arc;
 
-use super::{ChangeResult, Operator, PENDING_WAIT_MAX, QueueChange};
+use super::{ChangeResult, PENDING_WAIT_MAX, QueueChange, QueueControl};
 use crate::mail::{Destination, Envelope, MessageId, NextHop, Reason, Recipient, TlsPolicy, Via, printable};
 use crate::observe::maillog;
 use crate::queue::bounce::{self, AttemptChanges, BounceKind};
@@ -19,7 +19,7 @@ const REASON_OCTETS_MAX: usize = 500;
 
 /// A change under way.
 pub(super) struct ChangeCommand {
-    queue_control: Operator,
+    queue_control: QueueControl,
     selection: Selection,
     change: QueueChange,
     result: ChangeResult,
@@ -30,7 +30,7 @@ pub(super) struct ChangeCommand {
 }
 
 impl ChangeCommand {
-    pub(super) fn new(queue_control: Operator, selection: Selection, change: QueueChange) -> Self {
+    pub(super) fn new(queue_control: QueueControl, selection: Selection, change: QueueChange) -> Self {
         Self {
             queue_control,
             selection,
@@ -89,7 +89,7 @@ impl ChangeCommand {
             }
             Some(_) => {
                 self.retry_now.insert(id);
-                self.result.done.push(id);
+                self.result.changed.push(id);
             }
         }
     }
@@ -149,7 +149,7 @@ impl ChangeCommand {
                 self.result.refused.push((id, why.to_owned()));
             }
             ClaimReply::Granted(mut claim) => match self.apply(&mut claim) {
-                Ok(()) => self.result.done.push(id),
+                Ok(()) => self.result.changed.push(id),
                 Err(why) => self.result.refused.push((id, why)),
             },
         }

@@ -31,7 +31,7 @@ use crate::sys::{channel, spawn};
 
 /// Shows the queue to an operator and changes it. Cheap to clone.
 #[derive(Clone)]
-pub struct Operator {
+pub struct QueueControl {
     handle: Handle,
     shared: Arc<QueueShared>,
     bounce_writer: BounceWriter,
@@ -65,13 +65,13 @@ pub enum QueueChange {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ChangeResult {
     /// Messages that were changed.
-    pub done: Vec<MessageId>,
+    pub changed: Vec<MessageId>,
     /// Messages that are being tried: changed when the attempt has ended, if anything is left to change.
     pub pending: Vec<MessageId>,
     /// Messages that were not changed, and why: a sentence that begins with a verb.
     pub refused: Vec<(MessageId, String)>,
     /// The number of messages that the command did not reach in its time; it can be given again.
-    pub not_reached: usize,
+    pub not_processed: usize,
 }
 
 /// One message in full detail.
@@ -106,7 +106,7 @@ const PENDING_WAIT_MAX: Duration = Duration::from_secs(2);
 const CONTENT_SHOWN_OCTETS_MAX: u64 = 4 * 1024 * 1024;
 /// At most so much of a header section is shown.
 const HEADER_OCTETS_MAX: u64 = 256 * 1024;
-impl Operator {
+impl QueueControl {
     pub(super) fn new(shared: Arc<QueueShared>, bounce_writer: BounceWriter, parts: &DeliveryParts) -> Self {
         let (router, couriers) = (Arc::clone(&parts.router), parts.couriers.clone());
         Self { handle: Handle::new(Arc::clone(&shared)), shared, bounce_writer, router, couriers }
@@ -172,7 +172,7 @@ impl Operator {
         drop(reply_to);
         command.send_retries();
         command.wait_until(&replies, self.shared.clock.now() + PENDING_WAIT_MAX);
-        let mut result = ChangeResult { not_reached, ..command.take_result() };
+        let mut result = ChangeResult { not_processed: not_reached, ..command.take_result() };
         if !result.pending.is_empty() {
             // The thread ends with the last attempt, or with the manager.
             let rest = spawn("queue-command", move || command.wait_for_pending(&replies));
