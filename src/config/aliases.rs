@@ -1,4 +1,4 @@
-//! The keys about names: how aliases are compared, and who the postmaster is.
+//! Parses the section `[aliases]` and the key `postmaster`.
 
 use super::checks::mistake;
 use super::keys::known_keys;
@@ -15,8 +15,8 @@ pub(super) fn aliases(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> Alia
         match dropped.chars().find(|c| suffix_separators.contains(*c)) {
             None => Ok(dropped),
             Some(c) => Err(mistake(
-                format!("{c} is one of suffix-separators, too"),
-                "leave it in one of the two; what stands behind a separator is dropped with it",
+                format!("{c} is also in suffix-separators"),
+                "write it in one of the two keys; a separator is dropped together with its suffix",
             )),
         }
     });
@@ -24,15 +24,15 @@ pub(super) fn aliases(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> Alia
     AliasesConfig { suffix_separators, drop_characters }
 }
 
-/// Some of those that may stand in an address without quotes, and are no letters or digits: names
-/// consist of these.
+/// Parses a text of characters that an address may have without quotes (RFC 5322 §3.2.3, and the dot).
+/// Letters and digits are refused, because names consist of them.
 fn parse_characters(value: &Value<'_>) -> Result<String, ValueMistake> {
     const ALLOWED: &str = "!#$%&'*+-./=?^_`{|}~";
-    const REMEDY: &str = "write characters such as \"+\" or \"+-\" one behind the other, or \"\" for none";
+    const REMEDY: &str = "write one or more characters, such as \"+\" or \"+-\", or \"\" for none";
     let raw = value.text(REMEDY)?;
     match raw.chars().find(|c| !ALLOWED.contains(*c)) {
         None => Ok(raw.to_owned()),
-        Some(c) => Err(mistake(format!("{c:?} cannot be one"), REMEDY)),
+        Some(c) => Err(mistake(format!("{c:?} is not allowed here"), REMEDY)),
     }
 }
 

@@ -12,7 +12,7 @@ pub(super) fn mistake(problem: impl Display, remedy: impl Into<String>) -> Value
     (problem.to_string(), remedy.into())
 }
 
-/// A path; a relative one counts from the configuration directory.
+/// Parses a path. A relative path is relative to `home`, the configuration directory.
 pub(super) fn parse_path(value: &Value<'_>, home: &Path) -> Result<PathBuf, ValueMistake> {
     const REMEDY: &str = "write a path in quotes";
     match value.text(REMEDY)? {
@@ -21,18 +21,18 @@ pub(super) fn parse_path(value: &Value<'_>, home: &Path) -> Result<PathBuf, Valu
     }
 }
 
-/// One of a few words.
+/// Parses one of the words in `choices`.
 pub(super) fn parse_choice<T: Copy>(value: &Value<'_>, choices: &[(&str, T)]) -> Result<T, ValueMistake> {
     let names: Vec<_> = choices.iter().map(|(name, _)| format!("\"{name}\"")).collect();
     let remedy = format!("write {}", names.join(" or "));
     let raw = value.text(&remedy)?;
     match choices.iter().find(|(name, _)| *name == raw) {
         Some((_, choice)) => Ok(*choice),
-        None => Err(mistake(format!("{raw:?} is not a choice"), remedy)),
+        None => Err(mistake(format!("{raw:?} is not one of the choices"), remedy)),
     }
 }
 
-/// Every `%word%` in the text is one of these. A lone percent sign is nobody's business.
+/// Checks that every `%word%` in the text is one of `known`. A single `%` is ignored.
 pub(super) fn check_placeholders(text: &str, known: &[&str]) -> Result<(), ValueMistake> {
     let is_word = |part: &&str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     let mut parts = text.split('%').skip(1).peekable();
@@ -44,7 +44,7 @@ pub(super) fn check_placeholders(text: &str, known: &[&str]) -> Result<(), Value
         if !known.contains(&part) {
             let known: Vec<_> = known.iter().map(|word| format!("%{word}%")).collect();
             return Err(mistake(
-                format!("holds %{part}%, which is nothing we fill in"),
+                format!("holds %{part}%, which is not a placeholder of this key"),
                 format!("use {}", known.join(" ")),
             ));
         }
@@ -65,7 +65,7 @@ pub(super) fn take_count(
         let remedy = format!("write a number from {} to {}", range.start(), range.end());
         let Some(number) = value.number() else {
             return Err(mistake(
-                format!("is {}, not a number of the right kind", value.type_description()),
+                format!("is {}, not a whole number", value.type_description()),
                 remedy,
             ));
         };

@@ -1,7 +1,7 @@
 //! The file `credentials.toml`: logins at other servers.
 //!
-//! A file of its own, so that `postrider.toml` can be shown to anybody. One section for each login;
-//! alias files and `postrider.toml` name it, and nothing else does.
+//! Passwords have a file of their own, so that `postrider.toml` contains no secret. Each section is one login.
+//! Alias files and `postrider.toml` refer to a login by the name of its section.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,19 +9,19 @@ use std::path::Path;
 use super::checks::mistake;
 use super::toml_table::{ConfigError, Diagnostics, Table, Value, ValueMistake};
 
-/// One section.
+/// One login: a section of the file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credential {
     /// The user at the other server.
     pub user: String,
-    /// The password. There is no `Debug` that could show it.
+    /// The password. The type has no `Debug`, which could print it.
     pub password: String,
 }
 
-/// Reads the text of `file`: credentials by their names.
+/// Parses the text of `file`. Returns the credentials by the names of their sections.
 ///
 /// # Errors
-/// Every mistake that was found; the operator is at fault. No error repeats a value.
+/// Every mistake in the file; the operator is at fault. No error contains a value.
 pub fn parse_credentials(text: &str, file: &Path) -> Result<BTreeMap<String, Credential>, Vec<ConfigError>> {
     let mut findings = Diagnostics::new(text, file);
     let mut top = findings.parse();
@@ -52,7 +52,7 @@ fn read_credential(mut table: Table<'_>, name: &str, found: &mut Diagnostics<'_>
     Some(Credential { user: user?, password: password? })
 }
 
-/// What can be said in PLAIN (RFC 4616 §2).
+/// Parses a text that AUTH PLAIN can send (RFC 4616 §2).
 fn parse_secret(value: &Value<'_>) -> Result<String, ValueMistake> {
     const REMEDY: &str = "write it in quotes";
     let raw = value.text(REMEDY)?;

@@ -1,14 +1,14 @@
 //! Parses `postrider.toml`, the operator's configuration.
 //!
-//! The input is a text, the result a checked [`Config`]. This module opens no file, asks the host nothing and
+//! The input is a text, the result is a checked [`Config`]. This module opens no file, asks the host nothing and
 //! does not log: the caller passes the text and the facts about the host. Every mistake is a [`ConfigError`] with
 //! file, line, key and remedy, and one reading finds as many of them as it can. Only
 //! `daemon` and `cli` import this module: other modules declare settings of their own.
 //!
 //! - `sections`: the values, one struct for each section of the file
-//! - `parse`: from the text to the values
-//! - `aliases`: the keys about names
-//! - `credentials`: the file `credentials.toml`, with logins at other servers
+//! - `parse`: parses the text into the values
+//! - `aliases`: parses the section `[aliases]` and the key `postmaster`
+//! - `credentials`: parses the file `credentials.toml`, with logins at other servers
 //! - `toml_table`: takes keys out of one table of the text, and collects errors
 //! - `checks`: checks that many keys share: a number in a range, one of a few words
 //! - `units`: parses and formats durations, sizes and addresses

@@ -108,13 +108,13 @@ fn hostname(top: &mut Table<'_>, found: &mut Diagnostics<'_>, host: &HostFacts<'
             found.add_error(
                 None,
                 "hostname",
-                mistake("is not set, and the host does not tell its own name", REMEDY),
+                mistake("is not set, and the system has no host name", REMEDY),
             );
             return None;
         };
         return parse_qualified(&name)
             .map_err(|problem| {
-                let problem = format!("is not set, and the host calls itself {name:?}, which {problem}");
+                let problem = format!("is not set, and the host name of the system, {name:?}, {problem}");
                 found.add_error(None, "hostname", mistake(problem, REMEDY));
             })
             .ok();
@@ -125,7 +125,7 @@ fn hostname(top: &mut Table<'_>, found: &mut Diagnostics<'_>, host: &HostFacts<'
     name.map_err(|wrong| found.add_error(Some(value.span), "hostname", wrong)).ok()
 }
 
-/// A name that means the same thing on every host.
+/// Parses a fully qualified host name, which means the same host everywhere.
 fn parse_qualified(name: &str) -> Result<Domain, &'static str> {
     let domain = Domain::parse(name).map_err(|_| "is not a host name")?;
     if domain.as_address().is_some() {
@@ -133,7 +133,7 @@ fn parse_qualified(name: &str) -> Result<Domain, &'static str> {
     }
     let ascii = domain.as_ascii();
     if ascii.starts_with("localhost.") || ascii.ends_with(".localhost") || ascii.ends_with(".localdomain") {
-        return Err("is a placeholder that means another host to everybody else");
+        return Err("is a placeholder: on other hosts it is the name of another host");
     }
     if domain.is_qualified() { Ok(domain) } else { Err("is not fully qualified (it has no dot)") }
 }

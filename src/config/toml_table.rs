@@ -1,7 +1,7 @@
 //! Takes keys out of one table of the text, and collects errors.
 //!
-//! A derived reader stops at the first mistake; this one goes on, so that an operator mends a
-//! file in one round. A key that was not taken is an unknown key.
+//! A deserializer derived by serde stops at the first mistake. This one continues, so that one run reports
+//! all mistakes in a file. A key that no reader took is reported as unknown.
 
 use std::fmt;
 use std::ops::Range;
@@ -10,18 +10,18 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-/// One mistake in the configuration: where, what, and what to do. The operator mends it.
+/// One mistake in the configuration: its place, the problem and the remedy. The operator corrects it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigError {
     /// The file.
     pub file: PathBuf,
-    /// Its line, from 1; none if something is missing from the file as a whole.
+    /// The line in the file, from 1; none if the file lacks a key.
     pub line: Option<usize>,
     /// The key with its section, such as `limits.message-size-max`; empty if the file is not TOML.
     pub key: String,
-    /// What is wrong.
+    /// The problem, as a predicate of the key: `is not set`.
     pub problem: String,
-    /// What to do.
+    /// The remedy, as an instruction to the operator.
     pub remedy: String,
 }
 
@@ -56,7 +56,7 @@ impl<'t> Diagnostics<'t> {
         Self { text, file, errors: Vec::new(), warnings: Vec::new() }
     }
 
-    /// The line in which an octet of the text stands, from 1.
+    /// The line that contains the octet at `offset` of the text, from 1.
     fn line_at(&self, offset: usize) -> usize {
         let before = self.text.as_bytes().get(..offset).unwrap_or_default();
         before.iter().filter(|octet| **octet == b'\n').count() + 1
@@ -92,15 +92,15 @@ impl<'t> Diagnostics<'t> {
     }
 }
 
-/// One section, from which keys are taken one by one.
+/// One section of the file. Readers take its keys one by one.
 pub(super) struct Table<'t> {
-    /// Empty at the top.
+    /// Empty for the keys above all sections.
     name: String,
     span: Option<Range<usize>>,
     entries: DeTable<'t>,
 }
 
-/// A value with its place.
+/// A value with its place in the file.
 pub(super) struct Value<'t> {
     pub(super) key: String,
     pub(super) span: Range<usize>,
@@ -127,14 +127,14 @@ impl<'t> Table<'t> {
         self.entries.contains_key(key)
     }
 
-    /// A value, if the file has the key.
+    /// Takes a value, if the file has the key.
     pub(super) fn take(&mut self, key: &str) -> Option<Value<'t>> {
         let path = self.path_of(key);
         let value = self.entries.remove(key)?;
         Some(Value { key: path, span: value.span(), value: value.into_inner() })
     }
 
-    /// A section below this one; an empty one if the file does not have it.
+    /// Takes a section below this one; returns an empty one if the file does not have it.
     pub(super) fn section(&mut self, name: &str, findings: &mut Diagnostics<'_>) -> Self {
         let path = self.path_of(name);
         let mut empty = Self { name: path, span: None, entries: DeTable::new() };
@@ -153,7 +153,7 @@ impl<'t> Table<'t> {
         empty
     }
 
-    /// A value that `check` understands; `default` if it is not there or wrong.
+    /// Takes a value and parses it with `check`; returns `default` if the value is absent or wrong.
     pub(super) fn value<T>(
         &mut self,
         findings: &mut Diagnostics<'_>,
@@ -164,7 +164,7 @@ impl<'t> Table<'t> {
         self.optional(findings, key, check).unwrap_or(default)
     }
 
-    /// A value that `check` understands, or none if it is not there or wrong.
+    /// Takes a value and parses it with `check`; returns `None` if the value is absent or wrong.
     pub(super) fn optional<T>(
         &mut self,
         findings: &mut Diagnostics<'_>,

@@ -1,4 +1,4 @@
-//! Durations, sizes and addresses as people write them, both ways.
+//! Parses and formats the durations, sizes and addresses of the configuration.
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -9,7 +9,7 @@ const DURATIONS: [(&str, u64); 4] = [("d", 86_400), ("h", 3_600), ("m", 60), ("s
 /// Units of size from the largest.
 const SIZES: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
-/// `30s`, `5m`, `2h`, `5d`, or several together from large to small: `1h30m`.
+/// Parses `30s`, `5m`, `2h`, `5d`, or several units from the largest to the smallest: `1h30m`.
 pub(super) fn parse_duration(raw: &str) -> Option<Duration> {
     let mut rest = raw;
     let mut seconds = 0_u64;
@@ -19,7 +19,7 @@ pub(super) fn parse_duration(raw: &str) -> Option<Duration> {
         let (number, unit_and_more) = rest.split_at_checked(digits)?;
         let number: u64 = number.parse().ok()?;
         let (unit_letter, more) = unit_and_more.split_at_checked(1)?;
-        // A unit comes once, and a smaller one after a larger one.
+        // Each unit occurs once, and a smaller unit follows a larger one.
         let (_, factor) = units.find(|(unit, _)| *unit == unit_letter)?;
         seconds = seconds.checked_add(number.checked_mul(*factor)?)?;
         rest = more;
@@ -27,7 +27,7 @@ pub(super) fn parse_duration(raw: &str) -> Option<Duration> {
     if raw.is_empty() { None } else { Some(Duration::from_secs(seconds)) }
 }
 
-/// As [`parse_duration`] reads it.
+/// Formats a duration in the form that [`parse_duration`] reads.
 pub(super) fn show_duration(duration: Duration) -> String {
     let mut seconds = duration.as_secs();
     if seconds == 0 {
@@ -43,7 +43,7 @@ pub(super) fn show_duration(duration: Duration) -> String {
     shown
 }
 
-/// Octets: `52428800`, `50 MiB`, `50MiB`, `64 KiB`.
+/// Parses a size into octets: `52428800`, `50 MiB`, `50MiB`, `64 KiB`.
 pub(super) fn parse_size(raw: &str) -> Option<u64> {
     let digits = raw.find(|c: char| !c.is_ascii_digit()).unwrap_or(raw.len());
     let (number, unit) = raw.split_at_checked(digits)?;
@@ -57,7 +57,7 @@ pub(super) fn parse_size(raw: &str) -> Option<u64> {
     }
 }
 
-/// As [`parse_size`] reads it: in the largest unit that needs no fraction.
+/// Formats a size in the form that [`parse_size`] reads, in the largest unit that needs no fraction.
 pub(super) fn show_size(octets: u64) -> String {
     SIZES
         .iter()
@@ -65,7 +65,7 @@ pub(super) fn show_size(octets: u64) -> String {
         .map_or_else(|| octets.to_string(), |(unit, factor)| format!("{} {unit}", octets / factor))
 }
 
-/// `192.0.2.1:25`, `[2001:db8::1]:25`, or `:25` for every address of this host.
+/// Parses `192.0.2.1:25`, `[2001:db8::1]:25`, or `:25` for every address of this host.
 pub(super) fn parse_address(raw: &str) -> Option<SocketAddr> {
     match raw.strip_prefix(':') {
         Some(port) if port.bytes().all(|b| b.is_ascii_digit()) => {
@@ -76,7 +76,7 @@ pub(super) fn parse_address(raw: &str) -> Option<SocketAddr> {
     }
 }
 
-/// A server: an address with a port, or without one.
+/// Parses the address of a resolver, which is at `port` unless `raw` names another port.
 pub(super) fn parse_resolver_address(raw: &str, port: u16) -> Option<SocketAddr> {
     let bare = raw.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(raw);
     match bare.parse::<IpAddr>() {

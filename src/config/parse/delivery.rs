@@ -16,10 +16,10 @@ use crate::config::toml_table::{Diagnostics, Table};
 use crate::config::units::{parse_duration, parse_resolver_address};
 use crate::mail::{Endpoint, Via};
 
-/// What a delivery agent's arguments may hold.
+/// The placeholders in the arguments of a delivery agent.
 const COMMAND_PLACEHOLDERS: [&str; 6] = ["from", "from_user", "from_domain", "to", "to_user", "to_domain"];
 
-/// What the path of a Maildir may hold.
+/// The placeholders in the path of a Maildir.
 const MAILDIR_PLACEHOLDERS: [&str; 2] = ["user", "domain"];
 
 pub(super) fn queue(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> QueueConfig {
@@ -63,7 +63,7 @@ pub(super) fn queue(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> QueueC
         found.add_warning(
             table.span(),
             "queue.retry",
-            "the first wait is longer than the lifetime: nothing is tried twice",
+            "the first wait is longer than queue.lifetime: no message is attempted twice",
         );
     }
     table.add_unknown_key_errors(found, &known_keys("queue"));
@@ -99,7 +99,7 @@ pub(super) fn delivery(
             LocalDelivery::Maildir(maildir)
         }
         ("lmtp", _, None) => {
-            let remedy = "say where the server listens, such as address = \"unix:/run/dovecot/lmtp\"";
+            let remedy = "write the address of the server, such as address = \"unix:/run/dovecot/lmtp\"";
             missing("delivery.lmtp.address", remedy);
             LocalDelivery::Maildir(maildir)
         }

@@ -44,18 +44,18 @@ pub(super) fn listen(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> Liste
     let all = || listen.smtp.iter().chain(&listen.submission).chain(&listen.submissions);
     if all().next().is_none() {
         let remedy = "give at least one of smtp, submission, submissions an address";
-        found.add_error(table.span(), "listen", mistake("leaves nothing to listen on", remedy));
+        found.add_error(table.span(), "listen", mistake("has no address at all", remedy));
     }
     match (all().any(|listener| listener.has_proxy_header), listen.proxy_from.is_empty()) {
         (true, true) => found.add_error(
             table.span(),
             "listen.proxy-from",
-            mistake("is not set, and a listener is marked with proxy", "name the proxies' addresses there"),
+            mistake("is not set, but a listener is marked with proxy", "name the proxies' addresses there"),
         ),
         (false, false) => found.add_error(
             table.span(),
             "listen.proxy-from",
-            mistake("is of no use, because no listener is marked", "write \"ADDRESS:PORT proxy\" for one"),
+            mistake("has no effect, because no listener is marked with proxy", "write \"ADDRESS:PORT proxy\" for one"),
         ),
         _ => {}
     }
@@ -152,7 +152,7 @@ pub(super) fn limits(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> Limit
     limits
 }
 
-/// Per hour; a limit that nobody reaches is written as 0.
+/// Parses the limits per hour. 0 means no limit.
 const PER_HOUR_RANGE: RangeInclusive<usize> = 0..=1_000_000;
 
 fn address_per_hour(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> AddressRateLimits {

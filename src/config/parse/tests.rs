@@ -1,4 +1,4 @@
-//! What every key does, and what is said of mistakes.
+//! Tests of every key and of the error texts.
 
 use super::*;
 use crate::config::{
@@ -180,7 +180,7 @@ fn a_mistake_names_file_line_key_and_remedy() {
     );
     assert_eq!(
         mistake("[delivery.smtp]\nhello = \"sender\""),
-        "/etc/postrider/postrider.toml:2: delivery.smtp.hello: \"sender\" is not a choice; write \"sender-domain\" or \"hostname\""
+        "/etc/postrider/postrider.toml:2: delivery.smtp.hello: \"sender\" is not one of the choices; write \"sender-domain\" or \"hostname\""
     );
 }
 
@@ -235,7 +235,7 @@ fn what_would_be_dangerous_is_an_error_or_a_warning() {
     assert!(mistake("[relay]\nnetworks = [\"0.0.0.0/0\"]").contains("open relay"));
     assert!(mistake("[leniency]\nbare-line-ends = [\"::/0\"]").contains("smuggle"));
     assert!(
-        mistake("[listen]\nsmtp = []\nsubmission = []\nsubmissions = []").contains("nothing to listen on")
+        mistake("[listen]\nsmtp = []\nsubmission = []\nsubmissions = []").contains("has no address at all")
     );
     assert!(mistake("[listen]\nsmtp = [\":25\"]\nsubmission = [\":25\"]").contains("twice"));
     assert!(mistake("[listen]\nsmtp = [\"\"]").contains("not an address"));

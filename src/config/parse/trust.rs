@@ -83,7 +83,7 @@ pub(super) fn leniency(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> Len
     LeniencyConfig { bare_line_ends }
 }
 
-/// Networks that are trusted in something; `harm` is what it would mean to trust everybody.
+/// Parses a list of trusted networks. `harm` completes the error for a network of all addresses.
 fn parse_networks(value: &Value<'_>, harm: &str) -> Result<Vec<Network>, ValueMistake> {
     const REMEDY: &str = "write a list of your own networks, such as [\"192.0.2.0/24\", \"2001:db8::/64\"]";
     let one = |raw: &str| {

@@ -138,7 +138,7 @@ fn the_host_name_is_looked_up_if_it_is_not_configured() {
         let line = format!("hostname = \"{host}\"");
         assert!(said.out.lines().any(|l| l == line), "{line:?} is missing in:\n{}{}", said.out, said.err);
     } else {
-        let says = "postrider.toml: hostname: is not set, and the host calls itself";
+        let says = "postrider.toml: hostname: is not set, and the host name of the system, ";
         assert!(said.status == 1 && said.err.contains(says), "{}{}", said.out, said.err);
     }
 }
