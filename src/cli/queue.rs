@@ -104,7 +104,7 @@ fn format_changes(answer: &ChangeAnswer, done: &str) -> Result<String, ErrorLine
             .push(format!("{count} messages were not looked at, it took too long: give the command again")),
     }
     if errors.is_empty() && lines.is_empty() {
-        return Err(vec!["no message in the queue is meant".to_owned()]);
+        return Err(vec!["no queued message matches".to_owned()]);
     }
     if errors.is_empty() { Ok(lines.join("\n") + "\n") } else { Err([lines, errors].concat()) }
 }

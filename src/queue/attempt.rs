@@ -294,7 +294,7 @@ impl AttemptRunner {
                 true
             }
             Err(e) => {
-                log::error!(target: "queue", "{id}: what became of it cannot be written down yet: {e}");
+                log::error!(target: "queue", "{id}: the outcome cannot be recorded yet: {e}");
                 false
             }
         }

@@ -49,7 +49,7 @@ impl BounceWriter {
                 true
             }
             Err(e) => {
-                log::error!(target: "queue", "{id}: the report of a {} cannot be put: {e}", planned.kind.name());
+                log::error!(target: "queue", "{id}: the bounce for a {} cannot be queued: {e}", planned.kind.name());
                 false
             }
         }

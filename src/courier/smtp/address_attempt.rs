@@ -181,7 +181,7 @@ impl AddressAttempt<'_> {
             self.keep_or_close(TlsMethod::Tls, open);
         }
         if ended.is_stale {
-            trace.add_event("it was of no more use");
+            trace.add_event("the pooled connection was closed by the peer");
             return None;
         }
         Some(ended.results)

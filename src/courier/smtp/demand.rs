@@ -1,9 +1,9 @@
 //! What a connection must offer before mail goes over it, decided before the conversation.
 //!
-//! Pure: everything that is known about the target goes in, one [`Demand`] comes out. Two rules exist,
-//! and the stronger one decides: what the operator says about a host that an alias or the
-//! configuration names, and the best level at which mail was sent before. A connection below the
-//! demand carries no mail of this attempt; the mail waits.
+//! Pure: [`Demand::decide`] makes one [`Demand`] of the facts about the target. Two rules exist, and the
+//! stronger one decides: the configured TLS policy of a host that an alias or the configuration names, and
+//! the best level that was seen on a connection before. A connection below the demand carries no mail of
+//! this attempt; the mail waits.
 //!
 //! Called by `address_attempt` for each conversation. Standards: RFC 8314 §7.3 (port 465).
 
@@ -22,7 +22,7 @@ pub(super) enum TargetHosts<'a> {
     Named {
         /// Its name, or an address literal.
         host: &'a Domain,
-        /// The operator's word on TLS.
+        /// The configured TLS policy.
         tls: TlsPolicy,
     },
 }
@@ -45,7 +45,7 @@ impl<'a> TargetHosts<'a> {
         }
     }
 
-    /// The level that the operator demands.
+    /// The level that the configured TLS policy demands.
     fn operator_level(self, port: u16) -> SecurityLevel {
         match self {
             Self::MxHostsOf(_) => SecurityLevel::Plain,
@@ -75,15 +75,15 @@ pub(super) struct Demand<'a> {
 pub(super) enum DemandReason {
     /// No rule asks for more than plain text.
     NoRule,
-    /// The operator says so.
+    /// The configured TLS policy.
     Operator,
-    /// Mail was sent at this level before.
+    /// A connection had this level before.
     LearnedLevel,
 }
 
 impl<'a> Demand<'a> {
-    /// The demand on a connection to one of `hosts` at `port`. `learned` is the best level at which
-    /// mail was sent to [`TargetHosts::learning_domain`].
+    /// The demand on a connection to one of `hosts` at `port`. `learned` is the best level that
+    /// was seen of [`TargetHosts::learning_domain`].
     pub(super) fn decide(hosts: TargetHosts<'a>, port: u16, learned: SecurityLevel) -> Self {
         let operator = hosts.operator_level(port);
         let (level, why) = if learned > operator {
@@ -110,7 +110,7 @@ impl<'a> Demand<'a> {
             5,
             match self.why {
                 DemandReason::Operator | DemandReason::NoRule => format!(
-                    "mail goes there at {level} or not at all, as the operator says, and {offered}; it waits"
+                    "the configuration requires {level}; {offered}; the mail waits"
                 ),
                 DemandReason::LearnedLevel => {
                     let domain = self.hosts.learning_domain();
@@ -171,6 +171,6 @@ mod tests {
         );
         let named = TargetHosts::Named { host: &name, tls: TlsPolicy::Required };
         let operator = failure(named, SecurityLevel::Plain);
-        assert!(operator.contains("tls-unverified or not at all, as the operator says"), "{operator}");
+        assert!(operator.contains("the configuration requires tls-unverified; it offers plain; the mail waits"), "{operator}");
     }
 }

@@ -132,7 +132,7 @@ impl ChangeCommand {
             self.handle_reply(reply);
         }
         for (id, why) in &self.result.refused {
-            log::warn!(target: "queue", "{id}, which a command was to change when its attempt was back, {why}");
+            log::warn!(target: "queue", "{id}: the change that waited for the end of an attempt was not made: the message {why}");
         }
     }
 
@@ -142,10 +142,10 @@ impl ChangeCommand {
             ClaimReply::Pending(_) => return,
             ClaimReply::NotQueued(_) => self.refuse_not_queued(id),
             ClaimReply::ClaimedByOther(_) => {
-                self.result.refused.push((id, "is wanted by another command already".to_owned()));
+                self.result.refused.push((id, "is already being changed by another command".to_owned()));
             }
             ClaimReply::Stopping(_) => {
-                let why = "is as it was: it is being tried just now, and the server is stopping";
+                let why = "was not changed: an attempt is in progress, and the server is stopping";
                 self.result.refused.push((id, why.to_owned()));
             }
             ClaimReply::Granted(mut claim) => match self.apply(&mut claim) {
@@ -170,10 +170,10 @@ impl ChangeCommand {
         let (envelope, progress) = claim.load(&shared.spool).map_err(|e| unreadable(&e))?;
         let positions = self.queue_control.positions(&self.selection, &envelope, &progress);
         if positions.is_empty() {
-            return Err("is not meant any more: nothing of what was meant waits".to_owned());
+            return Err("has no selected recipient that still waits".to_owned());
         }
         let update = self.empty_update(&progress);
-        let refused = |e: io::Error| format!("is as it was: the disk refused: {e}");
+        let refused = |e: io::Error| format!("was not changed: write error: {e}");
         match &self.change {
             // Also if the message is held: the update that says so may come from an earlier process that was
             // killed before the sync.
@@ -268,7 +268,7 @@ impl ChangeCommand {
         }
         claim
             .record_update(&shared.spool, envelope, update)
-            .map_err(|e| format!("is as it was: the disk refused: {e}"))?;
+            .map_err(|e| format!("was not changed: write error: {e}"))?;
         maillog::removed(&claim.id, &removed);
         Ok(())
     }
@@ -296,7 +296,7 @@ impl ChangeCommand {
             .all(|bounce| self.queue_control.bounce_writer.put_bounce(envelope, bounce, update.time))
         {
             true => Ok(()),
-            false => Err("is as it was: its report cannot be put, see the log".to_owned()),
+            false => Err("was not changed: its bounce cannot be queued, see the log".to_owned()),
         }
     }
 }

@@ -151,7 +151,7 @@ fn waiting_messages_are_listed_retried_and_removed_by_commands() {
     assert_eq!(
         server.run_to_end(&["queue", "remove", "--from", "bo@there.example"]).0,
         1,
-        "nothing is meant"
+        "no queued message matches"
     );
     assert_eq!(server.run_to_end(&["queue", "remove", id, "--bounce=Not today."]).0, 0);
     assert!(!server.run_to_end(&["queue", "list"]).1.contains(id));

@@ -314,7 +314,7 @@ fn a_full_disk_refuses_new_mail_until_there_is_room() {
     }
     fixture.remote.add_outcomes([failed("gone")]);
     fixture.run_for(2 * MINUTE);
-    assert_eq!(fixture.queue_length(), 1, "its report cannot be put, so it waits");
+    assert_eq!(fixture.queue_length(), 1, "its bounce cannot be queued, so it waits");
     fixture.disk.set_full(false);
     fixture.remote.add_outcomes([failed("gone")]);
     fixture.run_for(10 * MINUTE);
