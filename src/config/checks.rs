@@ -64,10 +64,7 @@ pub(super) fn take_count(
     table.value(found, key, default, |value| {
         let remedy = format!("write a number from {} to {}", range.start(), range.end());
         let Some(number) = value.number() else {
-            return Err(mistake(
-                format!("is {}, not a whole number", value.type_description()),
-                remedy,
-            ));
+            return Err(mistake(format!("is {}, not a whole number", value.type_description()), remedy));
         };
         usize::try_from(number)
             .ok()

@@ -1,10 +1,9 @@
 //! The table of keys for the operator: the purpose of each key, its default, and how to print it.
 //!
-//! The commented sample file, the manual page and the output of `postrider check` are made from this
-//! table; a test compares the checked-in files with it, and the defaults written here
-//! with those that `sections` gives.
+//! The commented sample file, the manual page and the output of `postrider check` are made from this table. A
+//! test compares the checked-in files with the table, and the defaults in the table with those in `sections`.
 //!
-//! The rows are in `receiving`, `delivery` and `trust`, the subjects of `parse`.
+//! The rows are in `receiving`, `delivery` and `trust`, which divide the keys as the files of `parse` do.
 
 mod delivery;
 mod receiving;
@@ -27,17 +26,17 @@ struct SectionDescription {
 /// One key.
 struct KeyDescription {
     name: &'static str,
-    /// Written for an operator; printed in the sample file and the manual page.
+    /// The text for the operator, printed in the sample file and the manual page.
     description: &'static str,
-    /// As TOML; empty if there is none.
+    /// The default as TOML; empty if there is none.
     default: &'static str,
-    /// Shown where there is no default.
+    /// An example as TOML, printed if there is no default.
     example: &'static str,
     /// The value in force as TOML; none if it does not apply.
     effective_value: fn(&Config) -> Option<String>,
 }
 
-/// In the order of the sample file.
+/// All sections, in the order of the sample file.
 fn sections() -> impl Iterator<Item = &'static SectionDescription> {
     [receiving::SECTIONS, delivery::SECTIONS, trust::SECTIONS].into_iter().flatten()
 }
@@ -78,7 +77,7 @@ impl Config {
     }
 }
 
-/// The commented sample file: every key with its default, switched off by a `#` without a space.
+/// The commented sample file: every key with its default, commented out with a `#` without a space.
 #[must_use]
 pub fn sample() -> String {
     let mut text = String::from(
@@ -133,13 +132,13 @@ pub fn manual() -> String {
     page
 }
 
-/// Text as roff prints it: no hyphen becomes a dash, no line begins with a control character.
+/// Escapes a text for roff: no hyphen becomes a dash, and no line begins with a control character.
 fn escape_roff(text: &str) -> String {
     let escaped = text.replace('\\', "\\e").replace('-', "\\-").replace('…', "...");
     if escaped.starts_with(['.', '\'']) { format!("\\&{escaped}") } else { escaped }
 }
 
-/// The text as comment lines of at most 98 characters.
+/// Formats a text as comment lines of at most 98 characters.
 fn write_comment(out: &mut String, about: &str) {
     let mut line = String::from("#");
     for word in about.split_whitespace() {
@@ -168,7 +167,7 @@ fn list(items: impl IntoIterator<Item = impl AsRef<str>>) -> String {
     format!("[{}]", items.join(", "))
 }
 
-/// A TOML basic string. Its escapes are those of JSON, and one more for DEL.
+/// Formats a TOML basic string. Its escapes are those of JSON, and one more for DEL.
 fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }

@@ -105,11 +105,7 @@ fn hostname(top: &mut Table<'_>, found: &mut Diagnostics<'_>, host: &HostFacts<'
         "write the whole name by which other servers find this host, such as hostname = \"mail.example.org\"";
     let Some(value) = top.take("hostname") else {
         let Some(name) = (host.hostname)() else {
-            found.add_error(
-                None,
-                "hostname",
-                mistake("is not set, and the system has no host name", REMEDY),
-            );
+            found.add_error(None, "hostname", mistake("is not set, and the system has no host name", REMEDY));
             return None;
         };
         return parse_qualified(&name)

@@ -10,16 +10,16 @@ use std::time::Duration;
 
 use crate::mail::{Domain, Endpoint, Mailbox, Network, Via};
 
-/// Everything in `postrider.toml`, checked, with defaults for what it leaves out.
+/// The checked contents of `postrider.toml`. Keys that the file omits have their defaults.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// This host's name: in the greeting, Received, bounces and EHLO. Always qualified.
     pub hostname: Domain,
-    /// Where the program keeps its own files. Default: `/var/lib/postrider`.
+    /// The directory of the program's own files. Default: `/var/lib/postrider`.
     pub data_dir: PathBuf,
-    /// How long work under way may go on after SIGTERM. Default: 30 s. From 0 s to 1 h.
+    /// Longest time that running work may take after SIGTERM. Default: 30 s. From 0 s to 1 h.
     pub grace: Duration,
-    /// Gets mail for the postmaster of a domain without one. Default: none.
+    /// The mailbox that gets mail for `postmaster` in a domain that has no postmaster. Default: none.
     pub postmaster: Option<Mailbox>,
     /// `[listen]`.
     pub listen: ListenConfig,
@@ -43,11 +43,11 @@ pub struct Config {
     pub hooks: HooksConfig,
     /// `[leniency]`.
     pub leniency: LeniencyConfig,
-    /// Warnings about values that are allowed but doubtful: for the log at start and for `check`.
+    /// Warnings about values that are allowed but questionable: for the log at start and for `check`.
     pub warnings: Vec<String>,
 }
 
-/// `[listen]`: the addresses on which the server listens. A list may be empty, but not all of them.
+/// `[listen]`: the addresses on which the server listens. A list may be empty, but at least one list is not.
 #[derive(Debug, Clone)]
 pub struct ListenConfig {
     /// Mail from other servers, port 25. Default: `systemd`.
@@ -58,26 +58,26 @@ pub struct ListenConfig {
     pub submissions: Vec<ListenEntry>,
     /// Proxies that send a PROXY header to a listener with the word `proxy`. Default: none.
     pub proxy_from: Vec<Network>,
-    /// Pages for the operator. Default: none.
+    /// The address of the monitoring pages. Default: none.
     pub monitoring: Option<SocketAddr>,
 }
 
 /// One entry of a list: `":25"`, `"systemd"`, `"127.0.0.1:2525 proxy"`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ListenEntry {
-    /// Where the sockets come from.
+    /// The source of the sockets.
     pub source: SocketSource,
     /// Connections from `proxy_from` begin with a PROXY header.
     pub has_proxy_header: bool,
 }
 
-/// Where one or more sockets come from.
+/// The source of one or more sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SocketSource {
-    /// We bind this address. `[::]` takes IPv4 too.
+    /// The server binds this address. `[::]` accepts IPv4 too.
     Address(SocketAddr),
-    /// Those that the service manager passes under the key's name; there may be none, but a
-    /// start that ends with no socket at all is an error.
+    /// The service manager passes sockets under the name of the key. It may pass none, but a start without
+    /// any socket is an error.
     Systemd,
 }
 
@@ -99,23 +99,23 @@ pub struct LimitsConfig {
     /// Sessions at once from one IPv4 network of 24 bits, or one IPv6 network of 48 bits; not less than
     /// from one address. Default: 100. From 1 to 20000.
     pub sessions_per_network_max: usize,
-    /// Wait before the greeting on the smtp port. Default: none. To 1 min.
+    /// The wait before the greeting on the smtp port. Default: none. To 1 min.
     pub greeting_delay: Duration,
     /// `[limits.address-per-hour]`.
     pub address_per_hour: AddressRateLimits,
     /// `[limits.login-per-hour]`.
     pub login_per_hour: LoginRateLimits,
-    /// Replies 5yz between two messages that we take, before we hang up. Default: 10. From 1 to 1000.
+    /// Number of 5yz replies between two accepted messages after which the server closes the connection. Default: 10. From 1 to 1000.
     pub errors_max: usize,
-    /// Wait for a command or for some octets of a message. Default: 5 min (RFC 5321 §4.5.3.2.7). From 1 s to 1 h.
+    /// Longest wait for a command or for some octets of a message. Default: 5 min (RFC 5321 §4.5.3.2.7). From 1 s to 1 h.
     pub command_timeout: Duration,
-    /// All of one message must arrive within this. Default: 20 min. From 10 s to 24 h.
+    /// Longest time for the arrival of one message. Default: 20 min. From 10 s to 24 h.
     pub message_timeout: Duration,
-    /// All of one session. Default: 1 h. From 10 s to 24 h.
+    /// Longest time of one session. Default: 1 h. From 10 s to 24 h.
     pub session_timeout: Duration,
 }
 
-/// `[limits.address-per-hour]`: what a client without a login may do in an hour, by IPv4 address or
+/// `[limits.address-per-hour]`: rate limits for clients without a login, by IPv4 address or
 /// IPv6 network of 64 bits. 0 is no limit. Each from 0 to 1000000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AddressRateLimits {
@@ -129,7 +129,7 @@ pub struct AddressRateLimits {
     pub unknown_recipients: usize,
 }
 
-/// `[limits.login-per-hour]`: what a user may do in an hour. 0 is no limit. Each from 0 to 1000000.
+/// `[limits.login-per-hour]`: rate limits for users. 0 is no limit. Each from 0 to 1000000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoginRateLimits {
     /// MAIL commands. Default: 500.
@@ -148,7 +148,7 @@ pub struct QueueConfig {
     pub retry: Vec<Duration>,
     /// Age at which a delay warning is sent. Default: 4 h. From 1 s to 30 d.
     pub delay_warning: Duration,
-    /// Messages at once; more are put off with 452. Default: 20000. From 1 to 1000000.
+    /// Messages in the queue at most; further messages are deferred with 452. Default: 20000. From 1 to 1000000.
     pub messages_max: usize,
     /// Threads that deliver on this host. Default: 16. From 1 to 100.
     pub local_threads: usize,
@@ -164,16 +164,16 @@ pub struct QueueConfig {
 /// `[aliases]`: how local parts of local domains are compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AliasesConfig {
-    /// Each begins a suffix. Default: `+`.
+    /// Each of these characters begins a suffix. Default: `+`.
     pub suffix_separators: String,
-    /// Each does not count before a suffix. Default: none.
+    /// Each of these characters is ignored in the part before a suffix. Default: none.
     pub drop_characters: String,
 }
 
 /// `[delivery]`: how messages are delivered.
 #[derive(Debug, Clone)]
 pub struct DeliveryConfig {
-    /// To mailboxes on this host, in the way the operator chose.
+    /// Delivery to mailboxes on this host.
     pub local: LocalDelivery,
     /// `[delivery.pipe]`.
     pub pipe: PipeDelivery,
@@ -204,24 +204,24 @@ pub struct MaildirDelivery {
 /// `[delivery.command]`: the operator's delivery agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandDelivery {
-    /// A path, or a name to be found in PATH. Not empty.
+    /// A path, or a name that is searched for in PATH. Not empty.
     pub program: String,
     /// Its arguments; `%from% %from_user% %from_domain% %to% %to_user% %to_domain%` are filled in.
     pub arguments: Vec<String>,
-    /// What ends a line of the message it reads. Default: LF.
+    /// The line end in the message on its standard input. Default: LF.
     pub line_ends: LineEndsSetting,
-    /// It is killed after this. Default: 30 s. From 1 s to 1 h.
+    /// The program is killed after this time. Default: 30 s. From 1 s to 1 h.
     pub timeout: Duration,
 }
 
-/// `[delivery.lmtp]`: a server that keeps mailboxes.
+/// `[delivery.lmtp]`: an LMTP server that stores mailboxes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LmtpDelivery {
-    /// Where it listens. Never port 25.
+    /// The address of the server. Never port 25.
     pub address: Endpoint,
 }
 
-/// What ends a line of a message on a program's standard input.
+/// The line end of a message on a program's standard input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineEndsSetting {
     /// `"lf"`.
@@ -233,31 +233,31 @@ pub enum LineEndsSetting {
 /// `[delivery.pipe]`: programs that an alias file names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PipeDelivery {
-    /// It is killed after this. Default: 30 s. From 1 s to 1 h.
+    /// The program is killed after this time. Default: 30 s. From 1 s to 1 h.
     pub timeout: Duration,
-    /// What exit status 75 (EX_TEMPFAIL) means.
+    /// The meaning of exit status 75 (EX_TEMPFAIL).
     pub exit_75: Exit75Setting,
 }
 
-/// What a pipe's exit status 75 means.
+/// The meaning of exit status 75 of a pipe.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit75Setting {
-    /// `"permanent"`, the default: like any other failure of a pipe.
+    /// `"permanent"`, the default: the delivery fails, as with any other failure of a pipe.
     Permanent,
-    /// `"transient"`: it is tried again.
+    /// `"transient"`: the delivery is attempted again.
     Transient,
 }
 
-/// `[delivery.smtp]`: to other servers.
+/// `[delivery.smtp]`: delivery to other servers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SmtpDelivery {
     /// TCP port of MX hosts. Default: 25. Another one is for tests and tunnels.
     pub port: u16,
     /// The name in our EHLO.
     pub hello: HelloSetting,
-    /// Hosts that take all mail for other domains. Default: none, which means MX hosts.
+    /// Hosts that accept all mail for other domains. Default: none, which means MX hosts.
     pub via: Option<Via>,
-    /// Messages on one connection at most; with 1, none is kept for the next message. Default: 100.
+    /// Messages on one connection at most; with 1, no connection is kept for the next message. Default: 100.
     pub messages_per_connection_max: usize,
 }
 
@@ -277,14 +277,14 @@ pub struct DnsConfig {
     pub servers: Vec<SocketAddr>,
 }
 
-/// `[dovecot]`: users and passwords that a Dovecot on this host keeps.
+/// `[dovecot]`: users and passwords of a Dovecot server on this host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DovecotConfig {
-    /// Dovecot is asked about users who are not in a users file. Default: no.
+    /// Whether the server asks Dovecot about users who are not in a users file. Default: no.
     pub is_enabled: bool,
-    /// Its socket for passwords. Default: none, which means looked for where Dovecot keeps it.
+    /// Dovecot's socket for passwords. Default: none, which means a search in Dovecot's usual directories.
     pub client_socket: Option<PathBuf>,
-    /// Its socket for mailboxes. Default: none, which means looked for where Dovecot keeps it.
+    /// Dovecot's socket for mailboxes. Default: none, which means a search in Dovecot's usual directories.
     pub userdb_socket: Option<PathBuf>,
 }
 
@@ -317,10 +317,10 @@ pub enum SenderSetting {
 pub struct HooksConfig {
     /// The answer if a hook gives no verdict.
     pub on_failure: HookFailureSetting,
-    /// `rcpt` is killed after this. Default: 5 s. From 1 s to 5 min.
+    /// The hook `rcpt` is killed after this time. Default: 5 s. From 1 s to 5 min.
     pub rcpt_timeout: Duration,
-    /// `post-data` is killed after this. Default: 1 min. From 1 s to 5 min, half of what a client
-    /// waits for the reply to its last dot (RFC 5321 §4.5.3.2.6).
+    /// The hook `post-data` is killed after this time. Default: 1 min. From 1 s to 5 min, which is half of the
+    /// time that a client waits for the reply to its last dot (RFC 5321 §4.5.3.2.6).
     pub post_data_timeout: Duration,
 }
 
@@ -333,7 +333,7 @@ pub enum HookFailureSetting {
     Accept,
 }
 
-/// `[leniency]`: deviations that are tolerated from some clients.
+/// `[leniency]`: deviations from SMTP that are accepted from listed clients.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LeniencyConfig {
     /// Clients whose messages may hold a CR or LF by itself, which becomes CRLF. Default: none.
@@ -341,7 +341,7 @@ pub struct LeniencyConfig {
 }
 
 impl Config {
-    /// A configuration of defaults only.
+    /// A configuration in which all keys have their defaults.
     #[must_use]
     pub fn defaults(hostname: Domain) -> Self {
         let data_dir = PathBuf::from("/var/lib/postrider");
@@ -371,7 +371,7 @@ impl Config {
 }
 
 impl MaildirDelivery {
-    /// The default place, below the data directory.
+    /// The default path, below the data directory.
     #[must_use]
     pub fn in_data_dir(data_dir: &Path) -> Self {
         Self { path: data_dir.join("mail/%domain%/%user%").to_string_lossy().into_owned() }

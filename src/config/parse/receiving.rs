@@ -55,7 +55,10 @@ pub(super) fn listen(mut table: Table<'_>, found: &mut Diagnostics<'_>) -> Liste
         (false, false) => found.add_error(
             table.span(),
             "listen.proxy-from",
-            mistake("has no effect, because no listener is marked with proxy", "write \"ADDRESS:PORT proxy\" for one"),
+            mistake(
+                "has no effect, because no listener is marked with proxy",
+                "write \"ADDRESS:PORT proxy\" for one",
+            ),
         ),
         _ => {}
     }
