@@ -1,4 +1,4 @@
-//! The best TLS level seen of each domain, apart for mail in and mail out.
+//! Remembers the best TLS level seen of each domain, separately for incoming and outgoing connections.
 //!
 //! A domain that used TLS before and does not now is misconfigured, or an attacker is between the two
 //! hosts. So the best level is remembered for each direction, and a lower one is refused: an equal level
@@ -55,9 +55,10 @@ impl Settings {
 pub struct PeerEntry {
     /// The domain.
     pub domain: Domain,
-    /// The best level at which the domain sent to us.
+    /// The best level seen on connections from the domain.
     pub incoming: IncomingSecurityLevel,
-    /// The best level at which we sent to the domain.
+    /// The best level seen on our connections to the domain. It is saved when a connection reaches it, even
+    /// if the peer then accepts no mail.
     pub outgoing: SecurityLevel,
     /// When `incoming` was first seen, RFC 3339; for people.
     pub incoming_seen: Option<String>,

@@ -5,11 +5,13 @@
 //! alone. The order of the fields, from the top:
 //!
 //! 1. Received, on every message (RFC 5321 §4.4, RFC 3848, RFC 6531 §4.3, RFC 8314 §4.3).
-//! 2. The place of a signature: [`stamp`] would add it here. It stands below Received, because it does
-//!    not cover the trace fields, and above all fields that it covers.
-//! 3. From, Date and Message-ID, as far as the message lacks them (RFC 6409 §8).
+//! 2. From, Date and Message-ID, as far as the message lacks them (RFC 6409 §8).
 //!
 //! A caller may put fields of its own above these, as `inbound` does with those of the operator's hook.
+//!
+//! **A signature** (DKIM, not written yet) is not made here: [`stamp`] has neither the body nor a key, and runs
+//! before the fields of the hook are added. Two places can make it, with one common function:
+//! `inbound/content.rs`, `Arrival::commit`, after the hook's fields; and `queue/generated_mail.rs`, `put`.
 
 use std::net::IpAddr;
 

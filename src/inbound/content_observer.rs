@@ -1,4 +1,7 @@
 //! The interface of everything that reads a message while it arrives.
+//!
+//! An observer collects a result and refuses nothing. `Arrival::commit` in `content` reads the result after the
+//! last octet, and makes the refusal.
 
 /// Reads the octets of an arriving message: each once, in order, in pieces of any size.
 pub trait ContentObserver {

@@ -1,4 +1,5 @@
-//! Decides about the reverse-path of a client that has not logged in.
+//! Decides about the reverse-path of a client that has not logged in, and about the null reverse-path of a
+//! user.
 //!
 //! The server remembers whether a domain has sent mail over TLS. Once it has, mail of this domain in plain
 //! text is refused, because somebody on the way may have removed the encryption. This holds only for a domain
@@ -69,7 +70,7 @@ impl ReversePathPolicy {
         let mailbox = match reverse_path {
             ReversePath::Null => {
                 return Verdict::new(Answer::Sender(facts))
-                    .with_reason("the null reverse-path is never refused");
+                    .with_reason("no rule about senders applies to the null reverse-path");
             }
             ReversePath::Mailbox(mailbox) => mailbox,
         };
@@ -186,6 +187,9 @@ mod tests {
         assert_eq!(decide(dir.path(), pass, true, ana), accepted(pass));
         assert_eq!(decide(dir.path(), SpfResult::None, false, ana), accepted(SpfResult::None));
         let null = decide(dir.path(), pass, false, "");
-        assert!(matches!(null, Answer::Sender(facts) if facts.spf.is_none()), "null is never refused");
+        assert!(
+            matches!(null, Answer::Sender(facts) if facts.spf.is_none()),
+            "no rule about senders applies to null"
+        );
     }
 }

@@ -22,8 +22,9 @@ pub struct Recipient {
     pub notify: Notify,
 }
 
-/// The destination of a recipient. Only an alias file can name a program or hosts; an address from the
-/// network is never more than a mailbox.
+/// The destination of a recipient. Only the operator can name programs and hosts: in an alias file, or in the
+/// answer of the hook `alias-resolve`; `queue reroute` can name hosts. An address from the network is always
+/// a mailbox.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case")]
 pub enum Destination {

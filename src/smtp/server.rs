@@ -400,14 +400,14 @@ impl Server {
         ServerAction::ReplyAndClose(reply.into())
     }
 
-    fn reject_foreign_protocol(&mut self, speaks: ForeignProtocol) -> ServerAction {
+    fn reject_foreign_protocol(&mut self, protocol: ForeignProtocol) -> ServerAction {
         self.stage = ServerStage::Closed;
         self.transaction = None;
-        let reply = match speaks {
+        let reply = match protocol {
             ForeignProtocol::Http => table::HTTP_CLIENT,
             ForeignProtocol::Tls => table::TLS_CLIENT,
         };
-        ServerAction::RejectForeignProtocol { reply: reply.into(), protocol: speaks }
+        ServerAction::RejectForeignProtocol { reply: reply.into(), protocol }
     }
 
     /// The caller broke the protocol of this type, or something else failed: the client may try again

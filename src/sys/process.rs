@@ -2,7 +2,7 @@
 //! them in time.
 //!
 //! The calling thread polls: it feeds standard input, collects the output and notices the end of the
-//! program, for which a thread `program` waits. The program leads a process group of its own, and after
+//! program, for which a thread `program-wait` waits. The program leads a process group of its own, and after
 //! its deadline the whole group is killed. A grandchild that keeps the pipes open delays nothing: the end
 //! of the program itself counts.
 //!

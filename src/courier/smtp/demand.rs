@@ -109,9 +109,9 @@ impl<'a> Demand<'a> {
             7,
             5,
             match self.why {
-                DemandReason::Operator | DemandReason::NoRule => format!(
-                    "the configuration requires {level}; {offered}; the mail waits"
-                ),
+                DemandReason::Operator | DemandReason::NoRule => {
+                    format!("the configuration requires {level}; {offered}; the mail waits")
+                }
                 DemandReason::LearnedLevel => {
                     let domain = self.hosts.learning_domain();
                     format!(
@@ -171,6 +171,9 @@ mod tests {
         );
         let named = TargetHosts::Named { host: &name, tls: TlsPolicy::Required };
         let operator = failure(named, SecurityLevel::Plain);
-        assert!(operator.contains("the configuration requires tls-unverified; it offers plain; the mail waits"), "{operator}");
+        assert!(
+            operator.contains("the configuration requires tls-unverified; it offers plain; the mail waits"),
+            "{operator}"
+        );
     }
 }

@@ -22,7 +22,7 @@ pub struct SmtpCourierParts {
     pub resolver: Arc<dyn Resolver>,
     /// Opens connections.
     pub dial: Arc<dyn Connector>,
-    /// Keeps the best level at which mail was sent to each domain.
+    /// Keeps the best level seen on connections to each domain.
     pub domaininfo: Arc<DomainInfo>,
     /// Encrypts.
     pub tls: Arc<TlsClient>,

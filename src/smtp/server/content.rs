@@ -30,19 +30,19 @@ impl Server {
         let Some(transaction) = &mut self.transaction else {
             // A client may send all chunks of a message before it gets the refusal of the first one. The
             // others count as commands without a message, not as errors.
-            let no = ServerAction::Reply(table::BDAT_OUT_OF_ORDER.into());
-            return self.discard_chunk(octets, no);
+            let refusal = ServerAction::Reply(table::BDAT_OUT_OF_ORDER.into());
+            return self.discard_chunk(octets, refusal);
         };
-        let refusal = if !is_esmtp {
+        let refusing_reply = if !is_esmtp {
             Some(table::BDAT_NEEDS_EHLO)
         } else if transaction.recipients.is_empty() {
             Some(table::NO_VALID_RECIPIENT)
         } else {
             None
         };
-        if let Some(reply) = refusal {
-            let no = self.refuse_content(reply);
-            return self.discard_chunk(octets, no);
+        if let Some(reply) = refusing_reply {
+            let refusal = self.refuse_content(reply);
+            return self.discard_chunk(octets, refusal);
         }
         let part =
             if transaction.chunk_reader.is_some() { ReceiveMode::Continue } else { ReceiveMode::Begin };
@@ -50,8 +50,8 @@ impl Server {
         let reader =
             transaction.chunk_reader.get_or_insert_with(|| BodyReader::in_chunks(octets_max, line_ends));
         if reader.is_too_big_with(octets) {
-            let no = self.refuse_content(table::TOO_LARGE);
-            return self.discard_chunk(octets, no);
+            let refusal = self.refuse_content(table::TOO_LARGE);
+            return self.discard_chunk(octets, refusal);
         }
         self.stage = ServerStage::Chunk { octets, is_last };
         ServerAction::Receive { reply: None, mode: part }

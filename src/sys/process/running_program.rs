@@ -109,7 +109,7 @@ impl RunningProgram {
             fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         }
         let program = self.group;
-        spawn("program", move || {
+        spawn("program-wait", move || {
             // WNOWAIT: the program stays a zombie, and `reap` takes its exit status.
             while waitid(Id::Pid(program), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT) == Err(Errno::EINTR) {
             }
