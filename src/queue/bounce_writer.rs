@@ -49,7 +49,8 @@ impl BounceWriter {
                 true
             }
             Err(e) => {
-                log::error!(target: "queue", "{id}: the bounce for a {} cannot be queued: {e}", planned.kind.name());
+                let kind = planned.kind.name();
+                log::error!(target: "queue", "{id}: the bounce for a {kind} cannot be queued: {e}");
                 false
             }
         }

@@ -132,7 +132,7 @@ impl ChangeCommand {
             self.handle_reply(reply);
         }
         for (id, why) in &self.result.refused {
-            log::warn!(target: "queue", "{id}: the change that waited for the end of an attempt was not made: the message {why}");
+            log::warn!(target: "queue", "{id}: a change had waited for an attempt; the message {why}");
         }
     }
 
