@@ -105,9 +105,11 @@ pub struct LimitsConfig {
     pub address_per_hour: AddressRateLimits,
     /// `[limits.login-per-hour]`.
     pub login_per_hour: LoginRateLimits,
-    /// Number of 5yz replies between two accepted messages after which the server closes the connection. Default: 10. From 1 to 1000.
+    /// Number of 5yz replies between two accepted messages after which the server closes the connection.
+    /// Default: 10. From 1 to 1000.
     pub errors_max: usize,
-    /// Longest wait for a command or for some octets of a message. Default: 5 min (RFC 5321 §4.5.3.2.7). From 1 s to 1 h.
+    /// Longest wait for a command or for some octets of a message. Default: 5 min
+    /// (RFC 5321 §4.5.3.2.7). From 1 s to 1 h.
     pub command_timeout: Duration,
     /// Longest time for the arrival of one message. Default: 20 min. From 10 s to 24 h.
     pub message_timeout: Duration,
@@ -148,7 +150,8 @@ pub struct QueueConfig {
     pub retry: Vec<Duration>,
     /// Age at which a delay warning is sent. Default: 4 h. From 1 s to 30 d.
     pub delay_warning: Duration,
-    /// Messages in the queue at most; further messages are deferred with 452. Default: 20000. From 1 to 1000000.
+    /// Messages in the queue at most; further messages are deferred with 452. Default: 20000.
+    /// From 1 to 1000000.
     pub messages_max: usize,
     /// Threads that deliver on this host. Default: 16. From 1 to 100.
     pub local_threads: usize,

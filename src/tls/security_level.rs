@@ -16,8 +16,8 @@ pub enum SecurityLevel {
     Plain,
     /// TLS with a certificate that is not trusted, or that has another name.
     TlsUnverified,
-    /// TLS with a certificate that has a chain to the system's roots and the name of the MX host or of the named
-    /// host.
+    /// TLS with a certificate that has a chain to the system's roots and the name of the MX host or
+    /// of the named host.
     TlsVerified,
 }
 
