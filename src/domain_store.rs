@@ -181,7 +181,7 @@ impl<T: Serialize + DeserializeOwned + Clone> DomainStore<T> {
         if slot.is_unsaved && !self.save(&mut slot, domain, &name) && is_changed {
             self.counters.not_recorded.add_one();
             log::warn!(
-                "{}: {} domains are enough; {domain} is not recorded",
+                "{}: the limit of {} files is reached; {domain} is not recorded",
                 self.settings.subject,
                 self.settings.files_max
             );

@@ -1,4 +1,4 @@
-//! Chooses the transport and the destination of a recipient.
+//! Chooses the courier and the destination of a recipient.
 //!
 //! The choice depends on the recipient and on the list of local domains. Recipients of a message that have
 //! the same route are tried in one attempt, and the concurrency limit of the queue applies to each route.
@@ -19,7 +19,7 @@ pub enum CourierKind {
     Smtp,
 }
 
-/// A transport and a destination.
+/// A courier and a destination.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Route {
     /// The courier.

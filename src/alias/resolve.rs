@@ -4,7 +4,7 @@
 //! may add targets. A name without alias is looked up in the users, and then matches the catch-all. Remote
 //! targets, programs, and targets with named hosts are final; other local targets are resolved in turn. An alias
 //! that names itself stands for the user of that name (`ana: ana, bo`). Users are returned in their canonical
-//! local_part_rules.
+//! spelling.
 //!
 //! Every domain has a postmaster and an abuse mailbox (RFC 5321 §4.5.1, RFC 2142): if the domain has neither an
 //! alias nor a user of that name, [`PostmasterSettings`] names the reader.

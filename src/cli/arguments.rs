@@ -138,7 +138,7 @@ pub(super) enum UserCommand {
     },
     /// List the users, with the kinds of stored password hashes and keys.
     List {
-        /// Only those of this domain, in any local_part_rules.
+        /// Only those of this domain, in any spelling.
         domain: Option<String>,
     },
     /// Ask for a user's password, and check it.
@@ -197,12 +197,12 @@ pub(super) enum PeerCommand {
     },
     /// Print the stored security levels of a domain as JSON.
     Show {
-        /// The domain, in any local_part_rules.
+        /// The domain, in any spelling.
         domain: String,
     },
     /// Remove the stored security levels of a domain.
     Forget {
-        /// The domain, in any local_part_rules.
+        /// The domain, in any spelling.
         domain: String,
     },
 }

@@ -29,7 +29,7 @@ pub enum ControlError {
     #[error("postrider is not running (nobody answers on {}): start it, with `systemctl start postrider` or `postrider serve`", .0.display())]
     NotRunning(PathBuf),
     /// The user of this process may not open the socket or its directory.
-    #[error("you may not speak to postrider at {}: run this as root, or as the user that postrider runs as", .0.display())]
+    #[error("no permission to connect to the control socket {}: run this as root, or as the user that postrider runs as", .0.display())]
     NotAllowed(PathBuf),
     /// The daemon answered with an error.
     #[error("{0}")]

@@ -431,7 +431,7 @@ mod tests {
         while !domains.poll().is_changed {
             assert!(has(&domains, "ana@new.example"));
         }
-        assert!(has(&domains, "ana@new.example"), "it is still there, in another local_part_rules");
+        assert!(has(&domains, "ana@new.example"), "it is still there, in another spelling");
         poll_times(&mut domains, 6);
 
         fs::remove_dir_all(dir.path("New.example")).unwrap();

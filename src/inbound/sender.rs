@@ -98,7 +98,8 @@ impl ReversePathPolicy {
         match self.domaininfo.check_incoming(&mailbox.domain, level) {
             Ok(()) => {
                 self.level_results.add_one("accepted");
-                Decision::allowed().with_reason(format!("{level} is no less than its domain used before"))
+                Decision::allowed()
+                    .with_reason(format!("{level} is not below the level known for its domain"))
             }
             Err(lower) => {
                 self.level_results.add_one("lower");

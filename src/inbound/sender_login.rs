@@ -96,7 +96,7 @@ impl SenderLoginPolicy {
     fn check_address(&self, place: &str, user: &Mailbox, address: &Mailbox) -> Decision {
         let accepted = |why: String| Decision::allowed().with_reason(why);
         if self.restriction == SenderRestriction::AnyAddress {
-            return accepted(format!("{user} has logged in, and users may write in any name"));
+            return accepted(format!("{user} has logged in, and users may send from any address"));
         }
         if address.is_same_user(user) {
             return accepted(format!("{address} has logged in"));

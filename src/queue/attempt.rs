@@ -67,7 +67,7 @@ impl AttemptRunner {
     /// Makes one attempt and records its outcomes.
     pub(super) fn run(&self, job: &AttemptJob) -> AttemptSummary {
         let envelope = &job.message.envelope;
-        let courier = self.parts.couriers.for_transport(job.route.courier);
+        let courier = self.parts.couriers.for_kind(job.route.courier);
         let found = job.recipients.iter().filter_map(|position| envelope.recipients.get(*position));
         let recipients: Vec<&Recipient> = found.collect();
         let began = self.shared.clock.now();

@@ -10,7 +10,7 @@ use crate::mail::Domain;
 use crate::observe::Traces;
 use crate::route::{CourierKind, Route, Router};
 
-/// The couriers, one for each transport.
+/// The couriers, one for each kind.
 #[derive(Clone)]
 pub struct Couriers {
     /// For mailboxes on this host.
@@ -22,8 +22,8 @@ pub struct Couriers {
 }
 
 impl Couriers {
-    pub(super) fn for_transport(&self, transport: CourierKind) -> &dyn Courier {
-        match transport {
+    pub(super) fn for_kind(&self, kind: CourierKind) -> &dyn Courier {
+        match kind {
             CourierKind::Local => self.local.as_ref(),
             CourierKind::Program => self.program.as_ref(),
             CourierKind::Smtp => self.smtp.as_ref(),
@@ -31,7 +31,7 @@ impl Couriers {
     }
 
     pub(super) fn profile(&self, route: &Route) -> CourierProfile {
-        self.for_transport(route.courier).profile()
+        self.for_kind(route.courier).profile()
     }
 
     pub(super) fn forget_host_failures(&self) {

@@ -121,7 +121,7 @@ impl<'a> AliasWalk<'a> {
         })
     }
 
-    /// The user of a name, in the canonical local_part_rules: `ana` for `ANA` and `ana+lists`.
+    /// The user of a name, in the canonical spelling: `ana` for `ANA` and `ana+lists`.
     fn find_user(&self, mailbox: &Mailbox) -> Result<Option<Mailbox>, AliasError> {
         for local_part in self.table.local_part_rules.candidate_users(&mailbox.local_part) {
             let user = Mailbox { local_part, domain: mailbox.domain.clone() };
@@ -193,7 +193,7 @@ impl<'a> AliasWalk<'a> {
         self.finish_step(name, Some(origin), found)
     }
 
-    /// The current alias, in the local_part_rules of its file.
+    /// The current alias, as its file spells it.
     fn program_owner(&self, alias: &Mailbox) -> Mailbox {
         let key = self.path.last().map(|(_, (_, key))| key);
         match key.and_then(|key| LocalPart::from_unquoted(key).ok()) {

@@ -33,7 +33,7 @@ pub enum TargetOrigin {
 /// What a name is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {
-    /// A user, in the canonical local_part_rules.
+    /// A user, in the canonical spelling.
     User(Mailbox),
     /// A mailbox of another domain.
     Remote,

@@ -237,7 +237,7 @@ impl LineConnection {
         self.lines_left = self
             .lines_left
             .checked_sub(1)
-            .ok_or_else(|| format!("{}: it talks without giving an answer", self.socket))?;
+            .ok_or_else(|| format!("{}: too many lines without a reply", self.socket))?;
         Ok(line)
     }
 

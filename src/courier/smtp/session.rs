@@ -43,7 +43,7 @@ pub(in crate::courier) struct HandshakeContext<'a> {
 /// How far a conversation has come.
 pub(in crate::courier) enum SessionProgress {
     /// The level of the connection is known and nothing has been said about the message:
-    /// [`ClientSession::transfer`] goes on. The caller may withhold recipients before.
+    /// [`SmtpConversation::transfer`] goes on. The caller may withhold recipients before.
     LevelKnown(OpenConnection),
     /// The conversation is over.
     Ended(SessionResult),

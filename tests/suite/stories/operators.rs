@@ -140,7 +140,10 @@ fn a_change_that_the_disk_refuses_changes_nothing_and_is_reported_as_refused() {
     fixture.disk.set_full(true);
     for change in [QueueChange::Hold, QueueChange::Remove { bounce_text: Some("no".to_owned()) }] {
         let changed = fixture.run_command(only(first), change);
-        assert!(changed.changed.is_empty() && changed.refused[0].1.contains("was not changed: "), "{changed:?}");
+        assert!(
+            changed.changed.is_empty() && changed.refused[0].1.contains("was not changed: "),
+            "{changed:?}"
+        );
         assert!(!fixture.handle.message(&first).unwrap().is_held);
     }
     assert_eq!(fixture.run_command(only(first), remove()).changed, [first], "a way out of a full disk");
