@@ -143,7 +143,7 @@ impl WatchedDirectory for LocalDomainDirectory {
     fn poll(&mut self, settings: PollSettings, found: &mut PollResult) {
         let Self { domain, path, local_part_rules, users, aliases, senders } = self;
         users.poll(settings, found, |reader| read_users(&path.join("users"), reader));
-        let dir = AliasFileContext { domain, local_part_rules: local_part_rules };
+        let dir = AliasFileContext { domain, local_part_rules };
         aliases.poll(settings, found, |reader| read_aliases(&path.join("aliases"), dir, reader));
         senders.poll(settings, found, |reader| read_senders(&path.join("senders"), domain, reader));
     }
