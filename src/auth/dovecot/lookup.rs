@@ -368,7 +368,7 @@ mod tests {
             (GREETING, "OK\t1\tuser=ana@here.example", "hung up"),
             (GREETING, "", "hung up"),
             (GREETING, endless.as_str(), "no end"),
-            (GREETING, chatter.as_str(), "without giving an answer"),
+            (GREETING, chatter.as_str(), "without a reply"),
         ] {
             let PasswordCheck::Unavailable(why) = login(greeting, answer, "ana@here.example").0 else {
                 panic!("{says}")
