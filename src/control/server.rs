@@ -24,7 +24,7 @@ use super::reply;
 use super::request::{ControlRequest, parse_request_line};
 use crate::mail::Endpoint;
 use crate::sys::{
-    AcceptLoop, Clock as _, Connector as _, Disk as _, Moment, StopFlag, Stream, SystemClock,
+    AcceptLoop, Clock as _, Connector as _, Disk as _, LineReader, Moment, StopFlag, Stream, SystemClock,
     SystemConnector, SystemDisk, WaitResult, spawn, unix_stream,
 };
 
@@ -302,25 +302,10 @@ fn is_authorized(peer: Uid, us: Uid) -> bool {
 
 /// Reads up to a line end, which is left out, or to the end of the stream.
 fn read_line(stream: &mut dyn Stream, octets_max: usize) -> io::Result<Vec<u8>> {
-    let mut line = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        let count = match stream.read(&mut buffer) {
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-            other => other?,
-        };
-        let chunk = buffer.get(..count).unwrap_or_default();
-        if let Some(end) = chunk.iter().position(|octet| *octet == b'\n') {
-            line.extend_from_slice(chunk.get(..end).unwrap_or_default());
-            return Ok(line);
-        }
-        line.extend_from_slice(chunk);
-        if line.len() > octets_max {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the line is too long"));
-        }
-        if count == 0 {
-            return Ok(line);
-        }
+    let mut lines = LineReader::new(stream, octets_max);
+    match lines.read_line() {
+        Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => Ok(lines.take_rest()),
+        other => other,
     }
 }
 
