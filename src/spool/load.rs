@@ -71,23 +71,24 @@ impl Spool {
         self.disk.list(&self.dirs.waiting).is_ok_and(|files| files.iter().all(|file| file.name != name))
     }
 
-    /// Forgets a message if somebody removed its file by hand. Returns whether that is so. The note that the
-    /// message moved to this file is synced first: without it, a power cut would bring back the older copy in
-    /// the journal. If the disk refuses, the message is forgotten later.
+    /// Forgets a message if somebody removed its file by hand. Returns whether that is so. If the disk refuses,
+    /// the message is forgotten later.
     pub(crate) fn forget_missing(&self, lease: &Lease) -> bool {
         let id = lease.id();
-        let is_missing = self.is_missing(id);
-        if is_missing {
-            if let Some(MessageLocation::File { moved_note: Some(note), .. }) = self.index.get(id)
-                && let Err(e) = self.journal.sync(&note)
-            {
-                log::error!(target: "queue", "{id}: its file was removed, and the journal cannot be synced: {e}");
-                return false;
-            }
-            log::warn!(target: "queue", "{id} is forgotten: somebody removed its file from the spool");
-            self.remove_from_index(id);
+        if !self.is_missing(id) {
+            return false;
         }
-        is_missing
+        let moved_note = match self.index.get(id) {
+            Some(MessageLocation::File { moved_note, .. }) => moved_note,
+            Some(MessageLocation::Journal { .. }) | None => None,
+        };
+        if let Err(e) = self.sync_move(moved_note.as_ref()) {
+            log::error!(target: "queue", "{id}: its file was removed, and the journal cannot be synced: {e}");
+            return false;
+        }
+        log::warn!(target: "queue", "{id} is forgotten: somebody removed its file from the spool");
+        self.remove_from_index(id);
+        true
     }
 
     /// Where the octets of a message are now.

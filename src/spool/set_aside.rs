@@ -37,18 +37,14 @@ impl Spool {
         }
     }
 
-    /// Moves the file of a message to `damaged`. The journal may still hold the message as it was before the
-    /// move to the file. So the note of that move is synced first: without it, a power cut would bring the
-    /// older copy back into the queue, without the changes of later commands and attempts.
+    /// Moves the file of a message to `damaged`.
     fn move_to_damaged(
         &self,
         id: &MessageId,
         octets: u64,
-        moved: Option<&NoteHandle>,
+        moved_note: Option<&NoteHandle>,
     ) -> io::Result<PathBuf> {
-        if let Some(moved) = moved {
-            self.journal.sync(moved)?;
-        }
+        self.sync_move(moved_note)?;
         let name = message_file::file_name(id, octets);
         let to = self.dirs.damaged.join(&name);
         self.disk.rename(&self.dirs.waiting.join(&name), &to).map(|()| to)

@@ -90,11 +90,16 @@ impl Spool {
         }
     }
 
-    /// Removes the file of a settled message, after its note `moved` is durable.
+    /// Removes the file of a settled message.
     pub(super) fn remove_message_file(&self, path: &Path, moved_note: Option<&NoteHandle>) -> io::Result<()> {
-        if let Some(moved_note) = moved_note {
-            self.journal.sync(moved_note)?;
-        }
+        self.sync_move(moved_note)?;
         self.disk.remove(path)
+    }
+
+    /// Makes the note durable that a message has moved from the journal to its file. It must be before the file
+    /// leaves its place or the message is forgotten: otherwise a power cut would bring the older copy in the
+    /// journal back into the queue, without the changes of later commands and attempts.
+    pub(super) fn sync_move(&self, moved_note: Option<&NoteHandle>) -> io::Result<()> {
+        moved_note.map_or(Ok(()), |note| self.journal.sync(note))
     }
 }
