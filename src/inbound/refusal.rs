@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use crate::observe::{RefusalReference, Trace, maillog};
-use crate::smtp::{Command, CommandPaths, Reply};
+use crate::smtp::{CommandPaths, Reply};
 
 /// Longest reply line in octets, with its CRLF (RFC 5321 §4.5.3.1.5).
 const LINE_OCTETS_MAX: usize = 512;
@@ -33,9 +33,9 @@ pub enum RefusalStage {
 }
 
 impl RefusalStage {
-    /// The stage of a command line.
-    pub(super) fn of_line(line: &[u8]) -> Self {
-        match Command::verb(line) {
+    /// The stage of a command, by [`crate::smtp::Command::verb`].
+    pub(super) fn of_verb(verb: &str) -> Self {
+        match verb {
             "STARTTLS" => Self::Tls,
             "AUTH" => Self::Login,
             "MAIL" => Self::Sender,

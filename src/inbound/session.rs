@@ -172,11 +172,14 @@ impl Session {
         let deadline = self.deadline(self.settings.command_timeout, self.session_deadline);
         loop {
             if let Some(line) = self.line_buffer.next_line(server.line_octets_max()) {
+                let verb = line.ok().map(Command::verb);
                 if !server.is_authenticating() {
-                    self.stage = line.map_or(RefusalStage::Command, RefusalStage::of_line);
+                    self.stage = verb.map_or(RefusalStage::Command, RefusalStage::of_verb);
+                }
+                if let Some(verb) = verb {
+                    self.services.counters.commands.add_one(verb);
                 }
                 if let Ok(line) = line {
-                    self.services.counters.commands.add_one(Command::verb(line));
                     self.trace.add_event(server.printable_line(line));
                 }
                 return server.line(line);
