@@ -141,22 +141,16 @@ impl AddressAttempt<'_> {
             Failure::transient(4, 1, text).with_destination_scope()
         })?;
         let session = self.session(method);
-        let mut ended = match session.begin(stream, plan) {
-            SessionProgress::LevelKnown(mut open) => {
-                unresponsive.record_response(self.address, began);
-                courier.counters.tls.add_one(&open.level.to_string());
-                self.withhold_unless_met(&demand, &mut open, recipient_count, &peer);
-                session.transfer(open)
-            }
-            SessionProgress::Ended(ended) => ended,
-        };
+        let progress = session.begin(stream, plan);
+        if let SessionProgress::LevelKnown(open) = &progress {
+            unresponsive.record_response(self.address, began);
+            courier.counters.tls.add_one(&open.level.to_string());
+        }
+        let ended = self.transfer(&session, progress, &demand, recipient_count, &peer);
         if ended.is_silent {
             unresponsive.record_no_response(self.address, began, clock.now());
         } else {
             unresponsive.record_response(self.address, began);
-        }
-        if let Some(open) = ended.connection.take() {
-            self.keep_or_close(method, open);
         }
         Ok(ended)
     }
@@ -170,16 +164,8 @@ impl AddressAttempt<'_> {
         let (peer, demand) = (plan.peer_description(), self.demand());
         trace.add_event(format!("going on with a connection to {peer}"));
         let session = self.session(TlsMethod::Tls);
-        let mut ended = match session.begin_next(open, plan) {
-            SessionProgress::LevelKnown(mut open) => {
-                self.withhold_unless_met(&demand, &mut open, recipients.len(), &peer);
-                session.transfer(open)
-            }
-            SessionProgress::Ended(ended) => ended,
-        };
-        if let Some(open) = ended.connection.take() {
-            self.keep_or_close(TlsMethod::Tls, open);
-        }
+        let progress = session.begin_next(open, plan);
+        let ended = self.transfer(&session, progress, &demand, recipients.len(), &peer);
         if ended.is_stale {
             trace.add_event("the pooled connection was closed by the peer");
             return None;
@@ -187,11 +173,35 @@ impl AddressAttempt<'_> {
         Some(ended.results)
     }
 
+    /// Sends the message to the recipients whose demand the connection meets, on new and pooled connections
+    /// alike, and keeps or closes the connection.
+    fn transfer(
+        &self,
+        session: &SmtpConversation<'_>,
+        progress: SessionProgress,
+        demand: &Demand<'_>,
+        recipient_count: usize,
+        peer: &str,
+    ) -> SessionResult {
+        let mut ended = match progress {
+            SessionProgress::LevelKnown(mut open) => {
+                self.withhold_unless_met(demand, &mut open, recipient_count, peer);
+                session.transfer(open)
+            }
+            SessionProgress::Ended(ended) => ended,
+        };
+        if let Some(open) = ended.connection.take() {
+            self.keep_or_close(session, open);
+        }
+        ended
+    }
+
     /// Keeps the connection for the next message if the best TLS method was used: another domain may
     /// demand more, and a new handshake may succeed.
-    fn keep_or_close(&self, method: TlsMethod, open: OpenConnection) {
+    fn keep_or_close(&self, session: &SmtpConversation<'_>, open: OpenConnection) {
         let AttemptContext { courier, settings, delivery, .. } = self.context;
-        let is_best = method == TlsMethod::Tls && open.client.refused_starttls().is_none();
+        let is_best_method = session.handshake.as_ref().is_some_and(|one| one.method == TlsMethod::Tls);
+        let is_best = is_best_method && open.client.refused_starttls().is_none();
         let has_messages_left = open.message_count < settings.messages_per_connection_max;
         if delivery.is_more_mail_expected && is_best && open.client.is_reusable() && has_messages_left {
             courier.connection_pool.put_back(self.connection_key(), open, settings.timeouts.quit);
