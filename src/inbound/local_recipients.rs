@@ -21,3 +21,32 @@ pub trait LocalRecipients: Send + Sync {
     /// The domain of `<postmaster>` without a domain (RFC 5321 §4.1.1.3).
     fn postmaster_domain(&self) -> Domain;
 }
+
+/// For tests: the users ana, bo and postmaster of `here.example`, and info, an alias of bo and ana. A look-up of
+/// broken fails.
+#[cfg(test)]
+pub(super) struct FixedRecipients;
+
+#[cfg(test)]
+impl LocalRecipients for FixedRecipients {
+    fn is_local(&self, domain: &Domain) -> bool {
+        domain.as_ascii() == "here.example"
+    }
+
+    fn expand(&self, mailbox: &Mailbox) -> Result<Vec<Recipient>, String> {
+        let to = |local_part: &str| {
+            Recipient::for_mailbox(Mailbox::parse(&format!("{local_part}@here.example")).unwrap())
+        };
+        match mailbox.local_part.comparison_key().as_str() {
+            "info" => Ok(vec![to("bo"), to("ana")]),
+            "ana" | "ana+lists" => Ok(vec![to("ana")]),
+            user @ ("bo" | "postmaster") => Ok(vec![to(user)]),
+            "broken" => Err("the alias file is gone".to_owned()),
+            _ => Ok(Vec::new()),
+        }
+    }
+
+    fn postmaster_domain(&self) -> Domain {
+        Domain::parse("here.example").unwrap()
+    }
+}

@@ -91,34 +91,14 @@ fn unknown_recipient() -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::Domain;
-
-    struct FixedDirectory;
-
-    impl LocalRecipients for FixedDirectory {
-        fn is_local(&self, domain: &Domain) -> bool {
-            domain.as_ascii() == "here.example"
-        }
-
-        fn expand(&self, mailbox: &Mailbox) -> Result<Vec<Recipient>, String> {
-            match mailbox.local_part.as_str() {
-                "ana" | "postmaster" => Ok(vec![Recipient::for_mailbox(mailbox.clone())]),
-                "broken" => Err("the alias file is gone".to_owned()),
-                _ => Ok(Vec::new()),
-            }
-        }
-
-        fn postmaster_domain(&self) -> Domain {
-            Domain::parse("here.example").unwrap()
-        }
-    }
+    use crate::inbound::local_recipients::FixedRecipients;
 
     fn stranger() -> Circumstances<'static> {
         Circumstances::at_connection("198.51.100.1:49152".parse().unwrap())
     }
 
     fn decide(circumstances: &Circumstances<'_>, path: &str) -> Answer {
-        let recipients = RecipientPolicy::new(Arc::new(FixedDirectory), &Metrics::default());
+        let recipients = RecipientPolicy::new(Arc::new(FixedRecipients), &Metrics::default());
         let path = match path {
             "" => ForwardPath::Postmaster,
             path => ForwardPath::Mailbox(Mailbox::parse(path).unwrap()),

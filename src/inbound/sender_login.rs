@@ -139,34 +139,9 @@ impl SenderLoginPolicy {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mail::{Domain, Recipient};
+    use crate::inbound::local_recipients::FixedRecipients;
 
-    struct FixedDirectory;
-
-    impl LocalRecipients for FixedDirectory {
-        fn is_local(&self, domain: &Domain) -> bool {
-            domain.as_ascii() == "here.example"
-        }
-
-        fn expand(&self, mailbox: &Mailbox) -> Result<Vec<Recipient>, String> {
-            let to = |local_part: &str| {
-                Recipient::for_mailbox(Mailbox::parse(&format!("{local_part}@here.example")).unwrap())
-            };
-            match mailbox.local_part.comparison_key().as_str() {
-                "info" => Ok(vec![to("bo"), to("ana")]),
-                "ana" | "ana+lists" => Ok(vec![to("ana")]),
-                "bo" => Ok(vec![to("bo")]),
-                "broken" => Err("the alias file is gone".to_owned()),
-                _ => Ok(Vec::new()),
-            }
-        }
-
-        fn postmaster_domain(&self) -> Domain {
-            Domain::parse("here.example").unwrap()
-        }
-    }
-
-    impl SenderPermissions for FixedDirectory {
+    impl SenderPermissions for FixedRecipients {
         fn may_send_as(&self, user: &Mailbox, address: &Mailbox) -> bool {
             user.local_part.as_str() == "ana" && address.domain.as_ascii() == "club.example"
         }
@@ -174,8 +149,8 @@ mod tests {
 
     fn policy(restriction: SenderRestriction) -> SenderLoginPolicy {
         SenderLoginPolicy::new(
-            Arc::new(FixedDirectory),
-            Arc::new(FixedDirectory),
+            Arc::new(FixedRecipients),
+            Arc::new(FixedRecipients),
             restriction,
             &Metrics::default(),
         )
