@@ -14,9 +14,6 @@ const CHARACTERS: usize = 8;
 pub struct RefusalReference([u8; CHARACTERS]);
 
 impl RefusalReference {
-    /// Characters of the written form.
-    pub const TEXT_OCTETS: usize = CHARACTERS + 1;
-
     /// A random reference; [`super::Traces::new_reference`] makes one that no kept trace has.
     #[must_use]
     pub fn draw(random: &dyn Random) -> Self {
@@ -51,7 +48,7 @@ mod tests {
         let random = SeededRandom::new(1);
         for _ in 0..100 {
             let text = RefusalReference::draw(&random).to_string();
-            assert_eq!((text.len(), text.find('-')), (RefusalReference::TEXT_OCTETS, Some(4)), "{text}");
+            assert_eq!((text.len(), text.find('-')), (CHARACTERS + 1, Some(4)), "{text}");
             assert!(text.bytes().all(|octet| octet == b'-' || ALPHABET.contains(&octet)), "{text}");
         }
     }
