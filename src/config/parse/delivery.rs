@@ -162,7 +162,7 @@ fn lmtp(mut table: Table<'_>, found: &mut Diagnostics<'_>, home: &Path) -> Optio
             "write \"unix:/run/dovecot/lmtp\", or an address with a port such as \"127.0.0.1:24\"";
         let raw = value.text(REMEDY)?;
         match raw.parse::<Endpoint>() {
-            // RFC 2033 §5: whoever finds LMTP there takes it for SMTP.
+            // RFC 2033 §5: a client that finds LMTP there takes it for SMTP.
             Ok(Endpoint::Tcp(address)) if address.port() == 25 => Err(mistake(
                 "is port 25, which is for SMTP",
                 "let the LMTP server listen on another, such as 24",
