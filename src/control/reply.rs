@@ -132,6 +132,7 @@ mod tests {
         ListedMessage, ListedRecipient, PeerList, QueueList, RefusedChange, ShownMessage, StatusAnswer,
     };
     use crate::domaininfo::PeerEntry;
+    use crate::fakes::assert_golden;
     use crate::mail::{BodyType, Domain, MessageId, Ret};
 
     fn id() -> MessageId {
@@ -244,16 +245,10 @@ mod tests {
         ]
     }
 
-    /// `POSTRIDER_GOLDEN=1` writes the file anew.
     #[test]
     fn answers_are_the_lines_of_the_golden_file() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/golden/control-answers.jsonl");
         let lines: Vec<u8> = answers().iter().flat_map(|answer| encode(answer).unwrap()).collect();
-        if std::env::var_os("POSTRIDER_GOLDEN").is_some() {
-            #[expect(clippy::disallowed_methods, reason = "writes the golden file itself, when asked")]
-            std::fs::write(path, &lines).unwrap();
-        }
-        assert_eq!(String::from_utf8(lines).unwrap(), std::fs::read_to_string(path).unwrap());
+        assert_golden("control-answers.jsonl", std::str::from_utf8(&lines).unwrap());
     }
 
     #[test]

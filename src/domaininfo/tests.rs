@@ -1,7 +1,7 @@
 //! Levels of domains are raised, compared, listed and forgotten.
 
 use super::*;
-use crate::fakes::{SeededRandom, TestClock};
+use crate::fakes::{SeededRandom, TestClock, assert_golden};
 use crate::sys::{Disk as _, SystemDisk, spawn};
 
 struct Fixture {
@@ -89,8 +89,7 @@ fn the_file_has_the_pinned_format() {
     let info = fixture.open();
     info.check_incoming(&domain("bücher.example"), IncomingSecurityLevel::Tls).unwrap();
     info.check_outgoing(&domain("bücher.example"), SecurityLevel::TlsVerified).unwrap();
-    let golden = include_str!("../../testdata/golden/domaininfo.json");
-    assert_eq!(fixture.text("xn--bcher-kva.example.json"), golden);
+    assert_golden("domaininfo.json", &fixture.text("xn--bcher-kva.example.json"));
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::fakes::assert_golden;
 use crate::mail::{Destination, ReversePath};
 
 const MESSAGE: &[u8] = b"From: ana@here.example\r\nSubject: hello\r\n\r\nHello, Bo.\r\n";
@@ -50,24 +51,18 @@ impl Case {
     }
 }
 
-fn assert_golden(name: &str, written: &BounceMessage) {
-    let path = format!("{}/testdata/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+fn assert_golden_bounce(name: &str, written: &BounceMessage) {
     let text = String::from_utf8(written.octets.clone()).unwrap();
     assert_eq!(text.matches('\n').count(), text.matches("\r\n").count());
     assert!(!has_long_line(text.as_bytes()));
-    let shown = text.replace("\r\n", "\n");
-    if std::env::var_os("POSTRIDER_GOLDEN").is_some() {
-        #[expect(clippy::disallowed_methods, reason = "writes the golden file itself, when asked")]
-        std::fs::write(&path, &shown).unwrap();
-    }
-    assert_eq!(shown, std::fs::read_to_string(&path).unwrap(), "POSTRIDER_GOLDEN=1 writes {path}");
+    assert_golden(name, &text.replace("\r\n", "\n"));
 }
 
 #[test]
 fn a_bounce_of_a_failure_is_the_one_in_the_golden_file() {
     let written = Case::new("ana@here.example", "bo@there.example").write();
     assert!(!written.has_8bit && !written.smtputf8);
-    assert_golden("bounce-failed.eml", &written);
+    assert_golden_bounce("bounce-failed.eml", &written);
 }
 
 #[test]
@@ -80,7 +75,7 @@ fn a_bounce_of_an_expired_message_is_the_one_in_the_golden_file() {
     recipient.destination = Destination::Mailbox(Mailbox::parse("bo@there.example").unwrap());
     case.reason = Reason::new(4, 1, "no answer from mx.there.example within five minutes");
     case.original = ReturnedContent::Headers(b"Subject: hello\r\n\r\n".to_vec());
-    assert_golden("bounce-expired.eml", &case.write());
+    assert_golden_bounce("bounce-expired.eml", &case.write());
 }
 
 fn accepted_reason() -> Reason {
@@ -95,7 +90,7 @@ fn a_bounce_of_a_delay_is_the_one_in_the_golden_file() {
         .with_response("mx.there.example", "452 4.2.2 <bo@there.example> is over quota");
     case.original =
         ReturnedContent::Headers(b"Subject: hello\r\nMessage-ID: <1@here.example>\r\n\r\n".to_vec());
-    assert_golden("bounce-delayed.eml", &case.write());
+    assert_golden_bounce("bounce-delayed.eml", &case.write());
 }
 
 #[test]
@@ -105,7 +100,7 @@ fn a_bounce_of_a_delivery_is_the_one_in_the_golden_file() {
     case.reason = Reason::new(0, 0, "in the mailbox");
     case.envelope.recipients[0].orcpt = Some("rfc822;bo@here.example".to_owned());
     case.original = ReturnedContent::Headers(b"Subject: hello\r\n\r\n".to_vec());
-    assert_golden("bounce-delivered.eml", &case.write());
+    assert_golden_bounce("bounce-delivered.eml", &case.write());
 }
 
 #[test]
@@ -113,7 +108,7 @@ fn a_bounce_of_a_relay_without_dsn_is_the_one_in_the_golden_file() {
     let mut case = Case::new("ana@here.example", "bo@there.example");
     (case.action, case.reason) = (Action::Relayed, accepted_reason());
     case.original = ReturnedContent::Headers(b"Subject: hello\r\n\r\n".to_vec());
-    assert_golden("bounce-relayed.eml", &case.write());
+    assert_golden_bounce("bounce-relayed.eml", &case.write());
 }
 
 #[test]
@@ -126,14 +121,14 @@ fn a_bounce_of_an_expanded_alias_is_the_one_in_the_golden_file() {
     case.original = ReturnedContent::Headers(b"Subject: hello\r\n\r\n".to_vec());
     let written = case.write();
     assert!(!String::from_utf8_lossy(&written.octets).contains("elsewhere"));
-    assert_golden("bounce-expanded.eml", &written);
+    assert_golden_bounce("bounce-expanded.eml", &written);
 }
 
 #[test]
 fn a_bounce_of_an_unreadable_message_has_two_parts() {
     let mut case = Case::new("ana@here.example", "bo@there.example");
     case.original = ReturnedContent::Unreadable;
-    assert_golden("bounce-unreadable.eml", &case.write());
+    assert_golden_bounce("bounce-unreadable.eml", &case.write());
 }
 
 #[test]
@@ -159,7 +154,7 @@ fn a_bounce_with_an_address_beyond_ascii_is_the_one_in_the_golden_file() {
     case.reason = Reason::new(1, 1, "unbekannt").with_response("mx.bücher.example", "550 5.1.1 wer ist bö?");
     let written = case.write();
     assert!(written.has_8bit && written.smtputf8);
-    assert_golden("bounce-global.eml", &written);
+    assert_golden_bounce("bounce-global.eml", &written);
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! - `courier`: a courier that follows a script
 //! - `disk`: a disk in memory that keeps only what was synced
 //! - `dns_server`: a name server on loopback that serves a zone file
+//! - `golden`: files that pin a format
 //! - `random`: numbers from a seed
 //! - `watched_disk`: a disk whose operations a test observes
 
@@ -17,6 +18,8 @@ mod courier;
 mod disk;
 #[cfg(any(test, feature = "fakes"))]
 mod dns_server;
+#[cfg(test)]
+mod golden;
 mod random;
 #[cfg(any(test, feature = "fakes"))]
 mod watched_disk;
@@ -28,6 +31,8 @@ pub use courier::{RecordedAttempt, ScriptedCourier, WithProfile};
 pub use disk::{Crash, SimulatedDisk};
 #[cfg(any(test, feature = "fakes"))]
 pub use dns_server::DnsServer;
+#[cfg(test)]
+pub(crate) use golden::assert_golden;
 pub use random::SeededRandom;
 #[cfg(any(test, feature = "fakes"))]
 pub use watched_disk::WatchedDisk;

@@ -196,6 +196,7 @@ impl fmt::Display for TlsInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fakes::assert_golden;
     use crate::mail::{Destination, Via};
 
     /// An envelope in which every field differs from its default.
@@ -260,15 +261,9 @@ mod tests {
     #[test]
     fn the_stored_form_is_the_one_in_the_golden_file() {
         let envelope = full_envelope();
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/golden/envelope.json");
         let text = serde_json::to_string_pretty(&envelope).unwrap() + "\n";
-        if std::env::var_os("POSTRIDER_GOLDEN").is_some() {
-            #[expect(clippy::disallowed_methods, reason = "writes the golden file itself, when asked")]
-            std::fs::write(path, &text).unwrap();
-        }
-        let golden = std::fs::read_to_string(path).unwrap();
-        assert_eq!(text, golden, "POSTRIDER_GOLDEN=1 writes it");
-        assert_eq!(serde_json::from_str::<Envelope>(&golden).unwrap(), envelope);
+        assert_golden("envelope.json", &text);
+        assert_eq!(serde_json::from_str::<Envelope>(&text).unwrap(), envelope);
     }
 
     #[test]

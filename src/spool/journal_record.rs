@@ -274,6 +274,7 @@ fn find_magic(segment: &[u8], from: usize) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fakes::assert_golden;
     use crate::mail::Timestamp;
 
     const SALT: u32 = 7;
@@ -338,7 +339,6 @@ mod tests {
 
     #[test]
     fn the_format_of_a_record_is_the_golden_file() {
-        let path = format!("{}/testdata/golden/journal-records.txt", env!("CARGO_MANIFEST_DIR"));
         let mut octets = Vec::new();
         for (kind, text, content) in [
             (RecordKind::Put, &b"{}"[..], &b"Subject: hello\n\nHello.\n"[..]),
@@ -349,10 +349,7 @@ mod tests {
         ] {
             encode(&mut octets, SALT, kind, &id(1), text, content);
         }
-        if std::env::var_os("POSTRIDER_GOLDEN").is_some() {
-            std::fs::write(&path, &octets).unwrap();
-        }
-        assert_eq!(String::from_utf8(octets).unwrap(), std::fs::read_to_string(&path).unwrap());
+        assert_golden("journal-records.txt", std::str::from_utf8(&octets).unwrap());
     }
 
     #[test]

@@ -45,6 +45,7 @@ impl ProgressUpdate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fakes::assert_golden;
     use crate::mail::{Mailbox, Reason, Via};
 
     fn mailbox(raw: &str) -> Mailbox {
@@ -75,16 +76,11 @@ mod tests {
 
     #[test]
     fn the_format_of_an_update_is_the_golden_file() {
-        let path = format!("{}/testdata/golden/progress-update.jsonl", env!("CARGO_MANIFEST_DIR"));
         let lines: String =
             updates().iter().map(|update| serde_json::to_string(update).unwrap() + "\n").collect();
-        if std::env::var_os("POSTRIDER_GOLDEN").is_some() {
-            std::fs::write(&path, &lines).unwrap();
-        }
-        let golden = std::fs::read_to_string(&path).unwrap();
-        assert_eq!(lines, golden);
+        assert_golden("progress-update.jsonl", &lines);
         let read: Vec<ProgressUpdate> =
-            golden.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(read, updates());
     }
 }
